@@ -1,0 +1,8 @@
+"""Where tokens are kept: the protocols, two caches, and the stored form for caches of one's own. Re-exports only."""
+
+from ._file import FileTokenCache
+from ._format import dumps, loads
+from ._memory import MemoryTokenCache
+from ._protocols import SharedTokenCache, TokenCache
+
+__all__ = ["FileTokenCache", "MemoryTokenCache", "SharedTokenCache", "TokenCache", "dumps", "loads"]
