@@ -1,0 +1,131 @@
+"""The middleware. Rule: no request to its origins leaves without a token, and no token goes anywhere else.
+
+aiohttp runs middlewares again on every hop of a redirect, after it took Authorization off; the check of the origin is
+what keeps a redirect from carrying the token away. Whether a body can be sent twice is decided before it is sent once.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+from aiohttp import hdrs, payload
+
+from ._origin import origin_of, parse_origins
+from .errors import ConfigurationError, TokenError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from yarl import URL
+
+    from ._token import AccessToken, TokenSource
+
+__all__ = ["BearerAuthMiddleware"]
+
+# aiohttp sends these again byte for byte. Exact types: what a subclass does with its value is unknown.
+_VALUES: Final = {payload.BytesPayload, payload.StringPayload, payload.JsonPayload}
+_FILES: Final = {
+    payload.BufferedReaderPayload,
+    payload.BytesIOPayload,
+    payload.IOBasePayload,
+    payload.StringIOPayload,
+    payload.TextIOPayload,
+}
+# RFC 6750 §3: a challenge of the scheme Bearer whose attribute error is invalid_token.
+_INVALID_TOKEN: Final = re.compile(
+    r'(?:^|[\s,])bearer\s(?:.*[\s,])?error\s*=\s*"?invalid_token(?:"|[\s,]|$)', re.IGNORECASE
+)
+
+
+class BearerAuthMiddleware:
+    """Put `Authorization: Bearer` on the requests to some origins, and on no other (RFC 6750 §2.1).
+
+    A client middleware for `aiohttp.ClientSession(middlewares=…)`. Inside the origins an Authorization header of the
+    caller's is replaced; `middlewares=()` on a request opts out. If no token can be had, the request is not sent.
+
+    When the API rejects the token (401, or any 4xx that says `error="invalid_token"`) it is replaced and the request is
+    sent once more, if its body can be. In every other case the caller gets the response, unread.
+
+    Args:
+        source: where the tokens come from, such as a `TokenProvider`.
+        origins: the API's origins, such as `https://api.example.com`; a string is one of them. `ws` and `wss` requests
+            belong to the `http` and `https` origin of their host and port.
+        allow_insecure_http: accept origins of plain http on other machines; for closed test networks only.
+
+    Raises:
+        ConfigurationError: if an origin holds more than scheme, host and port, or is plain http to another machine.
+            While in use: if a request of plain http would pass through a proxy.
+    """
+
+    def __init__(
+        self, source: TokenSource, *, origins: str | URL | Iterable[str | URL], allow_insecure_http: bool = False
+    ) -> None:
+        if not callable(getattr(source, "get_token", None)) or not callable(getattr(source, "invalidate", None)):
+            raise ConfigurationError(
+                f"source must have get_token and invalidate, which {type(source).__name__} has not"
+            )
+        self._source = source
+        self._origins = parse_origins(origins, allow_insecure_http=allow_insecure_http)
+
+    async def __call__(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Send *request* by *handler*, with a token if it goes to one of the origins."""
+        if origin_of(request.url) not in self._origins:
+            return await handler(request)
+        if request.proxy is not None and not request.is_ssl():
+            raise ConfigurationError(
+                f"{request.url.origin()} is plain http, which would show the token to the proxy: use https, or no proxy"
+            )
+        can_replay = _can_replay(request)
+        token = await self._source.get_token()
+        response = await _send(request, handler, token)
+        if not _is_rejected(response) or not self._source.invalidate(token) or not can_replay:
+            return response
+        # Released first: the renewal, or the replay, may need the one connection that the pool has.
+        response.release()
+        replacement = await self._source.get_token()
+        if replacement.value == token.value:
+            raise TokenError(
+                "The API rejected the token, and the token endpoint gave the same one again: ask the API's side why",
+                retryable=True,
+            )
+        response = await _send(request, handler, replacement)
+        if _is_rejected(response):
+            self._source.invalidate(replacement)
+        return response
+
+
+async def _send(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType, token: AccessToken
+) -> aiohttp.ClientResponse:
+    request.headers[hdrs.AUTHORIZATION] = token.authorization
+    try:
+        return await handler(request)
+    finally:
+        # `request_info` and aiohttp's errors show these very headers.
+        request.headers.popall(hdrs.AUTHORIZATION, None)
+
+
+def _is_rejected(response: aiohttp.ClientResponse) -> bool:
+    if response.status == 401:
+        return True
+    challenges = response.headers.getall(hdrs.WWW_AUTHENTICATE, [])
+    return 400 <= response.status < 500 and any(map(_INVALID_TOKEN.search, challenges))
+
+
+def _can_replay(request: aiohttp.ClientRequest) -> bool:
+    # After "Expect: 100-continue" the second send would wait for a reply that came long ago.
+    return hdrs.EXPECT not in request.headers and _is_repeatable(request.body)
+
+
+def _is_repeatable(body: object) -> bool:
+    if isinstance(body, bytes):
+        return True
+    if type(body) is aiohttp.MultipartWriter:
+        return all(_is_repeatable(part) for part, _, _ in body)
+    if isinstance(body, payload.IOBasePayload) and type(body) in _FILES:
+        return bool(body._value.seekable())  # noqa: SLF001  # pyright: ignore - `size` says nothing of text files
+    return type(body) in _VALUES

@@ -1,0 +1,106 @@
+"""The session. Rule: one line from credentials to authorised requests, and everything that it opened it closes."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from yarl import URL
+
+from ._credentials import ClientCredentials
+from ._endpoint import TokenEndpoint
+from ._middleware import BearerAuthMiddleware
+from ._origin import parse_url
+from ._provider import TokenProvider
+from .errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import ssl as ssl_module
+    from collections.abc import AsyncGenerator, Iterable
+
+    from ._renewal import RenewalPolicy
+    from ._token import TokenSource
+    from .caches import TokenCache
+    from .events import Listener
+
+__all__ = ["open_session"]
+
+
+@asynccontextmanager
+async def open_session(  # noqa: PLR0913 - each part that can be replaced, and the surroundings of a request
+    source: ClientCredentials | TokenSource | None = None,
+    *,
+    base_url: str | URL | None = None,
+    origins: str | URL | Iterable[str | URL] = (),
+    cache: TokenCache | None = None,
+    policy: RenewalPolicy | None = None,
+    on_event: Listener | None = None,
+    ssl: ssl_module.SSLContext | aiohttp.Fingerprint | None = None,
+    proxy: str | URL | None = None,
+    trust_env: bool = False,
+    allow_insecure_http: bool = False,
+    **client_session_options: Any,
+) -> AsyncGenerator[aiohttp.ClientSession]:
+    """Open an `aiohttp.ClientSession` whose requests to the API carry the token.
+
+    Leaving it closes the session, and the provider if it was made here; a `TokenProvider` that was passed in stays
+    open.
+
+    Args:
+        source: credentials, or a provider (any `TokenSource`) to share; by default credentials and base URL come from
+            the environment (`ClientCredentials.from_env()`, `SIMPLESTORE_BASE_URL`).
+        base_url: what relative URLs are joined to; its origin gets the token.
+        origins: further origins that get the token, such as `https://files.example.com`.
+        cache: for the provider that is made here; see `TokenProvider`.
+        policy: likewise.
+        on_event: likewise.
+        ssl: an `ssl.SSLContext` or `aiohttp.Fingerprint`, for the API and the token endpoint.
+        proxy: URL of an HTTP proxy, for both.
+        trust_env: take proxies from the environment, for both; for the API also netrc, whose entries never replace the
+            token.
+        allow_insecure_http: accept plain http to other machines for the API; for closed test networks only.
+        client_session_options: anything else that `aiohttp.ClientSession` takes. Your own `middlewares` run outside
+            ours: once for a request, even if it is sent twice.
+
+    Raises:
+        ConfigurationError: if an argument or the environment is wrong; names it and says what to set.
+    """
+    if source is None:
+        source = ClientCredentials.from_env()
+        base_url = base_url or os.environ.get("SIMPLESTORE_BASE_URL") or None
+    if base_url is not None:
+        base_url = _as_folder(parse_url("base_url", base_url, allow_insecure_http=allow_insecure_http))
+    named = [origins] if isinstance(origins, str | URL) else list(origins)
+    if base_url is None and not named:
+        raise ConfigurationError("base_url is not set: pass it, set SIMPLESTORE_BASE_URL, or name the API in origins")
+    async with AsyncExitStack() as stack:
+        if isinstance(source, ClientCredentials):
+            endpoint = TokenEndpoint(source, policy=policy, ssl=ssl, proxy=proxy, trust_env=trust_env)
+            source = await stack.enter_async_context(TokenProvider(endpoint=endpoint, cache=cache, on_event=on_event))
+        elif cache is not None or policy is not None or on_event is not None:
+            raise ConfigurationError(
+                "cache, policy and on_event belong to the TokenProvider that you pass: set them there"
+            )
+        bearer = BearerAuthMiddleware(
+            source,
+            origins=[*named, *([] if base_url is None else [base_url.origin()])],
+            allow_insecure_http=allow_insecure_http,
+        )
+        options = client_session_options
+        if ssl is not None and "connector" not in options:
+            options["connector"] = aiohttp.TCPConnector(ssl=ssl)
+        session = aiohttp.ClientSession(
+            base_url,
+            proxy=proxy,
+            trust_env=trust_env,
+            middlewares=(*options.pop("middlewares", ()), bearer),
+            **options,
+        )
+        yield await stack.enter_async_context(session)
+
+
+def _as_folder(url: URL) -> URL:
+    """Return *url* with a slash at the end of its path, as aiohttp wants it and as every relative URL means it."""
+    return url if url.path.endswith("/") else url.with_path(f"{url.path}/")
