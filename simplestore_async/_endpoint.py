@@ -234,7 +234,10 @@ class TokenEndpoint:
         return None if proxy is None else self._check_proxy(f"{url.scheme}_proxy", proxy)
 
     def _check_proxy(self, field: str, proxy: str | URL) -> URL:
-        url = URL(proxy)
+        try:
+            url = URL(proxy)
+        except (TypeError, ValueError):
+            url = URL()
         if url.scheme not in {"http", "https"} or not url.raw_host:
             raise ConfigurationError(f"{field} must be the URL of an HTTP proxy, such as http://proxy.example.com:3128")
         if self.credentials.token_url.scheme != "https":
@@ -265,7 +268,7 @@ def _problem(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError):
         return "the connection was closed before the answer was complete"
     # The system's own words, such as "Connection refused".
-    return str(error) if isinstance(error, OSError) else type(error).__name__
+    return str(error) if isinstance(error, OSError) else f"unexpected {type(error).__name__}"
 
 
 @cache

@@ -75,11 +75,11 @@ class _Renewal:
     began_at: float
     deadline: float
     seen: Lease | None
-    outage_began_at: float | None
     cache: GuardedCache
-    source: Literal["cache", "endpoint"] = "cache"
+    source: Literal["cache", "endpoint", "memory"] = "memory"
     is_unchanged: bool = False
     is_to_be_stored: bool = False
+    outage_began_at: float | None = None
 
 
 class TokenProvider:
@@ -255,7 +255,6 @@ class TokenProvider:
             began_at=now,
             deadline=deadline,
             seen=memory.lease,
-            outage_began_at=memory.outage_began_at,
             cache=GuardedCache(self._cache, self._key, deadline, self._policy.cache_seconds, self._policy.lock_seconds),
         )
         state.is_overdue_told = False
@@ -273,8 +272,11 @@ class TokenProvider:
         else:
             self._tell_success(state, renewal, token)
             return token
-        self._remember_failure(state, renewal, failure)
-        raise failure
+        renewed = self._renewed_elsewhere(renewal)
+        if renewed is None:
+            self._remember_failure(state, renewal, failure)
+            raise failure
+        return renewed
 
     async def _obtain(self, state: _Loop, renewal: _Renewal) -> AccessToken:
         """Look in the cache, take its renewal lock, look again, fetch, store: the critical section."""
@@ -285,8 +287,7 @@ class TokenProvider:
         async with cache.renewal_lock() as has_waited:
             token = await self._look(renewal) if has_waited else None
             while token is None:
-                # A renewal in the background makes one attempt; with callers waiting for it, as many as the policy
-                # says.
+                # One attempt in the background; as many as the policy says once callers wait for it.
                 receipt = await self._endpoint.fetch(
                     deadline=renewal.deadline, may_retry=lambda: state.flight.waiter_count > 0
                 )
@@ -300,19 +301,26 @@ class TokenProvider:
         """Return a token that another event loop put here, or another process into the cache, meanwhile."""
         stored = await renewal.cache.get()
         now, wall_now = self._now(), self._clock.time()
+        renewed = self._renewed_elsewhere(renewal)
+        if renewed is not None or stored is None or not _is_plausible(stored, wall_now):
+            return renewed
         with self._guard:
             memory = self._memory
-            if memory.lease is not renewal.seen and memory.lease is not None and memory.state(now) is State.FRESH:
-                return memory.lease.token
-            if stored is None or not _is_plausible(stored, wall_now):
-                return None
             # From the wall clock to the deciding one. A writer whose clock is ahead of ours must not lengthen the life.
             age = max(wall_now - stored.issued_at, 0.0)
             lease = self._build_lease(stored, now - age)
             if not memory.wants_cached(lease, now):
                 return None
+            renewal.source = "cache"
+            renewal.outage_began_at = memory.outage_began_at
             self._replace_memory(memory.after_token(lease, now, self._policy))
             return stored
+
+    def _renewed_elsewhere(self, renewal: _Renewal) -> AccessToken | None:
+        """Return the fresh token that another event loop has put here since *renewal* began, if one did."""
+        memory = self._memory
+        is_new = memory.lease is not renewal.seen and memory.state(self._now()) is State.FRESH
+        return memory.lease.token if memory.lease is not None and is_new else None
 
     def _commit_fetched(self, receipt: Receipt, renewal: _Renewal) -> AccessToken | None:
         """Hold a token that just came, if it is still the newest; return the token to serve, or None to fetch again."""
@@ -325,6 +333,7 @@ class TokenProvider:
             if memory.accepts(lease):
                 renewal.is_unchanged = memory.is_unchanged(lease, now)
                 renewal.is_to_be_stored = True
+                renewal.outage_began_at = memory.outage_began_at
                 self._replace_memory(memory.after_token(lease, now, self._policy))
                 return receipt.token
             is_alive = memory.state(now) is not State.NONE

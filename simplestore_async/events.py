@@ -61,7 +61,7 @@ class TokenReceived(Event):
 
     Attributes:
         cause: why it ran.
-        source: where the token came from.
+        source: where the token came from; `memory` if another event loop renewed it meanwhile.
         is_unchanged: whether it is the token that was held already; the endpoint is then left alone for a while.
         duration_seconds: how long the renewal took.
         life_seconds: how long the token may be used from now on.
@@ -69,7 +69,7 @@ class TokenReceived(Event):
     """
 
     cause: Cause
-    source: Literal["cache", "endpoint"]
+    source: Literal["cache", "endpoint", "memory"]
     is_unchanged: bool
     duration_seconds: float
     life_seconds: float
