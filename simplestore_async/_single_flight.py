@@ -60,10 +60,11 @@ class SingleFlight(Generic[T]):
         """Start *operation* in a task of its own, in an empty `contextvars.Context`; no-op while one runs."""
         if self._is_running:
             return
+        coroutine = operation()
         # An eager task factory runs the operation before create_task returns: by then the slot must be taken.
         self._is_running = True
         # Not create_task(context=…): a plain task factory does not know that argument.
-        self._task = Context().run(asyncio.get_running_loop().create_task, operation())
+        self._task = Context().run(asyncio.get_running_loop().create_task, coroutine)
         self._task.add_done_callback(self._settle)
 
     async def wait(self) -> T:

@@ -1,0 +1,135 @@
+"""One renewal. Rule: look in the cache, take its lock, look again, fetch, store; tell once the locks are released.
+
+A renewal is one task, owned by its event loop's flight. The loop's `asyncio.Lock` guards the critical section, so that
+renewals of different causes never overlap; callers do not queue on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from traceback import extract_tb
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ._endpoint import TokenEndpoint
+from ._holdings import Commit, Holdings
+from ._renewal import Lease, State
+from .caches._guarded import GuardedCache
+from .errors import ConfigurationError, ProviderClosedError, TokenError
+from .events import Cause, Listener, OutageBegan, OutageEnded, RenewalFailed, RenewalStarted, TokenReceived, emit
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from ._token import AccessToken
+    from .events import Event
+
+__all__ = ["Renewal"]
+
+
+@attrs.define(eq=False, kw_only=True)
+class Renewal:
+    """One run: why, by when (loop time), what the provider held before, and who waits."""
+
+    cause: Cause
+    deadline: float
+    seen: Lease | None
+    holdings: Holdings
+    endpoint: TokenEndpoint
+    cache: GuardedCache
+    count_waiters: Callable[[], int]
+    on_event: Listener | None
+    began_at: float = attrs.field(init=False)
+
+    async def run(self, lock: asyncio.Lock) -> AccessToken:
+        """Return the token that is now held, or that serves those who wait; remember a failure and raise it."""
+        self.began_at = self.holdings.now()
+        self._tell(RenewalStarted(cause=self.cause))
+        try:
+            async with lock:
+                commit = await self._obtain()
+        except ProviderClosedError:
+            raise
+        except Exception as error:  # noqa: BLE001 - even a defect must not leave callers waiting, or storm the endpoint
+            failure = _as_failure(error)
+        else:
+            self._tell_success(commit)
+            return commit.token
+        renewed = self.holdings.renewed_since(self.seen)
+        if renewed is None:
+            self._remember_and_tell(failure)
+            raise failure
+        return renewed
+
+    async def _obtain(self) -> Commit:
+        commit = await self._look()
+        if commit is not None:
+            return commit
+        async with self.cache.renewal_lock() as has_waited:
+            commit = await self._look() if has_waited else None
+            while commit is None:
+                # One attempt in the background; as many as the policy says once callers wait for it.
+                receipt = await self.endpoint.fetch(deadline=self.deadline, may_retry=lambda: self.count_waiters() > 0)
+                commit = self.holdings.take(receipt)
+            if commit.is_kept and commit.source == "endpoint":
+                await self.cache.set(commit.token)
+        return commit
+
+    async def _look(self) -> Commit | None:
+        """Return a token that another event loop put here, or another process into the cache, meanwhile."""
+        stored = await self.cache.get()
+        renewed = self.holdings.renewed_since(self.seen)
+        if renewed is not None:
+            return Commit(renewed, source="memory")
+        return None if stored is None else self.holdings.adopt(stored)
+
+    def _tell_success(self, commit: Commit) -> None:
+        now = self.holdings.now()
+        self._tell(
+            *self.cache.failures,
+            TokenReceived(
+                cause=self.cause,
+                source=commit.source,
+                is_unchanged=commit.is_unchanged,
+                duration_seconds=now - self.began_at,
+                life_seconds=commit.token.expires_at - self.holdings.wall_now(),
+                waiter_count=self.count_waiters(),
+            ),
+        )
+        if commit.outage_began_at is not None:
+            self._tell(OutageEnded(duration_seconds=now - commit.outage_began_at))
+
+    def _remember_and_tell(self, failure: TokenError | ConfigurationError) -> None:
+        before, after = self.holdings.fail(failure)
+        now = self.holdings.now()
+        is_alive = before.state(now) is not State.NONE
+        self._tell(
+            *self.cache.failures,
+            RenewalFailed(
+                cause=self.cause,
+                error=failure,
+                is_token_alive=is_alive,
+                duration_seconds=now - self.began_at,
+                retry_in_seconds=after.not_before - now,
+                waiter_count=self.count_waiters(),
+            ),
+        )
+        if before.outage_began_at is None:
+            life = before.lease.expires_at - now if before.lease is not None and is_alive else 0.0
+            self._tell(OutageBegan(error=failure, life_seconds=life))
+
+    def _tell(self, *events: Event) -> None:
+        for event in events:
+            emit(event, self.on_event)
+
+
+def _as_failure(error: Exception) -> TokenError | ConfigurationError:
+    if isinstance(error, TokenError | ConfigurationError):
+        return error
+    # Not chained: its values are unknown. Where it happened is enough to find it.
+    where = extract_tb(error.__traceback__)[-1]
+    return TokenError(
+        f"No token: unexpected {type(error).__name__} in {where.name}, line {where.lineno}; please report it",
+        retryable=True,
+    )
