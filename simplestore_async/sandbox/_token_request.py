@@ -1,0 +1,109 @@
+"""The token endpoint's rules. Rule: no I/O; what SimpleStore's page documents is accepted, and nothing else.
+
+That is a POST with a form body and an empty query, `grant_type=client_credentials`, and a client that authenticates in
+the form or, as any OAuth 2.0 server allows, by Basic (RFC 6749 §2.3.1, §4.4).
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import parse_qsl, unquote_plus
+
+import attrs
+
+__all__ = ["Refusal", "TokenRequest"]
+
+_FORM_CONTENT_TYPE: Final = "application/x-www-form-urlencoded"
+
+
+@attrs.frozen(kw_only=True)
+class Refusal:
+    """An error reply (RFC 6749 §5.2), with the `title` that SimpleStore documents."""
+
+    error: str
+    title: str
+    status: int = 400
+    headers: Mapping[str, str] = attrs.field(factory=dict[str, str])
+
+
+@attrs.frozen(kw_only=True)
+class TokenRequest:
+    """A token request as it came over the wire."""
+
+    method: str
+    query: str
+    content_type: str
+    authorization: str | None = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=False)
+
+    def refusal(self, *, client_id: str, client_secret: str) -> Refusal | None:
+        """Return why the request gets no token, or None if it gets one."""
+        if self.method != "POST":
+            return Refusal(
+                error="invalid_request", title="Only POST is allowed.", status=405, headers={"Allow": "POST"}
+            )
+        try:
+            fields = self._read_form()
+            presented = self._read_client(fields)
+        except _Malformed as malformed:
+            return Refusal(error="invalid_request", title=str(malformed))
+        if fields["grant_type"] != "client_credentials":
+            return Refusal(error="unsupported_grant_type", title="grant_type must be client_credentials.")
+        expected = client_id, client_secret
+        matches = [hmac.compare_digest(a.encode(), b.encode()) for a, b in zip(presented, expected, strict=True)]
+        return None if all(matches) else self._unknown_client()
+
+    def _read_form(self) -> Mapping[str, str]:
+        if self.query:
+            raise _Malformed("The query must be empty: send everything in the form.")
+        if self.content_type != _FORM_CONTENT_TYPE:
+            raise _Malformed(f"The body must be a form: Content-Type {_FORM_CONTENT_TYPE}.")
+        try:
+            # RFC 6749 §3.2: a field without a value counts as omitted (parse_qsl drops it), and none may be repeated.
+            pairs = parse_qsl(self.body.decode("ascii"), errors="strict", max_num_fields=100)
+        except ValueError:
+            raise _Malformed("The form cannot be read: it must be percent-encoded UTF-8.") from None
+        fields = dict(pairs)
+        if len(fields) < len(pairs):
+            raise _Malformed("A field is repeated.")
+        if "grant_type" not in fields:
+            raise _Malformed("grant_type is missing.")
+        return fields
+
+    def _read_client(self, fields: Mapping[str, str]) -> tuple[str, str]:
+        if self.authorization is not None:
+            if "client_secret" in fields:
+                raise _Malformed("The client must authenticate once: in the form or in the Authorization header.")
+            return _parse_basic(self.authorization)
+        if "client_id" not in fields or "client_secret" not in fields:
+            raise _Malformed("client_id and client_secret must both be in the form.")
+        return fields["client_id"], fields["client_secret"]
+
+    def _unknown_client(self) -> Refusal:
+        # RFC 6749 §5.2: whoever used the Authorization header gets 401 and a challenge.
+        is_basic = self.authorization is not None
+        return Refusal(
+            error="invalid_client",
+            title="The client id or the client secret is wrong.",
+            status=401 if is_basic else 400,
+            headers={"WWW-Authenticate": 'Basic realm="simplestore"'} if is_basic else {},
+        )
+
+
+class _Malformed(Exception):  # noqa: N818 - not an error of ours: it carries the words of a refusal
+    """The request breaks a rule of the endpoint; its text says which."""
+
+
+def _parse_basic(authorization: str) -> tuple[str, str]:
+    """Return id and secret, form-decoded after base64 (RFC 6749 §2.3.1); two empty strings if there are none."""
+    scheme, _, encoded = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return "", ""
+    try:
+        client_id, _, client_secret = base64.b64decode(encoded, validate=True).decode("ascii").partition(":")
+        return unquote_plus(client_id, errors="strict"), unquote_plus(client_secret, errors="strict")
+    except ValueError:
+        return "", ""
