@@ -1,0 +1,28 @@
+"""The `simplestore` command. Rule: it imports what it needs when it needs it, and says so if that is not installed."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+_EXTRA = frozenset({"click", "rich"})
+
+
+def main() -> int:
+    """Run the command with the arguments of this process, and return its exit code.
+
+    0: done. 1: refused or failed. 2: wrong usage, or the extra `cli` is not installed. 130: interrupted.
+    """
+    try:
+        from ._main import run  # noqa: PLC0415 - the extra may be missing
+
+        return run()
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        if name not in _EXTRA:
+            raise
+        print(f'simplestore: {name} is not installed: pip install "simplestore-async[cli]"', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,154 @@
+"""How `simplestore demo` looks. Rule: it reads the demo and changes nothing; all output is written by one coroutine."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final, Self
+
+from rich.box import ASCII, ROUNDED, Box
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from ._demo import LIFETIME_SECONDS, Demo
+
+if TYPE_CHECKING:
+    from ._demo import Plan
+
+__all__ = ["show_demo"]
+
+_REFRESH_SECONDS: Final = 0.1
+_NEWS_SHOWN: Final = 12
+_PLAIN_STEPS: Final = 10
+
+
+async def show_demo(plan: Plan, *, is_plain: bool) -> str:
+    """Run the demo, show it on stdout, and return why it failed: empty if no request did.
+
+    Args:
+        plan: how many requests, and how fast.
+        is_plain: print lines of text, without colour or cursor movements; so it does by itself where stdout is no
+            terminal, or one that cannot do better.
+    """
+    console = Console(highlight=False)
+    if is_plain or not _is_capable(console):
+        is_plain = True
+        # Wide enough for the table, whatever COLUMNS says: in a log no number may be cut off.
+        console = Console(highlight=False, color_system=None, force_terminal=False, width=100)
+    demo = Demo(plan)
+    running = asyncio.create_task(demo.run())
+    try:
+        with ExitStack() as stack:
+            display = _Lines(console, demo) if is_plain else stack.enter_context(_LiveDisplay(console, demo))
+            while not running.done():
+                await asyncio.wait({running}, timeout=_REFRESH_SECONDS)
+                display.update()
+    finally:
+        # Whatever ended the display, a closed pipe or Ctrl-C, ends the demo.
+        running.cancel()
+        await asyncio.wait({running})
+    await running
+    console.print(_table(demo, box=ASCII if is_plain else ROUNDED))
+    if not demo.has_revoked:
+        console.print("The run ended before the second fault: give it more requests.")
+    caller = demo.caller
+    if caller.failed:
+        return f"{caller.failed} of {plan.requests} requests failed; the first because: {caller.first_problem}"
+    return ""
+
+
+def _is_capable(console: Console) -> bool:
+    # Not console.is_terminal, which FORCE_COLOR makes true of a pipe.
+    return sys.stdout.isatty() and not console.is_dumb_terminal and console.encoding.startswith("utf")
+
+
+def _table(demo: Demo, *, box: Box) -> Table:
+    server, caller = demo.sandbox.counters, demo.caller
+    table = Table(
+        title=f"{caller.done} requests in {demo.elapsed_seconds:.1f} s, with tokens that live {LIFETIME_SECONDS} s",
+        title_justify="left",
+        box=box,
+    )
+    # In a narrow terminal the names are folded, never the numbers.
+    for name in ("What the server saw", "What the callers saw"):
+        table.add_column(name)
+        table.add_column(justify="right", no_wrap=True)
+    table.add_row("token requests", str(server.token_requests), "requests", str(caller.done))
+    table.add_row("- answered with a token", str(server.tokens_issued), "- succeeded", str(caller.succeeded))
+    table.add_row("- failed with 503", str(server.failures), "- failed", str(caller.failed))
+    table.add_row("- refused", str(server.refusals), "slowest", f"{caller.slowest_seconds * 1000:.0f} ms")
+    table.add_row("API requests", str(server.api_requests), "", "")
+    table.add_row("- answered 401", str(server.unauthorized), "", "")
+    return table
+
+
+class _LiveDisplay:
+    """A progress bar, and a line for what is happening now."""
+
+    def __init__(self, console: Console, demo: Demo) -> None:
+        self._demo = demo
+        self._progress = Progress(
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            _RateColumn(),
+            TextColumn("[green]{task.fields[succeeded]} succeeded[/]  [red]{task.fields[failed]} failed[/]"),
+            TimeElapsedColumn(),
+            console=console,
+            expand=True,
+            speed_estimate_period=2,
+        )
+        self._task = self._progress.add_task("", total=demo.plan.requests, succeeded=0, failed=0)
+        # Refreshed by hand: a thread of its own would compete with the event loop.
+        self._live = Live(console=console, auto_refresh=False, transient=False)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._live.stop()
+
+    def update(self) -> None:
+        """Draw what has changed."""
+        caller = self._demo.caller
+        self._progress.update(self._task, completed=caller.done, succeeded=caller.succeeded, failed=caller.failed)
+        news = [Text(f"{at:6.1f} s  {text}", style="dim") for at, text in self._demo.news[-_NEWS_SHOWN:]]
+        if news:
+            news[-1].style = "bold"
+        self._live.update(Group(self._progress, *news), refresh=True)
+
+
+class _RateColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        """Return the rate of the last two seconds."""
+        return Text(f"{task.speed or 0:.0f}/s")
+
+
+class _Lines:
+    """A line for everything that happens, and one for every tenth of the requests."""
+
+    def __init__(self, console: Console, demo: Demo) -> None:
+        self._console = console
+        self._demo = demo
+        self._told = 0
+        self._steps = 0
+
+    def update(self) -> None:
+        """Print what is new."""
+        demo = self._demo
+        for at, text in demo.news[self._told :]:
+            self._print(at, text)
+        self._told = len(demo.news)
+        steps = demo.caller.done * _PLAIN_STEPS // demo.plan.requests
+        if steps > self._steps:
+            self._steps = steps
+            seconds = demo.elapsed_seconds
+            done = f"{demo.caller.done} of {demo.plan.requests} requests"
+            self._print(seconds, f"{done}, {demo.caller.done / seconds:.0f}/s, {demo.caller.failed} failed")
+
+    def _print(self, at: float, text: str) -> None:
+        self._console.print(f"{at:6.1f} s  {text}", markup=False, soft_wrap=True)

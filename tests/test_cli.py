@@ -1,0 +1,256 @@
+"""`simplestore`, run as a user runs it: a process of its own, against a real sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from typing import TYPE_CHECKING, Final
+
+import attrs
+import pytest
+
+from simplestore_async.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
+
+COMMAND: Final = sys.executable, "-m", "simplestore_async.cli"
+SECRET: Final = "s3cr3t-of-the-shop"
+TIMEOUT_SECONDS: Final = 60
+
+
+@attrs.frozen
+class Outcome:
+    code: int
+    stdout: str
+    stderr: str
+
+
+async def start(*command: str, environment: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SIMPLESTORE_")}
+    return await asyncio.create_subprocess_exec(
+        *command,
+        env=inherited | dict(environment or {}),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def finish(process: asyncio.subprocess.Process) -> Outcome:
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        stdout, stderr = await process.communicate()
+    assert process.returncode is not None
+    return Outcome(process.returncode, stdout.decode(), stderr.decode())
+
+
+async def simplestore(*arguments: str, environment: Mapping[str, str] | None = None) -> Outcome:
+    return await finish(await start(*COMMAND, *arguments, environment=environment))
+
+
+def assert_one_line(outcome: Outcome, *, code: int, says: str) -> None:
+    assert code == outcome.code
+    assert outcome.stderr.startswith("simplestore: ")
+    assert 1 == outcome.stderr.count("\n")
+    assert says in outcome.stderr
+    assert not outcome.stdout
+
+
+def read_table(stdout: str) -> dict[str, int]:
+    return {name: int(number) for name, number in re.findall(r"\| (?:- )?([\w ]+?) +\| +(\d+) ", stdout)}
+
+
+def shows_credentials(output: str) -> bool:
+    # The sandbox's tokens are 43 characters of this alphabet.
+    return "sandbox-secret" in output or re.search(r"\b[\w-]{43}\b", output) is not None
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with Sandbox(client_secret=SECRET) as sandbox:
+        yield sandbox
+
+
+class TestDemo:
+    async def test_numbers(self) -> None:
+        """A short run meets both faults, loses no request, and its table adds up."""
+        outcome = await simplestore("demo", "--requests", "300", "--duration", "3", "--plain")
+        table = read_table(outcome.stdout)
+
+        assert (0, "") == (outcome.code, outcome.stderr)
+        # A slow machine may need a further attempt, never one less.
+        assert table["token requests"] >= 6
+        assert table["failed with 503"] >= 3
+        assert table["token requests"] == table["answered with a token"] + table["failed with 503"] + table["refused"]
+        assert 0 == table["refused"]
+        assert table["answered 401"] >= 1
+        assert 300 + table["answered 401"] == table["API requests"]
+        assert (300, 300, 0) == (table["requests"], table["succeeded"], table["failed"])
+        # The callers waited for two refused attempts after the revocation, with a pause after each.
+        assert table["slowest"] >= 1500
+        for news in ("token endpoint answers 503", "renewed in the background", "all tokens revoked"):
+            assert news in outcome.stdout
+        assert not shows_credentials(outcome.stdout)
+
+    async def test_failed_requests(self) -> None:
+        """Requests that fail are counted, the exit code is 1, and the one line says why."""
+        program = (
+            "import sys; from simplestore_async.cli import main; from simplestore_async.sandbox import Sandbox; "
+            # One failure more than a renewal has attempts.
+            "fail_next = Sandbox.fail_next; Sandbox.fail_next = lambda self, n, **how: fail_next(self, n + 1, **how); "
+            "sys.argv[1:] = 'demo --requests 300 --duration 3 --plain'.split(); sys.exit(main())"
+        )
+        outcome = await finish(await start(sys.executable, "-c", program))
+        table = read_table(outcome.stdout)
+
+        assert 1 == outcome.code
+        assert table["failed"] >= 1
+        assert 300 == table["succeeded"] + table["failed"]
+        assert outcome.stderr.startswith(f"simplestore: {table['failed']} of 300 requests failed; ")
+        assert 1 == outcome.stderr.count("\n")
+        assert "503" in outcome.stderr
+        assert not shows_credentials(outcome.stdout + outcome.stderr)
+
+    async def test_too_few_requests_for_the_faults(self) -> None:
+        """A run that ends too early says so; without a terminal it is plain, even where colour is forced."""
+        forced = {"FORCE_COLOR": "1", "TTY_COMPATIBLE": "1", "COLUMNS": "20", "PYTHONIOENCODING": "ascii"}
+        outcome = await simplestore("demo", "--requests", "1", environment=forced)
+
+        assert 0 == outcome.code
+        assert "ended before the second fault" in outcome.stdout
+        assert "all tokens revoked" not in outcome.stdout
+        assert "\x1b" not in outcome.stdout
+        assert 1 == read_table(outcome.stdout)["succeeded"]
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+    async def test_interrupted(self) -> None:
+        """Ctrl-C ends it at once with 130 and no traceback."""
+        process = await start(*COMMAND, "demo", "--plain", "--duration", "600")
+        assert process.stdout is not None
+        assert b"first token" in await process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        outcome = await finish(process)
+
+        assert 130 == outcome.code
+        assert "Traceback" not in outcome.stderr
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes")
+    async def test_closed_pipe(self) -> None:
+        """A reader that goes away ends it, without a traceback."""
+        command = f"{sys.executable} -m simplestore_async.cli demo --plain --duration 3 --requests 300 | head -n 1"
+        outcome = await finish(await start("/bin/sh", "-c", command))
+
+        assert "first token" in outcome.stdout
+        assert "" == outcome.stderr
+
+
+class TestToken:
+    async def test_metadata(self, sandbox: Sandbox) -> None:
+        """The facts are printed, the token and the secret are not."""
+        outcome = await simplestore("token", environment=sandbox.environment)
+        facts = dict(re.split(r"  +", line, maxsplit=1) for line in outcome.stdout.splitlines())
+
+        assert (0, "") == (outcome.code, outcome.stderr)
+        assert ["type", "issued", "expires", "lifetime left", "scope"] == list(facts)
+        assert ("Bearer", "(none named)") == (facts["type"], facts["scope"])
+        assert facts["lifetime left"] in {"0:59:59", "0:59:58", "0:59:57", "0:59:56", "0:59:55"}
+        assert facts["issued"] < facts["expires"]
+        assert SECRET not in outcome.stdout
+        assert 1 == sandbox.counters.tokens_issued
+
+    async def test_show(self, sandbox: Sandbox) -> None:
+        """`--show` prints the token as well."""
+        outcome = await simplestore("token", "--show", environment=sandbox.environment)
+        token = re.search(r"^token +(\S+)$", outcome.stdout, re.MULTILINE)
+
+        assert 0 == outcome.code
+        assert token is not None
+        assert token[1] in sandbox._ledger._expiries
+
+    async def test_scope(self, sandbox: Sandbox) -> None:
+        """Scopes that the environment names are asked for, and printed."""
+        environment = sandbox.environment | {"SIMPLESTORE_SCOPE": "orders products"}
+        outcome = await simplestore("token", environment=environment)
+
+        assert re.search(r"^scope +orders products$", outcome.stdout, re.MULTILINE)
+
+    async def test_refused(self, sandbox: Sandbox) -> None:
+        """Wrong credentials: exit code 1, one line that says where to get them, and no secret in it."""
+        environment = sandbox.environment | {"SIMPLESTORE_CLIENT_SECRET": "wr0ng-s3cr3t"}
+        outcome = await simplestore("token", environment=environment)
+
+        assert_one_line(outcome, code=1, says="Control Panel")
+        assert "wr0ng-s3cr3t" not in outcome.stderr
+        assert 1 == sandbox.counters.refusals
+
+    async def test_failed(self, sandbox: Sandbox) -> None:
+        """An endpoint that asks for more patience than there is: exit code 1 at once, and the status is named."""
+        sandbox.fail_next(1, status=503, retry_after=3600)
+
+        assert_one_line(await simplestore("token", environment=sandbox.environment), code=1, says="503")
+
+    async def test_missing_environment(self) -> None:
+        """No credentials: exit code 2, and the variable is named."""
+        assert_one_line(await simplestore("token"), code=2, says="SIMPLESTORE_CLIENT_ID")
+
+    async def test_wrong_environment(self, sandbox: Sandbox) -> None:
+        """A setting that cannot be right: exit code 2, in the user's own terms."""
+        environment = sandbox.environment | {"SIMPLESTORE_TOKEN_URL": "http://auth.example/connect/token"}
+
+        assert_one_line(await simplestore("token", environment=environment), code=2, says="SIMPLESTORE_TOKEN_URL")
+
+    async def test_secret_file_that_is_not_there(self, sandbox: Sandbox, tmp_path: Path) -> None:
+        """A secret file that cannot be read: exit code 2, and the file is named."""
+        environment = sandbox.environment | {
+            "SIMPLESTORE_CLIENT_SECRET": "",
+            "SIMPLESTORE_CLIENT_SECRET_FILE": str(tmp_path / "gone"),
+        }
+
+        assert_one_line(await simplestore("token", environment=environment), code=2, says="gone")
+
+
+class TestUsage:
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            ([], "Missing command"),
+            (["tokens"], "No such command"),
+            (["token", "--shwo"], "No such option"),
+            (["demo", "--requests", "0"], "--requests"),
+            (["demo", "--concurrency", "many"], "--concurrency"),
+            (["demo", "--duration", "1"], "--duration"),
+        ],
+    )
+    async def test_wrong_usage(self, arguments: list[str], says: str) -> None:
+        """Wrong usage: exit code 2 and one line that names the culprit."""
+        assert_one_line(await simplestore(*arguments), code=2, says=says)
+
+    @pytest.mark.parametrize("arguments", [["--help"], ["demo", "-h"], ["token", "--help"]])
+    async def test_help(self, arguments: list[str]) -> None:
+        """Every command explains itself."""
+        outcome = await simplestore(*arguments)
+
+        assert (0, "") == (outcome.code, outcome.stderr)
+        assert "Usage: simplestore" in outcome.stdout
+
+    async def test_version(self) -> None:
+        """`--version` names the program and a version."""
+        outcome = await simplestore("--version")
+
+        assert (0, "") == (outcome.code, outcome.stderr)
+        assert re.fullmatch(r"simplestore \d+\.\d+\.\d+\S*\n", outcome.stdout)
+
+    @pytest.mark.parametrize(("missing", "arguments"), [("click", ["token"]), ("rich", ["demo"])])
+    async def test_missing_extra(self, missing: str, arguments: list[str]) -> None:
+        """Without the extra the one line says what to install."""
+        program = (
+            f"import sys; sys.modules[{missing!r}] = None; sys.argv[1:] = {arguments!r}; "
+            "from simplestore_async.cli import main; sys.exit(main())"
+        )
+        outcome = await finish(await start(sys.executable, "-c", program))
+
+        assert_one_line(outcome, code=2, says='pip install "simplestore-async[cli]"')
