@@ -95,7 +95,7 @@ async def open_session(  # noqa: PLR0913 - each part that can be replaced, and t
             base_url,
             proxy=proxy,
             trust_env=trust_env,
-            middlewares=(*options.pop("middlewares", ()), bearer),
+            middlewares=(*(options.pop("middlewares", None) or ()), bearer),
             **options,
         )
         yield await stack.enter_async_context(session)
@@ -103,4 +103,6 @@ async def open_session(  # noqa: PLR0913 - each part that can be replaced, and t
 
 def _as_folder(url: URL) -> URL:
     """Return *url* with a slash at the end of its path, as aiohttp wants it and as every relative URL means it."""
-    return url if url.path.endswith("/") else url.with_path(f"{url.path}/")
+    if url.raw_query_string:
+        raise ConfigurationError("base_url must not have a query (?…): aiohttp would drop it from every request")
+    return url if url.raw_path.endswith("/") else url.with_path(f"{url.raw_path}/", encoded=True)
