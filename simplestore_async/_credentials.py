@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Literal, Self, TypeAlias, get_args
+from typing import Any, Final, Literal, Self, TypeAlias, cast, get_args
 
 import attrs
 from yarl import URL
@@ -40,7 +40,8 @@ def _is_plain_text(text: str) -> bool:
 
 def _check_text(field: str, value: object) -> str:
     if not isinstance(value, str):
-        raise ConfigurationError(f"{field} must be a string, not {type(value).__name__}")
+        kind = "bytes" if isinstance(value, bytes) else type(value).__name__
+        raise ConfigurationError(f"{field} must be a string, not {kind}")
     if not value:
         raise ConfigurationError(f"{field} is empty: {_HINT}")
     if not _is_plain_text(value):
@@ -53,12 +54,23 @@ def _check_client_id(_credentials: ClientCredentials, _field: object, value: Any
 
 
 def _check_secret(_credentials: ClientCredentials, _field: object, value: Any) -> None:
+    if not callable(value) or hasattr(value, "get_secret_value"):
+        _check_secret_text("client_secret", value)
+
+
+def _check_secret_text(field: str, value: object) -> str:
     if hasattr(value, "get_secret_value"):
         raise ConfigurationError(
-            f"client_secret is a {type(value).__name__}: pass its value, client_secret=secret.get_secret_value()"
+            f"{field} is a {type(value).__name__}: use its value, client_secret=secret.get_secret_value()"
         )
-    if not callable(value):
-        _check_text("client_secret", value)
+    return _check_text(field, value)
+
+
+def _conceal_values(parameters: Any) -> Mapping[str, str]:
+    """Return an immutable copy of *parameters*, redacted: some servers take further secrets there."""
+    if not isinstance(parameters, Mapping):
+        raise ConfigurationError(f"extra_parameters must map strings to strings, not be a {type(parameters).__name__}")
+    return MappingProxyType({name: conceal(value) for name, value in cast("Mapping[str, str]", parameters).items()})
 
 
 def _scope_names(scope: Any) -> tuple[str, ...]:
@@ -104,18 +116,22 @@ class SecretFile:
 
     def __call__(self) -> str:
         """Return the secret as the file holds it now."""
+        secret, problem = self._read()
+        if problem:
+            raise ConfigurationError(f"cannot read the client secret from {self.path}: {problem}")
+        return _check_text(f"the client secret in {self.path}", secret)
+
+    def _read(self) -> tuple[str, str]:
+        """Return the secret, or the problem: an exception from here would carry the text along."""
         try:
             text = self.path.read_bytes().decode()
         except OSError as error:
-            problem = error.strerror or type(error).__name__
+            return "", error.strerror or type(error).__name__
         except UnicodeDecodeError:
-            # Said below, outside this block: the exception holds the file's bytes.
-            problem = "it is not UTF-8 text"
-        else:
-            return RedactedStr(
-                _check_text(f"the client secret in {self.path}", text.removesuffix("\n").removesuffix("\r"))
-            )
-        raise ConfigurationError(f"cannot read the client secret from {self.path}: {problem}")
+            return "", "it is not UTF-8 text"
+        except ValueError as error:
+            return "", str(error)  # a NUL in the path
+        return RedactedStr(text.removesuffix("\n").removesuffix("\r")), ""
 
 
 @attrs.frozen(init=False, kw_only=True)
@@ -160,13 +176,14 @@ class ClientCredentials:
         auth_method: AuthMethod = "client_secret_post",
         allow_insecure_http: bool = False,
     ) -> None:
-        client_secret = conceal(client_secret)
+        client_secret, token_url = conceal(client_secret), conceal(token_url)
+        extra_parameters = _conceal_values(extra_parameters)
         self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
             client_id=client_id,
             client_secret=client_secret,
             token_url=parse_url("token_url", token_url, allow_insecure_http=allow_insecure_http),
             scope=_scope_names(scope),
-            extra_parameters=MappingProxyType(dict(extra_parameters)),
+            extra_parameters=extra_parameters,
             auth_method=auth_method,
             allow_insecure_http=allow_insecure_http,
         )
@@ -181,14 +198,13 @@ class ClientCredentials:
         Raises:
             ConfigurationError: names the variable that is missing or wrong; a secret file is read once to find out.
         """
-        environ = os.environ
-        path = environ.get("SIMPLESTORE_CLIENT_SECRET_FILE")
-        secret: Secret = SecretFile(path) if path else RedactedStr(environ.get("SIMPLESTORE_CLIENT_SECRET", ""))
-        if path and environ.get("SIMPLESTORE_CLIENT_SECRET"):
+        path = os.environ.get("SIMPLESTORE_CLIENT_SECRET_FILE")
+        secret: Secret = SecretFile(path) if path else RedactedStr(os.environ.get("SIMPLESTORE_CLIENT_SECRET", ""))
+        if path and os.environ.get("SIMPLESTORE_CLIENT_SECRET"):
             raise ConfigurationError(
                 "SIMPLESTORE_CLIENT_SECRET and SIMPLESTORE_CLIENT_SECRET_FILE are both set: unset one of them"
             )
-        client_id = environ.get("SIMPLESTORE_CLIENT_ID", "")
+        client_id = os.environ.get("SIMPLESTORE_CLIENT_ID", "")
         missing = [name for name, value in (("ID", client_id), ("SECRET", secret)) if not value]
         if missing:
             names = " and ".join(f"SIMPLESTORE_CLIENT_{name}" for name in missing)
@@ -196,14 +212,17 @@ class ClientCredentials:
                 f"{names} not set: copy from the Control Panel "
                 "(SIMPLESTORE_CLIENT_SECRET_FILE may name a file with the secret)"
             )
-        if isinstance(secret, SecretFile):
-            secret()
+        try:
+            if isinstance(secret, SecretFile):
+                secret()
+        except ConfigurationError as error:
+            raise ConfigurationError(f"SIMPLESTORE_CLIENT_SECRET_FILE: {error}") from None
         try:
             credentials = cls(
                 client_id=client_id,
                 client_secret=secret,
-                token_url=environ.get("SIMPLESTORE_TOKEN_URL") or DEFAULT_TOKEN_URL,
-                scope=environ.get("SIMPLESTORE_SCOPE", ""),
+                token_url=os.environ.get("SIMPLESTORE_TOKEN_URL") or DEFAULT_TOKEN_URL,
+                scope=os.environ.get("SIMPLESTORE_SCOPE", ""),
             )
         except ConfigurationError as error:
             # Every message starts with its field, and the variables are named after the fields.
@@ -240,7 +259,7 @@ class ClientCredentials:
         if isinstance(self.client_secret, str):
             return self.client_secret
         try:
-            return RedactedStr(_check_text("the secret", await _call(self.client_secret)))
+            return _check_secret_text("what it returned", conceal(await _call(self.client_secret)))
         except ConfigurationError as error:
             problem = str(error)
         except Exception as error:  # noqa: BLE001 - whatever a user's callable raises, its values stay out of our error
@@ -269,8 +288,16 @@ async def _call(secret: Callable[[], Any]) -> object:
     # Not the loop's default executor: its threads may all be waiting for this very token.
     executor = ThreadPoolExecutor(1, thread_name_prefix="simplestore-secret")
     try:
-        result = await asyncio.get_running_loop().run_in_executor(executor, secret)
+        result = await asyncio.get_running_loop().run_in_executor(executor, _call_without_stop_iteration, secret)
     finally:
         executor.shutdown(wait=False)
     # A plain callable may return a coroutine: `lambda: vault.read()`, or a functools.partial of an async function.
     return await result if inspect.isawaitable(result) else result
+
+
+def _call_without_stop_iteration(secret: Callable[[], object]) -> object:
+    # asyncio cannot put StopIteration into a future: whoever waits for it would wait for ever.
+    try:
+        return secret()
+    except StopIteration:
+        raise RuntimeError from None

@@ -7,6 +7,7 @@ goes along. Attempts and pauses end with the budget.
 from __future__ import annotations
 
 import asyncio
+import base64
 import random
 import ssl as ssl_module
 from functools import cache
@@ -20,6 +21,7 @@ from yarl import URL
 from ._clock import SYSTEM_CLOCK
 from ._credentials import ClientCredentials
 from ._origin import is_loopback
+from ._redaction import RedactedStr, conceal
 from ._renewal import RenewalPolicy
 from ._token import AccessToken
 from ._wire import MAX_REPLY_BYTES, Exchange, Grant
@@ -46,6 +48,14 @@ _CERTIFICATE_ERRORS: Final = (
     aiohttp.ServerFingerprintMismatch,
     ssl_module.SSLCertVerificationError,
 )
+
+
+@attrs.frozen
+class _Proxy:
+    """A proxy without userinfo in its URL, which aiohttp's frames and errors would show; its header is redacted."""
+
+    url: URL
+    headers: dict[str, str]
 
 
 @attrs.frozen
@@ -87,6 +97,7 @@ class TokenEndpoint:
         trust_env: bool = False,
         clock: Clock | None = None,
     ) -> None:
+        proxy = conceal(proxy)  # a password may be in it
         if not isinstance(credentials, ClientCredentials):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(f"credentials must be ClientCredentials, not {type(credentials).__name__}")
         if not isinstance(ssl, ssl_module.SSLContext | aiohttp.Fingerprint | None):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -99,7 +110,7 @@ class TokenEndpoint:
         self.clock: Final[Clock] = clock or SYSTEM_CLOCK
         self._connector = connector
         self._ssl: ssl_module.SSLContext | aiohttp.Fingerprint | bool = True if ssl is None else ssl
-        self._proxy = None if proxy is None else self._check_proxy("proxy", proxy)
+        self._proxy = None if proxy is None else self._parse_proxy("proxy", proxy)
         self._trust_env = trust_env
 
     async def request_token(self) -> AccessToken:
@@ -175,7 +186,8 @@ class TokenEndpoint:
     async def _post(self, session: aiohttp.ClientSession, exchange: Exchange, deadline: float) -> Receipt | TokenError:
         proxy = self._find_proxy()
         requested_at, issued_at = self.clock.monotonic(), self.clock.time()
-        until = min(deadline, asyncio.get_running_loop().time() + self.policy.attempt_seconds)
+        now = asyncio.get_running_loop().time()
+        until = min(deadline, now + self.policy.attempt_seconds)
         try:
             # A Payload: bytes or a dict would stand in clear among the locals of aiohttp's frames.
             data = aiohttp.BytesPayload(exchange.build_body())
@@ -186,13 +198,14 @@ class TokenEndpoint:
                     data=data,
                     headers=exchange.build_headers(),
                     allow_redirects=False,
-                    proxy=proxy,
+                    proxy=proxy.url if proxy else None,
+                    proxy_headers=proxy.headers if proxy else None,
                     ssl=self._ssl,
                 ) as response,
             ):
                 body = await _read(response)
         except Exception as error:  # noqa: BLE001 - whatever aiohttp raises, its text may quote what the server sent
-            return self._describe(error)
+            return self._describe(error, seconds=until - now)
         grant = exchange.parse_reply(response.status, response.headers, body, now=self.clock.time())
         if not isinstance(grant, Grant):
             return grant
@@ -216,6 +229,11 @@ class TokenEndpoint:
                 "The connector given to TokenEndpoint belongs to another event loop: "
                 "make both in the same one, or pass none"
             )
+        if getattr(connector, "_ssl", True) is False:
+            raise ConfigurationError(
+                "The connector given to TokenEndpoint does not check certificates (ssl=False): "
+                "for a private CA make it with ssl=ssl.create_default_context(cafile=…)"
+            )
         # A session for each renewal costs next to nothing, and leaves nothing to own, to leak or to share.
         return aiohttp.ClientSession(
             connector=connector or aiohttp.TCPConnector(force_close=True),
@@ -226,31 +244,28 @@ class TokenEndpoint:
             auto_decompress=False,
         )
 
-    def _find_proxy(self) -> URL | None:
+    def _find_proxy(self) -> _Proxy | None:
         url = self.credentials.token_url
         if self._proxy is not None or not self._trust_env or is_loopback(url) or proxy_bypass(url.authority):
             return self._proxy
-        proxy = getproxies().get(url.scheme)
-        return None if proxy is None else self._check_proxy(f"{url.scheme}_proxy", proxy)
+        proxy = conceal(getproxies().get(url.scheme))
+        return None if proxy is None else self._parse_proxy(f"{url.scheme}_proxy", proxy)
 
-    def _check_proxy(self, field: str, proxy: str | URL) -> URL:
-        try:
-            url = URL(proxy)
-        except (TypeError, ValueError):
-            url = URL()
-        if url.scheme not in {"http", "https"} or not url.raw_host:
+    def _parse_proxy(self, field: str, value: str | URL) -> _Proxy:
+        proxy = _read_proxy(value)
+        if proxy is None:
             raise ConfigurationError(f"{field} must be the URL of an HTTP proxy, such as http://proxy.example.com:3128")
         if self.credentials.token_url.scheme != "https":
             raise ConfigurationError(
                 f"token_url uses plain http, which would show the secret to the proxy: use https, or leave {field} out"
             )
-        return url
+        return proxy
 
-    def _describe(self, error: Exception) -> TokenTransportError:
+    def _describe(self, error: Exception, *, seconds: float) -> TokenTransportError:
         """Return our error for one of aiohttp's, with only those texts of it that no server wrote."""
         where = f"No token: POST {self.credentials.token_url.with_query(None)} failed"
         if isinstance(error, TimeoutError):
-            return TokenTimeoutError(f"{where}: no complete answer within {self.policy.attempt_seconds:g} s")
+            return TokenTimeoutError(f"{where}: no complete answer within {max(seconds, 0.0):.3g} s")
         if isinstance(error, _CERTIFICATE_ERRORS):
             return TokenTransportError(
                 f"{where}: its certificate is not trusted ({_reason(error)}). For a private CA pass "
@@ -260,11 +275,28 @@ class TokenEndpoint:
         return TokenTransportError(f"{where}: {_problem(error)}")
 
 
+def _read_proxy(value: object) -> _Proxy | None:
+    try:
+        url = URL(value) if isinstance(value, str) else value
+    except (ValueError, IndexError):
+        return None
+    if not isinstance(url, URL) or url.scheme not in {"http", "https"} or not url.raw_host:
+        return None
+    headers: dict[str, str] = {}
+    if url.user is not None:
+        pair = base64.b64encode(f"{url.user}:{url.password or ''}".encode()).decode()
+        headers["Proxy-Authorization"] = RedactedStr(f"Basic {pair}")
+    return _Proxy(url.with_user(None), headers)
+
+
 def _problem(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return f"the proxy answered {error.status}"
     if isinstance(error, aiohttp.ClientResponseError):
         return "the answer is not HTTP"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        proxy = "the proxy " if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
+        return f"cannot connect to {proxy}{error.host}:{error.port} ({error.os_error.strerror or type(error).__name__})"
     if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError):
         return "the connection was closed before the answer was complete"
     # The system's own words, such as "Connection refused".

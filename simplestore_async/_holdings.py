@@ -6,13 +6,14 @@ held. How one snapshot follows from another is decided in `_renewal`.
 
 from __future__ import annotations
 
+import copy
 import random
 import threading
 from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
 
-from ._renewal import Lease, Memory, State
+from ._renewal import Lease, Memory
 from ._token import AccessToken
 from ._wire import LONGEST_LIFETIME_SECONDS
 from .errors import ProviderClosedError
@@ -36,6 +37,7 @@ class Commit:
     Attributes:
         token: the token to serve.
         source: where it came from; `memory` if another event loop renewed it meanwhile.
+        life_seconds: how long it may be used from now on.
         is_kept: whether it is now the held one.
         is_unchanged: whether it was so before.
         outage_began_at: when the outage began that it ended, if any.
@@ -43,6 +45,7 @@ class Commit:
 
     token: AccessToken
     source: Literal["cache", "endpoint", "memory"]
+    life_seconds: float
     is_kept: bool = False
     is_unchanged: bool = False
     outage_began_at: float | None = None
@@ -86,7 +89,8 @@ class Holdings:
         """
         with self._lock:
             before = self.memory
-            self._replace(before.after_failure(error, self.now(), self._policy))
+            # A copy, which has no traceback: its frames would keep the event loop, and much else, alive.
+            self._replace(before.after_failure(copy.copy(error), self.now(), self._policy))
             return before, self.memory
 
     def adopt(self, stored: AccessToken) -> Commit | None:
@@ -105,8 +109,12 @@ class Holdings:
             lease = self._lease(stored, now - age)
             return self._keep(lease, now, "cache") if self.memory.wants_cached(lease, now) else None
 
-    def take(self, receipt: Receipt) -> Commit | None:
+    def take(self, receipt: Receipt, *, is_replacement: bool) -> Commit | None:
         """Hold a token from the endpoint, if it is still the newest; None if it was rejected before it came.
+
+        Args:
+            receipt: what came.
+            is_replacement: whether it was asked for because another was rejected.
 
         Raises:
             ProviderClosedError: if it was closed meanwhile.
@@ -114,27 +122,29 @@ class Holdings:
         now = self.now()
         with self._lock:
             memory = self.memory
-            lease = self._lease(receipt.token, receipt.requested_at)
+            lease = self._lease(receipt.token, receipt.requested_at, is_replacement=is_replacement)
             if now >= lease.hard_at:
                 # So short-lived, or so late, that it serves those who wait for it, and nobody else.
-                return Commit(receipt.token, source="endpoint")
+                return Commit(receipt.token, source="endpoint", life_seconds=lease.expires_at - now)
             if memory.accepts(lease):
                 return self._keep(lease, now, "endpoint")
-            is_alive = memory.state(now) is not State.NONE
-            return Commit(memory.lease.token, source="memory") if memory.lease is not None and is_alive else None
+            if memory.lease is None or now >= memory.lease.expires_at:
+                return None
+            return Commit(memory.lease.token, source="memory", life_seconds=memory.lease.expires_at - now)
 
-    def renewed_since(self, seen: Lease | None) -> AccessToken | None:
+    def renewed_since(self, seen: Lease | None) -> Commit | None:
         """Return the held token if it is fresh and came after *seen* was held: then another event loop renewed it."""
-        memory = self.memory
-        is_new = memory.lease is not seen and memory.state(self.now()) is State.FRESH
-        return memory.lease.token if memory.lease is not None and is_new else None
+        now, lease = self.now(), self.memory.lease
+        if lease is None or lease is seen or now >= lease.due_at:
+            return None
+        return Commit(lease.token, source="memory", life_seconds=lease.expires_at - now)
 
-    def _lease(self, token: AccessToken, requested_at: float) -> Lease:
+    def _lease(self, token: AccessToken, requested_at: float, *, is_replacement: bool = False) -> Lease:
         return self._policy.lease(
             token,
             requested_at=requested_at,
             is_first=not self.memory.has_renewed,
-            is_replacement=self.memory.is_replacing,
+            is_replacement=is_replacement or self.memory.is_replacing,
             random=random.random,
         )
 
@@ -144,6 +154,7 @@ class Holdings:
         return Commit(
             lease.token,
             source=source,
+            life_seconds=lease.expires_at - now,
             is_kept=True,
             is_unchanged=before.is_unchanged(lease, now),
             outage_began_at=before.outage_began_at,

@@ -17,6 +17,7 @@ from .errors import ConfigurationError, TokenError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from io import IOBase
 
     from yarl import URL
 
@@ -25,12 +26,17 @@ if TYPE_CHECKING:
 __all__ = ["BearerAuthMiddleware"]
 
 # aiohttp sends these again byte for byte. Exact types: what a subclass does with its value is unknown.
-_VALUES: Final = {payload.BytesPayload, payload.StringPayload, payload.JsonPayload}
+_IN_MEMORY: Final = {
+    payload.BytesPayload,
+    payload.StringPayload,
+    payload.StringIOPayload,
+    payload.JsonPayload,
+    getattr(payload, "JsonBytesPayload", payload.JsonPayload),  # newer than the oldest aiohttp that we support
+}
 _FILES: Final = {
     payload.BufferedReaderPayload,
     payload.BytesIOPayload,
     payload.IOBasePayload,
-    payload.StringIOPayload,
     payload.TextIOPayload,
 }
 # RFC 6750 §3: a challenge of the scheme Bearer whose attribute error is invalid_token.
@@ -82,7 +88,9 @@ class BearerAuthMiddleware:
         can_replay = _can_replay(request)
         token = await self._source.get_token()
         response = await _send(request, handler, token)
-        if not _is_rejected(response) or not self._source.invalidate(token) or not can_replay:
+        if not _is_rejected(response) or not self._source.invalidate(token):
+            return response
+        if not can_replay or not _is_sent(request, response):
             return response
         # Released first: the renewal, or the replay, may need the one connection that the pool has.
         response.release()
@@ -121,11 +129,27 @@ def _can_replay(request: aiohttp.ClientRequest) -> bool:
     return hdrs.EXPECT not in request.headers and _is_repeatable(request.body)
 
 
+def _is_sent(request: aiohttp.ClientRequest, response: aiohttp.ClientResponse) -> bool:
+    # An API may answer before it has read everything. A thread may then still be reading the file.
+    writer = response._writer  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - no public name tells
+    return writer is None or writer.done() or _is_in_memory(request.body)
+
+
+def _is_in_memory(body: object) -> bool:
+    return isinstance(body, bytes) or type(body) in _IN_MEMORY
+
+
 def _is_repeatable(body: object) -> bool:
-    if isinstance(body, bytes):
-        return True
     if type(body) is aiohttp.MultipartWriter:
         return all(_is_repeatable(part) for part, _, _ in body)
     if isinstance(body, payload.IOBasePayload) and type(body) in _FILES:
-        return bool(body._value.seekable())  # noqa: SLF001  # pyright: ignore - `size` says nothing of text files
-    return type(body) in _VALUES
+        return _can_rewind(body._value)  # noqa: SLF001  # pyright: ignore - `size` says nothing of text files
+    return _is_in_memory(body)
+
+
+def _can_rewind(file: IOBase) -> bool:
+    try:
+        file.tell()  # fails for a text file that is being iterated over
+    except (OSError, ValueError):
+        return False
+    return file.seekable()

@@ -6,15 +6,14 @@ An origin is `(scheme, host, port)` (RFC 6454 §4). `yarl.URL.origin()` will not
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from yarl import URL
 
+from ._redaction import conceal
 from .errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 __all__ = ["Origin", "is_loopback", "origin_of", "parse_origins", "parse_url"]
 
@@ -54,30 +53,37 @@ def parse_url(field: str, value: str | URL, *, allow_insecure_http: bool) -> URL
     Raises:
         ConfigurationError: if it is not one. http passes only to loopback, or with *allow_insecure_http*.
     """
-    if not isinstance(value, str | URL):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ConfigurationError(f"{field} must be a string or yarl.URL, not {type(value).__name__}")
+    value = conceal(value)  # a password may be in it
+    url = _read_url(value, allow_insecure_http=allow_insecure_http)
+    if isinstance(url, str):
+        raise ConfigurationError(f"{field} {url}")
+    return url
+
+
+def _read_url(value: object, *, allow_insecure_http: bool) -> URL | str:
+    """Return the URL, or what is wrong with it."""
+    if not isinstance(value, str | URL):
+        return f"must be a string or yarl.URL, not {type(value).__name__}"
     try:
         url = URL(value)
         port = url.explicit_port  # parsed lazily; an impossible one raises here
-    except ValueError:
-        # The text is not repeated: somebody may have put a password into it.
-        raise ConfigurationError(f"{field} is not a URL; it should look like https://host/path") from None
+    except (ValueError, IndexError):
+        return "is not a URL; it should look like https://host/path"
+    problem = ""
     if url.scheme not in {"http", "https"} or not url.raw_host or port == 0:
-        raise ConfigurationError(f"{field} must be an absolute URL that starts with https://, and name a host")
-    if url.raw_user is not None or url.raw_password is not None:
-        raise ConfigurationError(
-            f"{field} must not hold a user name or password before its host: take them out of the URL"
-        )
-    if "*" in url.raw_host:
-        raise ConfigurationError(f"{field} must not hold a wildcard: name each host")
-    if url.raw_fragment:
-        raise ConfigurationError(f"{field} must not have a fragment (#…); RFC 6749 §3.2 forbids it")
-    if url.scheme == "http" and not allow_insecure_http and not is_loopback(url):
-        raise ConfigurationError(
-            f"{field} uses plain http to {url.raw_host}, which would show credentials to the network: use https "
+        problem = "must be an absolute URL that starts with https://, and name a host"
+    elif url.raw_user is not None or url.raw_password is not None:
+        problem = "must not hold a user name or password before its host: take them out of the URL"
+    elif "*" in url.raw_host:
+        problem = "must not hold a wildcard: name each host"
+    elif url.raw_fragment:
+        problem = "must not have a fragment (#…); RFC 6749 §3.2 forbids it"
+    elif url.scheme == "http" and not allow_insecure_http and not is_loopback(url):
+        problem = (
+            f"uses plain http to {url.raw_host}, which would show credentials to the network: use https "
             "(allow_insecure_http=True is for closed test networks)"
         )
-    return url
+    return problem or url
 
 
 def parse_origins(origins: str | URL | Iterable[str | URL], *, allow_insecure_http: bool) -> frozenset[Origin]:
@@ -86,6 +92,8 @@ def parse_origins(origins: str | URL | Iterable[str | URL], *, allow_insecure_ht
     Raises:
         ConfigurationError: if none is named, or one holds more than scheme, host and port.
     """
+    if not isinstance(origins, str | URL | Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"origins must be URLs, not {type(origins).__name__}")
     items = [origins] if isinstance(origins, str | URL) else list(origins)
     if not items:
         raise ConfigurationError("origins is empty: name the origin of the API, such as https://api.example.com")

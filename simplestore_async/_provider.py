@@ -175,14 +175,16 @@ class TokenProvider:
         except ProviderClosedError:
             raise
         except SimpleStoreError:
-            pass  # the renewal has told its event
+            is_overdue = False  # it failed, and has told so
         except TimeoutError:
-            if not state.is_overdue_told:
-                state.is_overdue_told = True
-                emit(
-                    RenewalOverdue(waited_seconds=seconds, life_seconds=lease.expires_at - self._now()), self._on_event
-                )
-        return lease.token if self._holdings.memory.lease is lease and self._now() < lease.expires_at else None
+            is_overdue = True
+        life_seconds = lease.expires_at - self._now()
+        if self._holdings.memory.lease is not lease or life_seconds <= 0:
+            return None
+        if is_overdue and not state.is_overdue_told:
+            state.is_overdue_told = True
+            emit(RenewalOverdue(waited_seconds=seconds, life_seconds=life_seconds), self._on_event)
+        return lease.token
 
     def _state_of_running_loop(self) -> _Loop:
         loop = asyncio.get_running_loop()

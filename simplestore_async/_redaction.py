@@ -7,15 +7,11 @@ because `repr` is what loggers, tracebacks with locals, debuggers and `request_i
 from __future__ import annotations
 
 import base64
-import html
-import json
-from typing import TYPE_CHECKING, Final, NoReturn, Self, TypeVar
-from urllib.parse import quote, quote_plus
+import re
+from html.entities import codepoint2name
+from typing import Final, NoReturn, Self, SupportsIndex, TypeVar, cast
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-__all__ = ["MASK", "RedactedStr", "conceal", "scrub", "spellings"]
+__all__ = ["MASK", "RedactedBytes", "RedactedStr", "conceal", "find_spellings"]
 
 T = TypeVar("T")
 
@@ -23,12 +19,16 @@ MASK: Final = "***"
 
 
 class RedactedStr(str):
-    """A string whose `repr` hides it. Operations on it (`+`, f-strings, slices) give plain strings: build it whole."""
+    """A string whose `repr` hides it. `+` and f-strings with it give plain strings: build it whole."""
 
     __slots__ = ()
 
     def __repr__(self) -> str:
         return f"'{MASK}'"
+
+    def __getitem__(self, key: SupportsIndex | slice) -> Self:
+        # reprlib and rich cut long strings short before they show them.
+        return type(self)(super().__getitem__(key))
 
     def __copy__(self) -> Self:
         return self
@@ -40,36 +40,49 @@ class RedactedStr(str):
         raise TypeError("a secret or token cannot be pickled: let each process read or request its own")
 
 
-def conceal(value: T) -> T | RedactedStr:
-    """Return a string redacted, anything else as it is.
+class RedactedBytes(bytes):
+    """Bytes whose `repr` hides them."""
 
-    Constructors that take a secret call it first, so that a later error's traceback finds no clear text in their
-    frames.
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"b'{MASK}'"
+
+
+def conceal(value: T) -> T:
+    """Return text redacted, anything else as it is.
+
+    Constructors that take a secret call it first: then a later error's traceback finds no clear text in their frames.
     """
-    return RedactedStr(value) if isinstance(value, str) else value
+    redacted = RedactedStr(value) if isinstance(value, str) else value
+    return cast("T", RedactedBytes(redacted) if isinstance(redacted, bytes) else redacted)
 
 
-def spellings(secret: str) -> frozenset[str]:
-    """Return the forms in which a server may echo *secret*: plain, percent- and form-encoded, JSON, HTML, base64."""
-    percent_encoded = quote(secret, safe="")
-    return frozenset(
-        {
-            secret,
-            percent_encoded,
-            percent_encoded.lower(),
-            quote(secret),
-            quote_plus(secret),
-            json.dumps(secret)[1:-1],
-            json.dumps(secret, ensure_ascii=False)[1:-1],
-            html.escape(secret),
-            html.escape(secret, quote=False),
-            base64.b64encode(secret.encode()).decode(),
-        }
-    )
+def find_spellings(secret: str) -> re.Pattern[str]:
+    """Return a pattern for every form in which a server may echo *secret*.
+
+    Each character may stand for itself, be percent- or form-encoded (RFC 3986 §2.1), escaped as in JSON, JavaScript or
+    Python, an HTML entity, or UTF-8 read as Latin-1; or the whole may be base64.
+    """
+    encoded = [base64.b64encode(secret.encode()).decode().rstrip("=")]
+    encoded.append(encoded[0].replace("+", "-").replace("/", "_"))
+    whole = "".join(map(_spell_character, secret))
+    return re.compile("|".join([whole, *(f"{re.escape(text)}=*" for text in encoded)]))
 
 
-def scrub(text: str, hidden: Iterable[str]) -> str:
-    """Return *text* with every string of *hidden* replaced by `***`, longest first."""
-    for value in sorted(hidden, key=len, reverse=True):
-        text = text.replace(value, MASK)
-    return text
+def _spell_character(character: str) -> str:
+    code = ord(character)
+    utf8 = character.encode()
+    utf16 = character.encode("utf-16-be").hex()
+    hexadecimal = [
+        "".join(f"%{byte:02x}" for byte in utf8),
+        "".join(f"\\u{utf16[start : start + 4]}" for start in range(0, len(utf16), 4)),
+        f"\\x{code:02x}",
+        f"&#x{code:x};",
+    ]
+    exact = [character, utf8.decode("latin-1"), f"\\{character}", f"&#{code};"]
+    # HTML's table of names leaves the apostrophe out.
+    exact += [f"&{name};" for name in (codepoint2name | {0x27: "apos"}).get(code, "").split()]
+    exact += ["+"] if character == " " else []
+    forms = [f"(?i:{re.escape(form)})" for form in hexadecimal] + sorted(map(re.escape, exact), key=len, reverse=True)
+    return f"(?:{'|'.join(forms)})"

@@ -7,11 +7,13 @@ decisions, and the methods of `Memory` what is remembered of tokens, failures an
 from __future__ import annotations
 
 import enum
-from math import inf, isfinite
+from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from ._numbers import is_number
 from ._token import AccessToken
 from .errors import ConfigurationError, SimpleStoreError
 
@@ -83,8 +85,7 @@ class Lease:
 
 
 def _check_positive(_policy: RenewalPolicy, field: attrs.Attribute[float], value: Any) -> None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not isfinite(value) or value <= 0:
+    if not is_number(value) or value <= 0:
         raise ConfigurationError(f"RenewalPolicy {field.name} must be a number above 0")
 
 
@@ -97,6 +98,15 @@ def _check_fraction(policy: RenewalPolicy, field: attrs.Attribute[float], value:
 def _check_count(_policy: RenewalPolicy, field: attrs.Attribute[int], value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigurationError(f"RenewalPolicy {field.name} must be a whole number, 1 or more")
+
+
+def _check_first_due_fractions(_policy: RenewalPolicy, field: attrs.Attribute[tuple[float, float]], value: Any) -> None:
+    is_rising = False
+    with suppress(TypeError, ValueError):
+        first, last = value
+        is_rising = 0 < first <= last < 1
+    if not is_rising:
+        raise ConfigurationError(f"RenewalPolicy {field.name} must be two rising numbers between 0 and 1, in a tuple")
 
 
 def _seconds(default: float) -> float:
@@ -139,7 +149,7 @@ class RenewalPolicy:
 
     due_fraction: float = _fraction(0.2)
     due_seconds: float = _seconds(900)
-    first_due_fractions: tuple[float, float] = (0.45, 0.84)
+    first_due_fractions: tuple[float, float] = attrs.field(default=(0.45, 0.84), validator=_check_first_due_fractions)
     hard_fraction: float = _fraction(0.1)
     hard_seconds: float = _seconds(30)
     hard_wait_seconds: float = _seconds(2)
@@ -156,11 +166,6 @@ class RenewalPolicy:
     rejection_cap_seconds: float = _seconds(300)
     cache_seconds: float = _seconds(2)
     lock_seconds: float = _seconds(15)
-
-    def __attrs_post_init__(self) -> None:
-        first, last = self.first_due_fractions
-        if not 0 < first <= last < 1:
-            raise ConfigurationError("RenewalPolicy first_due_fractions must be two rising numbers between 0 and 1")
 
     def lease(
         self,
@@ -262,16 +267,18 @@ class Memory:
         """Return whether a token that just came from the endpoint is newer than the held one and than its rejection."""
         if self.lease is not None and lease.requested_at <= self.lease.requested_at:
             return False
-        return all(value != lease.token.value or at < lease.requested_at for value, at in self.rejected)
+        return all(value != lease.token.value or at <= lease.requested_at for value, at in self.rejected)
 
     def wants_cached(self, lease: Lease, now: float) -> bool:
         """Return whether a token from a cache is better than what is held: newer, not rejected, and not itself old."""
         if any(value == lease.token.value for value, _ in self.rejected):
             return False
         held = self.lease
+        if held is not None and held.token.value == lease.token.value:
+            return False  # even if it has expired: a step of the wall clock does not give it another life
         if held is None or now >= held.expires_at:
             return now < lease.hard_at
-        return lease.token.value != held.token.value and lease.requested_at > held.requested_at and now < lease.due_at
+        return lease.requested_at > held.requested_at and now < lease.due_at
 
     def after_token(self, lease: Lease, now: float, policy: RenewalPolicy) -> Memory:
         """Return the memory once *lease* came.

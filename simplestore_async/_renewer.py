@@ -60,7 +60,7 @@ class Renewal:
         if renewed is None:
             self._remember_and_tell(failure)
             raise failure
-        return renewed
+        return renewed.token
 
     async def _obtain(self) -> Commit:
         commit = await self._look()
@@ -71,7 +71,7 @@ class Renewal:
             while commit is None:
                 # One attempt in the background; as many as the policy says once callers wait for it.
                 receipt = await self.endpoint.fetch(deadline=self.deadline, may_retry=lambda: self.count_waiters() > 0)
-                commit = self.holdings.take(receipt)
+                commit = self.holdings.take(receipt, is_replacement=self.cause == "rejected")
             if commit.is_kept and commit.source == "endpoint":
                 await self.cache.set(commit.token)
         return commit
@@ -80,9 +80,7 @@ class Renewal:
         """Return a token that another event loop put here, or another process into the cache, meanwhile."""
         stored = await self.cache.get()
         renewed = self.holdings.renewed_since(self.seen)
-        if renewed is not None:
-            return Commit(renewed, source="memory")
-        return None if stored is None else self.holdings.adopt(stored)
+        return renewed if renewed or stored is None else self.holdings.adopt(stored)
 
     def _tell_success(self, commit: Commit) -> None:
         now = self.holdings.now()
@@ -93,7 +91,7 @@ class Renewal:
                 source=commit.source,
                 is_unchanged=commit.is_unchanged,
                 duration_seconds=now - self.began_at,
-                life_seconds=commit.token.expires_at - self.holdings.wall_now(),
+                life_seconds=commit.life_seconds,
                 waiter_count=self.count_waiters(),
             ),
         )
@@ -108,7 +106,7 @@ class Renewal:
             *self.cache.failures,
             RenewalFailed(
                 cause=self.cause,
-                error=failure,
+                error=after.error or failure,
                 is_token_alive=is_alive,
                 duration_seconds=now - self.began_at,
                 retry_in_seconds=after.not_before - now,
@@ -117,7 +115,7 @@ class Renewal:
         )
         if before.outage_began_at is None:
             life = before.lease.expires_at - now if before.lease is not None and is_alive else 0.0
-            self._tell(OutageBegan(error=failure, life_seconds=life))
+            self._tell(OutageBegan(error=after.error or failure, life_seconds=life))
 
     def _tell(self, *events: Event) -> None:
         for event in events:

@@ -14,6 +14,7 @@ from ._endpoint import TokenEndpoint
 from ._middleware import BearerAuthMiddleware
 from ._origin import parse_url
 from ._provider import TokenProvider
+from ._redaction import conceal
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -49,9 +50,9 @@ async def open_session(  # noqa: PLR0913 - each part that can be replaced, and t
     open.
 
     Args:
-        source: credentials, or a provider (any `TokenSource`) to share; by default credentials and base URL come from
-            the environment (`ClientCredentials.from_env()`, `SIMPLESTORE_BASE_URL`).
-        base_url: what relative URLs are joined to; its origin gets the token.
+        source: credentials, or a provider (any `TokenSource`) to share; by default `ClientCredentials.from_env()`.
+        base_url: what relative URLs are joined to; its origin gets the token. By default `SIMPLESTORE_BASE_URL`, unless
+            *source* and *origins* say who talks to whom.
         origins: further origins that get the token, such as `https://files.example.com`.
         cache: for the provider that is made here; see `TokenProvider`.
         policy: likewise.
@@ -67,12 +68,16 @@ async def open_session(  # noqa: PLR0913 - each part that can be replaced, and t
     Raises:
         ConfigurationError: if an argument or the environment is wrong; names it and says what to set.
     """
+    proxy = conceal(proxy)  # a password may be in it
+    named = [origins] if isinstance(origins, str | URL) else list(origins)
+    field = "base_url"
+    # Only if nothing else is named: a token of one's own choice does not go where the environment says.
+    if base_url is None and (source is None or not named):
+        field, base_url = "SIMPLESTORE_BASE_URL", os.environ.get("SIMPLESTORE_BASE_URL") or None
     if source is None:
         source = ClientCredentials.from_env()
-        base_url = base_url or os.environ.get("SIMPLESTORE_BASE_URL") or None
     if base_url is not None:
-        base_url = _as_folder(parse_url("base_url", base_url, allow_insecure_http=allow_insecure_http))
-    named = [origins] if isinstance(origins, str | URL) else list(origins)
+        base_url = _as_folder(field, parse_url(field, base_url, allow_insecure_http=allow_insecure_http))
     if base_url is None and not named:
         raise ConfigurationError("base_url is not set: pass it, set SIMPLESTORE_BASE_URL, or name the API in origins")
     async with AsyncExitStack() as stack:
@@ -89,8 +94,10 @@ async def open_session(  # noqa: PLR0913 - each part that can be replaced, and t
             allow_insecure_http=allow_insecure_http,
         )
         options = client_session_options
-        if ssl is not None and "connector" not in options:
-            options["connector"] = aiohttp.TCPConnector(ssl=ssl)
+        if options.get("connector") is None:
+            options["connector"] = aiohttp.TCPConnector(ssl=True if ssl is None else ssl)
+            # The session closes it too, unless it cannot even be made.
+            stack.push_async_callback(options["connector"].close)
         session = aiohttp.ClientSession(
             base_url,
             proxy=proxy,
@@ -101,8 +108,8 @@ async def open_session(  # noqa: PLR0913 - each part that can be replaced, and t
         yield await stack.enter_async_context(session)
 
 
-def _as_folder(url: URL) -> URL:
+def _as_folder(field: str, url: URL) -> URL:
     """Return *url* with a slash at the end of its path, as aiohttp wants it and as every relative URL means it."""
     if url.raw_query_string:
-        raise ConfigurationError("base_url must not have a query (?…): aiohttp would drop it from every request")
+        raise ConfigurationError(f"{field} must not have a query (?…): aiohttp would drop it from every request")
     return url if url.raw_path.endswith("/") else url.with_path(f"{url.raw_path}/", encoded=True)

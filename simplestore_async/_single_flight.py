@@ -83,7 +83,8 @@ class SingleFlight(Generic[T]):
 
     def cancel(self, error: Exception) -> asyncio.Task[T] | None:
         """Cancel the running operation; its waiters get *error*. Return its task, to be awaited, if there is one."""
-        if self._task is not None:
+        # Once only: a second cancellation would interrupt the operation's own cleaning up.
+        if self._task is not None and self._cancel_error is None:
             self._cancel_error = error
             self._task.cancel()
         return self._task

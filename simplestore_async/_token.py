@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from math import isfinite
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, Self
+from collections.abc import Iterable
+from typing import Any, Final, NoReturn, Protocol, Self
 
 import attrs
 
+from ._numbers import is_number
 from ._redaction import RedactedStr, conceal
 from .errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 __all__ = ["AccessToken", "TokenSource", "is_token68"]
 
@@ -39,8 +37,17 @@ def _check_token_type(_token: AccessToken, _field: object, value: Any) -> None:
 
 
 def _check_instant(_token: AccessToken, field: attrs.Attribute[float], value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+    if not is_number(value):
         raise ConfigurationError(f"AccessToken {field.name} must be POSIX seconds, an int or float that is finite")
+
+
+def _scope_names(scope: Any) -> tuple[str, ...]:
+    names: list[Any] = [scope]
+    if isinstance(scope, Iterable):
+        names = scope.split() if isinstance(scope, str) else list(scope)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    if not all(isinstance(name, str) for name in names):
+        raise ConfigurationError("AccessToken scope must be a string or strings (RFC 6749 §3.3)")
+    return tuple(names)
 
 
 @attrs.frozen(init=False)
@@ -81,7 +88,7 @@ class AccessToken:
     ) -> None:
         value = conceal(value)
         self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
-            value, token_type, issued_at, expires_at, tuple(scope.split() if isinstance(scope, str) else scope)
+            value, token_type, issued_at, expires_at, _scope_names(scope)
         )
 
     def __attrs_post_init__(self) -> None:

@@ -20,12 +20,12 @@ from urllib.parse import quote, urlencode
 import attrs
 
 from ._credentials import ClientCredentials
-from ._redaction import RedactedStr, scrub, spellings
+from ._redaction import MASK, RedactedStr, find_spellings
 from ._token import is_token68
 from .errors import InvalidClientError, TokenEndpointError, TokenError, TokenResponseError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from cattrs import Converter
 
@@ -243,6 +243,8 @@ class Exchange:
 
     def _build_grant(self, payload: dict[str, Any]) -> Grant | str:
         try:
+            if payload.get("expires_in") is not None:
+                payload = {name: value for name, value in payload.items() if name != "expiries_in"}
             reply = _converter().structure(payload, _TokenReply)
         except Exception as error:  # noqa: BLE001 - cattrs raises groups and KeyErrors; each quotes the values
             return _describe(error)
@@ -252,32 +254,37 @@ class Exchange:
 
     def _build_error(self, status: int, payload: dict[str, Any], retry_after: float | None) -> TokenEndpointError:
         reply = _converter().structure(payload, _ErrorReply)
-        error, description, title = map(self._clean, (reply.error, reply.error_description, reply.title))
+        is_invalid_client = reply.error == "invalid_client"
+        hidden = [find_spellings(self.secret), re.compile(re.escape(self._encode_basic()))]
+        if isinstance(token := payload.get("access_token"), str) and token:
+            hidden.append(find_spellings(token))
+        # The code that decides is shown as it is: it is ours, whatever the secret may be.
+        error = "invalid_client" if is_invalid_client else _clean(reply.error, hidden)
+        description, title = _clean(reply.error_description, hidden), _clean(reply.title, hidden)
         message = f"No token: the token endpoint answered {status}"
         if 300 <= status < 400:
-            message += (
-                " (a redirect, which would carry the secret elsewhere): set SIMPLESTORE_TOKEN_URL to the address itself"
-            )
+            message += " (a redirect, which would carry the secret elsewhere)"
+            message += ": set SIMPLESTORE_TOKEN_URL to the address itself"
         said = ", ".join(text for text in (error, description, title) if text)
         message += f" ({said})" if said else ""
-        build = InvalidClientError if error == "invalid_client" else TokenEndpointError
-        if build is InvalidClientError or status in {401, 403}:
+        if is_invalid_client or status in {401, 403}:
             message += ". Client id or secret are not accepted: copy both again from the Control Panel"
+        build = InvalidClientError if is_invalid_client else TokenEndpointError
         return build(
             message, status=status, error=error, error_description=description, title=title, retry_after=retry_after
         )
-
-    def _clean(self, text: str | None) -> str | None:
-        """Return a server's text fit to be shown: no form of the secret, one line, not endless."""
-        if text is None:
-            return None
-        hidden = spellings(self.secret)
-        if self.credentials.auth_method == "client_secret_basic":
-            hidden |= {self._encode_basic()}
-        text = "".join(char if char.isprintable() else " " for char in scrub(text, hidden))
-        return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
 
     def _encode_basic(self) -> str:
         # RFC 6749 §2.3.1: form-encode, then base64. %20, not +: servers that split hairs differ about +.
         pair = f"{quote(self.credentials.client_id, safe='')}:{quote(self.secret, safe='')}"
         return base64.b64encode(pair.encode()).decode()
+
+
+def _clean(text: str | None, hidden: Iterable[re.Pattern[str]]) -> str | None:
+    """Return a server's text fit to be shown: nothing hidden in it, on one line, not endless."""
+    if text is None:
+        return None
+    for pattern in hidden:
+        text = pattern.sub(MASK, text)
+    text = "".join(char if char.isprintable() else " " for char in text)
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"

@@ -44,8 +44,20 @@ async def api_server() -> AsyncIterator[ApiServer]:
         yield server
 
 
-@pytest_asyncio.fixture(autouse=True)
-async def nothing_is_left_over() -> AsyncIterator[None]:
+def pytest_collection_finish() -> None:
+    # What was imported stays; not looking at it again makes the collection after each test cheap.
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_over(request: pytest.FixtureRequest) -> None:
+    """Watch over every test that is a coroutine."""
+    if inspect.iscoroutinefunction(request.function):
+        request.getfixturevalue("watch_over_asyncio")
+
+
+@pytest_asyncio.fixture
+async def watch_over_asyncio() -> AsyncIterator[None]:
     """Fail a test that leaves a task pending or an exception unretrieved: `-W error` sees neither."""
     loop = asyncio.get_running_loop()
     complaints: list[dict[str, Any]] = []

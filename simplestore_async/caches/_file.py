@@ -59,6 +59,7 @@ class FileTokenCache:
     def __init__(self, directory: str | os.PathLike[str] | None = None) -> None:
         self._directory = None if directory is None else Path(directory)
         self._executor: ThreadPoolExecutor | None = None
+        self._executor_pid = 0
 
     @property
     def directory(self) -> Path:
@@ -88,15 +89,20 @@ class FileTokenCache:
 
     async def _run(self, work: Callable[[], T]) -> T:
         # Threads of our own: those of the loop's default executor may all be waiting for this very token.
-        if self._executor is None:
+        # A forked process has the executor, but not its threads.
+        if self._executor is None or self._executor_pid != os.getpid():
             self._executor = ThreadPoolExecutor(2, thread_name_prefix="simplestore-cache")
+            self._executor_pid = os.getpid()
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._explain_failure, work)
 
     def _explain_failure(self, work: Callable[[], T]) -> T:
         try:
             return work()
-        except (OSError, RuntimeError) as error:  # RuntimeError: no home directory can be found
+        except (OSError, RuntimeError, ValueError) as error:  # no home directory can be found; a NUL in the path
             problem = getattr(error, "strerror", None) or str(error)
+        with suppress(ValueError):
+            if self._directory is not None and self._directory.is_symlink():
+                problem = "it is a symlink, which another user may have put there; name the folder that it leads to"
         folder = "the user's cache directory" if self._directory is None else self._directory
         raise TokenCacheError(f"Cannot keep tokens in {folder}: {problem}. Mend it, or name another folder")
 
@@ -149,12 +155,17 @@ class _Folder:
 
     def read(self, name: str) -> bytes:
         """Return the file's content; nothing if it is missing, too long, or others could have written or read it."""
-        with suppress(OSError), open(self._open(name, os.O_RDONLY), "rb") as file:  # noqa: PTH123 - of a descriptor
-            status = os.fstat(file.fileno())
-            if stat.S_ISREG(status.st_mode) and _find_fault(status, forbidden_mode=0o077) is None:
-                data = file.read(_MAX_BYTES + 1)
-                return data if len(data) <= _MAX_BYTES else b""
-        return b""
+        try:
+            descriptor = self._open(name, os.O_RDONLY)
+        except OSError:
+            return b""
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or _find_fault(status, forbidden_mode=0o077) is not None:
+            os.close(descriptor)
+            return b""
+        with open(descriptor, "rb") as file:  # noqa: PTH123 - of a descriptor
+            data = file.read(_MAX_BYTES + 1)
+        return data if len(data) <= _MAX_BYTES else b""
 
     def replace(self, name: str, data: bytes) -> None:
         """Put a file with *data* in the place of *name*, whatever is there."""

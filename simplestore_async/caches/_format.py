@@ -65,7 +65,7 @@ def _load(data: bytes) -> AccessToken | None:
 
 def _build(payload: Mapping[str, Any]) -> AccessToken | None:
     scope = payload.get("scope")
-    if set(payload) != _FIELDS or payload["version"] != FORMAT_VERSION:
+    if set(payload) != _FIELDS or type(payload["version"]) is not int or payload["version"] != FORMAT_VERSION:
         return None
     if not isinstance(scope, list) or not all(isinstance(name, str) for name in scope):  # pyright: ignore[reportUnknownVariableType]
         return None

@@ -16,6 +16,7 @@ from ._protocols import SharedTokenCache, TokenCache
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
 
 
 __all__ = ["GuardedCache"]
@@ -39,7 +40,7 @@ class GuardedCache:
 
     async def get(self) -> AccessToken | None:
         """Return the cached token, or None if there is none or the cache fails."""
-        token = await self._attempt("get", lambda: self.cache.get(self.key), self.cache_seconds)
+        token = await self._attempt("get", lambda: self.cache.get(self.key), self._by_deadline(self.cache_seconds))
         if token is None or isinstance(token, AccessToken):  # pyright: ignore[reportUnnecessaryIsInstance]
             return token
         self.failures.append(
@@ -49,7 +50,7 @@ class GuardedCache:
 
     async def set(self, token: AccessToken) -> None:
         """Keep *token*, if the cache can."""
-        await self._attempt("set", lambda: self.cache.set(self.key, token), self.cache_seconds)
+        await self._attempt("set", lambda: self.cache.set(self.key, token), self._by_deadline(self.cache_seconds))
 
     @asynccontextmanager
     async def renewal_lock(self) -> AsyncGenerator[bool]:
@@ -60,30 +61,34 @@ class GuardedCache:
         if not isinstance(self.cache, SharedTokenCache):
             yield False
             return
-        lock = self.cache.renewal_lock(self.key)
+        cache = self.cache
 
-        async def enter() -> bool:
+        async def enter() -> AbstractAsyncContextManager[object]:
+            lock = cache.renewal_lock(self.key)
             await lock.__aenter__()
-            return True
+            return lock
 
-        is_held = await self._attempt("lock", enter, self.lock_seconds)
+        lock = await self._attempt("lock", enter, self._by_deadline(self.lock_seconds))
         try:
             yield True
         finally:
-            if is_held:
+            if lock is not None:
+                # Not by the deadline: a renewal that spent its budget must still let the others in.
                 await self._attempt("lock", lambda: lock.__aexit__(None, None, None), self.cache_seconds)
+
+    def _by_deadline(self, seconds: float) -> float:
+        return min(seconds, self.deadline - asyncio.get_running_loop().time())
 
     async def _attempt(
         self, operation: Literal["get", "set", "lock"], call: Callable[[], Awaitable[T]], seconds: float
     ) -> T | None:
+        scope = asyncio.timeout(seconds)
         try:
-            async with asyncio.timeout_at(min(self.deadline, asyncio.get_running_loop().time() + seconds)):
+            async with scope:
                 return await call()
-        except TimeoutError:
-            problem = f"it took longer than {seconds:g} s"
         except TokenCacheError as error:
             problem = str(error)
         except Exception as error:  # noqa: BLE001 - a cache may be anybody's; its exception's text may hold the token
-            problem = f"it raised {type(error).__name__}"
+            problem = f"it took longer than {seconds:.3g} s" if scope.expired() else f"it raised {type(error).__name__}"
         self.failures.append(CacheFailed(operation=operation, problem=problem))
         return None
