@@ -18,7 +18,7 @@ import attrs
 from yarl import URL
 
 from ._origin import parse_url
-from ._redaction import MASK, RedactedStr, conceal
+from ._redaction import MASK, RedactedStr, conceal, kind_of, show_fields
 from .errors import ConfigurationError, TokenError
 
 __all__ = ["DEFAULT_TOKEN_URL", "AuthMethod", "ClientCredentials", "Secret", "SecretFile"]
@@ -40,8 +40,7 @@ def _is_plain_text(text: str) -> bool:
 
 def _check_text(field: str, value: object) -> str:
     if not isinstance(value, str):
-        kind = "bytes" if isinstance(value, bytes) else type(value).__name__
-        raise ConfigurationError(f"{field} must be a string, not {kind}")
+        raise ConfigurationError(f"{field} must be a string, not {kind_of(value)}")
     if not value:
         raise ConfigurationError(f"{field} is empty: {_HINT}")
     if not _is_plain_text(value):
@@ -134,7 +133,7 @@ class SecretFile:
         return RedactedStr(text.removesuffix("\n").removesuffix("\r")), ""
 
 
-@attrs.frozen(init=False, kw_only=True)
+@attrs.frozen(init=False, kw_only=True, repr=False)
 class ClientCredentials:
     """A client's credentials (RFC 6749 §2.3, §4.4), as SimpleStore's Control Panel gives them.
 
@@ -266,6 +265,9 @@ class ClientCredentials:
             problem = f"it raised {type(error).__name__}"
         source = "the client secret" if isinstance(self.client_secret, SecretFile) else "the client_secret callable"
         raise TokenError(f"No token: {source} gave no secret: {problem}", retryable=True)
+
+    def __repr__(self) -> str:
+        return show_fields(self)
 
     def __copy__(self) -> Self:
         return self

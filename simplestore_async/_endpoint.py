@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import random
 import ssl as ssl_module
 from functools import cache
@@ -296,7 +297,7 @@ def _problem(error: Exception) -> str:
         return "the answer is not HTTP"
     if isinstance(error, aiohttp.ClientConnectorError):
         proxy = "the proxy " if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
-        return f"cannot connect to {proxy}{error.host}:{error.port} ({error.os_error.strerror or type(error).__name__})"
+        return f"cannot connect to {proxy}{error.host}:{error.port} ({_system_words(error.os_error)})"
     if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError):
         return "the connection was closed before the answer was complete"
     # The system's own words, such as "Connection refused".
@@ -313,6 +314,11 @@ def _user_agent() -> str:
 def _reason(error: Exception) -> str:
     certificate_error = getattr(error, "certificate_error", error)
     return getattr(certificate_error, "verify_message", "") or type(certificate_error).__name__
+
+
+def _system_words(error: OSError) -> str:
+    # asyncio puts words of its own in the place of the system's; a negative errno is the resolver's.
+    return os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror or type(error).__name__
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

@@ -27,18 +27,14 @@ __all__ = ["BearerAuthMiddleware"]
 
 # aiohttp sends these again byte for byte. Exact types: what a subclass does with its value is unknown.
 _IN_MEMORY: Final = {
+    payload.BytesIOPayload,
     payload.BytesPayload,
-    payload.StringPayload,
-    payload.StringIOPayload,
     payload.JsonPayload,
+    payload.StringIOPayload,
+    payload.StringPayload,
     getattr(payload, "JsonBytesPayload", payload.JsonPayload),  # newer than the oldest aiohttp that we support
 }
-_FILES: Final = {
-    payload.BufferedReaderPayload,
-    payload.BytesIOPayload,
-    payload.IOBasePayload,
-    payload.TextIOPayload,
-}
+_FILES: Final = {payload.BufferedReaderPayload, payload.BytesIOPayload, payload.IOBasePayload, payload.TextIOPayload}
 # RFC 6750 §3: a challenge of the scheme Bearer whose attribute error is invalid_token.
 _INVALID_TOKEN: Final = re.compile(
     r'(?:^|[\s,])bearer\s(?:.*[\s,])?error\s*=\s*"?invalid_token(?:"|[\s,]|$)', re.IGNORECASE
@@ -136,6 +132,8 @@ def _is_sent(request: aiohttp.ClientRequest, response: aiohttp.ClientResponse) -
 
 
 def _is_in_memory(body: object) -> bool:
+    if type(body) is aiohttp.MultipartWriter:
+        return all(_is_in_memory(part) for part, _, _ in body)
     return isinstance(body, bytes) or type(body) in _IN_MEMORY
 
 
@@ -143,13 +141,13 @@ def _is_repeatable(body: object) -> bool:
     if type(body) is aiohttp.MultipartWriter:
         return all(_is_repeatable(part) for part, _, _ in body)
     if isinstance(body, payload.IOBasePayload) and type(body) in _FILES:
-        return _can_rewind(body._value)  # noqa: SLF001  # pyright: ignore - `size` says nothing of text files
+        return _can_rewind(body._value)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - `size` says nothing of text
     return _is_in_memory(body)
 
 
 def _can_rewind(file: IOBase) -> bool:
     try:
         file.tell()  # fails for a text file that is being iterated over
-    except (OSError, ValueError):
+        return file.seekable()
+    except (AttributeError, OSError, ValueError):
         return False
-    return file.seekable()

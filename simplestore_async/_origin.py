@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from yarl import URL
 
-from ._redaction import conceal
+from ._redaction import conceal, kind_of
 from .errors import ConfigurationError
 
 __all__ = ["Origin", "is_loopback", "origin_of", "parse_origins", "parse_url"]
@@ -63,7 +63,7 @@ def parse_url(field: str, value: str | URL, *, allow_insecure_http: bool) -> URL
 def _read_url(value: object, *, allow_insecure_http: bool) -> URL | str:
     """Return the URL, or what is wrong with it."""
     if not isinstance(value, str | URL):
-        return f"must be a string or yarl.URL, not {type(value).__name__}"
+        return f"must be a string or yarl.URL, not {kind_of(value)}"
     try:
         url = URL(value)
         port = url.explicit_port  # parsed lazily; an impossible one raises here

@@ -11,7 +11,9 @@ import re
 from html.entities import codepoint2name
 from typing import Final, NoReturn, Self, SupportsIndex, TypeVar, cast
 
-__all__ = ["MASK", "RedactedBytes", "RedactedStr", "conceal", "find_spellings"]
+import attrs
+
+__all__ = ["MASK", "RedactedBytes", "RedactedStr", "conceal", "find_spellings", "kind_of", "show_fields"]
 
 T = TypeVar("T")
 
@@ -56,6 +58,24 @@ def conceal(value: T) -> T:
     """
     redacted = RedactedStr(value) if isinstance(value, str) else value
     return cast("T", RedactedBytes(redacted) if isinstance(redacted, bytes) else redacted)
+
+
+def show_fields(instance: attrs.AttrsInstance) -> str:
+    """Return the `repr` of an attrs instance, also of one that is half built.
+
+    When a constructor fails, the instance stands among the locals of its frames, and a traceback shows them.
+    """
+    shown: list[str] = []
+    for field in attrs.fields(type(instance)):
+        if field.repr and hasattr(instance, field.name):
+            show = field.repr if callable(field.repr) else repr
+            shown.append(f"{field.name}={show(getattr(instance, field.name))}")
+    return f"{type(instance).__name__}({', '.join(shown)})"
+
+
+def kind_of(value: object) -> str:
+    """Return the name of the type that the user passed: bytes are concealed as a type of our own."""
+    return "bytes" if isinstance(value, bytes) else type(value).__name__
 
 
 def find_spellings(secret: str) -> re.Pattern[str]:

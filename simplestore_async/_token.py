@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn, Protocol, Self
 import attrs
 
 from ._numbers import is_number
-from ._redaction import RedactedStr, conceal
+from ._redaction import RedactedStr, conceal, show_fields
 from .errors import ConfigurationError
 
 __all__ = ["AccessToken", "TokenSource", "is_token68"]
@@ -50,7 +50,7 @@ def _scope_names(scope: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
-@attrs.frozen(init=False)
+@attrs.frozen(init=False, repr=False)
 class AccessToken:
     """A bearer token (RFC 6749 §5.1) with its life in POSIX seconds.
 
@@ -96,6 +96,9 @@ class AccessToken:
             raise ConfigurationError("AccessToken expires_at must be later than issued_at")
         # Built once and whole: "Bearer " + value would be a plain string that shows itself.
         object.__setattr__(self, "authorization", RedactedStr(f"Bearer {self.value}"))
+
+    def __repr__(self) -> str:
+        return show_fields(self)
 
     def __copy__(self) -> Self:
         return self

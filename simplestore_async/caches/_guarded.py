@@ -77,7 +77,7 @@ class GuardedCache:
                 await self._attempt("lock", lambda: lock.__aexit__(None, None, None), self.cache_seconds)
 
     def _by_deadline(self, seconds: float) -> float:
-        return min(seconds, self.deadline - asyncio.get_running_loop().time())
+        return max(min(seconds, self.deadline - asyncio.get_running_loop().time()), 0.0)
 
     async def _attempt(
         self, operation: Literal["get", "set", "lock"], call: Callable[[], Awaitable[T]], seconds: float
