@@ -44,6 +44,11 @@ async def api_server() -> AsyncIterator[ApiServer]:
         yield server
 
 
+def pytest_configure() -> None:
+    # pytest-asyncio asks for the current loop, and asyncio would make one that nobody closes.
+    asyncio.set_event_loop(None)
+
+
 def pytest_collection_finish() -> None:
     # What was imported stays; not looking at it again makes the collection after each test cheap.
     gc.freeze()

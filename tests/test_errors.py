@@ -1,0 +1,171 @@
+"""`simplestore_async.errors`: the tree, what is worth another try, and errors that can be copied and pickled."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import TYPE_CHECKING
+
+import pytest
+
+from simplestore_async import errors
+from simplestore_async.errors import (
+    ConfigurationError,
+    InvalidClientError,
+    ProviderClosedError,
+    SimpleStoreError,
+    TokenCacheError,
+    TokenEndpointError,
+    TokenError,
+    TokenResponseError,
+    TokenTimeoutError,
+    TokenTransportError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TREE = {
+    SimpleStoreError: (Exception,),
+    ConfigurationError: (SimpleStoreError, ValueError),
+    TokenError: (SimpleStoreError,),
+    TokenTransportError: (TokenError,),
+    TokenTimeoutError: (TokenTransportError, TimeoutError),
+    TokenEndpointError: (TokenError,),
+    InvalidClientError: (TokenEndpointError,),
+    TokenResponseError: (TokenError,),
+    ProviderClosedError: (SimpleStoreError,),
+    TokenCacheError: (SimpleStoreError,),
+}
+
+EXAMPLES: list[SimpleStoreError] = [
+    SimpleStoreError("text"),
+    ConfigurationError("text"),
+    ProviderClosedError(),
+    ProviderClosedError("text"),
+    TokenCacheError("text"),
+    TokenError("text"),
+    TokenError("text", retryable=True),
+    TokenTransportError("text"),
+    TokenTransportError("text", retryable=False),
+    TokenTimeoutError("text"),
+    TokenTimeoutError("text", retryable=False),
+    TokenEndpointError("text"),
+    TokenEndpointError(
+        "text", status=503, error="slow_down", error_description="too fast", title="Busy", retry_after=7.5
+    ),
+    InvalidClientError("text", status=401, error="invalid_client", title="Wrong"),
+    TokenResponseError("text"),
+    TokenResponseError("text", retryable=True),
+]
+
+ROUND_TRIPS: list[Callable[[SimpleStoreError], SimpleStoreError]] = [
+    copy.copy,
+    copy.deepcopy,
+    *(
+        lambda error, protocol=protocol: pickle.loads(pickle.dumps(error, protocol))  # noqa: S301
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
+    ),
+]
+
+
+@pytest.mark.parametrize(("error", "bases"), TREE.items(), ids=[error.__name__ for error in TREE])
+def test_tree(error: type[SimpleStoreError], bases: tuple[type[Exception], ...]) -> None:
+    """Each class has its documented parents, so that a caller may catch as much as it wants to."""
+    assert bases == error.__bases__
+
+
+def test_tree_is_whole() -> None:
+    """Every public error is in the tree."""
+    assert {error.__name__ for error in TREE} == set(errors.__all__)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (SimpleStoreError("text"), False),
+        (ConfigurationError("text"), False),
+        (ProviderClosedError(), False),
+        (TokenCacheError("text"), False),
+        (TokenError("text"), False),
+        (TokenError("text", retryable=True), True),
+        (TokenTransportError("text"), True),
+        (TokenTransportError("text", retryable=False), False),
+        (TokenTimeoutError("text"), True),
+        (TokenTimeoutError("text", retryable=False), False),
+        (TokenResponseError("text"), False),
+        (TokenResponseError("text", retryable=True), True),
+    ],
+    ids=repr,
+)
+def test_retryable(error: SimpleStoreError, expected: bool) -> None:  # noqa: FBT001 - a row of the table
+    """`retryable` says whether the same attempt may succeed later."""
+    assert expected == error.retryable
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        *((status, False) for status in (0, 200, 302, 399, 400, 401, 403, 404, 407, 409, 422, 428, 430, 499)),
+        *((status, True) for status in (408, 429, 500, 501, 502, 503, 504, 599)),
+    ],
+)
+def test_retryable_status(status: int, expected: bool) -> None:  # noqa: FBT001 - a row of the table
+    """408, 429 and 5xx pass by themselves; no other status does."""
+    assert expected == TokenEndpointError("text", status=status).retryable
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 408, 429, 500, 503])
+def test_invalid_client_is_terminal(status: int) -> None:
+    """The same credentials are refused again, whatever the status."""
+    assert InvalidClientError("text", status=status, error="invalid_client").retryable is False
+
+
+def test_facts_of_a_refusal() -> None:
+    """The fields of the reply can be read from the error."""
+    error = TokenEndpointError(
+        "text", status=429, error="slow_down", error_description="too fast", title="Busy", retry_after=7.5
+    )
+
+    facts = (error.status, error.error, error.error_description, error.title, error.retry_after)
+    assert (429, "slow_down", "too fast", "Busy", 7.5) == facts
+    assert "text" == str(error)
+
+
+def test_facts_are_optional() -> None:
+    """What the reply did not say is None."""
+    error = TokenEndpointError("text")
+
+    assert (0, None, None, None, None) == (
+        error.status,
+        error.error,
+        error.error_description,
+        error.title,
+        error.retry_after,
+    )
+
+
+@pytest.mark.parametrize("round_trip", ROUND_TRIPS)
+@pytest.mark.parametrize("error", EXAMPLES, ids=repr)
+def test_round_trip(error: SimpleStoreError, round_trip: Callable[[SimpleStoreError], SimpleStoreError]) -> None:
+    """A copy and a pickled error keep class, arguments, attributes and text, and are instances of their own."""
+    twin = round_trip(error)
+
+    assert twin is not error
+    assert (type(error), error.args, vars(error)) == (type(twin), twin.args, vars(twin))
+    assert (str(error), error.retryable) == (str(twin), twin.retryable)
+
+
+def test_copy_has_its_own_traceback() -> None:
+    """A copy starts without traceback or cause: each waiter adds its own."""
+    with pytest.raises(TokenError) as caught:
+        raise TokenError("text") from OSError("cause")
+
+    twin = copy.copy(caught.value)
+
+    assert (None, None) == (twin.__traceback__, twin.__cause__)
+
+
+def test_closed_says_what_to_do() -> None:
+    """A ProviderClosedError without a message says what happened and what to do."""
+    assert "The TokenProvider is closed. Keep it open for as long as requests are made." == str(ProviderClosedError())

@@ -1,0 +1,194 @@
+"""`simplestore_async.events`: what each says and how loudly, and listeners that fail."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import attrs
+import pytest
+
+from simplestore_async import events
+from simplestore_async.errors import TokenError
+from simplestore_async.events import (
+    CacheFailed,
+    Event,
+    OutageBegan,
+    OutageEnded,
+    RenewalFailed,
+    RenewalOverdue,
+    RenewalStarted,
+    TokenReceived,
+    TokenRejected,
+    emit,
+)
+
+ERROR = TokenError("No token: reason")
+
+EXAMPLES: list[tuple[Event, int, str]] = [
+    (RenewalStarted(cause="due"), logging.DEBUG, "renewal started: due"),
+    (
+        TokenReceived(
+            cause="first",
+            source="endpoint",
+            is_unchanged=False,
+            duration_seconds=0.1234,
+            life_seconds=3599.6,
+            waiter_count=12,
+        ),
+        logging.DEBUG,
+        "token received from the endpoint, in 0.123 s (first); it lives 3600 s, 12 waited",
+    ),
+    (
+        TokenReceived(
+            cause="rejected",
+            source="cache",
+            is_unchanged=True,
+            duration_seconds=2,
+            life_seconds=10,
+            waiter_count=0,
+        ),
+        logging.DEBUG,
+        "token received from the cache, unchanged, in 2.000 s (rejected); it lives 10 s, 0 waited",
+    ),
+    (
+        RenewalFailed(
+            cause="due",
+            error=ERROR,
+            is_token_alive=True,
+            duration_seconds=1.5,
+            retry_in_seconds=4,
+            waiter_count=0,
+        ),
+        logging.DEBUG,
+        "renewal failed after 1.500 s (due), 0 waited, next attempt in 4 s at the earliest: No token: reason",
+    ),
+    (
+        RenewalFailed(
+            cause="expired",
+            error=ERROR,
+            is_token_alive=False,
+            duration_seconds=30,
+            retry_in_seconds=1,
+            waiter_count=7,
+        ),
+        logging.ERROR,
+        "renewal failed after 30.000 s (expired), 7 waited, next attempt in 1 s at the earliest: No token: reason",
+    ),
+    (
+        OutageBegan(error=ERROR, life_seconds=720.4),
+        logging.WARNING,
+        "the token cannot be renewed; the old one lives another 720 s: No token: reason",
+    ),
+    (
+        OutageEnded(duration_seconds=61.6),
+        logging.INFO,
+        "the token is renewed again, after 62 s of failures",
+    ),
+    (
+        RenewalOverdue(waited_seconds=1.96, life_seconds=25.2),
+        logging.WARNING,
+        "no renewal within 2.0 s; the old token lives another 25 s",
+    ),
+    (
+        TokenRejected(age_seconds=90.2, is_replaced=True),
+        logging.INFO,
+        "the API rejected a token that is 90 s old; it is replaced",
+    ),
+    (
+        TokenRejected(age_seconds=2, is_replaced=False),
+        logging.INFO,
+        "the API rejected a token that is 2 s old; it is kept for now, so as not to storm the token endpoint",
+    ),
+    (
+        CacheFailed(operation="set", problem="it raised OSError"),
+        logging.WARNING,
+        "token cache failed (set), going on without it: it raised OSError",
+    ),
+]
+
+each_example = pytest.mark.parametrize(
+    ("event", "level", "text"), EXAMPLES, ids=[f"{type(event).__name__}-{n}" for n, (event, *_) in enumerate(EXAMPLES)]
+)
+
+
+@each_example
+def test_text(event: Event, level: int, text: str) -> None:
+    """`str(event)` says what, why, how long and how many waited."""
+    assert text == str(event)
+
+
+@each_example
+def test_logged(caplog: pytest.LogCaptureFixture, event: Event, level: int, text: str) -> None:
+    """Each event is one line of the logger `simplestore_async`, at its own level, with or without a listener."""
+    with caplog.at_level(logging.DEBUG, "simplestore_async"):
+        emit(event, None)
+
+    assert level == event.level
+    assert [("simplestore_async", level, text)] == caplog.record_tuples
+
+
+@each_example
+def test_frozen(event: Event, level: int, text: str) -> None:
+    """No listener can change what the next one sees."""
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        event.anything = 1  # type: ignore[attr-defined]
+
+
+def test_examples_are_whole() -> None:
+    """Every public event is among the examples."""
+    kinds = {name for name in events.__all__ if isinstance(getattr(events, name), type)}
+
+    assert kinds - {"Event"} == {type(event).__name__ for event, *_ in EXAMPLES}
+
+
+def test_by_default_quiet() -> None:
+    """An event that says nothing about its level is for debugging."""
+    assert logging.DEBUG == Event().level
+
+
+def test_listener_gets_the_event() -> None:
+    """A listener gets the very event, before `emit` returns."""
+    heard: list[Event] = []
+    event = RenewalStarted(cause="due")
+
+    emit(event, heard.append)
+
+    assert [event] == heard
+    assert event is heard[0]
+
+
+def test_listener_that_raises(caplog: pytest.LogCaptureFixture) -> None:
+    """A listener that raises is logged with its traceback, and harms nobody."""
+
+    def fail(event: Event) -> None:
+        raise LookupError("from the listener")
+
+    with caplog.at_level(logging.ERROR, "simplestore_async"):
+        emit(RenewalStarted(cause="due"), fail)
+
+    assert [("simplestore_async", logging.ERROR, "on_event raised for RenewalStarted")] == caplog.record_tuples
+    assert "from the listener" in caplog.text
+
+
+@pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit])
+def test_program_may_end_in_a_listener(exception: type[BaseException]) -> None:
+    """What ends the program is not swallowed."""
+
+    def end(event: Event) -> None:
+        raise exception
+
+    with pytest.raises(exception):
+        emit(RenewalStarted(cause="due"), end)
+
+
+def test_null_handler() -> None:
+    """A program that does not configure logging gets nothing on its standard error."""
+    assert logging.NullHandler in [type(handler) for handler in logging.getLogger("simplestore_async").handlers]
+
+
+@pytest.mark.parametrize(("kind", "field"), [(RenewalStarted, "due"), (OutageEnded, 5.0)])
+def test_fields_by_name(kind: Any, field: object) -> None:
+    """Fields are given by name only, so that one may be added later."""
+    with pytest.raises(TypeError):
+        kind(field)
