@@ -318,7 +318,8 @@ def _reason(error: Exception) -> str:
 
 def _system_words(error: OSError) -> str:
     # asyncio puts words of its own in the place of the system's; a negative errno is the resolver's.
-    return os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror or type(error).__name__
+    number = error.errno or 0
+    return os.strerror(number) if number > 0 else error.strerror or type(error).__name__
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-SECRET = "canary-secret+&=%: \"é"
+SECRET = 'canary-secret+&=%: "é'
 
 
 @attrs.frozen
@@ -113,9 +113,7 @@ class TokenServer(Server):
         if scripted is not None:
             return web.json_response(scripted)
         self.issued.append(f"canary-token-{len(self.issued) + 1}")
-        return web.json_response(
-            {"access_token": self.issued[-1], "expires_in": self.lifetime, "token_type": "Bearer"}
-        )
+        return web.json_response({"access_token": self.issued[-1], "expires_in": self.lifetime, "token_type": "Bearer"})
 
 
 class ApiServer(Server):

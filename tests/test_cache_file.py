@@ -766,7 +766,7 @@ async def test_readers_see_the_old_token_or_the_new(cache: FileTokenCache, folde
     others = [FileTokenCache(folder) for _ in tokens]
 
     async def write(writer: FileTokenCache, token: AccessToken) -> None:
-        for _ in range(100):
+        for _ in range(40):
             await writer.set(KEY, token)
 
     writing = asyncio.gather(*map(write, others, tokens))

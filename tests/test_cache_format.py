@@ -59,7 +59,7 @@ def test_a_stored_token_is_read() -> None:
     assert CANARY not in repr(token)
 
 
-@settings(derandomize=True, deadline=None)
+@settings(derandomize=True, deadline=None, max_examples=50)
 @given(tokens)
 def test_round_trip(token: AccessToken) -> None:
     """What was dumped is loaded, equal in every field, whatever they hold."""
@@ -129,7 +129,7 @@ def test_anything_else_is_refused(data: bytes) -> None:
     assert CANARY not in "".join(shown.format())
 
 
-@settings(derandomize=True, deadline=None)
+@settings(derandomize=True, deadline=None, max_examples=50)
 @given(st.binary() | documents.map(lambda document: json.dumps(document).encode()))
 def test_no_data_is_taken_for_a_token(data: bytes) -> None:
     """Whatever the bytes, and whatever JSON they hold, the error is a TokenCacheError."""
@@ -148,7 +148,7 @@ def test_no_field_breaks_it(fields: dict[str, Any]) -> None:
     assert isinstance(token, AccessToken)
 
 
-@settings(derandomize=True, deadline=None)
+@settings(derandomize=True, deadline=None, max_examples=50)
 @given(st.integers(0, len(changed()) - 1), st.binary(max_size=3))
 def test_no_damage_breaks_it(position: int, damage: bytes) -> None:
     """Whatever bytes stand in the place of one, there is a token or a TokenCacheError."""
