@@ -42,6 +42,19 @@ def test_origin_of(url: str, expected: Origin) -> None:
     assert expected == origin_of(URL(url))
 
 
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://API.Example.com", ("https", "api.example.com", 443)),
+        ("https://[0:0:0:0:0:0:0:1]", ("https", "::1", 443)),
+        ("https://[2001:DB8::1]", ("https", "2001:db8::1", 443)),
+    ],
+)
+def test_origin_of_an_encoded_url(url: str, expected: Origin) -> None:
+    """A URL that yarl was told to leave as it is (as aiohttp may for a redirect) has the same origin as any other."""
+    assert expected == origin_of(URL(url, encoded=True))
+
+
 # case 36
 @pytest.mark.parametrize(
     "url",

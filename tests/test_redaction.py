@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 from multidict import CIMultiDict
+from yarl import URL
 
 from simplestore_async import AccessToken, ClientCredentials, RenewalPolicy, SecretFile
 from simplestore_async._redaction import MASK, RedactedBytes, RedactedStr, conceal, find_spellings, kind_of
@@ -303,6 +304,9 @@ class Masked:
         lambda: Credentials(
             client_id="app", client_secret=SECRET, token_url="https://app:" + SECRET + "@auth.example.com:99999"
         ),
+        lambda: Credentials(
+            client_id="app", client_secret=SECRET, token_url=URL("https://app:" + SECRET + "@auth.example.com")
+        ),
         lambda: Credentials(client_id="app", client_secret=SECRET, scope='"'),
         lambda: Credentials(client_id="app", client_secret=SECRET, scope=5),
         lambda: Credentials(
@@ -312,6 +316,7 @@ class Masked:
             client_id="app", client_secret=SECRET, extra_parameters={"assertion": SECRET, "client_id": "app"}
         ),
         lambda: Credentials(client_id="app", client_secret=SECRET, extra_parameters={"client_secret": SECRET}),
+        lambda: Credentials(client_id="app", client_secret=SECRET, extra_parameters=[("assertion", SECRET)]),
         lambda: Credentials(client_id="app", client_secret=SECRET, auth_method="private_key_jwt"),
         lambda: Token("Bearer " + TOKEN, issued_at=1, expires_at=2),
         lambda: Token(TOKEN + "\r\n", issued_at=1, expires_at=2),
@@ -335,11 +340,13 @@ class Masked:
         "token_url fragment",
         "token_url password",
         "token_url password and port",
+        "token_url object with password",
         "scope characters",
         "scope type",
         "extra_parameters type",
         "extra_parameters client_id",
         "extra_parameters client_secret",
+        "extra_parameters pairs",
         "auth_method",
         "value with Bearer",
         "value with line break",

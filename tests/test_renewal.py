@@ -134,8 +134,9 @@ class TestPolicy:
             "ab",
             0.5,
             None,
+            iter((0.1, 0.2)),
         ],
-        ids=str,
+        ids=lambda value: "iterator" if hasattr(value, "__next__") else str(value),
     )
     def test_no_first_due_fractions(self, value: Any) -> None:
         """`first_due_fractions` must be two rising numbers between 0 and 1."""

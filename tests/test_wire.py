@@ -8,6 +8,7 @@ import gzip
 import html
 import json
 import re
+import time
 import tracemalloc
 import zlib
 from email.utils import formatdate
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 SECRET = "canary-Secret+&=%: \"\u00e9<~!*(')/?x"
 TOKEN = "canary-token"
+ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 NOW = 784_111_777.0  # Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110 §5.6.7
 MIB = 1 << 20
 
@@ -618,6 +620,14 @@ def _json(text: str) -> str:
     return json.dumps(text)[1:-1]
 
 
+def _percent(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
 SPELLINGS: dict[str, str] = {
     "plain": SECRET,
     "percent": quote(SECRET, safe=""),
@@ -684,6 +694,43 @@ class TestEcho:
         payload = {"error": "denied", "access_token": TOKEN, "error_description": f"{TOKEN} is not for you"}
 
         assert "canary" not in everything_of(refusal(200, payload))
+
+    # case 56
+    @pytest.mark.parametrize(
+        "spell", [str, _percent, quote_plus, _json, html.escape, _base64], ids=lambda f: f.__name__
+    )
+    @pytest.mark.parametrize(
+        "secret",
+        ["a%25b%2541%", "a+b+ c", "&amp;&lt;&#38;", "\\\\u0041\\x41\\", "***", ".*|(a)", "\u20ac\U0001f511", "=="],
+    )
+    def test_secret_that_looks_encoded(self, secret: str, spell: Callable[[str], str]) -> None:
+        """A secret that looks encoded itself is found all the same."""
+        error = refusal(400, {"error_description": f"[{spell(secret)}]"}, of=exchange(secret))
+
+        assert "[***]" == error.error_description
+
+    @pytest.mark.parametrize(
+        "payload",
+        [
+            {"error_description": f"{ALPHABET[:25]}\u2026 is wrong, so it is cut short"},
+            {"error_description": f"{ALPHABET[:25]} " * 100},
+            {"error_description": ALPHABET[:10] * 10_000},
+            {"error": "x", "access_token": "ab+/" * 4_000},
+            {"error": "x" * 300_000, "error_description": "0" * 300_000, "title": "%30" * 100_000},
+        ],
+        ids=["beginning", "beginnings", "short beginnings", "token", "long"],
+    )
+    def test_costs_little(self, payload: dict[str, str]) -> None:
+        """No reply, however it is made, holds up the event loop: the secret is looked for in a moment."""
+        of = exchange(ALPHABET[:26])
+        began = time.process_time()
+        refusal(400, payload, of=of)
+
+        assert time.process_time() - began < 1
+
+    def test_token_that_is_no_text(self) -> None:
+        """A lone surrogate where a token might be is no reason to fail otherwise than the reply says."""
+        assert "denied" == refusal(400, b'{"error": "denied", "access_token": "\\ud800"}').error
 
 
 class TestRetryAfter:
@@ -784,7 +831,7 @@ JSON_SCALARS = (
     | st.integers()
     | st.floats()
     | st.text(max_size=8)
-    | st.sampled_from([SECRET, f"{SECRET} again", "invalid_client", "Bearer", TOKEN, 3600, "3600"])
+    | st.sampled_from([SECRET, f"{SECRET} again", "invalid_client", "Bearer", TOKEN, 3600, "3600", "\ud800"])
 )
 JSON_VALUES = JSON_SCALARS | st.lists(JSON_SCALARS, max_size=2) | st.dictionaries(st.just("a"), JSON_SCALARS)
 FIELD_NAMES = st.sampled_from(
