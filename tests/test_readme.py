@@ -19,7 +19,7 @@ GUARANTEES = re.findall(r"\[`(test_\w+\.py)(?:::(\w+))?`\]\((tests/\w+\.py)\)", 
 
 
 def example(start: str) -> str:
-    [code] = [code for code in EXAMPLES if start in code]
+    [code] = [str(code) for code in EXAMPLES if start in code]
     return code
 
 
