@@ -65,10 +65,10 @@ def _check_secret_text(field: str, value: object) -> str:
     return _check_text(field, value)
 
 
-def _conceal_values(parameters: Any) -> Mapping[str, str]:
-    """Return an immutable copy of *parameters*, redacted: some servers take further secrets there."""
+def _conceal_values(parameters: Any) -> Mapping[str, str] | str:
+    """Return an immutable copy, redacted, since some servers take further secrets there; or what is there instead."""
     if not isinstance(parameters, Mapping):
-        raise ConfigurationError(f"extra_parameters must map strings to strings, not be a {type(parameters).__name__}")
+        return kind_of(parameters)
     return MappingProxyType({name: conceal(value) for name, value in cast("Mapping[str, str]", parameters).items()})
 
 
@@ -176,13 +176,16 @@ class ClientCredentials:
         allow_insecure_http: bool = False,
     ) -> None:
         client_secret, token_url = conceal(client_secret), conceal(token_url)
-        extra_parameters = _conceal_values(extra_parameters)
+        parameters = _conceal_values(extra_parameters)
+        del extra_parameters
+        if isinstance(parameters, str):
+            raise ConfigurationError(f"extra_parameters must map strings to strings, not be a {parameters}")
         self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
             client_id=client_id,
             client_secret=client_secret,
             token_url=parse_url("token_url", token_url, allow_insecure_http=allow_insecure_http),
             scope=_scope_names(scope),
-            extra_parameters=extra_parameters,
+            extra_parameters=parameters,
             auth_method=auth_method,
             allow_insecure_http=allow_insecure_http,
         )

@@ -7,17 +7,22 @@ because `repr` is what loggers, tracebacks with locals, debuggers and `request_i
 from __future__ import annotations
 
 import base64
-import re
 from html.entities import codepoint2name
-from typing import Final, NoReturn, Self, SupportsIndex, TypeVar, cast
+from string import ascii_lowercase, ascii_uppercase
+from typing import TYPE_CHECKING, Final, NoReturn, Self, SupportsIndex, TypeVar, cast
 
 import attrs
+from yarl import URL
 
-__all__ = ["MASK", "RedactedBytes", "RedactedStr", "conceal", "find_spellings", "kind_of", "show_fields"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["MASK", "RedactedBytes", "RedactedStr", "Spellings", "conceal", "kind_of", "scrub", "show_fields"]
 
 T = TypeVar("T")
 
 MASK: Final = "***"
+_ASCII_LOWER: Final = str.maketrans(ascii_uppercase, ascii_lowercase)
 
 
 class RedactedStr(str):
@@ -52,11 +57,11 @@ class RedactedBytes(bytes):
 
 
 def conceal(value: T) -> T:
-    """Return text redacted, anything else as it is.
+    """Return text redacted (a URL as text), anything else as it is.
 
     Constructors that take a secret call it first: then a later error's traceback finds no clear text in their frames.
     """
-    redacted = RedactedStr(value) if isinstance(value, str) else value
+    redacted = RedactedStr(value) if isinstance(value, str | URL) else value
     return cast("T", RedactedBytes(redacted) if isinstance(redacted, bytes) else redacted)
 
 
@@ -78,31 +83,64 @@ def kind_of(value: object) -> str:
     return "bytes" if isinstance(value, bytes) else type(value).__name__
 
 
-def find_spellings(secret: str) -> re.Pattern[str]:
-    """Return a pattern for every form in which a server may echo *secret*.
+class Spellings:
+    """Every form in which a server may echo a secret.
 
     Each character may stand for itself, be percent- or form-encoded (RFC 3986 §2.1), escaped as in JSON, JavaScript or
-    Python, an HTML entity, or UTF-8 read as Latin-1; or the whole may be base64.
+    Python, an HTML entity, or UTF-8 read as Latin-1; or the whole may be base64. Not a regular expression: the forms
+    are ambiguous, and backtracking over them takes exponential time for a secret such as twenty backslashes.
     """
-    encoded = [base64.b64encode(secret.encode()).decode().rstrip("=")]
-    encoded.append(encoded[0].replace("+", "-").replace("/", "_"))
-    whole = "".join(map(_spell_character, secret))
-    return re.compile("|".join([whole, *(f"{re.escape(text)}=*" for text in encoded)]))
+
+    def __init__(self, secret: str) -> None:
+        self._forms = list(map(_list_forms, secret))
+        encoded = base64.b64encode(secret.encode("utf-8", "surrogatepass")).decode().rstrip("=")
+        self._encoded = (encoded, encoded.replace("+", "-").replace("/", "_"))
+
+    def find_end(self, text: str, lowered: str, start: int) -> int | None:
+        """Return where the longest spelling that begins at *start* ends, or None; *lowered* is *text* in lower case."""
+        ends = {start}
+        for exact, hexadecimal in self._forms:
+            ends = {end + len(form) for end in ends for form in exact if text.startswith(form, end)} | {
+                end + len(form) for end in ends for form in hexadecimal if lowered.startswith(form, end)
+            }
+            if not ends:
+                break
+        ends |= {start + len(encoded) for encoded in self._encoded if text.startswith(encoded, start)}
+        if not ends:
+            return None
+        end = max(ends)
+        while text.startswith("=", end) and end - start >= len(self._encoded[0]):  # base64's padding
+            end += 1
+        return end
 
 
-def _spell_character(character: str) -> str:
+def scrub(text: str, hidden: Sequence[Spellings], *, limit: int) -> str:
+    """Return the first *limit* characters of *text*, with `***` for each spelling of what is hidden, on one line."""
+    # ASCII only: other letters may change their number when they change their case.
+    lowered = text.translate(_ASCII_LOWER)
+    shown = ""
+    position = 0
+    while position < len(text) and len(shown) <= limit:
+        ends = [end for spellings in hidden if (end := spellings.find_end(text, lowered, position)) is not None]
+        character = text[position]
+        shown += MASK if ends else character if character.isprintable() else " "
+        position = max(ends, default=position + 1)
+    return shown if len(shown) <= limit else f"{shown[:limit]}…"
+
+
+def _list_forms(character: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Return how one character may be written: forms that keep their case, and hexadecimal ones in lower case."""
     code = ord(character)
-    utf8 = character.encode()
-    utf16 = character.encode("utf-16-be").hex()
-    hexadecimal = [
+    utf8 = character.encode("utf-8", "surrogatepass")
+    utf16 = character.encode("utf-16-be", "surrogatepass").hex()
+    exact = {character, utf8.decode("latin-1"), f"\\{character}", f"&#{code};"}
+    # HTML's table of names leaves the apostrophe out.
+    exact |= {f"&{name};" for name in (codepoint2name | {0x27: "apos"}).get(code, "").split()}
+    exact |= {"+"} if character == " " else set()
+    hexadecimal = {
         "".join(f"%{byte:02x}" for byte in utf8),
         "".join(f"\\u{utf16[start : start + 4]}" for start in range(0, len(utf16), 4)),
         f"\\x{code:02x}",
         f"&#x{code:x};",
-    ]
-    exact = [character, utf8.decode("latin-1"), f"\\{character}", f"&#{code};"]
-    # HTML's table of names leaves the apostrophe out.
-    exact += [f"&{name};" for name in (codepoint2name | {0x27: "apos"}).get(code, "").split()]
-    exact += ["+"] if character == " " else []
-    forms = [f"(?i:{re.escape(form)})" for form in hexadecimal] + sorted(map(re.escape, exact), key=len, reverse=True)
-    return f"(?:{'|'.join(forms)})"
+    }
+    return frozenset(exact), frozenset(hexadecimal)

@@ -20,12 +20,12 @@ from urllib.parse import quote, urlencode
 import attrs
 
 from ._credentials import ClientCredentials
-from ._redaction import MASK, RedactedStr, find_spellings
+from ._redaction import RedactedStr, Spellings, scrub
 from ._token import is_token68
 from .errors import InvalidClientError, TokenEndpointError, TokenError, TokenResponseError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from cattrs import Converter
 
@@ -255,9 +255,9 @@ class Exchange:
     def _build_error(self, status: int, payload: dict[str, Any], retry_after: float | None) -> TokenEndpointError:
         reply = _converter().structure(payload, _ErrorReply)
         is_invalid_client = reply.error == "invalid_client"
-        hidden = [find_spellings(self.secret), re.compile(re.escape(self._encode_basic()))]
+        hidden = [Spellings(self.secret), Spellings(self._encode_basic())]
         if isinstance(token := payload.get("access_token"), str) and token:
-            hidden.append(find_spellings(token))
+            hidden.append(Spellings(token))
         # The code that decides is shown as it is: it is ours, whatever the secret may be.
         error = "invalid_client" if is_invalid_client else _clean(reply.error, hidden)
         description, title = _clean(reply.error_description, hidden), _clean(reply.title, hidden)
@@ -280,11 +280,5 @@ class Exchange:
         return base64.b64encode(pair.encode()).decode()
 
 
-def _clean(text: str | None, hidden: Iterable[re.Pattern[str]]) -> str | None:
-    """Return a server's text fit to be shown: nothing hidden in it, on one line, not endless."""
-    if text is None:
-        return None
-    for pattern in hidden:
-        text = pattern.sub(MASK, text)
-    text = "".join(char if char.isprintable() else " " for char in text)
-    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
+def _clean(text: str | None, hidden: Sequence[Spellings]) -> str | None:
+    return None if text is None else scrub(text, hidden, limit=_LONGEST_TEXT)

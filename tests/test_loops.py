@@ -28,7 +28,7 @@ LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 Start: TypeAlias = Callable[[Coroutine[Any, Any, Any]], "asyncio.Future[Any]"]
 
 TICK = 2.0**-10
-LIFE, DUE = 3_600, 3_100
+LIFE = 3_600
 LOOPS = [pytest.param(asyncio.new_event_loop, id="asyncio")]
 
 if sys.platform != "win32":
@@ -301,6 +301,24 @@ class TestLateResult:
             assert await second is get_at_once(provider)
         assert "canary-token-2" == (await second).value
 
+    @pytest.mark.parametrize(("age", "posts"), [(60 - TICK, 2), (60, 3)], ids=["alive", "expired"])
+    async def test_finds_a_newer_token_that_has_expired(
+        self, token_server: TokenServer, clock: FakeClock, age: float, posts: int
+    ) -> None:
+        """A token older than one that has expired meanwhile does not serve: another one is asked for."""
+        gate = hold_back(token_server)
+        async with other_loop() as start, token_server.provider(clock=clock) as provider:
+            caller = asyncio.create_task(provider.get_token())
+            await request_arrives(token_server, 1)
+            hold_back(token_server).set()
+            token_server.replies = [{"access_token": "canary-newer", "expires_in": 60}]
+            await start(provider.get_token())
+            clock.advance(age)
+            gate.set()
+
+            assert ("canary-newer" if posts == 2 else "canary-token-2") == (await caller).value
+        assert posts == len(token_server.requests)
+
     async def test_is_not_stored(self, token_server: TokenServer, clock: FakeClock) -> None:
         """A token that is dropped does not replace the newer one in the cache either."""
         cache = MemoryTokenCache(clock=clock)
@@ -336,8 +354,8 @@ class TestLateResult:
     @pytest.mark.parametrize(
         ("age", "sources", "posts"),
         [
-            pytest.param(0, ["endpoint", "memory"], 1, id="fresh"),
-            pytest.param(DUE, ["endpoint", "endpoint"], 2, id="due"),
+            pytest.param(1_800 - TICK, ["endpoint", "memory"], 1, id="fresh"),
+            pytest.param(1_800, ["endpoint", "endpoint"], 2, id="due"),
         ],
     )
     async def test_token_came_while_the_cache_was_asked(
@@ -361,9 +379,10 @@ class TestLateResult:
                     await answer.wait()
                 return None
 
+        policy = RenewalPolicy(first_due_fractions=(0.5, 0.5))
         async with (
             other_loop() as start,
-            token_server.provider(clock=clock, cache=SlowHere(), on_event=events.append) as provider,
+            token_server.provider(clock=clock, cache=SlowHere(), policy=policy, on_event=events.append) as provider,
         ):
             caller = asyncio.create_task(provider.get_token())
             await is_asked.wait()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from servers import TokenServer
 
-    # What makes a request's options; sync generators and such must be new for each request.
+    # Makes a request's options, anew for each request: a generator or a file serves once.
     Options = Callable[["Files"], dict[str, Any]]
 
 OFFSET = 7
@@ -228,8 +228,6 @@ UNREPEATABLE: dict[str, Options] = {
     "own-multipart": _own_multipart,
     "generator-deflated": lambda _: {"data": _chunks(), "compress": True},
 }
-
-
 # Bodies that no socket takes whole before their reader reads.
 HUGE: dict[str, Callable[[], dict[str, Any]]] = {
     "bytes": lambda: {"data": LONG * 20},

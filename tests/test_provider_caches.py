@@ -412,6 +412,16 @@ class TestRejectedToken:
 
             assert "canary-token-3" == (await provider.get_token()).value
 
+    async def test_stored_token_is_no_replacement(
+        self, token_server: TokenServer, clock: FakeClock, cache: RecordingCache, key: str
+    ) -> None:
+        """A stored token that replaces none is an ordinary one: its first rejection counts, however young it is."""
+        await cache.set(key, build_token(clock))
+        async with token_server.provider(clock=clock, cache=cache) as provider:
+            assert provider.invalidate(await provider.get_token())
+
+            assert "canary-token-1" == (await provider.get_token()).value
+
     # case 47
     async def test_newer_token_of_another_process(
         self, token_server: TokenServer, clock: FakeClock, cache: RecordingCache, key: str, events: list[Event]

@@ -20,7 +20,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from simplestore_async import AccessToken, ClientCredentials, RenewalPolicy, SecretFile
-from simplestore_async._redaction import MASK, RedactedBytes, RedactedStr, conceal, find_spellings, kind_of
+from simplestore_async._redaction import MASK, RedactedBytes, RedactedStr, Spellings, conceal, kind_of, scrub
 from simplestore_async._renewal import Lease, Memory
 from simplestore_async._wire import Exchange, Grant
 from simplestore_async.errors import ConfigurationError, TokenEndpointError, TokenError
@@ -195,9 +195,32 @@ def test_cut_short() -> None:
         ("A+B C", "A+B C"),
     ],
 )
-def test_find_spellings(text: str, expected: str) -> None:
+def test_scrub(text: str, expected: str) -> None:
     """A secret is found in every spelling, every time, and nothing else is."""
-    assert expected == find_spellings("a+b c").sub(MASK, text)
+    assert expected == scrub(text, [Spellings("a+b c")], limit=300)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("abc", "abc"),
+        ("abcd", "abcd"),
+        ("abcde", "abcd…"),
+        ("abcX", "abc*…"),
+        ("XaX", "***a…"),
+        ("aX", "a***"),
+        ("abX", "ab**…"),
+        ("a\tb\n", "a b "),
+    ],
+)
+def test_scrub_cuts_what_is_shown(text: str, expected: str) -> None:
+    """The limit counts what is shown, so that it never cuts a secret in two; control characters are blank."""
+    assert expected == scrub(text, [Spellings("X")], limit=4)
+
+
+def test_scrub_several() -> None:
+    """Of several hidden values the longest is taken out at each place."""
+    assert "*** *** c" == scrub("ab a c", [Spellings("a"), Spellings("ab")], limit=300)
 
 
 # case 55

@@ -112,6 +112,31 @@ class TestSource:
 
         assert ["canary-token-1"] == api_server.tokens
 
+    async def test_environment_beside_origins(
+        self, token_server: TokenServer, api_server: ApiServer, environment: pytest.MonkeyPatch
+    ) -> None:
+        """With credentials and origins of one's own the environment's base URL gets no token."""
+        async with ApiServer() as named:
+            environment.setenv("SIMPLESTORE_BASE_URL", api_server.url)
+            async with open_session(token_server.credentials(), origins=named.url) as session:
+                for server in (api_server, named):
+                    await get(session, f"{server.url}/items")
+
+            assert ([None], ["canary-token-1"]) == (api_server.tokens, named.tokens)
+
+    async def test_origins_beside_environment(
+        self, token_server: TokenServer, api_server: ApiServer, environment: pytest.MonkeyPatch
+    ) -> None:
+        """With credentials from the environment its base URL is used, and further origins get the token too."""
+        name_credentials(environment, token_server)
+        environment.setenv("SIMPLESTORE_BASE_URL", api_server.url)
+        async with ApiServer() as files:
+            async with open_session(origins=files.url) as session:
+                for url in ("items", f"{files.url}/items"):
+                    await get(session, url)
+
+            assert (["canary-token-1"], ["canary-token-1"]) == (api_server.tokens, files.tokens)
+
     async def test_provider(self, token_server: TokenServer, api_server: ApiServer) -> None:
         """A provider may be shared among sessions; it stays open when they close."""
         async with token_server.provider() as provider:
@@ -238,13 +263,14 @@ class TestAddresses:
 
         assert "hunter2" not in str(caught.value)
 
+    @pytest.mark.parametrize("base_url", ["api.example", "https://api.example/v1?x=1", "https://*.example"])
     async def test_wrong_base_url_in_environment(
-        self, token_server: TokenServer, environment: pytest.MonkeyPatch
+        self, token_server: TokenServer, environment: pytest.MonkeyPatch, base_url: str
     ) -> None:
         """If it came from the environment, the error names the variable, not an argument that nobody passed."""
         name_credentials(environment, token_server)
-        environment.setenv("SIMPLESTORE_BASE_URL", "api.example")
-        with pytest.raises(ConfigurationError, match="SIMPLESTORE_BASE_URL"):
+        environment.setenv("SIMPLESTORE_BASE_URL", base_url)
+        with pytest.raises(ConfigurationError, match=r"^SIMPLESTORE_BASE_URL must"):
             async with open_session():
                 pass
 
@@ -362,11 +388,12 @@ class TestSurroundings:
         assert ["canary-token-1"] == api_server.tokens
 
     # case 62
-    async def test_callers_own(self, token_server: TokenServer, api_server: ApiServer) -> None:
+    async def test_callers_own(self, token_server: TokenServer, api_server: ApiServer, quick: RenewalPolicy) -> None:
         """The caller's headers, cookies, content type and other options govern the API, and never the token request."""
         async with open_session(
             token_server.credentials(),
             base_url=api_server.url,
+            policy=quick,
             headers={"X-Tag": "mine", "Content-Type": "application/json", "Authorization": "Basic mine"},
             cookies={"session": "mine"},
             cookie_jar=aiohttp.CookieJar(unsafe=True),

@@ -68,7 +68,10 @@ class FileTokenCache:
             # Imported here: most programs name a folder, or use no files at all.
             from platformdirs import user_cache_path  # noqa: PLC0415
 
-            self._directory = user_cache_path("simplestore-async", appauthor=False)
+            path = user_cache_path("simplestore-async", appauthor=False)
+            if not path.is_absolute():  # as older versions of platformdirs give it
+                raise RuntimeError("no home directory can be found")
+            self._directory = path
         return self._directory
 
     async def get(self, key: str, /) -> AccessToken | None:
