@@ -297,7 +297,8 @@ def _problem(error: Exception) -> str:
         return "the answer is not HTTP"
     if isinstance(error, aiohttp.ClientConnectorError):
         proxy = "the proxy " if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
-        return f"cannot connect to {proxy}{error.host}:{error.port} ({_system_words(error.os_error)})"
+        words = _system_words(error.os_error) or type(error).__name__
+        return f"cannot connect to {proxy}{error.host}:{error.port} ({words})"
     if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError):
         return "the connection was closed before the answer was complete"
     # The system's own words, such as "Connection refused".
@@ -319,7 +320,7 @@ def _reason(error: Exception) -> str:
 def _system_words(error: OSError) -> str:
     # asyncio puts words of its own in the place of the system's; a negative errno is the resolver's.
     number = error.errno or 0
-    return os.strerror(number) if number > 0 else error.strerror or type(error).__name__
+    return os.strerror(number) if number > 0 else error.strerror or ""
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

@@ -44,7 +44,7 @@ def is_loopback(url: URL) -> bool:
 def origin_of(url: URL) -> Origin:
     """Return the origin of an absolute *url*: default port filled in, IDNA host, one spelling for each IP address."""
     host = url.raw_host or ""
-    return _HTTP_SCHEMES.get(url.scheme, url.scheme), str(_address(host) or host), url.port
+    return _HTTP_SCHEMES.get(url.scheme, url.scheme), str(_address(host) or host.lower()), url.port
 
 
 def parse_url(field: str, value: str | URL, *, allow_insecure_http: bool) -> URL:

@@ -104,7 +104,7 @@ def _check_first_due_fractions(_policy: RenewalPolicy, field: attrs.Attribute[tu
     is_rising = False
     with suppress(TypeError, ValueError):
         first, last = value
-        is_rising = 0 < first <= last < 1
+        is_rising = isinstance(value, tuple) and 0 < first <= last < 1
     if not is_rising:
         raise ConfigurationError(f"RenewalPolicy {field.name} must be two rising numbers between 0 and 1, in a tuple")
 

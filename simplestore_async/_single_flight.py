@@ -64,7 +64,12 @@ class SingleFlight(Generic[T]):
         # An eager task factory runs the operation before create_task returns: by then the slot must be taken.
         self._is_running = True
         # Not create_task(context=…): a plain task factory does not know that argument.
-        self._task = Context().run(asyncio.get_running_loop().create_task, coroutine)
+        try:
+            self._task = Context().run(asyncio.get_running_loop().create_task, coroutine)
+        except BaseException:  # a task factory of the caller's own
+            self._is_running = False
+            coroutine.close()
+            raise
         self._task.add_done_callback(self._settle)
 
     async def wait(self) -> T:
