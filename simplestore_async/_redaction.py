@@ -7,6 +7,7 @@ because `repr` is what loggers, tracebacks with locals, debuggers and `request_i
 from __future__ import annotations
 
 import base64
+from functools import lru_cache
 from html.entities import codepoint2name
 from string import ascii_lowercase, ascii_uppercase
 from typing import TYPE_CHECKING, Final, NoReturn, Self, SupportsIndex, TypeVar, cast
@@ -128,12 +129,13 @@ def scrub(text: str, hidden: Sequence[Spellings], *, limit: int) -> str:
     return shown if len(shown) <= limit else f"{shown[:limit]}…"
 
 
+@lru_cache(maxsize=256)  # a server may call a megabyte a token; its characters repeat
 def _list_forms(character: str) -> tuple[frozenset[str], frozenset[str]]:
     """Return how one character may be written: forms that keep their case, and hexadecimal ones in lower case."""
     code = ord(character)
     utf8 = character.encode("utf-8", "surrogatepass")
     utf16 = character.encode("utf-16-be", "surrogatepass").hex()
-    exact = {character, utf8.decode("latin-1"), f"\\{character}", f"&#{code};"}
+    exact = {character, utf8.decode("latin-1"), f"\\{character}", f"&#{code};", f"&#{code:03};"}
     # HTML's table of names leaves the apostrophe out.
     exact |= {f"&{name};" for name in (codepoint2name | {0x27: "apos"}).get(code, "").split()}
     exact |= {"+"} if character == " " else set()
@@ -141,6 +143,7 @@ def _list_forms(character: str) -> tuple[frozenset[str], frozenset[str]]:
         "".join(f"%{byte:02x}" for byte in utf8),
         "".join(f"\\u{utf16[start : start + 4]}" for start in range(0, len(utf16), 4)),
         f"\\x{code:02x}",
+        f"%{code:02x}",  # Latin-1
         f"&#x{code:x};",
     }
     return frozenset(exact), frozenset(hexadecimal)
