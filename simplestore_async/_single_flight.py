@@ -71,6 +71,8 @@ class SingleFlight(Generic[T]):
             coroutine.close()
             raise
         self._task.add_done_callback(self._settle)
+        if self._cancel_error is not None:  # by the operation itself, which an eager factory ran before this line
+            self._task.cancel()
 
     async def wait(self) -> T:
         """Return the outcome of the running operation, or raise the caller's own copy of its error."""
@@ -89,9 +91,10 @@ class SingleFlight(Generic[T]):
     def cancel(self, error: Exception) -> asyncio.Task[T] | None:
         """Cancel the running operation; its waiters get *error*. Return its task, to be awaited, if there is one."""
         # Once only: a second cancellation would interrupt the operation's own cleaning up.
-        if self._task is not None and self._cancel_error is None:
+        if self._is_running and self._cancel_error is None:
             self._cancel_error = error
-            self._task.cancel()
+            if self._task is not None:
+                self._task.cancel()
         return self._task
 
     def _settle(self, task: asyncio.Task[T]) -> None:

@@ -65,7 +65,7 @@ def test_authorization() -> None:
     authorization = AccessToken(**FIELDS).authorization
 
     assert authorization == f"Bearer {TOKEN}"
-    assert isinstance(authorization, str)
+    assert "'***'" == repr(authorization)
 
 
 def test_equal_by_value() -> None:
