@@ -76,6 +76,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 
 class TestDemo:
+    @pytest.mark.slow
     async def test_numbers(self) -> None:
         """A short run meets both faults, loses no request, and its table adds up."""
         outcome = await simplestore("demo", "--requests", "300", "--duration", "3", "--plain")
@@ -96,6 +97,7 @@ class TestDemo:
             assert news in outcome.stdout
         assert not shows_credentials(outcome.stdout)
 
+    @pytest.mark.slow
     async def test_failed_requests(self) -> None:
         """Requests that fail are counted, the exit code is 1, and the one line says why."""
         program = (

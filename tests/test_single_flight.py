@@ -559,6 +559,29 @@ def test_an_operation_that_starts_its_own_flight_again(run: Runner) -> None:
     run(scenario)
 
 
+def test_a_flight_that_is_cancelled_while_its_task_is_made(run: Runner) -> None:
+    """What an eager first step cancels is cancelled, though there was no task yet to be cancelled."""
+
+    async def scenario() -> None:
+        flight, operation = new_flight(), Operation("outcome")
+
+        def cancel_first(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+            flight.cancel(ProviderClosedError())
+            return asyncio.Task(coro, loop=loop, **options)
+
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(cancel_first)
+        flight.start(operation)
+        loop.set_task_factory(None)
+
+        with pytest.raises(ProviderClosedError):
+            await flight.wait()
+        assert not operation.is_finished
+        assert not flight.is_running
+
+    run(scenario)
+
+
 def test_an_operation_that_cannot_be_made_frees_the_slot(run: Runner) -> None:
     """When the operation cannot even be called its error goes to the caller, and the next start works."""
 
