@@ -784,6 +784,58 @@ def test_a_forked_process_can_use_it(tmp_path: Path) -> None:
     assert (0, "") == (child.returncode, child.stderr)
 
 
+_KILLED_WRITERS = """
+import asyncio, os, signal, sys, threading
+from simplestore_async import AccessToken, FileTokenCache
+
+
+def write_and_be_killed(step):
+    # At the given call within the cache's thread; the writes between two calls are the kernel's own.
+    def count(*_):
+        nonlocal step
+        step -= 1
+        if not step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.setprofile(count)
+    asyncio.run(FileTokenCache(sys.argv[1]).set("key", new))
+
+
+def read():
+    return asyncio.run(FileTokenCache(sys.argv[1]).get("key"))
+
+
+old, new = (AccessToken(value, issued_at=1_700_000_000, expires_at=1_700_003_600) for value in ("old", "new" * 5000))
+seen = []
+asyncio.run(FileTokenCache(sys.argv[1]).set("key", old))
+while True:
+    process = os.fork()
+    if not process:
+        write_and_be_killed(len(seen) + 1)
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    if code != -signal.SIGKILL:
+        break
+    seen.append({old: "old", new: "new"}.get(read(), "neither"))
+print(code, len(seen), seen.count("old"), seen.count("new"), seen == sorted(seen, reverse=True), read() == new)
+"""
+
+
+# case 50
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_writer_that_is_killed(tmp_path: Path) -> None:
+    """A writer killed at any step leaves the old token until, at one of them, there is the new one; never a part."""
+    command = [sys.executable, "-P", "-W", "ignore::DeprecationWarning", "-c", _KILLED_WRITERS, str(tmp_path)]
+    child = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 - our own words
+    assert (0, "") == (child.returncode, child.stderr)
+    code, killed, old, new, one_change, is_new = child.stdout.split()
+
+    assert ("0", "True", "True") == (code, one_change, is_new)
+    assert int(killed) == int(old) + int(new)
+    assert min(int(old), int(new)) > 20
+
+
 async def test_readers_see_the_old_token_or_the_new(cache: FileTokenCache, folder: Path, path: Path) -> None:
     """While other instances replace the file all the time, every read gives a whole token."""
     tokens = [TOKEN, make_token("long" * 5000)]

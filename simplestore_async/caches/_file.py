@@ -1,9 +1,8 @@
 """Tokens in files. Rule: a file is trusted only if nobody else could have written or read it, and is replaced whole.
 
 A folder of one's own (0700), a file for each key (0600 from its first byte) and a temporary file beside it that takes
-its
-place: a reader sees the old token or the new one, never a part. Everything is opened relative to the folder, which is
-opened once for each operation, so that it cannot be swapped in between. What a platform lacks of this is skipped there.
+its place: a reader sees the old token or the new one, never a part. Everything is opened relative to the folder, which
+is opened once for each operation, so that it cannot be swapped in between. What a platform lacks is skipped there.
 """
 
 from __future__ import annotations
