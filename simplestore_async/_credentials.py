@@ -19,6 +19,7 @@ from yarl import URL
 
 from ._origin import parse_url
 from ._redaction import MASK, RedactedStr, conceal, kind_of, show_fields
+from ._token import split_scope
 from .errors import ConfigurationError, TokenError
 
 __all__ = ["DEFAULT_TOKEN_URL", "AuthMethod", "ClientCredentials", "Secret", "SecretFile"]
@@ -75,8 +76,7 @@ def _conceal_values(parameters: Any) -> Mapping[str, str] | str:
 def _scope_names(scope: Any) -> tuple[str, ...]:
     if not isinstance(scope, Iterable):
         raise ConfigurationError(f"scope must be a string or strings, not {type(scope).__name__}")
-    # A string is the wire's own form: names with spaces between them.
-    names: list[Any] = scope.split() if isinstance(scope, str) else list(scope)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    names = split_scope(scope)
     if not all(isinstance(name, str) and _SCOPE_TOKEN.fullmatch(name) for name in names):
         raise ConfigurationError(
             "scope must be names of visible ASCII characters without spaces, quotes or backslashes (RFC 6749 §3.3)"

@@ -99,9 +99,9 @@ class TokenEndpoint:
         clock: Clock | None = None,
     ) -> None:
         proxy = conceal(proxy)  # a password may be in it
-        if not isinstance(credentials, ClientCredentials):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(credentials, ClientCredentials):
             raise ConfigurationError(f"credentials must be ClientCredentials, not {type(credentials).__name__}")
-        if not isinstance(ssl, ssl_module.SSLContext | aiohttp.Fingerprint | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(ssl, ssl_module.SSLContext | aiohttp.Fingerprint | None):
             raise ConfigurationError(
                 "ssl must be an ssl.SSLContext or aiohttp.Fingerprint: for a private CA pass "
                 "ssl.create_default_context(cafile=…); certificates are always checked"
@@ -156,7 +156,7 @@ class TokenEndpoint:
         self, session: aiohttp.ClientSession, secret: str, *, deadline: float, may_retry: Callable[[], bool]
     ) -> Receipt:
         # Imported here: only a token request needs it, and it costs as much as attrs.
-        from tenacity import AsyncRetrying, retry_if_exception  # noqa: PLC0415
+        from tenacity import AsyncRetrying, retry_if_exception
 
         loop = asyncio.get_running_loop()
 
@@ -307,7 +307,7 @@ def _problem(error: Exception) -> str:
 
 @cache
 def _user_agent() -> str:
-    from importlib.metadata import version  # noqa: PLC0415 - slow to import, and first needed here
+    from importlib.metadata import version  # slow to import, and first needed here
 
     return f"simplestore-async/{version('simplestore-async')}"
 

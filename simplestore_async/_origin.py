@@ -92,7 +92,7 @@ def parse_origins(origins: str | URL | Iterable[str | URL], *, allow_insecure_ht
     Raises:
         ConfigurationError: if none is named, or one holds more than scheme, host and port.
     """
-    if not isinstance(origins, str | URL | Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(origins, str | URL | Iterable):
         raise ConfigurationError(f"origins must be URLs, not {type(origins).__name__}")
     items = [origins] if isinstance(origins, str | URL) else list(origins)
     if not items:

@@ -80,7 +80,7 @@ class TokenProvider:
             raise ConfigurationError(
                 "endpoint has its own credentials, policy and clock: give them to TokenEndpoint only"
             )
-        if cache is not None and not isinstance(cache, TokenCache):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if cache is not None and not isinstance(cache, TokenCache):
             raise ConfigurationError(
                 f"cache must have the coroutines get and set, which {type(cache).__name__} has not"
             )

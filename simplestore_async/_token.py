@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Any, Final, NoReturn, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, Self
 
 import attrs
 
@@ -12,7 +11,10 @@ from ._numbers import is_number
 from ._redaction import RedactedStr, conceal, show_fields
 from .errors import ConfigurationError
 
-__all__ = ["AccessToken", "TokenSource", "is_token68"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["AccessToken", "TokenSource", "is_token68", "split_scope"]
 
 # RFC 6750 §2.1: b64token, which RFC 9110 §11.2 calls token68.
 _TOKEN68: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
@@ -41,10 +43,15 @@ def _check_instant(_token: AccessToken, field: attrs.Attribute[float], value: An
         raise ConfigurationError(f"AccessToken {field.name} must be POSIX seconds, an int or float that is finite")
 
 
+def split_scope(scope: Any) -> list[Any]:
+    """Return the items of *scope*; a string is the wire's own form: names with spaces between them (RFC 6749 §3.3)."""
+    if isinstance(scope, str):
+        return list(scope.split())
+    return list(scope) if hasattr(scope, "__iter__") else [scope]
+
+
 def _scope_names(scope: Any) -> tuple[str, ...]:
-    names: list[Any] = [scope]
-    if isinstance(scope, Iterable):
-        names = scope.split() if isinstance(scope, str) else list(scope)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    names = split_scope(scope)
     if not all(isinstance(name, str) for name in names):
         raise ConfigurationError("AccessToken scope must be a string or strings (RFC 6749 §3.3)")
     return tuple(names)

@@ -112,7 +112,7 @@ def _structure_text(value: object, _type: object) -> _Text | None:
 @cache
 def _converter() -> Converter:
     # Imported here: cattrs costs a tenth of what aiohttp does, and only a token request needs it.
-    from cattrs import Converter  # noqa: PLC0415
+    from cattrs import Converter
 
     # cattrs coerces (5 becomes "5", True becomes 1.0); these hooks do not.
     converter = Converter(detailed_validation=True)
@@ -137,10 +137,8 @@ def _decompress(body: bytes, encoding: str) -> bytes | None:
         return body
     if encoding not in {"gzip", "x-gzip", "deflate"}:
         return None
-    for window_bits in (
-        zlib.MAX_WBITS | 32,
-        -zlib.MAX_WBITS,
-    ):  # gzip or zlib; then the raw deflate that some servers send
+    # gzip or zlib; then the raw deflate that some servers send
+    for window_bits in (zlib.MAX_WBITS | 32, -zlib.MAX_WBITS):
         try:
             return zlib.decompressobj(window_bits).decompress(body, MAX_REPLY_BYTES + 1)
         except zlib.error:

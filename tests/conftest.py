@@ -20,6 +20,8 @@ from simplestore_async import RenewalPolicy
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from simplestore_async.events import Event
+
 
 @pytest.fixture
 def clock() -> FakeClock:
@@ -30,6 +32,12 @@ def clock() -> FakeClock:
 def quick() -> RenewalPolicy:
     """The policy with pauses that a test can wait for; what it decides by the clock stays as it is."""
     return RenewalPolicy(retry_seconds=0.01, hard_wait_seconds=0.05)
+
+
+@pytest.fixture
+def events() -> list[Event]:
+    """What a provider told: pass `on_event=events.append`."""
+    return []
 
 
 @pytest_asyncio.fixture

@@ -214,7 +214,7 @@ print(*sorted(set(sys.modules) - before))
 def test_the_import_is_light() -> None:
     """After aiohttp, importing the package loads none of what only a renewal, a file or the command needs."""
     command = [sys.executable, "-P", "-c", _LIST_NEW_MODULES]
-    listing = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - our own words
+    listing = subprocess.run(command, capture_output=True, text=True, check=True)
     loaded = set(listing.stdout.split())
     assert f"{PACKAGE}._endpoint" in loaded
     late = {"cattrs", "tenacity", "platformdirs", "filelock", "click", "rich", "importlib.metadata"}

@@ -780,7 +780,7 @@ def test_a_forked_process_can_use_it(tmp_path: Path) -> None:
     """A cache that was used before a fork, as by a server that preloads, works in the child, which has no threads."""
     # Later Pythons warn of any fork beside threads.
     command = [sys.executable, "-P", "-W", "ignore::DeprecationWarning", "-c", _FORK, str(tmp_path)]
-    child = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603 - our own words
+    child = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert (0, "") == (child.returncode, child.stderr)
 
 
@@ -827,7 +827,7 @@ print(code, len(seen), seen.count("old"), seen.count("new"), seen == sorted(seen
 def test_a_writer_that_is_killed(tmp_path: Path) -> None:
     """A writer killed at any step leaves the old token until, at one of them, there is the new one; never a part."""
     command = [sys.executable, "-P", "-W", "ignore::DeprecationWarning", "-c", _KILLED_WRITERS, str(tmp_path)]
-    child = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 - our own words
+    child = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (0, "") == (child.returncode, child.stderr)
     code, killed, old, new, one_change, is_new = child.stdout.split()
 

@@ -172,7 +172,7 @@ class TestFields:
         [(SECRET, False), (lambda: SECRET, True), (SecretFile("/run/secrets/simplestore"), True)],
         ids=["literal", "callable", "file"],
     )
-    def test_has_dynamic_secret(self, secret: Any, expected: bool) -> None:  # noqa: FBT001 - a row of the table
+    def test_has_dynamic_secret(self, secret: Any, expected: bool) -> None:
         """Only a secret that is asked for anew may have changed since."""
         assert expected == ClientCredentials(client_id="app", client_secret=secret).has_dynamic_secret
 
@@ -416,14 +416,14 @@ class TestFromEnv:
 
         assert b"canary" not in pickled
         expected = ClientCredentials(client_id="other-id", client_secret="other-secret")
-        assert expected == pickle.loads(pickled)  # noqa: S301
+        assert expected == pickle.loads(pickled)
 
     def test_pickles_again(self, environment: Callable[..., None]) -> None:
         """What was unpickled can be pickled in turn."""
         environment(CLIENT_ID="app", CLIENT_SECRET=SECRET)
-        once = pickle.loads(pickle.dumps(ClientCredentials.from_env()))  # noqa: S301
+        once = pickle.loads(pickle.dumps(ClientCredentials.from_env()))
 
-        assert once == pickle.loads(pickle.dumps(once))  # noqa: S301
+        assert once == pickle.loads(pickle.dumps(once))
 
     # case 55
     @pytest.mark.parametrize("change", [{"client_id": "other"}, {"client_secret": "other"}, {"scope": "read"}], ids=str)
@@ -442,7 +442,7 @@ class TestFromEnv:
         environment()
 
         with pytest.raises(ConfigurationError, match="SIMPLESTORE_CLIENT_ID and SIMPLESTORE_CLIENT_SECRET not set"):
-            pickle.loads(pickled)  # noqa: S301
+            pickle.loads(pickled)
 
     @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
     def test_copy(self, environment: Callable[..., None], duplicate: Any) -> None:

@@ -63,7 +63,7 @@ ROUND_TRIPS: list[Callable[[SimpleStoreError], SimpleStoreError]] = [
     copy.copy,
     copy.deepcopy,
     *(
-        lambda error, protocol=protocol: pickle.loads(pickle.dumps(error, protocol))  # noqa: S301
+        lambda error, protocol=protocol: pickle.loads(pickle.dumps(error, protocol))
         for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
     ),
 ]
@@ -98,7 +98,7 @@ def test_tree_is_whole() -> None:
     ],
     ids=repr,
 )
-def test_retryable(error: SimpleStoreError, expected: bool) -> None:  # noqa: FBT001 - a row of the table
+def test_retryable(error: SimpleStoreError, expected: bool) -> None:
     """`retryable` says whether the same attempt may succeed later."""
     assert expected == error.retryable
 
@@ -110,7 +110,7 @@ def test_retryable(error: SimpleStoreError, expected: bool) -> None:  # noqa: FB
         *((status, True) for status in (408, 429, 500, 501, 502, 503, 504, 599)),
     ],
 )
-def test_retryable_status(status: int, expected: bool) -> None:  # noqa: FBT001 - a row of the table
+def test_retryable_status(status: int, expected: bool) -> None:
     """408, 429 and 5xx pass by themselves; no other status does."""
     assert expected == TokenEndpointError("text", status=status).retryable
 

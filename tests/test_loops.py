@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import pytest
+from providers import LIFE, TICK, get_at_once
 
 from simplestore_async import AccessToken, MemoryTokenCache, RenewalPolicy, TokenEndpoint, TokenProvider
 from simplestore_async._endpoint import Receipt
@@ -27,8 +28,6 @@ T = TypeVar("T")
 LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 Start: TypeAlias = Callable[[Coroutine[Any, Any, Any]], "asyncio.Future[Any]"]
 
-TICK = 2.0**-10
-LIFE = 3_600
 LOOPS = [pytest.param(asyncio.new_event_loop, id="asyncio")]
 
 if sys.platform != "win32":
@@ -74,19 +73,6 @@ async def other_loop() -> AsyncIterator[Start]:
     assert [] == complaints
 
 
-def get_at_once(provider: TokenProvider) -> AccessToken:
-    """Return the token of a call that does not wait: it ends with its first step."""
-    call = provider.get_token()
-    try:
-        call.send(None)
-    except StopIteration as end:
-        token: AccessToken = end.value
-        return token
-    finally:
-        call.close()
-    raise AssertionError("get_token() waits")
-
-
 async def request_arrives(server: TokenServer, count: int) -> None:
     """Wait until the server has got so many requests."""
     while len(server.requests) < count:
@@ -98,11 +84,6 @@ def hold_back(server: TokenServer) -> asyncio.Event:
     """Return a gate of their own, shut, for the requests from now on."""
     server.gate = asyncio.Event()
     return server.gate
-
-
-@pytest.fixture
-def events() -> list[Event]:
-    return []
 
 
 class TestOneAfterTheOther:

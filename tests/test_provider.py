@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from clocks import FakeClock
+from providers import DUE, TICK, get_at_once, renewal_ends
 from servers import SECRET, TokenServer
 
 from simplestore_async import AccessToken, ClientCredentials, RenewalPolicy, TokenEndpoint, TokenProvider
@@ -39,35 +40,7 @@ if TYPE_CHECKING:
 
     from simplestore_async._endpoint import Receipt
 
-# The least step of the clock here: a power of two, so that sums of it are exact.
-TICK = 2.0**-10
-# A token of an hour is due by then, and its hard window begins at 3 570.
-DUE = 3_100
 ONCE = RenewalPolicy(attempts=1)
-
-
-def get_at_once(provider: TokenProvider) -> AccessToken:
-    """Return the token of a call that does not wait: it ends with its first step."""
-    call = provider.get_token()
-    try:
-        call.send(None)
-    except StopIteration as end:
-        token: AccessToken = end.value
-        return token
-    finally:
-        call.close()
-    raise AssertionError("get_token() waits")
-
-
-async def renewal_ends() -> None:
-    """Wait for the renewal that runs in the background."""
-    codes = {task: getattr(task.get_coro(), "cr_code", None) for task in asyncio.all_tasks()}
-    await asyncio.wait([task for task, code in codes.items() if code and "simplestore_async" in code.co_filename])
-
-
-@pytest.fixture
-def events() -> list[Event]:
-    return []
 
 
 @pytest.fixture

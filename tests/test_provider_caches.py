@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import pytest
+from providers import DUE, HARD, LIFE, TICK, get_at_once, renewal_ends
 
 from simplestore_async import AccessToken, MemoryTokenCache, RenewalPolicy, TokenEndpoint, TokenProvider
 from simplestore_async.errors import (
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
     from simplestore_async._endpoint import Receipt
 
-TICK = 2.0**-10
-LIFE, DUE, HARD = 3_600, 3_100, 3_570
 ONCE = RenewalPolicy(attempts=1)
 
 
@@ -131,19 +130,6 @@ async def give_rubbish() -> str:
     return "canary"
 
 
-def get_at_once(provider: TokenProvider) -> AccessToken:
-    """Return the token of a call that does not wait: it ends with its first step."""
-    call = provider.get_token()
-    try:
-        call.send(None)
-    except StopIteration as end:
-        token: AccessToken = end.value
-        return token
-    finally:
-        call.close()
-    raise AssertionError("get_token() waits")
-
-
 def find_renewal() -> asyncio.Task[Any]:
     """Return the only task that runs code of the package and was started by the package."""
     codes = {task: getattr(task.get_coro(), "cr_code", None) for task in asyncio.all_tasks()}
@@ -155,20 +141,10 @@ def find_renewal() -> asyncio.Task[Any]:
     return renewal
 
 
-async def renewal_ends() -> None:
-    """Wait for the renewal that runs in the background."""
-    await asyncio.wait([find_renewal()])
-
-
 def build_token(clock: FakeClock, *, age: float = 0, life: float = LIFE, value: str = "canary-cached") -> AccessToken:
     """Return a token that another process asked for *age* seconds ago."""
     issued_at = clock.time() - age
     return AccessToken(value, issued_at=issued_at, expires_at=issued_at + life)
-
-
-@pytest.fixture
-def events() -> list[Event]:
-    return []
 
 
 @pytest.fixture

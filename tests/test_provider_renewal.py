@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
+from providers import DUE, HARD, LIFE, TICK, find_renewals, get_at_once, renewal_ends
 
 from simplestore_async import AccessToken, MemoryTokenCache, RenewalPolicy, TokenProvider
 from simplestore_async.errors import ProviderClosedError, TokenEndpointError, TokenResponseError
@@ -28,40 +29,8 @@ if TYPE_CHECKING:
     from clocks import FakeClock
     from servers import TokenServer
 
-# The least step of the clock here: a power of two, so that sums of it are exact.
-TICK = 2.0**-10
-# A token of an hour is due by 3 024 s at the latest.
-LIFE, DUE, HARD = 3_600, 3_100, 3_570
 # A wait that a test could not sit through, where it must not happen.
 PATIENT = RenewalPolicy(hard_wait_seconds=600, retry_seconds=0.01)
-
-
-def get_at_once(provider: TokenProvider) -> AccessToken:
-    """Return the token of a call that does not wait: it ends with its first step."""
-    call = provider.get_token()
-    try:
-        call.send(None)
-    except StopIteration as end:
-        token: AccessToken = end.value
-        return token
-    finally:
-        call.close()
-    raise AssertionError("get_token() waits")
-
-
-def find_renewals() -> list[asyncio.Task[Any]]:
-    """Return the tasks that run code of the package and were started by the package."""
-    codes = {task: getattr(task.get_coro(), "cr_code", None) for task in asyncio.all_tasks()}
-    return [
-        task
-        for task, code in codes.items()
-        if code and "simplestore_async" in code.co_filename and code.co_name != "get_token"
-    ]
-
-
-async def renewal_ends() -> None:
-    """Wait for the renewal that runs in the background."""
-    await asyncio.wait(find_renewals())
 
 
 async def begin(provider: TokenProvider) -> asyncio.Task[AccessToken]:
@@ -74,11 +43,6 @@ async def begin(provider: TokenProvider) -> asyncio.Task[AccessToken]:
 
 def of_kind(kind: type[Event], events: Iterable[Event]) -> list[Any]:
     return [event for event in events if isinstance(event, kind)]
-
-
-@pytest.fixture
-def events() -> list[Event]:
-    return []
 
 
 class TestDue:

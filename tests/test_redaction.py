@@ -441,7 +441,7 @@ def test_secret_file_error(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     rest: bytes,
-    is_from_env: bool,  # noqa: FBT001 - a parameter
+    is_from_env: bool,
 ) -> None:
     """The error about a secret file shows nothing of its content, not even in a traceback with locals."""
     path = write_secret(tmp_path / "secret", rest)

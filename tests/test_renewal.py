@@ -220,7 +220,7 @@ class TestLease:
     @pytest.mark.parametrize(
         ("life", "before_expiry"), [(3600, 30), (301, 30), (300, 30), (299, 29.9), (60, 6), (5, 0.5)]
     )
-    def test_hard(self, life: float, before_expiry: float, is_first: bool) -> None:  # noqa: FBT001 - a parameter
+    def test_hard(self, life: float, before_expiry: float, is_first: bool) -> None:
         """Callers begin to wait min(30 s, L/10) before expiry."""
         assert SENT + life - before_expiry == pytest.approx(lease(life=life, is_first=is_first).hard_at)
 
@@ -232,7 +232,7 @@ class TestLease:
         assert (SENT, SENT + life) == (held.requested_at, held.expires_at)
 
     @pytest.mark.parametrize("is_first", [False, True])
-    def test_due_is_never_after_hard(self, is_first: bool) -> None:  # noqa: FBT001 - a parameter
+    def test_due_is_never_after_hard(self, is_first: bool) -> None:
         """A policy whose due comes late makes the token due when callers begin to wait, not after."""
         policy = RenewalPolicy(due_fraction=0.01, first_due_fractions=(0.99, 0.99), hard_fraction=0.5, hard_seconds=900)
         held = lease(is_first=is_first, policy=policy)
@@ -240,7 +240,7 @@ class TestLease:
         assert (SENT + 2700, SENT + 2700) == (held.due_at, held.hard_at)
 
     @pytest.mark.parametrize("is_replacement", [False, True])
-    def test_carries(self, is_replacement: bool) -> None:  # noqa: FBT001 - a parameter
+    def test_carries(self, is_replacement: bool) -> None:
         """A lease carries its token and whether it replaces a rejected one."""
         held = lease("x", is_replacement=is_replacement)
 
@@ -332,7 +332,7 @@ class TestDecision:
     # case 16
     @pytest.mark.parametrize("is_first", [False, True])
     @pytest.mark.parametrize("life", [5.0, 60.0])
-    def test_short_lives_are_reused(self, life: float, is_first: bool) -> None:  # noqa: FBT001 - a parameter
+    def test_short_lives_are_reused(self, life: float, is_first: bool) -> None:
         """A token of 5 s or 60 s is served without a renewal for the first 45 % of its life, whatever is drawn."""
         for draw in (0.0, 0.5, ALMOST_ONE):
             memory = holding(lease(life=life, is_first=is_first, draw=draw))
@@ -366,7 +366,7 @@ class TestFailure:
         ],
         ids=repr,
     )
-    def test_pause(self, error: SimpleStoreError, is_alive: bool, pauses: list[float]) -> None:  # noqa: FBT001 - a row
+    def test_pause(self, error: SimpleStoreError, is_alive: bool, pauses: list[float]) -> None:
         """A failure bars the endpoint for 1 s·2ⁿ (terminal 5 s·2ⁿ), or as long as it asked for."""
         shown = [POLICY.failure_pause(error, failures, is_alive=is_alive) for failures in range(len(pauses))]
 
@@ -494,7 +494,7 @@ class TestUnchanged:
         ) == held.after_token(newer, 4_000.0, POLICY)
 
     @pytest.mark.parametrize("is_replacement", [False, True])
-    def test_is_no_replacement_by_itself(self, is_replacement: bool) -> None:  # noqa: FBT001 - a parameter
+    def test_is_no_replacement_by_itself(self, is_replacement: bool) -> None:
         """The same token is a replacement only if it was one before."""
         memory = holding(lease()).after_token(lease(sent=4_000.0, is_replacement=is_replacement), 4_000.0, POLICY)
 
@@ -526,7 +526,7 @@ class TestUnchanged:
         ],
         ids=["same", "last moment", "expired", "other", "none"],
     )
-    def test_is_unchanged(self, memory: Memory, now: float, expected: bool) -> None:  # noqa: FBT001 - a row
+    def test_is_unchanged(self, memory: Memory, now: float, expected: bool) -> None:
         """Unchanged is the value that is held and lives; a value that comes back later is a renewal."""
         assert expected == memory.is_unchanged(lease(sent=3_999.0), now)
 
@@ -541,7 +541,7 @@ class TestAccepts:
     @pytest.mark.parametrize(
         ("sent", "expected"), [(SENT - 1, False), (SENT, False), (nextafter(SENT, inf), True), (SENT + 1, True)]
     )
-    def test_newer_only(self, sent: float, expected: bool) -> None:  # noqa: FBT001 - a row of the table
+    def test_newer_only(self, sent: float, expected: bool) -> None:
         """A late reply never overwrites a token that was requested after it."""
         assert expected == holding(lease()).accepts(lease("other", sent=sent))
 
@@ -558,7 +558,7 @@ class TestAccepts:
             ("other", 1_050.0, True),
         ],
     )
-    def test_rejected(self, value: str, sent: float, expected: bool) -> None:  # noqa: FBT001 - a row of the table
+    def test_rejected(self, value: str, sent: float, expected: bool) -> None:
         """A rejected value is taken back only if it was asked for after the rejection: the endpoint knows better."""
         memory, _ = holding(lease("rejected")).after_rejection(token("rejected"), 1_100.0, POLICY)
 
@@ -578,12 +578,12 @@ class TestCached:
         ("now", "expected"),
         [(SENT, True), (4_000.0, True), (nextafter(4_570.0, 0), True), (4_570.0, False), (4_599.0, False)],
     )
-    def test_nothing_held(self, now: float, expected: bool) -> None:  # noqa: FBT001 - a row of the table
+    def test_nothing_held(self, now: float, expected: bool) -> None:
         """Without a token any cached one is welcome, if callers need not wait for its renewal at once."""
         assert expected == Memory().wants_cached(lease(), now)
 
     @pytest.mark.parametrize(("now", "expected"), [(4_599.0, False), (4_600.0, True)])
-    def test_held_one_expired(self, now: float, expected: bool) -> None:  # noqa: FBT001 - a row of the table
+    def test_held_one_expired(self, now: float, expected: bool) -> None:
         """An expired token is none; a living one is not given away for one that is due itself."""
         cached = lease("cached", sent=1_100.0)
 
@@ -603,14 +603,14 @@ class TestCached:
         ],
         ids=["newer", "as old", "just newer", "older", "same value", "fresh", "due itself"],
     )
-    def test_living_one_held(self, value: str, sent: float, now: float, expected: bool) -> None:  # noqa: FBT001 - a row
+    def test_living_one_held(self, value: str, sent: float, now: float, expected: bool) -> None:
         """A living token is given away only for another one that is newer and fresh."""
         assert expected == holding(lease()).wants_cached(lease(value, sent=sent), now)
 
     # case 47
     @pytest.mark.parametrize(("value", "expected"), [("rejected", False), ("newer", True)])
     @pytest.mark.parametrize("sent", [SENT, 1_050.0, 1_150.0])
-    def test_rejected(self, value: str, sent: float, expected: bool) -> None:  # noqa: FBT001 - a row of the table
+    def test_rejected(self, value: str, sent: float, expected: bool) -> None:
         """A rejected token still in a shared cache is not taken again, whatever its date; another one is."""
         memory, _ = holding(lease("rejected")).after_rejection(token("rejected"), 1_100.0, POLICY)
 
@@ -677,7 +677,7 @@ class TestRejection:
 
     @pytest.mark.parametrize("is_replacement", [False, True])
     @pytest.mark.parametrize(("age", "starts_over"), [(299.9, False), (300.0, True), (3_000.0, True)])
-    def test_starts_over(self, age: float, starts_over: bool, is_replacement: bool) -> None:  # noqa: FBT001 - a row
+    def test_starts_over(self, age: float, starts_over: bool, is_replacement: bool) -> None:
         """Once a token lived 300 s the count begins anew; until then the rejection of a replacement adds to it."""
         held = holding(lease(is_replacement=is_replacement), rejections=2)
         memory, is_replaced = held.after_rejection(token(), SENT + age, POLICY)
@@ -768,7 +768,7 @@ def test_any_history(steps: list[tuple[str, float, float]], draw: float) -> None
 
 @settings(derandomize=True, max_examples=150, deadline=None)
 @given(life=st.floats(0.001, 86_400), draw=st.floats(0, ALMOST_ONE), is_first=st.booleans())
-def test_any_life(life: float, draw: float, is_first: bool) -> None:  # noqa: FBT001 - a parameter
+def test_any_life(life: float, draw: float, is_first: bool) -> None:
     """Whatever the life and the draw, a token is first fresh, then due, then hard, then expired."""
     held = lease(life=life, draw=draw, is_first=is_first)
     instants = [held.requested_at, held.due_at, held.hard_at, held.expires_at]

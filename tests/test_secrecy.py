@@ -842,7 +842,7 @@ class TestEverythingPublic:
         recipe = pickle.dumps(credentials)
 
         assert not shows_canary(str(recipe))
-        assert credentials == pickle.loads(recipe)  # noqa: S301 - our own
+        assert credentials == pickle.loads(recipe)
 
     # case 55
     async def test_among_locals(self, scene: Scene) -> None:

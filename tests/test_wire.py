@@ -457,7 +457,7 @@ class TestContentEncoding:
         assert "it is not JSON" in str(no_grant(body[: len(body) // 2], {"Content-Encoding": "gzip"}))
 
     @pytest.mark.parametrize(("length", "is_read"), [(MIB, True), (MIB + 1, False)])
-    def test_longest_once_open(self, length: int, is_read: bool) -> None:  # noqa: FBT001 - a row of the table
+    def test_longest_once_open(self, length: int, is_read: bool) -> None:
         """The limit of 1 MiB holds for what comes out."""
         body = gzip.compress(json.dumps({"access_token": TOKEN}).encode().ljust(length))
         outcome = parse(200, body, {"Content-Encoding": "gzip"})

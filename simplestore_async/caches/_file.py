@@ -65,7 +65,7 @@ class FileTokenCache:
         """The folder that holds the files; it need not exist yet."""
         if self._directory is None:
             # Imported here: most programs name a folder, or use no files at all.
-            from platformdirs import user_cache_path  # noqa: PLC0415
+            from platformdirs import user_cache_path
 
             path = user_cache_path("simplestore-async", appauthor=False)
             if not path.is_absolute():  # as older versions of platformdirs give it

@@ -41,7 +41,7 @@ class GuardedCache:
     async def get(self) -> AccessToken | None:
         """Return the cached token, or None if there is none or the cache fails."""
         token = await self._attempt("get", lambda: self.cache.get(self.key), self._by_deadline(self.cache_seconds))
-        if token is None or isinstance(token, AccessToken):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if token is None or isinstance(token, AccessToken):
             return token
         self.failures.append(
             CacheFailed(operation="get", problem=f"it returned {type(token).__name__}, no AccessToken")

@@ -15,7 +15,7 @@ def main() -> int:
     0: done. 1: refused or failed. 2: wrong usage, or the extra `cli` is not installed. 130: interrupted.
     """
     try:
-        from ._main import run  # noqa: PLC0415 - the extra may be missing
+        from ._main import run  # the extra may be missing
 
         return run()
     except ModuleNotFoundError as error:

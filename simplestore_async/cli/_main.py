@@ -41,8 +41,8 @@ def demo(*, requests: int, concurrency: int, duration: float, plain: bool) -> No
     later every token is revoked and the endpoint fails twice more. The table at the end sets what the server saw beside
     what the callers saw. Runs of less than 30 seconds renew earlier, so that both faults have their time.
     """
-    from ._demo import Plan  # noqa: PLC0415 - `simplestore token` does without a server and rich
-    from ._display import show_demo  # noqa: PLC0415
+    from ._demo import Plan  # `simplestore token` does without a server and rich
+    from ._display import show_demo
 
     plan = Plan(requests=requests, concurrency=concurrency, duration_seconds=duration)
     problem = asyncio.run(show_demo(plan, is_plain=plain))

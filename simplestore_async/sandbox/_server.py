@@ -43,7 +43,7 @@ def _check_latency(_sandbox: object, _field: object, value: float) -> None:
 
 
 def _to_secret(value: str) -> str:
-    if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(value, str):
         raise ConfigurationError("client_secret must be a string: the sandbox compares it with what clients send")
     return RedactedStr(value)
 

@@ -1,0 +1,42 @@
+"""What the tests of the provider share: instants of an hour's token, calls that must not wait, renewals that run."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from simplestore_async import AccessToken, TokenProvider
+
+# The least step of the clock here: a power of two, so that sums of it are exact.
+TICK = 2.0**-10
+# A token of an hour is due by 3 024 s at the latest.
+LIFE, DUE, HARD = 3_600, 3_100, 3_570
+
+
+def get_at_once(provider: TokenProvider) -> AccessToken:
+    """Return the token of a call that does not wait: it ends with its first step."""
+    call = provider.get_token()
+    try:
+        call.send(None)
+    except StopIteration as end:
+        token: AccessToken = end.value
+        return token
+    finally:
+        call.close()
+    raise AssertionError("get_token() waits")
+
+
+def find_renewals() -> list[asyncio.Task[Any]]:
+    """Return the tasks that run code of the package and were started by the package."""
+    codes = {task: getattr(task.get_coro(), "cr_code", None) for task in asyncio.all_tasks()}
+    return [
+        task
+        for task, code in codes.items()
+        if code and "simplestore_async" in code.co_filename and code.co_name != "get_token"
+    ]
+
+
+async def renewal_ends() -> None:
+    """Wait for the renewal that runs in the background."""
+    await asyncio.wait(find_renewals())
