@@ -121,11 +121,13 @@ class Holdings:
         """
         now = self.now()
         with self._lock:
-            memory = self.memory
-            lease = self._lease(receipt.token, receipt.requested_at, is_replacement=is_replacement)
+            memory, token = self.memory, receipt.token
+            if is_replacement or memory.is_replacing:
+                token = attrs.evolve(token, is_replacement=True)
+            lease = self._lease(token, receipt.requested_at)
             if now >= lease.hard_at:
                 # So short-lived, or so late, that it serves those who wait for it, and nobody else.
-                return Commit(receipt.token, source="endpoint", life_seconds=lease.expires_at - now)
+                return Commit(token, source="endpoint", life_seconds=lease.expires_at - now)
             if memory.accepts(lease):
                 return self._keep(lease, now, "endpoint")
             if memory.lease is None or now >= memory.lease.expires_at:
@@ -139,12 +141,12 @@ class Holdings:
             return None
         return Commit(lease.token, source="memory", life_seconds=lease.expires_at - now)
 
-    def _lease(self, token: AccessToken, requested_at: float, *, is_replacement: bool = False) -> Lease:
+    def _lease(self, token: AccessToken, requested_at: float) -> Lease:
         return self._policy.lease(
             token,
             requested_at=requested_at,
             is_first=not self.memory.has_renewed,
-            is_replacement=is_replacement or self.memory.is_replacing,
+            is_replacement=token.is_replacement or self.memory.is_replacing,
             random=random.random,
         )
 

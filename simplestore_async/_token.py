@@ -43,6 +43,11 @@ def _check_instant(_token: AccessToken, field: attrs.Attribute[float], value: An
         raise ConfigurationError(f"AccessToken {field.name} must be POSIX seconds, an int or float that is finite")
 
 
+def _check_flag(_token: AccessToken, field: attrs.Attribute[bool], value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"AccessToken {field.name} must be True or False")
+
+
 def split_scope(scope: Any) -> list[Any]:
     """Return the items of *scope*; a string is the wire's own form: names with spaces between them (RFC 6749 §3.3)."""
     if isinstance(scope, str):
@@ -70,6 +75,8 @@ class AccessToken:
         issued_at: when the token was asked for, in POSIX seconds.
         expires_at: when it must no longer be used, in POSIX seconds.
         scope: what was granted, in the server's order (RFC 6749 §3.3); empty if neither side named a scope.
+        is_replacement: whether it was asked for because the API rejected another. Processes that share a cache know by
+            it that an API which rejects this one too will hardly accept a third.
         authorization: `"Bearer …"`, the value of an Authorization header, for clients other than aiohttp. Also a
             `str` whose `repr` hides it.
 
@@ -82,9 +89,10 @@ class AccessToken:
     issued_at: float = attrs.field(validator=_check_instant)
     expires_at: float = attrs.field(validator=_check_instant)
     scope: tuple[str, ...]
+    is_replacement: bool = attrs.field(validator=_check_flag)
     authorization: str = attrs.field(init=False, repr=False, eq=False)
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the fields of RFC 6749 §5.1
         self,
         value: str,
         *,
@@ -92,10 +100,11 @@ class AccessToken:
         issued_at: float,
         expires_at: float,
         scope: str | Iterable[str] = (),
+        is_replacement: bool = False,
     ) -> None:
         value = conceal(value)
         self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
-            value, token_type, issued_at, expires_at, _scope_names(scope)
+            value, token_type, issued_at, expires_at, _scope_names(scope), is_replacement
         )
 
     def __attrs_post_init__(self) -> None:

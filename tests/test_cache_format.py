@@ -23,14 +23,18 @@ VALID = {
     "issued_at": 1_700_000_000.25,
     "expires_at": 1_700_003_600,
     "scope": ["orders:read", "stock"],
+    "is_replacement": True,
 }
 
 instants = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53), 2**53)
 tokens = st.builds(
-    lambda value, life, scope: AccessToken(value, issued_at=life[0], expires_at=life[1], scope=scope),
+    lambda value, life, scope, is_replacement: AccessToken(
+        value, issued_at=life[0], expires_at=life[1], scope=scope, is_replacement=is_replacement
+    ),
     st.from_regex(r"[A-Za-z0-9\-._~+/]+=*", fullmatch=True),
     st.tuples(instants, instants).filter(lambda pair: pair[0] != pair[1]).map(sorted),
     st.lists(st.text(st.characters(codec=None))),
+    st.booleans(),
 )
 documents = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -44,7 +48,7 @@ def test_the_stored_form() -> None:
     stored = dumps(
         AccessToken(CANARY, issued_at=1_700_000_000.25, expires_at=1_700_003_600, scope=("orders:read", "stöck"))
     )
-    assert VALID | {"scope": ["orders:read", "stöck"]} == json.loads(stored)
+    assert VALID | {"scope": ["orders:read", "stöck"], "is_replacement": False} == json.loads(stored)
     assert stored.isascii()
     assert 1 == len(stored.splitlines())
 
@@ -52,10 +56,14 @@ def test_the_stored_form() -> None:
 def test_a_stored_token_is_read() -> None:
     """The documented fields, in any order, are a token whose value shows nowhere."""
     token = loads(json.dumps(dict(reversed(VALID.items()))).encode())
-    assert (
-        AccessToken(CANARY, issued_at=1_700_000_000.25, expires_at=1_700_003_600, scope=["orders:read", "stock"])
-        == token
+    expected = AccessToken(
+        CANARY,
+        issued_at=1_700_000_000.25,
+        expires_at=1_700_003_600,
+        scope=["orders:read", "stock"],
+        is_replacement=True,
     )
+    assert expected == token
     assert CANARY not in repr(token)
 
 
@@ -109,6 +117,7 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "issued_at": ("1700000000", None, True, [], float("nan"), float("inf"), 10**400, -(10**400)),
     "expires_at": ("1700003600", None, True, [], float("nan"), float("inf"), 10**400, -(10**400)),
     "scope": ("orders:read", None, {}, 1, [1], ["orders:read", None], [["orders:read"]]),
+    "is_replacement": (None, 0, 1, "true", [True]),
 }
 for field, values in WRONG.items():
     NOT_TOKENS |= {f"{field} {value!r}"[:30]: changed(**{field: value}) for value in values}

@@ -398,6 +398,22 @@ class TestRejectedToken:
 
             assert "canary-token-1" == (await provider.get_token()).value
 
+    # case 39
+    async def test_stored_replacement(
+        self, token_server: TokenServer, clock: FakeClock, cache: RecordingCache, key: str
+    ) -> None:
+        """A stored token that another process got for a rejected one is held: an API that rejects all has its turn."""
+        async with token_server.provider(clock=clock, cache=cache) as provider:
+            provider.invalidate(await provider.get_token())
+            replacement = await provider.get_token()
+        async with token_server.provider(clock=clock, cache=cache) as other:
+            assert replacement is await other.get_token()
+            assert not other.invalidate(replacement)
+            clock.advance(5)
+            assert other.invalidate(replacement)
+        assert replacement.is_replacement
+        assert 2 == len(token_server.requests)
+
     # case 47
     async def test_newer_token_of_another_process(
         self, token_server: TokenServer, clock: FakeClock, cache: RecordingCache, key: str, events: list[Event]
@@ -542,7 +558,7 @@ class TestRenewalLock:
         async with token_server.provider(clock=clock, cache=shared, policy=policy, on_event=events.append) as provider:
             assert "canary-token-1" == (await provider.get_token()).value
 
-        assert [CacheFailed(operation="lock", problem="it took longer than 0.02 s")] == [
+        assert [CacheFailed(operation="lock", problem="another process held it for longer than 0.02 s")] == [
             event for event in events if isinstance(event, CacheFailed)
         ]
         assert ["get", "lock", "get", "set"] == shared.calls

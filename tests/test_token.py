@@ -33,15 +33,16 @@ def test_not_token68(value: str) -> None:
 
 
 def test_fields() -> None:
-    """A token has its value, its kind, its life, and no scope unless it is given one."""
+    """A token has its value, its kind, its life; no scope unless it is given one; and it replaces no other."""
     token = AccessToken(TOKEN, issued_at=1, expires_at=2.5)
 
-    assert (TOKEN, "Bearer", 1, 2.5, ()) == (
+    assert (TOKEN, "Bearer", 1, 2.5, (), False) == (
         token.value,
         token.token_type,
         token.issued_at,
         token.expires_at,
         token.scope,
+        token.is_replacement,
     )
 
 
@@ -94,7 +95,8 @@ def test_repr() -> None:
     """The repr shows all but the token itself."""
     token = AccessToken("x", issued_at=1, expires_at=2, scope="read")
 
-    assert "AccessToken(value='***', token_type='Bearer', issued_at=1, expires_at=2, scope=('read',))" == repr(token)
+    fields = "value='***', token_type='Bearer', issued_at=1, expires_at=2, scope=('read',), is_replacement=False"
+    assert f"AccessToken({fields})" == repr(token)
 
 
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
@@ -126,6 +128,7 @@ def test_copy(duplicate: Any) -> None:
         ({"scope": None}, ["scope"]),
         ({"scope": 5}, ["scope"]),
         ({"scope": [5]}, ["scope"]),
+        *(({"is_replacement": value}, ["is_replacement", "True or False"]) for value in (None, 1, "yes")),
     ],
     ids=lambda value: ascii(value)[:60],
 )

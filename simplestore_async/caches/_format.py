@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT_VERSION", "dumps", "loads"]
 
 FORMAT_VERSION: Final = 1
-_FIELDS: Final = {"version", "value", "token_type", "issued_at", "expires_at", "scope"}
+_FIELDS: Final = {"version", "value", "token_type", "issued_at", "expires_at", "scope", "is_replacement"}
 
 
 def dumps(token: AccessToken) -> bytes:
@@ -36,6 +36,7 @@ def dumps(token: AccessToken) -> bytes:
             "issued_at": token.issued_at,
             "expires_at": token.expires_at,
             "scope": token.scope,
+            "is_replacement": token.is_replacement,
         }
     ).encode()
 
@@ -75,4 +76,5 @@ def _build(payload: Mapping[str, Any]) -> AccessToken | None:
         issued_at=payload["issued_at"],
         expires_at=payload["expires_at"],
         scope=scope,  # pyright: ignore[reportUnknownArgumentType]
+        is_replacement=payload["is_replacement"],
     )
