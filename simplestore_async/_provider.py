@@ -10,7 +10,7 @@ import asyncio
 import copy
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 from weakref import WeakKeyDictionary
 
 import attrs
@@ -147,6 +147,11 @@ class TokenProvider:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a TokenProvider cannot be pickled: make one in each process, and let them share a FileTokenCache"
+        )
 
     async def _get_token_not_fresh(self) -> AccessToken:
         while True:

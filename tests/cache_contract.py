@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from simplestore_async import AccessToken, TokenCache
+from simplestore_async import AccessToken, SharedTokenCache, TokenCache
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -170,3 +171,88 @@ class CacheContract:
                 await provider.get_token()
 
         assert 2 == len(token_server.requests)
+
+
+class SharedCacheContract(CacheContract):
+    """The contract of a `SharedTokenCache`: all of the above, and a lock that one holds at a time."""
+
+    @pytest.fixture
+    def cache(self) -> SharedTokenCache:
+        raise NotImplementedError
+
+    def test_is_a_shared_token_cache(self, cache: SharedTokenCache) -> None:
+        """It has what the protocol `SharedTokenCache` names."""
+        assert isinstance(cache, SharedTokenCache)
+
+    async def test_one_task_at_a_time(self, cache: SharedTokenCache) -> None:
+        """Of many tasks that want the lock each gets it, one after the other."""
+        inside: list[int] = []
+
+        async def hold(number: int) -> None:
+            async with cache.renewal_lock("key"):
+                inside.append(number)
+                await cache.get("key")
+                assert number == inside[-1]
+
+        await asyncio.gather(*map(hold, range(5)))
+        assert [0, 1, 2, 3, 4] == sorted(inside)
+
+    def test_one_thread_at_a_time(self, cache: SharedTokenCache) -> None:
+        """So does each of several threads with event loops of their own."""
+        inside: list[int] = []
+
+        async def hold(number: int) -> None:
+            async with cache.renewal_lock("key"):
+                inside.append(number)
+                await cache.get("key")
+                assert number == inside[-1]
+
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(lambda number: run(hold(number)), range(4)))
+        assert [0, 1, 2, 3] == sorted(inside)
+
+    async def test_locks_are_independent(self, cache: SharedTokenCache) -> None:
+        """Holding one key's lock keeps nobody from another's."""
+        async with cache.renewal_lock("key"), cache.renewal_lock("other"):
+            pass
+
+    async def test_holder_uses_the_cache(self, cache: SharedTokenCache) -> None:
+        """The holder, and everybody else, may read and write meanwhile."""
+        async with cache.renewal_lock("key"):
+            await cache.set("key", make_token())
+            assert make_token() == await cache.get("key")
+
+    @pytest.mark.parametrize("key", ODD_KEYS.values(), ids=ODD_KEYS.keys())
+    async def test_odd_locks(self, cache: SharedTokenCache, key: str) -> None:
+        """Any string has a lock, again and again."""
+        for _ in range(2):
+            async with cache.renewal_lock(key):
+                pass
+
+    async def test_is_released_after_an_error(self, cache: SharedTokenCache) -> None:
+        """What the holder raises is raised, and the lock is free."""
+        with pytest.raises(ZeroDivisionError):
+            async with cache.renewal_lock("key"):
+                raise ZeroDivisionError
+        async with cache.renewal_lock("key"):
+            pass
+
+    @pytest.mark.parametrize("is_held", [True, False])
+    async def test_is_free_after_a_cancelled_wait(self, cache: SharedTokenCache, *, is_held: bool) -> None:
+        """Whoever is cancelled in whatever step of waiting for the lock, or of getting it, does not keep it."""
+
+        async def hold() -> None:
+            async with cache.renewal_lock("key"):
+                await asyncio.Event().wait()
+
+        for steps in range(12):
+            async with AsyncExitStack() as stack:
+                if is_held:
+                    await stack.enter_async_context(cache.renewal_lock("key"))
+                holder = asyncio.create_task(hold())
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                holder.cancel()
+                await asyncio.wait([holder])
+            async with asyncio.timeout(10), cache.renewal_lock("key"):
+                assert holder.cancelled()

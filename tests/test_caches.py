@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from cache_contract import CacheContract
+from cache_contract import CacheContract, SharedCacheContract
 
 from simplestore_async import AccessToken, FileTokenCache, MemoryTokenCache, SharedTokenCache, TokenCache
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
 
@@ -32,23 +33,26 @@ class TestMemoryTokenCache(CacheContract):
         return MemoryTokenCache()
 
 
-class TestFileTokenCache(CacheContract):
+class TestFileTokenCache(SharedCacheContract):
     @pytest.fixture
-    def cache(self, tmp_path: Path) -> TokenCache:
+    def cache(self, tmp_path: Path) -> SharedTokenCache:
         return FileTokenCache(tmp_path / "cache")
 
 
-class TestFileTokenCacheReopened(CacheContract):
+class TestFileTokenCacheReopened(SharedCacheContract):
     """Every call goes through an instance of its own, as if each came from another process."""
 
     @pytest.fixture
-    def cache(self, tmp_path: Path) -> TokenCache:
+    def cache(self, tmp_path: Path) -> SharedTokenCache:
         class Reopened:
             async def get(self, key: str, /) -> AccessToken | None:
                 return await FileTokenCache(tmp_path).get(key)
 
             async def set(self, key: str, token: AccessToken, /) -> None:
                 await FileTokenCache(str(tmp_path)).set(key, token)
+
+            def renewal_lock(self, key: str, /) -> AbstractAsyncContextManager[object]:
+                return FileTokenCache(tmp_path).renewal_lock(key)
 
         return Reopened()
 

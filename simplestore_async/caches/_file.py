@@ -3,6 +3,7 @@
 A folder of one's own (0700), a file for each key (0600 from its first byte) and a temporary file beside it that takes
 its place: a reader sees the old token or the new one, never a part. Everything is opened relative to the folder, which
 is opened once for each operation, so that it cannot be swapped in between. What a platform lacks is skipped there.
+A third, empty file is locked while a token is renewed; the system lets go of it when its holder ends, however it ends.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import secrets
 import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
@@ -24,7 +25,9 @@ from simplestore_async.errors import TokenCacheError
 from ._format import FORMAT_VERSION, dumps, loads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable
+
+    from filelock import BaseFileLock
 
     from simplestore_async._token import AccessToken
 
@@ -37,6 +40,7 @@ _PREFIX: Final = f"token-v{FORMAT_VERSION}-"
 _TEMPORARY_SUFFIX: Final = ".tmp"
 # No write takes this long: whoever began it was killed.
 _STALE_SECONDS: Final = 60.0
+_LOCK_POLL_SECONDS: Final = 0.02
 
 _HAS_DIR_FD: Final = {os.open, os.unlink, os.rename} <= os.supports_dir_fd and os.scandir in os.supports_fd
 _OPEN_FOLDER: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
@@ -47,8 +51,9 @@ _OPEN_FILE: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) 
 class FileTokenCache:
     """A cache in a folder, which outlives the process and is shared by every process of one user on one machine.
 
-    File work happens in threads of its own, never on the event loop. What cannot be trusted (another owner, a wider
-    mode, a symlink, a damaged file, another key's token) is a miss, and is replaced.
+    Processes that share it renew one after the other, and each finds what the one before it got. File work happens in
+    a thread of its own, never on the event loop. What cannot be trusted (another owner, a wider mode, a symlink, a
+    damaged file, another key's token) is a miss, and is replaced. It may be used before and after a fork.
 
     Args:
         directory: the folder; made with mode 0700 if it is missing. By default `simplestore-async` in the user's cache
@@ -62,7 +67,11 @@ class FileTokenCache:
 
     @property
     def directory(self) -> Path:
-        """The folder that holds the files; it need not exist yet."""
+        """The folder that holds the files; it need not exist yet.
+
+        Raises:
+            RuntimeError: if none was named, and no home directory can be found.
+        """
         if self._directory is None:
             # Imported here: most programs name a folder, or use no files at all.
             from platformdirs import user_cache_path
@@ -89,11 +98,31 @@ class FileTokenCache:
         """
         await self._run(lambda: self._write(key, token))
 
+    @asynccontextmanager
+    async def renewal_lock(self, key: str, /) -> AsyncGenerator[None]:
+        """Hold *key*'s lock among all processes that share the folder; entering it waits for the others.
+
+        Raises:
+            TokenCacheError: when entered, if the folder or its file system has no locks to give; says what to do.
+        """
+        lock = await self._run(lambda: self._make_lock(key))
+        try:
+            while not await self._run(lambda: _try_to_lock(lock)):
+                await asyncio.sleep(_LOCK_POLL_SECONDS)
+            yield
+        finally:
+            # There is one thread, so this comes after an attempt whose waiter was cancelled.
+            await self._run(lock.release)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Path | None]]:
+        # Another process makes a thread of its own.
+        return type(self), (self._directory,)
+
     async def _run(self, work: Callable[[], T]) -> T:
-        # Threads of our own: those of the loop's default executor may all be waiting for this very token.
-        # A forked process has the executor, but not its threads.
+        # A thread of our own: those of the loop's default executor may all be waiting for this very token.
+        # A forked process has the executor, but not its thread.
         if self._executor is None or self._executor_pid != os.getpid():
-            self._executor = ThreadPoolExecutor(2, thread_name_prefix="simplestore-cache")
+            self._executor = ThreadPoolExecutor(1, thread_name_prefix="simplestore-cache")
             self._executor_pid = os.getpid()
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._explain_failure, work)
 
@@ -101,12 +130,31 @@ class FileTokenCache:
         try:
             return work()
         except (OSError, RuntimeError, ValueError) as error:  # no home directory can be found; a NUL in the path
-            problem = getattr(error, "strerror", None) or str(error)
+            failure = self._describe_failure(error)
+        raise failure
+
+    def _describe_failure(self, error: Exception) -> TokenCacheError:
+        problem = getattr(error, "strerror", None) or str(error)
+        # A path with a NUL in it cannot even be looked at.
         with suppress(ValueError):
             if self._directory is not None and self._directory.is_symlink():
                 problem = "it is a symlink, which another user may have put there; name the folder that it leads to"
         folder = "the user's cache directory" if self._directory is None else self._directory
-        raise TokenCacheError(f"Cannot keep tokens in {folder}: {problem}. Mend it, or name another folder")
+        return TokenCacheError(f"Cannot keep tokens in {folder}: {problem}. Mend it, or name another folder")
+
+    def _make_lock(self, key: str) -> BaseFileLock:
+        from filelock import FileLock
+
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _Folder(self.directory):
+            # A new one each time: one lock object lets every task of the process in. Not filelock's own asyncio lock,
+            # whose finalizer starts a task on whichever event loop happens to run.
+            return FileLock(
+                self.directory / f"{_PREFIX}{_digest(key)}.lock",
+                mode=0o600,
+                thread_local=False,
+                fallback_to_soft=False,  # the existence of a file would outlive its maker
+            )
 
     def _read(self, key: str) -> AccessToken | None:
         name, header = _name_and_header(key)
@@ -123,15 +171,32 @@ class FileTokenCache:
 
     def _write(self, key: str, token: AccessToken) -> None:
         name, header = _name_and_header(key)
+        data = header + dumps(token)
+        if len(data) > _MAX_BYTES:
+            raise TokenCacheError(f"The token is too long to be kept: with its file it takes {len(data)} bytes")
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _Folder(self.directory) as folder:
-            folder.replace(name, header + dumps(token))
-            folder.remove_stale_files()
+            folder.replace(name, data)
+            # The token is stored, whatever becomes of the litter.
+            with suppress(OSError):
+                folder.remove_stale_files()
+
+
+def _try_to_lock(lock: BaseFileLock) -> bool:
+    try:
+        lock.acquire(blocking=False)
+    except TimeoutError:
+        return False
+    return True
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _name_and_header(key: str) -> tuple[str, bytes]:
     """Return the file's name, and the line that its content starts with: another key's file, copied, is a miss."""
-    digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+    digest = _digest(key)
     return f"{_PREFIX}{digest}.json", f"{digest}\n".encode()
 
 

@@ -56,9 +56,10 @@ class GuardedCache:
     async def renewal_lock(self) -> AsyncGenerator[bool]:
         """Hold the cache's renewal lock, if it has one and gives it in time.
 
-        Gives whether there is a lock: then another process may have renewed while we waited for it.
+        Gives whether there is a lock: then another process may have renewed while we waited for it. A cache that could
+        not be read is not waited for: there would be nothing to find in it afterwards.
         """
-        if not isinstance(self.cache, SharedTokenCache):
+        if self.failures or not isinstance(self.cache, SharedTokenCache):
             yield False
             return
         cache = self.cache
@@ -68,7 +69,8 @@ class GuardedCache:
             await lock.__aenter__()
             return lock
 
-        lock = await self._attempt("lock", enter, self._by_deadline(self.lock_seconds))
+        seconds = self._by_deadline(self.lock_seconds)
+        lock = await self._attempt("lock", enter, seconds, overdue="another process held it for longer than")
         try:
             yield True
         finally:
@@ -80,7 +82,12 @@ class GuardedCache:
         return max(min(seconds, self.deadline - asyncio.get_running_loop().time()), 0.0)
 
     async def _attempt(
-        self, operation: Literal["get", "set", "lock"], call: Callable[[], Awaitable[T]], seconds: float
+        self,
+        operation: Literal["get", "set", "lock"],
+        call: Callable[[], Awaitable[T]],
+        seconds: float,
+        *,
+        overdue: str = "it took longer than",
     ) -> T | None:
         scope = asyncio.timeout(seconds)
         try:
@@ -89,6 +96,6 @@ class GuardedCache:
         except TokenCacheError as error:
             problem = str(error)
         except Exception as error:  # noqa: BLE001 - a cache may be anybody's; its exception's text may hold the token
-            problem = f"it took longer than {seconds:.3g} s" if scope.expired() else f"it raised {type(error).__name__}"
+            problem = f"{overdue} {seconds:.3g} s" if scope.expired() else f"it raised {type(error).__name__}"
         self.failures.append(CacheFailed(operation=operation, problem=problem))
         return None
