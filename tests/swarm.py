@@ -1,0 +1,234 @@
+"""Many processes at once, for tests: a program that imports the package once, forks, and lets all children go together.
+
+`run()` starts it; its own standard input is the job, its standard output what each process said, as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import traceback
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import attrs
+
+from simplestore_async import ClientCredentials, FileTokenCache, RenewalPolicy, TokenProvider, open_session
+from simplestore_async.events import CacheFailed, Event, TokenReceived
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+TIMEOUT_SECONDS = 60
+
+
+@attrs.frozen(kw_only=True)
+class Job:
+    """What the processes are to do; it travels as JSON."""
+
+    scenario: str
+    folder: str
+    token_url: str
+    processes: int = 1
+    policy: dict[str, Any] = attrs.field(factory=dict)
+    api_url: str = ""
+    context: str = ""
+
+
+@attrs.frozen
+class Running:
+    """A swarm that runs: its first process, which for a swarm of one is the whole of it."""
+
+    process: asyncio.subprocess.Process
+
+    async def results(self) -> list[Any]:
+        """Return what each process said, the first one's own words last."""
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            stdout, stderr = await self.process.communicate()
+        assert not stderr, stderr.decode()
+        assert 0 == self.process.returncode
+        results: list[Any] = json.loads(stdout)
+        return results
+
+
+async def start(scenario: str, *, folder: Path, token_url: str, **changes: Any) -> Running:
+    """Start a swarm that does *scenario*, the name of a function below, with the credentials of `TokenServer`."""
+    job = Job(scenario=scenario, folder=str(folder), token_url=token_url, **changes)
+    environment = os.environ | {
+        "SIMPLESTORE_CLIENT_ID": "app",
+        "SIMPLESTORE_CLIENT_SECRET": "canary-secret",
+        "SIMPLESTORE_TOKEN_URL": token_url,
+    }
+    # Later Pythons warn of any fork beside threads.
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-W", "ignore::DeprecationWarning", __file__),
+        env=environment,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(attrs.asdict(job)).encode())
+    process.stdin.close()
+    return Running(process)
+
+
+async def run(scenario: str, **job: Any) -> list[Any]:
+    """Run such a swarm to its end and return what each process said."""
+    return await (await start(scenario, **job)).results()
+
+
+# ---- what the processes do
+
+
+@attrs.define
+class Heard:
+    """What a provider told, in a form that travels."""
+
+    failures: list[str] = attrs.field(factory=list)
+    sources: list[str] = attrs.field(factory=list)
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, CacheFailed):
+            self.failures.append(f"{event.operation}: {event.problem}")
+        if isinstance(event, TokenReceived):
+            self.sources.append(event.source)
+
+
+def build_provider(job: Job, heard: Heard) -> TokenProvider:
+    cache = FileTokenCache(job.folder)
+    return TokenProvider(ClientCredentials.from_env(), cache=cache, policy=RenewalPolicy(**job.policy), on_event=heard)
+
+
+async def get_token(job: Job) -> dict[str, Any]:
+    """Get one token."""
+    heard = Heard()
+    async with build_provider(job, heard) as provider:
+        token = await provider.get_token()
+    return {"token": token.value, **attrs.asdict(heard)}
+
+
+async def replace_rejected(job: Job) -> dict[str, Any]:
+    """Get a token and have it rejected, then another."""
+    heard = Heard()
+    async with build_provider(job, heard) as provider:
+        rejected = await provider.get_token()
+        assert provider.invalidate(rejected)
+        token = await provider.get_token()
+    return {"rejected": rejected.value, "token": token.value, **attrs.asdict(heard)}
+
+
+async def send_requests(job: Job) -> dict[str, Any]:
+    """Send ten requests to the API, each with a name of its own, five at once."""
+
+    async def send(number: int) -> int:
+        async with session.get("/", headers={"X-Request": f"{os.getpid()}-{number}"}) as response:
+            return response.status
+
+    async with build_provider(job, Heard()) as provider, open_session(provider, base_url=job.api_url) as session:
+        first = await asyncio.gather(*map(send, range(5)))
+        return {"statuses": first + await asyncio.gather(*map(send, range(5, 10)))}
+
+
+class Inherited:
+    """A provider that is used before the fork, and after it by everybody, in one `asyncio.run()` after the other."""
+
+    def __init__(self, job: Job) -> None:
+        self._provider = build_provider(job, Heard())
+        self._before = asyncio.run(self._provider.get_token())
+
+    def __call__(self, _job: Job) -> dict[str, Any]:
+        return asyncio.run(self._use())
+
+    async def _use(self) -> dict[str, Any]:
+        before = await self._provider.get_token()
+        assert before.value == self._before.value
+        assert self._provider.invalidate(before)
+        after = await asyncio.gather(*(self._provider.get_token() for _ in range(10)))
+        return {"before": before.value, "after": sorted({token.value for token in after})}
+
+
+def use_again(job: Job) -> Callable[[Job], dict[str, Any]]:
+    return Inherited(job)
+
+
+def use_in_many_runs(job: Job) -> Callable[[Job], dict[str, Any]]:
+    """As a prefork worker does whose tasks are plain functions: each of them is an `asyncio.run()`."""
+    provider = build_provider(job, Heard())
+
+    def work(_job: Job) -> dict[str, Any]:
+        return {"tokens": sorted({asyncio.run(provider.get_token()).value for _ in range(20)})}
+
+    return work
+
+
+def get_in_pool(job: Job, credentials: ClientCredentials, cache: FileTokenCache) -> dict[str, Any]:
+    """Get a token with what the pool's first process sent along."""
+
+    async def get() -> str:
+        async with TokenProvider(credentials, cache=cache, policy=RenewalPolicy(**job.policy)) as provider:
+            return str((await provider.get_token()).value)  # a token itself would not be pickled
+
+    return {"token": asyncio.run(get())}
+
+
+# ---- how they are started
+
+
+def fork_all(job: Job, work: Callable[[Job], dict[str, Any]]) -> list[Any]:
+    """Return what each of the forked processes says, all let go at one moment; then what this one says, after them."""
+    go_reader, go_writer = os.pipe()
+    reader, writer = os.pipe()
+    children = []
+    for _ in range(job.processes):
+        child = os.fork()
+        if not child:
+            os.close(go_writer)
+            os.read(go_reader, 1)  # ends when the first process closes the other end
+            try:
+                words = json.dumps(work(job))
+            except BaseException:  # noqa: BLE001 - whatever it is, the test shows it
+                words = json.dumps(traceback.format_exc())
+            os.write(writer, f"{words}\n".encode())  # less than a pipe takes whole
+            os._exit(0)
+        children.append(child)
+    os.close(go_writer)
+    os.close(writer)
+    with open(reader) as lines:  # noqa: PTH123 - of a descriptor
+        results = list(map(json.loads, lines))
+    for child in children:
+        os.waitpid(child, 0)
+    return results
+
+
+def run_pool(job: Job) -> list[Any]:
+    credentials, cache = ClientCredentials.from_env(), FileTokenCache(job.folder)
+    # Used before it is sent, or inherited.
+    asyncio.run(cache.get("another key"))
+    with ProcessPoolExecutor(job.processes, mp_context=get_context(job.context)) as pool:
+        futures = [pool.submit(get_in_pool, job, credentials, cache) for _ in range(job.processes)]
+        return [future.result() for future in futures] + [get_in_pool(job, credentials, cache)]
+
+
+def perform(job: Job) -> Sequence[Any]:
+    if job.context:
+        return run_pool(job)
+    if job.scenario in {"use_again", "use_in_many_runs"}:
+        work = globals()[job.scenario](job)
+        return [*fork_all(job, work), work(job)]
+
+    def run_scenario(job: Job) -> dict[str, Any]:
+        result: dict[str, Any] = asyncio.run(globals()[job.scenario](job))
+        return result
+
+    return fork_all(job, run_scenario) if job.processes > 1 else [run_scenario(job)]
+
+
+if __name__ == "__main__":
+    assert aiohttp.__version__  # imported before the fork, by all that the package imports
+    sys.stdout.write(json.dumps(perform(Job(**json.load(sys.stdin)))))
