@@ -81,7 +81,7 @@ def _table(demo: Demo, *, box: Box) -> Table:
     table.add_row("- answered with a token", str(server.tokens_issued), "- succeeded", str(caller.succeeded))
     table.add_row("- failed with 503", str(server.failures), "- failed", str(caller.failed))
     table.add_row("- refused", str(server.refusals), "slowest", f"{caller.slowest_seconds * 1000:.0f} ms")
-    table.add_row("API requests", str(server.api_requests), "", "")
+    table.add_row("API requests", str(server.api_requests), "processes", str(demo.plan.processes))
     table.add_row("- answered 401", str(server.unauthorized), "", "")
     return table
 

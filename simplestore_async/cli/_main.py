@@ -33,19 +33,26 @@ def simplestore() -> None:
     show_default=True,
     help="Seconds over which they are sent, evenly.",
 )
+@click.option(
+    "--processes", type=click.IntRange(min=1), default=4, show_default=True, help="How many of them share one token."
+)
 @click.option("--plain", is_flag=True, help="Print lines instead of a live display, as when the output is no terminal.")
-def demo(*, requests: int, concurrency: int, duration: float, plain: bool) -> None:
+def demo(*, requests: int, concurrency: int, duration: float, processes: int, plain: bool) -> None:
     """Send authorised requests to a local SimpleStore while its token endpoint fails and its tokens are revoked.
 
-    Nothing leaves this machine. Tokens live 20 seconds. The endpoint answers 503 for one second while a renewal is due;
+    Nothing leaves this machine. The requests come from several processes, which share their token in a folder. Tokens
+    live 20 seconds. The endpoint answers 503 for one second while a renewal is due;
     later every token is revoked and the endpoint fails twice more. The table at the end sets what the server saw beside
     what the callers saw. Runs of less than 30 seconds renew earlier, so that both faults have their time.
     """
-    from ._demo import Plan  # `simplestore token` does without a server and rich
+    from ._demo import DemoError, Plan  # `simplestore token` does without a server and rich
     from ._display import show_demo
 
-    plan = Plan(requests=requests, concurrency=concurrency, duration_seconds=duration)
-    problem = asyncio.run(show_demo(plan, is_plain=plain))
+    plan = Plan(requests=requests, concurrency=concurrency, duration_seconds=duration, processes=processes)
+    try:
+        problem = asyncio.run(show_demo(plan, is_plain=plain))
+    except DemoError as error:
+        problem = str(error)
     if problem:
         raise click.ClickException(problem)
 

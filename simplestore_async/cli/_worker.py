@@ -1,0 +1,203 @@
+"""One of the demo's processes. Rule: it knows its environment and its share, and tells what happened, as JSON.
+
+It does what a service's process does: `open_session()` over a folder that it shares with the others. A line on its
+standard output is a `Report`; the first one says that it is ready, and a line on its standard input lets it go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+import attrs
+from cattrs import structure, unstructure
+
+from simplestore_async import FileTokenCache, RenewalPolicy, open_session
+from simplestore_async.errors import SimpleStoreError, TokenEndpointError
+from simplestore_async.events import Event, OutageEnded, RenewalFailed, TokenReceived, TokenRejected
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Report", "Share", "Tally"]
+
+_REPORT_SECONDS: Final = 0.1
+
+
+@attrs.frozen(kw_only=True)
+class Share:
+    """What one process is to do: every *processes*-th request, from its own number on.
+
+    Attributes:
+        number: which process this is, from 0.
+        processes: how many there are.
+        requests: how many requests all of them send.
+        concurrency: how many this one sends at once, at most.
+        duration_seconds: over how long all of them are sent, evenly.
+        first_due_fractions: when the first renewal is due, if not by the package's own policy.
+        folder: where tokens are shared.
+    """
+
+    number: int
+    processes: int
+    requests: int
+    concurrency: int
+    duration_seconds: float
+    first_due_fractions: tuple[float, float] | None
+    folder: str
+
+    def policy(self) -> RenewalPolicy | None:
+        """Return the policy that it asks for."""
+        return self.first_due_fractions and RenewalPolicy(first_due_fractions=self.first_due_fractions)
+
+
+@attrs.define
+class Tally:
+    """What callers saw so far; a request that failed never got its 200."""
+
+    succeeded: int = 0
+    failed: int = 0
+    slowest_seconds: float = 0.0
+    first_problem: str = ""
+
+    @property
+    def done(self) -> int:
+        """How many requests have ended, either way."""
+        return self.succeeded + self.failed
+
+    def count(self, problem: str, seconds: float) -> None:
+        """Add one request, which took *seconds*, and failed if there was a *problem*."""
+        self.failed += bool(problem)
+        self.succeeded += not problem
+        self.slowest_seconds = max(self.slowest_seconds, seconds)
+        self.first_problem = self.first_problem or problem
+
+    def add(self, other: Tally) -> None:
+        """Add what other callers saw."""
+        self.succeeded += other.succeeded
+        self.failed += other.failed
+        self.slowest_seconds = max(self.slowest_seconds, other.slowest_seconds)
+        self.first_problem = self.first_problem or other.first_problem
+
+
+@attrs.frozen(kw_only=True)
+class Report:
+    """What a process has seen so far, and what has just happened in it, if anything.
+
+    Attributes:
+        tally: what its callers saw.
+        news: what has happened, in words.
+        has_token: whether a token has ever come.
+        is_outage_over: whether the token endpoint has failed and been well again.
+    """
+
+    tally: Tally
+    news: str = ""
+    has_token: bool = False
+    is_outage_over: bool = False
+
+
+class _Worker:
+    def __init__(self, share: Share) -> None:
+        self._share = share
+        self._tally = Tally()
+        self._has_token = False
+        self._is_outage_over = False
+
+    async def run(self) -> None:
+        """Send every request of the share. One that fails is counted, and raises nothing."""
+        share = self._share
+        began_at = asyncio.get_running_loop().time()
+        numbers = iter(range(share.number, share.requests, share.processes))
+        reporting = asyncio.create_task(self._report_regularly())
+        async with (
+            open_session(
+                cache=FileTokenCache(share.folder),
+                policy=share.policy(),
+                on_event=self._on_event,
+                connector=aiohttp.TCPConnector(limit=share.concurrency),
+            ) as session,
+            asyncio.TaskGroup() as group,
+        ):
+            for _ in range(share.concurrency):
+                group.create_task(self._send(session, numbers, began_at))
+        reporting.cancel()
+        self.report()
+
+    def report(self, news: str = "") -> None:
+        """Tell the first process what was seen."""
+        report = Report(tally=self._tally, news=news, has_token=self._has_token, is_outage_over=self._is_outage_over)
+        sys.stdout.write(f"{json.dumps(unstructure(report))}\n")
+        sys.stdout.flush()
+
+    async def _report_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(_REPORT_SECONDS)
+            self.report()
+
+    async def _send(self, session: aiohttp.ClientSession, numbers: Iterator[int], began_at: float) -> None:
+        now = asyncio.get_running_loop().time
+        pace = self._share.duration_seconds / self._share.requests
+        for number in numbers:
+            # Each request has its own moment, so that a stall is made up for.
+            await asyncio.sleep(max(began_at + number * pace - now(), 0))
+            sent_at = now()
+            try:
+                async with session.get(f"orders/{number}") as response:
+                    await response.read()
+                    problem = "" if response.status == 200 else f"the API answered {response.status}"
+            except (SimpleStoreError, aiohttp.ClientError, TimeoutError) as error:
+                problem = str(error) or type(error).__name__
+            self._tally.count(problem, now() - sent_at)
+
+    def _on_event(self, event: Event) -> None:
+        match event:
+            case TokenReceived(source="cache"):
+                self._has_token = True
+                self.report("takes the token that another process got")
+            case TokenReceived(cause="first"):
+                self._has_token = True
+                self.report("first token received")
+            case TokenReceived(cause="due"):
+                self.report(f"renewed in the background; {event.waiter_count} requests waited")
+            case TokenReceived():
+                self.report(
+                    f"new token after {event.duration_seconds:.1f} s; {event.waiter_count} requests waited for it"
+                )
+            case RenewalFailed(error=TokenEndpointError() as error, is_token_alive=True):
+                self.report(f"token endpoint answers {error.status}; the old token serves on")
+            case RenewalFailed():
+                self.report(f"renewal failed: {event.error}")
+            case TokenRejected():
+                self.report("the API rejects the token")
+            case OutageEnded():
+                self._is_outage_over = True
+                self.report()
+            case _:
+                pass
+
+
+def _end_with_the_first_process() -> None:
+    """End this process when the other end of its standard input is closed, however that came about."""
+    os.read(sys.stdin.fileno(), 1)
+    os._exit(1)
+
+
+def _main() -> None:
+    worker = _Worker(structure(json.loads(sys.stdin.readline()), Share))
+    worker.report()
+    sys.stdin.readline()
+    threading.Thread(target=_end_with_the_first_process, daemon=True).start()
+    asyncio.run(worker.run())
+
+
+if __name__ == "__main__":
+    try:
+        _main()
+    except BrokenPipeError:
+        os._exit(1)  # the first process is gone, and nobody is left to tell
