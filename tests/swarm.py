@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import sys
 import traceback
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import attrs
 
 from simplestore_async import ClientCredentials, FileTokenCache, RenewalPolicy, TokenProvider, open_session
+from simplestore_async.errors import SimpleStoreError
 from simplestore_async.events import CacheFailed, Event, TokenReceived
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 TIMEOUT_SECONDS = 60
@@ -48,26 +51,35 @@ class Running:
 
     async def results(self) -> list[Any]:
         """Return what each process said, the first one's own words last."""
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            stdout, stderr = await self.process.communicate()
-        assert not stderr, stderr.decode()
+        stdout, stderr = await self.output()
+        assert not stderr, stderr
         assert 0 == self.process.returncode
         results: list[Any] = json.loads(stdout)
         return results
 
+    async def output(self) -> tuple[str, str]:
+        """Return all that the processes printed, on standard output and on standard error."""
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            stdout, stderr = await self.process.communicate()
+        return stdout.decode(), stderr.decode()
 
-async def start(scenario: str, *, folder: Path, token_url: str, **changes: Any) -> Running:
-    """Start a swarm that does *scenario*, the name of a function below, with the credentials of `TokenServer`."""
+
+async def start(
+    scenario: str,
+    *,
+    folder: Path,
+    token_url: str,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    **changes: Any,
+) -> Running:
+    """Start a swarm that does *scenario*, the name of a function below, with credentials from its environment."""
     job = Job(scenario=scenario, folder=str(folder), token_url=token_url, **changes)
-    environment = os.environ | {
-        "SIMPLESTORE_CLIENT_ID": "app",
-        "SIMPLESTORE_CLIENT_SECRET": "canary-secret",
-        "SIMPLESTORE_TOKEN_URL": token_url,
-    }
+    client = {"SIMPLESTORE_CLIENT_ID": "app", "SIMPLESTORE_TOKEN_URL": token_url}
+    secret = {"SIMPLESTORE_CLIENT_SECRET": "secret"}
     # Later Pythons warn of any fork beside threads.
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-W", "ignore::DeprecationWarning", __file__),
-        env=environment,
+        env={**os.environ, **client, **(environment or secret)},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -133,6 +145,27 @@ async def send_requests(job: Job) -> dict[str, Any]:
     async with build_provider(job, Heard()) as provider, open_session(provider, base_url=job.api_url) as session:
         first = await asyncio.gather(*map(send, range(5)))
         return {"statuses": first + await asyncio.gather(*map(send, range(5, 10)))}
+
+
+async def show_everything(job: Job) -> dict[str, Any]:
+    """Send requests, some of which fail, and print all that a log or a debugger may show of them."""
+    logging.basicConfig(level=logging.DEBUG)
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0
+    failures = 0
+    async with build_provider(job, Heard()) as provider, open_session(provider, base_url=job.api_url) as session:
+        for number in range(6):
+            try:
+                async with session.post("/", json={"number": number}) as response:
+                    sys.stderr.write(f"{response!r} {response.request_info!r} {provider!r} {session!r}\n")
+                    response.raise_for_status()
+            except (SimpleStoreError, aiohttp.ClientError) as error:
+                failures += 1
+                shown = traceback.TracebackException.from_exception(error, capture_locals=True)
+                sys.stderr.writelines(shown.format())
+            await asyncio.sleep(0.3)  # the endpoint is left alone after a failure
+    return {"failures": failures}
 
 
 class Inherited:
