@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import hashlib
 import inspect
 import json
 import os
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal, Self, TypeAlias, cast, get_args
@@ -291,7 +291,7 @@ async def _call(secret: Callable[[], Any]) -> object:
     if inspect.iscoroutinefunction(secret) or inspect.iscoroutinefunction(getattr(secret, "__call__", None)):  # noqa: B004 - an object with an async __call__
         return await secret()
     # Not the loop's default executor: its threads may all be waiting for this very token.
-    executor = ThreadPoolExecutor(1, thread_name_prefix="simplestore-secret")
+    executor = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="simplestore-secret")
     try:
         result = await asyncio.get_running_loop().run_in_executor(executor, _call_without_stop_iteration, secret)
     finally:

@@ -25,7 +25,6 @@ from ._origin import is_loopback
 from ._redaction import RedactedStr, conceal
 from ._renewal import RenewalPolicy
 from ._token import AccessToken
-from ._wire import MAX_REPLY_BYTES, Exchange, Grant
 from .errors import (
     ConfigurationError,
     TokenEndpointError,
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
     from ._clock import Clock
+    from ._wire import Exchange
 
 __all__ = ["Receipt", "TokenEndpoint"]
 
@@ -51,7 +51,7 @@ _CERTIFICATE_ERRORS: Final = (
 )
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class _Proxy:
     """A proxy without userinfo in its URL, which aiohttp's frames and errors would show; its header is redacted."""
 
@@ -59,7 +59,7 @@ class _Proxy:
     headers: dict[str, str]
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Receipt:
     """A token, and when it was asked for on the deciding clock."""
 
@@ -178,6 +178,8 @@ class TokenEndpoint:
         return await retrying(self._attempt, session, secret, deadline)
 
     async def _attempt(self, session: aiohttp.ClientSession, secret: str, deadline: float) -> Receipt:
+        from ._wire import Exchange
+
         # The outcome is raised here, where no local holds the reply.
         outcome = await self._post(session, Exchange(self.credentials, secret), deadline)
         if isinstance(outcome, TokenError):
@@ -208,7 +210,7 @@ class TokenEndpoint:
         except Exception as error:  # noqa: BLE001 - whatever aiohttp raises, its text may quote what the server sent
             return self._describe(error, seconds=until - now)
         grant = exchange.parse_reply(response.status, response.headers, body, now=self.clock.time())
-        if not isinstance(grant, Grant):
+        if isinstance(grant, TokenError):
             return grant
         if self.clock.monotonic() >= requested_at + grant.lifetime_seconds:
             return TokenResponseError(
@@ -325,6 +327,8 @@ def _system_words(error: OSError) -> str:
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
     """Return the body, or so much of it that it is known to be too long."""
+    from ._wire import MAX_REPLY_BYTES
+
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk

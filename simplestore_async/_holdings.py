@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import attrs
 
 from ._renewal import Lease, Memory
-from ._token import AccessToken
-from ._wire import LONGEST_LIFETIME_SECONDS
+from ._token import LONGEST_LIFETIME_SECONDS, AccessToken
 from .errors import ProviderClosedError
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ __all__ = ["Commit", "Holdings"]
 _LARGEST_CLOCK_SKEW: Final = 60.0
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Commit:
     """What became of a token that came from the endpoint or a cache.
 

@@ -19,13 +19,10 @@ from ._credentials import ClientCredentials
 from ._endpoint import TokenEndpoint
 from ._holdings import Holdings
 from ._renewal import Action
-from ._renewer import Renewal
 from ._single_flight import SingleFlight
 from ._token import AccessToken
 from .caches import MemoryTokenCache, TokenCache
-from .caches._guarded import GuardedCache
 from .errors import ConfigurationError, ProviderClosedError, SimpleStoreError, TokenTransportError
-from .events import RenewalOverdue, TokenRejected, emit
 
 if TYPE_CHECKING:
     from ._clock import Clock
@@ -35,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["TokenProvider"]
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class _Loop:
     """What a provider keeps for one event loop; it does not refer to the loop while no renewal runs."""
 
@@ -120,6 +117,8 @@ class TokenProvider:
         """
         rejected, is_replaced = self._holdings.reject(token)
         if rejected is not None:
+            from .events import TokenRejected, emit
+
             age = self._now() - rejected.requested_at
             emit(TokenRejected(age_seconds=age, is_replaced=is_replaced), self._on_event)
         return is_replaced
@@ -187,6 +186,8 @@ class TokenProvider:
         if self._holdings.memory.lease is not lease or life_seconds <= 0:
             return None
         if is_overdue and not state.is_overdue_told:
+            from .events import RenewalOverdue, emit
+
             state.is_overdue_told = True
             emit(RenewalOverdue(waited_seconds=seconds, life_seconds=life_seconds), self._on_event)
         return lease.token
@@ -205,6 +206,10 @@ class TokenProvider:
     def _start_renewal(self, state: _Loop, memory: Memory, now: float) -> None:
         if state.flight.is_running:
             return
+        # Imported here: most of the package's import time is its events and what else only a renewal needs.
+        from ._renewer import Renewal
+        from .caches._guarded import GuardedCache
+
         if memory.is_replacing:
             cause: Cause = "rejected"
         elif memory.lease is None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 from functools import lru_cache
-from html.entities import codepoint2name
 from string import ascii_lowercase, ascii_uppercase
 from typing import TYPE_CHECKING, Final, NoReturn, Self, SupportsIndex, TypeVar, cast
 
@@ -132,6 +131,8 @@ def scrub(text: str, hidden: Sequence[Spellings], *, limit: int) -> str:
 @lru_cache(maxsize=256)  # a server may call a megabyte a token; its characters repeat
 def _list_forms(character: str) -> tuple[frozenset[str], frozenset[str]]:
     """Return how one character may be written: forms that keep their case, and hexadecimal ones in lower case."""
+    from html.entities import codepoint2name  # only for a refused request
+
     code = ord(character)
     utf8 = character.encode("utf-8", "surrogatepass")
     utf16 = character.encode("utf-16-be", "surrogatepass").hex()

@@ -22,7 +22,7 @@ __all__ = ["SingleFlight"]
 T = TypeVar("T")
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class _Outcome(Generic[T]):
     task: asyncio.Task[T]
     error: BaseException | None

@@ -14,7 +14,10 @@ from .errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["AccessToken", "TokenSource", "is_token68", "split_scope"]
+__all__ = ["LONGEST_LIFETIME_SECONDS", "AccessToken", "TokenSource", "is_token68", "split_scope"]
+
+# What claims to live longer is not believed.
+LONGEST_LIFETIME_SECONDS: Final = 24 * 3600.0
 
 # RFC 6750 §2.1: b64token, which RFC 9110 §11.2 calls token68.
 _TOKEN68: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*")

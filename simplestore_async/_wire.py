@@ -21,7 +21,7 @@ import attrs
 
 from ._credentials import ClientCredentials
 from ._redaction import RedactedStr, Spellings, scrub
-from ._token import is_token68
+from ._token import LONGEST_LIFETIME_SECONDS, is_token68
 from .errors import InvalidClientError, TokenEndpointError, TokenError, TokenResponseError
 
 if TYPE_CHECKING:
@@ -30,10 +30,9 @@ if TYPE_CHECKING:
     from cattrs import Converter
 
 
-__all__ = ["DEFAULT_LIFETIME_SECONDS", "LONGEST_LIFETIME_SECONDS", "MAX_REPLY_BYTES", "Exchange", "Grant"]
+__all__ = ["DEFAULT_LIFETIME_SECONDS", "MAX_REPLY_BYTES", "Exchange", "Grant"]
 
 DEFAULT_LIFETIME_SECONDS: Final = 3600.0
-LONGEST_LIFETIME_SECONDS: Final = 24 * 3600.0
 MAX_REPLY_BYTES: Final = 1 << 20
 
 _LONGEST_TEXT: Final = 300

@@ -9,13 +9,12 @@ A third, empty file is locked while a token is renewed; the system lets go of it
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import errno
 import hashlib
 import os
-import secrets
 import stat
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, TypeVar
@@ -62,7 +61,7 @@ class FileTokenCache:
 
     def __init__(self, directory: str | os.PathLike[str] | None = None) -> None:
         self._directory = None if directory is None else Path(directory)
-        self._executor: ThreadPoolExecutor | None = None
+        self._executor: concurrent.futures.ThreadPoolExecutor | None = None
         self._executor_pid = 0
 
     @property
@@ -122,7 +121,7 @@ class FileTokenCache:
         # A thread of our own: those of the loop's default executor may all be waiting for this very token.
         # A forked process has the executor, but not its thread.
         if self._executor is None or self._executor_pid != os.getpid():
-            self._executor = ThreadPoolExecutor(1, thread_name_prefix="simplestore-cache")
+            self._executor = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="simplestore-cache")
             self._executor_pid = os.getpid()
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._explain_failure, work)
 
@@ -236,7 +235,7 @@ class _Folder:
 
     def replace(self, name: str, data: bytes) -> None:
         """Put a file with *data* in the place of *name*, whatever is there."""
-        temporary = f"{name}.{secrets.token_hex(8)}{_TEMPORARY_SUFFIX}"
+        temporary = f"{name}.{os.urandom(8).hex()}{_TEMPORARY_SUFFIX}"
         try:
             with open(self._open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:  # noqa: PTH123
                 file.write(data)
@@ -244,7 +243,7 @@ class _Folder:
                 self._rename(temporary, name)
             except IsADirectoryError:
                 # Moved aside: what is in that folder is not ours to delete.
-                self._rename(name, f"{name}.{secrets.token_hex(8)}.folder")
+                self._rename(name, f"{name}.{os.urandom(8).hex()}.folder")
                 self._rename(temporary, name)
         except OSError:
             with suppress(OSError):
