@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -155,28 +156,42 @@ def test_every_module_says_its_rule() -> None:
     assert [] == [name for name, line in first_lines.items() if name not in PACKAGES and "Rule: " not in line]
 
 
-# The command's has code: it must work, and say so, without the libraries of its extra.
-@pytest.mark.parametrize("name", sorted({*PACKAGES} - {"cli"}))
-def test_packages_only_re_export(name: str) -> None:
-    """A package's own file holds imports from below itself and `__all__`, which names just those.
-
-    The root's may also name what is imported later, for type checkers, and ends with the function that does it.
-    """
-    docstring, *statements = TREES[name].body
-    assert isinstance(docstring, ast.Expr)
-    if not name:
-        later = statements.pop()
-        assert isinstance(later, ast.FunctionDef)
-        assert "__getattr__" == later.name
-        statements = [each for each in statements if ast.unparse(each) != "from typing import TYPE_CHECKING, Any"]
-        statements = [part for each in statements for part in (each.body if isinstance(each, ast.If) else [each])]
-    *statements, last = statements
-    imports = [each for each in statements if isinstance(each, ast.ImportFrom) and each.module != "__future__"]
-    assert all(isinstance(each, ast.ImportFrom) for each in statements)
+def re_exports(statements: list[ast.stmt]) -> dict[str, str]:
+    """Return the names that these statements import from below the package, each with its module."""
+    imports = [each for each in statements if isinstance(each, ast.ImportFrom) and each.level]
     assert {1} == {each.level for each in imports}
-    assert isinstance(last, ast.Assign)
-    assert "__all__" == ast.unparse(last.targets[0])
-    assert sorted(alias.name for each in imports for alias in each.names) == sorted(ast.literal_eval(last.value))
+    return {alias.name: each.module or "" for each in imports for alias in each.names}
+
+
+def names_in_all(statement: ast.stmt) -> list[str]:
+    assert isinstance(statement, ast.Assign)
+    assert "__all__" == ast.unparse(statement.targets[0])
+    return list(ast.literal_eval(statement.value))
+
+
+# The command's has code: it must work, and say so, without the libraries of its extra.
+@pytest.mark.parametrize("name", sorted({*PACKAGES} - {"", "cli"}))
+def test_packages_only_re_export(name: str) -> None:
+    """A package's own file holds imports from below itself and `__all__`, which names just those."""
+    docstring, *statements, last = TREES[name].body
+    assert isinstance(docstring, ast.Expr)
+    assert all(isinstance(each, ast.ImportFrom) for each in statements)
+    assert sorted(re_exports(statements)) == sorted(names_in_all(last))
+
+
+def test_the_root_re_exports_later() -> None:
+    """The root imports nothing but for type checkers; its table leads to the same names, and so does `dir()`."""
+    guard, names = (each for each in TREES[""].body[4:6])
+    assert isinstance(guard, ast.If)
+    exports = re_exports(guard.body)
+    assert sorted(exports) == names_in_all(names)
+    assert {name: home for name, home in exports.items() if home} == simplestore_async._HOMES
+    assert set(exports) <= set(dir(simplestore_async))
+    for name, home in exports.items():
+        module = importlib.import_module(f"{PACKAGE}.{home or name}")
+        assert getattr(simplestore_async, name) is (getattr(module, name) if home else module)
+    with pytest.raises(AttributeError, match="module 'simplestore_async' has no attribute 'event'"):
+        simplestore_async.event  # type: ignore[attr-defined]  # noqa: B018 - the lookup is what is tested
 
 
 @pytest.mark.parametrize(
@@ -213,33 +228,29 @@ def test_single_flight_knows_nothing_of_tokens() -> None:
     assert set() == INNER["_single_flight"]
 
 
-_LIST_NEW_MODULES = f"""
-import sys
-import aiohttp
-before = set(sys.modules)
-import {PACKAGE}
-print(*sorted(set(sys.modules) - before))
-"""
+def modules_loaded_by(statement: str) -> set[str]:
+    script = f"import sys; before = set(sys.modules); {statement}; print(*sorted(set(sys.modules) - before))"
+    command = [sys.executable, "-P", "-c", script]
+    listing = subprocess.run(command, capture_output=True, text=True, check=True)
+    return set(listing.stdout.split())
 
 
 def test_the_import_is_light() -> None:
-    """After aiohttp, importing the package loads none of what only a renewal, an event, a file or the command needs."""
-    command = [sys.executable, "-P", "-c", _LIST_NEW_MODULES]
-    listing = subprocess.run(command, capture_output=True, text=True, check=True)
-    loaded = set(listing.stdout.split())
+    """Importing the package, or its errors, loads nothing but that."""
+    for statement, expected in (
+        (f"import {PACKAGE}", {PACKAGE}),
+        (f"from {PACKAGE}.errors import TokenError", {PACKAGE, f"{PACKAGE}.errors"}),
+    ):
+        loaded = modules_loaded_by(statement)
+        assert expected == {name for name in loaded if name.partition(".")[0] == PACKAGE}
+        assert set() == {"aiohttp", "asyncio", "attr", "attrs", "logging"} & loaded
+
+
+def test_what_is_rarely_needed_comes_late() -> None:
+    """Opening sessions loads none of what only a renewal, an event, a file or the command needs."""
+    loaded = modules_loaded_by(f"from {PACKAGE} import open_session, FileTokenCache")
     assert f"{PACKAGE}._endpoint" in loaded
     late = {"cattrs", "tenacity", "platformdirs", "filelock", "click", "rich", "importlib.metadata"}
     late |= {"concurrent.futures.thread", "html.entities", "secrets"}
     late |= {f"{PACKAGE}.{name}" for name in ("cli", "sandbox", "events", "_renewer", "_wire", "caches._guarded")}
     assert set() == late & loaded
-
-
-def test_events_come_when_they_are_named() -> None:
-    """`simplestore_async.events` is there although nothing imported it; a name that does not exist is not."""
-    script = f"import {PACKAGE}; print({PACKAGE}.events.Event.__name__); {PACKAGE}.event"
-    command = [sys.executable, "-P", "-c", script]
-    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "Event\n" == outcome.stdout
-    assert outcome.stderr.endswith(
-        f"AttributeError: module '{PACKAGE}' has no attribute 'event'. Did you mean: 'events'?\n"
-    )
