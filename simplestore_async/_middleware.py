@@ -81,10 +81,11 @@ class BearerAuthMiddleware:
             raise ConfigurationError(
                 f"{request.url.origin()} is plain http, which would show the token to the proxy: use https, or no proxy"
             )
-        can_replay = _can_replay(request)
+        # After "Expect: 100-continue" the second send would wait for a reply that came long ago.
+        can_replay = hdrs.EXPECT not in request.headers and _is_repeatable(request.body)
         token = await self._source.get_token()
         response = await _send(request, handler, token)
-        if not _is_rejected(response) or not self._source.invalidate(token):
+        if response.status < 400 or not _is_rejected(response) or not self._source.invalidate(token):
             return response
         if not can_replay or not _is_sent(request, response):
             return response
@@ -110,19 +111,16 @@ async def _send(
         return await handler(request)
     finally:
         # `request_info` and aiohttp's errors show these very headers.
-        request.headers.popall(hdrs.AUTHORIZATION, None)
+        if hdrs.AUTHORIZATION in request.headers:
+            del request.headers[hdrs.AUTHORIZATION]
 
 
 def _is_rejected(response: aiohttp.ClientResponse) -> bool:
     if response.status == 401:
         return True
-    challenges = response.headers.getall(hdrs.WWW_AUTHENTICATE, [])
-    return 400 <= response.status < 500 and any(map(_INVALID_TOKEN.search, challenges))
-
-
-def _can_replay(request: aiohttp.ClientRequest) -> bool:
-    # After "Expect: 100-continue" the second send would wait for a reply that came long ago.
-    return hdrs.EXPECT not in request.headers and _is_repeatable(request.body)
+    return 400 <= response.status < 500 and any(
+        map(_INVALID_TOKEN.search, response.headers.getall(hdrs.WWW_AUTHENTICATE, []))
+    )
 
 
 def _is_sent(request: aiohttp.ClientRequest, response: aiohttp.ClientResponse) -> bool:
@@ -138,6 +136,8 @@ def _is_in_memory(body: object) -> bool:
 
 
 def _is_repeatable(body: object) -> bool:
+    if isinstance(body, bytes):  # most often there is none, which is b""
+        return True
     if type(body) is aiohttp.MultipartWriter:
         return all(_is_repeatable(part) for part, _, _ in body)
     if isinstance(body, payload.IOBasePayload) and type(body) in _FILES:

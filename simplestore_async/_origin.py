@@ -7,6 +7,7 @@ An origin is `(scheme, host, port)` (RFC 6454 §4). `yarl.URL.origin()` will not
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from typing import Final, TypeAlias
 
@@ -43,8 +44,12 @@ def is_loopback(url: URL) -> bool:
 
 def origin_of(url: URL) -> Origin:
     """Return the origin of an absolute *url*: default port filled in, IDNA host, one spelling for each IP address."""
-    host = url.raw_host or ""
-    return _HTTP_SCHEMES.get(url.scheme, url.scheme), str(_address(host) or host.lower()), url.port
+    return _origin(url.scheme, url.raw_host or "", url.port)
+
+
+@lru_cache(maxsize=256)  # on the path of every request; a program talks to few hosts
+def _origin(scheme: str, host: str, port: int | None) -> Origin:
+    return _HTTP_SCHEMES.get(scheme, scheme), str(_address(host) or host.lower()), port
 
 
 def parse_url(field: str, value: str | URL, *, allow_insecure_http: bool) -> URL:
