@@ -107,7 +107,24 @@ class TokenProvider:
         lease = self._holdings.memory.lease
         if lease is not None and self._now() < lease.due_at:
             return lease.token
-        return await self._get_token_not_fresh()
+        while True:
+            action, state, memory, now = self._act()
+            lease = memory.lease
+            if lease is None or action is Action.WAIT:
+                # Not by a coroutine of its own: thousands may wait here.
+                waiter = state.flight.join()
+                try:
+                    outcome = await waiter
+                except asyncio.CancelledError:
+                    state.flight.leave(waiter)
+                    raise
+                return outcome.result()
+            if action is not Action.WAIT_BRIEFLY:
+                return lease.token
+            token = await self._wait_briefly(state, lease, now)
+            # The wait may have outlasted the old token (a suspended machine), or seen it rejected.
+            if token is not None:
+                return token
 
     def invalidate(self, token: AccessToken) -> bool:
         """Note that the API rejected *token* (RFC 6750 §3.1); return whether `get_token()` may now give another one.
@@ -152,24 +169,16 @@ class TokenProvider:
             "a TokenProvider cannot be pickled: make one in each process, and let them share a FileTokenCache"
         )
 
-    async def _get_token_not_fresh(self) -> AccessToken:
-        while True:
-            state = self._state_of_running_loop()
-            memory, now = self._holdings.memory, self._now()
-            lease = memory.lease
-            action = memory.action(now, is_renewing=state.flight.is_running)
-            if action is Action.RAISE and memory.error is not None:
-                raise copy.copy(memory.error)
-            if action is not Action.SERVE:
-                self._start_renewal(state, memory, now)
-            if lease is None or action is Action.WAIT:
-                return await state.flight.wait()
-            if action is not Action.WAIT_BRIEFLY:
-                return lease.token
-            token = await self._wait_briefly(state, lease, now)
-            # The wait may have outlasted the old token (a suspended machine), or seen it rejected.
-            if token is not None:
-                return token
+    def _act(self) -> tuple[Action, _Loop, Memory, float]:
+        """Decide what a caller gets that found no fresh token, and by which snapshot; start the renewal it needs."""
+        state = self._state_of_running_loop()
+        memory, now = self._holdings.memory, self._now()
+        action = memory.action(now, is_renewing=state.flight.is_running)
+        if action is Action.RAISE and memory.error is not None:
+            raise copy.copy(memory.error)
+        if action is not Action.SERVE and not state.flight.is_running:
+            self._start_renewal(state, memory, now)
+        return action, state, memory, now
 
     async def _wait_briefly(self, state: _Loop, lease: Lease, now: float) -> AccessToken | None:
         seconds = self._policy.hard_wait(lease, now)
@@ -194,6 +203,9 @@ class TokenProvider:
 
     def _state_of_running_loop(self) -> _Loop:
         loop = asyncio.get_running_loop()
+        state = self._loops.get(loop)
+        if state is not None and not self._holdings.is_closed:
+            return state
         with self._loops_lock:
             if self._holdings.is_closed:
                 raise ProviderClosedError
@@ -204,8 +216,6 @@ class TokenProvider:
             return state
 
     def _start_renewal(self, state: _Loop, memory: Memory, now: float) -> None:
-        if state.flight.is_running:
-            return
         # Imported here: most of the package's import time is its events and what else only a renewal needs.
         from ._renewer import Renewal
         from .caches._guarded import GuardedCache

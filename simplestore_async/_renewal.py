@@ -32,6 +32,9 @@ _REMEMBERED_REJECTIONS: Final = 16
 class State(enum.Enum):
     """What can be said of the held token at one reading of the clock."""
 
+    # Thousands of callers look the table up at once, and an enumeration's own hash is computed in Python.
+    __hash__ = object.__hash__
+
     FRESH = "before due"
     DUE = "due … hard"
     HARD = "hard … expiry"
@@ -40,6 +43,8 @@ class State(enum.Enum):
 
 class Endpoint(enum.Enum):
     """What can be said of the token endpoint at one reading of the clock."""
+
+    __hash__ = object.__hash__
 
     IDLE = "may be asked"
     RENEWING = "is being asked"
@@ -84,37 +89,20 @@ class Lease:
     is_replacement: bool = False
 
 
-def _check_positive(_policy: RenewalPolicy, field: attrs.Attribute[float], value: Any) -> None:
+def _problem(name: str, value: Any) -> str:
+    """Return what is wrong with a field of `RenewalPolicy`; its name says what it must be."""
+    if name == "attempts":
+        is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        return "" if is_count else "must be a whole number, 1 or more"
+    if name == "first_due_fractions":
+        with suppress(TypeError, ValueError):
+            first, last = value
+            if isinstance(value, tuple) and 0 < first <= last < 1:
+                return ""
+        return "must be two rising numbers between 0 and 1, in a tuple"
     if not is_number(value) or value <= 0:
-        raise ConfigurationError(f"RenewalPolicy {field.name} must be a number above 0")
-
-
-def _check_fraction(policy: RenewalPolicy, field: attrs.Attribute[float], value: Any) -> None:
-    _check_positive(policy, field, value)
-    if value >= 1:
-        raise ConfigurationError(f"RenewalPolicy {field.name} must lie between 0 and 1")
-
-
-def _check_count(_policy: RenewalPolicy, field: attrs.Attribute[int], value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError(f"RenewalPolicy {field.name} must be a whole number, 1 or more")
-
-
-def _check_first_due_fractions(_policy: RenewalPolicy, field: attrs.Attribute[tuple[float, float]], value: Any) -> None:
-    is_rising = False
-    with suppress(TypeError, ValueError):
-        first, last = value
-        is_rising = isinstance(value, tuple) and 0 < first <= last < 1
-    if not is_rising:
-        raise ConfigurationError(f"RenewalPolicy {field.name} must be two rising numbers between 0 and 1, in a tuple")
-
-
-def _seconds(default: float) -> float:
-    return attrs.field(default=default, validator=_check_positive)
-
-
-def _fraction(default: float) -> float:
-    return attrs.field(default=default, validator=_check_fraction)
+        return "must be a number above 0"
+    return "must lie between 0 and 1" if name.endswith("_fraction") and value >= 1 else ""
 
 
 @attrs.frozen(kw_only=True)
@@ -147,25 +135,32 @@ class RenewalPolicy:
         ConfigurationError: if a number is not above 0, or a fraction not below 1.
     """
 
-    due_fraction: float = _fraction(0.2)
-    due_seconds: float = _seconds(900)
-    first_due_fractions: tuple[float, float] = attrs.field(default=(0.45, 0.84), validator=_check_first_due_fractions)
-    hard_fraction: float = _fraction(0.1)
-    hard_seconds: float = _seconds(30)
-    hard_wait_seconds: float = _seconds(2)
-    attempts: int = attrs.field(default=3, validator=_check_count)
-    attempt_seconds: float = _seconds(10)
-    budget_seconds: float = _seconds(30)
-    retry_seconds: float = _seconds(1)
-    failure_seconds: float = _seconds(1)
-    failure_cap_seconds: float = _seconds(30)
-    terminal_seconds: float = _seconds(5)
-    terminal_cap_seconds: float = _seconds(60)
-    retry_after_cap_seconds: float = _seconds(300)
-    rejection_seconds: float = _seconds(5)
-    rejection_cap_seconds: float = _seconds(300)
-    cache_seconds: float = _seconds(2)
-    lock_seconds: float = _seconds(15)
+    due_fraction: float = 0.2
+    due_seconds: float = 900
+    first_due_fractions: tuple[float, float] = (0.45, 0.84)
+    hard_fraction: float = 0.1
+    hard_seconds: float = 30
+    hard_wait_seconds: float = 2
+    attempts: int = 3
+    attempt_seconds: float = 10
+    budget_seconds: float = 30
+    retry_seconds: float = 1
+    failure_seconds: float = 1
+    failure_cap_seconds: float = 30
+    terminal_seconds: float = 5
+    terminal_cap_seconds: float = 60
+    retry_after_cap_seconds: float = 300
+    rejection_seconds: float = 5
+    rejection_cap_seconds: float = 300
+    cache_seconds: float = 2
+    lock_seconds: float = 15
+
+    def __attrs_post_init__(self) -> None:
+        # Not validators: attrs writes code for each, and this class alone took a tenth of the package's import time.
+        for name, value in attrs.asdict(self, recurse=False).items():
+            problem = _problem(name, value)
+            if problem:
+                raise ConfigurationError(f"RenewalPolicy {name} {problem}")
 
     def lease(
         self,
@@ -260,8 +255,9 @@ class Memory:
 
     def action(self, now: float, *, is_renewing: bool) -> Action:
         """Return what a caller gets: the entry of `TABLE`."""
-        unasked = Endpoint.BARRED if now < self.not_before else Endpoint.IDLE
-        return TABLE[self.state(now), Endpoint.RENEWING if is_renewing else unasked]
+        if is_renewing:
+            return TABLE[self.state(now), Endpoint.RENEWING]
+        return TABLE[self.state(now), Endpoint.BARRED if now < self.not_before else Endpoint.IDLE]
 
     def accepts(self, lease: Lease) -> bool:
         """Return whether a token that just came from the endpoint is newer than the held one and than its rejection."""

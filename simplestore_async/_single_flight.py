@@ -17,15 +17,24 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-__all__ = ["SingleFlight"]
+__all__ = ["Outcome", "SingleFlight"]
 
 T = TypeVar("T")
 
 
 @attrs.frozen(eq=False, repr=False)
-class _Outcome(Generic[T]):
+class Outcome(Generic[T]):
+    """How an operation ended, for everybody who waited."""
+
     task: asyncio.Task[T]
     error: BaseException | None
+
+    def result(self) -> T:
+        """Return the result, or raise the caller's own copy of the error."""
+        # The error travels as a result: an exception set on a future that is then cancelled is "never retrieved".
+        if self.error is not None:
+            raise copy.copy(self.error)
+        return self.task.result()
 
 
 class SingleFlight(Generic[T]):
@@ -44,7 +53,7 @@ class SingleFlight(Generic[T]):
         self._is_running = False
         self._task: asyncio.Task[T] | None = None
         self._cancel_error: Exception | None = None
-        self._waiters: set[asyncio.Future[_Outcome[T]]] = set()
+        self._waiters: set[asyncio.Future[Outcome[T]]] = set()
 
     @property
     def is_running(self) -> bool:
@@ -74,19 +83,25 @@ class SingleFlight(Generic[T]):
         if self._cancel_error is not None:  # by the operation itself, which an eager factory ran before this line
             self._task.cancel()
 
+    def join(self) -> asyncio.Future[Outcome[T]]:
+        """Return a future of the caller's own for the outcome of the running operation."""
+        waiter: asyncio.Future[Outcome[T]] = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        return waiter
+
+    def leave(self, waiter: asyncio.Future[Outcome[T]]) -> None:
+        """Forget *waiter*, whose caller waits no more."""
+        self._waiters.discard(waiter)
+
     async def wait(self) -> T:
         """Return the outcome of the running operation, or raise the caller's own copy of its error."""
-        waiter: asyncio.Future[_Outcome[T]] = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
+        waiter = self.join()
         try:
             outcome = await waiter
         except asyncio.CancelledError:
-            self._waiters.discard(waiter)
+            self.leave(waiter)
             raise
-        # The error travels as a result: an exception set on a future that is then cancelled is "never retrieved".
-        if outcome.error is not None:
-            raise copy.copy(outcome.error)
-        return outcome.task.result()
+        return outcome.result()
 
     def cancel(self, error: Exception) -> asyncio.Task[T] | None:
         """Cancel the running operation; its waiters get *error*. Return its task, to be awaited, if there is one."""
@@ -102,7 +117,7 @@ class SingleFlight(Generic[T]):
             error: BaseException | None = self._cancel_error or self._cancelled
         else:
             error = task.exception()
-        outcome = _Outcome(task, error)
+        outcome = Outcome(task, error)
         waiters, self._waiters = self._waiters, set()
         self._task, self._cancel_error, self._is_running = None, None, False
         for waiter in waiters:
