@@ -204,16 +204,13 @@ class TokenProvider:
     def _state_of_running_loop(self) -> _Loop:
         loop = asyncio.get_running_loop()
         state = self._loops.get(loop)
-        if state is not None and not self._holdings.is_closed:
-            return state
-        with self._loops_lock:
-            if self._holdings.is_closed:
-                raise ProviderClosedError
-            state = self._loops.get(loop)
-            if state is None:
+        if state is None or self._holdings.is_closed:
+            with self._loops_lock:
+                if self._holdings.is_closed:
+                    raise ProviderClosedError
                 cancelled = TokenTransportError("No token: the program cancelled its renewal; the next call asks again")
                 state = self._loops[loop] = _Loop(SingleFlight(cancelled=cancelled), asyncio.Lock())
-            return state
+        return state
 
     def _start_renewal(self, state: _Loop, memory: Memory, now: float) -> None:
         # Imported here: most of the package's import time is its events and what else only a renewal needs.
