@@ -19,7 +19,7 @@ from cattrs import structure, unstructure
 
 from simplestore_async import FileTokenCache, RenewalPolicy, open_session
 from simplestore_async.errors import SimpleStoreError, TokenEndpointError
-from simplestore_async.events import Event, OutageEnded, RenewalFailed, TokenReceived, TokenRejected
+from simplestore_async.events import Event, OutageBegan, OutageEnded, RenewalFailed, TokenReceived, TokenRejected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,13 +93,15 @@ class Report:
         tally: what its callers saw.
         news: what has happened, in words.
         has_token: whether a token has ever come.
-        is_outage_over: whether the token endpoint has failed and been well again.
+        is_in_outage: whether its last renewal failed.
+        has_recovered: whether one has failed, and a later one has not.
     """
 
     tally: Tally
     news: str = ""
     has_token: bool = False
-    is_outage_over: bool = False
+    is_in_outage: bool = False
+    has_recovered: bool = False
 
 
 class _Worker:
@@ -107,7 +109,8 @@ class _Worker:
         self._share = share
         self._tally = Tally()
         self._has_token = False
-        self._is_outage_over = False
+        self._is_in_outage = False
+        self._has_recovered = False
 
     async def run(self) -> None:
         """Send every request of the share. One that fails is counted, and raises nothing."""
@@ -131,7 +134,13 @@ class _Worker:
 
     def report(self, news: str = "") -> None:
         """Tell the first process what was seen."""
-        report = Report(tally=self._tally, news=news, has_token=self._has_token, is_outage_over=self._is_outage_over)
+        report = Report(
+            tally=self._tally,
+            news=news,
+            has_token=self._has_token,
+            is_in_outage=self._is_in_outage,
+            has_recovered=self._has_recovered,
+        )
         sys.stdout.write(f"{json.dumps(unstructure(report))}\n")
         sys.stdout.flush()
 
@@ -175,8 +184,11 @@ class _Worker:
                 self.report(f"renewal failed: {event.error}")
             case TokenRejected():
                 self.report("the API rejects the token")
+            case OutageBegan():
+                self._is_in_outage = True
+                self.report()
             case OutageEnded():
-                self._is_outage_over = True
+                self._is_in_outage, self._has_recovered = False, True
                 self.report()
             case _:
                 pass
