@@ -11,7 +11,7 @@ import asyncio
 import json
 import os
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
@@ -113,13 +113,12 @@ class Demo:
             shares = self.plan.shares(folder)
             all_ready = asyncio.Barrier(len(shares))
             async with self.sandbox:
-                runs = [asyncio.create_task(self._run_process(share, all_ready)) for share in shares]
                 try:
-                    await asyncio.gather(*runs)
-                finally:
-                    for run in runs:
-                        run.cancel()
-                    await asyncio.gather(*runs, return_exceptions=True)
+                    async with asyncio.TaskGroup() as group:
+                        for share in shares:
+                            group.create_task(self._run_process(share, all_ready))
+                except ExceptionGroup as errors:
+                    raise errors.exceptions[0] from None
                 self._ended_at = self._now()
 
     async def _run_process(self, share: Share, all_ready: asyncio.Barrier) -> None:
@@ -150,8 +149,12 @@ class Demo:
         finally:
             if process.returncode is None:
                 process.kill()
-                await process.wait()
+            # Both ends, and then the process: else its transport would outlive the event loop, and complain.
             process.stdin.close()
+            with suppress(ConnectionError):
+                await process.stdin.wait_closed()
+            await process.stdout.read()
+            await process.wait()
 
     def _take(self, number: int, report: Report) -> None:
         self._reports[number] = report
