@@ -118,13 +118,17 @@ class TokenProvider:
                 except asyncio.CancelledError:
                     state.flight.leave(waiter)
                     raise
-                return outcome.result()
+                token = outcome.result()
+                # While it was being stored in the cache, others had it already, and the API may have rejected it.
+                if not self._holdings.memory.is_rejected(token):
+                    return token
+                continue
             if action is not Action.WAIT_BRIEFLY:
                 return lease.token
-            token = await self._wait_briefly(state, lease, now)
+            served = await self._wait_briefly(state, lease, now)
             # The wait may have outlasted the old token (a suspended machine), or seen it rejected.
-            if token is not None:
-                return token
+            if served is not None:
+                return served
 
     def invalidate(self, token: AccessToken) -> bool:
         """Note that the API rejected *token* (RFC 6750 §3.1); return whether `get_token()` may now give another one.

@@ -276,6 +276,11 @@ class Memory:
             return now < lease.hard_at
         return lease.requested_at > held.requested_at and now < lease.due_at
 
+    def is_rejected(self, token: AccessToken) -> bool:
+        """Return whether the API rejected *token*, and the endpoint has not given it again since."""
+        is_held = self.lease is not None and self.lease.token.value == token.value
+        return not is_held and any(value == token.value for value, _ in self.rejected)
+
     def after_token(self, lease: Lease, now: float, policy: RenewalPolicy) -> Memory:
         """Return the memory once *lease* came.
 

@@ -53,7 +53,8 @@ class SingleFlight(Generic[T]):
         self._is_running = False
         self._task: asyncio.Task[T] | None = None
         self._cancel_error: Exception | None = None
-        self._waiters: set[asyncio.Future[Outcome[T]]] = set()
+        # A dict, as a set that keeps its order: who came first is woken first.
+        self._waiters: dict[asyncio.Future[Outcome[T]], None] = {}
 
     @property
     def is_running(self) -> bool:
@@ -86,12 +87,12 @@ class SingleFlight(Generic[T]):
     def join(self) -> asyncio.Future[Outcome[T]]:
         """Return a future of the caller's own for the outcome of the running operation."""
         waiter: asyncio.Future[Outcome[T]] = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
+        self._waiters[waiter] = None
         return waiter
 
     def leave(self, waiter: asyncio.Future[Outcome[T]]) -> None:
         """Forget *waiter*, whose caller waits no more."""
-        self._waiters.discard(waiter)
+        self._waiters.pop(waiter, None)
 
     async def wait(self) -> T:
         """Return the outcome of the running operation, or raise the caller's own copy of its error."""
@@ -118,7 +119,7 @@ class SingleFlight(Generic[T]):
         else:
             error = task.exception()
         outcome = Outcome(task, error)
-        waiters, self._waiters = self._waiters, set()
+        waiters, self._waiters = self._waiters, {}
         self._task, self._cancel_error, self._is_running = None, None, False
         for waiter in waiters:
             if not waiter.done():

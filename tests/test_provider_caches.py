@@ -374,6 +374,26 @@ class TestRejectedToken:
             assert "canary-token-2" == (await provider.get_token()).value
         assert 3 == len(token_server.requests)
 
+    async def test_is_rejected_while_it_is_stored(self, token_server: TokenServer, clock: FakeClock) -> None:
+        """A token that is rejected while its renewal still stores it goes to nobody any more: all wait for another."""
+        is_stored, may_go_on = asyncio.Event(), asyncio.Event()
+
+        class SlowToWrite(MemoryTokenCache):
+            async def set(self, key: str, token: AccessToken, /) -> None:
+                is_stored.set()
+                await may_go_on.wait()
+
+        async with token_server.provider(clock=clock, cache=SlowToWrite(clock=clock)) as provider:
+            first = asyncio.create_task(provider.get_token())
+            await is_stored.wait()
+            assert provider.invalidate(get_at_once(provider))
+            second = asyncio.create_task(provider.get_token())
+            await asyncio.sleep(0)
+            may_go_on.set()
+
+            assert ["canary-token-2"] * 2 == [(await caller).value for caller in (first, second)]
+        assert 2 == len(token_server.requests)
+
     async def test_is_not_taken_again_later(
         self, token_server: TokenServer, clock: FakeClock, cache: RecordingCache, key: str
     ) -> None:
