@@ -1,0 +1,122 @@
+"""An event loop without I/O, whose time is virtual and whose next step is chosen."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
+
+
+class VirtualLoop(asyncio.BaseEventLoop):
+    """Runs one ready handle at a time, the one that *choose* names among so many; time passes when none is ready.
+
+    Tasks of one name that wait at one place are alike: which of them goes on is no choice.
+    It stands on a few private names of asyncio's base loop; there is no public way to choose the next handle.
+    """
+
+    _ready: Any
+    _scheduled: list[Any]
+
+    def __init__(self, choose: Callable[[int], int] = lambda _count: 0) -> None:
+        super().__init__()
+        self._choose = choose
+        self._now = 1_000.0
+        self.complaints: list[dict[str, Any]] = []
+        self.set_exception_handler(lambda _, context: self.complaints.append(context))
+
+    def time(self) -> float:
+        return self._now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, and what is due become ready."""
+        self._now += seconds
+        self._collect_due()
+
+    @property
+    def has_work(self) -> bool:
+        """Whether anything could run without time passing."""
+        self._collect_due()
+        return bool(self._ready)
+
+    def run_ready(self) -> None:
+        """Run until nothing could run without time passing."""
+
+        async def until_idle() -> None:
+            while len(self._ready):
+                await asyncio.sleep(0)
+
+        self.run_until_complete(until_idle())
+
+    def _collect_due(self) -> None:
+        while self._scheduled and (self._scheduled[0]._cancelled or self._scheduled[0]._when <= self._now):
+            handle = heapq.heappop(self._scheduled)
+            handle._scheduled = False
+            if not handle._cancelled:
+                self._ready.append(handle)
+
+    def _run_once(self) -> None:
+        self._collect_due()
+        if not self._ready and self._scheduled:
+            self._now = self._scheduled[0]._when
+            self._collect_due()
+        if not self._ready:
+            raise RuntimeError("nothing is left to run: somebody waits for ever")
+        positions: dict[object, int] = {}
+        for position, handle in enumerate(self._ready):
+            positions.setdefault(_kind_of(handle), position)
+        options = list(positions.values())
+        position = options[self._choose(len(options)) if len(options) > 1 else 0]
+        handle = self._ready[position]
+        del self._ready[position]
+        if not handle._cancelled:
+            handle._run()
+
+    def _process_events(self, _events: object) -> None: ...
+
+    def _write_to_self(self) -> None: ...
+
+
+def _kind_of(handle: asyncio.Handle) -> object:
+    task = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]
+    if not isinstance(task, asyncio.Task):
+        return id(handle)
+    frame = getattr(task.get_coro(), "cr_frame", None)
+    return id(handle) if frame is None else (task.get_name(), frame.f_lasti)
+
+
+def run_chosen(scenario: Callable[[], Coroutine[Any, Any, None]], choices: Sequence[int]) -> list[tuple[int, int]]:
+    """Run *scenario*, choosing as told and the first after that; return each choice with the number there was."""
+    made: list[tuple[int, int]] = []
+
+    def choose(count: int) -> int:
+        choice = choices[len(made)] if len(made) < len(choices) else 0
+        made.append((choice, count))
+        return choice
+
+    loop = VirtualLoop(choose)
+    try:
+        loop.run_until_complete(scenario())
+        loop.run_until_complete(asyncio.sleep(0))
+        left_over = asyncio.all_tasks(loop)
+    finally:
+        loop.close()
+    assert not left_over
+    assert not loop.complaints
+    return made
+
+
+def every_schedule(scenario: Callable[[], Coroutine[Any, Any, None]]) -> Iterator[list[int]]:
+    """Run *scenario* in every order that its handles allow, depth first; give the choices made."""
+    choices: list[int] = []
+    while True:
+        made = run_chosen(scenario, choices)
+        yield [choice for choice, _ in made]
+        while made and made[-1][0] + 1 >= made[-1][1]:
+            made.pop()
+        if not made:
+            return
+        choices = [choice for choice, _ in made]
+        choices[-1] += 1
