@@ -148,6 +148,47 @@ def repeats(start: bytes, part: bytes, *, pause_seconds: float = 0) -> Script:
     return script
 
 
+def drips(start: bytes, part: bytes, *, pause_seconds: float) -> Script:
+    """Send the start, then the part after each pause, until the client leaves, which ends a pause."""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(start)
+        left = asyncio.create_task(_until_left(reader))
+        try:
+            while not left.done():
+                writer.write(part)
+                await asyncio.wait([left], timeout=pause_seconds)
+            await left
+        finally:
+            left.cancel()
+
+    return script
+
+
+def relays_to(port: int) -> Script:
+    """Pass everything on to one port of 127.0.0.1 and back, its end of transmission too, until the client leaves.
+
+    A TLS server counts no connection before its handshake is done, and closes one that fails: this one in front does
+    count it, and sees whether the client closes it.
+    """
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(_pump(reader, upstream_writer), _answer(upstream_reader, writer))
+        await _until_left(reader)
+
+    return script
+
+
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+    with suppress(OSError):
+        writer.write_eof()
+
+
 def tunnels_to(port: int) -> Script:
     """Be a CONNECT proxy that opens every tunnel to one port of 127.0.0.1, whatever host it is asked for."""
 
