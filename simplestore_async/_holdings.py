@@ -36,7 +36,7 @@ class Commit:
     Attributes:
         token: the token to serve.
         source: where it came from; `memory` if another event loop renewed it meanwhile.
-        life_seconds: how long it may be used from now on.
+        expires_at: until when it may be used, on the deciding clock.
         is_kept: whether it is now the held one.
         is_unchanged: whether it was so before.
         outage_began_at: when the outage began that it ended, if any.
@@ -44,7 +44,7 @@ class Commit:
 
     token: AccessToken
     source: Literal["cache", "endpoint", "memory"]
-    life_seconds: float
+    expires_at: float
     is_kept: bool = False
     is_unchanged: bool = False
     outage_began_at: float | None = None
@@ -126,19 +126,26 @@ class Holdings:
             lease = self._lease(token, receipt.requested_at)
             if now >= lease.hard_at:
                 # So short-lived, or so late, that it serves those who wait for it, and nobody else.
-                return Commit(token, source="endpoint", life_seconds=lease.expires_at - now)
+                return Commit(token, source="endpoint", expires_at=lease.expires_at)
             if memory.accepts(lease):
                 return self._keep(lease, now, "endpoint")
             if memory.lease is None or now >= memory.lease.expires_at:
                 return None
-            return Commit(memory.lease.token, source="memory", life_seconds=memory.lease.expires_at - now)
+            return Commit(memory.lease.token, source="memory", expires_at=memory.lease.expires_at)
 
     def renewed_since(self, seen: Lease | None) -> Commit | None:
         """Return the held token if it is fresh and came after *seen* was held: then another event loop renewed it."""
         now, lease = self.now(), self.memory.lease
         if lease is None or lease is seen or now >= lease.due_at:
             return None
-        return Commit(lease.token, source="memory", life_seconds=lease.expires_at - now)
+        return Commit(lease.token, source="memory", expires_at=lease.expires_at)
+
+    def can_serve(self, commit: Commit) -> bool:
+        """Return whether the token can still be used, although those who wait for it get it after it was stored.
+
+        Meanwhile the machine may have been suspended, and others, who have it already, may have seen it rejected.
+        """
+        return self.now() < commit.expires_at and not self.memory.is_rejected(commit.token)
 
     def _lease(self, token: AccessToken, requested_at: float) -> Lease:
         return self._policy.lease(
@@ -155,7 +162,7 @@ class Holdings:
         return Commit(
             lease.token,
             source=source,
-            life_seconds=lease.expires_at - now,
+            expires_at=lease.expires_at,
             is_kept=True,
             is_unchanged=before.is_unchanged(lease, now),
             outage_began_at=before.outage_began_at,

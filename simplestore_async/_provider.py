@@ -17,16 +17,16 @@ import attrs
 
 from ._credentials import ClientCredentials
 from ._endpoint import TokenEndpoint
-from ._holdings import Holdings
+from ._holdings import Commit, Holdings
 from ._renewal import Action
 from ._single_flight import SingleFlight
-from ._token import AccessToken
 from .caches import MemoryTokenCache, TokenCache
 from .errors import ConfigurationError, ProviderClosedError, SimpleStoreError, TokenTransportError
 
 if TYPE_CHECKING:
     from ._clock import Clock
     from ._renewal import Lease, Memory, RenewalPolicy
+    from ._token import AccessToken
     from .events import Cause, Listener
 
 __all__ = ["TokenProvider"]
@@ -36,7 +36,7 @@ __all__ = ["TokenProvider"]
 class _Loop:
     """What a provider keeps for one event loop; it does not refer to the loop while no renewal runs."""
 
-    flight: SingleFlight[AccessToken]
+    flight: SingleFlight[Commit]
     lock: asyncio.Lock
     is_overdue_told: bool = False
 
@@ -118,10 +118,9 @@ class TokenProvider:
                 except asyncio.CancelledError:
                     state.flight.leave(waiter)
                     raise
-                token = outcome.result()
-                # While it was being stored in the cache, others had it already, and the API may have rejected it.
-                if not self._holdings.memory.is_rejected(token):
-                    return token
+                commit = outcome.result()
+                if self._holdings.can_serve(commit):
+                    return commit.token
                 continue
             if action is not Action.WAIT_BRIEFLY:
                 return lease.token
@@ -188,7 +187,8 @@ class TokenProvider:
         seconds = self._policy.hard_wait(lease, now)
         try:
             async with asyncio.timeout(seconds):
-                return await state.flight.wait()
+                commit = await state.flight.wait()
+            return commit.token if self._holdings.can_serve(commit) else None
         except ProviderClosedError:
             raise
         except SimpleStoreError:

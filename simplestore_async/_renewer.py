@@ -22,7 +22,6 @@ from .events import Cause, Listener, OutageBegan, OutageEnded, RenewalFailed, Re
 if TYPE_CHECKING:
     import asyncio
 
-    from ._token import AccessToken
     from .events import Event
 
 __all__ = ["Renewal"]
@@ -42,8 +41,8 @@ class Renewal:
     on_event: Listener | None
     began_at: float = attrs.field(init=False)
 
-    async def run(self, lock: asyncio.Lock) -> AccessToken:
-        """Return the token that is now held, or that serves those who wait; remember a failure and raise it."""
+    async def run(self, lock: asyncio.Lock) -> Commit:
+        """Return what is now held, or what serves those who wait; remember a failure and raise it."""
         self.began_at = self.holdings.now()
         self._tell(RenewalStarted(cause=self.cause))
         try:
@@ -55,12 +54,12 @@ class Renewal:
             failure = _as_failure(error)
         else:
             self._tell_success(commit)
-            return commit.token
+            return commit
         renewed = self.holdings.renewed_since(self.seen)
         if renewed is None:
             self._remember_and_tell(failure)
             raise failure
-        return renewed.token
+        return renewed
 
     async def _obtain(self) -> Commit:
         commit = await self._look()
@@ -72,7 +71,9 @@ class Renewal:
                 # One attempt in the background; as many as the policy says once callers wait for it.
                 receipt = await self.endpoint.fetch(deadline=self.deadline, may_retry=lambda: self.count_waiters() > 0)
                 commit = self.holdings.take(receipt, is_replacement=self.cause == "rejected")
-            if commit.is_kept and commit.source == "endpoint":
+            # A token that may expire while it is being stored serves those who wait, and nobody else.
+            is_worth_storing = commit.expires_at - self.holdings.now() > self.cache.cache_seconds
+            if is_worth_storing and commit.is_kept and commit.source == "endpoint":
                 await self.cache.set(commit.token)
         return commit
 
@@ -91,7 +92,7 @@ class Renewal:
                 source=commit.source,
                 is_unchanged=commit.is_unchanged,
                 duration_seconds=now - self.began_at,
-                life_seconds=commit.life_seconds,
+                life_seconds=commit.expires_at - now,
                 waiter_count=self.count_waiters(),
             ),
         )

@@ -356,6 +356,85 @@ class TestPlausibility:
             assert "canary-token-1" == (await provider.get_token()).value
 
 
+class SlowToWrite(MemoryTokenCache):
+    """A cache whose first write takes until it may go on."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__(clock=clock)
+        self.is_written, self.may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def set(self, key: str, token: AccessToken, /) -> None:
+        self.is_written.set()
+        await self.may_go_on.wait()
+
+
+class TestWhileTokenIsStored:
+    """Those who wait for a renewal get its token once it is stored; others have it already."""
+
+    async def test_it_is_rejected(self, token_server: TokenServer, clock: FakeClock) -> None:
+        """A token that is rejected meanwhile goes to nobody any more: all wait for another."""
+        cache = SlowToWrite(clock)
+        async with token_server.provider(clock=clock, cache=cache) as provider:
+            first = asyncio.create_task(provider.get_token())
+            await cache.is_written.wait()
+            assert provider.invalidate(get_at_once(provider))
+            second = asyncio.create_task(provider.get_token())
+            await asyncio.sleep(0)
+            cache.may_go_on.set()
+
+            assert ["canary-token-2"] * 2 == [(await caller).value for caller in (first, second)]
+        assert 2 == len(token_server.requests)
+
+    async def test_it_is_rejected_before_the_old_one_ends(self, token_server: TokenServer, clock: FakeClock) -> None:
+        """Those who wait briefly, while an old token lives, do not get it either."""
+        cache = SlowToWrite(clock)
+        async with token_server.provider(clock=clock, cache=cache) as provider:
+            cache.may_go_on.set()
+            await provider.get_token()
+            cache.is_written.clear()
+            cache.may_go_on.clear()
+            clock.advance(HARD)
+            waiting = asyncio.create_task(provider.get_token())
+            await cache.is_written.wait()
+            assert provider.invalidate(get_at_once(provider))
+            cache.may_go_on.set()
+
+            assert "canary-token-3" == (await waiting).value
+
+    # case 19, 58
+    @pytest.mark.parametrize("age", [0, HARD], ids=["no token", "an old token"])
+    async def test_it_expires(self, token_server: TokenServer, clock: FakeClock, age: float) -> None:
+        """A token that expires meanwhile, as when the machine is suspended, is not handed out but renewed."""
+        cache = SlowToWrite(clock)
+        async with token_server.provider(clock=clock, cache=cache) as provider:
+            if age:
+                cache.may_go_on.set()
+                await provider.get_token()
+                clock.advance(age)
+                cache.is_written.clear()
+                cache.may_go_on.clear()
+            waiting = asyncio.create_task(provider.get_token())
+            await cache.is_written.wait()
+            expired = get_at_once(provider)
+            clock.advance(LIFE)
+            cache.may_go_on.set()
+
+            assert expired.value < (await waiting).value
+
+    # case 58
+    async def test_it_could_expire(self, token_server: TokenServer, clock: FakeClock, cache: RecordingCache) -> None:
+        """A token that lives no longer than writing may take is not written: it would be renewed again and again."""
+        token_server.lifetime = 2
+        async with token_server.provider(clock=clock, cache=cache) as provider:
+            assert "canary-token-1" == (await provider.get_token()).value
+            assert ["get"] == cache.calls
+            token_server.lifetime = 3
+            clock.advance(2)
+
+            assert "canary-token-2" == (await provider.get_token()).value
+            assert ["get", "get", "set"] == cache.calls
+
+
 class TestRejectedToken:
     # case 47
     async def test_is_not_taken_again(
@@ -373,26 +452,6 @@ class TestRejectedToken:
 
             assert "canary-token-2" == (await provider.get_token()).value
         assert 3 == len(token_server.requests)
-
-    async def test_is_rejected_while_it_is_stored(self, token_server: TokenServer, clock: FakeClock) -> None:
-        """A token that is rejected while its renewal still stores it goes to nobody any more: all wait for another."""
-        is_stored, may_go_on = asyncio.Event(), asyncio.Event()
-
-        class SlowToWrite(MemoryTokenCache):
-            async def set(self, key: str, token: AccessToken, /) -> None:
-                is_stored.set()
-                await may_go_on.wait()
-
-        async with token_server.provider(clock=clock, cache=SlowToWrite(clock=clock)) as provider:
-            first = asyncio.create_task(provider.get_token())
-            await is_stored.wait()
-            assert provider.invalidate(get_at_once(provider))
-            second = asyncio.create_task(provider.get_token())
-            await asyncio.sleep(0)
-            may_go_on.set()
-
-            assert ["canary-token-2"] * 2 == [(await caller).value for caller in (first, second)]
-        assert 2 == len(token_server.requests)
 
     async def test_is_not_taken_again_later(
         self, token_server: TokenServer, clock: FakeClock, cache: RecordingCache, key: str

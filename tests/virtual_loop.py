@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 class VirtualLoop(asyncio.BaseEventLoop):
     """Runs one ready handle at a time, the one that *choose* names among so many; time passes when none is ready.
 
+    Without *choose* it is the first, as in asyncio's own loops.
     Tasks of one name that wait at one place are alike: which of them goes on is no choice.
     It stands on a few private names of asyncio's base loop; there is no public way to choose the next handle.
     """
@@ -20,7 +22,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     _ready: Any
     _scheduled: list[Any]
 
-    def __init__(self, choose: Callable[[int], int] = lambda _count: 0) -> None:
+    def __init__(self, choose: Callable[[int], int] | None = None) -> None:
         super().__init__()
         self._choose = choose
         self._now = 1_000.0
@@ -40,6 +42,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Whether anything could run without time passing."""
         self._collect_due()
         return bool(self._ready)
+
+    @property
+    def next_at(self) -> float:
+        """When something becomes ready by itself; infinity if nothing does."""
+        self._collect_due()
+        return self._scheduled[0]._when if self._scheduled else inf
 
     def run_ready(self) -> None:
         """Run until nothing could run without time passing."""
@@ -64,15 +72,18 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self._collect_due()
         if not self._ready:
             raise RuntimeError("nothing is left to run: somebody waits for ever")
-        positions: dict[object, int] = {}
-        for position, handle in enumerate(self._ready):
-            positions.setdefault(_kind_of(handle), position)
-        options = list(positions.values())
-        position = options[self._choose(len(options)) if len(options) > 1 else 0]
+        position = 0 if self._choose is None else self._choose_position(self._choose)
         handle = self._ready[position]
         del self._ready[position]
         if not handle._cancelled:
             handle._run()
+
+    def _choose_position(self, choose: Callable[[int], int]) -> int:
+        positions: dict[object, int] = {}
+        for position, handle in enumerate(self._ready):
+            positions.setdefault(_kind_of(handle), position)
+        options = list(positions.values())
+        return options[choose(len(options)) if len(options) > 1 else 0]
 
     def _process_events(self, _events: object) -> None: ...
 
