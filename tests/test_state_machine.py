@@ -158,6 +158,7 @@ class Model:
     given: dict[str, Given] = attrs.field(factory=dict)
     held: str | None = None  # the newest token that came in time to be kept, unless it was rejected
     held_since: float = -inf  # when it was requested
+    held_until: float = -inf  # a token that comes again has the life of its last coming
     is_replacement: bool = False
     is_replacing: bool = False
     fresh_until: float = -inf
@@ -199,14 +200,14 @@ class Model:
         hard_at = new.expires_at - min(POLICY.hard_seconds, life * POLICY.hard_fraction)
         if now >= hard_at or self.rejected_at.get(value, -inf) > requested_at or requested_at <= self.held_since:
             return
-        if value == self.held and self.is_alive(value, old):
+        if value == self.held and now < self.held_until:
             pause = min(POLICY.failure_seconds * 2**self.failures, POLICY.failure_cap_seconds)
             self.failures += 1
             self.barred_until = min(now + pause, new.expires_at)
         else:
             self.failures, self.barred_until = 0, -inf
             self.is_replacement, self.is_replacing = self.is_replacing, False
-        self.held, self.held_since = value, requested_at
+        self.held, self.held_since, self.held_until = value, requested_at, new.expires_at
         self.fresh_until = requested_at + life * LEAST_FIRST_DUE
 
     def comes_from_cache(self, token: AccessToken) -> None:
@@ -216,6 +217,7 @@ class Model:
         self.is_replacement, self.is_replacing = token.is_replacement or self.is_replacing, False
         self.held = token.value
         self.held_since = self.clock.monotonic() - max(self.clock.time() - token.issued_at, 0)
+        self.held_until = self.held_since + token.expires_at - token.issued_at
 
     def is_rejected(self, value: str, *, is_replaced: bool) -> None:
         """Take note of a 401 for *value*, and of what the provider made of it."""
@@ -227,11 +229,11 @@ class Model:
         self.check(not is_replaced or not is_young, f"{value}, a young replacement, is given up")
         if is_replaced:
             self.rejected_at[value] = now
-            self.held, self.held_since, self.fresh_until = None, -inf, -inf
+            self.held, self.held_since, self.held_until, self.fresh_until = None, -inf, -inf, -inf
             self.is_replacing = True
 
-    def is_alive(self, value: str, given: Given | None = None) -> bool:
-        given = given or self.given[value]
+    def is_alive(self, value: str) -> bool:
+        given = self.given[value]
         slack = self.stepped_back - given.stepped_back if value in self.by_wall_clock else 0
         return self.clock.monotonic() < given.expires_at + slack
 
@@ -242,9 +244,8 @@ class Model:
         self.check(not at_once or value == self.held, f"{value} is handed out at once, {self.held} is held")
 
     def caller_fails(self, error: TokenError) -> None:
-        held = self.held
-        is_alive = held is not None and held not in self.by_wall_clock and self.is_alive(held)
-        self.check(not is_alive, f"a caller fails although {held} lives ({error})")
+        is_alive = self.clock.monotonic() < self.held_until
+        self.check(not is_alive, f"a caller fails although {self.held} lives ({error})")
 
 
 class Schedules(RuleBasedStateMachine):
