@@ -133,10 +133,10 @@ class Holdings:
                 return None
             return Commit(memory.lease.token, source="memory", expires_at=memory.lease.expires_at)
 
-    def renewed_since(self, seen: Lease | None) -> Commit | None:
+    def renewed_since(self, seen: Lease | None, *, may_be_due: bool = False) -> Commit | None:
         """Return the held token if it is fresh and came after *seen* was held: then another event loop renewed it."""
         now, lease = self.now(), self.memory.lease
-        if lease is None or lease is seen or now >= lease.due_at:
+        if lease is None or lease is seen or now >= (lease.expires_at if may_be_due else lease.due_at):
             return None
         return Commit(lease.token, source="memory", expires_at=lease.expires_at)
 

@@ -58,6 +58,9 @@ class Renewal:
         renewed = self.holdings.renewed_since(self.seen)
         if renewed is None:
             self._remember_and_tell(failure)
+            # A token that came so late that it is due already serves those who wait.
+            renewed = self.holdings.renewed_since(self.seen, may_be_due=True)
+        if renewed is None:
             raise failure
         return renewed
 

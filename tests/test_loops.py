@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import pytest
-from providers import LIFE, TICK, get_at_once
+from providers import DUE, LIFE, TICK, get_at_once
 
 from simplestore_async import AccessToken, MemoryTokenCache, RenewalPolicy, TokenEndpoint, TokenProvider
 from simplestore_async._endpoint import Receipt
@@ -331,6 +331,28 @@ class TestLateResult:
             # The endpoint is not left alone either.
             assert provider.invalidate(newer)
         assert [] == [event for event in events if isinstance(event, RenewalFailed | OutageBegan)]
+
+    # case 58
+    async def test_failure_finds_a_token_that_is_due(
+        self, token_server: TokenServer, clock: FakeClock, events: list[Event]
+    ) -> None:
+        """If that token came so late that it is due, it serves the callers too; and the failure is one."""
+        async with other_loop() as start, token_server.provider(clock=clock, on_event=events.append) as provider:
+            late_gate = hold_back(token_server)
+            late = start(provider.get_token())
+            await request_arrives(token_server, 1)
+            clock.advance(DUE)
+            token_server.replies = [400]
+            gate = hold_back(token_server)
+            caller = asyncio.create_task(provider.get_token())
+            await request_arrives(token_server, 2)
+            late_gate.set()
+            token = await late
+            gate.set()
+
+            assert token is await caller
+            assert not provider.invalidate(token)
+        assert [True] == [event.is_token_alive for event in events if isinstance(event, RenewalFailed)]
 
     @pytest.mark.parametrize(
         ("age", "sources", "posts"),

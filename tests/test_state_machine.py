@@ -8,6 +8,7 @@ say; it never looks into the provider.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import random
@@ -37,7 +38,7 @@ from simplestore_async.errors import ProviderClosedError, TokenError
 from simplestore_async.events import Event, RenewalFailed, RenewalStarted, TokenReceived
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
 EXAMPLES: Final = int(os.environ.get("SCHEDULES", "2000"))
 """How many schedules the long proof plays; 200 000 were played once."""
@@ -64,12 +65,12 @@ REFUSALS: Final = (
     Reply(200, b"{"),
     Reply(200, b'{"access_token": "", "expires_in": 3600}'),
 )
-BREAKS: Final = (
-    aiohttp.ServerDisconnectedError(),
-    aiohttp.ClientPayloadError("cut"),
-    ConnectionResetError(104, "Connection reset by peer"),
-    aiohttp.ServerFingerprintMismatch(b"a", b"b", "host", 443),
-    ValueError("what nobody foresaw"),
+BREAKS: Final[tuple[Callable[[], Exception], ...]] = (
+    aiohttp.ServerDisconnectedError,
+    aiohttp.ClientPayloadError,
+    lambda: ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
+    lambda: aiohttp.ServerFingerprintMismatch(b"a", b"b", "host", 443),
+    lambda: ValueError("what nobody foresaw"),
 )
 
 
@@ -89,6 +90,7 @@ class Renewal:
 
     posts: int = 0
     may_post: bool = True  # as the last attempt ended: did somebody wait for another?
+    begins_anew: bool = False  # what came had been rejected before: it is asked for once more
 
 
 @attrs.define(eq=False)
@@ -290,6 +292,8 @@ class Schedules(RuleBasedStateMachine):
         number = self.loop_number()
         renewal = self.renewals[number]
         assert renewal is not None
+        if renewal.begins_anew:
+            self.renewals[number] = renewal = Renewal()
         self.model.check(not self.model.is_closed, "a closed provider asks")
         self.model.check(all(post.loop != number for post in self.posts), "a second POST is in flight")
         self.model.check(renewal.may_post, "an attempt is repeated for nobody")
@@ -367,8 +371,7 @@ class Schedules(RuleBasedStateMachine):
             del self.model.rejected_at[value]  # the endpoint takes it for a good one, and who asked later believes it
         self.model.is_granted(value, post.requested_at, life)
         if rejected_at > post.requested_at and rejected_at < inf:
-            post.renewal.posts = 0  # what was rejected before it came is asked for once more
-            post.renewal.may_post = True
+            post.renewal.begins_anew = True
         post.reply.set_result(grant(value, life))
         self.settle()
 
@@ -379,9 +382,9 @@ class Schedules(RuleBasedStateMachine):
         self.settle()
 
     @precondition(lambda self: self.posts)
-    @rule(which=st.integers(0, 1), error=st.sampled_from(BREAKS))
-    def connection_breaks(self, which: int, error: Exception) -> None:
-        pick(self.posts, which).reply.set_exception(error)
+    @rule(which=st.integers(0, 1), how=st.sampled_from(BREAKS))
+    def connection_breaks(self, which: int, how: Callable[[], Exception]) -> None:
+        pick(self.posts, which).reply.set_exception(how())
         self.settle()
 
     @precondition(lambda self: self.handed_out)
