@@ -1,4 +1,4 @@
-"""The command `python -m benchmarks`: run the measures, print their ratios, and write them as JSON if asked to."""
+"""The command `python -m benchmarks`: run the measures, print their ratios, write them as JSON; draw the pictures."""
 
 from __future__ import annotations
 
@@ -13,16 +13,28 @@ import attrs
 import click
 
 from ._measures import MEASURES, Scale
+from ._pictures import PICTURES
 
 
 @click.command()
-@click.argument("names", nargs=-1, type=click.Choice(sorted(MEASURES)))
+@click.argument("names", nargs=-1, type=click.Choice(sorted([*MEASURES, *PICTURES])))
 @click.option("--quick", is_flag=True, help="Do little: the figures mean nothing, but the benchmarks are seen to work.")
 @click.option("--json", "path", type=click.Path(path_type=Path, dir_okay=False), help="Write the results there, too.")
-def run(*, names: tuple[str, ...], quick: bool, path: Path | None) -> None:
-    """Measure what NAMES say, or everything, each against its floor."""
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    default=Path(__file__).parent,
+    help="Write the pictures there, not here.",
+)
+def run(*, names: tuple[str, ...], quick: bool, path: Path | None, folder: Path) -> None:
+    """Measure what NAMES say, or everything, each against its floor; or draw the pictures of that name."""
     results = []
     for name in names or MEASURES:
+        if name in PICTURES:
+            figures, picture = PICTURES[name]()
+            (folder / f"{name}.svg").write_text(picture, encoding="utf-8", newline="\n")
+            click.echo(f"{name}: {figures}")
+            continue
         result = asyncio.run(MEASURES[name](Scale(is_quick=quick)))
         low, high = result.spread
         counts = "".join(f"; {count} {what}" for what, count in result.counts.items())
