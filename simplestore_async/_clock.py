@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["SYSTEM_CLOCK", "Clock", "SystemClock"]
 
 
+@runtime_checkable
 class Clock(Protocol):
     """What the package asks of a clock; inject your own in tests."""
 

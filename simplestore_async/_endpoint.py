@@ -19,7 +19,7 @@ import aiohttp
 import attrs
 from yarl import URL
 
-from ._clock import SYSTEM_CLOCK
+from ._clock import SYSTEM_CLOCK, Clock
 from ._credentials import ClientCredentials
 from ._origin import is_loopback
 from ._redaction import RedactedStr, conceal
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
     from tenacity import RetryCallState
 
-    from ._clock import Clock
     from ._wire import Exchange
 
 __all__ = ["Receipt", "TokenEndpoint"]
@@ -106,6 +105,9 @@ class TokenEndpoint:
                 "ssl must be an ssl.SSLContext or aiohttp.Fingerprint: for a private CA pass "
                 "ssl.create_default_context(cafile=…); certificates are always checked"
             )
+        _check_type("policy", policy, RenewalPolicy)
+        _check_type("connector", connector, aiohttp.BaseConnector)
+        _check_type("clock", clock, Clock)
         self.credentials: Final = credentials
         self.policy: Final = policy or RenewalPolicy()
         self.clock: Final[Clock] = clock or SYSTEM_CLOCK
@@ -276,6 +278,11 @@ class TokenEndpoint:
                 retryable=False,
             )
         return TokenTransportError(f"{where}: {_problem(error)}")
+
+
+def _check_type(field: str, value: object, kind: type) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise ConfigurationError(f"{field} must be a {kind.__name__}, which {type(value).__name__} is not")
 
 
 def _read_proxy(value: object) -> _Proxy | None:

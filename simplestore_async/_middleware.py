@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 from aiohttp import hdrs, payload
 
-from ._origin import origin_of, parse_origins
+from ._origin import conceal_urls, origin_of, parse_origins
 from .errors import ConfigurationError, TokenError
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class BearerAuthMiddleware:
     def __init__(
         self, source: TokenSource, *, origins: str | URL | Iterable[str | URL], allow_insecure_http: bool = False
     ) -> None:
+        origins = conceal_urls("origins", origins)
         if not callable(getattr(source, "get_token", None)) or not callable(getattr(source, "invalidate", None)):
             raise ConfigurationError(
                 f"source must have get_token and invalidate, which {type(source).__name__} has not"

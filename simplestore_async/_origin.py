@@ -71,15 +71,15 @@ def _read_url(value: object, *, allow_insecure_http: bool) -> URL | str:
         return f"must be a string or yarl.URL, not {kind_of(value)}"
     try:
         url = URL(value)
-        port = url.explicit_port  # parsed lazily; an impossible one raises here
+        port, host = url.explicit_port, url.host  # read lazily; impossible ones raise here
     except (ValueError, IndexError):
         return "is not a URL; it should look like https://host/path"
     problem = ""
-    if url.scheme not in {"http", "https"} or not url.raw_host or port == 0:
+    if url.scheme not in {"http", "https"} or not host or port == 0:
         problem = "must be an absolute URL that starts with https://, and name a host"
     elif url.raw_user is not None or url.raw_password is not None:
         problem = "must not hold a user name or password before its host: take them out of the URL"
-    elif "*" in url.raw_host:
+    elif "*" in host:
         problem = "must not hold a wildcard: name each host"
     elif url.raw_fragment:
         problem = "must not have a fragment (#…); RFC 6749 §3.2 forbids it"
@@ -91,18 +91,29 @@ def _read_url(value: object, *, allow_insecure_http: bool) -> URL | str:
     return problem or url
 
 
+def conceal_urls(field: str, urls: str | URL | Iterable[str | URL]) -> tuple[str | URL, ...]:
+    """Return one URL or several, none of which shows a password when it stands among a frame's locals.
+
+    Raises:
+        ConfigurationError: if they are neither.
+    """
+    if isinstance(urls, str | URL):
+        return (conceal(urls),)
+    if not isinstance(urls, Iterable):
+        raise ConfigurationError(f"{field} must be URLs, not {type(urls).__name__}")
+    return tuple(map(conceal, urls))
+
+
 def parse_origins(origins: str | URL | Iterable[str | URL], *, allow_insecure_http: bool) -> frozenset[Origin]:
     """Return the origins named by URLs such as `https://api.example.com`; a bare string is one of them.
 
     Raises:
         ConfigurationError: if none is named, or one holds more than scheme, host and port.
     """
-    if not isinstance(origins, str | URL | Iterable):
-        raise ConfigurationError(f"origins must be URLs, not {type(origins).__name__}")
-    items = [origins] if isinstance(origins, str | URL) else list(origins)
-    if not items:
+    origins = conceal_urls("origins", origins)
+    if not origins:
         raise ConfigurationError("origins is empty: name the origin of the API, such as https://api.example.com")
-    urls = [parse_url("origins", item, allow_insecure_http=allow_insecure_http) for item in items]
+    urls = [parse_url("origins", item, allow_insecure_http=allow_insecure_http) for item in origins]
     for url in urls:
         if url.raw_path not in {"", "/"} or url.raw_query_string:
             raise ConfigurationError(

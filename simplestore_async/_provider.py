@@ -72,7 +72,11 @@ class TokenProvider:
         clock: Clock | None = None,
     ) -> None:
         if endpoint is None:
-            endpoint = TokenEndpoint(credentials or ClientCredentials.from_env(), policy=policy, clock=clock)
+            if credentials is None:
+                credentials = ClientCredentials.from_env()
+            endpoint = TokenEndpoint(credentials, policy=policy, clock=clock)
+        elif not isinstance(endpoint, TokenEndpoint):
+            raise ConfigurationError(f"endpoint must be a TokenEndpoint, which {type(endpoint).__name__} is not")
         elif credentials is not None or policy is not None or clock is not None:
             raise ConfigurationError(
                 "endpoint has its own credentials, policy and clock: give them to TokenEndpoint only"

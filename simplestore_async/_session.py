@@ -7,12 +7,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-from yarl import URL
 
 from ._credentials import ClientCredentials
 from ._endpoint import TokenEndpoint
 from ._middleware import BearerAuthMiddleware
-from ._origin import parse_url
+from ._origin import conceal_urls, parse_url
 from ._provider import TokenProvider
 from ._redaction import conceal
 from .errors import ConfigurationError
@@ -20,6 +19,8 @@ from .errors import ConfigurationError
 if TYPE_CHECKING:
     import ssl as ssl_module
     from collections.abc import AsyncGenerator, Iterable
+
+    from yarl import URL
 
     from ._renewal import RenewalPolicy
     from ._token import TokenSource
@@ -68,17 +69,17 @@ async def open_session(  # noqa: PLR0913 - each part that can be replaced, and t
     Raises:
         ConfigurationError: if an argument or the environment is wrong; names it and says what to set.
     """
-    proxy = conceal(proxy)  # a password may be in it
-    named = [origins] if isinstance(origins, str | URL) else list(origins)
+    # A password may be in them.
+    proxy, base_url, origins = conceal(proxy), conceal(base_url), conceal_urls("origins", origins)
     field = "base_url"
     # Only if nothing else is named: a token of one's own choice does not go where the environment says.
-    if base_url is None and (source is None or not named):
+    if base_url is None and (source is None or not origins):
         field, base_url = "SIMPLESTORE_BASE_URL", os.environ.get("SIMPLESTORE_BASE_URL") or None
     if source is None:
         source = ClientCredentials.from_env()
     if base_url is not None:
         base_url = _as_folder(field, parse_url(field, base_url, allow_insecure_http=allow_insecure_http))
-    if base_url is None and not named:
+    if base_url is None and not origins:
         raise ConfigurationError("base_url is not set: pass it, set SIMPLESTORE_BASE_URL, or name the API in origins")
     async with AsyncExitStack() as stack:
         if isinstance(source, ClientCredentials):
@@ -90,7 +91,7 @@ async def open_session(  # noqa: PLR0913 - each part that can be replaced, and t
             )
         bearer = BearerAuthMiddleware(
             source,
-            origins=[*named, *([] if base_url is None else [base_url.origin()])],
+            origins=[*origins, *([] if base_url is None else [base_url.origin()])],
             allow_insecure_http=allow_insecure_http,
         )
         options = client_session_options

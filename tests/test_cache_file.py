@@ -33,6 +33,7 @@ from simplestore_async.events import CacheFailed, Event
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from clocks import FakeClock
     from servers import TokenServer
 
 KEY = "key"
@@ -380,9 +381,16 @@ async def test_a_fifo_is_not_read(cache: FileTokenCache, path: Path) -> None:
 
 # case 48
 @pytest.mark.parametrize("operation", ["get", "set"])
+@pytest.mark.parametrize("swap_for", [os.rename, os.symlink], ids=["folder", "symlink"])
 @pytest.mark.skipif(not _file._HAS_DIR_FD, reason="needs folder descriptors")
 async def test_a_folder_that_is_swapped(
-    cache: FileTokenCache, path: Path, tmp_path: Path, operation: str, monkeypatch: pytest.MonkeyPatch
+    *,
+    cache: FileTokenCache,
+    path: Path,
+    tmp_path: Path,
+    operation: str,
+    swap_for: Callable[[Path, Path], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A folder that somebody swaps once it was opened and checked makes no difference: the first one is worked on."""
     folder = path.parent
@@ -394,7 +402,7 @@ async def test_a_folder_that_is_swapped(
     def swap(status: os.stat_result) -> None:
         if stat.S_ISDIR(status.st_mode):
             folder.rename(tmp_path / "first")
-            (tmp_path / "hostile").rename(folder)
+            swap_for(tmp_path / "hostile", folder)
 
     record(monkeypatch, "fstat", swap)
     got = await use(cache, operation)
@@ -403,6 +411,27 @@ async def test_a_folder_that_is_swapped(
     assert b"hostile" in path.read_bytes()
     assert [NAME, f"{NAME}.x.tmp"] == names_in(folder)
     assert [NAME, f"{NAME}.y.tmp"][: 1 if operation == "set" else 2] == names_in(tmp_path / "first")
+
+
+# case 48, 52
+async def test_a_folder_that_becomes_a_symlink(
+    token_server: TokenServer, clock: FakeClock, events: list[Event], tmp_path: Path
+) -> None:
+    """A folder that somebody swaps for a symlink between two renewals is used no more; callers get their tokens."""
+    folder = tmp_path / "cache"
+    async with token_server.provider(clock=clock, cache=FileTokenCache(folder), on_event=events.append) as provider:
+        await provider.get_token()
+        shutil.copytree(folder, tmp_path / "hostile")
+        before = {path: path.read_bytes() for path in (tmp_path / "hostile").iterdir()}
+        folder.rename(tmp_path / "first")
+        folder.symlink_to(tmp_path / "hostile")
+        clock.advance(3_600)
+
+        assert "canary-token-2" == (await provider.get_token()).value
+    failures = [event for event in events if isinstance(event, CacheFailed)]
+    assert ["get", "set"] == [failure.operation for failure in failures]
+    assert all("it is a symlink" in failure.problem for failure in failures)
+    assert before == {path: path.read_bytes() for path in (tmp_path / "hostile").iterdir()}
 
 
 # case 48
@@ -837,6 +866,79 @@ def test_a_writer_that_is_killed(tmp_path: Path) -> None:
     assert ("0", "True", "True") == (code, one_change, is_new)
     assert int(killed) == int(old) + int(new)
     assert min(int(old), int(new)) > 20
+
+
+_WRITERS_KILLED_AT_RANDOM = """
+import asyncio, os, random, select, signal, sys, time
+from pathlib import Path
+from simplestore_async import AccessToken, FileTokenCache
+
+folder, kills, chance = Path(sys.argv[1]), int(sys.argv[2]), random.Random(sys.argv[3])
+tokens = [AccessToken(value, issued_at=1_700_000_000, expires_at=1_700_003_600) for value in ("old", "new" * 5000)]
+
+
+async def write_for_ever(begun):
+    cache = FileTokenCache(folder)
+    await cache.set("key", tokens[0])
+    os.write(begun, b".")
+    while True:
+        for token in tokens:
+            await cache.set("key", token)
+
+
+async def read_until(end):
+    cache, seen = FileTokenCache(folder), [0, 0, 0]
+    while not select.select([end], [], [], 0)[0]:
+        token = await cache.get("key")
+        seen[tokens.index(token) if token in tokens else 2] += 1
+    print(*seen, flush=True)
+
+
+asyncio.run(FileTokenCache(folder).set("key", tokens[0]))
+end, ending = os.pipe()
+reader = os.fork()
+if not reader:
+    os.close(ending)
+    asyncio.run(read_until(end))
+    os._exit(0)
+for _ in range(kills):
+    begun, beginning = os.pipe()
+    writer = os.fork()
+    if not writer:
+        asyncio.run(write_for_ever(beginning))
+    os.close(beginning)
+    os.read(begun, 1)
+    os.close(begun)
+    time.sleep(chance.uniform(0, 0.002))
+    os.kill(writer, signal.SIGKILL)
+    os.waitpid(writer, 0)
+os.close(ending)
+os.waitpid(reader, 0)
+litter = list(folder.glob("*.tmp"))
+for path in litter:
+    os.utime(path, (0, 0))
+asyncio.run(FileTokenCache(folder).set("key", tokens[1]))
+print(len(litter), len(list(folder.iterdir())), asyncio.run(FileTokenCache(folder).get("key")) == tokens[1])
+"""
+
+
+# case 50
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_writers_that_are_killed_at_random(tmp_path: Path) -> None:
+    """3 000 writers are killed at any moment, while one reader reads: it sees whole tokens only, and never none."""
+    arguments = [str(tmp_path), "3000", str(time.time_ns())]
+    sys.stdout.write(f"seed {arguments[2]}\n")
+    command = [sys.executable, "-P", "-W", "ignore::DeprecationWarning", "-c", _WRITERS_KILLED_AT_RANDOM, *arguments]
+    child = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert (0, "") == (child.returncode, child.stderr)
+    old, new, other, litter, files, is_new = child.stdout.split()
+    sys.stdout.write(f"{old} times the old token, {new} times the new one; {litter} temporary files were left\n")
+
+    assert "0" == other
+    assert min(int(old), int(new)) > 1_000
+    assert int(litter) > 100
+    assert ("1", "True") == (files, is_new)
 
 
 async def test_readers_see_the_old_token_or_the_new(cache: FileTokenCache, folder: Path, path: Path) -> None:

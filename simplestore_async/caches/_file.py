@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
-from simplestore_async.errors import TokenCacheError
+from simplestore_async.errors import ConfigurationError, TokenCacheError
 
 from ._format import FORMAT_VERSION, dumps, loads
 
@@ -57,9 +57,14 @@ class FileTokenCache:
     Args:
         directory: the folder; made with mode 0700 if it is missing. By default `simplestore-async` in the user's cache
             directory, which is looked up when it is first needed.
+
+    Raises:
+        ConfigurationError: if *directory* is no path.
     """
 
     def __init__(self, directory: str | os.PathLike[str] | None = None) -> None:
+        if not isinstance(directory, str | os.PathLike | None):
+            raise ConfigurationError(f"directory must be a path, which {type(directory).__name__} is not")
         self._directory = None if directory is None else Path(directory)
         self._executor: concurrent.futures.ThreadPoolExecutor | None = None
         self._executor_pid = 0

@@ -60,7 +60,7 @@ def _load(data: bytes) -> AccessToken | None:
     try:
         payload = json.loads(data)
         return _build(cast("dict[str, Any]", payload)) if isinstance(payload, dict) else None
-    except (ValueError, RecursionError, ConfigurationError):
+    except (ValueError, TypeError, RecursionError, ConfigurationError):
         return None
 
 
