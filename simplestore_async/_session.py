@@ -74,7 +74,7 @@ async def open_session(  # noqa: PLR0913 - each part that can be replaced, and t
     field = "base_url"
     # Only if nothing else is named: a token of one's own choice does not go where the environment says.
     if base_url is None and (source is None or not origins):
-        field, base_url = "SIMPLESTORE_BASE_URL", os.environ.get("SIMPLESTORE_BASE_URL") or None
+        field, base_url = "SIMPLESTORE_BASE_URL", conceal(os.environ.get("SIMPLESTORE_BASE_URL")) or None
     if source is None:
         source = ClientCredentials.from_env()
     if base_url is not None:

@@ -12,6 +12,8 @@ from simplestore_async import FileTokenCache, TokenProvider
 
 provider = TokenProvider(cache=FileTokenCache(Path(os.environ["CACHE_FOLDER"])))
 loaded_with = asyncio.run(provider.get_token())
+# An older aiohttp's worker begins by closing the current loop, of which asyncio.run() has left none.
+asyncio.set_event_loop(asyncio.new_event_loop())
 
 
 async def replace_token(_request: web.Request) -> web.Response:

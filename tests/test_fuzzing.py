@@ -322,6 +322,7 @@ def test_proxy(url: str, no_proxy: str | None) -> None:
 
 @SLOWER
 @given(urls)
+@example("canary-pass")
 def test_base_url(url: str) -> None:
     """A base URL is one that the token can be sent to, or is refused; by the environment, too."""
 
