@@ -90,7 +90,7 @@ class Renewal:
 
     posts: int = 0
     may_post: bool = True  # as the last attempt ended: did somebody wait for another?
-    begins_anew: bool = False  # what came had been rejected before: it is asked for once more
+    begins_anew: bool = False  # what came had been rejected, or replaced by what has expired: it is asked for once more
 
 
 @attrs.define(eq=False)
@@ -370,9 +370,10 @@ class Schedules(RuleBasedStateMachine):
         rejected_at = self.model.rejected_at.get(value, inf)
         if rejected_at <= post.requested_at:
             del self.model.rejected_at[value]  # the endpoint takes it for a good one, and who asked later believes it
+        is_outdated = post.requested_at <= self.model.held_since and self.clock.monotonic() >= self.model.held_until
+        is_rejected = post.requested_at < rejected_at < inf
+        post.renewal.begins_anew = is_outdated or is_rejected
         self.model.is_granted(value, post.requested_at, life)
-        if rejected_at > post.requested_at and rejected_at < inf:
-            post.renewal.begins_anew = True
         post.reply.set_result(grant(value, life))
         self.settle()
 
