@@ -163,7 +163,7 @@ def _parse_retry_after(value: str | None, *, date: str | None, now: float) -> fl
     """Return the seconds that Retry-After asks for (RFC 9110 §10.2.3); a date is read by the server's own clock."""
     if value is None:
         return None
-    if _DECIMAL.fullmatch(value.strip()):
+    if _DECIMAL.fullmatch(value := value.strip(" \t")):
         return min(float(value), _LONGEST_RETRY_AFTER)
     until = _parse_http_date(value)
     if until is None:

@@ -138,6 +138,7 @@ reply_headers: Final = st.dictionaries(
 
 @FUZZ
 @given(st.integers(100, 999) | st.just(200), reply_headers, bodies, st.floats(0, 1e11))
+@example(300, {"Retry-After": "0\x1f"}, b"", 0.0)
 def test_reply(status: int, headers: dict[str, str], body: bytes, now: float) -> None:
     """A complete reply is a token that can be sent, or a `TokenError`."""
     exchange = Exchange(CREDENTIALS, RedactedStr(SECRET))

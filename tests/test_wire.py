@@ -783,6 +783,7 @@ class TestRetryAfter:
             "+5",
             "1e3",
             "1.",
+            "0\x1f",
             "\u0663",
             "NaN",
             "inf",
