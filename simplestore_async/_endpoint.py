@@ -308,10 +308,20 @@ def _problem(error: Exception) -> str:
         proxy = "the proxy " if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
         words = _system_words(error.os_error) or type(error).__name__
         return f"cannot connect to {proxy}{error.host}:{error.port} ({words})"
-    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError):
+    cause = _innermost(error)
+    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError) or (
+        isinstance(cause, OSError) and not cause.strerror
+    ):
         return "the connection was closed before the answer was complete"
     # The system's own words, such as "Connection refused".
-    return str(error) if isinstance(error, OSError) else f"unexpected {type(error).__name__}"
+    return cause.strerror if isinstance(cause, OSError) else f"unexpected {type(error).__name__}"
+
+
+def _innermost(error: BaseException) -> BaseException:
+    # aiohttp's own words about a request that broke off hold the whole URL.
+    while isinstance(error.__cause__, OSError):
+        error = error.__cause__
+    return error
 
 
 @cache

@@ -427,6 +427,13 @@ EXPIRED = ssl.SSLCertVerificationError(1, "certificate verify failed")
 EXPIRED.verify_message = "certificate has expired"
 
 
+def broken_off(error: OSError) -> aiohttp.ClientOSError:
+    """Return aiohttp's error for a request that could not be written to its end; its text holds the URL."""
+    broken = aiohttp.ClientOSError(error.errno, f"Can not write request body for https://{SECRET}")
+    broken.__cause__ = error
+    return broken
+
+
 class TestNoReply:
     @pytest.mark.parametrize(
         ("raised", "problem"),
@@ -435,7 +442,9 @@ class TestNoReply:
             (aiohttp.ClientPayloadError(SECRET), CLOSED),
             (aiohttp.ClientResponseError(INFO, (), status=400, message=SECRET), "the answer is not HTTP"),
             (aiohttp.ClientHttpProxyError(INFO, (), status=407, message=SECRET), "the proxy answered 407"),
-            (aiohttp.ClientOSError(104, "Connection reset by peer"), "[Errno 104] Connection reset by peer"),
+            (aiohttp.ClientOSError(104, "Connection reset by peer"), "Connection reset by peer"),
+            (broken_off(ConnectionResetError(104, "Connection reset by peer")), "Connection reset by peer"),
+            (broken_off(ConnectionResetError("Cannot write to closing transport")), CLOSED),
             (
                 aiohttp.ClientConnectorError(KEY, OSError(111, "Connection refused")),
                 "cannot connect to token.example:443 (Connection refused)",
@@ -452,7 +461,7 @@ class TestNoReply:
                 aiohttp.ClientConnectorSSLError(KEY, ssl.SSLError()),
                 "cannot connect to token.example:443 (ClientConnectorSSLError)",
             ),
-            (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
+            (OSError(28, "No space left on device"), "No space left on device"),
             (aiohttp.ClientConnectionError(SECRET), "unexpected ClientConnectionError"),
             (aiohttp.InvalidURL(f"https://{SECRET}"), "unexpected InvalidURL"),
             (ValueError(SECRET), "unexpected ValueError"),
