@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import os
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,17 @@ from servers import ApiServer, TokenServer
 from simplestore_async import RenewalPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from simplestore_async.events import Event
+
+
+if os.environ.get("EVENT_LOOP") == "uvloop":
+    import uvloop
+
+    def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+        """Run the tests' coroutines on uvloop, if `EVENT_LOOP=uvloop` says so; some make loops of their own besides."""
+        return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture

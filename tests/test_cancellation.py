@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sys
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
@@ -392,6 +393,7 @@ async def test_renewal_runs_outside_the_context_of_its_caller(server: TokenServe
     assert "of the caller" == span.get()
 
 
+@pytest.mark.skipif(os.environ.get("EVENT_LOOP") == "uvloop", reason="uvloop passes `context` to every task factory")
 async def test_task_factory_without_a_context(token_server: TokenServer) -> None:
     """A task factory that does not know the argument `context` serves as well."""
 
@@ -412,7 +414,9 @@ async def test_task_factory_that_raises(token_server: TokenServer) -> None:
     """A renewal whose task cannot be made is an error for its caller, and the next call starts another."""
     loop = asyncio.get_running_loop()
 
-    def refuse(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    def refuse(
+        loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any
+    ) -> asyncio.Task[Any]:
         coroutine.close()
         raise ZeroDivisionError
 

@@ -340,7 +340,7 @@ class TestFaults:
             loop = asyncio.get_running_loop()
             started_at = loop.time()
             await ask(client, sandbox)
-            assert loop.time() - started_at >= 0.1
+            assert loop.time() - started_at >= 0.099  # uvloop's clock counts whole milliseconds
 
             sandbox.latency_seconds = 3600
             async with asyncio.timeout(10):
