@@ -49,6 +49,8 @@ POLICY: Final = RenewalPolicy()
 LOOPS: Final = 2
 PATIENCE_SECONDS: Final = POLICY.budget_seconds + POLICY.cache_seconds + POLICY.hard_wait_seconds + 1
 """After so long every caller has its answer: a renewal's budget, the release of its lock, and a margin."""
+ROUNDING_SECONDS: Final = 1e-6
+"""A float holds today's POSIX seconds to a quarter of a microsecond."""
 LEAST_FIRST_DUE: Final = POLICY.first_due_fractions[0]
 """No token is due before this part of its life."""
 
@@ -219,7 +221,7 @@ class Model:
         self.is_replacement, self.is_replacing = token.is_replacement or self.is_replacing, False
         self.held = token.value
         self.held_since = self.clock.monotonic() - max(self.clock.time() - token.issued_at, 0)
-        self.held_until = self.held_since + token.expires_at - token.issued_at
+        self.held_until = self.held_since + (token.expires_at - token.issued_at)
 
     def is_rejected(self, value: str, *, is_replaced: bool) -> None:
         """Take note of a 401 for *value*, and of what the provider made of it."""
@@ -236,8 +238,7 @@ class Model:
 
     def is_alive(self, value: str) -> bool:
         given = self.given[value]
-        # A float holds today's POSIX seconds to a quarter of a microsecond.
-        slack = self.stepped_back - given.stepped_back + 1e-6 if value in self.by_wall_clock else 0
+        slack = self.stepped_back - given.stepped_back + ROUNDING_SECONDS if value in self.by_wall_clock else 0
         return self.clock.monotonic() < given.expires_at + slack
 
     def is_handed_out(self, value: str, *, at_once: bool) -> None:
@@ -247,7 +248,7 @@ class Model:
         self.check(not at_once or value == self.held, f"{value} is handed out at once, {self.held} is held")
 
     def caller_fails(self, error: TokenError) -> None:
-        is_alive = self.clock.monotonic() < self.held_until
+        is_alive = self.clock.monotonic() < self.held_until - ROUNDING_SECONDS
         self.check(not is_alive, f"a caller fails although {self.held} lives ({error})")
 
 
