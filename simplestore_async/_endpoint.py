@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import os
 import random
+import socket
 import ssl as ssl_module
 from functools import cache
 from typing import TYPE_CHECKING, Final
@@ -164,8 +166,8 @@ class TokenEndpoint:
 
         def pause(state: RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
-            retry_after = getattr(error, "retry_after", None) or 0.0
-            return max(self.policy.retry_pause(state.attempt_number, random.random), retry_after)
+            own_pause = self.policy.retry_pause(state.attempt_number, random.random)
+            return max(own_pause, getattr(error, "retry_after", None) or own_pause)
 
         def is_last(state: RetryCallState) -> bool:
             return state.attempt_number >= self.policy.attempts or loop.time() + state.upcoming_sleep >= deadline
@@ -309,12 +311,11 @@ def _problem(error: Exception) -> str:
         words = _system_words(error.os_error) or type(error).__name__
         return f"cannot connect to {proxy}{error.host}:{error.port} ({words})"
     cause = _innermost(error)
-    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError) or (
-        isinstance(cause, OSError) and not cause.strerror
-    ):
-        return "the connection was closed before the answer was complete"
     # The system's own words, such as "Connection refused".
-    return cause.strerror if isinstance(cause, OSError) else f"unexpected {type(error).__name__}"
+    text = cause.strerror if isinstance(cause, OSError) else f"unexpected {type(error).__name__}"
+    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError) or not text:
+        return "the connection was closed before the answer was complete"
+    return text
 
 
 def _innermost(error: BaseException) -> BaseException:
@@ -337,9 +338,11 @@ def _reason(error: Exception) -> str:
 
 
 def _system_words(error: OSError) -> str:
-    # asyncio puts words of its own in the place of the system's; a negative errno is the resolver's.
-    number = error.errno or 0
-    return os.strerror(number) if number > 0 else error.strerror or ""
+    # asyncio puts words of its own in the place of the system's; the resolver and OpenSSL have numbers of their own.
+    number = error.errno
+    if number is None or number not in errno.errorcode or isinstance(error, socket.gaierror | ssl_module.SSLError):
+        return error.strerror or ""
+    return os.strerror(number)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

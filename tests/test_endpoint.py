@@ -25,7 +25,9 @@ import attrs
 import pytest
 from aiohttp import web
 from clocks import FakeClock
+from production import CREDENTIALS, run
 from servers import SECRET, TokenServer
+from virtual_wire import Reply, VirtualEndpoint
 from wire_faults import (
     JSON_HEAD,
     LoopbackResolver,
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from virtual_loop import VirtualLoop
     from wire_faults import Script
 
 GRANT = b'{"access_token": "canary-token", "expires_in": 3600, "token_type": "Bearer"}'
@@ -118,6 +121,25 @@ class Question:
 
 def gaps(times: list[float]) -> list[float]:
     return [later - earlier for earlier, later in pairwise(times)]
+
+
+def posting_times(policy: RenewalPolicy, *replies: Reply) -> list[float]:
+    """Return the seconds, on virtual time, from the call of a request that fails to each of its POSTs."""
+    unread = list(replies)
+    times: list[float] = []
+
+    async def simulate(loop: VirtualLoop) -> None:
+        started_at = loop.time()
+
+        async def answer() -> Reply:
+            times.append(loop.time() - started_at)
+            return unread.pop(0)
+
+        with pytest.raises(TokenEndpointError):
+            await VirtualEndpoint(CREDENTIALS, policy=policy, answer=answer).request_token()
+
+    run(simulate, seed=0)
+    return times
 
 
 class TestExchange:
@@ -361,6 +383,21 @@ class TestAttempts:
         assert (429, retry_after) == (error.status, error.retry_after)
         assert 1 == len(token_server.requests)
         assert asyncio.get_running_loop().time() < started_at + budget_seconds
+
+    # case 29
+    @pytest.mark.parametrize(("retry_after", "posted_at"), [("29.5", [0, 29.5]), ("30", [0])])
+    def test_retry_after_to_the_end_of_the_budget(self, retry_after: str, posted_at: list[float]) -> None:
+        """A Retry-After that ends with the budget fails at once: nothing is left for another attempt."""
+        busy = Reply(429, headers={"Retry-After": retry_after})
+
+        assert posted_at == posting_times(RenewalPolicy(budget_seconds=30), busy, busy)
+
+    def test_pauses_end(self) -> None:
+        """The pause between attempts is at most retry_seconds, doubled each time, if nobody asks for a longer one."""
+        first, second = gaps(posting_times(RenewalPolicy(retry_seconds=0.25), *[Reply(503)] * 3))
+
+        assert 0.125 <= first <= 0.25
+        assert 0.25 <= second <= 0.5
 
     async def test_pause_beyond_deadline(self, token_server: TokenServer) -> None:
         """A pause that would outlast the deadline is not begun."""
@@ -994,23 +1031,24 @@ class TestProxy:
 
     # case 62
     @pytest.mark.parametrize(
-        ("trust_env", "no_proxy", "through_proxy"),
+        ("options", "no_proxy", "through_proxy"),
         [
-            (True, None, 1),
-            (True, "other.example", 1),
-            (True, "token.example", 0),
-            (True, "other.example, .example", 0),
-            (True, "token.example:{port}", 0),
-            (True, "token.example:1", 1),
-            (True, "*", 0),
-            (False, None, 0),
+            ({"trust_env": True}, None, 1),
+            ({"trust_env": True}, "other.example", 1),
+            ({"trust_env": True}, "token.example", 0),
+            ({"trust_env": True}, "other.example, .example", 0),
+            ({"trust_env": True}, "token.example:{port}", 0),
+            ({"trust_env": True}, "token.example:1", 1),
+            ({"trust_env": True}, "*", 0),
+            ({"trust_env": False}, None, 0),
+            ({}, None, 0),
         ],
     )
     async def test_no_proxy(
         self,
         server: TokenServer,
         *,
-        trust_env: bool,
+        options: dict[str, bool],
         no_proxy: str | None,
         through_proxy: int,
         monkeypatch: pytest.MonkeyPatch,
@@ -1026,9 +1064,9 @@ class TestProxy:
                 monkeypatch.setenv("no_proxy", no_proxy.format(port=server.port))
             token = await server.endpoint(
                 credentials=self.credentials(server, port=server.port),
-                trust_env=trust_env,
                 ssl=client_context(),
                 connector=connector,
+                **options,
             ).request_token()
 
             assert "canary-token-1" == token.value
@@ -1232,7 +1270,7 @@ class Secrets:
 
 class TestSecret:
     def endpoint(self, server: TokenServer, secret: Callable[[], Any] | str, **policy: Any) -> TokenEndpoint:
-        policy = {"retry_seconds": 0.01} | policy
+        policy = {"retry_seconds": 0.001} | policy
         return server.endpoint(credentials=server.credentials(client_secret=secret), policy=RenewalPolicy(**policy))
 
     def sent(self, server: TokenServer) -> list[str]:

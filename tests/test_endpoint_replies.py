@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
 import ssl
 import zlib
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ import attrs
 import pytest
 from aioresponses import aioresponses
 from servers import SECRET
+from virtual_wire import Reply, VirtualEndpoint
 from wire_faults import everything_shown, shows_secret
 from yarl import URL
 
@@ -33,7 +35,7 @@ from simplestore_async.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from clocks import FakeClock
 
@@ -227,6 +229,15 @@ NO_TOKEN: list[Any] = [
 ]
 
 
+@attrs.frozen
+class LongReply(Reply):
+    """A reply that goes on for one byte after its body."""
+
+    async def iter_any(self) -> AsyncIterator[bytes]:
+        yield self.body
+        yield b" "
+
+
 class TestNoToken:
     @pytest.mark.parametrize(("body", "problem"), NO_TOKEN)
     async def test_unusable(self, network: aioresponses, endpoint: TokenEndpoint, body: bytes, problem: str) -> None:
@@ -261,6 +272,17 @@ class TestNoToken:
             f"{IS_IT_THE_ENDPOINT}" == str(error)
         )
         assert 1 == posts(network)
+
+    # case 28
+    async def test_one_byte_too_long(self, endpoint: TokenEndpoint) -> None:
+        """The first byte beyond 1 MiB is too much, also if it comes alone."""
+
+        async def answer() -> Reply:
+            return LongReply(200, DOCUMENTED.ljust(1 << 20))
+
+        error = await failure(VirtualEndpoint(endpoint.credentials, policy=endpoint.policy, answer=answer))
+
+        assert f"answered 200, but it is longer than 1 MiB. {IS_IT_THE_ENDPOINT}" in str(error)
 
     async def test_one_good_reply(self, network: aioresponses, endpoint: TokenEndpoint) -> None:
         """Two replies that are no token and one that is: a token."""
@@ -450,8 +472,17 @@ class TestNoReply:
                 "cannot connect to token.example:443 (Connection refused)",
             ),
             (
+                aiohttp.ClientConnectorError(KEY, OSError(1, "Connect call failed ('203.0.113.1', 443)")),
+                "cannot connect to token.example:443 (Operation not permitted)",
+            ),
+            (
                 aiohttp.ClientConnectorDNSError(KEY, OSError(-2, "Name or service not known")),
                 "cannot connect to token.example:443 (Name or service not known)",
+            ),
+            (
+                # macOS's number for it, which is ENOEXEC's too
+                aiohttp.ClientConnectorDNSError(KEY, socket.gaierror(8, "nodename nor servname provided")),
+                "cannot connect to token.example:443 (nodename nor servname provided)",
             ),
             (
                 aiohttp.ClientProxyConnectionError(KEY, OSError(113, "No route to host")),
@@ -460,6 +491,10 @@ class TestNoReply:
             (
                 aiohttp.ClientConnectorSSLError(KEY, ssl.SSLError()),
                 "cannot connect to token.example:443 (ClientConnectorSSLError)",
+            ),
+            (
+                aiohttp.ClientConnectorSSLError(KEY, ssl.SSLError(1, "wrong version number")),
+                "cannot connect to token.example:443 (wrong version number)",
             ),
             (OSError(28, "No space left on device"), "No space left on device"),
             (aiohttp.ClientConnectionError(SECRET), "unexpected ClientConnectionError"),
