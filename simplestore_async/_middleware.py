@@ -86,7 +86,7 @@ class BearerAuthMiddleware:
         can_replay = hdrs.EXPECT not in request.headers and _is_repeatable(request.body)
         token = await self._source.get_token()
         response = await _send(request, handler, token)
-        if response.status < 400 or not _is_rejected(response) or not self._source.invalidate(token):
+        if not _is_rejected(response) or not self._source.invalidate(token):
             return response
         if not can_replay or not _is_sent(request, response):
             return response

@@ -47,7 +47,7 @@ def origin_of(url: URL) -> Origin:
     return _origin(url.scheme, url.raw_host or "", url.port)
 
 
-@lru_cache(maxsize=256)  # on the path of every request; a program talks to few hosts
+@lru_cache  # on the path of every request; a program talks to few hosts
 def _origin(scheme: str, host: str, port: int | None) -> Origin:
     return _HTTP_SCHEMES.get(scheme, scheme), str(_address(host) or host.lower()), port
 

@@ -150,11 +150,12 @@ class TestFields:
         assert ClientCredentials(**fields) != ClientCredentials(**fields | change)
 
     def test_positional(self) -> None:
-        """Fields are given by name, so that nobody mixes up id and secret."""
+        """Fields are given by name, in a pattern too, so that nobody mixes up id and secret."""
         build: Any = ClientCredentials
 
         with pytest.raises(TypeError):
             build("app", "secret")
+        assert () == ClientCredentials.__match_args__
 
     def test_repr(self) -> None:
         """The repr shows everything but the secret and the values of extra parameters."""
@@ -638,6 +639,15 @@ class TestReadSecret:
 
         assert str(threading.get_ident()) == await with_secret(read).read_secret()
 
+    @pytest.mark.parametrize("secret", [AsyncVault(), AsyncVault().__call__], ids=["object", "method"])
+    async def test_async_callable_needs_no_thread(self, secret: Callable[[], Awaitable[str]]) -> None:
+        """An async callable is called by the loop itself: one that waits for nothing is done in the task's one step."""
+        reading = asyncio.create_task(with_secret(secret).read_secret())
+        await asyncio.sleep(0)
+        is_done = reading.done()
+
+        assert (True, SECRET) == (is_done, await reading)
+
     # case 61
     async def test_default_executor_is_full(self) -> None:
         """A plain callable needs none of the loop's own threads: all of them may be waiting for this token."""
@@ -745,3 +755,24 @@ class TestReadSecret:
         with pytest.raises(asyncio.CancelledError):
             await reading
         assert ["cancelled"] == ended
+
+    async def test_cancelled_while_a_plain_callable_blocks(self) -> None:
+        """Cancelling the reading does not wait for a plain callable to return."""
+        loop = asyncio.get_running_loop()
+        started, go_on = asyncio.Event(), threading.Event()
+        returned: list[bool] = []
+
+        def block() -> str:
+            loop.call_soon_threadsafe(started.set)
+            returned.append(go_on.wait(5))
+            return SECRET
+
+        reading = asyncio.create_task(with_secret(block).read_secret())
+        await started.wait()
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        returned_before = list(returned)
+        go_on.set()
+
+        assert [] == returned_before

@@ -284,11 +284,11 @@ class TestLateResult:
 
     @pytest.mark.parametrize(("age", "posts"), [(60 - TICK, 2), (60, 3)], ids=["alive", "expired"])
     async def test_finds_a_newer_token_that_has_expired(
-        self, token_server: TokenServer, clock: FakeClock, age: float, posts: int
+        self, token_server: TokenServer, clock: FakeClock, events: list[Event], age: float, posts: int
     ) -> None:
-        """A token older than one that has expired meanwhile does not serve: another one is asked for."""
+        """A token older than one that has expired meanwhile does not serve: the same renewal asks for another one."""
         gate = hold_back(token_server)
-        async with other_loop() as start, token_server.provider(clock=clock) as provider:
+        async with other_loop() as start, token_server.provider(clock=clock, on_event=events.append) as provider:
             caller = asyncio.create_task(provider.get_token())
             await request_arrives(token_server, 1)
             hold_back(token_server).set()
@@ -299,6 +299,9 @@ class TestLateResult:
 
             assert ("canary-newer" if posts == 2 else "canary-token-2") == (await caller).value
         assert posts == len(token_server.requests)
+        assert ["endpoint", "memory" if posts == 2 else "endpoint"] == [
+            event.source for event in events if isinstance(event, TokenReceived)
+        ]
 
     async def test_is_not_stored(self, token_server: TokenServer, clock: FakeClock) -> None:
         """A token that is dropped does not replace the newer one in the cache either."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -310,7 +311,17 @@ class TestOrigins:
         """Plain http to other machines needs `allow_insecure_http=True`."""
         BearerAuthMiddleware(ListSource(), origins="http://api.example", allow_insecure_http=True)
 
-    @pytest.mark.parametrize("source", [None, "token", {"get_token": 1, "invalidate": 2}, AccessToken])
+    @pytest.mark.parametrize(
+        "source",
+        [
+            None,
+            "token",
+            {"get_token": 1, "invalidate": 2},
+            AccessToken,
+            SimpleNamespace(get_token=len),
+            SimpleNamespace(invalidate=len),
+        ],
+    )
     async def test_no_source(self, source: Any) -> None:
         """A source without the two methods is refused at once, by the name of its type."""
         with pytest.raises(
@@ -471,6 +482,7 @@ class TestRejection:
             (503, [INVALID_TOKEN]),
             (200, [INVALID_TOKEN]),
             (302, [INVALID_TOKEN]),
+            (399, [INVALID_TOKEN]),
         ],
     )
     async def test_other_answers(

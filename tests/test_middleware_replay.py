@@ -185,6 +185,10 @@ class _OwnPayload(payload.BytesPayload):
         self._value = b""
 
 
+class _OwnFilePayload(payload.IOBasePayload):
+    pass
+
+
 class _OwnMultipart(aiohttp.MultipartWriter):
     pass
 
@@ -225,6 +229,7 @@ UNREPEATABLE: dict[str, Options] = {
     "expect-100-by-hand": lambda _: {"data": SHORT, "headers": {"expect": "100-Continue"}},
     "expect-100-file": lambda files: {"data": files.open(), "expect100": True},
     "own-payload": lambda _: {"data": _OwnPayload(SHORT)},
+    "own-file-payload": lambda files: {"data": _OwnFilePayload(files.open())},
     "own-multipart": _own_multipart,
     "generator-deflated": lambda _: {"data": _chunks(), "compress": True},
 }
