@@ -13,8 +13,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn, Self
 from weakref import WeakKeyDictionary
 
-import attrs
-
 from ._credentials import ClientCredentials
 from ._endpoint import TokenEndpoint
 from ._holdings import Commit, Holdings
@@ -32,13 +30,14 @@ if TYPE_CHECKING:
 __all__ = ["TokenProvider"]
 
 
-@attrs.define(eq=False, repr=False)
 class _Loop:
     """What a provider keeps for one event loop; it does not refer to the loop while no renewal runs."""
 
-    flight: SingleFlight[Commit]
-    lock: asyncio.Lock
-    is_overdue_told: bool = False
+    is_overdue_told: bool  # set whenever a renewal starts
+
+    def __init__(self, flight: SingleFlight[Commit]) -> None:
+        self.flight = flight
+        self.lock = asyncio.Lock()
 
 
 class TokenProvider:
@@ -217,7 +216,7 @@ class TokenProvider:
                 if self._holdings.is_closed:
                     raise ProviderClosedError
                 cancelled = TokenTransportError("No token: the program cancelled its renewal; the next call asks again")
-                state = self._loops[loop] = _Loop(SingleFlight(cancelled=cancelled), asyncio.Lock())
+                state = self._loops[loop] = _Loop(SingleFlight(cancelled=cancelled))
         return state
 
     def _start_renewal(self, state: _Loop, memory: Memory, now: float) -> None:

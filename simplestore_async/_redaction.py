@@ -7,7 +7,6 @@ because `repr` is what loggers, tracebacks with locals, debuggers and `request_i
 from __future__ import annotations
 
 import base64
-from functools import lru_cache
 from string import ascii_lowercase, ascii_uppercase
 from typing import TYPE_CHECKING, Final, NoReturn, Self, SupportsIndex, TypeVar, cast
 
@@ -92,9 +91,12 @@ class Spellings:
     """
 
     def __init__(self, secret: str) -> None:
-        self._forms = list(map(_list_forms, secret))
-        encoded = base64.b64encode(secret.encode("utf-8", "surrogatepass")).decode().rstrip("=")
-        self._encoded = (encoded, encoded.replace("+", "-").replace("/", "_"))
+        # Each character once: a server may call a megabyte a token.
+        forms = {character: _list_forms(character) for character in set(secret)}
+        self._forms = [forms[character] for character in secret]
+        utf8 = secret.encode("utf-8", "surrogatepass")
+        padded = {base64.b64encode(utf8).decode(), base64.urlsafe_b64encode(utf8).decode()}
+        self._encoded = padded | {encoded.rstrip("=") for encoded in padded}
 
     def find_end(self, text: str, lowered: str, start: int) -> int | None:
         """Return where the longest spelling that begins at *start* ends, or None; *lowered* is *text* in lower case."""
@@ -106,12 +108,7 @@ class Spellings:
             if not ends:
                 break
         ends |= {start + len(encoded) for encoded in self._encoded if text.startswith(encoded, start)}
-        if not ends:
-            return None
-        end = max(ends)
-        while text.startswith("=", end) and end - start >= len(self._encoded[0]):  # base64's padding
-            end += 1
-        return end
+        return max(ends, default=None)
 
 
 def scrub(text: str, hidden: Sequence[Spellings], *, limit: int) -> str:
@@ -128,7 +125,6 @@ def scrub(text: str, hidden: Sequence[Spellings], *, limit: int) -> str:
     return shown if len(shown) <= limit else f"{shown[:limit]}…"
 
 
-@lru_cache(maxsize=256)  # a server may call a megabyte a token; its characters repeat
 def _list_forms(character: str) -> tuple[frozenset[str], frozenset[str]]:
     """Return how one character may be written: forms that keep their case, and hexadecimal ones in lower case."""
     from html.entities import codepoint2name  # only for a refused request

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from contextlib import suppress
-from math import inf
+from math import inf, ldexp
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["TABLE", "Action", "Endpoint", "Lease", "Memory", "RenewalPolicy", "State"]
 
-# Beyond this exponent every delay has long reached its cap, and a float would soon overflow.
-_LARGEST_EXPONENT: Final = 30
 # Tokens are rejected one after the other; what is older than this many has expired or is gone from every cache.
 _REMEMBERED_REJECTIONS: Final = 16
 
@@ -86,7 +84,7 @@ class Lease:
     due_at: float
     hard_at: float
     expires_at: float
-    is_replacement: bool = False
+    is_replacement: bool
 
 
 def _problem(name: str, value: Any) -> str:
@@ -157,8 +155,8 @@ class RenewalPolicy:
 
     def __attrs_post_init__(self) -> None:
         # Not validators: attrs writes code for each, and this class alone took a tenth of the package's import time.
-        for name, value in attrs.asdict(self, recurse=False).items():
-            problem = _problem(name, value)
+        for name in attrs.fields_dict(type(self)):
+            problem = _problem(name, getattr(self, name))
             if problem:
                 raise ConfigurationError(f"RenewalPolicy {name} {problem}")
 
@@ -206,8 +204,8 @@ class RenewalPolicy:
             pause = _doubled(self.failure_seconds, failures, self.failure_cap_seconds)
         else:
             pause = self.failure_seconds
-        retry_after: float = getattr(error, "retry_after", None) or 0.0
-        return max(pause, min(retry_after, self.retry_after_cap_seconds))
+        retry_after: float | None = getattr(error, "retry_after", None)
+        return pause if retry_after is None else max(pause, min(retry_after, self.retry_after_cap_seconds))
 
     def rejection_hold(self, rejections: int) -> float:
         """Return how long a replacement is kept although it is rejected, in seconds since it was requested."""
@@ -215,7 +213,10 @@ class RenewalPolicy:
 
 
 def _doubled(seconds: float, times: int, cap: float) -> float:
-    return min(seconds * 2.0 ** min(times, _LARGEST_EXPONENT), cap)
+    try:
+        return min(ldexp(seconds, times), cap)
+    except OverflowError:
+        return cap
 
 
 @attrs.frozen

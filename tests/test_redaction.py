@@ -190,6 +190,7 @@ def test_cut_short() -> None:
         ("a&#43;b&#x20;c", "***"),
         ("YStiIGM=", "***"),
         ("YStiIGM", "***"),
+        ("a%2Bb%20c=", "***="),
         ("a+b ca+b c", "******"),
         ("a+b", "a+b"),
         ("A+B C", "A+B C"),
@@ -198,6 +199,24 @@ def test_cut_short() -> None:
 def test_scrub(text: str, expected: str) -> None:
     """A secret is found in every spelling, every time, and nothing else is."""
     assert expected == scrub(text, [Spellings("a+b c")], limit=300)
+
+
+# case 56
+@pytest.mark.parametrize(
+    ("secret", "text"),
+    [
+        ("a'b", "a&apos;b"),
+        ("\U0001f511", "\\uD83D\\uDD11"),
+        ("\U0001f511", "\\ud83d\\udd11"),
+        ("\xff\xfe?", "w7_Dvj8="),
+        ("\xff\xfe?", "w7_Dvj8"),
+        ("\xff\xfe?", "w7/Dvj8="),
+        ("\xff\xfe?", "w7/Dvj8"),
+    ],
+)
+def test_scrub_characters(secret: str, text: str) -> None:
+    """Characters of which only few secrets have any are found in their spellings, too."""
+    assert "***" == scrub(text, [Spellings(secret)], limit=300)
 
 
 @pytest.mark.parametrize(

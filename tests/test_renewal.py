@@ -709,6 +709,23 @@ class TestRejection:
 
         assert tuple((f"t{n}", SENT + n) for n in range(4, 20)) == memory.rejected
 
+    @pytest.mark.parametrize(
+        ("held", "value", "expected"),
+        [
+            (None, "rejected", True),
+            (lease("newer"), "rejected", True),
+            (lease("rejected"), "rejected", False),
+            (None, "newer", False),
+            (lease("newer"), "newer", False),
+        ],
+        ids=["none held", "another held", "given again", "not rejected", "held"],
+    )
+    def test_is_rejected(self, held: Lease | None, value: str, expected: bool) -> None:
+        """A rejected token stays so, whatever came after it, until the endpoint gives it again."""
+        memory = Memory(lease=held, rejected=(("rejected", 10.0),))
+
+        assert expected == memory.is_rejected(token(value))
+
     def test_successor_ends_the_replacing(self) -> None:
         """Once the replacement came, the next token replaces nobody, and the rejections are still known."""
         memory, _ = holding(lease("first")).after_rejection(token("first"), 1_100.0, POLICY)
