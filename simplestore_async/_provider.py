@@ -10,21 +10,23 @@ import asyncio
 import copy
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, NoReturn, Self
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+from weakref import ref
 
 from ._credentials import ClientCredentials
 from ._endpoint import TokenEndpoint
 from ._holdings import Commit, Holdings
 from ._renewal import Action
-from ._single_flight import SingleFlight
+from ._single_flight import Outcome, SingleFlight
+from ._token import AccessToken
 from .caches import MemoryTokenCache, TokenCache
 from .errors import ConfigurationError, ProviderClosedError, SimpleStoreError, TokenTransportError
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from ._clock import Clock
     from ._renewal import Lease, Memory, RenewalPolicy
-    from ._token import AccessToken
     from .events import Cause, Listener
 
 __all__ = ["TokenProvider"]
@@ -38,6 +40,7 @@ class _Loop:
     def __init__(self, flight: SingleFlight[Commit]) -> None:
         self.flight = flight
         self.lock = asyncio.Lock()
+        self.awaited: Memory | None = None  # the snapshot by which callers wait for the running renewal
 
 
 class TokenProvider:
@@ -94,7 +97,8 @@ class TokenProvider:
         self._key = endpoint.credentials.cache_key
         self._on_event = on_event
         self._loops_lock = threading.Lock()
-        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = WeakKeyDictionary()
+        # Not a WeakKeyDictionary, whose methods are Python: thousands of callers look here at once.
+        self._loops: dict[ref[asyncio.AbstractEventLoop], _Loop] = {}
 
     async def get_token(self) -> AccessToken:
         """Return a token that lives, renewing it first if there is none.
@@ -111,26 +115,13 @@ class TokenProvider:
         if lease is not None and self._now() < lease.due_at:
             return lease.token
         while True:
-            action, state, memory, now = self._act()
-            lease = memory.lease
-            if lease is None or action is Action.WAIT:
-                # Not by a coroutine of its own: thousands may wait here.
-                waiter = state.flight.join()
-                try:
-                    outcome = await waiter
-                except asyncio.CancelledError:
-                    state.flight.leave(waiter)
-                    raise
-                commit = outcome.result()
-                if self._holdings.can_serve(commit):
-                    return commit.token
-                continue
-            if action is not Action.WAIT_BRIEFLY:
-                return lease.token
-            served = await self._wait_briefly(state, lease, now)
-            # The wait may have outlasted the old token (a suspended machine), or seen it rejected.
-            if served is not None:
-                return served
+            step = self._next_step()
+            if isinstance(step, AccessToken):
+                return step
+            # Thousands may wait here, each in this one coroutine, with as little in its frame as can be.
+            token = self._open(await step)
+            if token is not None:
+                return token
 
     def invalidate(self, token: AccessToken) -> bool:
         """Note that the API rejected *token* (RFC 6750 §3.1); return whether `get_token()` may now give another one.
@@ -154,10 +145,12 @@ class TokenProvider:
         with self._loops_lock:
             self._holdings.close()
             loops = dict(self._loops)
-        own = loops.pop(asyncio.get_running_loop(), None)
-        for loop, state in loops.items():
-            with suppress(RuntimeError):  # that loop is closed, and its tasks with it
-                loop.call_soon_threadsafe(state.flight.cancel, ProviderClosedError())
+        own = loops.pop(ref(asyncio.get_running_loop()), None)
+        for get_loop, state in loops.items():
+            loop = get_loop()
+            if loop is not None:
+                with suppress(RuntimeError):  # that loop is closed, and its tasks with it
+                    loop.call_soon_threadsafe(state.flight.cancel, ProviderClosedError())
         task = own.flight.cancel(ProviderClosedError()) if own else None
         if task is not None:
             await asyncio.wait([task])
@@ -175,18 +168,31 @@ class TokenProvider:
             "a TokenProvider cannot be pickled: make one in each process, and let them share a FileTokenCache"
         )
 
-    def _act(self) -> tuple[Action, _Loop, Memory, float]:
-        """Decide what a caller gets that found no fresh token, and by which snapshot; start the renewal it needs."""
-        state = self._state_of_running_loop()
-        memory, now = self._holdings.memory, self._now()
+    def _next_step(self) -> AccessToken | asyncio.Future[Outcome[Commit]] | Coroutine[Any, Any, AccessToken | None]:
+        """Return the token for a caller that found no fresh one, or what it waits for; start the renewal it needs."""
+        state, memory = self._state_of_running_loop(), self._holdings.memory
+        if state.flight.is_running and state.awaited is memory:
+            return state.flight.join()  # as the callers before: with the same snapshot no token comes to life
+        now = self._now()
         action = memory.action(now, is_renewing=state.flight.is_running)
         if action is Action.RAISE and memory.error is not None:
             raise copy.copy(memory.error)
         if action is not Action.SERVE and not state.flight.is_running:
             self._start_renewal(state, memory, now)
-        return action, state, memory, now
+        if memory.lease is None or action is Action.WAIT:
+            state.awaited = memory
+            return state.flight.join()
+        return self._wait_briefly(state, memory.lease, now) if action is Action.WAIT_BRIEFLY else memory.lease.token
+
+    def _open(self, waited: Outcome[Commit] | AccessToken | None) -> AccessToken | None:
+        """Return the token that a caller waited for, if it can still be used."""
+        if not isinstance(waited, Outcome):
+            return waited
+        commit = waited.result()
+        return commit.token if self._holdings.can_serve(commit) else None
 
     async def _wait_briefly(self, state: _Loop, lease: Lease, now: float) -> AccessToken | None:
+        """Return the new token if it comes soon, else the old one; None if it expired or was rejected meanwhile."""
         seconds = self._policy.hard_wait(lease, now)
         try:
             async with asyncio.timeout(seconds):
@@ -210,13 +216,13 @@ class TokenProvider:
 
     def _state_of_running_loop(self) -> _Loop:
         loop = asyncio.get_running_loop()
-        state = self._loops.get(loop)
+        state = self._loops.get(ref(loop))
         if state is None or self._holdings.is_closed:
             with self._loops_lock:
                 if self._holdings.is_closed:
                     raise ProviderClosedError
                 cancelled = TokenTransportError("No token: the program cancelled its renewal; the next call asks again")
-                state = self._loops[loop] = _Loop(SingleFlight(cancelled=cancelled))
+                state = self._loops[ref(loop, self._loops.pop)] = _Loop(SingleFlight(cancelled=cancelled))
         return state
 
     def _start_renewal(self, state: _Loop, memory: Memory, now: float) -> None:

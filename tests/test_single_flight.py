@@ -235,6 +235,25 @@ def test_deadlines_end_only_their_own_wait(run: Runner) -> None:
     run(scenario)
 
 
+def test_those_who_wait_no_more_do_not_pile_up(run: Runner) -> None:
+    """However many waiters are cancelled while one operation runs, few of them are remembered, and each that waits."""
+
+    async def scenario() -> None:
+        flight, operation = new_flight(), Operation("outcome")
+        flight.start(operation)
+        patient = await join(flight, 10)
+        remembered = 0
+        for _ in range(10_000):
+            flight.join().cancel()
+            remembered = max(remembered, len(flight._waiters))
+
+        assert remembered < 1_100
+        assert 10 == flight.waiter_count
+        assert ["outcome"] * 10 == await settle(operation, patient)
+
+    run(scenario)
+
+
 # case 4
 @pytest.mark.parametrize("outcome", ["outcome", TokenTransportError("refused")], ids=["success", "failure"])
 def test_an_abandoned_operation_completes(run: Runner, outcome: object) -> None:
