@@ -101,7 +101,7 @@ def _show_names(parameters: Mapping[str, str]) -> str:
     return f"{{{', '.join(f'{name!r}: {MASK}' for name in parameters)}}}"
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class SecretFile:
     """A client secret in a file that may be replaced while the program runs, such as a Kubernetes mount.
 
@@ -112,6 +112,8 @@ class SecretFile:
     """
 
     path: Path = attrs.field(converter=Path)
+
+    __repr__ = show_fields
 
     def __call__(self) -> str:
         """Return the secret as the file holds it now."""
@@ -269,8 +271,7 @@ class ClientCredentials:
         source = "the client secret" if isinstance(self.client_secret, SecretFile) else "the client_secret callable"
         raise TokenError(f"No token: {source} gave no secret: {problem}", retryable=True)
 
-    def __repr__(self) -> str:
-        return show_fields(self)
+    __repr__ = show_fields
 
     def __copy__(self) -> Self:
         return self

@@ -24,7 +24,7 @@ from yarl import URL
 from ._clock import SYSTEM_CLOCK, Clock
 from ._credentials import ClientCredentials
 from ._origin import is_loopback
-from ._redaction import RedactedStr, conceal
+from ._redaction import RedactedStr, conceal, show_fields
 from ._renewal import RenewalPolicy
 from ._token import AccessToken
 from .errors import (
@@ -60,12 +60,14 @@ class _Proxy:
     headers: dict[str, str]
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Receipt:
     """A token, and when it was asked for on the deciding clock."""
 
     token: AccessToken
     requested_at: float
+
+    __repr__ = show_fields
 
 
 class TokenEndpoint:

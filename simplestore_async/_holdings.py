@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
 
+from ._redaction import show_fields
 from ._renewal import Lease, Memory
 from ._token import LONGEST_LIFETIME_SECONDS, AccessToken
 from .errors import ProviderClosedError
@@ -29,7 +30,7 @@ __all__ = ["Commit", "Holdings"]
 _LARGEST_CLOCK_SKEW: Final = 60.0
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Commit:
     """What became of a token that came from the endpoint or a cache.
 
@@ -48,6 +49,8 @@ class Commit:
     is_kept: bool = False
     is_unchanged: bool = False
     outage_began_at: float | None = None
+
+    __repr__ = show_fields
 
 
 class Holdings:

@@ -67,7 +67,8 @@ def conceal(value: T) -> T:
 def show_fields(instance: attrs.AttrsInstance) -> str:
     """Return the `repr` of an attrs instance, also of one that is half built.
 
-    When a constructor fails, the instance stands among the locals of its frames, and a traceback shows them.
+    A method of its own for each class, which attrs would write, is what would cost most of our import time. When a
+    constructor fails, the instance stands among the locals of its frames, and a traceback shows them.
     """
     shown: list[str] = []
     for field in attrs.fields(type(instance)):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from ._numbers import is_number
+from ._redaction import show_fields
 from ._token import AccessToken
 from .errors import ConfigurationError, SimpleStoreError
 
@@ -75,7 +76,7 @@ TABLE: Final[Mapping[tuple[State, Endpoint], Action]] = {
 }
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class Lease:
     """A token with its instants on the deciding clock, in seconds; its draw of *due* is its own."""
 
@@ -85,6 +86,8 @@ class Lease:
     hard_at: float
     expires_at: float
     is_replacement: bool
+
+    __repr__ = show_fields
 
 
 def _problem(name: str, value: Any) -> str:
@@ -103,7 +106,7 @@ def _problem(name: str, value: Any) -> str:
     return "must lie between 0 and 1" if name.endswith("_fraction") and value >= 1 else ""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class RenewalPolicy:
     """The numbers of the state machine. The defaults suit SimpleStore's 60-minute tokens; lifetimes are seconds.
 
@@ -152,6 +155,8 @@ class RenewalPolicy:
     rejection_cap_seconds: float = 300
     cache_seconds: float = 2
     lock_seconds: float = 15
+
+    __repr__ = show_fields
 
     def __attrs_post_init__(self) -> None:
         # Not validators: attrs writes code for each, and this class alone took a tenth of the package's import time.
@@ -219,7 +224,7 @@ def _doubled(seconds: float, times: int, cap: float) -> float:
         return cap
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class Memory:
     """All that a provider remembers: one immutable snapshot, replaced as a whole.
 
@@ -244,6 +249,8 @@ class Memory:
     rejected: tuple[tuple[str, float], ...] = ()
     rejections: int = 0
     is_replacing: bool = False
+
+    __repr__ = show_fields
 
     def state(self, now: float) -> State:
         """Return the held token's state."""
