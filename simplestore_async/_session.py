@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from ._credentials import ClientCredentials
-from ._endpoint import TokenEndpoint
 from ._middleware import BearerAuthMiddleware
 from ._origin import conceal_urls, parse_url
-from ._provider import TokenProvider
 from ._redaction import conceal
 from .errors import ConfigurationError
 
@@ -83,6 +81,10 @@ async def open_session(  # noqa: PLR0913 - each part that can be replaced, and t
         raise ConfigurationError("base_url is not set: pass it, set SIMPLESTORE_BASE_URL, or name the API in origins")
     async with AsyncExitStack() as stack:
         if isinstance(source, ClientCredentials):
+            # Imported here: whoever passes a source has it already, and these are most of the package's import time.
+            from ._endpoint import TokenEndpoint
+            from ._provider import TokenProvider
+
             endpoint = TokenEndpoint(source, policy=policy, ssl=ssl, proxy=proxy, trust_env=trust_env)
             source = await stack.enter_async_context(TokenProvider(endpoint=endpoint, cache=cache, on_event=on_event))
         elif cache is not None or policy is not None or on_event is not None:

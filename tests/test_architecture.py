@@ -247,9 +247,10 @@ def test_the_import_is_light() -> None:
 
 
 def test_what_is_rarely_needed_comes_late() -> None:
-    """Opening sessions loads none of what only a renewal, an event, a file or the command needs."""
-    loaded = modules_loaded_by(f"from {PACKAGE} import open_session, FileTokenCache")
-    assert f"{PACKAGE}._endpoint" in loaded
+    """A provider loads nothing that only a renewal, a file or the command needs; `open_session` loads no provider."""
+    opener = modules_loaded_by(f"from {PACKAGE} import open_session")
+    loaded = modules_loaded_by(f"from {PACKAGE} import open_session, TokenProvider, FileTokenCache")
+    assert {f"{PACKAGE}._endpoint", f"{PACKAGE}._provider"} <= loaded - opener
     late = {"cattrs", "tenacity", "platformdirs", "filelock", "click", "rich", "importlib.metadata"}
     late |= {"concurrent.futures.thread", "html.entities", "secrets"}
     late |= {f"{PACKAGE}.{name}" for name in ("cli", "sandbox", "events", "_renewer", "_wire", "caches._guarded")}
