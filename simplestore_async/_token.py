@@ -93,7 +93,7 @@ class AccessToken:
     expires_at: float = attrs.field(validator=_check_instant)
     scope: tuple[str, ...]
     is_replacement: bool = attrs.field(validator=_check_flag)
-    authorization: str = attrs.field(init=False, repr=False, eq=False)
+    authorization: str = attrs.field(init=False, repr=False)
 
     def __init__(  # noqa: PLR0913 - the fields of RFC 6749 §5.1
         self,
@@ -116,8 +116,7 @@ class AccessToken:
         # Built once and whole: "Bearer " + value would be a plain string that shows itself.
         object.__setattr__(self, "authorization", RedactedStr(f"Bearer {self.value}"))
 
-    def __repr__(self) -> str:
-        return show_fields(self)
+    __repr__ = show_fields
 
     def __copy__(self) -> Self:
         return self

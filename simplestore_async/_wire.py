@@ -137,7 +137,7 @@ def _decompress(body: bytes, encoding: str) -> bytes | None:
     if encoding not in {"gzip", "x-gzip", "deflate"}:
         return None
     # gzip or zlib; then the raw deflate that some servers send
-    for window_bits in (zlib.MAX_WBITS | 32, -zlib.MAX_WBITS):
+    for window_bits in (zlib.MAX_WBITS + 32, -zlib.MAX_WBITS):
         try:
             return zlib.decompressobj(window_bits).decompress(body, MAX_REPLY_BYTES + 1)
         except zlib.error:
@@ -259,7 +259,7 @@ class Exchange:
         error = "invalid_client" if is_invalid_client else _clean(reply.error, hidden)
         description, title = _clean(reply.error_description, hidden), _clean(reply.title, hidden)
         message = f"No token: the token endpoint answered {status}"
-        if 300 <= status < 400:
+        if status // 100 == 3:
             message += " (a redirect, which would carry the secret elsewhere)"
             message += ": set SIMPLESTORE_TOKEN_URL to the address itself"
         said = ", ".join(text for text in (error, description, title) if text)

@@ -35,7 +35,7 @@ _logger: Final = logging.getLogger("simplestore_async")
 _logger.addHandler(logging.NullHandler())
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class Event:
     """Base of all events; `str(event)` is its log line."""
 

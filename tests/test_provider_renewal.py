@@ -496,11 +496,14 @@ class TestHardWindow:
 
 class TestExpired:
     # case 14
-    async def test_endpoint_is_down(self, token_server: TokenServer, clock: FakeClock, events: list[Event]) -> None:
+    @pytest.mark.parametrize("age", [LIFE, LIFE + 60], ids=["at once", "long ago"])
+    async def test_endpoint_is_down(
+        self, token_server: TokenServer, clock: FakeClock, events: list[Event], age: float
+    ) -> None:
         """Once the token has expired, a failing endpoint is an error, and the token is not served."""
         async with token_server.provider(clock=clock, on_event=events.append) as provider:
             await provider.get_token()
-            clock.advance(LIFE)
+            clock.advance(age)
             token_server.replies = [400]
 
             with pytest.raises(TokenEndpointError):

@@ -99,6 +99,11 @@ def test_repr() -> None:
     assert f"AccessToken({fields})" == repr(token)
 
 
+def test_repr_half_built() -> None:
+    """A token whose constructor failed can be shown too, as a traceback with locals does."""
+    assert "AccessToken()" == repr(AccessToken.__new__(AccessToken))
+
+
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
 def test_copy(duplicate: Any) -> None:
     """A copy is the token itself: it cannot change, and need not lie twice in memory."""

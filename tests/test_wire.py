@@ -150,6 +150,12 @@ class TestRequest:
         assert "'Authorization': '***'" in repr(headers)
         assert headers["Authorization"].removeprefix("Basic ") not in repr(headers)
 
+    def test_secret_is_not_shown(self) -> None:
+        """The repr of an exchange leaves the secret out, even one that is an ordinary string."""
+        credentials = exchange().credentials
+
+        assert f"Exchange(credentials={credentials!r})" == repr(Exchange(credentials, SECRET))
+
 
 class TestGrant:
     def test_documented_reply(self) -> None:
@@ -739,9 +745,10 @@ class TestEcho:
 
         assert steps < 100_000
 
-    def test_token_that_is_no_text(self) -> None:
-        """A lone surrogate where a token might be is no reason to fail otherwise than the reply says."""
-        assert "denied" == refusal(400, b'{"error": "denied", "access_token": "\\ud800"}').error
+    @pytest.mark.parametrize("value", [b'"\\ud800"', b'""', b"5", b"[5]", b"true"])
+    def test_token_that_is_no_text(self, value: bytes) -> None:
+        """Where a token might be, what cannot be one is no reason to fail otherwise than the reply says."""
+        assert "denied" == refusal(400, b'{"error": "denied", "access_token": %b}' % value).error
 
 
 class TestRetryAfter:
