@@ -1,11 +1,14 @@
 """How to draw. Rule: a picture is one SVG file that stands alone, in light and dark, and says in words what it shows.
 
 A `Drawing` is a sheet, a `Plot` a frame on it with two scales. What is drawn names a *kind*, never a colour: `PALETTE`
-has each kind's for light and for dark. A difference that matters is shown by place or by words, too.
+has each kind's for light and for dark. A difference that matters is shown by place or by words, too. No font is sent
+along, so that words have the room of a wide one: `LETTER` pixels for each letter.
 """
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
@@ -15,7 +18,11 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["PALETTE", "Drawing", "Plot", "Scale"]
+__all__ = ["LEADING", "LETTER", "PALETTE", "Drawing", "Plot", "Scale", "fold"]
+
+LETTER = 7.2
+LEADING = 17
+BEAM = 14
 
 PALETTE = {
     "ground": ("#ffffff", "#0d1117"),
@@ -48,6 +55,11 @@ def _number(value: float) -> str:
     return f"{round(value, 1):g}"
 
 
+def fold(words: str, width: float) -> list[str]:
+    """Return *words* as lines that fit into so many pixels."""
+    return textwrap.wrap(words, max(1, int(width / LETTER)))
+
+
 class Drawing:
     """A sheet of so many pixels, with a title and a subtitle; *description* is for those who do not see it."""
 
@@ -75,6 +87,13 @@ class Drawing:
         """Write *words* from, to or around *x*, as *anchor* says: `start`, `end` or `middle`."""
         self.add("text", kind=kind, text=words, x=x, y=y, text_anchor=anchor)
 
+    def paragraph(self, x: float, y: float, words: str, *, width: float, kind: str = "faint") -> float:
+        """Write *words* in lines of so many pixels, and return the y of the line after them."""
+        lines = fold(words, width)
+        for number, line in enumerate(lines):
+            self.text(x, y + LEADING * number, line, kind=kind)
+        return y + LEADING * len(lines)
+
     def render(self) -> str:
         """Return the file's content."""
         return "\n".join([self._head, *self._elements, "</svg>\n"])
@@ -82,14 +101,20 @@ class Drawing:
 
 @attrs.frozen
 class Scale:
-    """From one value to another, with what is written beside some of them."""
+    """From one value to another, with what is written beside some of them.
+
+    On a logarithmic one each step of the same length is the same factor, and all values are above zero.
+    """
 
     low: float
     high: float
     marks: Mapping[float, str]
+    is_logarithmic: bool = False
 
     def place(self, value: float) -> float:
         """Return how far *value* lies from low, as a part of the whole."""
+        if self.is_logarithmic:
+            return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
 
 
@@ -147,6 +172,23 @@ class Plot:
     def bars(self, points: Iterable[tuple[float, float]], *, kind: str) -> None:
         """Draw a line from the bottom up to each point."""
         self._path((f"{self._pixel(x, self.y.low)}V{_number(self.y_of(y))}" for x, y in points), "M{}", "M{}", kind)
+
+    def beam(self, first: float, last: float, y: float, *, kind: str, is_faint: bool) -> None:
+        """Draw a bar between two values of x, around a value of y."""
+        left, right = sorted((self.x_of(first), self.x_of(last)))
+        # A bar of no length is seen, too.
+        width, top = max(right - left, 1.0), self.y_of(y) - BEAM / 2
+        opacity = "0.5" if is_faint else "1"
+        self.drawing.add("rect", kind=kind, x=left, y=top, width=width, height=BEAM, fill_opacity=opacity)
+
+    def whisker(self, first: float, last: float, y: float, *, kind: str) -> None:
+        """Draw a line between two values of x, as far as they are on the scale, with both its ends, at a value of y."""
+        left, right = (_number(self.x_of(min(max(value, self.x.low), self.x.high))) for value in (first, last))
+        middle = self.y_of(y)
+        low, high = _number(middle - 4), _number(middle + 4)
+        self.drawing.add(
+            "path", kind=kind, d=f"M{left} {low}V{high}M{right} {low}V{high}M{left} {_number(middle)}H{right}"
+        )
 
     def _pixel(self, x: float, y: float) -> str:
         return f"{_number(self.x_of(x))} {_number(self.y_of(y))}"

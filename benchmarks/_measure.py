@@ -1,21 +1,78 @@
-"""How to measure. Rule: floor and contender take turns, and only their ratio is told: absolute times are the machine's.
+"""How to measure. Rule: floor and contenders take turns, and only ratios are told: absolute times are the machine's.
 
-A measure is a pair of functions that each return one sample. The ratio is the median of the rounds' ratios, because two
-samples of one round had the same noise; its spread is told too (half of the rounds lie within it).
+In each round everybody gives one sample, in an order that changes. A contender's ratio is the median of its rounds'
+ratios, because the samples of one round had the same noise; the quartiles of these ratios are told too.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import statistics
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 import attrs
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+__all__ = ["Contender", "Figure", "Result", "Sample", "compare", "describe", "summarize"]
 
-__all__ = ["Result", "compare", "summarize"]
+Sample = Callable[[], Awaitable[tuple[float, ...]]]
+"""One turn; it returns a number for each result of the measure."""
+
+_TURN_SECONDS = 120
+
+
+@attrs.define(kw_only=True)
+class Contender:
+    """One that is measured, and what its turns gave.
+
+    Attributes:
+        name: the package's name.
+        sample: its turn; None if it cannot be measured.
+        counts: what its turns count, such as token requests.
+        note: why it was not measured, or what to know when reading its figure.
+        pairs: for each of its rounds the floor's sample and its own.
+        seconds: how long its turns took, all together.
+    """
+
+    name: str
+    sample: Sample | None = None
+    counts: dict[str, int] = attrs.field(factory=dict)
+    note: str = ""
+    pairs: list[tuple[tuple[float, ...], tuple[float, ...]]] = attrs.field(factory=list)
+    seconds: float = 0.0
+
+    def count_most(self, what: str, count: int) -> None:
+        """Keep the greatest count of all turns."""
+        self.counts[what] = max(count, self.counts.get(what, 0))
+
+    def leave(self, note: str) -> None:
+        """Take no more turns."""
+        self.sample, self.note = None, note
+
+
+@attrs.frozen(kw_only=True)
+class Figure:
+    """What one contender did in one measure.
+
+    Attributes:
+        name: the package's name.
+        median: the median of its samples; None if it could not be measured.
+        ratio: how many times the floor, in the median of the rounds.
+        spread: the first and third quartile of that.
+        rounds: how many rounds it took part in.
+        counts: what was counted beside it, such as token requests.
+        note: why it was not measured, or what to know when reading it.
+    """
+
+    name: str
+    median: float | None = None
+    ratio: float | None = None
+    spread: tuple[float, float] | None = None
+    rounds: int = 0
+    counts: Mapping[str, int] = attrs.field(factory=dict)
+    note: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -24,59 +81,119 @@ class Result:
 
     Attributes:
         name: what was measured.
-        unit: the unit of the two medians.
-        floor: the floor's median.
-        contender: the package's median.
-        ratio: how many times the floor, in the median of the rounds.
-        spread: the first and third quartile of that.
-        goal: what the ratio should not exceed.
-        counts: what was counted beside it, such as token requests.
+        unit: the unit of the medians.
+        goal: what the first contender's ratio should not exceed, if there is a goal.
+        floor_name: what the floor does.
+        floor: its median, if it was measured.
+        contenders: what each of them did; this package is the first.
+        points: of a growth, the callers and the seconds for each of them.
     """
 
     name: str
     unit: str
-    floor: float
-    contender: float
-    ratio: float
-    spread: tuple[float, float]
-    goal: float
-    counts: dict[str, int] = attrs.field(factory=dict)
+    goal: float | None
+    floor_name: str
+    floor: float | None
+    contenders: tuple[Figure, ...]
+    points: Mapping[str, Sequence[tuple[int, float]]] = attrs.field(factory=dict)
 
-    @property
-    def is_reached(self) -> bool:
-        """Whether the goal is."""
-        return self.ratio <= self.goal
+    def as_json(self, measure: str) -> dict[str, Any]:
+        """Return it as the file of results has it."""
+        found = attrs.asdict(self)
+        floor = {"name": found.pop("floor_name"), "median": found.pop("floor")}
+        return {"measure": measure, **found, "floor": floor}
 
 
 async def compare(
-    floor: Callable[[], Awaitable[float]], contender: Callable[[], Awaitable[float]], *, rounds: int
-) -> list[tuple[float, float]]:
-    """Return a pair of samples for each round; who goes first changes, and a first round of each is thrown away."""
-    pairs: list[tuple[float, float]] = []
+    floor: Sample | None, contenders: Sequence[Contender], *, rounds: int, patience_seconds: float = 20
+) -> None:
+    """Let everybody take turns, and keep the samples with the contenders; a first round is thrown away.
+
+    The first contender takes part in every round, and its error is the measure's. Another one that fails leaves with
+    a note, and one that has used up its patience rests from then on. Without *floor* a sample is a pair: a contender's
+    own floor, and what it is compared with.
+    """
+    first = contenders[0]
     for number in range(rounds + 1):
-        gc.collect(1)
-        if number % 2:
-            first = await floor()
-            pairs.append((first, await contender()))
-        else:
-            second = await contender()
-            pairs.append((await floor(), second))
-    return pairs[1:]
+        present = [contender for contender in contenders if contender.sample]
+        turns: list[Contender | None] = [*present] if floor is None else [None, *present]
+        start = number // 2 % len(turns)
+        order = (turns[start:] + turns[:start])[:: -1 if number % 2 else 1]
+        least: tuple[float, ...] = ()
+        samples: list[tuple[Contender, tuple[float, ...]]] = []
+        for turn in order:
+            gc.collect(1)
+            if turn is None:
+                least = await floor() if floor else ()
+            elif sample := await _take(turn, is_first=turn is first):
+                samples.append((turn, sample))
+        for contender, sample in samples:
+            contender.pairs.append((least, sample) if floor else (sample[:1], sample[1:]))
+            if contender is not first and contender.seconds > patience_seconds:
+                contender.sample = None
+    for contender in contenders:
+        if len(contender.pairs) > 1:
+            del contender.pairs[0]
 
 
-def summarize(
-    pairs: list[tuple[float, float]], *, name: str, unit: str, goal: float, counts: dict[str, int] | None = None
+async def _take(contender: Contender, *, is_first: bool) -> tuple[float, ...]:
+    """Return a sample, or nothing if the contender cannot give one and leaves."""
+    assert contender.sample is not None  # noqa: S101 - it is present
+    began_at = time.perf_counter()
+    try:
+        async with asyncio.timeout(_TURN_SECONDS):
+            return await contender.sample()
+    except TimeoutError:
+        if is_first:
+            raise
+        contender.leave(f"not done within {_TURN_SECONDS} s")
+    except Exception as error:
+        if is_first:
+            raise
+        contender.leave(describe(error))
+    finally:
+        contender.seconds += time.perf_counter() - began_at
+    return ()
+
+
+def describe(error: BaseException) -> str:
+    """Return an error in one line, for a note."""
+    words = " ".join(str(error).split())[:160]
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
+
+
+def summarize(  # noqa: PLR0913 - a result's own fields
+    contenders: Sequence[Contender],
+    *,
+    name: str,
+    unit: str,
+    goal: float | None,
+    floor_name: str,
+    column: int = 0,
 ) -> Result:
-    """Return what the rounds' samples say."""
-    ratios = [contender / floor for floor, contender in pairs]
-    low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else (ratios * 3)
+    """Return what the rounds' samples say in one of their columns."""
+    floors = [floor[column] for floor, _ in contenders[0].pairs]
     return Result(
         name=name,
         unit=unit,
-        floor=statistics.median(floor for floor, _ in pairs),
-        contender=statistics.median(contender for _, contender in pairs),
+        goal=goal,
+        floor_name=floor_name,
+        floor=statistics.median(floors),
+        contenders=tuple(_figure(contender, column) for contender in contenders),
+    )
+
+
+def _figure(contender: Contender, column: int) -> Figure:
+    if not contender.pairs:
+        return Figure(name=contender.name, counts=contender.counts, note=contender.note or "not measured")
+    ratios = [sample[column] / floor[column] for floor, sample in contender.pairs]
+    low, _, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else (ratios * 3)
+    return Figure(
+        name=contender.name,
+        median=statistics.median(sample[column] for _, sample in contender.pairs),
         ratio=statistics.median(ratios),
         spread=(low, high),
-        goal=goal,
-        counts=counts or {},
+        rounds=len(ratios),
+        counts=contender.counts,
+        note=contender.note,
     )

@@ -1,4 +1,4 @@
-"""A local SimpleStore in a process of its own, so that its work is not counted as the client's."""
+"""The token endpoint and API as their clients see them. Rule: they run in a process of their own, `_service.py`."""
 
 from __future__ import annotations
 
@@ -6,67 +6,78 @@ import asyncio
 import json
 import sys
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import attrs
 
 from simplestore_async import ClientCredentials
-from simplestore_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-__all__ = ["Server", "run_server"]
+__all__ = ["CLIENT_ID", "CLIENT_SECRET", "Server", "run_server"]
+
+CLIENT_ID = "benchmark-client"
+CLIENT_SECRET = "benchmark-secret"  # noqa: S105 - which no server checks
 
 
 @attrs.frozen
 class Server:
-    """The running server, as its clients see it."""
+    """The running server, as its clients see it; all text, so that `attrs.asdict()` takes it to another process.
 
-    credentials: ClientCredentials
-    base_url: str
-    _reader: asyncio.StreamReader
-    _writer: asyncio.StreamWriter
+    Attributes:
+        root: the address by http, without a slash at its end.
+        https_root: the same by https.
+        ca_file: the certificate of the authority that vouches for it.
+        service_account_file: a Google service account, whose tokens come from here, with a key for this run only.
+    """
+
+    root: str
+    https_root: str
+    ca_file: str
+    service_account_file: str
+
+    @property
+    def base_url(self) -> str:
+        """The root of the API: every GET below it is answered 200, or 401 without a token that was issued here."""
+        return f"{self.root}/api/"
+
+    @property
+    def token_url(self) -> str:
+        """The token endpoint; so is every other path, for a POST."""
+        return f"{self.root}/connect/token"
+
+    @property
+    def credentials(self) -> ClientCredentials:
+        """Credentials for it."""
+        return ClientCredentials(client_id=CLIENT_ID, client_secret=CLIENT_SECRET, token_url=self.token_url)
 
     async def count(self, name: str) -> int:
-        """Return one of the sandbox's counters."""
-        self._writer.write(b"\n")
-        return int(json.loads(await self._reader.readline())[name])
+        """Return how many `token_requests`, `api_requests` or `unauthorized` ones there were so far."""
+        host, _, port = self.root.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        try:
+            writer.write(f"GET /counters HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
+            _, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        finally:
+            writer.close()
+            await writer.wait_closed()
+        return int(json.loads(body)[name])
 
 
 @asynccontextmanager
-async def run_server(*, latency_seconds: float = 0.0) -> AsyncGenerator[Server]:
-    """Run a sandbox whose token endpoint takes *latency_seconds* for each reply."""
+async def run_server(*, latency_seconds: float = 0.0, lifetime_seconds: int = 3600) -> AsyncGenerator[Server]:
+    """Run a server whose token endpoint takes *latency_seconds* for each reply, with tokens of that lifetime."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "benchmarks._server", str(latency_seconds)),
+        *(sys.executable, "-m", "benchmarks._service", str(latency_seconds), str(lifetime_seconds)),
+        cwd=Path(__file__).parent.parent,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
     reader, writer = cast("tuple[asyncio.StreamReader, asyncio.StreamWriter]", (process.stdout, process.stdin))
     try:
-        environment = json.loads(await reader.readline())
-        credentials = ClientCredentials(
-            client_id=environment["SIMPLESTORE_CLIENT_ID"],
-            client_secret=environment["SIMPLESTORE_CLIENT_SECRET"],
-            token_url=environment["SIMPLESTORE_TOKEN_URL"],
-        )
-        yield Server(credentials, environment["SIMPLESTORE_BASE_URL"], reader, writer)
+        yield Server(**json.loads(await reader.readline()))
     finally:
         writer.close()
         await process.wait()
-
-
-async def _serve(latency_seconds: float) -> None:
-    async with Sandbox(latency_seconds=latency_seconds) as sandbox:
-        _say(sandbox.environment)
-        while await asyncio.to_thread(sys.stdin.readline):
-            _say(attrs.asdict(sandbox.counters))
-
-
-def _say(words: object) -> None:
-    sys.stdout.write(f"{json.dumps(words)}\n")
-    sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    asyncio.run(_serve(float(sys.argv[1])))

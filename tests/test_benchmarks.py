@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,44 +13,76 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent
-COUNTS = {
-    "cached": {"token requests": 1},
-    "cold": {"providers": 3, "token requests": 3},
-    "middleware": {"answered 401": 0},
-    "import": {},
-    "memory": {},
+ONE_REQUEST = {"token requests": 1}
+# For each measure its results' counts.
+COUNTS: dict[str, list[dict[str, int]]] = {
+    "cached": [ONE_REQUEST],
+    "cached-uvloop": [ONE_REQUEST],
+    "alternating": [ONE_REQUEST],
+    "cold": [ONE_REQUEST | {"failed callers": 0}] * 2,
+    "busy": [ONE_REQUEST | {"failed callers": 0}] * 2,
+    "cancel": [{"others failed by one cancel": 0}],
+    "memory": [{}],
+    "requests": [ONE_REQUEST | {"answered 401": 0}] * 2,
+    "instructions": [ONE_REQUEST] * 2,
+    "import": [{}] * (2 if Path("/proc/self/status").exists() else 1),
+    "processes": [ONE_REQUEST],
+    "file-cache": [{"token requests": 0}],
+    "due": [ONE_REQUEST | {"blocked callers": 0}],
+    "growth": [{}],
 }
+NEEDS = {
+    "cached-uvloop": importlib.util.find_spec("uvloop"),
+    "instructions": shutil.which("callgrind_control"),
+}
+# They take half a minute, by their nature.
+SLOW = {"instructions", "due"}
 
 
-@pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in COUNTS])
 async def test_measure(name: str, tmp_path: Path) -> None:
-    """A measure ends, prints its line, and writes what it found: ratio, goal, surroundings and counts."""
+    """A measure ends, prints its lines, and writes what it found: ratios, goals, surroundings and counts."""
+    if not NEEDS.get(name, True):
+        pytest.skip("what it needs is not installed")
     path = tmp_path / "results.json"
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "benchmarks", "--quick", "--json", str(path), name),
+        *(sys.executable, "-m", "benchmarks", "--quick", "--only-ours", "--json", str(path), name),
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         stdout, stderr = await process.communicate()
 
     assert (0, "") == (process.returncode, stderr.decode())
-    (line,) = stdout.decode().splitlines()
     found: dict[str, Any] = json.loads(path.read_text())
-    (result,) = found["results"]
-    assert line.startswith(result["name"])
-    assert name == result["measure"]
-    assert min(result["floor"], result["contender"], result["ratio"], result["goal"]) > 0
-    assert COUNTS[name] == result["counts"]
-    assert {"python", "aiohttp", "simplestore-async", "cores"} <= found["surroundings"].keys()
+    lines = stdout.decode().splitlines()
+    assert 2 * len(found["results"]) == len(lines)
+    ours = []
+    for result, line in zip(found["results"], lines[::2], strict=True):
+        (figure,) = result["contenders"]
+        assert line.startswith(result["name"])
+        assert (name, "simplestore-async") == (result["measure"], figure["name"])
+        assert min(result["floor"]["median"], figure["median"], figure["ratio"], result["goal"]) > 0
+        ours.append(figure)
+    assert COUNTS[name] == [figure["counts"] for figure in ours]
+    assert {"python", "cores", "processor", "memory_bytes"} <= found["surroundings"].keys()
+    assert {"aiohttp", "simplestore-async"} <= found["surroundings"]["versions"].keys()
+
+
+@pytest.mark.parametrize("name", ["azure-identity", "msal"])
+def test_peer_that_is_not_installed(name: str) -> None:
+    """A peer is there, or named with what to install."""
+    from benchmarks._peers import MISSING, PEERS
+
+    assert (name in PEERS) != (name in MISSING)
 
 
 def test_every_measure_is_run_here() -> None:
     """The table above names them all, and so does the benchmarks' own README."""
-    source = (ROOT / "benchmarks" / "_measures.py").read_text()
+    source = (ROOT / "benchmarks" / "_measures" / "__init__.py").read_text()
     readme = (ROOT / "benchmarks" / "README.md").read_text()
     for name in COUNTS:
-        assert f'"{name}": measure_{name}' in source
-        assert f"| `{name}` |" in readme
-    assert len(COUNTS) == source.count('": measure_')
+        assert f'"{name}": Measure(' in source
+        assert f"`{name}`" in readme
+    assert len(COUNTS) == source.count('": Measure(')

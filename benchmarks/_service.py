@@ -1,0 +1,117 @@
+"""What answers the benchmarks: a token endpoint and an API. Rule: it favours nobody.
+
+Every peer has its own path, grant and way to authenticate, so any POST gets a token. What differs is the client alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import socket
+import ssl
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import attrs
+import trustme
+from aiohttp import web
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from ._server import Server
+
+_HOST = "127.0.0.1"
+_API_REPLY = b'{"id": 42, "state": "shipped"}'
+
+
+@attrs.define
+class _Service:
+    latency_seconds: float
+    lifetime_seconds: int
+    _counters: Counter[str] = attrs.field(
+        init=False, factory=lambda: Counter(token_requests=0, api_requests=0, unauthorized=0)
+    )
+    _expiries: dict[str, float] = attrs.field(init=False, factory=dict)
+
+    def build(self) -> web.Application:
+        app = web.Application()
+        app.router.add_get("/counters", self._show_counters)
+        app.router.add_get("/{tenant}/v2.0/.well-known/openid-configuration", self._discover)
+        app.router.add_get("/api/{path:.*}", self._answer_api_request)
+        app.router.add_post("/{path:.*}", self._issue_token)
+        return app
+
+    async def _issue_token(self, _: web.Request) -> web.Response:
+        self._counters["token_requests"] += 1
+        await asyncio.sleep(self.latency_seconds)
+        token = secrets.token_urlsafe(32)
+        self._expiries[token] = time.monotonic() + self.lifetime_seconds
+        reply = {"access_token": token, "expires_in": self.lifetime_seconds, "token_type": "Bearer"}
+        return web.json_response(reply, headers={"Cache-Control": "no-store"})
+
+    async def _answer_api_request(self, request: web.Request) -> web.Response:
+        self._counters["api_requests"] += 1
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and time.monotonic() < self._expiries.get(token, 0):
+            return web.Response(body=_API_REPLY, content_type="application/json")
+        self._counters["unauthorized"] += 1
+        return web.Response(status=401, headers={"WWW-Authenticate": "Bearer"})
+
+    async def _discover(self, request: web.Request) -> web.Response:
+        root = f"{request.scheme}://{request.host}/{request.match_info['tenant']}"
+        # OpenID Connect Discovery §3, as much of it as msal reads.
+        endpoints = {f"{name}_endpoint": f"{root}/oauth2/v2.0/{name}" for name in ("authorization", "token")}
+        return web.json_response({"issuer": f"{root}/v2.0", **endpoints})
+
+    async def _show_counters(self, _: web.Request) -> web.Response:
+        return web.json_response(self._counters)
+
+
+def _write_service_account(path: Path, *, token_uri: str) -> None:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    encoded = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    account = {
+        "type": "service_account",
+        "project_id": "benchmark",
+        "private_key_id": "benchmark",
+        "private_key": encoded.decode(),
+        "client_email": "benchmark@benchmark.invalid",
+        "client_id": "benchmark",
+        "token_uri": token_uri,
+    }
+    path.write_text(json.dumps(account), encoding="utf-8")
+
+
+async def _listen(runner: web.AppRunner, context: ssl.SSLContext | None = None) -> str:
+    # Thousands of tasks connect at once; a full backlog would cost each a second.
+    listener = socket.create_server((_HOST, 0), backlog=1024)
+    await web.SockSite(runner, listener, ssl_context=context, backlog=1024).start()
+    return f"{'https' if context else 'http'}://{_HOST}:{listener.getsockname()[1]}"
+
+
+async def _serve(service: _Service) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        authority, context = trustme.CA(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        authority.issue_cert(_HOST).configure_cert(context)
+        ca_file, service_account_file = Path(folder, "ca.pem"), Path(folder, "service-account.json")
+        authority.cert_pem.write_to_path(str(ca_file))
+        runner = web.AppRunner(service.build(), access_log=None, shutdown_timeout=0.05)
+        await runner.setup()
+        root, https_root = await _listen(runner), await _listen(runner, context)
+        _write_service_account(service_account_file, token_uri=f"{root}/token")
+        server = Server(root, https_root, str(ca_file), str(service_account_file))
+        sys.stdout.write(f"{json.dumps(attrs.asdict(server))}\n")
+        sys.stdout.flush()
+        # Until whoever started it closes the pipe, or is no more.
+        await asyncio.to_thread(sys.stdin.read)
+        await runner.cleanup()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(_Service(float(sys.argv[1]), int(sys.argv[2]))))
