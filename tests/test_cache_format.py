@@ -89,7 +89,8 @@ def without(field: str) -> bytes:
     return json.dumps({name: value for name, value in VALID.items() if name != field}).encode()
 
 
-NOT_TOKENS = {
+NOT_TOKENS: dict[str, Any] = {
+    "a miss, as many caches tell it": None,
     "nothing": b"",
     "white space": b" \n",
     "binary": bytes(range(256)),

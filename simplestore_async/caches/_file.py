@@ -15,6 +15,7 @@ import hashlib
 import os
 import stat
 import time
+import uuid
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, TypeVar
@@ -42,9 +43,16 @@ _STALE_SECONDS: Final = 60.0
 _LOCK_POLL_SECONDS: Final = 0.02
 
 _HAS_DIR_FD: Final = {os.open, os.unlink, os.rename} <= os.supports_dir_fd and os.scandir in os.supports_fd
-_OPEN_FOLDER: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+
+def _flags(*names: str) -> int:
+    """Return the flags for `os.open()` that have these names, as many as the platform has."""
+    return sum(getattr(os, name, 0) for name in names)
+
+
+_OPEN_FOLDER: Final = _flags("O_DIRECTORY", "O_NOFOLLOW")
 # Not through a symlink; not waiting for the other end of a FIFO.
-_OPEN_FILE: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_OPEN_FILE: Final = _flags("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY")
 
 
 class FileTokenCache:
@@ -67,7 +75,7 @@ class FileTokenCache:
             raise ConfigurationError(f"directory must be a path, which {type(directory).__name__} is not")
         self._directory = None if directory is None else Path(directory)
         self._executor: concurrent.futures.ThreadPoolExecutor | None = None
-        self._executor_pid = 0
+        self._executor_pid: int | None = None
 
     @property
     def directory(self) -> Path:
@@ -125,7 +133,7 @@ class FileTokenCache:
     async def _run(self, work: Callable[[], T]) -> T:
         # A thread of our own: those of the loop's default executor may all be waiting for this very token.
         # A forked process has the executor, but not its thread.
-        if self._executor is None or self._executor_pid != os.getpid():
+        if self._executor_pid != os.getpid():
             self._executor = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="simplestore-cache")
             self._executor_pid = os.getpid()
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._explain_failure, work)
@@ -149,14 +157,13 @@ class FileTokenCache:
     def _make_lock(self, key: str) -> BaseFileLock:
         from filelock import FileLock
 
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _Folder(self.directory):
+        with self._make_folder():
             # A new one each time: one lock object lets every task of the process in. Not filelock's own asyncio lock,
             # whose finalizer starts a task on whichever event loop happens to run.
             return FileLock(
                 self.directory / f"{_PREFIX}{_digest(key)}.lock",
                 mode=0o600,
-                thread_local=False,
+                thread_local=False,  # one that is lost is let go of, whichever thread loses it
                 fallback_to_soft=False,  # the existence of a file would outlive its maker
             )
 
@@ -178,12 +185,15 @@ class FileTokenCache:
         data = header + dumps(token)
         if len(data) > _MAX_BYTES:
             raise TokenCacheError(f"The token is too long to be kept: with its file it takes {len(data)} bytes")
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _Folder(self.directory) as folder:
+        with self._make_folder() as folder:
             folder.replace(name, data)
             # The token is stored, whatever becomes of the litter.
             with suppress(OSError):
                 folder.remove_stale_files()
+
+    def _make_folder(self) -> _Folder:
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return _Folder(self.directory)
 
 
 def _try_to_lock(lock: BaseFileLock) -> bool:
@@ -231,16 +241,16 @@ class _Folder:
         except OSError:
             return b""
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or _find_fault(status, forbidden_mode=0o077) is not None:
+        is_file = stat.S_ISREG(status.st_mode) and status.st_size <= _MAX_BYTES
+        if not is_file or _find_fault(status, forbidden_mode=0o077) is not None:
             os.close(descriptor)
             return b""
         with open(descriptor, "rb") as file:  # noqa: PTH123 - of a descriptor
-            data = file.read(_MAX_BYTES + 1)
-        return data if len(data) <= _MAX_BYTES else b""
+            return file.read(_MAX_BYTES)
 
     def replace(self, name: str, data: bytes) -> None:
         """Put a file with *data* in the place of *name*, whatever is there."""
-        temporary = f"{name}.{os.urandom(8).hex()}{_TEMPORARY_SUFFIX}"
+        temporary = f"{name}.{uuid.uuid4().hex}{_TEMPORARY_SUFFIX}"
         try:
             with open(self._open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:  # noqa: PTH123
                 file.write(data)
@@ -248,7 +258,7 @@ class _Folder:
                 self._rename(temporary, name)
             except IsADirectoryError:
                 # Moved aside: what is in that folder is not ours to delete.
-                self._rename(name, f"{name}.{os.urandom(8).hex()}.folder")
+                self._rename(name, f"{name}.{uuid.uuid4().hex}.folder")
                 self._rename(temporary, name)
         except OSError:
             with suppress(OSError):

@@ -24,7 +24,7 @@ __all__ = ["GuardedCache"]
 T = TypeVar("T")
 
 
-@attrs.define(eq=False)
+@attrs.define
 class GuardedCache:
     """One key of a cache during one renewal, which ends at *deadline* (loop time).
 
@@ -36,7 +36,7 @@ class GuardedCache:
     deadline: float
     cache_seconds: float
     lock_seconds: float
-    failures: list[CacheFailed] = attrs.field(factory=list[CacheFailed], init=False)
+    failures: list[CacheFailed] = attrs.field(factory=list[CacheFailed])
 
     async def get(self) -> AccessToken | None:
         """Return the cached token, or None if there is none or the cache fails."""
