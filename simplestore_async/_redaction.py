@@ -64,18 +64,18 @@ def conceal(value: T) -> T:
     return cast("T", RedactedBytes(redacted) if isinstance(redacted, bytes) else redacted)
 
 
-def show_fields(instance: attrs.AttrsInstance) -> str:
-    """Return the `repr` of an attrs instance, also of one that is half built.
+def show_fields(self: attrs.AttrsInstance) -> str:
+    """Be the `__repr__` of an attrs class, also of an instance that is half built.
 
     A method of its own for each class, which attrs would write, is what would cost most of our import time. When a
     constructor fails, the instance stands among the locals of its frames, and a traceback shows them.
     """
     shown: list[str] = []
-    for field in attrs.fields(type(instance)):
-        if field.repr and hasattr(instance, field.name):
+    for field in attrs.fields(type(self)):
+        if field.repr and hasattr(self, field.name):
             show = field.repr if callable(field.repr) else repr
-            shown.append(f"{field.name}={show(getattr(instance, field.name))}")
-    return f"{type(instance).__name__}({', '.join(shown)})"
+            shown.append(f"{field.name}={show(getattr(self, field.name))}")
+    return f"{type(self).__name__}({', '.join(shown)})"
 
 
 def kind_of(value: object) -> str:
