@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import re
 import shutil
+import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,8 @@ NEEDS = {
     "cached-uvloop": importlib.util.find_spec("uvloop"),
     "instructions": shutil.which("callgrind_control"),
 }
+# What the extra `bench` brings beside the peers.
+NO_PEERS = {"click", "httpx2", "msal-extensions", "trustme", "uvloop"}
 # They take half a minute, by their nature.
 SLOW = {"instructions", "due"}
 
@@ -70,12 +75,14 @@ async def test_measure(name: str, tmp_path: Path) -> None:
     assert {"aiohttp", "simplestore-async"} <= found["surroundings"]["versions"].keys()
 
 
-@pytest.mark.parametrize("name", ["azure-identity", "msal"])
-def test_peer_that_is_not_installed(name: str) -> None:
-    """A peer is there, or named with what to install."""
-    from benchmarks._peers import MISSING, PEERS
+def test_peers() -> None:
+    """Each peer is there, or named with what to install."""
+    code = "import json; from benchmarks._peers import MISSING, PEERS; print(json.dumps([*PEERS, *MISSING]))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {re.split(r"\[|>", requirement)[0] for requirement in project["optional-dependencies"]["bench"]}
 
-    assert (name in PEERS) != (name in MISSING)
+    assert sorted(names - NO_PEERS) == sorted(json.loads(done.stdout))
 
 
 def test_every_measure_is_run_here() -> None:
