@@ -24,6 +24,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def __init__(self, choose: Callable[[int], int] | None = None) -> None:
         super().__init__()
+        self.set_debug(False)  # in Python's development mode each of its million tasks would note its whole stack
         self._choose = choose
         self._now = 1_000.0
         self.complaints: list[dict[str, Any]] = []
