@@ -144,13 +144,12 @@ class TokenProvider:
         """
         with self._loops_lock:
             self._holdings.close()
-            loops = dict(self._loops)
-        own = loops.pop(ref(asyncio.get_running_loop()), None)
-        for get_loop, state in loops.items():
-            loop = get_loop()
-            if loop is not None:
-                with suppress(RuntimeError):  # that loop is closed, and its tasks with it
-                    loop.call_soon_threadsafe(state.flight.cancel, ProviderClosedError())
+            # A list of them first: a loop that ends meanwhile leaves the dictionary.
+            loops = {loop: state for get_loop, state in [*self._loops.items()] if (loop := get_loop()) is not None}
+        own = loops.pop(asyncio.get_running_loop(), None)
+        for loop, state in loops.items():
+            with suppress(RuntimeError):  # that loop is closed, and its tasks with it
+                loop.call_soon_threadsafe(state.flight.cancel, ProviderClosedError())
         task = own.flight.cancel(ProviderClosedError()) if own else None
         if task is not None:
             await asyncio.wait([task])
