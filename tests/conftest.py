@@ -69,6 +69,8 @@ def pytest_configure() -> None:
 def pytest_collection_finish() -> None:
     # What was imported stays; not looking at it again makes the collection after each test cheap.
     gc.freeze()
+    # Not for the processes that tests start: there asyncio would write to stderr what took long.
+    os.environ.pop("PYTHONDEVMODE", None)
 
 
 @pytest.fixture(autouse=True)
