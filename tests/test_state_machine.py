@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
 EXAMPLES: Final = int(os.environ.get("SCHEDULES", "2000"))
-"""How many schedules the long proof plays; 200 000 were played once."""
+"""How many schedules the long proof plays."""
 PART: Final = 1_000
 
 CREDENTIALS: Final = ClientCredentials(client_id="app", client_secret="secret")
