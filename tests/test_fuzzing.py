@@ -1,6 +1,6 @@
 """Whatever comes from outside, nothing but SimpleStoreError leaves the package, and no secret with it.
 
-`FUZZ_EXAMPLES=n` tries n of everything; 20 000 were tried once. What failed then is an `@example` now.
+`FUZZ_EXAMPLES=n` tries n of everything. What failed once is an `@example` now.
 """
 
 from __future__ import annotations
