@@ -128,7 +128,7 @@ SCENES = {
     "it is closed, and it fails": Disturbance(close, {FAILED, CLOSED}, (3_500, 200_000), failures=1),
     "a token is rejected": Disturbance(reject, {TOKEN}, (45_000, 0), requests=2),
 }
-LARGE = 10_000
+LARGE, HUGE = 10_000, 100_000
 
 
 def all_scenes() -> list[Any]:
@@ -136,7 +136,8 @@ def all_scenes() -> list[Any]:
     for name, scene in SCENES.items():
         for callers, schedules in zip((2, 3), scene.schedules, strict=True):
             if schedules:
-                marks = [pytest.mark.slow] if schedules > LARGE else []
+                mark = pytest.mark.soak if schedules > HUGE else pytest.mark.slow
+                marks = [mark] if schedules > LARGE else []
                 scenes.append(pytest.param(name, callers, schedules, id=f"{name}, {callers} callers", marks=marks))
     return scenes
 

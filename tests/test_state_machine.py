@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 EXAMPLES: Final = int(os.environ.get("SCHEDULES", "2000"))
 """How many schedules the long proof plays."""
 PART: Final = 1_000
+"""How many of them one run of Hypothesis plays, which remembers all of its own."""
 
 CREDENTIALS: Final = ClientCredentials(client_id="app", client_secret="secret")
 POLICY: Final = RenewalPolicy()
@@ -493,19 +494,18 @@ def pick(those: Sequence[Any], which: int) -> Any:
 
 
 def play(examples: int) -> None:
-    """Play new schedules each time; in parts, because Hypothesis remembers all that it played in one go."""
-    for part in range(0, examples, PART):
-        run_state_machine_as_test(
-            Schedules,
-            settings=settings(
-                max_examples=min(PART, examples - part),
-                stateful_step_count=40,
-                deadline=None,
-                database=None,
-                derandomize=False,
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
+    """Play new schedules each time."""
+    run_state_machine_as_test(
+        Schedules,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=40,
+            deadline=None,
+            database=None,
+            derandomize=False,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
 
 
 # case 58
@@ -517,7 +517,8 @@ def test_some_schedules(caplog: pytest.LogCaptureFixture) -> None:
 
 # case 58
 @pytest.mark.slow
-def test_many_schedules(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("start", range(0, EXAMPLES, PART))
+def test_many_schedules(start: int, caplog: pytest.LogCaptureFixture) -> None:
     """The same, so often that rare schedules are among them."""
     caplog.set_level(logging.CRITICAL, "simplestore_async")
-    play(EXAMPLES)
+    play(min(PART, EXAMPLES - start))
