@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,9 @@ def run(*, names: tuple[str, ...], quick: bool, only_ours: bool, path: Path | No
             click.echo(f"{name}: {figures}")
             continue
         measure = MEASURES[name]
+        if measure.is_on_uvloop and not find_spec("uvloop"):
+            click.echo(f"{name}: uvloop is not installed", err=True)
+            continue
         with asyncio.Runner(loop_factory=_uvloop() if measure.is_on_uvloop else None) as runner:
             results = runner.run(measure.run(scale))
         for result in results:

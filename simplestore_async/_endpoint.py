@@ -25,7 +25,7 @@ from ._clock import SYSTEM_CLOCK, Clock
 from ._credentials import ClientCredentials
 from ._origin import is_loopback
 from ._redaction import RedactedStr, conceal, show_fields
-from ._renewal import RenewalPolicy
+from ._renewal import DEFAULT_POLICY, RenewalPolicy
 from ._token import AccessToken
 from .errors import (
     ConfigurationError,
@@ -113,7 +113,7 @@ class TokenEndpoint:
         _check_type("connector", connector, aiohttp.BaseConnector)
         _check_type("clock", clock, Clock)
         self.credentials: Final = credentials
-        self.policy: Final = policy or RenewalPolicy()
+        self.policy: Final = policy or DEFAULT_POLICY
         self.clock: Final[Clock] = clock or SYSTEM_CLOCK
         self._connector = connector
         self._ssl: ssl_module.SSLContext | aiohttp.Fingerprint | bool = True if ssl is None else ssl

@@ -82,11 +82,12 @@ class BearerAuthMiddleware:
             raise ConfigurationError(
                 f"{request.url.origin()} is plain http, which would show the token to the proxy: use https, or no proxy"
             )
+        body = request.body
         # After "Expect: 100-continue" the second send would wait for a reply that came long ago.
-        can_replay = hdrs.EXPECT not in request.headers and _is_repeatable(request.body)
+        can_replay = (not body or _is_repeatable(body)) and hdrs.EXPECT not in request.headers
         token = await self._source.get_token()
         response = await _send(request, handler, token)
-        if not _is_rejected(response) or not self._source.invalidate(token):
+        if response.status < 400 or not _is_rejected(response) or not self._source.invalidate(token):
             return response
         if not can_replay or not _is_sent(request, response):
             return response
@@ -112,8 +113,7 @@ async def _send(
         return await handler(request)
     finally:
         # `request_info` and aiohttp's errors show these very headers.
-        if hdrs.AUTHORIZATION in request.headers:
-            del request.headers[hdrs.AUTHORIZATION]
+        request.headers.pop(hdrs.AUTHORIZATION, None)
 
 
 def _is_rejected(response: aiohttp.ClientResponse) -> bool:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
-__all__ = ["TABLE", "Action", "Endpoint", "Lease", "Memory", "RenewalPolicy", "State"]
+__all__ = ["DEFAULT_POLICY", "TABLE", "Action", "Endpoint", "Lease", "Memory", "RenewalPolicy", "State"]
 
 # Tokens are rejected one after the other; what is older than this many has expired or is gone from every cache.
 _REMEMBERED_REJECTIONS: Final = 16
@@ -215,6 +215,10 @@ class RenewalPolicy:
     def rejection_hold(self, rejections: int) -> float:
         """Return how long a replacement is kept although it is rejected, in seconds since it was requested."""
         return _doubled(self.rejection_seconds, rejections, self.rejection_cap_seconds)
+
+
+DEFAULT_POLICY: Final = RenewalPolicy()
+"""Shared by all providers that are given none: its numbers are checked once."""
 
 
 def _doubled(seconds: float, times: int, cap: float) -> float:

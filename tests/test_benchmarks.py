@@ -32,7 +32,15 @@ COUNTS: dict[str, list[dict[str, int]]] = {
     "processes": [ONE_REQUEST],
     "file-cache": [{"token requests": 0}],
     "due": [ONE_REQUEST | {"blocked callers": 0}],
-    "growth": [{}],
+    "growth": [{}] * 2,
+}
+# What is measured beside the peers, to tell what a goal is made of.
+LEAST = {
+    "cold": ["the least client"],
+    "busy": ["the least client"],
+    "requests": ["the least middleware"],
+    "instructions": ["the least middleware"],
+    "file-cache": ["FileTokenCache alone"],
 }
 NEEDS = {
     "cached-uvloop": importlib.util.find_spec("uvloop"),
@@ -62,13 +70,16 @@ async def test_measure(name: str, tmp_path: Path) -> None:
     assert (0, "") == (process.returncode, stderr.decode())
     found: dict[str, Any] = json.loads(path.read_text())
     lines = stdout.decode().splitlines()
-    assert 2 * len(found["results"]) == len(lines)
+    assert [result["name"] for result in found["results"]] == [
+        line.partition(" (floor:")[0] for line in lines if not line.startswith(" ")
+    ]
     ours = []
-    for result, line in zip(found["results"], lines[::2], strict=True):
-        (figure,) = result["contenders"]
-        assert line.startswith(result["name"])
+    for result in found["results"]:
+        figure, *least = result["contenders"]
         assert (name, "simplestore-async") == (result["measure"], figure["name"])
-        assert min(result["floor"]["median"], figure["median"], figure["ratio"], result["goal"]) > 0
+        assert LEAST.get(name, []) == [other["name"] for other in least]
+        for some in (figure, *least):
+            assert min(result["floor"]["median"], some["median"], some["ratio"], result["goal"]) > 0
         ours.append(figure)
     assert COUNTS[name] == [figure["counts"] for figure in ours]
     assert {"python", "cores", "processor", "memory_bytes"} <= found["surroundings"].keys()

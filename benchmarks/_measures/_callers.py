@@ -7,21 +7,21 @@ import gc
 import statistics
 import time
 import tracemalloc
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from benchmarks._measure import compare, describe, summarize
+from benchmarks._measure import Contender, compare, describe, summarize
 from benchmarks._server import run_server
 
 from ._scale import enter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
     from contextlib import AbstractContextManager
 
-    from benchmarks._measure import Contender, Result, Sample
+    from benchmarks._measure import Result, Sample
     from benchmarks._peers import Peer
     from benchmarks._server import Server
 
@@ -65,6 +65,31 @@ def _future_after(seconds: float) -> Call:
         if timer is None:
             timer = loop.call_later(seconds, future.set_result, None)
         await future
+
+    return wait
+
+
+_LEAST = "the least client"
+_LEAST_NOTE = "one bare POST, which begins with the first caller, and one future: what no client can do without"
+
+
+def _reply_to_one_request(server: Server) -> Call:
+    """Return a call that waits for the reply to one token request, which the first call sends."""
+    host, _, port = server.root.removeprefix("http://").partition(":")
+    replied: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    task: asyncio.Task[None] | None = None
+
+    async def ask() -> None:
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(f"POST / HTTP/1.0\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n".encode())
+        replied.set_result(await reader.read())
+        writer.close()
+
+    async def wait() -> None:
+        nonlocal task
+        if task is None:
+            task = asyncio.create_task(ask())
+        await replied
 
     return wait
 
@@ -123,7 +148,12 @@ async def _compare_cold(
 
             return wait_for_a_token
 
+        async def wait_for_one_reply() -> tuple[float, ...]:
+            with surroundings():
+                return (await _time_callers(_reply_to_one_request(server), callers))[:2]
+
         contenders = enter(scale, make)
+        contenders.append(Contender(name=_LEAST, note=_LEAST_NOTE, sample=wait_for_one_reply))
         await compare(wait_for_one_future, contenders, rounds=scale(21, 2))
     return [
         summarize(
@@ -251,7 +281,16 @@ async def measure_memory(scale: Scale) -> list[Result]:
 
 
 async def measure_growth(scale: Scale) -> list[Result]:
-    """The CPU time of each cold caller, for more and more of them; how far it is from being the same."""
+    """The CPU time of each cold caller, for more and more of them; how far it is from being the same.
+
+    Python's garbage collector looks at living tasks again and again, the more the longer, and the floor's are no
+    exception: without it, this package's own growth is seen.
+    """
+    alone = attrs.evolve(scale, peers=scale.peers[:1])
+    return [await _measure_growth(scale), await _measure_growth(alone, words=", no garbage collector", has_gc=False)]
+
+
+async def _measure_growth(scale: Scale, *, words: str = "", has_gc: bool = True) -> Result:
     sizes = [10**power for power in range(scale(5, 2) + 1)]
     enough_seconds = scale(5, 1)
 
@@ -267,9 +306,10 @@ async def measure_growth(scale: Scale) -> list[Result]:
             for _ in range(min(20, max(1, sizes[-1] // size // 10))):
                 async with open_call() as call:
                     gc.collect()
-                    began_at = time.process_time()
-                    await asyncio.gather(*[asyncio.create_task(call()) for _ in range(size)])
-                    times.append(time.process_time() - began_at)
+                    with nullcontext() if has_gc else _no_gc():
+                        began_at = time.process_time()
+                        await asyncio.gather(*[asyncio.create_task(call()) for _ in range(size)])
+                        times.append(time.process_time() - began_at)
                 if times[-1] > enough_seconds:
                     break
             found.append(statistics.median(times))
@@ -300,9 +340,18 @@ async def measure_growth(scale: Scale) -> list[Result]:
     points = {name: curve for name, curve in points.items() if curve}
     own = statistics.median(_unevenness(sizes, floor) for floor in floors)
     contenders[0].note = f"tasks that await one future: {own:.2f}"
-    name = f"growth to {sizes[-1]:,} callers, most to least CPU time for each"
+    name = f"growth to {sizes[-1]:,} callers{words}, most to least CPU time for each"
     result = summarize(contenders, name=name, unit="times", goal=1.2, floor_name="linear")
-    return [attrs.evolve(result, points=points)]
+    return attrs.evolve(result, points=points)
+
+
+@contextmanager
+def _no_gc() -> Generator[None]:
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _curve(sizes: list[int], samples: list[tuple[float, ...]]) -> list[tuple[int, float]]:

@@ -27,10 +27,10 @@ async def get_token(name: str, server: Server, folder: str) -> None:
 
 @asynccontextmanager
 async def _open(name: str, server: Server) -> AsyncGenerator[Get]:
-    from ._requests import FLOOR, open_plain
+    from ._requests import OPEN_HERE
 
-    if name == FLOOR:
-        async with open_plain(server) as get:
+    if name in OPEN_HERE:
+        async with OPEN_HERE[name](server) as get:
             yield get
         return
     async with (OURS if name == OURS.name else PEERS[name]).open(server) as client:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 import aiohttp
 import attrs
+from yarl import URL
 
 from benchmarks._measure import Contender, compare, summarize
 from benchmarks._peers import OURS
@@ -24,6 +25,7 @@ from ._scale import open_clients
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+    from contextlib import AbstractAsyncContextManager
     from typing import Any
 
     from benchmarks._measure import Result, Sample
@@ -32,9 +34,11 @@ if TYPE_CHECKING:
 
     Get = Callable[[str], Coroutine[Any, Any, object]]
 
-__all__ = ["CONCURRENCIES", "FLOOR", "measure_instructions", "measure_requests", "open_plain", "send_requests"]
+__all__ = ["CONCURRENCIES", "OPEN_HERE", "measure_instructions", "measure_requests", "send_requests"]
 
-FLOOR = "floor"
+_FLOOR = "floor"
+_LEAST = "the least middleware"
+_LEAST_NOTE = "a clock, a comparison, a header: what is left if a middleware can do nothing else"
 _FLOOR_NAME = "aiohttp with a static header"
 _NOT_ON_AIOHTTP = "its own way to send a request is not on aiohttp"
 _ROOT = Path(__file__).parent.parent.parent
@@ -42,7 +46,7 @@ CONCURRENCIES = (1, 50)
 
 
 @asynccontextmanager
-async def open_plain(server: Server) -> AsyncGenerator[Get]:
+async def _open_plain(server: Server) -> AsyncGenerator[Get]:
     """Open the floor: a session whose every request has the same header."""
     async with OURS.open(server) as client:
         token = cast("Any", await client.get_token())
@@ -53,6 +57,40 @@ async def open_plain(server: Server) -> AsyncGenerator[Get]:
                 return await response.read()
 
         yield get
+
+
+@asynccontextmanager
+async def _open_least(server: Server) -> AsyncGenerator[Get]:
+    """Open what no middleware can do without, and no program could rely on: no renewal, no replay, no redaction."""
+    async with OURS.open(server) as client:
+        token = cast("Any", await client.get_token())
+    authorization, due_at, now = str(token.authorization), time.monotonic() + 3600, time.monotonic
+    origin = (url := URL(server.root)).scheme, url.raw_host, url.port
+
+    async def get_token() -> str:
+        if now() < due_at:
+            return authorization
+        raise RuntimeError("the token ended")
+
+    async def middleware(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        if (request.url.scheme, request.url.raw_host, request.url.port) == origin:
+            request.headers["Authorization"] = await get_token()
+        response = await handler(request)
+        if response.status == 401:
+            raise RuntimeError("the token was rejected")
+        return response
+
+    async with aiohttp.ClientSession(middlewares=[middleware]) as session:
+
+        async def get(url: str) -> bytes:
+            async with session.get(url) as response:
+                return await response.read()
+
+        yield get
+
+
+OPEN_HERE: dict[str, Callable[[Server], AbstractAsyncContextManager[Get]]] = {_FLOOR: _open_plain, _LEAST: _open_least}
+"""What is measured beside the peers, by name."""
 
 
 async def send_requests(get: Get, url: str, *, requests: int, concurrency: int) -> None:
@@ -73,7 +111,12 @@ async def measure_requests(scale: Scale) -> list[Result]:
     results = []
     for concurrency in CONCURRENCIES:
         requests = concurrency * scale(2 if concurrency > 1 else 20, 1)
-        async with run_server() as server, open_plain(server) as plain, open_clients(scale, server) as clients:
+        async with (
+            run_server() as server,
+            _open_plain(server) as plain,
+            _open_least(server) as least,
+            open_clients(scale, server) as clients,
+        ):
 
             def timing(get: Get, server: Server = server, requests: int = requests, many: int = concurrency) -> Sample:
                 async def time_requests() -> tuple[float, ...]:
@@ -89,6 +132,7 @@ async def measure_requests(scale: Scale) -> list[Result]:
                 elif client:
                     contender.note = _NOT_ON_AIOHTTP
             contenders = [contender for contender, _ in clients]
+            contenders.append(Contender(name=_LEAST, note=_LEAST_NOTE, sample=timing(least)))
             await compare(timing(plain), contenders, rounds=scale(501 if concurrency == 1 else 201, 2))
             contenders[0].counts["answered 401"] = await server.count("unauthorized")
         results.append(_summarize(contenders, words="CPU time", unit="µs", concurrency=concurrency))
@@ -108,7 +152,8 @@ async def measure_instructions(scale: Scale) -> list[Result]:
                     contender.sample = _counting(contender.name, server, requests)
                 elif client:
                     contender.note = _NOT_ON_AIOHTTP
-        await compare(_counting(FLOOR, server, requests), contenders, rounds=scale(2, 0))
+        contenders.append(Contender(name=_LEAST, note=_LEAST_NOTE, sample=_counting(_LEAST, server, requests)))
+        await compare(_counting(_FLOOR, server, requests), contenders, rounds=scale(2, 0))
     return [
         _summarize(contenders, words="instructions", unit="", concurrency=concurrency, column=column)
         for column, concurrency in enumerate(CONCURRENCIES)
