@@ -118,7 +118,7 @@ class _Bars:
 
     def __init__(self, outcome: Outcome, *, title: str) -> None:
         self._outcome, self._title, self._words = outcome, title, _describe_floor(outcome)
-        ranked = sorted(outcome.peers, key=lambda one: math.inf if one.ratio is None else one.ratio)
+        ranked = sorted(outcome.others, key=lambda one: math.inf if one.ratio is None else one.ratio)
         self._rows = [_Row.of(one) for one in (outcome.ours, *ranked) if one.ratio is not None]
         self._head = LEADING * (len(fold(self._words, WIDTH - 2 * MARGIN)) + bool(title)) + 30
         self._body = sum(row.height for row in self._rows)

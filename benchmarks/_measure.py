@@ -29,6 +29,7 @@ class Contender:
 
     Attributes:
         name: the package's name.
+        is_peer: whether a program could use it; else it tells what a goal is made of.
         sample: its turn; None if it cannot be measured.
         counts: what its turns count, such as token requests.
         note: why it was not measured, or what to know when reading its figure.
@@ -37,6 +38,7 @@ class Contender:
     """
 
     name: str
+    is_peer: bool = True
     sample: Sample | None = None
     counts: dict[str, int] = attrs.field(factory=dict)
     note: str = ""
@@ -58,6 +60,7 @@ class Figure:
 
     Attributes:
         name: the package's name.
+        is_peer: whether a program could use it.
         median: the median of its samples; None if it could not be measured.
         ratio: how many times the floor, in the median of the rounds.
         spread: the first and third quartile of that.
@@ -67,6 +70,7 @@ class Figure:
     """
 
     name: str
+    is_peer: bool
     median: float | None = None
     ratio: float | None = None
     spread: tuple[float, float] | None = None
@@ -184,16 +188,18 @@ def summarize(  # noqa: PLR0913 - a result's own fields
 
 
 def _figure(contender: Contender, column: int) -> Figure:
+    name, is_peer, counts, note = contender.name, contender.is_peer, contender.counts, contender.note
     if not contender.pairs:
-        return Figure(name=contender.name, counts=contender.counts, note=contender.note or "not measured")
+        return Figure(name=name, is_peer=is_peer, counts=counts, note=note or "not measured")
     ratios = [sample[column] / floor[column] for floor, sample in contender.pairs]
     low, _, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else (ratios * 3)
     return Figure(
-        name=contender.name,
+        name=name,
+        is_peer=is_peer,
         median=statistics.median(sample[column] for _, sample in contender.pairs),
         ratio=statistics.median(ratios),
         spread=(low, high),
         rounds=len(ratios),
-        counts=contender.counts,
-        note=contender.note,
+        counts=counts,
+        note=note,
     )

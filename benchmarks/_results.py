@@ -23,9 +23,13 @@ class ResultsError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """What one package did in one measure; one that could not be measured has a note instead of figures."""
+    """What one package did in one measure; one that could not be measured has a note instead of figures.
+
+    What is no peer is nothing that a program could use: it tells what a goal is made of.
+    """
 
     name: str
+    is_peer: bool
     median: float | None
     ratio: float | None
     spread: tuple[float, float] | None
@@ -73,9 +77,14 @@ class Outcome:
         return self.contenders[0]
 
     @property
-    def peers(self) -> tuple[Contender, ...]:
-        """All others."""
+    def others(self) -> tuple[Contender, ...]:
+        """All but this package."""
         return self.contenders[1:]
+
+    @property
+    def peers(self) -> tuple[Contender, ...]:
+        """The others that a program could use."""
+        return tuple(one for one in self.others if one.is_peer)
 
     @property
     def is_missed(self) -> bool:
@@ -136,6 +145,7 @@ def _contender(found: Mapping[str, Any]) -> Contender:
     spread = found["spread"]
     return Contender(
         name=str(found["name"]),
+        is_peer=bool(found["is_peer"]),
         median=_number(found["median"]),
         ratio=_number(found["ratio"]),
         spread=None if spread is None else (float(spread[0]), float(spread[1])),

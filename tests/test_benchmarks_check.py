@@ -21,9 +21,10 @@ LETTER = 7.2
 """How wide a letter is, at the most, on average."""
 
 
-def contender(name: str, ratio: float | None, *, note: str = "", **counts: int) -> dict[str, Any]:
+def contender(name: str, ratio: float | None, *, note: str = "", is_peer: bool = True, **counts: int) -> dict[str, Any]:
     return {
         "name": name,
+        "is_peer": is_peer,
         "median": ratio and 100 * ratio,
         "ratio": ratio,
         "spread": ratio and [ratio - 0.01, ratio + 0.02],
@@ -48,6 +49,7 @@ RUN: dict[str, Any] = {
             1.3,
             contender("simplestore-async", 1.2, token_requests=1),
             contender("a-peer-of-a-long-name", 120.0, token_requests=3),
+            contender("no client", 1.1, is_peer=False),
             contender("another", None, note=REASON),
         ),
         result("cold", "cold: wall", 1.25, contender("simplestore-async", 1.1, token_requests=1)),
@@ -285,8 +287,15 @@ def test_bars(pictures: dict[str, ET.Element]) -> None:
     assert expected | {"a-peer-of-a-long-name", "120\u00d7", "3 token requests", "another"} <= {*words}
     assert REASON.strip() in " ".join(words)
     bars = [float(bar.get("width", 0)) for bar in pictures["cached"].iter(f"{SVG}rect") if not bar.get("rx")]
-    assert 2 == len(bars)
-    assert bars[0] < bars[1]
+    assert 3 == len(bars)
+    assert bars[1] < bars[0] < bars[2]
+
+
+def test_overview(pictures: dict[str, ET.Element]) -> None:
+    """Beside this package stands the best of its peers; what no program could use is none of them."""
+    words = words_of(pictures["overview"])
+    assert {"1.20\u00d7", "120\u00d7", "a-peer-of-a-long-name"} <= {*words}
+    assert "no client" not in words
 
 
 def test_missed_goal(pictures: dict[str, ET.Element]) -> None:

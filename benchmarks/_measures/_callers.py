@@ -153,7 +153,7 @@ async def _compare_cold(
                 return (await _time_callers(_reply_to_one_request(server), callers))[:2]
 
         contenders = enter(scale, make)
-        contenders.append(Contender(name=_LEAST, note=_LEAST_NOTE, sample=wait_for_one_reply))
+        contenders.append(Contender(name=_LEAST, is_peer=False, note=_LEAST_NOTE, sample=wait_for_one_reply))
         await compare(wait_for_one_future, contenders, rounds=scale(21, 2))
     return [
         summarize(

@@ -65,7 +65,9 @@ async def measure_file_cache(scale: Scale) -> list[Result]:
             contenders = enter(
                 scale, make, refuse=lambda peer: "" if peer.open_shared else "keeps its tokens in memory only"
             )
-            contenders.append(Contender(name="FileTokenCache alone", note=_ALONE_NOTE, sample=read_cache))
+            contenders.append(
+                Contender(name="FileTokenCache alone", is_peer=False, note=_ALONE_NOTE, sample=read_cache)
+            )
             await _get_token(ours, server, folders[ours.name], is_ours=True)
             await compare(read_file, contenders, rounds=scale(51, 2))
     name = "first token from a warm file cache"

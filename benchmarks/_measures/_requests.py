@@ -132,7 +132,7 @@ async def measure_requests(scale: Scale) -> list[Result]:
                 elif client:
                     contender.note = _NOT_ON_AIOHTTP
             contenders = [contender for contender, _ in clients]
-            contenders.append(Contender(name=_LEAST, note=_LEAST_NOTE, sample=timing(least)))
+            contenders.append(Contender(name=_LEAST, is_peer=False, note=_LEAST_NOTE, sample=timing(least)))
             await compare(timing(plain), contenders, rounds=scale(501 if concurrency == 1 else 201, 2))
             contenders[0].counts["answered 401"] = await server.count("unauthorized")
         results.append(_summarize(contenders, words="CPU time", unit="µs", concurrency=concurrency))
@@ -152,7 +152,9 @@ async def measure_instructions(scale: Scale) -> list[Result]:
                     contender.sample = _counting(contender.name, server, requests)
                 elif client:
                     contender.note = _NOT_ON_AIOHTTP
-        contenders.append(Contender(name=_LEAST, note=_LEAST_NOTE, sample=_counting(_LEAST, server, requests)))
+        contenders.append(
+            Contender(name=_LEAST, is_peer=False, note=_LEAST_NOTE, sample=_counting(_LEAST, server, requests))
+        )
         await compare(_counting(_FLOOR, server, requests), contenders, rounds=scale(2, 0))
     return [
         _summarize(contenders, words="instructions", unit="", concurrency=concurrency, column=column)
