@@ -109,7 +109,7 @@ class Result:
 
 
 async def compare(
-    floor: Sample | None, contenders: Sequence[Contender], *, rounds: int, patience_seconds: float = 20
+    floor: Sample | None, contenders: Sequence[Contender], *, rounds: int, patience_seconds: float = 8
 ) -> None:
     """Let everybody take turns, and keep the samples with the contenders; a first round is thrown away.
 
