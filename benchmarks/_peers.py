@@ -359,6 +359,7 @@ _PEERS = (
         open_shared=_open_httpx_auth,
         lifetime_seconds=32,
         due_after_seconds=3,
+        is_async=False,
         note="blocks the loop while it asks for a token",
     ),
     Peer(

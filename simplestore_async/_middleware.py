@@ -85,35 +85,29 @@ class BearerAuthMiddleware:
         body = request.body
         # After "Expect: 100-continue" the second send would wait for a reply that came long ago.
         can_replay = (not body or _is_repeatable(body)) and hdrs.EXPECT not in request.headers
-        token = await self._source.get_token()
-        response = await _send(request, handler, token)
-        if response.status < 400 or not _is_rejected(response) or not self._source.invalidate(token):
-            return response
-        if not can_replay or not _is_sent(request, response):
-            return response
-        # Released first: the renewal, or the replay, may need the one connection that the pool has.
-        response.release()
-        replacement = await self._source.get_token()
-        if replacement.value == token.value:
-            raise TokenError(
-                "The API rejected the token, and the token endpoint gave the same one again: ask the API's side why",
-                retryable=True,
-            )
-        response = await _send(request, handler, replacement)
-        if _is_rejected(response):
-            self._source.invalidate(replacement)
-        return response
-
-
-async def _send(
-    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType, token: AccessToken
-) -> aiohttp.ClientResponse:
-    request.headers[hdrs.AUTHORIZATION] = token.authorization
-    try:
-        return await handler(request)
-    finally:
-        # `request_info` and aiohttp's errors show these very headers.
-        request.headers.pop(hdrs.AUTHORIZATION, None)
+        rejected: AccessToken | None = None
+        while True:
+            token = await self._source.get_token()
+            if rejected is not None and token.value == rejected.value:
+                raise TokenError(
+                    "The API rejected the token, and the token endpoint gave the same one again: ask the API's side "
+                    "why",
+                    retryable=True,
+                )
+            request.headers[hdrs.AUTHORIZATION] = token.authorization
+            try:
+                response = await handler(request)
+            finally:
+                # `request_info` and aiohttp's errors show these very headers.
+                request.headers.pop(hdrs.AUTHORIZATION, None)
+            if response.status < 400 or not _is_rejected(response):
+                return response
+            may_replace = self._source.invalidate(token)
+            if rejected is not None or not may_replace or not can_replay or not _is_sent(request, response):
+                return response
+            # Released first: the renewal, or the replay, may need the one connection that the pool has.
+            response.release()
+            rejected = token
 
 
 def _is_rejected(response: aiohttp.ClientResponse) -> bool:

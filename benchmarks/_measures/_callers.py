@@ -69,6 +69,7 @@ def _future_after(seconds: float) -> Call:
     return wait
 
 
+_NOBODY_WAITS = "synchronous: the loop stands still before its callers can begin to wait"
 _LEAST = "the least client"
 _LEAST_NOTE = "one bare POST, which begins with the first caller, and one future: what no client can do without"
 
@@ -155,16 +156,21 @@ async def _compare_cold(
         contenders = enter(scale, make)
         contenders.append(Contender(name=_LEAST, is_peer=False, note=_LEAST_NOTE, sample=wait_for_one_reply))
         await compare(wait_for_one_future, contenders, rounds=scale(21, 2))
+    synchronous = {peer.name for peer in scale.peers if not peer.is_async}
+    waiting = [
+        attrs.evolve(contender, pairs=[], note=_NOBODY_WAITS) if contender.name in synchronous else contender
+        for contender in contenders
+    ]
     return [
         summarize(
-            contenders,
+            those,
             name=f"{callers:,} {words}, {what}",
             unit="s",
             goal=goals[column],
             floor_name=_FUTURE_FLOOR,
             column=column,
         )
-        for column, what in enumerate(("wall time", "p99"))
+        for column, (what, those) in enumerate((("wall time", contenders), ("p99", waiting)))
     ]
 
 
