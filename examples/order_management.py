@@ -1,0 +1,45 @@
+"""Order Management to SimpleStore: what changed here is sent there, one request for each order.
+
+The orders come as lines of JSON with an `id`. Which path your store's API has for an order is yours to know:
+
+`python order_management.py 'PATH/{id}' < changed-orders.jsonl`
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from simplestore_async import open_session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+AT_ONCE = 20
+
+
+async def send_orders(template: str, orders: Iterable[dict[str, Any]]) -> int:
+    """Send each order to its path; return how many there were.
+
+    An order that is refused ends the run, and the others' requests with it: what was sent can be sent again, because
+    PUT may be repeated.
+    """
+    room = asyncio.Semaphore(AT_ONCE)
+    async with open_session(raise_for_status=True) as session:
+
+        async def send(order: dict[str, Any]) -> None:
+            path = template.format(id=quote(str(order["id"]), safe=""))
+            async with room, session.put(path, json=order):
+                pass
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(send(order)) for order in orders]
+    return len(tasks)
+
+
+if __name__ == "__main__":
+    sent = asyncio.run(send_orders(sys.argv[1], map(json.loads, sys.stdin)))
+    print(f"{sent} orders sent")

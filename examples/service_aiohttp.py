@@ -1,0 +1,50 @@
+"""A service on aiohttp.web: one session for the whole application, opened and closed with it.
+
+python -m aiohttp.web -H localhost -P 8080 service_aiohttp:create_app
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import ClientSession, web
+
+from simplestore_async import open_session
+from simplestore_async.errors import TokenEndpointError, TokenError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aiohttp.typedefs import Handler
+
+SIMPLESTORE = web.AppKey("simplestore", ClientSession)
+
+
+async def keep_session(app: web.Application) -> AsyncIterator[None]:
+    """Open the session when the application starts, and close it when the last request is answered."""
+    async with open_session() as app[SIMPLESTORE]:
+        yield
+
+
+@web.middleware
+async def say_when_to_come_back(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer 503 while no token can be had: nothing was sent to the API, so that asking again is safe."""
+    try:
+        return await handler(request)
+    except TokenError as error:
+        seconds = error.retry_after if isinstance(error, TokenEndpointError) else None
+        raise web.HTTPServiceUnavailable(text=f"{error}\n", headers={"Retry-After": f"{seconds or 1:.0f}"}) from error
+
+
+async def show(request: web.Request) -> web.Response:
+    """Pass on what the API says of this path."""
+    async with request.app[SIMPLESTORE].get(request.match_info["path"]) as response:
+        return web.Response(body=await response.read(), status=response.status, content_type=response.content_type)
+
+
+def create_app(_arguments: list[str] | None = None) -> web.Application:
+    """Return the application."""
+    app = web.Application(middlewares=[say_when_to_come_back])
+    app.cleanup_ctx.append(keep_session)
+    app.router.add_get("/{path:.*}", show)
+    return app

@@ -1,0 +1,41 @@
+"""A service on FastAPI: the session lives as long as the application, and every request finds it in its state.
+
+uvicorn service_fastapi:app
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI, Request, Response
+
+from simplestore_async import open_session
+from simplestore_async.errors import TokenEndpointError, TokenError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@asynccontextmanager
+async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+    """Open the session when the application starts, and close it when it ends."""
+    async with open_session() as session:
+        yield {"simplestore": session}
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+@app.exception_handler(TokenError)
+async def say_when_to_come_back(_request: Request, error: TokenError) -> Response:
+    """Answer 503 while no token can be had: nothing was sent to the API, so that asking again is safe."""
+    seconds = error.retry_after if isinstance(error, TokenEndpointError) else None
+    return Response(f"{error}\n", status_code=503, headers={"Retry-After": f"{seconds or 1:.0f}"})
+
+
+@app.get("/{path:path}")
+async def show(path: str, request: Request) -> Response:
+    """Pass on what the API says of this path."""
+    async with request.state.simplestore.get(path) as response:
+        return Response(await response.read(), status_code=response.status, media_type=response.content_type)
