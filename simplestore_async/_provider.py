@@ -36,6 +36,7 @@ class _Loop:
     """What a provider keeps for one event loop; it does not refer to the loop while no renewal runs."""
 
     is_overdue_told: bool  # set whenever a renewal starts
+    waiting_since: float | None  # likewise; when the first caller came that has no token without the running renewal
 
     def __init__(self, flight: SingleFlight[Commit]) -> None:
         self.flight = flight
@@ -180,6 +181,8 @@ class TokenProvider:
             self._start_renewal(state, memory, now)
         if memory.lease is None or action is Action.WAIT:
             state.awaited = memory
+            if state.waiting_since is None:
+                state.waiting_since = now
             return state.flight.join()
         return self._wait_briefly(state, memory.lease, now) if action is Action.WAIT_BRIEFLY else memory.lease.token
 
@@ -244,7 +247,9 @@ class TokenProvider:
             endpoint=self._endpoint,
             cache=GuardedCache(self._cache, self._key, deadline, self._policy.cache_seconds, self._policy.lock_seconds),
             count_waiters=lambda: state.flight.waiter_count,
+            waiting_since=lambda: state.waiting_since,
             on_event=self._on_event,
         )
         state.is_overdue_told = False
+        state.waiting_since = None
         state.flight.start(lambda: renewal.run(state.lock))

@@ -38,6 +38,7 @@ class Renewal:
     endpoint: TokenEndpoint
     cache: GuardedCache
     count_waiters: Callable[[], int]
+    waiting_since: Callable[[], float | None]
     on_event: Listener | None
     began_at: float = attrs.field(init=False)
 
@@ -56,10 +57,12 @@ class Renewal:
             self._tell_success(commit)
             return commit
         renewed = self.holdings.renewed_since(self.seen)
-        if renewed is None:
-            self._remember_and_tell(failure)
-            # A token that came so late that it is due already serves those who wait.
-            renewed = self.holdings.renewed_since(self.seen, may_be_due=True)
+        if renewed is not None:
+            self._tell_success(renewed)
+            return renewed
+        self._remember_and_tell(failure)
+        # A token that came so late that it is due already serves those who wait.
+        renewed = self.holdings.renewed_since(self.seen, may_be_due=True)
         if renewed is None:
             raise failure
         return renewed
@@ -97,6 +100,7 @@ class Renewal:
                 duration_seconds=now - self.began_at,
                 life_seconds=commit.expires_at - now,
                 waiter_count=self.count_waiters(),
+                longest_wait_seconds=self._longest_wait(now),
             ),
         )
         if commit.outage_began_at is not None:
@@ -115,11 +119,16 @@ class Renewal:
                 duration_seconds=now - self.began_at,
                 retry_in_seconds=after.not_before - now,
                 waiter_count=self.count_waiters(),
+                longest_wait_seconds=self._longest_wait(now),
             ),
         )
         if before.outage_began_at is None:
             life = before.lease.expires_at - now if before.lease is not None and is_alive else 0.0
             self._tell(OutageBegan(error=after.error or failure, life_seconds=life))
+
+    def _longest_wait(self, now: float) -> float:
+        since = self.waiting_since()
+        return 0.0 if since is None else now - since
 
     def _tell(self, *events: Event) -> None:
         for event in events:

@@ -2,6 +2,9 @@
 
 A listener gets events synchronously, outside every lock, on the thread of the event loop that renewed; the logger
 `simplestore_async` gets the same. A listener that raises is logged and harms nobody.
+
+A renewal tells its own within a `contextvars.Context` that is its own too, in which everything that it does runs:
+`RenewalStarted` first, in the end `TokenReceived` or `RenewalFailed`; unless it is cancelled, which is not told.
 """
 
 from __future__ import annotations
@@ -66,6 +69,8 @@ class TokenReceived(Event):
         duration_seconds: how long the renewal took.
         life_seconds: how long the token may be used from now on.
         waiter_count: how many callers waited for it at the end.
+        longest_wait_seconds: how long ago the first caller came that could get no token without it, be it gone since;
+            0 if there was none.
     """
 
     cause: Cause
@@ -74,6 +79,7 @@ class TokenReceived(Event):
     duration_seconds: float
     life_seconds: float
     waiter_count: int
+    longest_wait_seconds: float = 0.0
 
     def __str__(self) -> str:
         unchanged = ", unchanged" if self.is_unchanged else ""
@@ -94,6 +100,7 @@ class RenewalFailed(Event):
         duration_seconds: how long the renewal took.
         retry_in_seconds: how long the endpoint is left alone now.
         waiter_count: how many callers waited for it at the end.
+        longest_wait_seconds: as in `TokenReceived`.
     """
 
     cause: Cause
@@ -102,6 +109,7 @@ class RenewalFailed(Event):
     duration_seconds: float
     retry_in_seconds: float
     waiter_count: int
+    longest_wait_seconds: float = 0.0
 
     @property
     def level(self) -> int:

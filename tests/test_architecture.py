@@ -26,6 +26,7 @@ FLOORS = {
     "cli": 6,
     "sandbox": 5,
     "": 4,
+    "opentelemetry": 4,
     "_session": 4,
     "_middleware": 4,
     "_provider": 3,
@@ -204,11 +205,17 @@ def test_the_root_re_exports_later() -> None:
         ("filelock", {"caches._file"}),
         ("click", set()),
         ("rich", set()),
+        ("opentelemetry", {"opentelemetry"}),
     ],
 )
 def test_who_uses_a_library(library: str, modules: set[str]) -> None:
     """A library has its place: below the sandbox only these modules import it."""
     assert modules == users_of(library)
+
+
+def test_nothing_imports_the_listener_for_opentelemetry() -> None:
+    """The extra `opentelemetry` may be missing: only those who import the module for themselves need it."""
+    assert [] == [name for name, imported in INNER.items() if "opentelemetry" in imported]
 
 
 def test_only_the_endpoint_opens_a_session_of_its_own() -> None:
@@ -251,7 +258,10 @@ def test_what_is_rarely_needed_comes_late() -> None:
     opener = modules_loaded_by(f"from {PACKAGE} import open_session")
     loaded = modules_loaded_by(f"from {PACKAGE} import open_session, TokenProvider, FileTokenCache")
     assert {f"{PACKAGE}._endpoint", f"{PACKAGE}._provider"} <= loaded - opener
-    late = {"cattrs", "tenacity", "platformdirs", "filelock", "click", "rich", "importlib.metadata"}
+    late = {"cattrs", "tenacity", "platformdirs", "filelock", "click", "rich", "opentelemetry", "importlib.metadata"}
     late |= {"concurrent.futures.thread", "html.entities", "secrets"}
-    late |= {f"{PACKAGE}.{name}" for name in ("cli", "sandbox", "events", "_renewer", "_wire", "caches._guarded")}
+    late |= {
+        f"{PACKAGE}.{name}"
+        for name in ("cli", "sandbox", "opentelemetry", "events", "_renewer", "_wire", "caches._guarded")
+    }
     assert set() == late & loaded

@@ -334,6 +334,7 @@ class TestLateResult:
             # The endpoint is not left alone either.
             assert provider.invalidate(newer)
         assert [] == [event for event in events if isinstance(event, RenewalFailed | OutageBegan)]
+        assert ["endpoint", "memory"] == [event.source for event in events if isinstance(event, TokenReceived)]
 
     # case 58
     async def test_failure_finds_a_token_that_is_due(

@@ -187,6 +187,7 @@ class TestFreshToken:
                 duration_seconds=2.0,
                 life_seconds=3_598.0,
                 waiter_count=3,
+                longest_wait_seconds=2.0,
             ),
         ] == events
 
@@ -302,7 +303,9 @@ class TestFailureWithoutToken:
         failed: dict[str, Any] = {"cause": "first", "error": ANY, "is_token_alive": False}
         assert [
             RenewalStarted(cause="first"),
-            RenewalFailed(**failed, duration_seconds=3.0, retry_in_seconds=1.0, waiter_count=2),
+            RenewalFailed(
+                **failed, duration_seconds=3.0, retry_in_seconds=1.0, waiter_count=2, longest_wait_seconds=3.0
+            ),
             OutageBegan(error=ANY, life_seconds=0.0),
             RenewalStarted(cause="first"),
             RenewalFailed(**failed, duration_seconds=0.0, retry_in_seconds=10.0, waiter_count=1),

@@ -494,6 +494,72 @@ class TestHardWindow:
         assert 2 == len(token_server.requests)
 
 
+class TestLongestWait:
+    async def test_of_a_caller_that_came_during_the_renewal(
+        self, token_server: TokenServer, clock: FakeClock, events: list[Event]
+    ) -> None:
+        """It is told from the first caller that had no token, not from the renewal's start, nor from later callers."""
+        async with token_server.provider(clock=clock, on_event=events.append) as provider:
+            await provider.get_token()
+            clock.advance(DUE)
+            token_server.gate.clear()
+            token_server.arrived.clear()
+            get_at_once(provider)
+            await token_server.arrived.wait()
+            clock.advance(LIFE - DUE)
+            callers = [await begin(provider)]
+            clock.advance(2)
+            callers.append(await begin(provider))
+            clock.advance(1)
+            token_server.gate.set()
+            await asyncio.gather(*callers)
+
+        assert [(0.0, 1, 0.0), (LIFE - DUE + 3.0, 2, 3.0)] == [
+            (event.duration_seconds, event.waiter_count, event.longest_wait_seconds)
+            for event in of_kind(TokenReceived, events)
+        ]
+
+    async def test_of_a_caller_that_is_gone(
+        self, token_server: TokenServer, clock: FakeClock, events: list[Event]
+    ) -> None:
+        """A caller that was cancelled counts, although nobody waits in the end; the next renewal starts anew."""
+        async with token_server.provider(clock=clock, on_event=events.append) as provider:
+            token_server.gate.clear()
+            caller = await begin(provider)
+            await token_server.arrived.wait()
+            caller.cancel()
+            await asyncio.wait([caller])
+            clock.advance(2)
+            token_server.gate.set()
+            await renewal_ends()
+            clock.advance(DUE)
+            get_at_once(provider)
+            await renewal_ends()
+
+        assert [(0, 2.0), (0, 0.0)] == [
+            (event.waiter_count, event.longest_wait_seconds) for event in of_kind(TokenReceived, events)
+        ]
+
+    async def test_of_a_caller_that_still_has_a_token(
+        self, token_server: TokenServer, clock: FakeClock, events: list[Event]
+    ) -> None:
+        """A caller that waits for a while, and would then get the old token, is counted, but its wait is not told."""
+        async with token_server.provider(clock=clock, policy=PATIENT, on_event=events.append) as provider:
+            await provider.get_token()
+            clock.advance(HARD)
+            token_server.gate.clear()
+            token_server.arrived.clear()
+            caller = await begin(provider)
+            await token_server.arrived.wait()
+            clock.advance(2)
+            token_server.gate.set()
+            await caller
+
+        assert [(1, 0.0), (1, 0.0)] == [
+            (event.waiter_count, event.longest_wait_seconds) for event in of_kind(TokenReceived, events)
+        ]
+
+
 class TestExpired:
     # case 14
     @pytest.mark.parametrize("age", [LIFE, LIFE + 60], ids=["at once", "long ago"])

@@ -1,0 +1,259 @@
+"""Events as OpenTelemetry's spans and metrics. Rule: bounded attributes, nothing secret, and only the API package.
+
+Nothing imports this module: whoever wants it does, with the extra `opentelemetry`. A renewal tells its events within a
+`contextvars.Context` of its own. There its span is kept, so that none is taken for another's, and none is left over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache, partial
+from importlib.metadata import version
+from math import inf
+from typing import TYPE_CHECKING, Any, Final
+from weakref import ref
+
+import attrs
+
+from ._clock import SYSTEM_CLOCK, Clock
+from .errors import ConfigurationError, TokenEndpointError
+from .events import (
+    CacheFailed,
+    OutageBegan,
+    RenewalFailed,
+    RenewalOverdue,
+    RenewalStarted,
+    TokenReceived,
+    TokenRejected,
+)
+
+try:
+    from opentelemetry import context, metrics, trace
+except ImportError as error:
+    raise ImportError(
+        'simplestore_async.opentelemetry needs opentelemetry-api: pip install "simplestore-async[opentelemetry]"'
+    ) from error
+
+if TYPE_CHECKING:
+    from .errors import SimpleStoreError
+    from .events import Event
+
+__all__ = ["OpenTelemetryListener"]
+
+_SCOPE: Final = ("simplestore_async", version("simplestore-async"))
+
+# The names of the semantic conventions, where they have one; their package has no stable version to depend on.
+_ERROR_TYPE: Final = "error.type"
+_CAUSE: Final = "simplestore.token.cause"
+_OUTCOME: Final = "simplestore.token.outcome"
+
+# From a cache in memory to a renewal's whole budget.
+_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30)
+
+
+@attrs.define(eq=False)
+class _Held:
+    """Until when the token lives that a listener heard of last, and whom that is told to."""
+
+    meter_provider: metrics.MeterProvider | None
+    attributes: Mapping[str, str | float]
+    clock: Clock
+    expires_at: float = -inf
+
+    @property
+    def reports_to(self) -> metrics.MeterProvider:
+        """The provider of its meters; the global one may be set later than the listener is made."""
+        return self.meter_provider or metrics.get_meter_provider()
+
+
+# All listeners' own. A meter keeps the callback of the first gauge of a name and drops the others, so that each must
+# observe for all who report to the same provider.
+_all_held: Final[dict[ref[_Held], None]] = {}
+
+
+def _observe_lives(
+    meter_provider: metrics.MeterProvider | None, _: metrics.CallbackOptions
+) -> list[metrics.Observation]:
+    asking = meter_provider or metrics.get_meter_provider()
+    # A list of them first: this is the exporter's thread, and listeners come and go on others.
+    everyone = [held for reference in [*_all_held] if (held := reference()) is not None]
+    lives = [(held, held.expires_at - held.clock.monotonic()) for held in everyone if held.reports_to is asking]
+    return [metrics.Observation(life, held.attributes) for held, life in lives if life > 0]
+
+
+class _Instruments:
+    """What is measured."""
+
+    def __init__(self, meter_provider: metrics.MeterProvider | None) -> None:
+        meter = metrics.get_meter(*_SCOPE, meter_provider)
+        seconds = partial(meter.create_histogram, unit="s", explicit_bucket_boundaries_advisory=_BUCKETS)
+        self.renewals = meter.create_counter(
+            "simplestore.token.renewals", unit="{renewal}", description="Renewals that ended"
+        )
+        self.duration = seconds("simplestore.token.renewal.duration", description="How long a renewal took")
+        self.wait = seconds(
+            "simplestore.token.renewal.wait", description="How long callers waited that had no token without it"
+        )
+        self.overdue = meter.create_counter(
+            "simplestore.token.overdue_renewals",
+            unit="{renewal}",
+            description="Renewals that callers waited for in vain, and got the old token",
+        )
+        self.rejections = meter.create_counter(
+            "simplestore.token.rejections", unit="{rejection}", description="Tokens that the API rejected"
+        )
+        self.outages = meter.create_counter(
+            "simplestore.token.outages", unit="{outage}", description="First failures after a success"
+        )
+        self.cache_failures = meter.create_counter(
+            "simplestore.token.cache_failures", unit="{failure}", description="Uses of the cache that failed"
+        )
+        meter.create_observable_gauge(
+            "simplestore.token.remaining_life",
+            callbacks=[partial(_observe_lives, meter_provider)],
+            unit="s",
+            description="How long the token can still be used",
+        )
+
+
+@cache
+def _global_instruments() -> _Instruments:
+    # Made once: as long as no SDK is configured, the API keeps for good what it is asked for.
+    return _Instruments(None)
+
+
+class OpenTelemetryListener:
+    """Turn a provider's events into OpenTelemetry's spans and metrics: pass it as `on_event`.
+
+    Each renewal is a span, `simplestore.token.renewal`. It is the root of a trace: no caller owns what all of them wait
+    for. What the renewal does is within it, such as its HTTP requests if aiohttp's client is instrumented. Its status
+    is an error if the renewal failed. One that is cancelled, with its provider or event loop, leaves no span.
+
+    The metrics' names, and those of attributes without a semantic convention, begin with `simplestore.token.`:
+
+    - `renewals` counts them by `cause`, `outcome` (`renewed`, `unchanged`, `failed`), `source` or `error.type`.
+    - `renewal.duration` and `renewal.wait`, by the same, are histograms of `TokenReceived.duration_seconds` and, if
+      callers waited that had no token, `TokenReceived.longest_wait_seconds`.
+    - `overdue_renewals`, `rejections` by `is_replaced`, `outages` by `error.type`, and `cache_failures` by
+      `cache_operation` count the events `RenewalOverdue`, `TokenRejected`, `OutageBegan` and `CacheFailed`.
+    - `remaining_life` is a gauge of the token that came last, read when it is observed. It is gone while there is no
+      token: once it expired, a renewal failed without one, or the listener went out of use.
+
+    Safe to share among providers, event loops and threads; providers that share a listener, or whose listeners have the
+    same attributes, share its gauge too. No attribute holds a secret, a token, a client id, a scope or a URL. A span of
+    a failure has the error's text, as the log has.
+
+    Args:
+        tracer_provider: where spans go; by default the global one, even if it is set later.
+        meter_provider: where metrics go; likewise.
+        attributes: attributes of your own for every span and measurement, such as `{"shop": "7"}` to tell providers
+            apart. Each combination is a time series of its own: do not name what there is no end of.
+        clock: the clock that decides about a token's life, if the provider was given one; for tests.
+
+    Raises:
+        ConfigurationError: if an argument is wrong.
+        ImportError: importing the module, if `opentelemetry-api` is not installed.
+    """
+
+    def __init__(
+        self,
+        *,
+        tracer_provider: trace.TracerProvider | None = None,
+        meter_provider: metrics.MeterProvider | None = None,
+        attributes: Mapping[str, str | float] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        _check_type("tracer_provider", tracer_provider, trace.TracerProvider)
+        _check_type("meter_provider", meter_provider, metrics.MeterProvider)
+        _check_type("clock", clock, Clock)
+        self._attributes = _read_attributes(attributes)
+        if meter_provider is metrics.get_meter_provider():
+            meter_provider = None  # as everybody else who reports to the global one
+        self._tracer = trace.get_tracer(*_SCOPE, tracer_provider)
+        self._instruments = _global_instruments() if meter_provider is None else _Instruments(meter_provider)
+        self._span_key = context.create_key("simplestore-token-renewal")
+        self._held = _Held(meter_provider, self._attributes, clock or SYSTEM_CLOCK)
+        _all_held[ref(self._held, _all_held.pop)] = None
+
+    def __call__(self, event: Event) -> None:
+        """Note *event*, on whatever thread it is told."""
+        instruments, own = self._instruments, self._attributes
+        match event:
+            case RenewalStarted():
+                self._begin_span(event)
+            case TokenReceived() | RenewalFailed():
+                attributes = own | {_CAUSE: event.cause} | _outcome(event)
+                instruments.renewals.add(1, attributes)
+                instruments.duration.record(event.duration_seconds, attributes)
+                if event.longest_wait_seconds > 0:
+                    instruments.wait.record(event.longest_wait_seconds, attributes)
+                self._note_life(event)
+                self._end_span(event, attributes)
+            case RenewalOverdue():
+                instruments.overdue.add(1, own)
+            case TokenRejected():
+                instruments.rejections.add(1, own | {"simplestore.token.is_replaced": event.is_replaced})
+            case OutageBegan():
+                instruments.outages.add(1, own | {_ERROR_TYPE: _type_name(event.error)})
+            case CacheFailed():
+                instruments.cache_failures.add(1, own | {"simplestore.token.cache_operation": event.operation})
+            case _:
+                pass  # the end of an outage, and what later versions may tell
+
+    def _note_life(self, event: TokenReceived | RenewalFailed) -> None:
+        if isinstance(event, TokenReceived):
+            self._held.expires_at = self._held.clock.monotonic() + event.life_seconds
+        elif not event.is_token_alive:
+            self._held.expires_at = -inf
+
+    def _begin_span(self, event: RenewalStarted) -> None:
+        # Within an empty context it is a root.
+        span = self._tracer.start_span(
+            "simplestore.token.renewal", context.Context(), attributes=self._attributes | {_CAUSE: event.cause}
+        )
+        # Not detached in the end: the context in which this is told is the renewal's own, and ends with it.
+        context.attach(context.set_value(self._span_key, span, trace.set_span_in_context(span)))
+
+    def _end_span(self, event: TokenReceived | RenewalFailed, attributes: dict[str, str | float]) -> None:
+        span = context.get_value(self._span_key)
+        if not isinstance(span, trace.Span):
+            return  # somebody hands events on from elsewhere
+        span.set_attributes(attributes | {"simplestore.token.waiter_count": event.waiter_count})
+        if isinstance(event, TokenReceived):
+            span.set_attribute("simplestore.token.life_seconds", event.life_seconds)
+        else:
+            span.set_attribute("simplestore.token.retry_in_seconds", event.retry_in_seconds)
+            if isinstance(event.error, TokenEndpointError):
+                span.set_attribute("http.response.status_code", event.error.status)
+            span.set_status(trace.StatusCode.ERROR, str(event.error))
+        span.end()
+
+
+def _outcome(event: TokenReceived | RenewalFailed) -> dict[str, str | float]:
+    if isinstance(event, TokenReceived):
+        return {_OUTCOME: "unchanged" if event.is_unchanged else "renewed", "simplestore.token.source": event.source}
+    return {_OUTCOME: "failed", _ERROR_TYPE: _type_name(event.error)}
+
+
+def _type_name(error: SimpleStoreError) -> str:
+    return f"{type(error).__module__}.{type(error).__qualname__}"
+
+
+def _check_type(field: str, value: object, kind: type) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise ConfigurationError(f"{field} must be a {kind.__name__}, which {type(value).__name__} is not")
+
+
+def _read_attributes(attributes: Mapping[Any, Any] | None) -> dict[str, str | float]:
+    if attributes is None:
+        return {}
+    if not isinstance(attributes, Mapping):
+        raise ConfigurationError(
+            f'attributes must be a mapping, such as {{"shop": "7"}}, which {type(attributes).__name__} is not'
+        )
+    for name, value in attributes.items():
+        if not isinstance(name, str) or not isinstance(value, str | int | float):
+            raise ConfigurationError(
+                f"attributes[{name!r}] must have a string for its name, and for its value a string, a number or a bool"
+            )
+    return dict(attributes)
