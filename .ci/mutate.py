@@ -40,7 +40,17 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).parent.parent
 PACKAGE: Final = "simplestore_async"
 UPPER_FLOORS: Final = {"cli", "sandbox"}
-COPIED: Final = (PACKAGE, "tests", "benchmarks", "pyproject.toml", "README.md", "CHANGELOG.md")
+COPIED: Final = (
+    PACKAGE,
+    "tests",
+    "benchmarks",
+    "docs",
+    "examples",
+    "pyproject.toml",
+    "README.md",
+    "CHANGELOG.md",
+    "SECURITY.md",
+)
 
 # What somebody might write by mistake; of the dozen operators that could stand for another the rest say no more.
 OPERATORS: Final = {

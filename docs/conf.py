@@ -1,0 +1,41 @@
+"""The settings of the documentation. Rule: the build needs no network, and any warning ends it."""
+
+from __future__ import annotations
+
+import sys
+from importlib import metadata
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+project = "simplestore-async"
+author = "The simplestore-async authors"
+version = release = metadata.version("simplestore-async")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "pages_from_code.extension"]
+exclude_patterns = ["_build", "_later"]
+nitpicky = True
+# Types of other packages: their inventories would have to be fetched, and the build has no network.
+nitpick_ignore_regex = [
+    (r"py:.*", r"(aiohttp|collections\.abc|contextlib|os|opentelemetry|pathlib|ssl|ssl_module|yarl)\..*"),
+    (r"py:.*", r"(AbstractAsyncContextManager|AsyncGenerator|Awaitable|Callable|Iterable|Mapping|Path|Self|URL)"),
+]
+default_role = "literal"
+
+myst_enable_extensions = ["deflist"]
+myst_heading_anchors = 3
+
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+python_maximum_signature_line_length = 70
+python_use_unqualified_type_names = True
+add_module_names = False
+
+html_theme = "furo"
+html_title = "simplestore-async"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_show_copyright = False

@@ -1,0 +1,135 @@
+"""Directives for the pages, and what autodoc needs to read our docstrings. Rule: Sphinx is known only here."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.util.docutils import SphinxDirective, SphinxRole
+
+from simplestore_async._renewal import DEFAULT_POLICY
+from simplestore_async._wire import DEFAULT_LIFETIME_SECONDS
+
+from .decisions import list_decisions, list_plots, number_of
+from .life import draw_life
+from .proofs import list_guarantees, list_proofs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sphinx.addnodes import pending_xref
+    from sphinx.application import Sphinx
+    from sphinx.environment import BuildEnvironment
+
+__all__ = ["setup"]
+
+_PACKAGE: Final = "simplestore_async"
+_MODULES: Final = ("", ".caches", ".errors", ".events", ".opentelemetry", ".sandbox")
+
+
+def _find_public_names() -> dict[str, str]:
+    """Return the full name of everything public that is no module; what the root has goes by the root's name."""
+    found: dict[str, str] = {}
+    for suffix in _MODULES:
+        module = importlib.import_module(_PACKAGE + suffix)
+        for name in module.__all__:
+            if not hasattr(getattr(module, name), "__path__") and f".{name}" not in _MODULES:
+                found.setdefault(name, f"{module.__name__}.{name}")
+    return found
+
+
+_PUBLIC: Final = _find_public_names()
+
+
+class FromCode(SphinxDirective):
+    """Put in the Markdown that one of our functions returns."""
+
+    sources: ClassVar[dict[str, Callable[[], str]]] = {
+        "decisions": list_decisions,
+        "guarantees": list_guarantees,
+        "plots": list_plots,
+        "proofs": list_proofs,
+    }
+
+    def run(self) -> list[nodes.Node]:
+        """Return the nodes, headings included."""
+        text = self.sources[self.name]()
+        parent = nodes.Element()
+        parent.document = self.state.document
+        self.state.nested_parse(StringList(text.splitlines(), source=self.name), 0, parent, match_titles=True)
+        return list(parent.children)
+
+
+class Life(SphinxDirective):
+    """Put in the picture of a token's life."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the SVG as it is, so that it follows the site's colours."""
+        picture = draw_life(DEFAULT_POLICY, life_seconds=DEFAULT_LIFETIME_SECONDS)
+        return [nodes.raw("", picture, format="html")]
+
+
+class PolicyNumber(SphinxRole):
+    """Write a number of the default `RenewalPolicy`."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """Return the number as text."""
+        return [nodes.Text(number_of(self.text))], []
+
+
+def keep_colons(_app: Sphinx, what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
+    """Begin with an empty comment: napoleon takes what stands before a colon in the first line for a type."""
+    if what in {"attribute", "data", "property"}:
+        lines[:0] = ["..", ""]
+
+
+def link_names(_app: Sphinx, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
+    """Turn our docstrings' single backticks into links where a public name stands in them, else into code."""
+
+    def replace(match: re.Match[str]) -> str:
+        text = match[1]
+        full = _PUBLIC.get(text.removeprefix(f"{_PACKAGE}.").rpartition(".")[2].removesuffix("()"))
+        is_name = full is not None and text.removesuffix("()") in {full, full.rpartition(".")[2]}
+        return f":py:obj:`{text} <{full}>`" if is_name else f"``{text}``"
+
+    lines[:] = [re.sub(r"(?<![`:\w])`([^`]+)`(?!`)", replace, line) for line in lines]
+
+
+def tidy_signature(
+    _app: Sphinx, what: str, _name: str, thing: Any, _options: Any, signature: str | None, returned: str | None
+) -> tuple[str, str | None] | None:
+    """Write a signature as a caller sees it; None leaves it as it is."""
+    if what == "class" and getattr(thing, "_is_protocol", False):
+        return "", returned  # nobody calls a protocol
+    if signature is None:
+        return None
+    if what == "function" and hasattr(thing, "__wrapped__"):  # by asynccontextmanager
+        returned = (returned or "").replace("AsyncGenerator", "AbstractAsyncContextManager")
+    return signature.replace("ssl_module.", "ssl."), returned
+
+
+def resolve_by_last_name(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.TextElement
+) -> nodes.reference | None:
+    """Find a public name that a type annotation calls by its private module, or by none."""
+    full = _PUBLIC.get(node.get("reftarget", "").rpartition(".")[2])
+    if node.get("refdomain") != "py" or full is None or full == node["reftarget"]:
+        return None
+    domain = env.get_domain("py")
+    return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", full, node, content)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register everything with Sphinx."""
+    for name in FromCode.sources:
+        app.add_directive(name, FromCode)
+    app.add_directive("life", Life)
+    app.add_role("policy", PolicyNumber())
+    app.connect("autodoc-process-docstring", keep_colons, priority=400)  # before napoleon, which has 500
+    app.connect("autodoc-process-docstring", link_names)
+    app.connect("autodoc-process-signature", tidy_signature)
+    app.connect("missing-reference", resolve_by_last_name)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
