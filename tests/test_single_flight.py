@@ -59,7 +59,7 @@ class Runner:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: self.complaints.append(context))
         loop.set_task_factory(self._task_factory)
-        async with asyncio.timeout(10):  # a waiter that is never woken fails the test, and does not hang it
+        async with asyncio.timeout(60):  # a waiter that is never woken fails the test, and does not hang it
             await scenario()
         await ticks(3)
         assert {asyncio.current_task()} == asyncio.all_tasks()
