@@ -229,7 +229,7 @@ class TestToken:
 
         assert 0 == outcome.code
         assert token is not None
-        assert token[1] in sandbox._ledger._expiries
+        assert sandbox.revoke(token[1])
 
     async def test_scope(self, sandbox: Sandbox) -> None:
         """Scopes that the environment names are asked for, and printed."""

@@ -5,66 +5,27 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
-import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 import aiohttp
 import attrs
 import pytest
+from sandbox_client import FORM, FORM_TYPE, ID, SECRET, HandClock, ask, basic, bearer, send
 
 from simplestore_async.errors import ConfigurationError
 from simplestore_async.sandbox import Counters, Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator
 
-ID, SECRET = "sandbox-client", "sandbox-secret"
-FORM = {"grant_type": "client_credentials", "client_id": ID, "client_secret": SECRET}
-FORM_TYPE = {"Content-Type": "application/x-www-form-urlencoded"}
 AWKWARD = '+&=%: "é'
-
-Reply = tuple[int, "Mapping[str, str]", dict[str, Any]]
-
-
-class HandClock:
-    """A clock that stands still until it is moved, and can tell that the server read it."""
-
-    def __init__(self) -> None:
-        self.now = 1_000.0
-        self.was_read = asyncio.Event()
-
-    def monotonic(self) -> float:
-        self.was_read.set()
-        return self.now
-
-    def time(self) -> float:
-        return time.time()
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession() as session:
         yield session
-
-
-async def send(client: aiohttp.ClientSession, method: str, url: str, **options: Any) -> Reply:
-    async with client.request(method, url, **options) as response:
-        return response.status, response.headers, await response.json()
-
-
-async def ask(client: aiohttp.ClientSession, sandbox: Sandbox, **options: Any) -> Reply:
-    return await send(client, "POST", sandbox.token_url, **({"data": FORM} | options))
-
-
-async def bearer(client: aiohttp.ClientSession, sandbox: Sandbox) -> dict[str, str]:
-    _, _, content = await ask(client, sandbox)
-    return {"Authorization": f"Bearer {content['access_token']}"}
-
-
-def basic(client_id: str, client_secret: str, *, encode: Callable[[str], str] = quote) -> dict[str, str]:
-    pair = f"{encode(client_id)}:{encode(client_secret)}"
-    return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
 
 
 class TestTokenEndpoint:
@@ -246,7 +207,7 @@ class TestLife:
             await bearer(client, sandbox)
 
             assert [200, 200, 401] == statuses
-            assert 1 == len(sandbox._ledger._expiries)
+            assert 1 == len(sandbox._server.ledger._tokens)
 
     async def test_lifetime_may_change(self, client: aiohttp.ClientSession) -> None:
         """A new lifetime holds for the tokens that follow, not for those that are out."""

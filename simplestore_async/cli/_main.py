@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from pathlib import Path
 
 import click
 
 from simplestore_async.errors import ConfigurationError, SimpleStoreError
 
+from ._sandbox import sandbox
 from ._token import token_lines
 
 __all__ = ["run"]
@@ -71,8 +73,13 @@ def token(*, show: bool) -> None:
         click.echo(line)
 
 
+simplestore.add_command(sandbox)
+
+
 def run() -> int:
     """Run the command with the arguments of this process, and return its exit code."""
+    if sys.stdout is None:  # started with it closed
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open to the end of the process
     try:
         simplestore.main(prog_name="simplestore", standalone_mode=False)
         sys.stdout.flush()

@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+from ._endpoint import SandboxEndpoint
+from ._faults import Drip, Fault, Garbage, Late, RejectedToken, Reset, Status, Truncated
 from ._ledger import Counters
-from ._server import Sandbox
+from ._sandbox import Sandbox
+from ._traffic import RecordedRequest
 
-__all__ = ["Counters", "Sandbox"]
+__all__ = [
+    "Counters",
+    "Drip",
+    "Fault",
+    "Garbage",
+    "Late",
+    "RecordedRequest",
+    "RejectedToken",
+    "Reset",
+    "Sandbox",
+    "SandboxEndpoint",
+    "Status",
+    "Truncated",
+]

@@ -1,22 +1,25 @@
-"""What the sandbox answers. Rule: every reply is JSON, and none repeats a credential."""
+"""What the sandbox answers. Rule: every reply but garbage is JSON, and none repeats a credential."""
 
 from __future__ import annotations
 
 import base64
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
 from simplestore_async._redaction import MASK
 
+from ._faults import Fault, Garbage, Reset, Status
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ._ledger import Failure
     from ._token_request import Refusal
 
-__all__ = ["echo_reply", "failure_reply", "refusal_reply", "token_reply", "unauthorized_reply"]
+__all__ = ["echo_reply", "refusal_reply", "substitute_reply", "token_reply", "unauthorized_reply"]
+
+_GARBAGE: Final = "<!DOCTYPE html><title>Welcome</title><p>This is a page, and no JSON."
 
 
 def _json_reply(
@@ -45,10 +48,19 @@ def refusal_reply(refusal: Refusal) -> web.Response:
     return _token_endpoint_reply(content, status=refusal.status, headers=refusal.headers)
 
 
-def failure_reply(failure: Failure) -> web.Response:
-    """Return what a scripted failure says."""
+def _failure_reply(failure: Status) -> web.Response:
     headers = {} if failure.retry_after is None else {"Retry-After": str(failure.retry_after)}
     return _token_endpoint_reply({"error": "temporarily_unavailable"}, status=failure.status, headers=headers)
+
+
+def substitute_reply(fault: Fault | None) -> web.Response | None:
+    """Return what is answered without a look at the request, or None if that decides."""
+    if isinstance(fault, Status):
+        return _failure_reply(fault)
+    if isinstance(fault, Garbage):
+        return web.Response(text=_GARBAGE, content_type="text/html")
+    # Of a reset connection nobody sees the reply.
+    return web.Response() if isinstance(fault, Reset) else None
 
 
 def unauthorized_reply(*, has_token: bool) -> web.Response:

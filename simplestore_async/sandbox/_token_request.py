@@ -7,26 +7,41 @@ the form or, as any OAuth 2.0 server allows, by Basic (RFC 6749 §2.3.1, §4.4).
 from __future__ import annotations
 
 import base64
-import hmac
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, unquote_plus
 
 import attrs
 
-__all__ = ["Refusal", "TokenRequest"]
+if TYPE_CHECKING:
+    from ._clients import Clients
+
+__all__ = ["Admission", "Refusal", "TokenRequest"]
 
 _FORM_CONTENT_TYPE: Final = "application/x-www-form-urlencoded"
 
 
+@attrs.frozen
+class Admission:
+    """The client that gets a token."""
+
+    client_id: str
+
+
 @attrs.frozen(kw_only=True)
 class Refusal:
-    """An error reply (RFC 6749 §5.2), with the `title` that SimpleStore documents."""
+    """An error reply (RFC 6749 §5.2), with the `title` that SimpleStore documents.
+
+    Attributes:
+        client_id: the client that asked, if there is such a client. Other text is not kept: it may be a secret in the
+            wrong place.
+    """
 
     error: str
     title: str
     status: int = 400
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    client_id: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -39,22 +54,24 @@ class TokenRequest:
     authorization: str | None = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
 
-    def refusal(self, *, client_id: str, client_secret: str) -> Refusal | None:
-        """Return why the request gets no token, or None if it gets one."""
+    def judge(self, clients: Clients) -> Admission | Refusal:
+        """Return which client gets a token, or why none does."""
         if self.method != "POST":
             return Refusal(
                 error="invalid_request", title="Only POST is allowed.", status=405, headers={"Allow": "POST"}
             )
         try:
             fields = self._read_form()
-            presented = self._read_client(fields)
+            client_id, client_secret = self._read_client(fields)
         except _Malformed as malformed:
             return Refusal(error="invalid_request", title=str(malformed))
+        known_id = client_id if client_id in clients else None
         if fields["grant_type"] != "client_credentials":
-            return Refusal(error="unsupported_grant_type", title="grant_type must be client_credentials.")
-        expected = client_id, client_secret
-        matches = [hmac.compare_digest(a.encode(), b.encode()) for a, b in zip(presented, expected, strict=True)]
-        return None if all(matches) else self._unknown_client()
+            title = "grant_type must be client_credentials."
+            return Refusal(error="unsupported_grant_type", title=title, client_id=known_id)
+        if not clients.accepts(client_id, client_secret):
+            return self._refuse_client(known_id)
+        return Admission(client_id)
 
     def _read_form(self) -> Mapping[str, str]:
         if self.query:
@@ -82,7 +99,7 @@ class TokenRequest:
             raise _Malformed("client_id and client_secret must both be in the form.")
         return fields["client_id"], fields["client_secret"]
 
-    def _unknown_client(self) -> Refusal:
+    def _refuse_client(self, client_id: str | None) -> Refusal:
         # RFC 6749 §5.2: whoever used the Authorization header gets 401 and a challenge.
         is_basic = self.authorization is not None
         return Refusal(
@@ -90,6 +107,7 @@ class TokenRequest:
             title="The client id or the client secret is wrong.",
             status=401 if is_basic else 400,
             headers={"WWW-Authenticate": 'Basic realm="simplestore"'} if is_basic else {},
+            client_id=client_id,
         )
 
 
