@@ -29,10 +29,10 @@ from .events import (
 
 try:
     from opentelemetry import context, metrics, trace
-except ImportError as error:
+except ImportError as _missing:
     raise ImportError(
         'simplestore_async.opentelemetry needs opentelemetry-api: pip install "simplestore-async[opentelemetry]"'
-    ) from error
+    ) from _missing
 
 if TYPE_CHECKING:
     from .errors import SimpleStoreError
