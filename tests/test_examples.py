@@ -67,6 +67,16 @@ async def run(*command: str, sandbox: Sandbox, home: Path, stdin: str = "") -> s
         return stdout.decode()
 
 
+async def is_listening(socket: Path) -> bool:
+    try:
+        _, writer = await asyncio.open_unix_connection(socket)
+    except OSError:  # not there, or bound only
+        return False
+    writer.close()
+    await writer.wait_closed()
+    return True
+
+
 @asynccontextmanager
 async def serve(*command: str, socket: Path, sandbox: Sandbox, home: Path) -> AsyncIterator[aiohttp.ClientSession]:
     """Run a service, and give a session that reaches it by its socket."""
@@ -74,7 +84,7 @@ async def serve(*command: str, socket: Path, sandbox: Sandbox, home: Path) -> As
         start(*command, sandbox=sandbox, home=home) as process,
         aiohttp.ClientSession("http://service/", connector=aiohttp.UnixConnector(str(socket))) as session,
     ):
-        while not socket.exists():  # noqa: ASYNC240 - once in a while
+        while not await is_listening(socket):
             assert process.returncode is None, (await process.communicate())[1].decode()
             await asyncio.sleep(0.02)
         yield session
