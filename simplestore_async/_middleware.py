@@ -82,7 +82,7 @@ class BearerAuthMiddleware:
             raise ConfigurationError(
                 f"{request.url.origin()} is plain http, which would show the token to the proxy: use https, or no proxy"
             )
-        body = request.body
+        body = request.body  # most often there is none, which is b""
         # After "Expect: 100-continue" the second send would wait for a reply that came long ago.
         can_replay = (not body or _is_repeatable(body)) and hdrs.EXPECT not in request.headers
         rejected: AccessToken | None = None
@@ -131,8 +131,6 @@ def _is_in_memory(body: object) -> bool:
 
 
 def _is_repeatable(body: object) -> bool:
-    if isinstance(body, bytes):  # most often there is none, which is b""
-        return True
     if type(body) is aiohttp.MultipartWriter:
         return all(_is_repeatable(part) for part, _, _ in body)
     if isinstance(body, payload.IOBasePayload) and type(body) in _FILES:
