@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 import pytest
 
-from simplestore_async.sandbox import Sandbox
+from simplestore_async.sandbox import Sandbox, Status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -249,7 +249,7 @@ class TestToken:
 
     async def test_failed(self, sandbox: Sandbox) -> None:
         """An endpoint that asks for more patience than there is: exit code 1 at once, and the status is named."""
-        sandbox.fail_next(1, status=503, retry_after=3600)
+        sandbox.fail_next(1, Status(503, retry_after=3600))
 
         assert_one_line(await simplestore("token", environment=sandbox.environment), code=1, says="503")
 

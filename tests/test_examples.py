@@ -16,7 +16,7 @@ import pytest_asyncio
 from cache_contract import CacheContract
 from sqlite_cache import SQLiteTokenCache
 
-from simplestore_async.sandbox import Sandbox
+from simplestore_async.sandbox import Sandbox, Status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -105,7 +105,7 @@ SERVICES = {
 @pytest.mark.parametrize("command", [pytest.param(command, id=name) for name, command in SERVICES.items()])
 async def test_service(command: list[str], sandbox: Sandbox, socket: Path, tmp_path: Path) -> None:
     """A service passes on what the API says, and answers 503 with Retry-After while no token can be had."""
-    sandbox.fail_next(1, status=400)
+    sandbox.fail_next(1, Status(400))
     async with serve("-m", *command, str(socket), socket=socket, sandbox=sandbox, home=tmp_path) as session:
         async with session.get("stock/7") as response:
             assert (503, "1") == (response.status, response.headers["Retry-After"])

@@ -14,7 +14,7 @@ import pytest
 from sandbox_client import FORM, FORM_TYPE, ID, SECRET, HandClock, ask, basic, bearer, send
 
 from simplestore_async.errors import ConfigurationError
-from simplestore_async.sandbox import Counters, Sandbox
+from simplestore_async.sandbox import Counters, Sandbox, Status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -247,7 +247,7 @@ class TestFaults:
     async def test_fail_next(self, client: aiohttp.ClientSession) -> None:
         """The next requests fail as told, whatever they hold; the one after them succeeds."""
         async with Sandbox() as sandbox:
-            sandbox.fail_next(2, status=429, retry_after=7)
+            sandbox.fail_next(2, Status(429, retry_after=7))
             first = await ask(client, sandbox)
             second = await ask(client, sandbox, data=FORM | {"client_secret": "wrong"})
             third, _, _ = await ask(client, sandbox)
@@ -263,7 +263,7 @@ class TestFaults:
         date = "Fri, 01 Jan 2027 00:00:00 GMT"
         async with Sandbox() as sandbox:
             sandbox.fail_next(1)
-            sandbox.fail_next(1, status=500, retry_after=date)
+            sandbox.fail_next(1, Status(500, retry_after=date))
             replies = [await ask(client, sandbox) for _ in range(3)]
 
         assert [503, 500, 200] == [status for status, _, _ in replies]
@@ -424,13 +424,8 @@ class TestArguments:
         [
             ({"requests": 0}, "requests is 0"),
             ({"requests": 1.0}, "requests is 1.0"),
-            ({"requests": 1, "status": 200}, "status is 200"),
-            ({"requests": 1, "status": "503"}, "status is '503'"),
-            ({"requests": 1, "retry_after": -1}, "retry_after is -1"),
-            ({"requests": 1, "retry_after": "1\r\nX: y"}, "retry_after is"),
             ({"seconds": 0}, "seconds is 0"),
             ({"seconds": float("inf")}, "seconds is inf"),
-            ({"seconds": 1, "status": 600}, "status is 600"),
         ],
     )
     def test_scripts(self, arguments: dict[str, Any], message: str) -> None:

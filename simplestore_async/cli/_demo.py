@@ -162,11 +162,11 @@ class Demo:
             self._tell(f"process {number + 1}: {report.news}")
         if report.has_token and not self._has_armed_outage:
             self._has_armed_outage = True
-            self.sandbox.fail_for(_OUTAGE_SECONDS, status=503)
+            self.sandbox.fail_for(_OUTAGE_SECONDS)
         if not self.has_revoked and self._may_revoke():
             self.has_revoked = True
             self.sandbox.revoke_all()
-            self.sandbox.fail_next(2, status=503)
+            self.sandbox.fail_next(2)
             self._tell("all tokens revoked; the token endpoint will answer 503 twice")
 
     def _may_revoke(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from simplestore_async.errors import ConfigurationError
 
@@ -13,7 +13,9 @@ from ._script import RateLimit
 if TYPE_CHECKING:
     from ._traffic import RecordedRequest, Traffic
 
-__all__ = ["SandboxEndpoint"]
+__all__ = ["UNAVAILABLE", "SandboxEndpoint"]
+
+UNAVAILABLE: Final = Status(503)
 
 
 class SandboxEndpoint:
@@ -29,49 +31,31 @@ class SandboxEndpoint:
     def __repr__(self) -> str:
         return f"<SandboxEndpoint {self._traffic.name!r}>"
 
-    def fail_next(
-        self,
-        requests: int,
-        fault: Fault | None = None,
-        *,
-        status: int | None = None,
-        retry_after: float | str | None = None,
-    ) -> None:
+    def fail_next(self, requests: int, fault: Fault = UNAVAILABLE) -> None:
         """Let the next requests meet a fault.
 
         Args:
             requests: how many, 1 or more.
-            fault: which one; if None, `Status(status, retry_after=retry_after)`.
-            status: short for a `Status` with it; 503 if None.
-            retry_after: the same.
+            fault: which one; by default HTTP status 503.
 
         Raises:
             ConfigurationError: names the argument, what was wrong and what to set.
         """
         check_whole("requests", requests, advice="set how many requests meet the fault, 1 or more")
-        self._traffic.script.add(self._to_fault(fault, status=status, retry_after=retry_after), requests=requests)
+        self._traffic.script.add(self._check(fault), requests=requests)
 
-    def fail_for(
-        self,
-        seconds: float,
-        fault: Fault | None = None,
-        *,
-        status: int | None = None,
-        retry_after: float | str | None = None,
-    ) -> None:
+    def fail_for(self, seconds: float, fault: Fault = UNAVAILABLE) -> None:
         """Let every request meet a fault for a while, which starts with the next one.
 
         Args:
             seconds: how long from that request on, by the sandbox's clock; above 0.
             fault: as for `fail_next()`.
-            status: as for `fail_next()`.
-            retry_after: as for `fail_next()`.
 
         Raises:
             ConfigurationError: names the argument, what was wrong and what to set.
         """
         check_seconds("seconds", seconds, advice="set how long requests meet the fault, above 0")
-        self._traffic.script.add(self._to_fault(fault, status=status, retry_after=retry_after), seconds=seconds)
+        self._traffic.script.add(self._check(fault), seconds=seconds)
 
     def limit_rate(self, requests: int | None, *, seconds: float = 1.0) -> None:
         """Let through at most so many requests in any window of so many seconds, from now on.
@@ -100,13 +84,9 @@ class SandboxEndpoint:
         """Forget the requests so far; numbers go on."""
         self._traffic.recorded.clear()
 
-    def _to_fault(self, fault: Fault | None, *, status: int | None, retry_after: float | str | None) -> Fault:
-        if fault is None:
-            return Status(503 if status is None else status, retry_after=retry_after)
+    def _check(self, fault: Fault) -> Fault:
         if not isinstance(fault, Fault):
             raise ConfigurationError(f"fault is {fault!r}: set a value such as Status(503) or Reset()")
-        if status is not None or retry_after is not None:
-            raise ConfigurationError("fault and status or retry_after are both set: put them into the fault, Status()")
         if isinstance(fault, RejectedToken) and self._traffic.name != "api":
             raise ConfigurationError("fault is RejectedToken(): only sandbox.api sees tokens, use reject_next()")
         return fault

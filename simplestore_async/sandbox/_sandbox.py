@@ -12,7 +12,7 @@ from simplestore_async._credentials import ClientCredentials
 from simplestore_async._redaction import conceal
 from simplestore_async.errors import ConfigurationError
 
-from ._endpoint import SandboxEndpoint
+from ._endpoint import UNAVAILABLE, SandboxEndpoint
 from ._faults import RejectedToken
 from ._server import API_PATH, TOKEN_PATH, Server
 
@@ -184,27 +184,13 @@ class Sandbox:
         self._token_endpoint.clear_requests()
         self._api.clear_requests()
 
-    def fail_next(
-        self,
-        requests: int,
-        fault: Fault | None = None,
-        *,
-        status: int | None = None,
-        retry_after: float | str | None = None,
-    ) -> None:
+    def fail_next(self, requests: int, fault: Fault = UNAVAILABLE) -> None:
         """Let the next token requests meet a fault: short for `token_endpoint.fail_next()`."""
-        self._token_endpoint.fail_next(requests, fault, status=status, retry_after=retry_after)
+        self._token_endpoint.fail_next(requests, fault)
 
-    def fail_for(
-        self,
-        seconds: float,
-        fault: Fault | None = None,
-        *,
-        status: int | None = None,
-        retry_after: float | str | None = None,
-    ) -> None:
+    def fail_for(self, seconds: float, fault: Fault = UNAVAILABLE) -> None:
         """Let every token request meet a fault for a while: short for `token_endpoint.fail_for()`."""
-        self._token_endpoint.fail_for(seconds, fault, status=status, retry_after=retry_after)
+        self._token_endpoint.fail_for(seconds, fault)
 
     def reject_next(self, requests: int) -> None:
         """Let the API reject the tokens of its next requests, valid or not: short for a fault, `RejectedToken()`."""
