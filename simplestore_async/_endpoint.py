@@ -21,6 +21,7 @@ import aiohttp
 import attrs
 from yarl import URL
 
+from ._arguments import check_type
 from ._clock import SYSTEM_CLOCK, Clock
 from ._credentials import ClientCredentials
 from ._origin import is_loopback
@@ -109,9 +110,9 @@ class TokenEndpoint:
                 "ssl must be an ssl.SSLContext or aiohttp.Fingerprint: for a private CA pass "
                 "ssl.create_default_context(cafile=…); certificates are always checked"
             )
-        _check_type("policy", policy, RenewalPolicy)
-        _check_type("connector", connector, aiohttp.BaseConnector)
-        _check_type("clock", clock, Clock)
+        check_type("policy", policy, RenewalPolicy)
+        check_type("connector", connector, aiohttp.BaseConnector)
+        check_type("clock", clock, Clock)
         self.credentials: Final = credentials
         self.policy: Final = policy or DEFAULT_POLICY
         self.clock: Final[Clock] = clock or SYSTEM_CLOCK
@@ -282,11 +283,6 @@ class TokenEndpoint:
                 retryable=False,
             )
         return TokenTransportError(f"{where}: {_problem(error)}")
-
-
-def _check_type(field: str, value: object, kind: type) -> None:
-    if value is not None and not isinstance(value, kind):
-        raise ConfigurationError(f"{field} must be a {kind.__name__}, which {type(value).__name__} is not")
 
 
 def _read_proxy(value: object) -> _Proxy | None:

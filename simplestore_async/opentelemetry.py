@@ -15,6 +15,7 @@ from weakref import ref
 
 import attrs
 
+from ._arguments import check_type
 from ._clock import SYSTEM_CLOCK, Clock
 from .errors import ConfigurationError, TokenEndpointError
 from .events import (
@@ -163,9 +164,9 @@ class OpenTelemetryListener:
         attributes: Mapping[str, str | float] | None = None,
         clock: Clock | None = None,
     ) -> None:
-        _check_type("tracer_provider", tracer_provider, trace.TracerProvider)
-        _check_type("meter_provider", meter_provider, metrics.MeterProvider)
-        _check_type("clock", clock, Clock)
+        check_type("tracer_provider", tracer_provider, trace.TracerProvider)
+        check_type("meter_provider", meter_provider, metrics.MeterProvider)
+        check_type("clock", clock, Clock)
         self._attributes = _read_attributes(attributes)
         if meter_provider is metrics.get_meter_provider():
             meter_provider = None  # as everybody else who reports to the global one
@@ -237,11 +238,6 @@ def _outcome(event: TokenReceived | RenewalFailed) -> dict[str, str | float]:
 
 def _type_name(error: SimpleStoreError) -> str:
     return f"{type(error).__module__}.{type(error).__qualname__}"
-
-
-def _check_type(field: str, value: object, kind: type) -> None:
-    if value is not None and not isinstance(value, kind):
-        raise ConfigurationError(f"{field} must be a {kind.__name__}, which {type(value).__name__} is not")
 
 
 def _read_attributes(attributes: Mapping[Any, Any] | None) -> dict[str, str | float]:

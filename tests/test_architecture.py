@@ -41,6 +41,7 @@ FLOORS = {
     "_token": 0,
     "_redaction": 0,
     "_origin": 0,
+    "_arguments": 0,
     "_clock": 0,
     "_numbers": 0,
     "errors": 0,
