@@ -13,7 +13,7 @@ author = "The simplestore-async authors"
 version = release = metadata.version("simplestore-async")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "pages_from_code.extension"]
-exclude_patterns = ["_build", "_later"]
+exclude_patterns = ["_build"]
 nitpicky = True
 # Types of other packages: their inventories would have to be fetched, and the build has no network.
 nitpick_ignore_regex = [

@@ -82,16 +82,15 @@ class BearerAuthMiddleware:
             raise ConfigurationError(
                 f"{request.url.origin()} is plain http, which would show the token to the proxy: use https, or no proxy"
             )
-        body = request.body  # most often there is none, which is b""
         # After "Expect: 100-continue" the second send would wait for a reply that came long ago.
-        can_replay = (not body or _is_repeatable(body)) and hdrs.EXPECT not in request.headers
+        can_replay = _is_repeatable(request.body) and hdrs.EXPECT not in request.headers
         rejected: AccessToken | None = None
         while True:
             token = await self._source.get_token()
             if rejected is not None and token.value == rejected.value:
                 raise TokenError(
-                    "The API rejected the token, and the token endpoint gave the same one again: ask the API's side "
-                    "why",
+                    "The API rejected the token, and the token endpoint gave the same one again: "
+                    "ask the API's side why",
                     retryable=True,
                 )
             request.headers[hdrs.AUTHORIZATION] = token.authorization
@@ -100,7 +99,7 @@ class BearerAuthMiddleware:
             finally:
                 # `request_info` and aiohttp's errors show these very headers.
                 request.headers.pop(hdrs.AUTHORIZATION, None)
-            if response.status < 400 or not _is_rejected(response):
+            if not _is_rejected(response):
                 return response
             may_replace = self._source.invalidate(token)
             if rejected is not None or not may_replace or not can_replay or not _is_sent(request, response):
@@ -111,11 +110,9 @@ class BearerAuthMiddleware:
 
 
 def _is_rejected(response: aiohttp.ClientResponse) -> bool:
-    if response.status == 401:
-        return True
-    return 400 <= response.status < 500 and any(
-        map(_INVALID_TOKEN.search, response.headers.getall(hdrs.WWW_AUTHENTICATE, []))
-    )
+    if not 400 <= response.status < 500:
+        return False
+    return response.status == 401 or any(map(_INVALID_TOKEN.search, response.headers.getall(hdrs.WWW_AUTHENTICATE, [])))
 
 
 def _is_sent(request: aiohttp.ClientRequest, response: aiohttp.ClientResponse) -> bool:
@@ -131,6 +128,8 @@ def _is_in_memory(body: object) -> bool:
 
 
 def _is_repeatable(body: object) -> bool:
+    if not body:  # most often there is none, which is b""
+        return True
     if type(body) is aiohttp.MultipartWriter:
         return all(_is_repeatable(part) for part, _, _ in body)
     if isinstance(body, payload.IOBasePayload) and type(body) in _FILES:

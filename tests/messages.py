@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ROOT: Final = Path(simplestore_async.__file__).parent
-# The floors above the core: what they say is for whoever runs the command or writes tests.
-_UPPER: Final = {"cli", "sandbox", "opentelemetry.py"}  # the last one's texts describe metrics
+# Not the core: what these say is for whoever runs the command, writes tests, or reads a dashboard.
+_UPPER: Final = {"cli", "sandbox", "opentelemetry.py"}
 # Whatever is said to one of these is a message; and so is any text of three words or more.
 _CALLS: Final = {*errors.__all__, "CacheFailed", "TypeError", "RuntimeError", "PermissionError", "_FieldError"}
 

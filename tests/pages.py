@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if not {"_build", "_later"} & {*path.parts})
+PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)
 
 # Lines of the form "% >>> …" are Markdown's comments: Python that a reader does not see. They set up what he has
 # already, and assert what the page claims. "% not run: …" says why the block that follows is only shown.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import importlib
 import os
 import re
 import sys
@@ -18,6 +17,7 @@ from messages import texts_in_core
 from pages import PAGES, ROOT, Example, examples_of, links_of, words_of
 from pages_from_code.decisions import list_decisions, list_plots, number_of
 from pages_from_code.life import draw_life, read_instants
+from pages_from_code.names import find_public_names
 from pages_from_code.proofs import list_guarantees, list_proofs, read_guarantees
 
 from simplestore_async import RenewalPolicy
@@ -130,13 +130,7 @@ def test_reference_has_every_name() -> None:
     whole = re.findall(r"automodule:: ([\w.]+)", page)
     found = [name.rpartition(".") for name in re.findall(r"auto(?:class|function|data):: ([\w.]+)", page)]
     single = {name for module, _, name in found if module not in whole}
-    modules = ["", ".caches", ".errors", ".events", ".opentelemetry", ".sandbox"]
-    names = {
-        name
-        for suffix in modules
-        for name in importlib.import_module(f"simplestore_async{suffix}").__all__
-        if f"simplestore_async{suffix}" not in whole and f".{name}" not in modules
-    }
+    names = {full.rpartition(".")[2] for full in find_public_names().values() if full.rpartition(".")[0] not in whole}
     assert names == single
 
 

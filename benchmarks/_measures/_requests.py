@@ -140,7 +140,7 @@ async def measure_requests(scale: Scale) -> list[Result]:
 
 
 async def measure_instructions(scale: Scale) -> list[Result]:
-    """The same in instructions, as callgrind counts them: these do not wobble."""
+    """The same in instructions, as callgrind counts them, which wobble less than time does."""
     if not (shutil.which("valgrind") and shutil.which("callgrind_control")):
         return []
     requests = scale(200, 50)

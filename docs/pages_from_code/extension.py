@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -15,6 +14,7 @@ from simplestore_async._wire import DEFAULT_LIFETIME_SECONDS
 
 from .decisions import list_decisions, list_plots, number_of
 from .life import draw_life
+from .names import PACKAGE, find_public_names
 from .proofs import list_guarantees, list_proofs
 
 if TYPE_CHECKING:
@@ -26,22 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["setup"]
 
-_PACKAGE: Final = "simplestore_async"
-_MODULES: Final = ("", ".caches", ".errors", ".events", ".opentelemetry", ".sandbox")
-
-
-def _find_public_names() -> dict[str, str]:
-    """Return the full name of everything public that is no module; what the root has goes by the root's name."""
-    found: dict[str, str] = {}
-    for suffix in _MODULES:
-        module = importlib.import_module(_PACKAGE + suffix)
-        for name in module.__all__:
-            if not hasattr(getattr(module, name), "__path__") and f".{name}" not in _MODULES:
-                found.setdefault(name, f"{module.__name__}.{name}")
-    return found
-
-
-_PUBLIC: Final = _find_public_names()
+_PUBLIC: Final = find_public_names()
 
 
 class FromCode(SphinxDirective):
@@ -91,7 +76,7 @@ def link_names(_app: Sphinx, _what: str, _name: str, _object: Any, _options: Any
 
     def replace(match: re.Match[str]) -> str:
         text = match[1]
-        full = _PUBLIC.get(text.removeprefix(f"{_PACKAGE}.").rpartition(".")[2].removesuffix("()"))
+        full = _PUBLIC.get(text.removeprefix(f"{PACKAGE}.").rpartition(".")[2].removesuffix("()"))
         is_name = full is not None and text.removesuffix("()") in {full, full.rpartition(".")[2]}
         return f":py:obj:`{text} <{full}>`" if is_name else f"``{text}``"
 
