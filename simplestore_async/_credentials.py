@@ -182,7 +182,7 @@ class ClientCredentials:
         del extra_parameters
         if isinstance(parameters, str):
             raise ConfigurationError(f"extra_parameters must map strings to strings, not be a {parameters}")
-        self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+        self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - attrs writes it
             client_id=client_id,
             client_secret=client_secret,
             token_url=parse_url("token_url", token_url, allow_insecure_http=allow_insecure_http),

@@ -106,7 +106,7 @@ class AccessToken:
         is_replacement: bool = False,
     ) -> None:
         value = conceal(value)
-        self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+        self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - attrs writes it
             value, token_type, issued_at, expires_at, _scope_names(scope), is_replacement
         )
 

@@ -90,7 +90,7 @@ async def watch_over_asyncio() -> AsyncIterator[None]:
     yield
     await asyncio.sleep(0)
     gc.collect()
-    before.add(asyncio.current_task())  # type: ignore[arg-type]
+    before.add(asyncio.current_task())  # type: ignore[arg-type]  # there is one
     assert not [task for task in asyncio.all_tasks() - before if not task.done()]
     assert not complaints
 

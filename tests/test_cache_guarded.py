@@ -140,7 +140,7 @@ async def test_a_failure_is_told(operation: str, misbehave: Callable[[], Any], p
     guarded = guard(ScriptedCache(**{step_of(operation): misbehave}))
     async with asyncio.timeout(5):
         await use(guarded, operation)
-    assert [CacheFailed(operation=operation, problem=problem)] == guarded.failures  # type: ignore[arg-type]
+    assert [CacheFailed(operation=operation, problem=problem)] == guarded.failures  # type: ignore[arg-type]  # one of three words
 
 
 # case 46

@@ -402,7 +402,7 @@ async def test_task_factory_without_a_context(token_server: TokenServer) -> None
     ) -> asyncio.Task[Any]:
         return asyncio.Task(coroutine, loop=loop, name=name)
 
-    asyncio.get_running_loop().set_task_factory(build_task)  # type: ignore[arg-type]
+    asyncio.get_running_loop().set_task_factory(build_task)  # type: ignore[arg-type]  # its options differ from Python to Python
     try:
         async with token_server.provider() as provider:
             assert "canary-token-1" == (await provider.get_token()).value
@@ -421,7 +421,7 @@ async def test_task_factory_that_raises(token_server: TokenServer) -> None:
         raise ZeroDivisionError
 
     async with token_server.provider() as provider:
-        loop.set_task_factory(refuse)  # type: ignore[arg-type]
+        loop.set_task_factory(refuse)  # type: ignore[arg-type]  # as above
         with pytest.raises(ZeroDivisionError):
             await provider.get_token()
         loop.set_task_factory(None)

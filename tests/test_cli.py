@@ -185,7 +185,7 @@ class TestDemo:
         await finish(process)
         async with asyncio.timeout(TIMEOUT_SECONDS):
             while any(map(is_alive, workers)):
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # another process sets no event
 
     @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
     async def test_process_that_dies(self) -> None:

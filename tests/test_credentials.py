@@ -117,14 +117,14 @@ class TestFields:
 
         assert {"audience": "api"} == dict(credentials.extra_parameters)
         with pytest.raises(TypeError):
-            credentials.extra_parameters["audience"] = "other"  # type: ignore[index]
+            credentials.extra_parameters["audience"] = "other"  # type: ignore[index]  # it must fail
 
     def test_frozen(self) -> None:
         """Credentials cannot be changed, but changed ones can be made from them."""
         credentials = ClientCredentials(**FIELDS, scope="read", auth_method="client_secret_basic")
 
         with pytest.raises(attrs.exceptions.FrozenInstanceError):
-            credentials.client_id = "other"  # type: ignore[misc]
+            credentials.client_id = "other"  # type: ignore[misc]  # it must fail
         assert attrs.evolve(credentials, client_id="other") == ClientCredentials(
             client_id="other", client_secret=SECRET, scope="read", auth_method="client_secret_basic"
         )

@@ -132,7 +132,7 @@ def test_logged(caplog: pytest.LogCaptureFixture, event: Event, level: int, text
 def test_frozen(event: Event, level: int, text: str) -> None:
     """No listener can change what the next one sees."""
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        event.anything = 1  # type: ignore[attr-defined]
+        event.anything = 1  # type: ignore[attr-defined]  # it must fail
 
 
 def test_examples_are_whole() -> None:

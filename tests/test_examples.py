@@ -86,7 +86,7 @@ async def serve(*command: str, socket: Path, sandbox: Sandbox, home: Path) -> As
     ):
         while not await is_listening(socket):
             assert process.returncode is None, (await process.communicate())[1].decode()
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # another process sets no event
         yield session
 
 
@@ -115,7 +115,7 @@ async def test_service(command: list[str], sandbox: Sandbox, socket: Path, tmp_p
         while not reply:  # until the endpoint is no longer left alone
             async with session.get("stock/7") as response:
                 reply = await response.json() if response.status == 200 else {}
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # the service reads the machine's own clock
 
     assert "/api/stock/7" == reply["path"]
     assert 2 == sandbox.counters.token_requests

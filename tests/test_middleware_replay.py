@@ -218,7 +218,7 @@ UNREPEATABLE: dict[str, Options] = {
     "pipe": lambda files: {"data": files.pipe()},
     "stream": lambda _: {"data": _stream()},
     "unseekable-file": lambda _: {"data": _UnseekableFile(SHORT)},
-    "file-like": lambda _: {"data": payload.IOBasePayload(_FileLike(SHORT))},  # type: ignore[arg-type]
+    "file-like": lambda _: {"data": payload.IOBasePayload(_FileLike(SHORT))},  # type: ignore[arg-type]  # that is the case
     "multipart-with-generator": lambda _: {"data": _multipart_of(SHORT, _chunks())},
     "multipart-with-pipe": lambda files: {"data": _multipart_of(SHORT, files.pipe(), SHORT)},
     "multipart-with-own": lambda _: {"data": _multipart_of(_OwnPayload(SHORT))},

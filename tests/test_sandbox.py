@@ -387,7 +387,7 @@ class TestContext:
 
         assert Counters() == before
         with pytest.raises(attrs.exceptions.FrozenInstanceError):
-            before.token_requests = 5  # type: ignore[misc]
+            before.token_requests = 5  # type: ignore[misc]  # it must fail
 
 
 class TestArguments:

@@ -269,7 +269,7 @@ class TestRequests:
             assert () == before
             [request] = sandbox.requests
             with pytest.raises(attrs.exceptions.FrozenInstanceError):
-                request.status = 500  # type: ignore[misc]
+                request.status = 500  # type: ignore[misc]  # it must fail
 
     def test_bounded(self) -> None:
         """Each endpoint keeps its newest 10 000, and none of them pushes out the other's."""

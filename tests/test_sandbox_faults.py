@@ -431,7 +431,7 @@ class TestArguments:
         with pytest.raises(ConfigurationError, match="requests is 0"):
             Sandbox().reject_next(0)
         with pytest.raises(ConfigurationError, match="token_value must be a string: pass the value"):
-            Sandbox().revoke(object())  # type: ignore[arg-type]
+            Sandbox().revoke(object())  # type: ignore[arg-type]  # it must fail
 
     def test_faults_are_values(self) -> None:
         """Faults compare by what they say, cannot be changed, and show it."""
@@ -440,5 +440,5 @@ class TestArguments:
         assert {Reset()} == {Reset(), Reset()}
         assert "Status(status=429, retry_after=7)" == repr(Status(429, retry_after=7))
         with pytest.raises(attrs.exceptions.FrozenInstanceError):
-            Late(1).seconds = 2  # type: ignore[misc]
+            Late(1).seconds = 2  # type: ignore[misc]  # it must fail
         assert "<SandboxEndpoint 'api'>" == repr(Sandbox().api)

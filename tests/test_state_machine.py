@@ -277,7 +277,7 @@ class Schedules(RuleBasedStateMachine):
         self.provider = TokenProvider(endpoint=endpoint, cache=self.cache, on_event=self.hear)
 
     def loop_number(self) -> int:
-        return self.loops.index(asyncio.get_running_loop())  # type: ignore[arg-type]
+        return self.loops.index(asyncio.get_running_loop())  # type: ignore[arg-type]  # all are virtual
 
     def hear(self, event: Event) -> None:
         if isinstance(event, RenewalStarted):

@@ -87,7 +87,7 @@ def test_frozen() -> None:
     token = AccessToken(**FIELDS)
 
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        token.value = "other"  # type: ignore[misc]
+        token.value = "other"  # type: ignore[misc]  # it must fail
     assert "Bearer other" == attrs.evolve(token, value="other").authorization
 
 

@@ -92,7 +92,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
 
 def _kind_of(handle: asyncio.Handle) -> object:
-    task = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]
+    task = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]  # a private name
     if not isinstance(task, asyncio.Task):
         return id(handle)
     frame = getattr(task.get_coro(), "cr_frame", None)

@@ -193,8 +193,7 @@ async def _waiting(
         begin()
         if not (first.done() or is_blocked):
             tasks = [asyncio.create_task(call()) for _ in range(count)]
-            await asyncio.sleep(0)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # until all of them wait
         if is_blocked or any(task.done() for task in (first, *tasks)):
             raise RuntimeError("its callers do not wait: it blocks the event loop, or gives up")
         yield tasks
@@ -244,7 +243,7 @@ async def measure_cancel(scale: Scale) -> list[Result]:
 async def _cancel_one(peer: Peer, server: Server) -> int:
     async with peer.open(server) as client:
         tasks = [asyncio.create_task(client.get_token()) for _ in range(10)]
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2)  # until all of them wait
         tasks[0].cancel()
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     return sum(isinstance(outcome, BaseException) for outcome in outcomes[1:])

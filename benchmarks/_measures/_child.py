@@ -27,10 +27,10 @@ async def get_token(name: str, server: Server, folder: str) -> None:
 
 @asynccontextmanager
 async def _open(name: str, server: Server) -> AsyncGenerator[Get]:
-    from ._requests import OPEN_HERE
+    from ._requests import YARDSTICKS
 
-    if name in OPEN_HERE:
-        async with OPEN_HERE[name](server) as get:
+    if name in YARDSTICKS:
+        async with YARDSTICKS[name](server) as get:
             yield get
         return
     async with (OURS if name == OURS.name else PEERS[name]).open(server) as client:

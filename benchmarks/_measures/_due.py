@@ -68,7 +68,7 @@ async def _renew(peer: Peer, contender: Contender, lock: asyncio.Lock) -> tuple[
             due_at = time.monotonic() + peer.due_after_seconds
             fresh = await _call_in_waves(client)
         before = await server.count("token_requests")
-        await asyncio.sleep(due_at - time.monotonic())
+        await asyncio.sleep(due_at - time.monotonic())  # nobody's clock is moved
         async with lock:
             due = await _call_in_waves(client)
         contender.count_most("token requests", await server.count("token_requests") - before)

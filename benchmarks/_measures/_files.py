@@ -48,7 +48,7 @@ async def measure_file_cache(scale: Scale) -> list[Result]:
                         warm.add(own)
                         await _get_token(peer, server, own, is_ours=peer is ours)
                     before = await server.count("token_requests")
-                    seconds = await _sum(lambda: _get_token(peer, server, own, is_ours=peer is ours), tokens)
+                    seconds = await _total_seconds(lambda: _get_token(peer, server, own, is_ours=peer is ours), tokens)
                     contender.count_most("token requests", await server.count("token_requests") - before)
                     return (seconds / tokens * 1e6,)
 
@@ -56,11 +56,11 @@ async def measure_file_cache(scale: Scale) -> list[Result]:
 
             async def read_file() -> tuple[float, ...]:
                 path = _find_token(folders[ours.name])
-                return (await _sum(lambda: _read(path), tokens) / tokens * 1e6,)
+                return (await _total_seconds(lambda: _read(path), tokens) / tokens * 1e6,)
 
             async def read_cache() -> tuple[float, ...]:
                 key = server.credentials.cache_key
-                return (await _sum(lambda: _get_from_cache(folders[ours.name], key), tokens) / tokens * 1e6,)
+                return (await _total_seconds(lambda: _get_from_cache(folders[ours.name], key), tokens) / tokens * 1e6,)
 
             contenders = enter(
                 scale, make, refuse=lambda peer: "" if peer.open_shared else "keeps its tokens in memory only"
@@ -86,7 +86,7 @@ def _find_token(folder: Path) -> Path:
     return path
 
 
-async def _sum(sample: Callable[[], Coroutine[Any, Any, float]], count: int) -> float:
+async def _total_seconds(sample: Callable[[], Coroutine[Any, Any, float]], count: int) -> float:
     """Return the sum of so many samples: the thread that one leaves behind ends before the next begins."""
     seconds = 0.0
     for _ in range(count):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     Get = Callable[[str], Coroutine[Any, Any, object]]
 
-__all__ = ["CONCURRENCIES", "OPEN_HERE", "measure_instructions", "measure_requests", "send_requests"]
+__all__ = ["CONCURRENCIES", "YARDSTICKS", "measure_instructions", "measure_requests", "send_requests"]
 
 _FLOOR = "floor"
 _LEAST = "the least middleware"
@@ -89,7 +89,7 @@ async def _open_least(server: Server) -> AsyncGenerator[Get]:
         yield get
 
 
-OPEN_HERE: dict[str, Callable[[Server], AbstractAsyncContextManager[Get]]] = {_FLOOR: _open_plain, _LEAST: _open_least}
+YARDSTICKS: dict[str, Callable[[Server], AbstractAsyncContextManager[Get]]] = {_FLOOR: _open_plain, _LEAST: _open_least}
 """What is measured beside the peers, by name."""
 
 

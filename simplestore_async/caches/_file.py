@@ -252,7 +252,7 @@ class _Folder:
         """Put a file with *data* in the place of *name*, whatever is there."""
         temporary = f"{name}.{uuid.uuid4().hex}{_TEMPORARY_SUFFIX}"
         try:
-            with open(self._open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:  # noqa: PTH123
+            with open(self._open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:  # noqa: PTH123 - as above
                 file.write(data)
             try:
                 self._rename(temporary, name)

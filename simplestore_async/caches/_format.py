@@ -68,13 +68,13 @@ def _build(payload: Mapping[str, Any]) -> AccessToken | None:
     scope = payload.get("scope")
     if set(payload) != _FIELDS or type(payload["version"]) is not int or payload["version"] != FORMAT_VERSION:
         return None
-    if not isinstance(scope, list) or not all(isinstance(name, str) for name in scope):  # pyright: ignore[reportUnknownVariableType]
+    if not isinstance(scope, list) or not all(isinstance(name, str) for name in scope):  # pyright: ignore[reportUnknownVariableType] - JSON
         return None
     return AccessToken(
         payload["value"],
         token_type=payload["token_type"],
         issued_at=payload["issued_at"],
         expires_at=payload["expires_at"],
-        scope=scope,  # pyright: ignore[reportUnknownArgumentType]
+        scope=scope,  # pyright: ignore[reportUnknownArgumentType] - as above
         is_replacement=payload["is_replacement"],
     )

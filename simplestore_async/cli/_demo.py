@@ -140,7 +140,7 @@ class Demo:
             stdout=asyncio.subprocess.PIPE,
         )
         assert process.stdin is not None  # noqa: S101 - as asked for above
-        assert process.stdout is not None  # noqa: S101
+        assert process.stdout is not None  # noqa: S101 - likewise
         try:
             process.stdin.write(f"{json.dumps(unstructure(share))}\n".encode())
             yield process.stdout, process.stdin
