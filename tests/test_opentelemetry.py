@@ -6,7 +6,6 @@ import asyncio
 import gc
 import importlib
 import logging
-import os
 import sys
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from programs import run_script
 from providers import DUE, HARD, LIFE, get_at_once, renewal_ends
 from servers import SECRET
 
@@ -526,18 +526,10 @@ class TestGlobalProviders:
             "SIMPLESTORE_CLIENT_SECRET": "secret",
             "SIMPLESTORE_TOKEN_URL": token_server.token_url,
         }
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", _GLOBAL_PROVIDERS),
-            env=os.environ | environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        async with asyncio.timeout(60):
-            stdout, stderr = await process.communicate()
+        said = await run_script(_GLOBAL_PROVIDERS, environment)
 
-        assert (0, "") == (process.returncode, stderr.decode())
         names = "default early explicit late named"
-        assert [names] * 3 == stdout.decode().splitlines()
+        assert [names] * 3 == said.splitlines()
 
 
 _GLOBAL_PROVIDERS = """

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
+from programs import run_script
 from servers import SECRET
 
 from simplestore_async import FileTokenCache, SecretFile
@@ -205,19 +206,6 @@ nest_asyncio.apply()
 provider = TokenProvider()
 asyncio.run(cell())
 """
-
-
-async def run_script(script: str, environment: dict[str, str]) -> str:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", script),
-        env=os.environ | environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    async with asyncio.timeout(60):
-        stdout, stderr = await process.communicate()
-    assert (0, "") == (process.returncode, stderr.decode())
-    return stdout.decode().strip()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="gunicorn needs fork")
