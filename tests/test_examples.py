@@ -56,7 +56,8 @@ async def start(
     finally:
         if process.returncode is None:
             process.terminate()
-        await process.communicate()
+        _, stderr = await process.communicate()
+        sys.stderr.write(stderr.decode())  # which pytest shows if the test fails
 
 
 async def run(*command: str, sandbox: Sandbox, home: Path, stdin: str = "") -> str:
