@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 SIMPLESTORE = web.AppKey("simplestore", ClientSession)
 
 provider = TokenProvider(cache=FileTokenCache())
-# Wrong credentials end the start of the service here, with their reason. A runner with a factory leaves the thread's own
-# event loop alone, which the workers of aiohttp 3.12 look for.
+# Wrong credentials end the start of the service here, with their reason. A runner with a factory leaves the thread's
+# own event loop alone, which the workers of aiohttp 3.12 look for.
 with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
     runner.run(provider.get_token())
 

@@ -48,8 +48,8 @@ NEEDS = {
 }
 # What the extra `bench` brings beside the peers.
 NO_PEERS = {"click", "httpx2", "msal-extensions", "trustme", "uvloop"}
-# They take half a minute, by their nature.
-SLOW = {"instructions", "due"}
+# They take seconds, by their nature.
+SLOW = {"instructions", "due", "processes", "growth", "cancel", "import", "memory", "requests"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in COUNTS])

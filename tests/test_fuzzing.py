@@ -14,6 +14,7 @@ import zlib
 from decimal import Decimal
 from math import inf, nan
 from pathlib import Path
+from string import ascii_letters, digits
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from unittest import mock
 
@@ -157,10 +158,9 @@ def test_reply(status: int, headers: dict[str, str], body: bytes, now: float) ->
 
 
 @FUZZ
-@given(st.text(min_size=1).filter(lambda text: len(text) > 3), bodies)
+@given(st.text(ascii_letters + digits, min_size=4).filter(lambda text: text not in {"error", "title"}), bodies)
 def test_reply_echoes_the_secret(secret: str, body: bytes) -> None:
     """Whatever the secret is, a reply that quotes it does not put it into the error."""
-    assume(secret.isascii() and secret.isalnum() and secret not in {"error", "title"})
     secret += "Canary"
     exchange = Exchange(CREDENTIALS, RedactedStr(secret))
     quoting = json.dumps({"error": "server_error", "error_description": f"{secret}{body!r}{secret}"}).encode()

@@ -106,39 +106,38 @@ class Disturbance:
     """What happens besides: who disturbs, how often the endpoint fails, what callers may get, and of how many requests.
 
     Attributes:
-        schedules: how many orders there are at least, with two callers and with three; 0 for more than can be run.
-            Whoever has a token rejected is a caller, too.
+        schedules: how many orders there are at least, for each number of callers; whoever has a token rejected is one
+            more.
     """
 
     disturb: Disturb
     outcomes: set[type]
-    schedules: tuple[int, int]
+    schedules: dict[int, int]
     failures: int = 0
     requests: int = 1
 
 
 TOKEN, CANCELLED, FAILED, CLOSED = AccessToken, asyncio.CancelledError, TokenEndpointError, ProviderClosedError
 SCENES = {
-    "nobody disturbs": Disturbance(leave_alone, {TOKEN}, (400, 15_000)),
-    "it fails": Disturbance(leave_alone, {FAILED}, (400, 18_000), failures=1),
-    "one is cancelled": Disturbance(cancel_one, {TOKEN, CANCELLED}, (800, 20_000)),
-    "one is cancelled, and it fails": Disturbance(cancel_one, {FAILED, CANCELLED}, (600, 20_000), failures=1),
-    "all are cancelled": Disturbance(cancel_all, {TOKEN, CANCELLED}, (6_000, 240_000)),
-    "it is closed": Disturbance(close, {TOKEN, CLOSED}, (3_500, 180_000)),
-    "it is closed, and it fails": Disturbance(close, {FAILED, CLOSED}, (3_500, 200_000), failures=1),
-    "a token is rejected": Disturbance(reject, {TOKEN}, (45_000, 0), requests=2),
+    "nobody disturbs": Disturbance(leave_alone, {TOKEN}, {2: 400, 3: 15_000}),
+    "it fails": Disturbance(leave_alone, {FAILED}, {2: 400, 3: 18_000}, failures=1),
+    "one is cancelled": Disturbance(cancel_one, {TOKEN, CANCELLED}, {2: 800, 3: 20_000}),
+    "one is cancelled, and it fails": Disturbance(cancel_one, {FAILED, CANCELLED}, {2: 600, 3: 20_000}, failures=1),
+    "all are cancelled": Disturbance(cancel_all, {TOKEN, CANCELLED}, {2: 6_000, 3: 240_000}),
+    "it is closed": Disturbance(close, {TOKEN, CLOSED}, {2: 3_500, 3: 180_000}),
+    "it is closed, and it fails": Disturbance(close, {FAILED, CLOSED}, {2: 3_500, 3: 200_000}, failures=1),
+    "a token is rejected": Disturbance(reject, {TOKEN}, {1: 280, 2: 45_000}, requests=2),
 }
-LARGE, HUGE = 10_000, 100_000
+LARGE, HUGE = 3_000, 40_000
 
 
 def all_scenes() -> list[Any]:
     scenes = []
     for name, scene in SCENES.items():
-        for callers, schedules in zip((2, 3), scene.schedules, strict=True):
-            if schedules:
-                mark = pytest.mark.soak if schedules > HUGE else pytest.mark.slow
-                marks = [mark] if schedules > LARGE else []
-                scenes.append(pytest.param(name, callers, schedules, id=f"{name}, {callers} callers", marks=marks))
+        for callers, schedules in scene.schedules.items():
+            mark = pytest.mark.soak if schedules > HUGE else pytest.mark.slow
+            marks = [mark] if schedules > LARGE else []
+            scenes.append(pytest.param(name, callers, schedules, id=f"{name}, {callers} callers", marks=marks))
     return scenes
 
 
