@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).parent.parent
 PACKAGE: Final = "simplestore_async"
-UPPER_FLOORS: Final = {"cli", "sandbox"}
+UPPER_FLOORS: Final = {"cli", "sandbox", "testing", "_pytest_plugin.py"}
 COPIED: Final = (
     PACKAGE,
     "tests",

@@ -22,7 +22,7 @@ import attrs
 from yarl import URL
 
 from ._arguments import check_type
-from ._clock import SYSTEM_CLOCK, Clock
+from ._clock import Clock, default_clock
 from ._credentials import ClientCredentials
 from ._origin import is_loopback
 from ._redaction import RedactedStr, conceal, show_fields
@@ -115,7 +115,7 @@ class TokenEndpoint:
         check_type("clock", clock, Clock)
         self.credentials: Final = credentials
         self.policy: Final = policy or DEFAULT_POLICY
-        self.clock: Final[Clock] = clock or SYSTEM_CLOCK
+        self.clock: Final[Clock] = clock or default_clock()
         self._connector = connector
         self._ssl: ssl_module.SSLContext | aiohttp.Fingerprint | bool = True if ssl is None else ssl
         self._proxy = None if proxy is None else self._parse_proxy("proxy", proxy)

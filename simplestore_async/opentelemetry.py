@@ -16,7 +16,7 @@ from weakref import ref
 import attrs
 
 from ._arguments import check_type
-from ._clock import SYSTEM_CLOCK, Clock
+from ._clock import Clock, default_clock
 from .errors import ConfigurationError, TokenEndpointError
 from .events import (
     CacheFailed,
@@ -173,7 +173,7 @@ class OpenTelemetryListener:
         self._tracer = trace.get_tracer(*_SCOPE, tracer_provider)
         self._instruments = _global_instruments() if meter_provider is None else _Instruments(meter_provider)
         self._span_key = context.create_key("simplestore-token-renewal")
-        self._held = _Held(meter_provider, self._attributes, clock or SYSTEM_CLOCK)
+        self._held = _Held(meter_provider, self._attributes, clock or default_clock())
         _all_held[ref(self._held, _all_held.pop)] = None
 
     def __call__(self, event: Event) -> None:

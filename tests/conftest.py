@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from simplestore_async.events import Event
 
 
+pytest_plugins = ["simplestore_async._pytest_plugin"]
+
 if os.environ.get("EVENT_LOOP") == "uvloop":
     import uvloop
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _ROOT: Final = Path(simplestore_async.__file__).parent
 # Not the core: what these say is for whoever runs the command, writes tests, or reads a dashboard.
-_UPPER: Final = {"cli", "sandbox", "opentelemetry.py"}
+_UPPER: Final = {"cli", "sandbox", "testing", "_pytest_plugin.py", "opentelemetry.py"}
 # Whatever is said to one of these is a message; and so is any text of three words or more.
 _CALLS: Final = {*errors.__all__, "CacheFailed", "TypeError", "RuntimeError", "PermissionError", "_FieldError"}
 

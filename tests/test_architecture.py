@@ -24,6 +24,8 @@ ROOT = Path(simplestore_async.__file__).parent
 # By the first part of a module's name below the package; "" is the package itself, which re-exports floors 0 to 4.
 FLOORS = {
     "cli": 6,
+    "_pytest_plugin": 6,
+    "testing": 6,
     "sandbox": 5,
     "": 4,
     "opentelemetry": 4,

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 import platformdirs.windows
 import pytest
-from cache_contract import ISSUED_AT, make_token
+from tokens import ISSUED_AT, make_token
 
 from simplestore_async import AccessToken, FileTokenCache
 from simplestore_async.caches import _file, dumps

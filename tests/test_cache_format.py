@@ -7,9 +7,9 @@ from traceback import TracebackException
 from typing import Any
 
 import pytest
-from cache_contract import make_token
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokens import make_token
 
 from simplestore_async import AccessToken
 from simplestore_async.caches import dumps, loads

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cache_contract import make_token
+from tokens import make_token
 
 from simplestore_async import AccessToken, MemoryTokenCache, RenewalPolicy, SharedTokenCache
 from simplestore_async.caches._guarded import GuardedCache

@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-from cache_contract import make_token, run
+from tokens import make_token
 
 from simplestore_async import MemoryTokenCache
+from simplestore_async.testing._running import run
 
 if TYPE_CHECKING:
     from clocks import FakeClock

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from cache_contract import CacheContract, SharedCacheContract
+from tokens import ISSUED_AT, make_token
 
 from simplestore_async import AccessToken, FileTokenCache, MemoryTokenCache, SharedTokenCache, TokenCache
+from simplestore_async.testing import SharedTokenCacheContract, TokenCacheContract
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
+
+SURROGATES = ["\ud800", "\udfff"]
 
 
 class MinimalCache:
@@ -27,19 +30,46 @@ class MinimalCache:
         self._tokens[key] = token
 
 
-class TestMemoryTokenCache(CacheContract):
+class Beyond:
+    """What our caches promise beyond the contract, which others may not need."""
+
+    async def test_what_is_no_text(self, cache: TokenCache) -> None:
+        """Strings that have no UTF-8 are keys too, apart from each other and from what they are replaced by."""
+        keys = [*SURROGATES, "\ufffd", "?"]
+        for number, key in enumerate(keys):
+            assert await cache.get(key) is None
+            await cache.set(key, make_token(f"token-{number}"))
+        assert [make_token(f"token-{number}") for number in range(len(keys))] == [await cache.get(key) for key in keys]
+
+    async def test_instants_to_the_last_bit(self, cache: TokenCache) -> None:
+        """Instants that are no decimals come back as they were."""
+        token = make_token(issued_at=ISSUED_AT + 1 / 3, expires_at=ISSUED_AT + 3600.1)
+        await cache.set("key", token)
+        assert token == await cache.get("key")
+
+
+class BeyondShared(Beyond):
+    @pytest.mark.parametrize("key", SURROGATES, ids=ascii)
+    async def test_locks_of_what_is_no_text(self, cache: SharedTokenCache, key: str) -> None:
+        """Such keys have locks, again and again."""
+        for _ in range(2):
+            async with cache.renewal_lock(key):
+                pass
+
+
+class TestMemoryTokenCache(TokenCacheContract, Beyond):
     @pytest.fixture
     def cache(self) -> TokenCache:
         return MemoryTokenCache()
 
 
-class TestFileTokenCache(SharedCacheContract):
+class TestFileTokenCache(SharedTokenCacheContract, BeyondShared):
     @pytest.fixture
     def cache(self, tmp_path: Path) -> SharedTokenCache:
         return FileTokenCache(tmp_path / "cache")
 
 
-class TestFileTokenCacheReopened(SharedCacheContract):
+class TestFileTokenCacheReopened(SharedTokenCacheContract, BeyondShared):
     """Every call goes through an instance of its own, as if each came from another process."""
 
     @pytest.fixture
@@ -57,7 +87,7 @@ class TestFileTokenCacheReopened(SharedCacheContract):
         return Reopened()
 
 
-class TestMinimalCache(CacheContract):
+class TestMinimalCache(TokenCacheContract, Beyond):
     @pytest.fixture
     def cache(self) -> TokenCache:
         return MinimalCache()

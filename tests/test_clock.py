@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from simplestore_async._clock import SYSTEM_CLOCK, SystemClock
+from simplestore_async._clock import SYSTEM_CLOCK, SystemClock, default_clock
 
 
 @pytest.mark.parametrize(("platform", "reading"), [("linux", 70.5), ("darwin", 80.5)])
@@ -41,3 +41,8 @@ def test_system_clock_runs() -> None:
 
     assert isinstance(SYSTEM_CLOCK, SystemClock)
     assert 0 <= SYSTEM_CLOCK.monotonic() - first < 60
+
+
+def test_the_machine_s_clock_is_the_default() -> None:
+    """Whoever is given no clock gets the machine's."""
+    assert SYSTEM_CLOCK is default_clock()

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 import pytest_asyncio
-from cache_contract import CacheContract
 from sqlite_cache import SQLiteTokenCache
 
 from simplestore_async.sandbox import Sandbox, Status
+from simplestore_async.testing import TokenCacheContract
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -188,7 +188,7 @@ async def test_httpx(sandbox: Sandbox, tmp_path: Path) -> None:
     assert (1, 1) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
 
 
-class TestSQLiteTokenCache(CacheContract):
+class TestSQLiteTokenCache(TokenCacheContract):
     @pytest.fixture
     def cache(self, tmp_path: Path) -> TokenCache:
         return SQLiteTokenCache(tmp_path / "tokens.db")

@@ -18,6 +18,10 @@ from simplestore_async.sandbox import Sandbox
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    import aiohttp
+
+    from simplestore_async.sandbox import MovableClock
+
 TESTS = Path(__file__).parent
 BADGES = TESTS.parent / "docs" / "_static" / "badges"
 README = (TESTS.parent / "README.md").read_text("utf-8")
@@ -114,3 +118,13 @@ async def test_sandbox_example() -> None:
     source = f"from simplestore_async import open_session\nasync def scenario():\n{body}"
     exec(source, names)  # noqa: S102 - our own README
     await names["scenario"]()
+
+
+async def test_pytest_example(
+    simplestore_sandbox: Sandbox, simplestore_session: aiohttp.ClientSession, simplestore_clock: MovableClock
+) -> None:
+    """The example of the fixtures is a test, too."""
+    names: dict[str, Any] = {}
+    exec(example("simplestore_clock.advance"), names)  # noqa: S102 - our own README
+    await names["test_orders"](simplestore_sandbox, simplestore_session, simplestore_clock)
+    assert 1 == simplestore_sandbox.counters.api_requests

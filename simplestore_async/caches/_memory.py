@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from simplestore_async._clock import SYSTEM_CLOCK
+from simplestore_async._clock import default_clock
 
 if TYPE_CHECKING:
     from simplestore_async._clock import Clock
@@ -18,11 +18,11 @@ class MemoryTokenCache:
     """A cache in memory, for several providers of one process; safe to use from several event loops and threads.
 
     Args:
-        clock: the clock whose `time()` tells what has expired.
+        clock: the clock whose `time()` tells what has expired; by default the machine's.
     """
 
-    def __init__(self, *, clock: Clock = SYSTEM_CLOCK) -> None:
-        self._clock = clock
+    def __init__(self, *, clock: Clock | None = None) -> None:
+        self._clock = clock or default_clock()
         self._tokens: dict[str, AccessToken] = {}
         self._lock = threading.Lock()  # guards the sweep against another thread's set
 

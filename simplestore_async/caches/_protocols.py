@@ -18,6 +18,8 @@ class TokenCache(Protocol):
 
     Used from several tasks, and from several event loops if the provider is. A cache that raises or hangs never costs
     a caller its token: the provider goes on without it, and reports `simplestore_async.events.CacheFailed`.
+    Any text is a key; those of providers are digests. `simplestore_async.testing.TokenCacheContract` proves a cache of
+    your own.
     """
 
     async def get(self, key: str, /) -> AccessToken | None:

@@ -1,7 +1,8 @@
-"""A local SimpleStore for demos and tests. Rule: nothing leaves this machine, and nothing outlives the `async with`."""
+"""A local SimpleStore for demos and tests. Rule: nothing leaves this machine, and nothing outlives the `with`."""
 
 from __future__ import annotations
 
+from ._clock import MovableClock
 from ._endpoint import SandboxEndpoint
 from ._faults import Drip, Fault, Garbage, Late, RejectedToken, Reset, Status, Truncated
 from ._ledger import Counters
@@ -14,6 +15,7 @@ __all__ = [
     "Fault",
     "Garbage",
     "Late",
+    "MovableClock",
     "RecordedRequest",
     "RejectedToken",
     "Reset",

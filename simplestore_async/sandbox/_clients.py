@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import threading
 
 import attrs
 
@@ -18,6 +19,8 @@ class Clients:
     """The clients of a sandbox, and the secrets of each that are valid now, the newest one last."""
 
     _secrets: dict[str, tuple[str, ...]] = attrs.field(init=False, factory=dict[str, tuple[str, ...]], repr=False)
+    # Held from looking to writing: tests may do so from any thread. The handlers only look.
+    _lock: threading.Lock = attrs.field(init=False, factory=threading.Lock, repr=False)
 
     def __contains__(self, client_id: str) -> bool:
         return client_id in self._secrets
@@ -30,20 +33,25 @@ class Clients:
         """
         client_secret = conceal(client_secret)
         _check(client_id, client_secret)
-        if client_id in self:
-            raise ConfigurationError(f"client_id is {client_id!r}: there is such a client; rotate_secret() changes it")
-        self._secrets[client_id] = (client_secret,)
+        with self._lock:
+            if client_id in self:
+                raise ConfigurationError(
+                    f"client_id is {client_id!r}: there is such a client; rotate_secret() changes it"
+                )
+            self._secrets[client_id] = (client_secret,)
 
     def rotate(self, client_id: str, *, new_secret: str, keep_old: bool) -> None:
         """Give a client a new secret, instead of or beside those that it has."""
         new_secret = conceal(new_secret)
-        old_secrets = self._secrets_of(client_id)
-        _check(client_id, new_secret)
-        self._secrets[client_id] = (*(old_secrets if keep_old else ()), new_secret)
+        with self._lock:
+            old_secrets = self._secrets_of(client_id)
+            _check(client_id, new_secret)
+            self._secrets[client_id] = (*(old_secrets if keep_old else ()), new_secret)
 
     def drop_old(self, client_id: str) -> None:
         """Refuse every secret of a client but its newest."""
-        self._secrets[client_id] = self._secrets_of(client_id)[-1:]
+        with self._lock:
+            self._secrets[client_id] = self._secrets_of(client_id)[-1:]
 
     def newest_secret_of(self, client_id: str) -> str:
         """Return what the client should use from now on."""

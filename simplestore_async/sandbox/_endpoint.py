@@ -78,11 +78,11 @@ class SandboxEndpoint:
     @property
     def requests(self) -> tuple[RecordedRequest, ...]:
         """What this endpoint saw, oldest first: its newest 10 000 requests."""
-        return tuple(self._traffic.recorded)
+        return self._traffic.recorded
 
     def clear_requests(self) -> None:
         """Forget the requests so far; numbers go on."""
-        self._traffic.recorded.clear()
+        self._traffic.clear_recorded()
 
     def _check(self, fault: Fault) -> Fault:
         if not isinstance(fault, Fault):

@@ -1,8 +1,12 @@
-"""What the sandbox remembers of its tokens, and its counters. Rule: no I/O, and one injected clock decides."""
+"""What the sandbox remembers of its tokens, and its counters. Rule: no I/O, and one injected clock decides.
+
+The handlers run on one event loop, which may be in a thread of its own; everybody else may call from any thread.
+"""
 
 from __future__ import annotations
 
 import secrets
+import threading
 
 import attrs
 
@@ -57,6 +61,8 @@ class Ledger:
     # A revoked token stays until it would have expired, so that the log can tell which one a straggler brought.
     _tokens: dict[str, IssuedToken] = attrs.field(init=False, factory=dict[str, IssuedToken], repr=False)
     _issued: int = attrs.field(init=False, default=0)
+    # Guards the tokens, which the handlers replace while another thread may revoke them; they alone write the counters.
+    _lock: threading.Lock = attrs.field(init=False, factory=threading.Lock, repr=False)
 
     @property
     def counters(self) -> Counters:
@@ -70,11 +76,12 @@ class Ledger:
     def issue_token(self, client_id: str, *, lifetime_seconds: int) -> tuple[str, IssuedToken]:
         """Return a new token, its value first, and forget the expired ones."""
         now = self.clock.monotonic()
-        self._tokens = {value: token for value, token in self._tokens.items() if now < token.expires_at}
-        self._issued += 1
         value = secrets.token_urlsafe(32)
-        token = IssuedToken(number=self._issued, client_id=client_id, expires_at=now + lifetime_seconds)
-        self._tokens[value] = token
+        with self._lock:
+            self._tokens = {value: token for value, token in self._tokens.items() if now < token.expires_at}
+            self._issued += 1
+            token = IssuedToken(number=self._issued, client_id=client_id, expires_at=now + lifetime_seconds)
+            self._tokens[value] = token
         return value, token
 
     def find_token(self, value: str) -> IssuedToken | None:
@@ -87,14 +94,16 @@ class Ledger:
 
     def revoke(self, value: str) -> bool:
         """Revoke one token, and return whether it was valid."""
-        token = self.find_token(value)
-        if token is None or not self.is_valid(token):
-            return False
-        token.is_revoked = True
-        return True
+        with self._lock:
+            token = self.find_token(value)
+            if token is None or not self.is_valid(token):
+                return False
+            token.is_revoked = True
+            return True
 
     def revoke_all(self, client_id: str | None) -> None:
         """Revoke every token of one client, or of all."""
-        for token in self._tokens.values():
-            if client_id in {None, token.client_id}:
-                token.is_revoked = True
+        with self._lock:
+            for token in self._tokens.values():
+                if client_id in {None, token.client_id}:
+                    token.is_revoked = True

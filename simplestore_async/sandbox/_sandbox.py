@@ -7,7 +7,7 @@ from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
-from simplestore_async._clock import SYSTEM_CLOCK
+from simplestore_async._clock import default_clock
 from simplestore_async._credentials import ClientCredentials
 from simplestore_async._redaction import conceal
 from simplestore_async.errors import ConfigurationError
@@ -15,6 +15,7 @@ from simplestore_async.errors import ConfigurationError
 from ._endpoint import UNAVAILABLE, SandboxEndpoint
 from ._faults import RejectedToken
 from ._server import API_PATH, TOKEN_PATH, Server
+from ._thread import ServerThread
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -31,9 +32,10 @@ __all__ = ["Sandbox"]
 class Sandbox:
     """Run a local SimpleStore: the token endpoint exactly as documented, and an API that echoes authorised requests.
 
-    An async context manager. It listens on 127.0.0.1, on a port of its own, so any number may run at once; leaving the
-    context drops open connections and leaves nothing behind. A sandbox may be entered again: its counters, clients and
-    tokens live on, its port changes. Call its methods on the loop that runs it.
+    `async with` runs it on your event loop; a plain `with` on one in a thread of its own, for programs that run event
+    loops themselves. It listens on 127.0.0.1, on a port of its own, so any number may run at once; leaving the context
+    drops open connections and leaves nothing behind. A sandbox may be entered again: its counters, clients and tokens
+    live on, its port changes. Its methods may be called from any thread.
 
     The API answers every method below `base_url`: 200 and JSON with `method`, `path`, `query` and `headers` (a repeated
     name of the query gives a list), the token masked, `body` (text, or base64 if it is not UTF-8) and `is_base64`;
@@ -80,11 +82,12 @@ class Sandbox:
         client_secret = conceal(client_secret)
         self._client_id = client_id
         self._server = Server(
-            clock=SYSTEM_CLOCK if clock is None else clock,
+            clock=default_clock() if clock is None else clock,
             port=port,
             lifetime_seconds=lifetime_seconds,
             latency_seconds=latency_seconds,
         )
+        self._thread: ServerThread | None = None
         self._token_endpoint = SandboxEndpoint(self._server.token_traffic)
         self._api = SandboxEndpoint(self._server.api_traffic)
         self.add_client(client_id, client_secret=client_secret)
@@ -105,11 +108,27 @@ class Sandbox:
     ) -> None:
         await self._server.stop()
 
+    def __enter__(self) -> Self:
+        thread = ServerThread(self)
+        thread.start()
+        self._thread = thread
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._thread is not None:
+            thread, self._thread = self._thread, None
+            thread.stop()
+
     @property
     def _root(self) -> str:
-        if self._server.root is None:
-            raise RuntimeError("The Sandbox is not running: use it inside `async with Sandbox() as sandbox:`.")
-        return self._server.root
+        root = self._server.root
+        if root is None:
+            raise RuntimeError(
+                "The Sandbox is not running: use it inside `async with Sandbox() as sandbox:`, or a plain `with`."
+            )
+        return root
 
     @property
     def token_url(self) -> str:

@@ -33,7 +33,7 @@ class _Run:
 
 @attrs.define
 class Script:
-    """Runs of faults, one after the other."""
+    """Runs of faults, one after the other; any thread may add one, while one thread draws."""
 
     _runs: deque[_Run] = attrs.field(init=False, factory=deque[_Run])
 

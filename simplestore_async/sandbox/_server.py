@@ -47,7 +47,13 @@ def _check_latency(_server: object, _field: object, value: Any) -> None:
 
 @attrs.define(kw_only=True, eq=False)
 class Server:
-    """Serve the token endpoint and the API; what they saw, and what they are to do, is in the parts."""
+    """Serve the token endpoint and the API; what they saw, and what they are to do, is in the parts.
+
+    It runs on one event loop, which may be in a thread of its own. The parts may be used from any thread meanwhile.
+
+    Attributes:
+        root: where it serves, or None.
+    """
 
     clock: Clock
     port: int = attrs.field(validator=_check_port)
@@ -57,6 +63,7 @@ class Server:
     ledger: Ledger = attrs.field(init=False)
     token_traffic: Traffic = attrs.field(init=False)
     api_traffic: Traffic = attrs.field(init=False)
+    root: str | None = attrs.field(init=False, default=None)
     _runner: web.AppRunner | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
@@ -64,14 +71,6 @@ class Server:
         self.ledger = Ledger(self.clock)
         self.token_traffic = Traffic(name="token", clock=self.clock, numbers=numbers)
         self.api_traffic = Traffic(name="api", clock=self.clock, numbers=numbers)
-
-    @property
-    def root(self) -> str | None:
-        """Where it serves, or None."""
-        if self._runner is None:
-            return None
-        host, port = self._runner.addresses[0][:2]
-        return f"http://{host}:{port}"
 
     async def start(self) -> None:
         """Serve.
@@ -81,7 +80,7 @@ class Server:
             ConfigurationError: if its port cannot be opened.
         """
         if self._runner is not None:
-            raise RuntimeError("The Sandbox is already running: make a second one, or leave the first `async with`.")
+            raise RuntimeError("The Sandbox is already running: make a second one, or leave the first context.")
         # No limit to a body: a test sends what it likes.
         app = web.Application(client_max_size=0)
         app.router.add_route("*", TOKEN_PATH, self._answer_token_request)
@@ -100,11 +99,13 @@ class Server:
                 ) from error
             raise
         self._runner = runner
+        host, port = runner.addresses[0][:2]
+        self.root = f"http://{host}:{port}"
 
     async def stop(self) -> None:
         """Drop every connection and leave nothing behind."""
         if self._runner is not None:
-            runner, self._runner = self._runner, None
+            runner, self._runner, self.root = self._runner, None, None
             await runner.cleanup()
 
     async def _answer_token_request(self, request: web.Request) -> web.StreamResponse:

@@ -5,6 +5,7 @@ A test that moves that clock moves the server's time and the client's together.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterator
 from typing import Final, Literal, TypeAlias
@@ -56,21 +57,38 @@ class RecordedRequest:
 
 @attrs.define(kw_only=True, eq=False)
 class Traffic:
-    """One endpoint's script, limit and log. The script is written by the sandbox's methods, the log by the server."""
+    """One endpoint's script, limit and log. The script is written by the sandbox's methods, the log by the server.
+
+    The server draws and records on one event loop; everything else may be done from any thread.
+    """
 
     name: EndpointName
     clock: Clock
     numbers: Iterator[int]
     limit: RateLimit | None = None
     script: Script = attrs.field(init=False, factory=Script)
-    recorded: deque[RecordedRequest] = attrs.field(
+    _recorded: deque[RecordedRequest] = attrs.field(
         init=False, factory=lambda: deque[RecordedRequest](maxlen=MOST_RECORDED)
     )
+    # Held where the log is read, for nothing may be added meanwhile, and where it is written.
+    _lock: threading.Lock = attrs.field(init=False, factory=threading.Lock, repr=False)
+
+    @property
+    def recorded(self) -> tuple[RecordedRequest, ...]:
+        """The log as it is now."""
+        with self._lock:
+            return tuple(self._recorded)
+
+    def clear_recorded(self) -> None:
+        """Empty the log."""
+        with self._lock:
+            self._recorded.clear()
 
     def draw_fault(self) -> Fault | None:
         """Return what goes wrong with the request that is here now, or None; what the limit stops meets no script."""
         now = self.clock.monotonic()
-        wait_seconds = self.limit.seconds_to_wait(now) if self.limit else 0
+        limit = self.limit  # which may be lifted meanwhile
+        wait_seconds = limit.seconds_to_wait(now) if limit else 0
         return Status(429, retry_after=wait_seconds) if wait_seconds else self.script.draw_fault(now)
 
     def record(  # noqa: PLR0913 - what a request was, field by field
@@ -84,16 +102,16 @@ class Traffic:
         fault: Fault | None,
     ) -> None:
         """Note a request whose answer is decided; beyond `MOST_RECORDED` the oldest one goes."""
-        self.recorded.append(
-            RecordedRequest(
-                number=next(self.numbers),
-                endpoint=self.name,
-                method=method,
-                path=path,
-                client_id=client_id,
-                token_number=token_number,
-                status=status,
-                received_at=self.clock.time(),
-                fault=fault,
-            )
+        request = RecordedRequest(
+            number=next(self.numbers),
+            endpoint=self.name,
+            method=method,
+            path=path,
+            client_id=client_id,
+            token_number=token_number,
+            status=status,
+            received_at=self.clock.time(),
+            fault=fault,
         )
+        with self._lock:
+            self._recorded.append(request)

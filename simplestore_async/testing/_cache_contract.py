@@ -1,0 +1,229 @@
+"""What every cache owes its users, as tests. Rule: a test is one promise, and its assertions say what was broken."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pprint import pformat
+from typing import Any, ClassVar
+
+import pytest
+
+from simplestore_async import AccessToken, ClientCredentials, TokenCache, TokenProvider
+from simplestore_async.errors import ConfigurationError
+from simplestore_async.sandbox import Sandbox
+
+from ._running import run, within
+from ._samples import ODD_KEYS, make_token
+
+__all__ = ["CANCELLED_STEPS", "TokenCacheContract"]
+
+# A call is cancelled after each of so many steps of the event loop, which is more than it takes within one process.
+CANCELLED_STEPS = 12
+
+
+class TokenCacheContract:
+    """Prove that a cache keeps the promises of `simplestore_async.TokenCache`.
+
+    Subclass it, and give an empty cache by the fixture `cache`; a cache that processes share takes
+    `SharedTokenCacheContract`::
+
+        class TestMyCache(TokenCacheContract):
+            @pytest.fixture
+            def cache(self):
+                return MyCache()
+
+    pytest-asyncio must be installed, in whichever mode: the coroutines are marked for it, and `cache` may be a fixture
+    that it runs. Other tests run event loops of their own. A cache that leaves out a promise on purpose says so in the
+    subclass, such as `test_threads_at_once = None` for one that belongs to one thread.
+
+    Attributes:
+        patience_seconds: what counts as hanging; a cache that does its work takes less.
+    """
+
+    patience_seconds: ClassVar[float] = 10.0
+
+    @pytest.fixture
+    def cache(self) -> Any:
+        """The cache to prove: a new and empty one for each test."""
+        raise ConfigurationError(f"{type(self).__name__} has no cache: give it a fixture `cache` that returns one")
+
+    def test_is_a_token_cache(self, cache: TokenCache) -> None:
+        """It has what the protocol `TokenCache` names."""
+        assert isinstance(cache, TokenCache), "a cache has the coroutines get(key) and set(key, token)"
+
+    @pytest.mark.asyncio
+    async def test_unknown_key(self, cache: TokenCache) -> None:
+        """A key that was never set gives None."""
+        assert await cache.get("key") is None, "get() of a key that was never set gives None"
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize(
+        "changes", [{}, {"scope": ()}, {"is_replacement": False}], ids=["every field", "no scope", "no replacement"]
+    )
+    async def test_what_is_set_is_got(self, cache: TokenCache, changes: dict[str, Any]) -> None:
+        """The token comes back equal in every field, instants to the microsecond, as often as it is asked for."""
+        token = make_token(**changes)
+        await cache.set("key", token)
+        for _ in range(2):
+            got = await cache.get("key")
+            assert isinstance(got, AccessToken), "get() gives the AccessToken that was set, again and again"
+            assert (token.value, token.token_type) == (got.value, got.token_type), "a token keeps its value"
+            instants = (got.issued_at, got.expires_at)
+            assert (token.issued_at, token.expires_at) == instants, "a token keeps its instants to the microsecond"
+            assert token.scope == got.scope, "a token keeps its scope, in its order"
+            assert token.is_replacement is got.is_replacement, "a token keeps is_replacement"
+
+    @pytest.mark.asyncio
+    async def test_the_last_one_counts(self, cache: TokenCache) -> None:
+        """A second token for a key takes the place of the first, be it longer or shorter."""
+        for value in ["long" * 100, "short", "longer" * 100]:
+            await cache.set("key", make_token(value))
+            assert make_token(value) == await cache.get("key"), "get() gives the token that was set last, whole"
+
+    @pytest.mark.asyncio
+    async def test_expired_tokens(self, cache: TokenCache) -> None:
+        """A token that has expired, or is about to, can be set; it takes the place of the one before it."""
+        now = time.time()
+        for life_seconds in (-1000, 0.001):
+            await cache.set("key", make_token("before"))
+            token = make_token(issued_at=now - 3600, expires_at=now + life_seconds)
+            await cache.set("key", token)
+            got = await cache.get("key")
+            assert got in (None, token), "get() gives a token that has expired, or None, and never an older one"
+        await cache.set("key", make_token())
+        assert make_token() == await cache.get("key"), "a token can be set where an expired one was"
+
+    @pytest.mark.asyncio
+    async def test_keys_are_independent(self, cache: TokenCache) -> None:
+        """Each key has a token of its own, however alike the keys are."""
+        keys = ["key", "KEY", "key ", " key", "key/", "key.json", "?", "\ufffd", *ODD_KEYS.values()]
+        for number, key in enumerate(keys):
+            assert await cache.get(key) is None, "a key is not taken for another that is like it"
+            await cache.set(key, make_token(f"token-{number}"))
+        for number, key in enumerate(keys):
+            assert make_token(f"token-{number}") == await cache.get(key), "each key keeps a token of its own"
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("key", ODD_KEYS.values(), ids=ODD_KEYS.keys())
+    async def test_odd_keys(self, cache: TokenCache, key: str) -> None:
+        """Any text is a key."""
+        await cache.set(key, make_token())
+        assert make_token() == await cache.get(key), "any text is a key"
+
+    @pytest.mark.asyncio
+    async def test_many_tasks_with_keys_of_their_own(self, cache: TokenCache) -> None:
+        """A hundred tasks at once set and get, each its own token."""
+
+        async def use(number: int) -> AccessToken | None:
+            await cache.set(f"key {number}", make_token(f"token-{number}"))
+            return await cache.get(f"key {number}")
+
+        got = await asyncio.gather(*map(use, range(100)))
+
+        expected = [make_token(f"token-{number}") for number in range(100)]
+        assert expected == got, "tasks at once with keys of their own do not disturb each other"
+
+    @pytest.mark.asyncio
+    async def test_many_tasks_with_one_key(self, cache: TokenCache) -> None:
+        """While tasks set one key, every get gives a whole token that one of them set."""
+        tokens = [make_token(f"token-{number}" * (1 + number), scope=str(number)) for number in range(50)]
+        await cache.set("key", tokens[0])
+        got: list[AccessToken | None] = []
+
+        async def get() -> None:
+            got.append(await cache.get("key"))
+
+        await asyncio.gather(*(task for token in tokens for task in (cache.set("key", token), get())))
+        await get()
+
+        assert all(token in tokens for token in got), "a get during sets gives one of their tokens, whole"
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("operation", ["get", "set"])
+    async def test_a_cancelled_call(self, cache: TokenCache, operation: str) -> None:
+        """Whoever is cancelled in whatever step of a call leaves nothing behind that stops or spoils the next one."""
+        token = make_token()
+        await cache.set("key", token)
+        for steps in range(CANCELLED_STEPS):
+            call = asyncio.create_task(cache.get("key") if operation == "get" else cache.set("key", token))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            call.cancel()
+            async with within(self.patience_seconds, "a cancelled call ends"):
+                await asyncio.wait([call])
+            error = None if call.cancelled() else call.exception()
+            assert error is None, "a cancelled call raises nothing but CancelledError"
+            async with within(self.patience_seconds, "a cancelled call does not block the next one"):
+                assert token == await cache.get("key"), "a cancelled call leaves a whole token behind"
+                await cache.set("key", token)
+
+    def test_threads_at_once(self, cache: TokenCache) -> None:
+        """Four threads at once, each with an event loop, find their own tokens, and a whole one under a shared key."""
+        start = threading.Barrier(4)
+
+        async def use(number: int) -> list[AccessToken | None]:
+            start.wait(self.patience_seconds)
+            own: list[AccessToken | None] = []
+            async with within(self.patience_seconds, "a cache answers on event loops in several threads at once"):
+                for turn in range(10):
+                    await cache.set("shared", make_token("shared"))
+                    await cache.set(f"key {number}", make_token(f"token-{number}-{turn}"))
+                    own.append(await cache.get(f"key {number}"))
+                own.append(await cache.get("shared"))
+            return own
+
+        with ThreadPoolExecutor(4) as threads:
+            results = list(threads.map(run, map(use, range(4))))
+
+        for number, got in enumerate(results):
+            expected = [*(make_token(f"token-{number}-{turn}") for turn in range(10)), make_token("shared")]
+            assert expected == got, "event loops in several threads at once do not disturb each other"
+
+    def test_loops_after_each_other(self, cache: TokenCache) -> None:
+        """`asyncio.run()` again and again, with tasks that meet in the cache, finds what was set in the run before."""
+        token = make_token()
+
+        async def use() -> list[AccessToken | None]:
+            async with within(self.patience_seconds, "a cache answers on each event loop, whatever became of others"):
+                before = await cache.get("key")
+                await asyncio.gather(*(cache.set("key", token) for _ in range(5)))
+                return [before, *await asyncio.gather(*(cache.get("key") for _ in range(5)))]
+
+        for before in (None, token, token):
+            assert [before] + [token] * 5 == run(use()), "what was set on one event loop is got there and on the next"
+
+    @pytest.mark.asyncio
+    async def test_shows_no_token(self, cache: TokenCache) -> None:
+        """What is kept in it does not show: in no repr, no str, no pretty print."""
+        await cache.set("key", make_token())
+        shown = [repr(cache), str(cache), pformat(cache), repr(await cache.get("key"))]
+        assert not any("canary" in text for text in shown), "a cache does not show the tokens that it keeps"
+
+    @pytest.mark.asyncio
+    async def test_providers_share_it(self, cache: TokenCache) -> None:
+        """Two providers after each other, over one cache, make one token request."""
+        async with Sandbox() as sandbox:
+            for _ in range(2):
+                async with TokenProvider(sandbox.credentials, cache=cache) as provider:
+                    await provider.get_token()
+
+            assert 1 == sandbox.counters.token_requests, "a provider takes the token that another one put there"
+
+    @pytest.mark.asyncio
+    async def test_providers_of_other_credentials_do_not(self, cache: TokenCache) -> None:
+        """Two providers whose credentials differ get tokens of their own from one cache."""
+        async with Sandbox() as sandbox:
+            for scope in ["orders", "stock"]:
+                credentials = ClientCredentials(
+                    client_id=sandbox.environment["SIMPLESTORE_CLIENT_ID"],
+                    client_secret=sandbox.environment["SIMPLESTORE_CLIENT_SECRET"],
+                    token_url=sandbox.token_url,
+                    scope=scope,
+                )
+                async with TokenProvider(credentials, cache=cache) as provider:
+                    await provider.get_token()
+
+            assert 2 == sandbox.counters.token_requests, "a provider does not take the token of other credentials"

@@ -1,0 +1,197 @@
+"""What a cache that processes share owes them besides: its lock. Rule: as for every cache."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from simplestore_async import SharedTokenCache
+
+from ._cache_contract import CANCELLED_STEPS, TokenCacheContract
+from ._running import run, within
+from ._samples import ODD_KEYS, make_token
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+__all__ = ["SharedTokenCacheContract"]
+
+# How long a lock that is held is asked for, to see that it is not given.
+_BRIEFLY_SECONDS = 0.1
+
+
+class SharedTokenCacheContract(TokenCacheContract):
+    """Prove that a cache keeps the promises of `simplestore_async.SharedTokenCache`, and those of every cache.
+
+    Used like `TokenCacheContract`. It proves the lock among tasks, event loops and threads; that it holds among
+    processes too is left to tests that start some.
+    """
+
+    def test_is_a_shared_token_cache(self, cache: SharedTokenCache) -> None:
+        """It has what the protocol `SharedTokenCache` names."""
+        assert isinstance(cache, SharedTokenCache), "a shared cache also has the method renewal_lock(key)"
+
+    @pytest.mark.asyncio
+    async def test_one_task_at_a_time(self, cache: SharedTokenCache) -> None:
+        """Of many tasks that want the lock each gets it, one after the other."""
+        inside: list[int] = []
+
+        async def hold(number: int) -> None:
+            async with cache.renewal_lock("key"):
+                inside.append(number)
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                    assert [number] == inside, "one task at a time holds a key's lock"
+                await cache.get("key")
+                inside.remove(number)
+
+        async with within(self.patience_seconds, "each task that waits for the lock gets it in turn"):
+            await asyncio.gather(*map(hold, range(5)))
+
+    def test_one_thread_at_a_time(self, cache: SharedTokenCache) -> None:
+        """While one event loop holds the lock, another in another thread does not get it; afterwards it does."""
+        is_held, is_over = threading.Event(), threading.Event()
+
+        async def hold() -> None:
+            async with cache.renewal_lock("key"):
+                is_held.set()
+                await asyncio.to_thread(is_over.wait, self.patience_seconds)
+
+        async def enters_within(seconds: float) -> bool:
+            try:
+                async with asyncio.timeout(seconds), cache.renewal_lock("key"):
+                    return True
+            except TimeoutError:
+                return False
+
+        with ThreadPoolExecutor(1) as threads:
+            holder = threads.submit(lambda: run(hold()))
+            holder.add_done_callback(lambda _: is_held.set())  # also if it was not given the lock
+            try:
+                is_held.wait(self.patience_seconds)
+                enters_meanwhile = run(enters_within(_BRIEFLY_SECONDS))
+            finally:
+                is_over.set()
+            holder.result()
+
+        assert not enters_meanwhile, "one event loop at a time holds a key's lock, whichever thread it is in"
+        assert run(enters_within(self.patience_seconds)), "a lock that another event loop held is free afterwards"
+
+    def test_threads_take_turns(self, cache: SharedTokenCache) -> None:
+        """Of several threads with event loops of their own each gets the lock, one after the other."""
+        inside: list[int] = []
+
+        async def hold(number: int) -> None:
+            async with (
+                within(self.patience_seconds, "each thread that waits for the lock gets it in turn"),
+                cache.renewal_lock("key"),
+            ):
+                inside.append(number)
+                await cache.get("key")
+                assert [number] == inside, "one thread at a time holds a key's lock"
+                inside.remove(number)
+
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(run, map(hold, range(4))))
+
+    def test_locks_on_loops_after_each_other(self, cache: SharedTokenCache) -> None:
+        """The lock works on each event loop, with tasks that wait for it, also after another loop was closed."""
+
+        async def hold() -> None:
+            async with cache.renewal_lock("key"):
+                await asyncio.sleep(0)
+
+        async def use() -> None:
+            async with within(self.patience_seconds, "a lock is given on each event loop, whatever became of others"):
+                await asyncio.gather(*(hold() for _ in range(3)))
+
+        for _ in range(3):
+            run(use())
+
+    @pytest.mark.asyncio
+    async def test_locks_are_independent(self, cache: SharedTokenCache) -> None:
+        """Holding one key's lock keeps nobody from another's."""
+        async with (
+            within(self.patience_seconds, "holding one key's lock keeps nobody from another's"),
+            cache.renewal_lock("key"),
+            cache.renewal_lock("other"),
+        ):
+            pass
+
+    @pytest.mark.asyncio
+    async def test_holder_uses_the_cache(self, cache: SharedTokenCache) -> None:
+        """The holder, and everybody else, may read and write meanwhile."""
+        async with (
+            within(self.patience_seconds, "the cache is read and written while its lock is held"),
+            cache.renewal_lock("key"),
+        ):
+            await cache.set("key", make_token())
+            assert make_token() == await cache.get("key"), "what is set while the lock is held is got"
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("key", ODD_KEYS.values(), ids=ODD_KEYS.keys())
+    async def test_odd_locks(self, cache: SharedTokenCache, key: str) -> None:
+        """Any text has a lock, again and again."""
+        async with within(self.patience_seconds, "any text has a lock, again and again"):
+            for _ in range(2):
+                async with cache.renewal_lock(key):
+                    pass
+
+    @pytest.mark.asyncio
+    async def test_is_released_after_an_error(self, cache: SharedTokenCache) -> None:
+        """What the holder raises is raised, and the lock is free."""
+        with pytest.raises(ZeroDivisionError):
+            async with cache.renewal_lock("key"):
+                raise ZeroDivisionError
+        await self._assert_free(cache.renewal_lock("key"), "an error of its holder releases a lock")
+
+    @pytest.mark.asyncio
+    async def test_is_released_by_a_cancelled_holder(self, cache: SharedTokenCache) -> None:
+        """A holder that is cancelled ends as cancelled, and the lock is free."""
+        is_held = asyncio.Event()
+
+        async def hold() -> None:
+            async with cache.renewal_lock("key"):
+                is_held.set()
+                await asyncio.Event().wait()
+
+        holder = asyncio.create_task(hold())
+        async with within(self.patience_seconds, "a lock that nobody holds is given"):
+            await is_held.wait()
+        holder.cancel()
+        await self._assert_cancelled(holder)
+        await self._assert_free(cache.renewal_lock("key"), "the cancellation of its holder releases a lock")
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("is_held", [True, False], ids=["held", "free"])
+    async def test_is_free_after_a_cancelled_wait(self, cache: SharedTokenCache, *, is_held: bool) -> None:
+        """Whoever is cancelled in whatever step of waiting for the lock, or of getting it, does not keep it."""
+
+        async def hold() -> None:
+            async with cache.renewal_lock("key"):
+                await asyncio.Event().wait()
+
+        for steps in range(CANCELLED_STEPS):
+            async with AsyncExitStack() as stack:
+                if is_held:
+                    await stack.enter_async_context(cache.renewal_lock("key"))
+                waiter = asyncio.create_task(hold())
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                waiter.cancel()
+                await self._assert_cancelled(waiter)
+            await self._assert_free(cache.renewal_lock("key"), "whoever is cancelled in a wait does not keep the lock")
+
+    async def _assert_cancelled(self, task: asyncio.Task[None]) -> None:
+        async with within(self.patience_seconds, "whoever is cancelled at a lock ends"):
+            await asyncio.wait([task])
+        assert task.cancelled(), "whoever is cancelled at a lock gets CancelledError, and nothing else"
+
+    async def _assert_free(self, lock: AbstractAsyncContextManager[object], rule: str) -> None:
+        async with within(self.patience_seconds, rule), lock:
+            pass

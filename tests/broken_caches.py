@@ -1,0 +1,359 @@
+"""A sound cache, and ways to break it: each breaks one promise of `simplestore_async.testing`."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import defaultdict
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+import attrs
+
+from simplestore_async import AccessToken
+from simplestore_async.caches import dumps
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+
+class SoundCache:
+    """A dictionary, and locks that belong to no event loop."""
+
+    def __init__(self) -> None:
+        self.tokens: dict[str, AccessToken] = {}
+        self.locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self.threads: list[int] = []
+        self.loops: list[asyncio.AbstractEventLoop] = []
+
+    def note_caller(self) -> None:
+        """Keep in order which threads and event loops call."""
+        if threading.get_ident() not in self.threads:
+            self.threads.append(threading.get_ident())
+        if asyncio.get_running_loop() not in self.loops:
+            self.loops.append(asyncio.get_running_loop())
+
+    async def get(self, key: str, /) -> AccessToken | None:
+        self.note_caller()
+        return self.tokens.get(key)
+
+    async def set(self, key: str, token: AccessToken, /) -> None:
+        self.tokens[key] = token
+
+    async def acquire(self, key: str) -> None:
+        while not self.locks[key].acquire(blocking=False):
+            await asyncio.sleep(0.001)
+
+    @asynccontextmanager
+    async def renewal_lock(self, key: str, /) -> AsyncGenerator[None]:
+        self.note_caller()
+        await self.acquire(key)
+        try:
+            yield
+        finally:
+            self.locks[key].release()
+
+
+async def never() -> Any:
+    await asyncio.Event().wait()
+
+
+class Forgetful(SoundCache):
+    async def set(self, key: str, token: AccessToken, /) -> None:
+        pass
+
+
+class AlwaysFull(SoundCache):
+    async def get(self, key: str, /) -> AccessToken | None:
+        return self.tokens.get(key, AccessToken("other", issued_at=0, expires_at=1))
+
+
+class ReadOnce(SoundCache):
+    async def get(self, key: str, /) -> AccessToken | None:
+        return self.tokens.pop(key, None)
+
+
+class Changing(SoundCache):
+    """Gives tokens back with other fields."""
+
+    def __init__(self, **changes: Any) -> None:
+        super().__init__()
+        self.changes = changes
+
+    async def set(self, key: str, token: AccessToken, /) -> None:
+        fields = {field: getattr(token, field) for field in ("issued_at", "expires_at", "scope", "is_replacement")}
+        changed = {field: change(fields.get(field, token.value)) for field, change in self.changes.items()}
+        self.tokens[key] = AccessToken(changed.pop("value", token.value), **fields | changed)
+
+
+class FirstCounts(SoundCache):
+    async def set(self, key: str, token: AccessToken, /) -> None:
+        self.tokens.setdefault(key, token)
+
+
+class RefusesExpired(SoundCache):
+    async def set(self, key: str, token: AccessToken, /) -> None:
+        if token.expires_at <= time.time():
+            raise ValueError("invalid expire time")
+        await super().set(key, token)
+
+
+class IgnoresExpired(SoundCache):
+    async def set(self, key: str, token: AccessToken, /) -> None:
+        if token.expires_at > time.time() + 1:
+            await super().set(key, token)
+
+
+class BuriesExpired(SoundCache):
+    """Takes nothing more where an expired token was."""
+
+    async def set(self, key: str, token: AccessToken, /) -> None:
+        before = self.tokens.get(key)
+        if before is None or before.expires_at > time.time() + 1 or token.value == "before":
+            await super().set(key, token)
+
+
+class FoldsCase(SoundCache):
+    async def get(self, key: str, /) -> AccessToken | None:
+        return await super().get(key.lower())
+
+    async def set(self, key: str, token: AccessToken, /) -> None:
+        await super().set(key.lower(), token)
+
+
+class Small(SoundCache):
+    async def set(self, key: str, token: AccessToken, /) -> None:
+        await super().set(key, token)
+        if len(self.tokens) > 3:
+            del self.tokens[next(iter(self.tokens))]
+
+
+class IgnoresPaths(SoundCache):
+    async def set(self, key: str, token: AccessToken, /) -> None:
+        if "/" not in key:
+            await super().set(key, token)
+
+
+class SharedVariable(SoundCache):
+    """Keeps the key at hand in a place that all tasks share."""
+
+    async def set(self, key: str, token: AccessToken, /) -> None:
+        self.key = key
+        await asyncio.sleep(0)
+        await super().set(self.key, token)
+
+
+class TornWrites(SoundCache):
+    async def set(self, key: str, token: AccessToken, /) -> None:
+        before = self.tokens.get(key, token)
+        self.tokens[key] = attrs.evolve(before, value=token.value)
+        await asyncio.sleep(0)
+        self.tokens[key] = token
+
+
+class Cancelled(SoundCache):
+    """What becomes of a call that is cancelled: `get` and `set` take a step in which it may happen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.guard = asyncio.Lock()
+
+    async def get(self, key: str, /) -> AccessToken | None:
+        await self.step()
+        return self.tokens.get(key)
+
+    async def step(self) -> None:
+        raise NotImplementedError
+
+
+class StaysBusy(Cancelled):
+    async def step(self) -> None:
+        await self.guard.acquire()
+        await asyncio.sleep(0)
+        self.guard.release()
+
+
+class GoesOn(Cancelled):
+    async def step(self) -> None:
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            await never()
+
+
+class Reinterprets(Cancelled):
+    async def step(self) -> None:
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            raise ConnectionError from None
+
+
+class DeletesFirst(SoundCache):
+    async def set(self, key: str, token: AccessToken, /) -> None:
+        self.tokens.pop(key, None)
+        await asyncio.sleep(0)
+        await super().set(key, token)
+
+
+class FirstThreadOnly(SoundCache):
+    """Other threads than the first get nothing, or no answer."""
+
+    def __init__(self, *, answers: bool) -> None:
+        super().__init__()
+        self.answers = answers
+
+    async def get(self, key: str, /) -> AccessToken | None:
+        self.note_caller()
+        if threading.get_ident() == self.threads[0]:
+            return await super().get(key)
+        return None if self.answers else await never()
+
+
+class FirstLoopOnly(FirstThreadOnly):
+    """Other event loops than the first get nothing, or no answer."""
+
+    async def get(self, key: str, /) -> AccessToken | None:
+        self.note_caller()
+        if asyncio.get_running_loop() is self.loops[0]:
+            return self.tokens.get(key)
+        return None if self.answers else await never()
+
+
+class ShowsBytes(SoundCache):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stored: dict[str, bytes] = {}
+
+    def __repr__(self) -> str:
+        return f"<ShowsBytes {self.stored}>"
+
+    async def set(self, key: str, token: AccessToken, /) -> None:
+        await super().set(key, token)
+        self.stored[key] = dumps(token)
+
+
+class OneForAll(SoundCache):
+    async def get(self, key: str, /) -> AccessToken | None:
+        return await super().get("")
+
+    async def set(self, key: str, token: AccessToken, /) -> None:
+        await super().set("", token)
+
+
+class NoLock(SoundCache):
+    @asynccontextmanager
+    async def renewal_lock(self, key: str, /) -> AsyncGenerator[None]:
+        yield
+
+
+class NoLockAmongThreads(NoLock):
+    """Lets four threads in, and each read only once all are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.barrier = threading.Barrier(4)
+
+    async def get(self, key: str, /) -> AccessToken | None:
+        self.barrier.wait(30)
+        return None
+
+
+class Stingy(SoundCache):
+    """Gives its lock so often, and never again."""
+
+    def __init__(self, *, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    async def acquire(self, key: str) -> None:
+        if self.times <= 0:
+            await never()
+        self.times -= 1
+        await super().acquire(key)
+
+
+class LoopLock(SoundCache):
+    """A lock that belongs to the event loop on which it was first waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = asyncio.Lock()
+
+    def renewal_lock(self, key: str, /) -> Any:
+        return self.lock
+
+
+class OneLockForAll(SoundCache):
+    async def acquire(self, key: str) -> None:
+        while any(lock.locked() for lock in self.locks.values()):
+            await asyncio.sleep(0.001)
+        await super().acquire(key)
+
+
+class Locked(SoundCache):
+    """While its lock is held, nobody reads or writes."""
+
+    def __init__(self, *, answers: bool) -> None:
+        super().__init__()
+        self.answers = answers
+
+    async def get(self, key: str, /) -> AccessToken | None:
+        if not self.locks[key].locked():
+            return await super().get(key)
+        return None if self.answers else await never()
+
+
+class Held(SoundCache):
+    """A lock that is a context manager of its own, whose ends go wrong in the ways of the subclasses."""
+
+    def renewal_lock(self, key: str, /) -> Any:
+        return self
+
+    async def __aenter__(self) -> Self:
+        await self.acquire("")
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> bool | None:
+        self.locks[""].release()
+        return None
+
+
+class Swallows(Held):
+    async def __aexit__(self, *_: object) -> bool | None:
+        await super().__aexit__(None)
+        return True
+
+
+class KeepsAfter(Held):
+    """Stays locked if its holder ends by such an error."""
+
+    def __init__(self, error: type[BaseException]) -> None:
+        super().__init__()
+        self.error = error
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> bool | None:
+        return None if kind is self.error else await super().__aexit__(kind)
+
+
+class ReinterpretsEnd(Held):
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> bool | None:
+        await super().__aexit__(kind)
+        if kind is asyncio.CancelledError:
+            raise ConnectionError
+        return None
+
+
+class NeverEnds(Held):
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> bool | None:
+        await never()
+        return None
+
+
+class KeepsWhenLate(SoundCache):
+    """Whoever is cancelled between getting the lock and going on keeps it."""
+
+    async def acquire(self, key: str) -> None:
+        await super().acquire(key)
+        await asyncio.sleep(0)
