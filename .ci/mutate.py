@@ -65,7 +65,11 @@ OPERATORS: Final = {
 
 IGNORED_WARNING: Final = "ignore::pytest.PytestAssertRewriteWarning"  # plugins are imported before the fork
 
-TESTED_WITH: Final = {"holdings": ("provider", "loops"), "renewer": ("provider", "loops")}
+TESTED_WITH: Final = {
+    "cache_folder": ("cache_file", "cache_inventory"),
+    "holdings": ("provider", "loops"),
+    "renewer": ("provider", "loops"),
+}
 """The modules whose tests are another's: what is within a provider is tested by its behaviour."""
 FIRST_TESTS: Final = 40
 """How many tests a mutant meets before the others are even collected."""

@@ -26,10 +26,11 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 import platformdirs.windows
 import pytest
+from ownership import give_away
 from tokens import ISSUED_AT, make_token
 
 from simplestore_async import AccessToken, FileTokenCache
-from simplestore_async.caches import _file, dumps
+from simplestore_async.caches import _folder, dumps
 from simplestore_async.errors import TokenCacheError
 from simplestore_async.events import CacheFailed, Event
 
@@ -43,7 +44,6 @@ KEY = "key"
 DIGEST = hashlib.sha256(KEY.encode()).hexdigest()
 NAME = f"token-v1-{DIGEST}.json"
 TOKEN = make_token()
-OTHER_USER = 54_321
 MAX_BYTES = 64 * 1024
 
 
@@ -82,20 +82,6 @@ def full_disk() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def give_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make *path* another user's; where only root could, make it look so."""
-    if os.geteuid() == 0:
-        os.chown(path, OTHER_USER, -1)
-        return
-    inode, fstat = path.stat().st_ino, os.fstat
-
-    def fstat_as_if(descriptor: int) -> os.stat_result:
-        status = fstat(descriptor)
-        return os.stat_result((*status[:4], OTHER_USER, *status[5:])) if status.st_ino == inode else status
-
-    monkeypatch.setattr(os, "fstat", fstat_as_if)
 
 
 def mode_of(path: Path) -> int:
@@ -399,7 +385,7 @@ async def test_a_fifo_is_not_read(cache: FileTokenCache, path: Path) -> None:
 # case 48
 @pytest.mark.parametrize("operation", ["get", "set"])
 @pytest.mark.parametrize("swap_for", [os.rename, os.symlink], ids=["folder", "symlink"])
-@pytest.mark.skipif(not _file._HAS_DIR_FD, reason="needs folder descriptors")
+@pytest.mark.skipif(not _folder._HAS_DIR_FD, reason="needs folder descriptors")
 async def test_a_folder_that_is_swapped(
     *,
     cache: FileTokenCache,
@@ -1040,7 +1026,7 @@ async def test_without_folder_descriptors(
     cache: FileTokenCache, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where files cannot be opened relative to a folder it works by paths, with what checks are left."""
-    monkeypatch.setattr(_file, "_HAS_DIR_FD", False)
+    monkeypatch.setattr(_folder, "_HAS_DIR_FD", False)
     assert await cache.get(KEY) is None
     await cache.set(KEY, TOKEN)
     assert TOKEN == await FileTokenCache(folder).get(KEY)

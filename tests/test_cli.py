@@ -1,56 +1,28 @@
 """`simplestore`, run as a user runs it: a process of its own, against a real sandbox."""
+# ruff: noqa: ASYNC240 - some tests are about files, and share their loop with nobody
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
+import shutil
 import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import attrs
+import aiohttp
 import pytest
+from command import COMMAND, TIMEOUT_SECONDS, assert_one_line, finish, shell, simplestore, start
 
 from simplestore_async.sandbox import Sandbox, Status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
 
-COMMAND: Final = sys.executable, "-m", "simplestore_async.cli"
 SECRET: Final = "s3cr3t-of-the-shop"
-TIMEOUT_SECONDS: Final = 60
-
-
-@attrs.frozen
-class Outcome:
-    code: int
-    stdout: str
-    stderr: str
-
-
-async def start(*command: str, environment: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SIMPLESTORE_")}
-    return await asyncio.create_subprocess_exec(
-        *command,
-        env=inherited | dict(environment or {}),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
-
-
-async def finish(process: asyncio.subprocess.Process) -> Outcome:
-    async with asyncio.timeout(TIMEOUT_SECONDS):
-        stdout, stderr = await process.communicate()
-    assert process.returncode is not None
-    return Outcome(process.returncode, stdout.decode(), stderr.decode())
-
-
-async def simplestore(*arguments: str, environment: Mapping[str, str] | None = None) -> Outcome:
-    return await finish(await start(*COMMAND, *arguments, environment=environment))
 
 
 async def start_long_demo() -> tuple[asyncio.subprocess.Process, list[int]]:
@@ -75,14 +47,6 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def assert_one_line(outcome: Outcome, *, code: int, says: str) -> None:
-    assert code == outcome.code
-    assert outcome.stderr.startswith("simplestore: ")
-    assert 1 == outcome.stderr.count("\n")
-    assert says in outcome.stderr
-    assert not outcome.stdout
-
-
 def read_table(stdout: str) -> dict[str, int]:
     return {name: int(number) for name, number in re.findall(r"\| (?:- )?([\w ]+?) +\| +(\d+) ", stdout)}
 
@@ -90,6 +54,14 @@ def read_table(stdout: str) -> dict[str, int]:
 def shows_credentials(output: str) -> bool:
     # The sandbox's tokens are 43 characters of this alphabet.
     return "sandbox-secret" in output or re.search(r"\b[\w-]{43}\b", output) is not None
+
+
+async def is_accepted(sandbox: Sandbox, authorization: str) -> bool:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(sandbox.base_url, headers={"Authorization": authorization}) as response,
+    ):
+        return response.status == 200
 
 
 @pytest.fixture
@@ -150,7 +122,7 @@ class TestDemo:
     async def test_too_few_requests_for_the_faults(self) -> None:
         """A run that ends too early says so; without a terminal it is plain, even where colour is forced."""
         forced = {"FORCE_COLOR": "1", "TTY_COMPATIBLE": "1", "COLUMNS": "20", "PYTHONIOENCODING": "ascii"}
-        outcome = await simplestore("demo", "--requests", "1", environment=forced)
+        outcome = await finish(await start(*COMMAND, "demo", "--requests", "1", environment=forced))
 
         assert 0 == outcome.code
         assert "ended before the second fault" in outcome.stdout
@@ -230,6 +202,78 @@ class TestToken:
         assert 0 == outcome.code
         assert token is not None
         assert sandbox.revoke(token[1])
+
+    async def test_header(self, sandbox: Sandbox) -> None:
+        """`--header` prints the header that carries a valid token, and nothing else."""
+        outcome = await simplestore("token", "--header", environment=sandbox.environment)
+        header = re.fullmatch(r"Authorization: (Bearer \S+)\n", outcome.stdout)
+
+        assert (0, "") == (outcome.code, outcome.stderr)
+        assert header is not None
+        assert await is_accepted(sandbox, header[1])
+
+    @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+    async def test_header_for_curl(self, sandbox: Sandbox) -> None:
+        """A token goes to curl through its standard input, so that no command line holds the token."""
+        script = "simplestore token --header | curl -s --noproxy '*' -H @- \"$1\""
+        outcome = await shell(script, f"{sandbox.base_url}orders", environment=sandbox.environment)
+
+        assert (0, "") == (outcome.code, outcome.stderr)
+        assert "Bearer ***" == json.loads(outcome.stdout)["headers"]["Authorization"]
+
+    @pytest.mark.parametrize("option", ["--show", "--json"])
+    async def test_header_excludes(self, sandbox: Sandbox, option: str) -> None:
+        """What would print more than the header is wrong usage beside it."""
+        outcome = await simplestore("token", "--header", option, environment=sandbox.environment)
+
+        assert (2, "") == (outcome.code, outcome.stdout)
+        assert "leave out --show and --json" in outcome.stderr
+        assert 0 == sandbox.counters.token_requests
+
+    async def test_json(self, sandbox: Sandbox) -> None:
+        """`--json` prints the facts for programs, and the token only with `--show`."""
+        environment = sandbox.environment | {"SIMPLESTORE_SCOPE": "orders products"}
+        facts = (await simplestore("token", "--json", environment=environment)).json
+        shown = (await simplestore("token", "--json", "--show", environment=environment)).json
+
+        assert {"token_type", "issued_at", "expires_at", "life_seconds", "scope"} == facts.keys()
+        assert ("Bearer", ["orders", "products"]) == (facts["token_type"], facts["scope"])
+        assert pytest.approx(3600) == facts["expires_at"] - facts["issued_at"]
+        assert 3_500 < facts["life_seconds"] <= 3_600
+        assert {"value"} == shown.keys() - facts.keys()
+        assert await is_accepted(sandbox, f"Bearer {shown['value']}")
+
+    async def test_cache(self, sandbox: Sandbox, tmp_path: Path) -> None:
+        """With `--cache` calls share one token, even if they start at once; without it each asks for its own."""
+        environment = sandbox.environment | {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
+        call = "token", "--header", "--cache"
+        outcomes = await asyncio.gather(*(simplestore(*call, environment=environment) for _ in range(3)))
+        outcomes.append(await simplestore(*call, environment=environment))
+
+        assert 1 == len({outcome.stdout for outcome in outcomes})
+        assert 1 == sandbox.counters.token_requests
+
+        own = await simplestore("token", "--header", environment=environment)
+        assert own.stdout != outcomes[0].stdout
+        assert 2 == sandbox.counters.token_requests
+
+    async def test_cache_that_fails(self, sandbox: Sandbox, tmp_path: Path) -> None:
+        """A folder that cannot be used costs a line on stderr that says so, not the token."""
+        environment = sandbox.environment | {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
+        folder = Path((await simplestore("cache", "path", environment=environment)).stdout.strip())
+        folder.mkdir(parents=True)
+        folder.chmod(0o777)
+        outcome = await simplestore("token", "--header", "--cache", environment=environment)
+
+        assert 0 == outcome.code
+        assert outcome.stdout.startswith("Authorization: Bearer ")
+        assert all(line.startswith("simplestore: warning: token cache") for line in outcome.stderr.splitlines())
+        assert "its mode 0777 lets others in" in outcome.stderr
+
+    async def test_not_stored(self, sandbox: Sandbox, tmp_path: Path) -> None:
+        """Without `--cache` nothing is stored."""
+        await simplestore("token", environment=sandbox.environment | {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""})
+        assert [] == list(tmp_path.iterdir())
 
     async def test_scope(self, sandbox: Sandbox) -> None:
         """Scopes that the environment names are asked for, and printed."""

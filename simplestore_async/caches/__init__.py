@@ -2,7 +2,8 @@
 
 from ._file import FileTokenCache
 from ._format import dumps, loads
+from ._inventory import TokenFile
 from ._memory import MemoryTokenCache
 from ._protocols import SharedTokenCache, TokenCache
 
-__all__ = ["FileTokenCache", "MemoryTokenCache", "SharedTokenCache", "TokenCache", "dumps", "loads"]
+__all__ = ["FileTokenCache", "MemoryTokenCache", "SharedTokenCache", "TokenCache", "TokenFile", "dumps", "loads"]

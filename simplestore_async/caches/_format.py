@@ -14,7 +14,7 @@ from simplestore_async.errors import ConfigurationError, TokenCacheError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["FORMAT_VERSION", "dumps", "loads"]
+__all__ = ["FORMAT_VERSION", "dumps", "loads", "pack", "unpack"]
 
 FORMAT_VERSION: Final = 1
 _FIELDS: Final = {"version", "value", "token_type", "issued_at", "expires_at", "scope", "is_replacement"}
@@ -53,6 +53,21 @@ def loads(data: bytes) -> AccessToken:
     if token is None:
         raise TokenCacheError("The cached token cannot be read: it is damaged, or of another version")
     return token
+
+
+def pack(digest: str, token: AccessToken) -> bytes:
+    """Return the content of *token*'s file: a line with the digest of its key, and the stored form."""
+    return _header(digest) + dumps(token)
+
+
+def unpack(digest: str, data: bytes) -> AccessToken | None:
+    """Return the token in a file's content; None if it is damaged, or another key's file that was copied here."""
+    header = _header(digest)
+    return _load(data[len(header) :]) if data.startswith(header) else None
+
+
+def _header(digest: str) -> bytes:
+    return f"{digest}\n".encode()
 
 
 def _load(data: bytes) -> AccessToken | None:

@@ -12,7 +12,8 @@ _EXTRA = frozenset({"click", "rich"})
 def main() -> int:
     """Run the command with the arguments of this process, and return its exit code.
 
-    0: done. 1: refused or failed. 2: wrong usage, or the extra `cli` is not installed. 130: interrupted.
+    0: done. 1: refused or failed. 2: wrong usage, or the extra `cli` is not installed. 22: the API answered
+    4xx or 5xx. 130: interrupted.
     """
     try:
         from ._main import run  # the extra may be missing

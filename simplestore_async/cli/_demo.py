@@ -103,6 +103,38 @@ class Demo:
         """How long the requests have been going on; 0 before the first, and standing still after the last."""
         return (self._ended_at or self._now()) - self._began_at if self._began_at else 0.0
 
+    @property
+    def problem(self) -> str:
+        """Why it failed: empty if no request did."""
+        caller = self.caller
+        if not caller.failed:
+            return ""
+        return f"{caller.failed} of {self.plan.requests} requests failed; the first because: {caller.first_problem}"
+
+    def figures(self) -> dict[str, object]:
+        """Return what the table at its end shows, for programs."""
+        server, caller = self.sandbox.counters, self.caller
+        return {
+            "processes": self.plan.processes,
+            "duration_seconds": self.elapsed_seconds,
+            "token_lifetime_seconds": LIFETIME_SECONDS,
+            "has_revoked": self.has_revoked,
+            "server": {
+                "token_requests": server.token_requests,
+                "tokens_issued": server.tokens_issued,
+                "failures": server.failures,
+                "refusals": server.refusals,
+                "api_requests": server.api_requests,
+                "unauthorized": server.unauthorized,
+            },
+            "callers": {
+                "requests": caller.done,
+                "succeeded": caller.succeeded,
+                "failed": caller.failed,
+                "slowest_seconds": caller.slowest_seconds,
+            },
+        }
+
     async def run(self) -> None:
         """Let every process send its share.
 

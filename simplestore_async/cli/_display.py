@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, Self
@@ -34,7 +35,8 @@ async def show_demo(plan: Plan, *, is_plain: bool) -> str:
         is_plain: print lines of text, without colour or cursor movements; so it does by itself where stdout is no
             terminal, or one that cannot do better.
     """
-    console = Console(highlight=False)
+    # Without styles, too: rich takes NO_COLOR for colours only, and would still print in bold.
+    console = Console(highlight=False, color_system=None if os.environ.get("NO_COLOR") else "auto")
     if is_plain or not _is_capable(console):
         is_plain = True
         # Wide enough for the table, whatever COLUMNS says: in a log no number may be cut off.
@@ -55,10 +57,7 @@ async def show_demo(plan: Plan, *, is_plain: bool) -> str:
     console.print(_table(demo, box=ASCII if is_plain else ROUNDED))
     if not demo.has_revoked:
         console.print("The run ended before the second fault: give it more requests.")
-    caller = demo.caller
-    if caller.failed:
-        return f"{caller.failed} of {plan.requests} requests failed; the first because: {caller.first_problem}"
-    return ""
+    return demo.problem
 
 
 def _is_capable(console: Console) -> bool:

@@ -3,24 +3,59 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
-from pathlib import Path
+import traceback
 
+import attrs
 import click
 
-from simplestore_async.errors import ConfigurationError, SimpleStoreError
+from simplestore_async.errors import SimpleStoreError
 
+from ._cache import cache
+from ._completion import completion
+from ._output import CommandError, cache_option, json_option, print_error, print_json
+from ._request import request
 from ._sandbox import sandbox
-from ._token import token_lines
 
 __all__ = ["run"]
 
+_EPILOG = """\
+\b
+Exit codes:
+  0    done; for `request`: the API answered 2xx or 3xx
+  1    no token, no complete answer, or another failure
+  2    wrong usage or settings
+  22   the API answered 4xx or 5xx
+  130  interrupted
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=False)
+An error is one line on standard error. With --json that line is {"error": {"type", "message", "exit_code"}}; the type
+is the name of a class in simplestore_async.errors, or UsageError, RequestError, StatusError, CommandError, OSError.
+Instants in JSON are POSIX seconds. NO_COLOR is obeyed.
+"""
+
+
+@attrs.define
+class _Settings:
+    """What was said before the command."""
+
+    is_debug: bool = False
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=False, epilog=_EPILOG)
+@click.option("--debug", "is_debug", is_flag=True, help="Log to standard error, and print the traceback of an error.")
 @click.version_option(package_name="simplestore-async", prog_name="simplestore", message="%(prog)s %(version)s")
-def simplestore() -> None:
-    """Get access tokens for SimpleStore, and see how they are kept alive."""
+@click.pass_obj
+def simplestore(settings: _Settings, /, *, is_debug: bool) -> None:
+    """Get access tokens for SimpleStore, use them, and see how they are kept alive."""
+    settings.is_debug = is_debug
+    if is_debug:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        logger = logging.getLogger("simplestore_async")
+        logger.addHandler(handler)
+        logger.setLevel(logging.DEBUG)
 
 
 @simplestore.command()
@@ -39,65 +74,117 @@ def simplestore() -> None:
     "--processes", type=click.IntRange(min=1), default=4, show_default=True, help="How many of them share one token."
 )
 @click.option("--plain", is_flag=True, help="Print lines instead of a live display, as when the output is no terminal.")
-def demo(*, requests: int, concurrency: int, duration: float, processes: int, plain: bool) -> None:
+@json_option
+def demo(*, requests: int, concurrency: int, duration: float, processes: int, plain: bool, is_json: bool) -> None:  # noqa: PLR0913 - an argument for each option
     """Send authorised requests to a local SimpleStore while its token endpoint fails and its tokens are revoked.
 
     Nothing leaves this machine. The requests come from several processes, which share their token in a folder. Tokens
     live 20 seconds. The endpoint answers 503 for one second while a renewal is due;
     later every token is revoked and the endpoint fails twice more. The table at the end sets what the server saw beside
     what the callers saw. Runs of less than 30 seconds renew earlier, so that both faults have their time.
+
+    JSON, instead of all that: processes, duration_seconds, token_lifetime_seconds, has_revoked (whether the run got as
+    far as the second fault), server (token_requests, tokens_issued, failures, refusals, api_requests, unauthorized),
+    callers (requests, succeeded, failed, slowest_seconds).
     """
-    from ._demo import DemoError, Plan  # `simplestore token` does without a server and rich
-    from ._display import show_demo
+    from ._demo import Demo, DemoError, Plan  # `simplestore token` does without a server and rich
 
     plan = Plan(requests=requests, concurrency=concurrency, duration_seconds=duration, processes=processes)
     try:
-        problem = asyncio.run(show_demo(plan, is_plain=plain))
+        if is_json:
+            played = Demo(plan)
+            asyncio.run(played.run())
+            print_json(played.figures())
+            problem = played.problem
+        else:
+            from ._display import show_demo
+
+            problem = asyncio.run(show_demo(plan, is_plain=plain))
     except DemoError as error:
-        problem = str(error)
+        raise CommandError(str(error)) from error
     if problem:
-        raise click.ClickException(problem)
+        raise CommandError(problem)
 
 
 @simplestore.command()
 @click.option(
     "--show", is_flag=True, help="Print the token itself, too. Whoever reads it has full access to the store."
 )
-def token(*, show: bool) -> None:
+@click.option("--header", is_flag=True, help="Print nothing but the header that carries the token, for `curl -H @-`.")
+@cache_option
+@json_option
+def token(*, show: bool, header: bool, is_cached: bool, is_json: bool) -> None:
     """Get a token with the credentials in the environment, and print what is known about it.
 
     SIMPLESTORE_CLIENT_ID, and SIMPLESTORE_CLIENT_SECRET or SIMPLESTORE_CLIENT_SECRET_FILE; if set,
     SIMPLESTORE_TOKEN_URL and SIMPLESTORE_SCOPE.
-    """
-    for line in asyncio.run(token_lines(is_shown=show)):
-        click.echo(line)
+
+    Each call asks for a token of its own, which proves that the credentials work, lives its whole life, and is stored
+    nowhere. With --cache it is stored, and calls share it until it nears its end.
+
+    \b
+    No token stands in a command line, where every user of the machine could read it, if curl reads the header:
+      simplestore token --header | curl -H @- https://api.example.com/orders
+
+    JSON: token_type, issued_at, expires_at, life_seconds (what is left), scope (a list); with --show also value.
+    """  # noqa: D301 - \b is click's sign for lines that must stay lines
+    if header and (show or is_json):
+        raise click.UsageError("--header prints the header and nothing else: leave out --show and --json")
+    from ._token import get_token, token_facts, token_lines  # completion does without aiohttp
+
+    got = asyncio.run(get_token(is_cached=is_cached))
+    if header:
+        click.echo(f"Authorization: {got.authorization}")
+    elif is_json:
+        print_json(token_facts(got, is_shown=show))
+    else:
+        for line in token_lines(got, is_shown=show):
+            click.echo(line)
 
 
+simplestore.add_command(request)
+simplestore.add_command(cache)
+simplestore.add_command(completion)
 simplestore.add_command(sandbox)
 
 
 def run() -> int:
     """Run the command with the arguments of this process, and return its exit code."""
-    if sys.stdout is None:  # started with it closed
-        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open to the end of the process
+    settings = _Settings()
+    _open_closed_streams()
     try:
-        simplestore.main(prog_name="simplestore", standalone_mode=False)
+        simplestore.main(prog_name="simplestore", standalone_mode=False, obj=settings)
         sys.stdout.flush()
     except click.Abort:
         return 130
     except BrokenPipeError:
-        # The reader went away. The interpreter flushes once more at its end, which must not fail too.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except click.ClickException as error:
-        problem, code = error.format_message(), error.exit_code
-    except SimpleStoreError as error:
-        problem, code = str(error), 2 if isinstance(error, ConfigurationError) else 1
-    except OSError as error:
-        problem, code = error.strerror or str(error), 1
-    else:
-        return 0
-    # A server's words may be in it: they must not move the cursor or make a second line.
-    line = " ".join("".join(char if char.isprintable() else " " for char in problem).split())
-    click.echo(f"simplestore: {line}", err=True)
-    return code
+    except (click.ClickException, SimpleStoreError, OSError) as error:
+        if settings.is_debug:
+            traceback.print_exception(error)
+        # Not left to click: a wrong option is an error before any option is known.
+        return print_error(error, is_json="--json" in sys.argv[1:])
+    finally:
+        _settle_stdout()
+    return 0
+
+
+def _open_closed_streams() -> None:
+    """Let closed standard streams (`>&-`) lead nowhere: else the next file or socket would be taken for them."""
+    for name, mode in ("stdin", "r"), ("stdout", "w"), ("stderr", "w"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - for the whole process
+
+
+def _settle_stdout() -> None:
+    """Drop what stdout cannot take, because its reader went away or the disk is full.
+
+    The interpreter would try once more at its end, complain, and change the exit code.
+    """
+    stdout = sys.__stdout__  # around which click puts a wrapper once the reader is gone
+    if stdout is None:
+        return
+    try:
+        stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())

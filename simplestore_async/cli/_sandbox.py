@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shlex
 import signal
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+
+from ._output import json_option, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +44,7 @@ _STOP_SIGNALS: Final = signal.SIGINT, signal.SIGTERM
     metavar="FILE",
     help="A file with the client's secret, read once, if not the sandbox's own; the environment names the file.",
 )
-@click.option("--json", "is_json", is_flag=True, help="Print the environment as a JSON object.")
+@json_option
 def sandbox(  # noqa: PLR0913 - the options, one by one
     *, port: int, lifetime: int, latency: float, client_id: str | None, secret_file: str | None, is_json: bool
 ) -> None:
@@ -52,6 +53,8 @@ def sandbox(  # noqa: PLR0913 - the options, one by one
     Nothing leaves this machine. The token endpoint is the documented one, and the API echoes every authorised request.
     What is printed is for a POSIX shell to evaluate, as below: then the sandbox goes on in the background. Its process
     is named on standard error; `kill` stops it.
+
+    JSON: each variable with its value.
     """
     from simplestore_async import SecretFile
     from simplestore_async.sandbox import Sandbox  # `simplestore token` does without a server
@@ -91,8 +94,10 @@ def _stop_by_signals(is_stopped: asyncio.Event) -> None:
 
 def _print_environment(environment: Mapping[str, str], *, is_json: bool) -> None:
     """Print it all, and let the reader see its end: a shell's `$(…)` waits for that."""
-    lines = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
-    click.echo(json.dumps(environment) if is_json else "\n".join(lines))
+    if is_json:
+        print_json(dict(environment))
+    else:
+        click.echo("\n".join(f"export {name}={shlex.quote(value)}" for name, value in environment.items()))
     sys.stdout.flush()
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())

@@ -1,0 +1,98 @@
+"""What the command prints. Rule: results go to stdout, all else to stderr, in lines that cannot move the cursor.
+
+Also the options that several commands share.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from simplestore_async.errors import ConfigurationError, SimpleStoreError
+
+if TYPE_CHECKING:
+    from simplestore_async.events import Event
+
+__all__ = [
+    "CommandError",
+    "cache_option",
+    "json_option",
+    "print_error",
+    "print_json",
+    "show_duration",
+    "show_instant",
+    "warn_of_cache",
+]
+
+json_option: Final = click.option("--json", "is_json", is_flag=True, help="Print JSON, on one line, for programs.")
+cache_option: Final = click.option(
+    "--cache",
+    "is_cached",
+    is_flag=True,
+    help="Share the token with other calls, in the folder that `simplestore cache path` prints.",
+)
+
+
+class CommandError(click.ClickException):
+    """The command could not do what it was asked to. Exit code 1."""
+
+
+def print_json(value: object) -> None:
+    """Print *value* on stdout."""
+    click.echo(json.dumps(value))
+
+
+def print_error(error: Exception, *, is_json: bool) -> int:
+    """Print *error* on stderr, as one line of words or of JSON, and return the exit code that tells its kind."""
+    kind, problem, code = _describe(error)
+    problem = _as_line(problem)
+    if is_json:
+        click.echo(json.dumps({"error": {"type": kind, "message": problem, "exit_code": code}}), err=True)
+    else:
+        click.echo(f"simplestore: {problem}", err=True)
+    return code
+
+
+def warn_of_cache(event: Event) -> None:
+    """Say so when the cache that the user asked for does not work; a provider's listener."""
+    from simplestore_async.events import CacheFailed
+
+    if isinstance(event, CacheFailed):
+        click.echo(f"simplestore: warning: {_as_line(str(event))}", err=True)
+
+
+def show_instant(posix_seconds: float) -> str:
+    """Return the date and time in UTC, in a form that also sorts."""
+    try:
+        return datetime.fromtimestamp(posix_seconds, UTC).isoformat(sep=" ", timespec="seconds")
+    except (OverflowError, ValueError, OSError):
+        return "beyond any calendar"  # a cached token may claim anything
+
+
+def show_duration(seconds: float) -> str:
+    """Return *seconds*, rounded down, as hours, minutes and seconds."""
+    try:
+        return str(timedelta(seconds=int(seconds)))
+    except OverflowError:
+        return "for ever"
+
+
+def _describe(error: Exception) -> tuple[str, str, int]:
+    """Return the error's type, as far as it is documented, its message and the exit code."""
+    # Before OSError, which a TokenTimeoutError is, too.
+    if isinstance(error, SimpleStoreError):
+        return type(error).__name__, str(error), 2 if isinstance(error, ConfigurationError) else 1
+    if isinstance(error, click.UsageError):
+        return "UsageError", error.format_message(), error.exit_code
+    if isinstance(error, CommandError):
+        return type(error).__name__, error.format_message(), error.exit_code
+    problem = error.format_message() if isinstance(error, click.ClickException) else getattr(error, "strerror", None)
+    return "OSError", problem or str(error), 1
+
+
+def _as_line(text: str) -> str:
+    # A server's words may be in it: they must not move the cursor or make a second line.
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
