@@ -64,6 +64,9 @@ async def api_server() -> AsyncIterator[ApiServer]:
 
 
 def pytest_configure() -> None:
+    # Who runs the tests may have settings of their own, or a sandbox's.
+    for name in [name for name in os.environ if name.startswith("SIMPLESTORE_")]:
+        del os.environ[name]
     # pytest-asyncio asks for the current loop, and asyncio would make one that nobody closes.
     asyncio.set_event_loop(None)
 
