@@ -6,6 +6,7 @@ all would be a third method; see `simplestore_async.SharedTokenCache`.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -47,9 +48,17 @@ class SQLiteTokenCache:
     @asynccontextmanager
     async def _connect(self) -> AsyncIterator[aiosqlite.Connection]:
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))  # before a token is in it
-        async with aiosqlite.connect(self._path, timeout=60) as database:  # while others write
+        opening = asyncio.ensure_future(aiosqlite.connect(self._path, timeout=60))  # so long while others write
+        try:
+            database = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            await (await opening).close()  # aiosqlite itself would leave open what was not open yet
+            raise
+        try:
             await database.execute("CREATE TABLE IF NOT EXISTS tokens (key BLOB PRIMARY KEY, token BLOB)")
             yield database
+        finally:
+            await database.close()
 
 
 def _encode(key: str) -> bytes:
