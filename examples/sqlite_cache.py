@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiosqlite
 
@@ -17,10 +17,12 @@ from simplestore_async.caches import dumps, loads
 from simplestore_async.errors import TokenCacheError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Coroutine
     from pathlib import Path
 
     from simplestore_async import AccessToken
+
+T = TypeVar("T")
 
 
 class SQLiteTokenCache:
@@ -31,9 +33,7 @@ class SQLiteTokenCache:
 
     async def get(self, key: str, /) -> AccessToken | None:
         """Return the token last set for *key*; a damaged one is none."""
-        query = "SELECT token FROM tokens WHERE key = ?"
-        async with self._connect() as database, database.execute(query, [_encode(key)]) as rows:
-            row = await rows.fetchone()
+        row = await _finish(self._read(key))
         try:
             return None if row is None else loads(row[0])
         except TokenCacheError:
@@ -41,24 +41,33 @@ class SQLiteTokenCache:
 
     async def set(self, key: str, token: AccessToken, /) -> None:
         """Keep *token* for *key*."""
+        await _finish(self._write(key, dumps(token)))
+
+    async def _read(self, key: str) -> aiosqlite.Row | None:
+        query = "SELECT token FROM tokens WHERE key = ?"
+        async with self._connect() as database, database.execute(query, [_encode(key)]) as rows:
+            return await rows.fetchone()
+
+    async def _write(self, key: str, data: bytes) -> None:
         async with self._connect() as database:
-            await database.execute("INSERT OR REPLACE INTO tokens VALUES (?, ?)", [_encode(key), dumps(token)])
+            await database.execute("INSERT OR REPLACE INTO tokens VALUES (?, ?)", [_encode(key), data])
             await database.commit()
 
     @asynccontextmanager
     async def _connect(self) -> AsyncIterator[aiosqlite.Connection]:
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))  # before a token is in it
-        opening = asyncio.ensure_future(aiosqlite.connect(self._path, timeout=60))  # so long while others write
-        try:
-            database = await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            await (await opening).close()  # aiosqlite itself would leave open what was not open yet
-            raise
-        try:
+        async with aiosqlite.connect(self._path, timeout=60) as database:  # while others write
             await database.execute("CREATE TABLE IF NOT EXISTS tokens (key BLOB PRIMARY KEY, token BLOB)")
             yield database
-        finally:
-            await database.close()
+
+
+async def _finish(operation: Coroutine[Any, Any, T]) -> T:
+    """Run an operation to its end, even if its caller is cancelled: broken off it could keep the database locked."""
+    task = asyncio.create_task(operation)
+    try:
+        return await asyncio.shield(task)
+    finally:
+        await asyncio.wait([task])
 
 
 def _encode(key: str) -> bytes:
