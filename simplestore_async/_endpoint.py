@@ -234,7 +234,7 @@ class TokenEndpoint:
         if connector is not None and connector.closed:
             raise ConfigurationError("The connector given to TokenEndpoint is closed: close it after the last request")
         # aiohttp has no public name for a connector's loop, and would only find out in the middle of a request.
-        if connector is not None and connector._loop is not asyncio.get_running_loop():  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        if connector is not None and connector._loop is not asyncio.get_running_loop():  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as said
             raise ConfigurationError(
                 "The connector given to TokenEndpoint belongs to another event loop: "
                 "make both in the same one, or pass none"

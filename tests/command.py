@@ -45,13 +45,16 @@ def surroundings(environment: Mapping[str, str] | None) -> dict[str, str]:
 
 
 async def start(
-    *command: str, environment: Mapping[str, str] | None = None, stdin: int = asyncio.subprocess.DEVNULL
+    *command: str,
+    environment: Mapping[str, str] | None = None,
+    stdin: int = asyncio.subprocess.DEVNULL,
+    stdout: int = asyncio.subprocess.PIPE,
 ) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *command,
         env=surroundings(environment),
         stdin=stdin,
-        stdout=asyncio.subprocess.PIPE,
+        stdout=stdout,
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
     )
@@ -61,7 +64,7 @@ async def finish(process: asyncio.subprocess.Process, *, stdin: bytes | None = N
     async with asyncio.timeout(TIMEOUT_SECONDS):
         stdout, stderr = await process.communicate(stdin)
     assert process.returncode is not None
-    return Outcome(process.returncode, stdout.decode(errors="surrogateescape"), stderr.decode())
+    return Outcome(process.returncode, (stdout or b"").decode(errors="surrogateescape"), stderr.decode())
 
 
 async def simplestore(*arguments: str, environment: Mapping[str, str] | None = None) -> Outcome:

@@ -10,10 +10,11 @@ import shlex
 import signal
 import sys
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
+from command import COMMAND, TIMEOUT_SECONDS, Outcome, assert_one_line, finish, simplestore, start
 from ports import held_port
 
 from simplestore_async import ClientCredentials, SecretFile, TokenProvider, open_session
@@ -24,32 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-COMMAND: Final = sys.executable, "-m", "simplestore_async.cli"
-TIMEOUT_SECONDS: Final = 60
-
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and shells")
-
-
-async def start(*command: str, stdout: int = asyncio.subprocess.PIPE, **environment: str) -> asyncio.subprocess.Process:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SIMPLESTORE_")}
-    return await asyncio.create_subprocess_exec(
-        *command,
-        env=inherited | environment,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=stdout,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
-
-
-async def finish(process: asyncio.subprocess.Process) -> tuple[int | None, str, str]:
-    async with asyncio.timeout(TIMEOUT_SECONDS):
-        stdout, stderr = await process.communicate()
-    return process.returncode, (stdout or b"").decode(), stderr.decode()
-
-
-async def run(*arguments: str) -> tuple[int | None, str, str]:
-    return await finish(await start(*COMMAND, "sandbox", *arguments))
 
 
 class Serving:
@@ -65,7 +41,7 @@ class Serving:
         assert {"export"} == {word for word, _ in words}
         return dict(setting.split("=", 1) for _, setting in words)
 
-    async def stop(self, number: signal.Signals) -> tuple[int | None, str, str]:
+    async def stop(self, number: signal.Signals) -> Outcome:
         self.process.send_signal(number)
         return await finish(self.process)
 
@@ -97,12 +73,11 @@ class TestServing:
                 monkeypatch.setenv(name, value)
             async with open_session() as session, session.get("orders/1") as response:
                 assert (200, "/api/orders/1") == (response.status, (await response.json())["path"])
-            code, stdout, stderr = await sandbox.stop(number)
+            outcome = await sandbox.stop(number)
 
-        assert (0, "") == (code, stdout)
         base_url = sandbox.environment["SIMPLESTORE_BASE_URL"]
         pid = sandbox.process.pid
-        assert f"Serving {base_url} until Ctrl-C or SIGTERM (process {pid}).\n" == stderr
+        assert Outcome(0, "", f"Serving {base_url} until Ctrl-C or SIGTERM (process {pid}).\n") == outcome
 
     async def test_all_variables(self) -> None:
         """The documented client, both addresses, and no secret file from before."""
@@ -161,11 +136,11 @@ class TestServing:
             async with TokenProvider(wrong) as provider:
                 with pytest.raises(InvalidClientError):
                     await provider.get_token()
-            _, _, stderr = await sandbox.stop(signal.SIGTERM)
+            outcome = await sandbox.stop(signal.SIGTERM)
 
         assert ("my shop", "") == (environment["SIMPLESTORE_CLIENT_ID"], environment["SIMPLESTORE_CLIENT_SECRET"])
         assert str(path) == environment["SIMPLESTORE_CLIENT_SECRET_FILE"]
-        assert "hush" not in sandbox.printed + stderr
+        assert "hush" not in sandbox.printed + outcome.stderr
 
     async def test_busy(self) -> None:
         """A reply that is still to come does not delay the end."""
@@ -178,29 +153,30 @@ class TestServing:
             # A whole exchange on another connection: the first request has arrived by then.
             async with aiohttp.ClientSession() as session, session.get(environment["SIMPLESTORE_BASE_URL"]):
                 pass
-            code, _, stderr = await sandbox.stop(signal.SIGINT)
+            outcome = await sandbox.stop(signal.SIGINT)
             writer.close()
 
-        assert (0, 1) == (code, stderr.count("\n"))
+        assert (0, 1) == (outcome.code, outcome.stderr.count("\n"))
 
     async def test_eval(self, tmp_path: Path) -> None:
         """A POSIX shell that evaluates it in the background goes on at once, with the environment set."""
         facts = tmp_path / "facts"
         command = shlex.join(COMMAND)
         script = f'eval "$({command} sandbox &)"; {command} token >{shlex.quote(str(facts))}; echo "ended with $?" >&2'
-        process = await start("/bin/sh", "-c", script, SIMPLESTORE_CLIENT_SECRET_FILE="/from/before")
+        before = {"SIMPLESTORE_CLIENT_SECRET_FILE": "/from/before"}
+        process = await start("/bin/sh", "-c", script, environment=before)
         assert process.stderr is not None
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 lines = [(await process.stderr.readline()).decode() for _ in range(2)]
         finally:
             os.killpg(process.pid, signal.SIGTERM)
-        _, stdout, stderr = await finish(process)
+        outcome = await finish(process)
 
         assert "ended with 0\n" == lines[1]
         assert re.fullmatch(r"Serving \S+ until Ctrl-C or SIGTERM \(process \d+\)\.\n", lines[0])
         assert re.search(r"^type +Bearer$", facts.read_text("utf-8"), re.MULTILINE)
-        assert ("", "") == (stdout, stderr)
+        assert ("", "") == (outcome.stdout, outcome.stderr)
 
 
 class TestErrors:
@@ -208,11 +184,10 @@ class TestErrors:
         """A port that is taken: exit code 2 and one line that names it."""
         async with Sandbox() as other:
             port = other.base_url.split(":")[2].partition("/")[0]
-            code, stdout, stderr = await run("--port", port)
+            outcome = await simplestore("sandbox", "--port", port)
 
-        assert (2, "") == (code, stdout)
-        assert f"simplestore: port {port} is taken, or not yours to open: set another, or 0 for any that is free\n" == (
-            stderr
+        assert_one_line(
+            outcome, code=2, says=f"port {port} is taken, or not yours to open: set another, or 0 for any that is free"
         )
 
     @pytest.mark.parametrize(
@@ -229,11 +204,7 @@ class TestErrors:
     )
     async def test_wrong_usage(self, arguments: list[str], says: str) -> None:
         """Wrong usage: exit code 2 and one line that names the culprit."""
-        code, stdout, stderr = await run(*arguments)
-
-        assert (2, "", 1) == (code, stdout, stderr.count("\n"))
-        assert stderr.startswith("simplestore: ")
-        assert says in stderr
+        assert_one_line(await simplestore("sandbox", *arguments), code=2, says=says)
 
     async def test_closed_pipe(self) -> None:
         """A reader that has gone away ends it with 1, without a word."""
@@ -242,7 +213,7 @@ class TestErrors:
         process = await start(*COMMAND, "sandbox", stdout=writing)
         os.close(writing)
 
-        assert (1, "", "") == await finish(process)
+        assert Outcome(1, "", "") == await finish(process)
 
     async def test_closed_output(self) -> None:
         """Started without a standard output it serves all the same, and ends with 0."""
@@ -256,11 +227,11 @@ class TestErrors:
             assert 401 == response.status
         process.terminate()
 
-        assert (0, "", "") == await finish(process)
+        assert Outcome(0, "", "") == await finish(process)
 
     async def test_help(self) -> None:
         """It explains itself, and how a shell takes its words."""
-        code, stdout, stderr = await run("--help")
+        outcome = await simplestore("sandbox", "--help")
 
-        assert (0, "") == (code, stderr)
-        assert 'eval "$(simplestore sandbox &)"' in stdout
+        assert (0, "") == (outcome.code, outcome.stderr)
+        assert 'eval "$(simplestore sandbox &)"' in outcome.stdout
