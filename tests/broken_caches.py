@@ -43,7 +43,7 @@ class SoundCache:
 
     async def acquire(self, key: str) -> None:
         while not self.locks[key].acquire(blocking=False):
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)  # polled, for any event loop and thread
 
     @asynccontextmanager
     async def renewal_lock(self, key: str, /) -> AsyncGenerator[None]:
@@ -288,7 +288,7 @@ class LoopLock(SoundCache):
 class OneLockForAll(SoundCache):
     async def acquire(self, key: str) -> None:
         while any(lock.locked() for lock in self.locks.values()):
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)  # polled, for any event loop and thread
         await super().acquire(key)
 
 

@@ -119,7 +119,7 @@ class SharedCache(MemoryTokenCache):
         if self.mode == "raises":
             raise OSError("no such cache")
         while self.mode == "hangs":
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.5)  # of virtual time
 
     async def get(self, key: str, /) -> AccessToken | None:
         await self._behave()
@@ -133,7 +133,7 @@ class SharedCache(MemoryTokenCache):
     @asynccontextmanager
     async def renewal_lock(self, _key: str, /) -> AsyncIterator[None]:
         while self.holder is not None:
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.5)  # of virtual time
         self.holder = holder = object()
         try:
             yield
