@@ -79,9 +79,9 @@ def demo(*, requests: int, concurrency: int, duration: float, processes: int, pl
     """Send authorised requests to a local SimpleStore while its token endpoint fails and its tokens are revoked.
 
     Nothing leaves this machine. The requests come from several processes, which share their token in a folder. Tokens
-    live 20 seconds. The endpoint answers 503 for one second while a renewal is due;
-    later every token is revoked and the endpoint fails twice more. The table at the end sets what the server saw beside
-    what the callers saw. Runs of less than 30 seconds renew earlier, so that both faults have their time.
+    live 20 seconds. The endpoint answers 503 for one second while a renewal is due; later every token is revoked and
+    the endpoint fails twice more. The table at the end sets what the server saw beside what the callers saw. Runs of
+    less than 30 seconds renew earlier, so that both faults have their time.
 
     JSON, instead of all that: processes, duration_seconds, token_lifetime_seconds, has_revoked (whether the run got as
     far as the second fault), server (token_requests, tokens_issued, failures, refusals, api_requests, unauthorized),
