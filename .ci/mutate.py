@@ -7,7 +7,8 @@ Run it with the development environment and cosmic-ray, which makes the mutants:
 
 Each mutant is one change of one operator, number, condition, exception or decorator. It meets the tests that run its
 line, quickest first, and those of its module's own test file, until one of them fails. The suite is run once before,
-to learn which tests these are. What survives is printed; nothing here is changed: the mutants live in copies.
+to learn which tests these are. What survives is printed, and what only a time limit ended: `--again` looks at both once
+more, when the machine is quiet. Nothing here is changed: the mutants live in copies.
 """
 
 from __future__ import annotations
@@ -199,7 +200,7 @@ class Selection:
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         # The signal's default action ends the process: a test that hangs is one that fails.
-        signal.alarm(10 + int(10 * self._seconds[nodeid]))
+        signal.alarm(30 + int(20 * self._seconds[nodeid]))
 
 
 class Stopwatch:
@@ -229,7 +230,7 @@ def run_suite(folder: Path) -> None:
 
 
 def run_worker(suite_folder: Path) -> None:
-    """Read mutants from stdin, one JSON a line, and answer each with "killed" or "survived"."""
+    """Read mutants from stdin, one JSON a line, and answer each with "killed", "hung" or "survived"."""
     # Everything but the package itself, so that each mutant's process, a fork of this one, starts quickly.
     for name in ("aiohttp.web", "cattrs", "filelock", "hypothesis", "pytest_asyncio", "tenacity"):
         importlib.import_module(name)
@@ -240,20 +241,21 @@ def run_worker(suite_folder: Path) -> None:
         mutant = json.loads(line)
         if mutant["module"] != module:  # else everything would seem to be killed
             module = mutant["module"]
-            assert passes(suite.tests_for(mutant)[0], suite.seconds), f"{module} fails as it is"
+            assert verdict(suite.tests_for(mutant)[0], suite.seconds) == "survived", f"{module} fails as it is"
         path = Path(module)
         original, times = path.read_bytes(), path.stat()
         path.write_text(mutant["source"], "utf-8")
         # A second of its own for each mutant: by it Python sees that the compiled file is another's.
         os.utime(path, (number, number))
-        is_killed = any(tests and not passes(tests, suite.seconds) for tests in suite.tests_for(mutant))
+        verdicts = (verdict(tests, suite.seconds) for tests in suite.tests_for(mutant) if tests)
+        answer = next((each for each in verdicts if each != "survived"), "survived")
         path.write_bytes(original)
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-        print("killed" if is_killed else "survived", file=answers)
+        print(answer, file=answers)
 
 
-def passes(tests: list[str], seconds: dict[str, float]) -> bool:
-    """Return whether all of *tests* pass, run in a fork."""
+def verdict(tests: list[str], seconds: dict[str, float]) -> str:
+    """Return what became of *tests*, run in a fork: they passed, one of them failed, or one of them hung."""
     import pytest
 
     child = os.fork()
@@ -261,7 +263,7 @@ def passes(tests: list[str], seconds: dict[str, float]) -> bool:
         _, status = os.waitpid(child, 0)
         with suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)  # what its tests started
-        return os.waitstatus_to_exitcode(status) == 0
+        return {0: "survived", -signal.SIGALRM: "hung"}.get(os.waitstatus_to_exitcode(status), "killed")
     try:
         os.setsid()
         nowhere = os.open(os.devnull, os.O_RDWR)
@@ -307,7 +309,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="modules whose path contains this")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--survivors", type=Path, metavar="FILE", help="write them here, one JSON a line")
-    parser.add_argument("--again", type=Path, metavar="FILE", help="only those that survived before")
+    parser.add_argument("--again", type=Path, metavar="FILE", help="only those in a file of survivors")
     parser.add_argument("--suite", type=Path, metavar="FOLDER", help="keep there what the first run of the suite told")
     parser.add_argument("--role", choices=["main", "suite", "worker"], default="main", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -357,7 +359,8 @@ def mutate(folder: Path, options: argparse.Namespace) -> None:
             outcomes[outcome] += 1
             if outcome != "killed":
                 survivors.append(mutant)
-                print(f"{mutant['module']}:{mutant['line']}: {mutant['operator']}\n{mutant['change']}", flush=True)
+                place = f"{mutant['module']}:{mutant['line']}"
+                print(f"{outcome}: {place}: {mutant['operator']}\n{mutant['change']}", flush=True)
             if sum(outcomes.values()) % 50 == 0:
                 print(f"{dict(outcomes)} of {total} in {time.monotonic() - began:.0f} s", flush=True)
         worker.stdin.close()
@@ -365,7 +368,10 @@ def mutate(folder: Path, options: argparse.Namespace) -> None:
 
     with ThreadPoolExecutor(options.jobs) as threads:
         list(threads.map(work, range(options.jobs)))
-    print(f"{outcomes['killed']} of {total} mutants killed ({outcomes['killed'] / max(total, 1):.1%})")
+    killed = outcomes["killed"] + outcomes["hung"]
+    print(
+        f"{killed} of {total} mutants killed ({killed / max(total, 1):.1%}), {outcomes['hung']} of them by time limits"
+    )
     if options.survivors:
         options.survivors.write_text("".join(f"{json.dumps(each)}\n" for each in survivors), "utf-8")
 
