@@ -93,7 +93,8 @@ class _Executed(ast.NodeTransformer):
     def visit_arguments(self, node: ast.arguments) -> ast.arguments:
         # Whether an argument is passed by its name is for the type checkers to see.
         node.args = [*node.posonlyargs, *node.args, *node.kwonlyargs]
-        node.posonlyargs = node.kwonlyargs = []
+        node.defaults = [*node.defaults, *filter(None, node.kw_defaults)]
+        node.posonlyargs = node.kwonlyargs = node.kw_defaults = []
         self.generic_visit(node)
         return node
 
@@ -359,8 +360,8 @@ def mutate(folder: Path, options: argparse.Namespace) -> None:
             outcomes[outcome] += 1
             if outcome != "killed":
                 survivors.append(mutant)
-                place = f"{mutant['module']}:{mutant['line']}"
-                print(f"{outcome}: {place}: {mutant['operator']}\n{mutant['change']}", flush=True)
+                where = f"{mutant['module']}:{mutant['line']}"
+                print(f"{outcome}: {where}: {mutant['operator']}\n{mutant['change']}", flush=True)
             if sum(outcomes.values()) % 50 == 0:
                 print(f"{dict(outcomes)} of {total} in {time.monotonic() - began:.0f} s", flush=True)
         worker.stdin.close()

@@ -254,6 +254,25 @@ def test_those_who_wait_no_more_do_not_pile_up(run: Runner) -> None:
     run(scenario)
 
 
+def test_those_who_wait_are_looked_through_rarely(run: Runner) -> None:
+    """While none is cancelled, the waiters are looked through at 1 000 of them, and each time they have doubled."""
+
+    async def scenario() -> None:
+        flight, operation = new_flight(), Operation("outcome")
+        flight.start(operation)
+        counts: list[int] = []
+        for count in range(10_000):
+            before = flight._waiters
+            flight.join()
+            if flight._waiters is not before:
+                counts.append(count)
+
+        assert [1_000, 3_000, 7_000] == counts
+        await settle(operation, [])
+
+    run(scenario)
+
+
 # case 4
 @pytest.mark.parametrize("outcome", ["outcome", TokenTransportError("refused")], ids=["success", "failure"])
 def test_an_abandoned_operation_completes(run: Runner, outcome: object) -> None:
