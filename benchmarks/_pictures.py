@@ -77,7 +77,7 @@ def _signed(seconds: float) -> str:
 
 def draw_fleet() -> tuple[Fleet, str]:
     """Draw the token requests in each ten seconds, with their mean and three times that."""
-    fleet = play_fleet(FLEET_SEED, workers=10_000, hours=8)
+    fleet = play_fleet(FLEET_SEED, workers=10_000, hours=4)
     drawing = Drawing(
         width=960,
         height=400,

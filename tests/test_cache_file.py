@@ -984,8 +984,8 @@ print(len(litter), len(list(folder.iterdir())), asyncio.run(FileTokenCache(folde
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_writers_that_are_killed_at_random(tmp_path: Path) -> None:
-    """3 000 writers are killed at any moment, while one reader reads: it sees whole tokens only, and never none."""
-    arguments = [str(tmp_path), "3000", str(time.time_ns())]
+    """2 000 writers are killed at any moment, while one reader reads: it sees whole tokens only, and never none."""
+    arguments = [str(tmp_path), "2000", str(time.time_ns())]
     sys.stdout.write(f"seed {arguments[2]}\n")
     command = [sys.executable, "-P", "-W", "ignore::DeprecationWarning", "-c", _WRITERS_KILLED_AT_RANDOM, *arguments]
     child = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
@@ -994,7 +994,7 @@ def test_writers_that_are_killed_at_random(tmp_path: Path) -> None:
     sys.stdout.write(f"{old} times the old token, {new} times the new one; {litter} temporary files were left\n")
 
     assert "0" == other
-    assert min(int(old), int(new)) > 1_000
+    assert min(int(old), int(new)) > 500
     assert int(litter) > 20
     assert ("1", "True") == (files, is_new)
 

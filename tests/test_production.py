@@ -27,7 +27,7 @@ def seeds(fast: int, slow: int) -> list[Any]:
 
 
 # case 60
-@pytest.mark.parametrize("seed", seeds(1, 10))
+@pytest.mark.parametrize("seed", seeds(1, 4))
 @pytest.mark.parametrize("weather", [pytest.param(SCATTERED, id="scattered"), pytest.param(DENSE, id="dense")])
 def test_day(weather: Weather, seed: int) -> None:
     """No call fails, the tokens are at most 1.35 times the least possible, and the endpoint is asked as it may be."""
@@ -98,10 +98,10 @@ def test_fleet() -> None:
     """
     fleet, picture = draw_fleet()
     sys.stdout.write(f"{fleet}\n")
-    assert (10_000, 8 * HOUR) == (fleet.workers, fleet.seconds)
+    assert (10_000, 4 * HOUR) == (fleet.workers, fleet.seconds)
     assert [10_000, 0] == fleet.bins[:2]
     # Each worker renews with every token, and no sooner than it must.
-    assert 8 * HOUR / LATER_DUE[1] <= len(fleet.posts) / fleet.workers <= 1 + 8 * HOUR / LATER_DUE[0]
+    assert 4 * HOUR / LATER_DUE[1] <= len(fleet.posts) / fleet.workers <= 1 + 4 * HOUR / LATER_DUE[0]
     assert max(fleet.settled) < 3 * fleet.mean
     assert (ROOT / "benchmarks" / "fleet.svg").read_text("utf-8") == picture
 
