@@ -34,6 +34,9 @@ python_use_unqualified_type_names = True
 add_module_names = False
 
 html_theme = "furo"
+pygments_dark_style = (
+    "a11y-high-contrast-dark"  # the light one's sister; furo's own underlines modules as if they were links
+)
 html_title = "simplestore-async"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]

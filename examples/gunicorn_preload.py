@@ -17,7 +17,7 @@ from aiohttp import ClientSession, web
 from simplestore_async import FileTokenCache, TokenProvider, open_session
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
 SIMPLESTORE = web.AppKey("simplestore", ClientSession)
 
@@ -28,7 +28,7 @@ with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
     runner.run(provider.get_token())
 
 
-async def keep_session(app: web.Application) -> AsyncIterator[None]:
+async def keep_session(app: web.Application) -> AsyncGenerator[None]:
     """Open a session in this worker, with the provider that all of them inherited."""
     async with open_session(provider) as app[SIMPLESTORE]:
         yield

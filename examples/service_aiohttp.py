@@ -13,14 +13,14 @@ from simplestore_async import open_session
 from simplestore_async.errors import TokenEndpointError, TokenError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from aiohttp.typedefs import Handler
 
 SIMPLESTORE = web.AppKey("simplestore", ClientSession)
 
 
-async def keep_session(app: web.Application) -> AsyncIterator[None]:
+async def keep_session(app: web.Application) -> AsyncGenerator[None]:
     """Open the session when the application starts, and close it when the last request is answered."""
     async with open_session() as app[SIMPLESTORE]:
         yield

@@ -14,11 +14,11 @@ from simplestore_async import open_session
 from simplestore_async.errors import TokenEndpointError, TokenError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
 
 @asynccontextmanager
-async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+async def lifespan(_app: FastAPI) -> AsyncGenerator[dict[str, Any]]:
     """Open the session when the application starts, and close it when it ends."""
     async with open_session() as session:
         yield {"simplestore": session}

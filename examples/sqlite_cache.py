@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import aiosqlite
 
@@ -17,12 +16,9 @@ from simplestore_async.caches import dumps, loads
 from simplestore_async.errors import TokenCacheError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
     from pathlib import Path
 
     from simplestore_async import AccessToken
-
-T = TypeVar("T")
 
 
 class SQLiteTokenCache:
@@ -33,42 +29,28 @@ class SQLiteTokenCache:
 
     async def get(self, key: str, /) -> AccessToken | None:
         """Return the token last set for *key*; a damaged one is none."""
-        row = await _finish(self._read(key))
+        rows = await self._finish("SELECT token FROM tokens WHERE key = ?", key)
         try:
-            return None if row is None else loads(row[0])
+            return loads(rows[0][0]) if rows else None
         except TokenCacheError:
             return None
 
     async def set(self, key: str, token: AccessToken, /) -> None:
         """Keep *token* for *key*."""
-        await _finish(self._write(key, dumps(token)))
+        await self._finish("INSERT OR REPLACE INTO tokens VALUES (?, ?)", key, dumps(token))
 
-    async def _read(self, key: str) -> aiosqlite.Row | None:
-        query = "SELECT token FROM tokens WHERE key = ?"
-        async with self._connect() as database, database.execute(query, [_encode(key)]) as rows:
-            return await rows.fetchone()
+    async def _finish(self, statement: str, key: str, *values: bytes) -> list[aiosqlite.Row]:
+        """Execute to the end, even if the caller is cancelled: broken off it would leave a connection behind."""
+        task = asyncio.create_task(self._execute(statement, key, *values))
+        try:
+            return await asyncio.shield(task)
+        finally:
+            await asyncio.wait([task])
 
-    async def _write(self, key: str, data: bytes) -> None:
-        async with self._connect() as database:
-            await database.execute("INSERT OR REPLACE INTO tokens VALUES (?, ?)", [_encode(key), data])
-            await database.commit()
-
-    @asynccontextmanager
-    async def _connect(self) -> AsyncIterator[aiosqlite.Connection]:
+    async def _execute(self, statement: str, key: str, *values: bytes) -> list[aiosqlite.Row]:
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))  # before a token is in it
-        async with aiosqlite.connect(self._path, timeout=60) as database:  # while others write
+        # For so long it waits while others write; without a level each statement is a transaction.
+        async with aiosqlite.connect(self._path, timeout=60, isolation_level=None) as database:
             await database.execute("CREATE TABLE IF NOT EXISTS tokens (key BLOB PRIMARY KEY, token BLOB)")
-            yield database
-
-
-async def _finish(operation: Coroutine[Any, Any, T]) -> T:
-    """Run an operation to its end, even if its caller is cancelled: broken off it could keep the database locked."""
-    task = asyncio.create_task(operation)
-    try:
-        return await asyncio.shield(task)
-    finally:
-        await asyncio.wait([task])
-
-
-def _encode(key: str) -> bytes:
-    return key.encode("utf-8", "surrogatepass")  # a key is any string
+            any_text = key.encode("utf-8", "surrogatepass")
+            return list(await database.execute_fetchall(statement, [any_text, *values]))

@@ -19,6 +19,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+# `simplestore`, whose demo has a server that refuses the first token request.
+REFUSED = (
+    sys.executable,
+    "-c",
+    """import sys; from simplestore_async.cli import main; from simplestore_async.sandbox import Sandbox, Status
+enter = Sandbox.__aenter__
+async def enter_and_fail(self): await enter(self); self.fail_next(1, Status(400)); return self
+Sandbox.__aenter__ = enter_and_fail; sys.exit(main())""",
+)
+ONE_REQUEST = "demo", "--requests", "1", "--processes", "1"
+
+
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
     async with Sandbox() as sandbox:
@@ -89,6 +101,15 @@ class TestDebug:
         assert "Traceback" in outcome.stderr
         assert "ConfigurationError" == outcome.error["type"]
 
+    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX terminals")
+    async def test_demo(self) -> None:
+        """The demo's processes log, each under its number, and no live display runs into their lines."""
+        output = await on_terminal("--debug", *ONE_REQUEST, environment={"TERM": "xterm-256color", "NO_COLOR": ""})
+
+        assert "process 1: DEBUG simplestore_async: renewal started: first" in output
+        assert "1 of 1 requests, " in output
+        assert "\x1b" not in output
+
     async def test_without(self, sandbox: Sandbox) -> None:
         """Without it nothing is logged, not even what is logged as an error."""
         environment = sandbox.environment | {"SIMPLESTORE_CLIENT_SECRET": "wr0ng"}
@@ -96,11 +117,11 @@ class TestDebug:
         assert 1 == outcome.stderr.count("\n")
 
 
-async def on_terminal(*arguments: str, environment: dict[str, str]) -> str:
+async def on_terminal(*arguments: str, environment: dict[str, str], command: tuple[str, ...] = COMMAND) -> str:
     """Return what the command writes to a terminal of 80 columns that knows colours."""
     ours, theirs = os.openpty()
     process = await asyncio.create_subprocess_exec(
-        *COMMAND, *arguments, env=os.environ | environment, stdin=theirs, stdout=theirs, stderr=theirs
+        *command, *arguments, env=os.environ | environment, stdin=theirs, stdout=theirs, stderr=theirs
     )
     os.close(theirs)
 
@@ -131,7 +152,7 @@ class TestColour:
         [
             ["token"],
             ["sandbox", "--port", "x"],
-            pytest.param(["demo", "--requests", "1", "--processes", "1"], marks=pytest.mark.slow),
+            pytest.param([*ONE_REQUEST], marks=pytest.mark.slow),
         ],
         ids=str,
     )
@@ -145,10 +166,15 @@ class TestColour:
 
     @pytest.mark.slow
     @pytest.mark.skipif(sys.platform == "win32", reason="POSIX terminals")
-    async def test_color(self) -> None:
-        """Without it the demo's live display has colours: the test above could fail."""
+    @pytest.mark.parametrize(("command", "failed"), [(COMMAND, 0), (REFUSED, 1)], ids=["succeeds", "fails"])
+    async def test_color(self, command: tuple[str, ...], failed: int) -> None:
+        """Without it the demo's live display has colours, and failures are red if there are any."""
         environment = {"TERM": "xterm-256color", "NO_COLOR": "", "PYTHONIOENCODING": "utf-8"}
-        assert styles_in(await on_terminal("demo", "--requests", "1", "--processes", "1", environment=environment))
+        output = await on_terminal(*ONE_REQUEST, environment=environment, command=command)
+
+        assert styles_in(output)
+        assert bool(failed) == (f"\x1b[31m{failed} failed" in output)
+        assert f"{failed} failed" in output
 
     @pytest.mark.parametrize("arguments", [["--help"], ["token"], ["token", "--shwo"]])
     async def test_no_terminal(self, sandbox: Sandbox, arguments: list[str]) -> None:
@@ -161,8 +187,7 @@ class TestColour:
 class TestDemo:
     async def test_json(self) -> None:
         """`demo --json` prints the final table as one object, and nothing before it."""
-        options = "--requests", "1", "--processes", "1", "--json"
-        outcome = await simplestore("demo", *options, environment={"FORCE_COLOR": "1"})
+        outcome = await simplestore(*ONE_REQUEST, "--json", environment={"FORCE_COLOR": "1"})
         figures = outcome.json
 
         assert (0, "") == (outcome.code, outcome.stderr)
@@ -182,14 +207,7 @@ class TestDemo:
     @pytest.mark.slow
     async def test_failed(self) -> None:
         """If requests fail the figures are printed all the same, and the error is an object on stderr."""
-        program = (
-            "import sys; from simplestore_async.cli import main; "
-            "from simplestore_async.sandbox import Sandbox, Status; enter = Sandbox.__aenter__\n"
-            "async def enter_and_fail(self): await enter(self); self.fail_next(1, Status(400)); return self\n"
-            "Sandbox.__aenter__ = enter_and_fail; "
-            "sys.argv[1:] = 'demo --requests 1 --processes 1 --json'.split(); sys.exit(main())"
-        )
-        outcome = await finish(await start(sys.executable, "-c", program))
+        outcome = await finish(await start(*REFUSED, *ONE_REQUEST, "--json"))
 
         assert (1, 1) == (outcome.code, outcome.json["callers"]["failed"])
         assert ("CommandError", 1) == (outcome.error["type"], outcome.error["exit_code"])
@@ -203,6 +221,11 @@ class TestCompletion:
         outcome = await simplestore("completion", name)
         assert 0 == outcome.code
         assert f"_SIMPLESTORE_COMPLETE={name}_complete" in outcome.stdout
+
+    async def test_json(self) -> None:
+        """`--json` prints the same script in an object."""
+        script = (await simplestore("completion", "zsh")).stdout
+        assert {"shell": "zsh", "script": script} == (await simplestore("completion", "zsh", "--json")).json
 
     @pytest.mark.parametrize(
         ("words", "offered"),
@@ -280,3 +303,4 @@ class TestHelp:
         outcome = await simplestore(*arguments, "--help")
         assert (0, "", True) == (outcome.code, outcome.stderr, outcome.stdout.isascii())
         assert f"Usage: simplestore {' '.join(arguments)}" in outcome.stdout
+        assert ("--json" in outcome.stdout) == (arguments != ["cache"]), "all have it, but what only holds commands"

@@ -17,6 +17,7 @@ from messages import texts_in_core
 from pages import PAGES, ROOT, Example, examples_of, links_of, words_of
 from pages_from_code.decisions import list_decisions, list_plots, number_of
 from pages_from_code.life import draw_life, read_instants
+from pages_from_code.lines import keep_numbers_whole, open_names
 from pages_from_code.names import find_public_names
 from pages_from_code.proofs import list_guarantees, list_proofs, read_guarantees
 
@@ -200,9 +201,32 @@ def test_proofs_are_the_tests() -> None:
 
 
 def test_plots_are_those_that_were_drawn(tmp_path: Path) -> None:
-    """The page of benchmarks shows every plot among the results, if there are any."""
+    """The page of benchmarks shows every plot among the results, if there are any, and that of all measures first."""
     assert "" == list_plots(tmp_path / "missing")
-    for name in ("cold.svg", "cached.svg", "results.json"):
+    for name in ("cold.svg", "cached.svg", "overview.svg", "results.json"):
         (tmp_path / name).touch()
-    expected = [f"![{name}](../benchmarks/results/{name}.svg)" for name in ("cached", "cold")]
+    expected = [f"![{name}](../benchmarks/results/{name}.svg)" for name in ("overview", "cached", "cold")]
     assert expected == list_plots(tmp_path).split()
+
+
+def test_numbers_are_kept_whole() -> None:
+    """No line of a page ends within a number, or before its unit; other spaces are left alone."""
+    kept = "10\u00a0000 tasks, 4\u00a0%, 30\u00a0s, 1.4\u00a0µs, 64\u00a0KiB"
+    assert kept == keep_numbers_whole(kept.replace("\u00a0", " "))
+    assert "3 attempts, 2 so far, 5 2026" == keep_numbers_whole("3 attempts, 2 so far, 5 2026")
+
+
+@pytest.mark.parametrize(
+    ("code", "opened"),
+    [
+        ("simplestore_async.AccessToken.is_replacement", "simplestore_async.<wbr>AccessToken.<wbr>is_replacement"),
+        ("https://auth.example.com/connect/1.0", "https://auth.<wbr>example.<wbr>com/<wbr>connect/<wbr>1.0"),
+        ("test_where_files_have_no_owners", "test_<wbr>where_<wbr>files_<wbr>have_<wbr>no_<wbr>owners"),
+        ("simplestore_async.Sandbox", "simplestore_async.Sandbox"),
+        ("[", "[<wbr>"),
+    ],
+)
+def test_names_break_where_parts_meet(code: str, opened: str) -> None:
+    """Too long a word of code may break between its parts, and so may a heading; prose is as it was."""
+    page = '<h2>test_it<a>#</a></h2> so_long_a_word_that_it_is_over_30 <span class="pre">{}</span>'.format
+    assert page(opened).replace("test_it", "test_<wbr>it") == open_names(page(code))

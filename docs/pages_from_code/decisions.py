@@ -32,6 +32,6 @@ def number_of(field: str) -> str:
 
 
 def list_plots(results: Path = _RESULTS) -> str:
-    """Return the benchmarks' plots in Markdown; nothing if they were not drawn."""
-    plots = sorted(results.glob("*.svg"))
+    """Return the benchmarks' plots in Markdown, that of all measures first; nothing if they were not drawn."""
+    plots = sorted(results.glob("*.svg"), key=lambda plot: (plot.stem != "overview", plot.stem))
     return "\n\n".join(f"![{plot.stem}](../benchmarks/results/{plot.name})" for plot in plots)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from inspect import cleandoc
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from docutils import nodes
@@ -14,6 +15,7 @@ from simplestore_async._wire import DEFAULT_LIFETIME_SECONDS
 
 from .decisions import list_decisions, list_plots, number_of
 from .life import draw_life
+from .lines import keep_numbers_whole, open_names
 from .names import PACKAGE, find_public_names
 from .proofs import list_guarantees, list_proofs
 
@@ -71,6 +73,12 @@ def keep_colons(_app: Sphinx, what: str, _name: str, _object: Any, _options: Any
         lines[:0] = ["..", ""]
 
 
+def drop_the_type_s(_app: Sphinx, what: str, _name: str, thing: Any, _options: Any, lines: list[str]) -> None:
+    """Leave out what Python says of the type of a value that has no words of its own."""
+    if what == "data" and "\n".join(lines).strip() == cleandoc(type(thing).__doc__ or ""):
+        lines.clear()
+
+
 def link_names(_app: Sphinx, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
     """Turn our docstrings' single backticks into links where a public name stands in them, else into code."""
 
@@ -93,7 +101,7 @@ def tidy_signature(
         return None
     if what == "function" and hasattr(thing, "__wrapped__"):  # by asynccontextmanager
         returned = (returned or "").replace("AsyncGenerator", "AbstractAsyncContextManager")
-    return signature.replace("ssl_module.", "ssl."), returned
+    return signature.replace("ssl_module.", "ssl.").replace("mappingproxy({})", "{}"), returned
 
 
 def resolve_by_last_name(
@@ -107,14 +115,33 @@ def resolve_by_last_name(
     return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", full, node, content)
 
 
+def tidy_text(_app: Sphinx, doctree: nodes.document) -> None:
+    """Keep numbers on one line, and call attributes so: napoleon has no word for them but Sphinx's "Variables"."""
+    for text in list(doctree.findall(nodes.Text)):
+        if text.parent is not None and not isinstance(text.parent, nodes.literal | nodes.FixedTextElement | nodes.raw):
+            text.parent.replace(text, nodes.Text(keep_numbers_whole(text)))
+    for name in doctree.findall(nodes.field_name):
+        if name.astext() == "Variables":
+            name[:] = [nodes.Text("Attributes")]
+
+
+def tidy_lines(_app: Sphinx, _page: str, _template: str, context: dict[str, Any], _doctree: nodes.document) -> None:
+    """Let long names break where their parts meet."""
+    if "body" in context:  # the index and the search have none
+        context["body"] = open_names(context["body"])
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register everything with Sphinx."""
     for name in FromCode.sources:
         app.add_directive(name, FromCode)
     app.add_directive("life", Life)
     app.add_role("policy", PolicyNumber())
+    app.connect("autodoc-process-docstring", drop_the_type_s, priority=300)
     app.connect("autodoc-process-docstring", keep_colons, priority=400)  # before napoleon, which has 500
     app.connect("autodoc-process-docstring", link_names)
     app.connect("autodoc-process-signature", tidy_signature)
     app.connect("missing-reference", resolve_by_last_name)
+    app.connect("doctree-read", tidy_text)
+    app.connect("html-page-context", tidy_lines)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

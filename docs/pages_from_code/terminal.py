@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from rich.console import Console
-from rich.terminal_theme import DIMMED_MONOKAI
+from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 __all__ = ["draw_screen", "run_in_terminal"]
@@ -85,7 +85,7 @@ def draw_screen(command: list[str], printed: str) -> str:
     console = Console(record=True, width=_COLUMNS, file=StringIO(), force_terminal=True, color_system="truecolor")
     console.print(Text(f"$ {title}", style="bold"))
     console.print(Text.from_ansi(screen.strip("\n")))
-    return console.export_svg(title=title, theme=DIMMED_MONOKAI, code_format=_FORMAT, unique_id="terminal")
+    return console.export_svg(title=title, theme=MONOKAI, code_format=_FORMAT, unique_id="terminal")
 
 
 def main(path: str, *command: str) -> None:

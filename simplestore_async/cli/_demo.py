@@ -43,12 +43,13 @@ class DemoError(Exception):
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """How many requests, how many at once, over how many seconds, and from how many processes."""
+    """How many requests, how many at once, over how many seconds, from how many processes, and whether these log."""
 
     requests: int
     concurrency: int
     duration_seconds: float
     processes: int
+    is_debug: bool
 
     def shares(self, folder: str) -> list[Share]:
         """Return what each process is to do; none has less than one request, and one at a time."""
@@ -66,6 +67,7 @@ class Plan:
                 duration_seconds=self.duration_seconds,
                 first_due_fractions=first_due_fractions,
                 folder=folder,
+                is_debug=self.is_debug,
             )
             for number in range(processes)
         ]

@@ -94,13 +94,13 @@ class _LiveDisplay:
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             _RateColumn(),
-            TextColumn("[green]{task.fields[succeeded]} succeeded[/]  [red]{task.fields[failed]} failed[/]"),
+            TextColumn("[green]{task.fields[succeeded]} succeeded[/]  {task.fields[failed]}"),
             TimeElapsedColumn(),
             console=console,
             expand=True,
             speed_estimate_period=2,
         )
-        self._task = self._progress.add_task("", total=demo.plan.requests, succeeded=0, failed=0)
+        self._task = self._progress.add_task("", total=demo.plan.requests, succeeded=0, failed=_show_failed(0))
         # Refreshed by hand: a thread of its own would compete with the event loop.
         self._live = Live(console=console, auto_refresh=False, transient=False)
 
@@ -114,11 +114,16 @@ class _LiveDisplay:
     def update(self) -> None:
         """Draw what has changed."""
         caller = self._demo.caller
-        self._progress.update(self._task, completed=caller.done, succeeded=caller.succeeded, failed=caller.failed)
+        failed = _show_failed(caller.failed)
+        self._progress.update(self._task, completed=caller.done, succeeded=caller.succeeded, failed=failed)
         news = [Text(f"{at:6.1f} s  {text}", style="dim") for at, text in self._demo.news[-_NEWS_SHOWN:]]
         if news:
             news[-1].style = "bold"
         self._live.update(Group(self._progress, *news), refresh=True)
+
+
+def _show_failed(count: int) -> str:
+    return f"[red]{count} failed[/]" if count else "0 failed"
 
 
 class _RateColumn(ProgressColumn):

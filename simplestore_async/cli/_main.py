@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sys
 import traceback
@@ -15,7 +14,7 @@ from simplestore_async.errors import SimpleStoreError
 
 from ._cache import cache
 from ._completion import completion
-from ._output import CommandError, cache_option, json_option, print_error, print_json
+from ._output import CommandError, cache_option, json_option, log_to_stderr, print_error, print_json
 from ._request import request
 from ._sandbox import sandbox
 
@@ -51,11 +50,7 @@ def simplestore(settings: _Settings, /, *, is_debug: bool) -> None:
     """Get access tokens for SimpleStore, use them, and see how they are kept alive."""
     settings.is_debug = is_debug
     if is_debug:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-        logger = logging.getLogger("simplestore_async")
-        logger.addHandler(handler)
-        logger.setLevel(logging.DEBUG)
+        log_to_stderr()
 
 
 @simplestore.command()
@@ -75,7 +70,18 @@ def simplestore(settings: _Settings, /, *, is_debug: bool) -> None:
 )
 @click.option("--plain", is_flag=True, help="Print lines instead of a live display, as when the output is no terminal.")
 @json_option
-def demo(*, requests: int, concurrency: int, duration: float, processes: int, plain: bool, is_json: bool) -> None:  # noqa: PLR0913 - an argument for each option
+@click.pass_obj
+def demo(  # noqa: PLR0913 - an argument for each option
+    settings: _Settings,
+    /,
+    *,
+    requests: int,
+    concurrency: int,
+    duration: float,
+    processes: int,
+    plain: bool,
+    is_json: bool,
+) -> None:
     """Send authorised requests to a local SimpleStore while its token endpoint fails and its tokens are revoked.
 
     Nothing leaves this machine. The requests come from several processes, which share their token in a folder. Tokens
@@ -89,7 +95,13 @@ def demo(*, requests: int, concurrency: int, duration: float, processes: int, pl
     """
     from ._demo import Demo, DemoError, Plan  # `simplestore token` does without a server and rich
 
-    plan = Plan(requests=requests, concurrency=concurrency, duration_seconds=duration, processes=processes)
+    plan = Plan(
+        requests=requests,
+        concurrency=concurrency,
+        duration_seconds=duration,
+        processes=processes,
+        is_debug=settings.is_debug,
+    )
     try:
         if is_json:
             played = Demo(plan)
@@ -99,7 +111,8 @@ def demo(*, requests: int, concurrency: int, duration: float, processes: int, pl
         else:
             from ._display import show_demo
 
-            problem = asyncio.run(show_demo(plan, is_plain=plain))
+            # What the processes log would tear a live display apart.
+            problem = asyncio.run(show_demo(plan, is_plain=plain or settings.is_debug))
     except DemoError as error:
         raise CommandError(str(error)) from error
     if problem:

@@ -6,6 +6,7 @@ Also the options that several commands share.
 from __future__ import annotations
 
 import json
+import logging
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +21,7 @@ __all__ = [
     "CommandError",
     "cache_option",
     "json_option",
+    "log_to_stderr",
     "print_error",
     "print_json",
     "show_duration",
@@ -38,6 +40,15 @@ cache_option: Final = click.option(
 
 class CommandError(click.ClickException):
     """The command could not do what it was asked to. Exit code 1."""
+
+
+def log_to_stderr(prefix: str = "") -> None:
+    """Let what the package logs be seen, each line after *prefix*."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(f"{prefix}%(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("simplestore_async")
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
 
 
 def print_json(value: object) -> None:

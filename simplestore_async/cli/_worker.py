@@ -21,6 +21,8 @@ from simplestore_async import FileTokenCache, RenewalPolicy, open_session
 from simplestore_async.errors import SimpleStoreError, TokenEndpointError
 from simplestore_async.events import Event, OutageBegan, OutageEnded, RenewalFailed, TokenReceived, TokenRejected
 
+from ._output import log_to_stderr
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -41,6 +43,7 @@ class Share:
         duration_seconds: over how long all of them are sent, evenly.
         first_due_fractions: when the first renewal is due, if not by the package's own policy.
         folder: where tokens are shared.
+        is_debug: whether it logs, to the standard error that all of them share.
     """
 
     number: int
@@ -50,6 +53,7 @@ class Share:
     duration_seconds: float
     first_due_fractions: tuple[float, float] | None
     folder: str
+    is_debug: bool
 
     def policy(self) -> RenewalPolicy | None:
         """Return the policy that it asks for."""
@@ -201,7 +205,10 @@ def _end_with_the_first_process() -> None:
 
 
 def _main() -> None:
-    worker = _Worker(structure(json.loads(sys.stdin.readline()), Share))
+    share = structure(json.loads(sys.stdin.readline()), Share)
+    if share.is_debug:
+        log_to_stderr(prefix=f"process {share.number + 1}: ")
+    worker = _Worker(share)
     worker.report()
     sys.stdin.readline()
     threading.Thread(target=_end_with_the_first_process, daemon=True).start()
