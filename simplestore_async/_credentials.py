@@ -19,6 +19,7 @@ from yarl import URL
 
 from ._origin import parse_url
 from ._redaction import MASK, RedactedStr, conceal, kind_of, show_fields
+from ._secret_text import read_secret_text
 from ._token import split_scope
 from .errors import ConfigurationError, TokenError
 
@@ -117,22 +118,11 @@ class SecretFile:
 
     def __call__(self) -> str:
         """Return the secret as the file holds it now."""
-        secret, problem = self._read()
+        text, problem = read_secret_text(self.path)
         if problem:
             raise ConfigurationError(f"cannot read the client secret from {self.path}: {problem}")
+        secret = RedactedStr(text.removesuffix("\n").removesuffix("\r"))
         return _check_text(f"the client secret in {self.path}", secret)
-
-    def _read(self) -> tuple[str, str]:
-        """Return the secret, or the problem: an exception from here would carry the text along."""
-        try:
-            text = self.path.read_bytes().decode()
-        except OSError as error:
-            return "", error.strerror or type(error).__name__
-        except UnicodeDecodeError:
-            return "", "it is not UTF-8 text"
-        except ValueError as error:
-            return "", str(error)  # a NUL in the path
-        return RedactedStr(text.removesuffix("\n").removesuffix("\r")), ""
 
 
 @attrs.frozen(init=False, kw_only=True, repr=False)

@@ -20,6 +20,7 @@ import aiohttp
 import attrs
 
 from simplestore_async import ClientCredentials, FileTokenCache, RenewalPolicy, TokenProvider, open_session
+from simplestore_async.caches.encryption import FernetCodec
 from simplestore_async.errors import SimpleStoreError
 from simplestore_async.events import CacheFailed, Event, TokenReceived
 
@@ -112,8 +113,13 @@ class Heard:
             self.sources.append(event.source)
 
 
+def open_cache(job: Job) -> FileTokenCache:
+    """Return the cache that all share, an encrypted one if their environment names a key."""
+    return FileTokenCache(job.folder, codec=FernetCodec.from_env() if "SIMPLESTORE_CACHE_KEY" in os.environ else None)
+
+
 def build_provider(job: Job, heard: Heard) -> TokenProvider:
-    cache = FileTokenCache(job.folder)
+    cache = open_cache(job)
     return TokenProvider(ClientCredentials.from_env(), cache=cache, policy=RenewalPolicy(**job.policy), on_event=heard)
 
 
@@ -240,7 +246,7 @@ def fork_all(job: Job, work: Callable[[Job], dict[str, Any]]) -> list[Any]:
 
 
 def run_pool(job: Job) -> list[Any]:
-    credentials, cache = ClientCredentials.from_env(), FileTokenCache(job.folder)
+    credentials, cache = ClientCredentials.from_env(), open_cache(job)
     # Used before it is sent, or inherited.
     asyncio.run(cache.get("another key"))
     with ProcessPoolExecutor(job.processes, mp_context=get_context(job.context)) as pool:

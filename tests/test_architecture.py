@@ -42,6 +42,7 @@ FLOORS = {
     "_credentials": 0,
     "_token": 0,
     "_redaction": 0,
+    "_secret_text": 0,
     "_origin": 0,
     "_arguments": 0,
     "_clock": 0,
@@ -206,6 +207,7 @@ def test_the_root_re_exports_later() -> None:
         ("tenacity", {"_endpoint"}),
         ("platformdirs", {"caches._file"}),
         ("filelock", {"caches._file"}),
+        ("cryptography", {"caches.encryption"}),
         ("click", set()),
         ("rich", set()),
         ("opentelemetry", {"opentelemetry"}),
@@ -219,6 +221,11 @@ def test_who_uses_a_library(library: str, modules: set[str]) -> None:
 def test_nothing_imports_the_listener_for_opentelemetry() -> None:
     """The extra `opentelemetry` may be missing: only those who import the module for themselves need it."""
     assert [] == [name for name, imported in INNER.items() if "opentelemetry" in imported]
+
+
+def test_only_the_command_imports_the_encryption() -> None:
+    """The extra `encryption` may be missing: of the package only the command asks for it, if the environment does."""
+    assert ["cli._folder"] == [name for name, imported in INNER.items() if "caches.encryption" in imported]
 
 
 def test_only_the_endpoint_opens_a_session_of_its_own() -> None:
@@ -261,10 +268,19 @@ def test_what_is_rarely_needed_comes_late() -> None:
     opener = modules_loaded_by(f"from {PACKAGE} import open_session")
     loaded = modules_loaded_by(f"from {PACKAGE} import open_session, TokenProvider, FileTokenCache")
     assert {f"{PACKAGE}._endpoint", f"{PACKAGE}._provider"} <= loaded - opener
-    late = {"cattrs", "tenacity", "platformdirs", "filelock", "click", "rich", "opentelemetry", "importlib.metadata"}
-    late |= {"concurrent.futures.thread", "html.entities", "secrets"}
+    late = {"cattrs", "tenacity", "platformdirs", "filelock", "click", "rich", "cryptography", "importlib.metadata"}
+    late |= {"opentelemetry", "concurrent.futures.thread", "html.entities", "secrets"}
     late |= {
         f"{PACKAGE}.{name}"
-        for name in ("cli", "sandbox", "opentelemetry", "events", "_renewer", "_wire", "caches._guarded")
+        for name in (
+            "cli",
+            "sandbox",
+            "opentelemetry",
+            "events",
+            "_renewer",
+            "_wire",
+            "caches._guarded",
+            "caches.encryption",
+        )
     }
     assert set() == late & loaded

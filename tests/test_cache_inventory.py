@@ -10,11 +10,13 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.fernet import Fernet
 from ownership import give_away
 from tokens import ISSUED_AT, make_token
 
 from simplestore_async import FileTokenCache
 from simplestore_async.caches import TokenFile, _folder
+from simplestore_async.caches.encryption import FernetCodec
 from simplestore_async.errors import TokenCacheError
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 KEY = "key"
 DIGEST = hashlib.sha256(KEY.encode()).hexdigest()
 NAME = f"token-v1-{DIGEST}.json"
+CODEC, OTHER_CODEC = (FernetCodec(Fernet.generate_key()) for _ in range(2))
 
 
 @pytest.fixture
@@ -160,7 +163,28 @@ async def test_a_damaged_file(cache: FileTokenCache, path: Path, damage: Callabl
     """A file from which no token can be read is told of as damaged, with its length."""
     data = damage(path.read_bytes())
     path.write_bytes(data)
-    assert [TokenFile(digest=DIGEST, problem="it is damaged", size_bytes=len(data))] == await cache.list_files()
+    expected = TokenFile(digest=DIGEST, problem="it is damaged, or encrypted", size_bytes=len(data))
+    assert [expected] == await cache.list_files()
+
+
+# case 54
+@pytest.mark.parametrize(
+    ("writer", "reader", "problem"),
+    [
+        (CODEC, CODEC, ""),
+        (CODEC, OTHER_CODEC, "it is encrypted with another key, or damaged"),
+        (CODEC, None, "it is damaged, or encrypted"),
+        (None, CODEC, "it is not encrypted"),
+    ],
+    ids=["same", "another key", "none", "in clear"],
+)
+async def test_an_encrypted_file(
+    folder: Path, writer: FernetCodec | None, reader: FernetCodec | None, problem: str
+) -> None:
+    """Of an encrypted file the codec's cache tells as of any other; where the key is not the file's, that is said."""
+    await FileTokenCache(folder, codec=writer).set(KEY, make_token())
+    (file,) = await FileTokenCache(folder, codec=reader).list_files()
+    assert (problem, problem == "") == (file.problem, file.expires_at is not None)
 
 
 async def test_another_version(cache: FileTokenCache, folder: Path, path: Path) -> None:

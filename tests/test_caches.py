@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.fernet import Fernet
 from tokens import ISSUED_AT, make_token
 
 from simplestore_async import AccessToken, FileTokenCache, MemoryTokenCache, SharedTokenCache, TokenCache
+from simplestore_async.caches.encryption import FernetCodec
 from simplestore_async.testing import SharedTokenCacheContract, TokenCacheContract
 
 if TYPE_CHECKING:
@@ -67,6 +69,13 @@ class TestFileTokenCache(SharedTokenCacheContract, BeyondShared):
     @pytest.fixture
     def cache(self, tmp_path: Path) -> SharedTokenCache:
         return FileTokenCache(tmp_path / "cache")
+
+
+class TestFileTokenCacheEncrypted(SharedTokenCacheContract, BeyondShared):
+    # case 54
+    @pytest.fixture
+    def cache(self, tmp_path: Path) -> SharedTokenCache:
+        return FileTokenCache(tmp_path / "cache", codec=FernetCodec(Fernet.generate_key()))
 
 
 class TestFileTokenCacheReopened(SharedTokenCacheContract, BeyondShared):

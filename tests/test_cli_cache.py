@@ -8,17 +8,19 @@ import os
 import re
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from command import assert_one_line, finish, simplestore, start
+from cryptography.fernet import Fernet
 from tokens import make_token
 
 from simplestore_async import FileTokenCache
+from simplestore_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from command import Outcome
 
@@ -125,7 +127,7 @@ class TestList:
     @pytest.mark.parametrize(
         ("spoil", "problem"),
         [
-            (lambda path: path.write_text("canary"), "it is damaged"),
+            (lambda path: path.write_text("canary"), "it is damaged, or encrypted"),
             (lambda path: path.chmod(0o644), "its mode 0644 lets others in"),
             (lambda path: path.rename(path.with_name(NAME.replace("v1", "v2"))), "it is of another version"),
         ],
@@ -243,3 +245,60 @@ async def test_the_default_folder_is_used(tmp_path: Path) -> None:
     assert DIGEST[:12] in (await simplestore("cache", "list", environment=home)).stdout
     assert 1 == (await simplestore("cache", "clear", "--json", environment=home)).json["removed"]
     assert "" == (await simplestore("cache", "list", environment=home)).stdout
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with Sandbox() as sandbox:
+        yield sandbox
+
+
+class TestEncrypted:
+    # case 54
+    async def test_token_and_list(self, sandbox: Sandbox, tmp_path: Path) -> None:
+        """With a key in the environment calls share an encrypted token, and `list` reads it; without, it says so."""
+        home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
+        key = {"SIMPLESTORE_CACHE_KEY": Fernet.generate_key().decode()}
+        outcomes = [
+            await simplestore("token", "--cache", "--header", environment=sandbox.environment | home | key)
+            for _ in range(2)
+        ]
+
+        assert [(0, ""), (0, "")] == [(outcome.code, outcome.stderr) for outcome in outcomes]
+        assert 1 == len({outcome.stdout for outcome in outcomes})
+        (path,) = Path(await default_folder(home)).glob("token-*.json")
+        assert outcomes[0].stdout.split()[-1].encode() not in path.read_bytes()
+        assert "lifetime left" in (await simplestore("cache", "list", environment=home | key)).stdout
+        unread = await simplestore("cache", "list", environment=home)
+        assert "not used: it is damaged, or encrypted" in unread.stdout
+
+    @pytest.mark.parametrize(
+        "arguments", [("cache", "list"), ("token", "--cache"), ("request", "GET", "orders", "--cache")]
+    )
+    async def test_wrong_key(self, sandbox: Sandbox, arguments: tuple[str, ...]) -> None:
+        """What is no key is wrong usage, and is not quoted."""
+        environment = sandbox.environment | {"SIMPLESTORE_CACHE_KEY": "canary"}
+        outcome = await simplestore(*arguments, environment=environment)
+
+        assert_one_line(outcome, code=2, says="SIMPLESTORE_CACHE_KEY: keys must be Fernet keys")
+        assert "canary" not in outcome.stderr
+        assert 0 == sandbox.counters.token_requests
+
+    async def test_wrong_key_clears(self, folder: Path, path: Path) -> None:
+        """Files can be removed whatever the key is."""
+        environment = {"SIMPLESTORE_CACHE_KEY": "canary"}
+        outcome = await simplestore("cache", "clear", "--directory", str(folder), environment=environment)
+
+        assert "files removed: 1\n" == outcome.stdout
+        assert [] == names_in(folder)
+
+    async def test_missing_extra(self) -> None:
+        """Without the extra the one line says what to install."""
+        program = (
+            "import sys; sys.modules['cryptography.fernet'] = None; sys.argv[1:] = ['cache', 'list']; "
+            "from simplestore_async.cli import main; sys.exit(main())"
+        )
+        environment = {"SIMPLESTORE_CACHE_KEY_FILE": "/nowhere"}
+        outcome = await finish(await start(sys.executable, "-c", program, environment=environment))
+
+        assert_one_line(outcome, code=2, says='pip install "simplestore-async[encryption]"')

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import json
 import os
@@ -20,6 +21,7 @@ from unittest import mock
 
 import aiohttp
 import pytest
+from cryptography.fernet import Fernet
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
@@ -41,6 +43,7 @@ from simplestore_async._redaction import RedactedStr
 from simplestore_async._token import LONGEST_LIFETIME_SECONDS, is_token68
 from simplestore_async._wire import Exchange, Grant
 from simplestore_async.caches import dumps, loads
+from simplestore_async.caches.encryption import FernetCodec
 from simplestore_async.errors import ConfigurationError, SimpleStoreError, TokenCacheError, TokenError
 
 if TYPE_CHECKING:
@@ -377,6 +380,27 @@ def test_environment(values: dict[str, str]) -> None:
         assert "SIMPLESTORE_" in str(outcome)
 
 
+keys_of_caches: Final = st.one_of(
+    st.text(),
+    st.binary().map(os.fsdecode),
+    st.binary(min_size=32, max_size=32).map(lambda key: base64.urlsafe_b64encode(key).decode()),
+    st.lists(st.sampled_from([SECRET, "A" * 43 + "=", ",", " ", "#", "\n"]), max_size=4).map("".join),
+)
+
+
+@FUZZ
+@given(keys_of_caches, st.text() | st.sampled_from(["", ".", "/dev/null", "/proc/self/mem", "a" * 5000]))
+def test_environment_of_the_codec(text: str, path: str) -> None:
+    """An environment names keys that encrypt, or an error names the variable."""
+    with environment({"SIMPLESTORE_CACHE_KEY": text, "SIMPLESTORE_CACHE_KEY_FILE": path}):
+        outcome = outcome_of(FernetCodec.from_env)
+    if isinstance(outcome, FernetCodec):
+        assert b"data" == outcome.decode(outcome.encode(b"data"))
+    else:
+        assert isinstance(outcome, ConfigurationError)
+        assert str(outcome).startswith("SIMPLESTORE_CACHE_KEY")
+
+
 # Arguments
 
 anything: Final[st.SearchStrategy[Any]] = st.one_of(
@@ -450,10 +474,12 @@ ARGUMENTS: Final = [
         for name in ("source", "base_url", "origins", "cache", "policy", "on_event", "ssl", "proxy")
     ],
     with_argument(FileTokenCache, "directory"),
+    with_argument(FileTokenCache, "codec"),
+    with_argument(FernetCodec, "keys"),
     with_argument(loads, "data"),
     *[with_argument(RenewalPolicy, name) for name in RenewalPolicy.__annotations__],
 ]
-OF_OURS: Final = {"policy", "connector", "clock", "endpoint", "cache", "source", "credentials"}
+OF_OURS: Final = {"policy", "connector", "clock", "endpoint", "cache", "source", "credentials", "codec", "keys"}
 """Arguments that nothing of `anything` but None can be."""
 
 
@@ -476,6 +502,7 @@ def test_argument(make: Callable[..., Any], name: str, others: dict[str, Any], v
 
 # Caches
 
+CODEC: Final = FernetCodec(Fernet.generate_key())
 damaged_tokens: Final = st.tuples(st.just(dumps(TOKEN)), st.integers(0), st.binary(max_size=4)).map(damage)
 odd_tokens: Final = st.dictionaries(
     st.sampled_from(["value", "token_type", "issued_at", "expires_at", "scope", "is_replacement", "version"]),
@@ -513,5 +540,25 @@ def test_cache_file(tmp_path_factory: pytest.TempPathFactory, key: str, data: by
         assert found is None or (is_after_header and found == loads(data))
         await cache.set(key, TOKEN)
         assert TOKEN == await cache.get(key)
+
+    asyncio.run(use())
+
+
+@SLOWER
+@given(st.one_of(st.binary(), damaged_tokens, odd_tokens), st.integers(0), st.binary(max_size=4))
+def test_encrypted_cache_file(tmp_path_factory: pytest.TempPathFactory, data: bytes, at: int, noise: bytes) -> None:
+    """Whatever stands in an encrypted cache's file is a miss, unless it is what was written; so is any damage to it."""
+    folder = tmp_path_factory.mktemp("cache")
+    cache = FileTokenCache(folder, codec=CODEC)
+
+    async def use() -> None:
+        await cache.set("key", TOKEN)
+        (path,) = folder.glob("token-*.json")
+        whole = path.read_bytes()
+        for content in (data, damage((whole, at, noise)), CODEC.encode(data)):
+            path.write_bytes(content)
+            assert (TOKEN if content == whole else None) == await cache.get("key")
+        await cache.set("key", TOKEN)
+        assert TOKEN == await cache.get("key")
 
     asyncio.run(use())

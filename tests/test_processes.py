@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import swarm
 from aiohttp import web
+from cryptography.fernet import Fernet
 
 from simplestore_async import ClientCredentials, FileTokenCache, RenewalPolicy, TokenProvider
 from simplestore_async.events import CacheFailed, Event
@@ -181,3 +182,14 @@ class TestFork:
 
         assert [{"token": "canary-token-1"}] * 4 == results
         assert 1 == len(token_server.requests)
+
+    # case 54
+    async def test_encrypted_in_a_pool(self, token_server: TokenServer, job: dict[str, Any], folder: Path) -> None:
+        """An encrypted cache may be sent along as well: each process reads the key in its own environment."""
+        environment = {"SIMPLESTORE_CLIENT_SECRET": "secret", "SIMPLESTORE_CACHE_KEY": Fernet.generate_key().decode()}
+        results = await swarm.run("pool", **job, processes=3, context="spawn", environment=environment)
+
+        assert [{"token": "canary-token-1"}] * 4 == results
+        assert 1 == len(token_server.requests)
+        (path,) = folder.glob("token-*.json")  # noqa: ASYNC240 - nobody else is on this loop
+        assert b"canary" not in path.read_bytes()

@@ -50,6 +50,7 @@ from simplestore_async import (
     events,
     open_session,
 )
+from simplestore_async.caches.encryption import FernetCodec
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -61,12 +62,15 @@ LONG_TOKEN = "canary-token-" + "x" * 200
 # The same at both ends: asyncio's logs leave out the middle of what they show.
 LONG_SECRET = "canary-" + SECRET + "-canary-canary"
 MIXED_SECRET = 'canary-Secret+/&=%: "é<ß>?'
+# The key of a cache. Its first letters are among the marks below.
+CACHE_KEY = base64.urlsafe_b64encode(b"canary-key-" + b"x" * 21).decode()
 
 _BASIC = base64.b64encode(f"app:{quote(SECRET, safe='')}".encode()).decode()
 _MARKS = (
     "canary",
     *(base64.b64encode(each.encode()).decode()[:16].lower() for each in (SECRET, MIXED_SECRET)),
     _BASIC[:24].lower(),
+    CACHE_KEY[:12].lower(),
 )
 
 
@@ -339,6 +343,46 @@ async def _damaged_entry(scene: Scene) -> None:
     caches.loads(caches.dumps(AccessToken(LONG_TOKEN, issued_at=0, expires_at=1))[:-1])
 
 
+@fails_with(errors.ConfigurationError)
+async def _damaged_cache_key(scene: Scene) -> None:
+    FernetCodec([CACHE_KEY, CACHE_KEY[:-1]])
+
+
+@fails_with(errors.ConfigurationError)
+async def _damaged_cache_key_in_environment(scene: Scene) -> None:
+    scene.environment.setenv("SIMPLESTORE_CACHE_KEY", f"{CACHE_KEY} {CACHE_KEY[:-1]}")
+    FernetCodec.from_env()
+
+
+@fails_with(TypeError)
+async def _pickled_codec(scene: Scene) -> None:
+    pickle.dumps(FernetCodec(CACHE_KEY))
+
+
+@fails_with(errors.TokenCacheError)
+async def _damaged_file_of_cache_keys(scene: Scene) -> None:
+    cache = FileTokenCache(scene.tmp_path / "tokens", codec=FernetCodec(write_keys(scene.tmp_path / "keys")))
+    (scene.tmp_path / "keys").write_text(f"{CACHE_KEY[:-1]} {CACHE_KEY}")
+    await cache.set("key", AccessToken(LONG_TOKEN, issued_at=0, expires_at=1))
+
+
+@fails_with(errors.TokenCacheError)
+async def _failing_codec(scene: Scene) -> None:
+    class Codec:
+        def encode(self, data: bytes, /) -> bytes:
+            raise LookupError(data)
+
+        decode = encode
+
+    cache = FileTokenCache(scene.tmp_path, codec=Codec())
+    await cache.set("key", AccessToken(LONG_TOKEN, issued_at=0, expires_at=1))
+
+
+@fails_with(errors.TokenCacheError)
+async def _too_long_a_token(scene: Scene) -> None:
+    await FileTokenCache(scene.tmp_path).set("key", AccessToken(LONG_TOKEN * 1000, issued_at=0, expires_at=1))
+
+
 @fails_with(errors.InvalidClientError)
 async def _api_rejects_and_renewal_fails(scene: Scene) -> None:
     async with scene.session() as session:
@@ -530,6 +574,11 @@ def write_secret(path: Path) -> SecretFile:
     return SecretFile(path)
 
 
+def write_keys(path: Path) -> Path:
+    path.write_text(CACHE_KEY)
+    return path
+
+
 async def live_a_life(scene: Scene, clock: FakeClock, heard: list[events.Event], **changes: Any) -> None:
     """Do all that a program does with the package in its best and its worst days, and hear of every event."""
 
@@ -540,7 +589,7 @@ async def live_a_life(scene: Scene, clock: FakeClock, heard: list[events.Event],
     server, api = scene.token_server, scene.api_server
     credentials = server.credentials(**{"client_secret": LONG_SECRET} | changes)
     endpoint = TokenEndpoint(credentials, policy=scene.policy, clock=clock)
-    files = FileTokenCache(scene.tmp_path / "tokens")
+    files = FileTokenCache(scene.tmp_path / "tokens", codec=FernetCodec(CACHE_KEY))
     async with (
         TokenProvider(endpoint=endpoint, cache=files, on_event=listen) as provider,
         open_session(provider, base_url=api.url, middlewares=[]) as session,
@@ -778,7 +827,10 @@ async def a_world(scene: Scene) -> AsyncIterator[dict[str, Any]]:
             "BearerAuthMiddleware": BearerAuthMiddleware(provider, origins=scene.api_server.url),
             "ClientCredentials": credentials,
             "ClientCredentials with a callable": scene.token_server.credentials(client_secret=read_secret),
+            "FernetCodec": FernetCodec(CACHE_KEY),
+            "FernetCodec with a file": FernetCodec(write_keys(scene.tmp_path / "keys")),
             "FileTokenCache": FileTokenCache(scene.tmp_path),
+            "FileTokenCache with a codec": FileTokenCache(scene.tmp_path, codec=FernetCodec(CACHE_KEY)),
             "MemoryTokenCache": memory_cache,
             "RenewalPolicy": scene.policy,
             "SecretFile": write_secret(scene.tmp_path / "secret"),
@@ -820,7 +872,9 @@ class TestEverythingPublic:
         assert [] == leaks
 
     # case 55
-    @pytest.mark.parametrize("name", ["AccessToken", "ClientCredentials", "ClientCredentials with a callable"])
+    @pytest.mark.parametrize(
+        "name", ["AccessToken", "ClientCredentials", "ClientCredentials with a callable", "FernetCodec"]
+    )
     async def test_refuse_to_be_pickled(self, scene: Scene, name: str) -> None:
         """Tokens and secrets refuse to be pickled, and are copied as themselves."""
         async with a_world(scene) as world:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 from typing import TYPE_CHECKING, Final
 
 import simplestore_async
@@ -18,8 +18,9 @@ PACKAGE: Final = simplestore_async.__name__
 
 def list_modules() -> list[ModuleType]:
     """Return the package and its public modules; the command is used by its own name, not by Python's."""
-    names = {module.name for module in iter_modules(simplestore_async.__path__) if not module.name.startswith("_")}
-    return [simplestore_async, *(importlib.import_module(f"{PACKAGE}.{name}") for name in sorted(names - {"cli"}))]
+    found = {module.name for module in walk_packages(simplestore_async.__path__, f"{PACKAGE}.")}
+    names = {name for name in found if "._" not in name} - {f"{PACKAGE}.cli"}
+    return [simplestore_async, *(importlib.import_module(name) for name in sorted(names))]
 
 
 def find_public_names() -> dict[str, str]:

@@ -4,6 +4,15 @@ from ._file import FileTokenCache
 from ._format import dumps, loads
 from ._inventory import TokenFile
 from ._memory import MemoryTokenCache
-from ._protocols import SharedTokenCache, TokenCache
+from ._protocols import SharedTokenCache, TokenCache, TokenCodec
 
-__all__ = ["FileTokenCache", "MemoryTokenCache", "SharedTokenCache", "TokenCache", "TokenFile", "dumps", "loads"]
+__all__ = [
+    "FileTokenCache",
+    "MemoryTokenCache",
+    "SharedTokenCache",
+    "TokenCache",
+    "TokenCodec",
+    "TokenFile",
+    "dumps",
+    "loads",
+]

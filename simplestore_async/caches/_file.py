@@ -13,10 +13,11 @@ import hashlib
 import os
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from simplestore_async.errors import ConfigurationError, TokenCacheError
 
+from ._coding import check_codec
 from ._folder import MAX_BYTES, Folder
 from ._format import FORMAT_VERSION, pack, unpack
 from ._inventory import TokenFile, clear_files, list_files
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
     from simplestore_async._token import AccessToken
+
+    from ._protocols import TokenCodec
 
 __all__ = ["FileTokenCache"]
 
@@ -46,15 +49,20 @@ class FileTokenCache:
     Args:
         directory: the folder; made with mode 0700 if it is missing. By default `simplestore-async` in the user's cache
             directory, which is looked up when it is first needed.
+        codec: what encrypts the files, such as `simplestore_async.caches.encryption.FernetCodec`; it runs in the
+            cache's thread. By default they hold tokens in clear. The files keep their names, so that one in clear is
+            replaced by an encrypted one: whoever shares the folder needs the same codec.
 
     Raises:
-        ConfigurationError: if *directory* is no path.
+        ConfigurationError: if *directory* is no path, or *codec* no codec.
     """
 
-    def __init__(self, directory: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, directory: str | os.PathLike[str] | None = None, *, codec: TokenCodec | None = None) -> None:
         if not isinstance(directory, str | os.PathLike | None):
             raise ConfigurationError(f"directory must be a path, which {type(directory).__name__} is not")
+        check_codec(codec)
         self._directory = None if directory is None else Path(directory)
+        self._codec = codec
         self._executor: concurrent.futures.ThreadPoolExecutor | None = None
         self._executor_pid: int | None = None
 
@@ -79,7 +87,7 @@ class FileTokenCache:
         """Return the token last set for *key*, by whichever process.
 
         Raises:
-            TokenCacheError: if the folder cannot be used; says what to do.
+            TokenCacheError: if the folder cannot be used, or the codec fails; says what to do.
         """
         return await self._run(lambda: self._read(key))
 
@@ -87,7 +95,8 @@ class FileTokenCache:
         """Keep *token* for *key*, for every process.
 
         Raises:
-            TokenCacheError: if the file cannot be written; says what to do. The old token, if any, is still whole.
+            TokenCacheError: if the codec fails, or the file cannot be written; says what to do. The old token, if any,
+                is still whole.
         """
         await self._run(lambda: self._write(key, token))
 
@@ -98,9 +107,9 @@ class FileTokenCache:
         files.
 
         Raises:
-            TokenCacheError: if the folder cannot be used; says what to do.
+            TokenCacheError: if the folder cannot be used, or the codec fails; says what to do.
         """
-        return await self._run(lambda: self._visit(list_files) or [])
+        return await self._run(lambda: self._visit(lambda folder: list_files(folder, self._codec)) or [])
 
     async def clear(self) -> int:
         """Remove every token's file, and what killed writers left; return how many files that were.
@@ -129,9 +138,9 @@ class FileTokenCache:
             # There is one thread, so this comes after an attempt whose waiter was cancelled.
             await self._run(lock.release)
 
-    def __reduce__(self) -> tuple[type[Self], tuple[Path | None]]:
+    def __getstate__(self) -> dict[str, Any]:
         # Another process makes a thread of its own.
-        return type(self), (self._directory,)
+        return vars(self) | {"_executor": None, "_executor_pid": None}
 
     async def _run(self, work: Callable[[], T]) -> T:
         # A thread of our own: those of the loop's default executor may all be waiting for this very token.
@@ -173,11 +182,11 @@ class FileTokenCache:
     def _read(self, key: str) -> AccessToken | None:
         digest = _digest(key)
         data = self._visit(lambda folder: folder.read(f"{_PREFIX}{digest}.json"))
-        return unpack(digest, data) if isinstance(data, bytes) else None
+        return unpack(digest, data, self._codec) if isinstance(data, bytes) else None
 
     def _write(self, key: str, token: AccessToken) -> None:
         digest = _digest(key)
-        data = pack(digest, token)
+        data = pack(digest, token, self._codec)
         if len(data) > MAX_BYTES:
             raise TokenCacheError(f"The token is too long to be kept: with its file it takes {len(data)} bytes")
         with self._make_folder() as folder:

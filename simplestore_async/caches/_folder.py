@@ -14,6 +14,8 @@ import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
 
+from simplestore_async._redaction import conceal
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -63,7 +65,7 @@ class Folder:
             return [entry.name for entry in entries]
 
     def read(self, name: str) -> bytes | str:
-        """Return the file's content; or, as text, why not: it is missing, or others could have written or read it."""
+        """Return what the file holds, redacted; or, as text, why not: it is missing, or is not trusted."""
         try:
             descriptor = self._open(name, os.O_RDONLY)
         except OSError as error:
@@ -78,7 +80,7 @@ class Folder:
             os.close(descriptor)
             return problem
         with open(descriptor, "rb") as file:  # noqa: PTH123 - of a descriptor
-            return file.read(MAX_BYTES)
+            return conceal(file.read(MAX_BYTES))
 
     def replace(self, name: str, data: bytes) -> None:
         """Put a file with *data* in the place of *name*, whatever is there."""

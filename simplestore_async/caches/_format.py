@@ -8,11 +8,16 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from simplestore_async._redaction import conceal
 from simplestore_async._token import AccessToken
 from simplestore_async.errors import ConfigurationError, TokenCacheError
 
+from ._coding import decode, encode
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from ._protocols import TokenCodec
 
 __all__ = ["FORMAT_VERSION", "dumps", "loads", "pack", "unpack"]
 
@@ -55,15 +60,24 @@ def loads(data: bytes) -> AccessToken:
     return token
 
 
-def pack(digest: str, token: AccessToken) -> bytes:
-    """Return the content of *token*'s file: a line with the digest of its key, and the stored form."""
-    return _header(digest) + dumps(token)
+def pack(digest: str, token: AccessToken, codec: TokenCodec | None) -> bytes:
+    """Return what is stored for *token*: a line with the digest of its key, and its stored form; encoded as a whole.
+
+    Raises:
+        TokenCacheError: if the codec fails.
+    """
+    return encode(codec, conceal(_header(digest) + dumps(token)))
 
 
-def unpack(digest: str, data: bytes) -> AccessToken | None:
-    """Return the token in a file's content; None if it is damaged, or another key's file that was copied here."""
+def unpack(digest: str, data: bytes, codec: TokenCodec | None) -> AccessToken | None:
+    """Return the token in what is stored; None if it is damaged, or another key's that was copied here.
+
+    Raises:
+        TokenCacheError: if the codec fails.
+    """
+    content = decode(codec, data)
     header = _header(digest)
-    return _load(data[len(header) :]) if data.startswith(header) else None
+    return _load(content[len(header) :]) if content is not None and content.startswith(header) else None
 
 
 def _header(digest: str) -> bytes:

@@ -14,6 +14,7 @@ from ._format import FORMAT_VERSION, unpack
 
 if TYPE_CHECKING:
     from ._folder import Folder
+    from ._protocols import TokenCodec
 
 __all__ = ["TokenFile", "clear_files", "list_files"]
 
@@ -41,14 +42,15 @@ class TokenFile:
     expires_at: float | None = None
 
 
-def list_files(folder: Folder) -> list[TokenFile]:
+def list_files(folder: Folder, codec: TokenCodec | None) -> list[TokenFile]:
     """Return what is known of the files named like a token's, in the order of their names.
 
     Raises:
         OSError: if the folder cannot be read.
+        TokenCacheError: if the codec fails.
     """
     matches = filter(None, map(_NAME.fullmatch, sorted(folder.names())))
-    return [_look(folder, match[0], version=match[1], digest=match[2]) for match in matches]
+    return [_look(folder, match[0], version=match[1], digest=match[2], codec=codec) for match in matches]
 
 
 def clear_files(folder: Folder) -> int:
@@ -63,13 +65,21 @@ def clear_files(folder: Folder) -> int:
     return removed + folder.remove_stale_files(_ANY_PREFIX)
 
 
-def _look(folder: Folder, name: str, *, version: str, digest: str) -> TokenFile:
+def _look(folder: Folder, name: str, *, version: str, digest: str, codec: TokenCodec | None) -> TokenFile:
     if version != str(FORMAT_VERSION):
         return TokenFile(digest=digest, problem=f"it is of another version of the format, {version}")
     data = folder.read(name)
     if isinstance(data, str):
         return TokenFile(digest=digest, problem=data)
-    token = unpack(digest, data)
+    token = unpack(digest, data, codec)
     if token is None:
-        return TokenFile(digest=digest, problem="it is damaged", size_bytes=len(data))
+        return TokenFile(digest=digest, problem=_find_fault(digest, data, codec), size_bytes=len(data))
     return TokenFile(digest=digest, size_bytes=len(data), issued_at=token.issued_at, expires_at=token.expires_at)
+
+
+def _find_fault(digest: str, data: bytes, codec: TokenCodec | None) -> str:
+    if codec is None:
+        return "it is damaged, or encrypted"
+    if unpack(digest, data, None) is not None:
+        return "it is not encrypted"
+    return "it is encrypted with another key, or damaged"

@@ -1,4 +1,7 @@
-"""What a provider asks of a cache. Rule: two coroutines are a cache; a third method lets processes share it."""
+"""What a provider asks of a cache. Rule: two coroutines are a cache; a third method lets processes share it.
+
+And what a cache asks of a codec.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ if TYPE_CHECKING:
 
     from simplestore_async._token import AccessToken
 
-__all__ = ["SharedTokenCache", "TokenCache"]
+__all__ = ["SharedTokenCache", "TokenCache", "TokenCodec"]
 
 
 @runtime_checkable
@@ -44,4 +47,23 @@ class SharedTokenCache(TokenCache, Protocol):
         The provider cancels the entering when it takes too long, and renews without the lock: it saves token requests,
         and correctness does not depend on it.
         """
+        ...
+
+
+@runtime_checkable
+class TokenCodec(Protocol):
+    """What changes the bytes that a cache stores, and back: `simplestore_async.caches.encryption.FernetCodec` is one.
+
+    Its methods may block: a cache calls them in a thread of its own, several at once if it serves several caches. What
+    is encoded holds the token, and a digest of its key, by which an entry that was copied to another key is found out.
+    A codec that raises costs a log line, as a cache does that fails, and never a caller its token. The line has the
+    exception's type, not its text, which may hold the token; that of a `TokenCacheError` is shown.
+    """
+
+    def encode(self, data: bytes, /) -> bytes:
+        """Return what is to be stored for *data*, which holds a token in clear."""
+        ...
+
+    def decode(self, data: bytes, /) -> bytes | None:
+        """Return what was encoded, or None for what this codec cannot have made: damaged, or of another key."""
         ...

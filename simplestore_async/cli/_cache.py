@@ -64,11 +64,13 @@ def print_files(*, directory: Path | None, is_json: bool) -> None:
 
     A row for each token's file: the start of a digest of its token endpoint, client id and scope, when the token was
     issued and expires, and the size of the file. A file from which no token is taken, because it is damaged or not
-    private, says why.
+    private, says why. Encrypted files are read with the keys in SIMPLESTORE_CACHE_KEY or SIMPLESTORE_CACHE_KEY_FILE.
 
     JSON, a list: digest, problem (or null), issued_at, expires_at (POSIX seconds), life_seconds, size_bytes.
     """
-    files = asyncio.run(_open(directory).list_files())
+    from ._folder import open_folder
+
+    files = asyncio.run(open_folder(directory).list_files())
     now = time.time()
     if is_json:
         print_json([_facts(file, now) for file in files])

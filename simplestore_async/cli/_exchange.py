@@ -11,10 +11,11 @@ import attrs
 from aiohttp import ClientError, ClientTimeout
 from yarl import URL
 
-from simplestore_async import FileTokenCache, open_session
+from simplestore_async import open_session
 from simplestore_async._origin import origin_of, parse_url
 from simplestore_async.errors import ConfigurationError, SimpleStoreError
 
+from ._folder import open_folder
 from ._output import CommandError, warn_of_cache
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ async def send(call: Call, show: Callable[[ClientResponse], Awaitable[None]]) ->
     """
     target = _find_target(call.path)
     timeout = ClientTimeout(total=call.timeout_seconds)
-    cache = FileTokenCache() if call.is_cached else None
+    cache = open_folder() if call.is_cached else None
     try:
         async with (
             open_session(cache=cache, on_event=warn_of_cache, timeout=timeout) as session,

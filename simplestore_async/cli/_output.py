@@ -34,7 +34,8 @@ cache_option: Final = click.option(
     "--cache",
     "is_cached",
     is_flag=True,
-    help="Share the token with other calls, in the folder that `simplestore cache path` prints.",
+    help="Share the token with other calls, in the folder that `simplestore cache path` prints; encrypted if "
+    "SIMPLESTORE_CACHE_KEY or SIMPLESTORE_CACHE_KEY_FILE is set.",
 )
 
 

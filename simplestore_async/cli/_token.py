@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from simplestore_async import FileTokenCache, TokenProvider
+from simplestore_async import TokenProvider
 
+from ._folder import open_folder
 from ._output import show_duration, show_instant, warn_of_cache
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ async def get_token(*, is_cached: bool) -> AccessToken:
     Raises:
         SimpleStoreError: if the environment is wrong, or no token can be had.
     """
-    cache = FileTokenCache() if is_cached else None
+    cache = open_folder() if is_cached else None
     async with TokenProvider(cache=cache, on_event=warn_of_cache) as provider:
         return await provider.get_token()
 

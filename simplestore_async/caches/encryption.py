@@ -1,0 +1,164 @@
+"""Tokens at rest, encrypted. Rule: the keys show nowhere, and what they did not encrypt byte for byte is no token."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final, Self, cast
+
+from simplestore_async._redaction import MASK, RedactedStr, conceal
+from simplestore_async._secret_text import read_secret_text
+from simplestore_async.errors import ConfigurationError
+
+try:
+    from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+except ImportError as _missing:
+    raise ImportError(
+        'simplestore_async.caches.encryption needs cryptography: pip install "simplestore-async[encryption]"'
+    ) from _missing
+
+__all__ = ["FernetCodec"]
+
+_KEY: Final = re.compile(r"[A-Za-z0-9_-]{43}=")
+_COMMENT: Final = re.compile(r"#.*")
+_HINT: Final = 'make one with python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
+
+
+class FernetCodec:
+    """Encrypts what a cache stores, by Fernet: AES-128 in CBC mode, with an HMAC of SHA-256 over it.
+
+    The first key encrypts, all of them decrypt: so keys are rotated. Damaged bytes, those of a key that is not among
+    them, and those that nobody encrypted are a miss. The time that Fernet notes beside the data decides nothing.
+    Immutable, and may be shared among caches and threads. Pickling is refused for keys given as text; what names a file
+    or `from_env()` made is pickled as that, and the other process reads its own.
+
+    Args:
+        keys: one key or several, each 32 bytes in URL-safe base64, as `cryptography.fernet.Fernet.generate_key()` makes
+            them; or the `pathlib.Path` of a file of keys, one on a line, with comments behind `#`. The file is read
+            whenever a token is stored or taken from the cache, which is about once in a renewal, so that new keys need
+            no restart.
+
+    Raises:
+        ConfigurationError: if there is no key, one is none (it is not quoted), or the file cannot be read; it is read
+            once to find out.
+    """
+
+    def __init__(self, keys: str | bytes | Iterable[str | bytes] | Path) -> None:
+        self._is_from_env = False
+        self._keys: tuple[str, ...] | Path
+        self._keys, problem = (keys, "") if isinstance(keys, Path) else _find_keys(keys)
+        del keys  # a traceback shows the locals of the frames that an error passes
+        if problem:
+            raise ConfigurationError(problem)
+        self._make_fernet()
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """Return the codec that the environment names.
+
+        Reads `SIMPLESTORE_CACHE_KEY`, of one key or several with commas or spaces between them, or
+        `SIMPLESTORE_CACHE_KEY_FILE`. An empty variable counts as unset.
+
+        Raises:
+            ConfigurationError: names the variable that is missing or wrong, and says what to do.
+        """
+        path = os.environ.get("SIMPLESTORE_CACHE_KEY_FILE")
+        text = RedactedStr(os.environ.get("SIMPLESTORE_CACHE_KEY", ""))
+        if path and text:
+            raise ConfigurationError(
+                "SIMPLESTORE_CACHE_KEY and SIMPLESTORE_CACHE_KEY_FILE are both set: unset one of them"
+            )
+        if not path and not text:
+            raise ConfigurationError(
+                f"SIMPLESTORE_CACHE_KEY not set: {_HINT} (SIMPLESTORE_CACHE_KEY_FILE may name a file of keys)"
+            )
+        try:
+            codec = cls(Path(path) if path else _split(text))
+        except ConfigurationError as error:
+            raise ConfigurationError(f"SIMPLESTORE_CACHE_KEY{'_FILE' if path else ''}: {error}") from None
+        codec._is_from_env = True
+        return codec
+
+    def encode(self, data: bytes, /) -> bytes:
+        """Return *data*, encrypted with the first key.
+
+        Raises:
+            ConfigurationError: if the file of keys cannot be read, or holds what is no key.
+        """
+        data = conceal(data)
+        return self._make_fernet().encrypt(data)
+
+    def decode(self, data: bytes, /) -> bytes | None:
+        """Return what was encrypted with one of the keys, or None for everything else.
+
+        Raises:
+            ConfigurationError: if the file of keys cannot be read, or holds what is no key.
+        """
+        fernet = self._make_fernet()
+        try:
+            # Base64 is read leniently, and the HMAC is of what was read: other bytes may mean the same.
+            if data != base64.urlsafe_b64encode(base64.urlsafe_b64decode(data)):
+                return None
+            return fernet.decrypt(data)
+        except (binascii.Error, InvalidToken):
+            return None
+
+    def _make_fernet(self) -> MultiFernet:
+        keys, problem = _read_keys(self._keys) if isinstance(self._keys, Path) else (self._keys, "")
+        if problem:
+            raise ConfigurationError(problem)
+        return MultiFernet(map(Fernet, keys))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({MASK})"
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> tuple[Callable[..., Self], tuple[Any, ...]]:
+        if self._is_from_env:
+            return type(self).from_env, ()
+        if isinstance(self._keys, Path):
+            return type(self), (self._keys,)
+        raise TypeError(
+            "FernetCodec cannot be pickled, because its keys would travel along: use FernetCodec.from_env() in each "
+            "process"
+        )
+
+
+def _read_keys(path: Path) -> tuple[tuple[str, ...], str]:
+    """Return the keys in the file, or the problem, as `_find_keys()` does."""
+    text, problem = read_secret_text(path)
+    if problem:
+        return (), f"cannot read the keys from {path}: {problem}"
+    keys, problem = _find_keys(_split(_COMMENT.sub("", text)))
+    return keys, problem and f"{path}: {problem}"
+
+
+def _split(text: str) -> list[str]:
+    return re.findall(r"[^\s,]+", text)
+
+
+def _find_keys(keys: Any) -> tuple[tuple[str, ...], str]:
+    """Return the keys, redacted, or the problem: an exception from here would carry them along in its traceback."""
+    if not isinstance(keys, Iterable):
+        return (), f"keys must be strings, or a pathlib.Path, which {type(keys).__name__} is not"
+    found = tuple(map(_as_text, [keys] if isinstance(keys, str | bytes) else cast("Iterable[object]", keys)))
+    for number, key in enumerate(found, 1):
+        if not _KEY.fullmatch(key):
+            return (), f"keys must be Fernet keys, 32 bytes in URL-safe base64, which number {number} is not: {_HINT}"
+    return found, "" if found else f"there are no keys: {_HINT}"
+
+
+def _as_text(key: object) -> RedactedStr:
+    """Return *key* redacted; empty, which is no key, if it is no text at all."""
+    if isinstance(key, bytes):
+        return RedactedStr(key, "latin-1")
+    return RedactedStr(key if isinstance(key, str) else "")
