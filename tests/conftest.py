@@ -6,6 +6,7 @@ import asyncio
 import gc
 import inspect
 import os
+import uuid
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,13 @@ import pytest
 import pytest_asyncio
 from aiohttp import ClientResponse
 from clocks import FakeClock
+from redis_server import RedisServer
 from servers import ApiServer, TokenServer
 
 from simplestore_async import RenewalPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from simplestore_async.events import Event
 
@@ -61,6 +63,25 @@ async def token_server() -> AsyncIterator[TokenServer]:
 async def api_server() -> AsyncIterator[ApiServer]:
     async with ApiServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def shared_redis() -> Iterator[RedisServer]:
+    """A server for tests that leave it as it is, each with a namespace of its own."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A server of the test's own."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def namespace() -> str:
+    return f"test-{uuid.uuid4().hex}"
 
 
 def pytest_configure() -> None:

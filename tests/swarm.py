@@ -19,8 +19,16 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import attrs
 
-from simplestore_async import ClientCredentials, FileTokenCache, RenewalPolicy, TokenProvider, open_session
+from simplestore_async import (
+    ClientCredentials,
+    FileTokenCache,
+    RenewalPolicy,
+    SharedTokenCache,
+    TokenProvider,
+    open_session,
+)
 from simplestore_async.caches.encryption import FernetCodec
+from simplestore_async.caches.redis import RedisTokenCache
 from simplestore_async.errors import SimpleStoreError
 from simplestore_async.events import CacheFailed, Event, TokenReceived
 
@@ -40,6 +48,7 @@ class Job:
     token_url: str
     processes: int = 1
     policy: dict[str, Any] = attrs.field(factory=dict)
+    lease_seconds: float = 45
     api_url: str = ""
     context: str = ""
 
@@ -119,7 +128,9 @@ def open_cache(job: Job) -> FileTokenCache:
 
 
 def build_provider(job: Job, heard: Heard) -> TokenProvider:
-    cache = open_cache(job)
+    cache: SharedTokenCache = open_cache(job)
+    if "SIMPLESTORE_REDIS_URL" in os.environ:
+        cache = RedisTokenCache.from_env(lease_seconds=job.lease_seconds)
     return TokenProvider(ClientCredentials.from_env(), cache=cache, policy=RenewalPolicy(**job.policy), on_event=heard)
 
 

@@ -211,6 +211,7 @@ def test_the_root_re_exports_later() -> None:
         ("click", set()),
         ("rich", set()),
         ("opentelemetry", {"opentelemetry"}),
+        ("redis", {"caches._redis_client", "caches._redis_entry", "caches._redis_lock"}),
     ],
 )
 def test_who_uses_a_library(library: str, modules: set[str]) -> None:
@@ -218,9 +219,16 @@ def test_who_uses_a_library(library: str, modules: set[str]) -> None:
     assert modules == users_of(library)
 
 
-def test_nothing_imports_the_listener_for_opentelemetry() -> None:
-    """The extra `opentelemetry` may be missing: only those who import the module for themselves need it."""
-    assert [] == [name for name, imported in INNER.items() if "opentelemetry" in imported]
+@pytest.mark.parametrize("extra", ["opentelemetry", "caches.redis"])
+def test_nothing_imports_what_needs_an_extra(extra: str) -> None:
+    """An extra may be missing: only those who import its module for themselves need it."""
+    assert [] == [name for name, imported in INNER.items() if extra in imported]
+
+
+def test_redis_is_for_its_cache_only() -> None:
+    """What needs redis-py is imported by the cache that does, and by what is its own."""
+    users = {name for name, imported in INNER.items() if any(each.startswith("caches._redis") for each in imported)}
+    assert {"caches.redis"} == {name for name in users if not name.startswith("caches._redis")}
 
 
 def test_only_the_command_imports_the_encryption() -> None:
@@ -269,7 +277,7 @@ def test_what_is_rarely_needed_comes_late() -> None:
     loaded = modules_loaded_by(f"from {PACKAGE} import open_session, TokenProvider, FileTokenCache")
     assert {f"{PACKAGE}._endpoint", f"{PACKAGE}._provider"} <= loaded - opener
     late = {"cattrs", "tenacity", "platformdirs", "filelock", "click", "rich", "cryptography", "importlib.metadata"}
-    late |= {"opentelemetry", "concurrent.futures.thread", "html.entities", "secrets"}
+    late |= {"opentelemetry", "redis", "concurrent.futures.thread", "html.entities", "secrets"}
     late |= {
         f"{PACKAGE}.{name}"
         for name in (

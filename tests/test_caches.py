@@ -6,15 +6,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cryptography.fernet import Fernet
+from redis.asyncio import Redis
 from tokens import ISSUED_AT, make_token
 
 from simplestore_async import AccessToken, FileTokenCache, MemoryTokenCache, SharedTokenCache, TokenCache
 from simplestore_async.caches.encryption import FernetCodec
+from simplestore_async.caches.redis import RedisTokenCache
 from simplestore_async.testing import SharedTokenCacheContract, TokenCacheContract
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
+
+    from redis_server import RedisServer
 
 SURROGATES = ["\ud800", "\udfff"]
 
@@ -94,6 +99,36 @@ class TestFileTokenCacheReopened(SharedTokenCacheContract, BeyondShared):
                 return FileTokenCache(tmp_path).renewal_lock(key)
 
         return Reopened()
+
+
+# case 53
+class TestRedisTokenCache(SharedTokenCacheContract, BeyondShared):
+    @pytest.fixture
+    def cache(self, shared_redis: RedisServer, namespace: str) -> SharedTokenCache:
+        return RedisTokenCache.from_url(shared_redis.url, namespace=namespace)
+
+
+class TestRedisTokenCacheEncrypted(SharedTokenCacheContract, BeyondShared):
+    # case 54
+    @pytest.fixture
+    def cache(self, shared_redis: RedisServer, namespace: str) -> SharedTokenCache:
+        codec = FernetCodec(Fernet.generate_key())
+        return RedisTokenCache.from_url(shared_redis.url, namespace=namespace, codec=codec)
+
+
+class TestRedisTokenCacheWithAClient(SharedTokenCacheContract, BeyondShared):
+    """A client that was given serves one event loop; what it does with texts is its owner's choice."""
+
+    test_threads_at_once = None  # type: ignore[assignment]  # left out, as the contract says it
+    test_loops_after_each_other = None  # type: ignore[assignment]  # likewise
+    test_one_thread_at_a_time = None  # type: ignore[assignment]  # likewise
+    test_threads_take_turns = None  # type: ignore[assignment]  # likewise
+    test_locks_on_loops_after_each_other = None  # type: ignore[assignment]  # likewise
+
+    @pytest.fixture
+    async def cache(self, shared_redis: RedisServer, namespace: str) -> AsyncIterator[SharedTokenCache]:
+        async with Redis(unix_socket_path=str(shared_redis.path), decode_responses=True) as client:
+            yield RedisTokenCache(client, namespace=namespace)
 
 
 class TestMinimalCache(TokenCacheContract, Beyond):

@@ -23,10 +23,14 @@ from pages_from_code.proofs import list_guarantees, list_proofs, read_guarantees
 
 from simplestore_async import RenewalPolicy
 from simplestore_async._renewal import TABLE, Endpoint, State
+from simplestore_async.caches._redis_entry import STORE
+from simplestore_async.caches._redis_lock import RELEASE
 from simplestore_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from redis_server import RedisServer
 
 TROUBLESHOOTING = ROOT / "docs" / "troubleshooting.md"
 
@@ -37,6 +41,7 @@ NOT_SHOWN = {
     *(endpoint.value for endpoint in Endpoint),
     *(action.value for action in set(TABLE.values())),
     "has no attribute",  # as Python says it of any module
+    *(" ".join(script.split()) for script in (RELEASE, STORE)),
 }
 
 # Leads out of the site. These addresses are not fetched: tests have no network.
@@ -76,8 +81,11 @@ async def run_shell(example: Example) -> None:
 
 @pytest.mark.usefixtures("surroundings")
 @pytest.mark.parametrize("page", [page for page in PAGES if [*examples_of(page)]], ids=lambda page: page.stem)
-async def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The blocks of a page run one after the other, with the environment of a sandbox."""
+async def test_examples_run(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_redis: RedisServer
+) -> None:
+    """The blocks of a page run one after the other, with the environment of a sandbox, and a Redis."""
+    monkeypatch.setenv("SIMPLESTORE_REDIS_URL", shared_redis.url)
     async with Sandbox() as sandbox:
         for name, value in sandbox.environment.items():
             monkeypatch.setenv(name, value)

@@ -8,19 +8,18 @@ renewed; the system lets go of it when its holder ends, however it ends.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-import hashlib
 import os
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from simplestore_async.errors import ConfigurationError, TokenCacheError
 
 from ._coding import check_codec
 from ._folder import MAX_BYTES, Folder
-from ._format import FORMAT_VERSION, pack, unpack
+from ._format import FORMAT_VERSION, digest_of, pack, unpack
 from ._inventory import TokenFile, clear_files, list_files
+from ._thread import OwnThread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -63,8 +62,7 @@ class FileTokenCache:
         check_codec(codec)
         self._directory = None if directory is None else Path(directory)
         self._codec = codec
-        self._executor: concurrent.futures.ThreadPoolExecutor | None = None
-        self._executor_pid: int | None = None
+        self._thread = OwnThread()
 
     @property
     def directory(self) -> Path:
@@ -138,17 +136,8 @@ class FileTokenCache:
             # There is one thread, so this comes after an attempt whose waiter was cancelled.
             await self._run(lock.release)
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Another process makes a thread of its own.
-        return vars(self) | {"_executor": None, "_executor_pid": None}
-
     async def _run(self, work: Callable[[], T]) -> T:
-        # A thread of our own: those of the loop's default executor may all be waiting for this very token.
-        # A forked process has the executor, but not its thread.
-        if self._executor_pid != os.getpid():
-            self._executor = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="simplestore-cache")
-            self._executor_pid = os.getpid()
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._explain_failure, work)
+        return await self._thread.run(lambda: self._explain_failure(work))
 
     def _explain_failure(self, work: Callable[[], T]) -> T:
         try:
@@ -173,19 +162,19 @@ class FileTokenCache:
             # A new one each time: one lock object lets every task of the process in. Not filelock's own asyncio lock,
             # whose finalizer starts a task on whichever event loop happens to run.
             return FileLock(
-                self.directory / f"{_PREFIX}{_digest(key)}.lock",
+                self.directory / f"{_PREFIX}{digest_of(key)}.lock",
                 mode=0o600,
                 thread_local=False,  # one that is lost is let go of, whichever thread loses it
                 fallback_to_soft=False,  # the existence of a file would outlive its maker
             )
 
     def _read(self, key: str) -> AccessToken | None:
-        digest = _digest(key)
+        digest = digest_of(key)
         data = self._visit(lambda folder: folder.read(f"{_PREFIX}{digest}.json"))
         return unpack(digest, data, self._codec) if isinstance(data, bytes) else None
 
     def _write(self, key: str, token: AccessToken) -> None:
-        digest = _digest(key)
+        digest = digest_of(key)
         data = pack(digest, token, self._codec)
         if len(data) > MAX_BYTES:
             raise TokenCacheError(f"The token is too long to be kept: with its file it takes {len(data)} bytes")
@@ -214,7 +203,3 @@ def _try_to_lock(lock: BaseFileLock) -> bool:
     except TimeoutError:
         return False
     return True
-
-
-def _digest(key: str) -> str:
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()

@@ -5,6 +5,7 @@ JSON, because it is read by people at 3 a.m.; instants are POSIX seconds.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from ._protocols import TokenCodec
 
-__all__ = ["FORMAT_VERSION", "dumps", "loads", "pack", "unpack"]
+__all__ = ["FORMAT_VERSION", "digest_of", "dumps", "loads", "pack", "unpack"]
 
 FORMAT_VERSION: Final = 1
 _FIELDS: Final = {"version", "value", "token_type", "issued_at", "expires_at", "scope", "is_replacement"}
@@ -58,6 +59,11 @@ def loads(data: bytes) -> AccessToken:
     if token is None:
         raise TokenCacheError("The cached token cannot be read: it is damaged, or of another version")
     return token
+
+
+def digest_of(key: str) -> str:
+    """Return what stands for *key* in names that others see: 64 hexadecimal digits."""
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def pack(digest: str, token: AccessToken, codec: TokenCodec | None) -> bytes:

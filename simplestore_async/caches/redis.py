@@ -1,0 +1,218 @@
+"""Tokens in Redis or Valkey, for many hosts. Rule: a token is written by whoever holds its lock, and expires by itself.
+
+Each key has a token and a lock. Both are changed by scripts only, or by a single command, so that no host sees half of
+a change. Nothing else of the package imports this module: whoever wants it does, with the extra `redis`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from simplestore_async._arguments import check_type
+from simplestore_async._numbers import is_number
+from simplestore_async._redaction import conceal
+from simplestore_async.errors import ConfigurationError
+
+from ._coding import check_codec
+from ._format import digest_of, pack, unpack
+from ._redis_client import Client, Clients, from_url
+from ._redis_entry import read, store
+from ._redis_failures import explained
+from ._redis_lock import Names, RenewalLock
+from ._thread import OwnThread
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+
+    from redis.asyncio import Redis, RedisCluster
+
+    from simplestore_async._token import AccessToken
+
+    from ._protocols import TokenCodec
+
+__all__ = ["RedisTokenCache"]
+
+T = TypeVar("T")
+
+_VARIABLE: Final = "SIMPLESTORE_REDIS_URL"
+_NAMESPACE: Final = "simplestore-async"
+# A renewal's 30 s, and half as much for a machine that is too busy.
+_LEASE_SECONDS: Final = 45.0
+
+
+class RedisTokenCache:
+    """A cache in Redis (6.2 or later) or Valkey, shared by every process of every host that reaches the server.
+
+    Of all processes that need the same token at once, one renews it and wakes the others. A token expires in Redis when
+    it expires. A server that is away, slow, full or read-only costs token requests, never a caller its token, and is
+    used again as soon as it answers. Keys hold digests only.
+
+    Args:
+        client: a callable without arguments that makes a client, such as
+            `lambda: Redis(host="redis.example.com", ssl=True)` or
+            `lambda: Sentinel([...]).master_for("main")`: a new one is made for each call, and closed after it, so
+            that event loops, threads and forks share nothing. Or a client, `redis.asyncio.Redis` or `RedisCluster`,
+            which stays yours and open, and serves one event loop.
+        namespace: how all keys and channels begin; programs share tokens if they have the same one.
+        lease_seconds: when a lock ends whose holder is gone; longer than a renewal may take, that is
+            `RenewalPolicy.budget_seconds`.
+        codec: what encrypts the tokens, such as `simplestore_async.caches.encryption.FernetCodec`; it runs in a thread
+            of the cache's own. By default Redis holds them in clear. Whoever shares them needs the same codec.
+
+    Raises:
+        ConfigurationError: if an argument is none of that; names it.
+    """
+
+    def __init__(
+        self,
+        client: Redis | RedisCluster | Callable[[], Redis | RedisCluster],
+        *,
+        namespace: str = _NAMESPACE,
+        lease_seconds: float = _LEASE_SECONDS,
+        codec: TokenCodec | None = None,
+    ) -> None:
+        check_type("namespace", namespace, str)
+        if not re.fullmatch(r"[\w.:-]+", namespace or "", re.ASCII):
+            raise ConfigurationError("namespace must be one or more ASCII letters, digits and any of . : - _")
+        if not is_number(lease_seconds) or lease_seconds < 1:
+            raise ConfigurationError("lease_seconds must be a number of seconds, 1 or more")
+        check_codec(codec)
+        self._clients = Clients(client)
+        self._namespace = namespace
+        self._lease_seconds = lease_seconds
+        self._codec = codec
+        self._thread = OwnThread()
+        self._is_from_env = False
+        # By the task that entered it, and the digest of its key: under it stores who entered it, and nobody else.
+        self._locks: dict[tuple[asyncio.Task[Any] | None, str], RenewalLock] = {}
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        namespace: str = _NAMESPACE,
+        lease_seconds: float = _LEASE_SECONDS,
+        codec: TokenCodec | None = None,
+    ) -> RedisTokenCache:
+        """Return a cache in the server at *url*.
+
+        Its clients wait 1.5 s for an answer, and do not try again. The URL may have redis-py's options in its query,
+        such as `?ssl_ca_certs=/etc/ca.pem`.
+
+        Args:
+            url: `redis://user:password@host:6379/0`, `rediss://…` for TLS, or `unix:///path`. It is kept like a secret.
+            namespace: as above.
+            lease_seconds: as above.
+            codec: as above.
+
+        Raises:
+            ConfigurationError: if an argument is none of that; names it, and does not quote the URL.
+        """
+        url = conceal(url)
+        return cls(from_url(url, setting="url"), namespace=namespace, lease_seconds=lease_seconds, codec=codec)
+
+    @classmethod
+    def from_env(
+        cls,
+        *,
+        namespace: str = _NAMESPACE,
+        lease_seconds: float = _LEASE_SECONDS,
+        codec: TokenCodec | None = None,
+    ) -> RedisTokenCache:
+        """Return a cache in the server at `SIMPLESTORE_REDIS_URL`.
+
+        It pickles as this recipe: another process reads its own environment.
+
+        Args:
+            namespace: as above.
+            lease_seconds: as above.
+            codec: as above.
+
+        Raises:
+            ConfigurationError: if the variable is missing or is no URL of a server, or an argument is wrong.
+        """
+        url = conceal(os.environ.get(_VARIABLE))
+        if not url:
+            raise ConfigurationError(f"{_VARIABLE} not set: set it to the URL of a Redis server, redis://host:6379/0")
+        make_client = from_url(url, setting=_VARIABLE)
+        cache = cls(make_client, namespace=namespace, lease_seconds=lease_seconds, codec=codec)
+        cache._is_from_env = True
+        return cache
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(namespace={self._namespace!r}, lease_seconds={self._lease_seconds!r})"
+
+    def __reduce__(self) -> tuple[Callable[..., RedisTokenCache], tuple[object, ...]]:
+        if not self._is_from_env:
+            raise TypeError(
+                "a RedisTokenCache cannot be pickled, because its password would travel along: "
+                "use RedisTokenCache.from_env() in each process"
+            )
+        return _from_env, (self._namespace, self._lease_seconds, self._codec)
+
+    async def get(self, key: str, /) -> AccessToken | None:
+        """Return the token last set for *key*, by whichever process of whichever host.
+
+        Raises:
+            TokenCacheError: if the server gives no answer, or refuses; says what to do.
+        """
+        names = self._names_of(key)
+        data = await self._call(names, lambda client, lock: read(client, names, lock))
+        return await self._code(lambda codec: unpack(names.digest, data, codec))
+
+    async def set(self, key: str, token: AccessToken, /) -> None:
+        """Keep *token* for *key*, for every process, until it expires.
+
+        Raises:
+            TokenCacheError: if the server gives no answer, or refuses; or if this task holds the renewal lock, its
+                lease has ended, and another process has stored a token since, which stays. Says what to do.
+        """
+        names = self._names_of(key)
+        data = await self._code(lambda codec: pack(names.digest, token, codec))
+        await self._call(names, lambda client, lock: store(client, names, lock, data, expires_at=token.expires_at))
+
+    @asynccontextmanager
+    async def renewal_lock(self, key: str, /) -> AsyncGenerator[None]:
+        """Hold *key*'s lock among all processes that share the server; entering it waits for the others.
+
+        The wait ends without the lock as soon as its holder has stored a token: what all waited for is there, and
+        nobody need be the next. Leaving it never fails: a lock that cannot be let go of ends with its lease.
+
+        Raises:
+            TokenCacheError: when entered, if the server gives no answer, or refuses; says what to do.
+        """
+        names = self._names_of(key)
+        holder = (asyncio.current_task(), names.digest)
+        async with self._clients.open() as client:
+            lock = RenewalLock(client, names, lease_seconds=self._lease_seconds)
+            try:
+                await explained(lock.acquire(), client)
+                self._locks[holder] = lock
+                yield
+            finally:
+                self._locks.pop(holder, None)
+                await lock.release()
+
+    async def _call(self, names: Names, work: Callable[[Client, RenewalLock | None], Awaitable[T]]) -> T:
+        """Return what *work* makes of a client, which is the lock's if this task is in one."""
+        lock = self._locks.get((asyncio.current_task(), names.digest))
+        if lock is not None:
+            return await explained(work(lock.client, lock), lock.client)
+        async with self._clients.open() as client:
+            return await explained(work(client, None), client)
+
+    async def _code(self, work: Callable[[TokenCodec | None], T]) -> T:
+        """Return what *work* makes of the codec, which may block."""
+        return work(None) if self._codec is None else await self._thread.run(lambda: work(self._codec))
+
+    def _names_of(self, key: str) -> Names:
+        return Names(self._namespace, digest_of(key))
+
+
+def _from_env(namespace: str, lease_seconds: float, codec: TokenCodec | None) -> RedisTokenCache:
+    return RedisTokenCache.from_env(namespace=namespace, lease_seconds=lease_seconds, codec=codec)
