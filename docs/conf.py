@@ -18,7 +18,7 @@ nitpicky = True
 # Types of other packages: their inventories would have to be fetched, and the build has no network.
 nitpick_ignore_regex = [
     (r"py:.*", r"(aiohttp|collections\.abc|contextlib|os|opentelemetry|pathlib|ssl|ssl_module|yarl)\..*"),
-    (r"py:.*", r"(AbstractAsyncContextManager|AsyncGenerator|Awaitable|Callable|Iterable|Mapping|Path|Self|URL)"),
+    (r"py:.*", r"(AbstractAsyncContextManager|AsyncGenerator|Awaitable|Callable|Iterable|Mapping|Path|Redis|RedisCluster|Self|URL)"),
 ]
 default_role = "literal"
 
@@ -34,9 +34,8 @@ python_use_unqualified_type_names = True
 add_module_names = False
 
 html_theme = "furo"
-pygments_dark_style = (
-    "a11y-high-contrast-dark"  # the light one's sister; furo's own underlines modules as if they were links
-)
+# The sister of the light one: furo's own underlines the names of modules as if they were links.
+pygments_dark_style = "a11y-high-contrast-dark"
 html_title = "simplestore-async"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]

@@ -44,7 +44,7 @@ def run(simulation: Callable[[VirtualLoop], Coroutine[Any, Any, T]], *, seed: in
 class LoopClock:
     """A `simplestore_async.Clock` that goes with the loop's time; its wall clock can be stepped."""
 
-    def __init__(self, loop: VirtualLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.monotonic = loop.time
         self._ahead = 1_700_000_000.0
 

@@ -229,12 +229,13 @@ def test_numbers_are_kept_whole() -> None:
     [
         ("simplestore_async.AccessToken.is_replacement", "simplestore_async.<wbr>AccessToken.<wbr>is_replacement"),
         ("https://auth.example.com/connect/1.0", "https://auth.<wbr>example.<wbr>com/<wbr>connect/<wbr>1.0"),
-        ("test_where_files_have_no_owners", "test_<wbr>where_<wbr>files_<wbr>have_<wbr>no_<wbr>owners"),
+        ("(SIMPLESTORE_CLIENT_SECRET_FILE", "(SIMPLESTORE_CLIENT_SECRET_FILE"),
+        ("test_this_where_files_have_no_owners", "test_<wbr>this_<wbr>where_<wbr>files_<wbr>have_<wbr>no_<wbr>owners"),
         ("simplestore_async.Sandbox", "simplestore_async.Sandbox"),
         ("[", "[<wbr>"),
     ],
 )
 def test_names_break_where_parts_meet(code: str, opened: str) -> None:
-    """Too long a word of code may break between its parts, and so may a heading; prose is as it was."""
-    page = '<h2>test_it<a>#</a></h2> so_long_a_word_that_it_is_over_30 <span class="pre">{}</span>'.format
+    """A word of code too long for a phone may break between its parts, and so may a heading; prose is as it was."""
+    page = '<h2>test_it<a>#</a></h2> so_long_a_word_that_it_is_over_31 <span class="pre">{}</span>'.format
     assert page(opened).replace("test_it", "test_<wbr>it") == open_names(page(code))

@@ -11,7 +11,7 @@ __all__ = ["keep_numbers_whole", "open_names"]
 _GAP: Final = re.compile(r"(?<=\d) (?=\d{3}\b|%|(?:[mnµ]?s|[KM]iB)\b)")
 _CODE: Final = re.compile(r'(?<=<span class="pre">)[^<]+')
 _NAME_AS_HEADING: Final = re.compile(r"(?<=<h\d>)\w+(?=<)")
-_LONG: Final = 30  # characters, for which every place on a phone's page has room
+_LONG: Final = 31  # characters, for which every place on a phone's page has room
 
 
 def keep_numbers_whole(text: str) -> str:

@@ -43,14 +43,12 @@ class Sandbox:
 
     A test makes things go wrong, lets its program run, and asserts what the sandbox saw::
 
-        async with (
-            Sandbox() as sandbox,
-            open_session(sandbox.credentials, base_url=sandbox.base_url) as session,
-        ):
-            sandbox.fail_next(1, Reset())                     # the token endpoint, or Status(429), …
-            sandbox.api.fail_next(1, Late(0.1))               # the API takes the same faults
-            async with session.get("orders/42") as response:  # here your program comes in
-                assert response.status == 200
+        async with Sandbox() as sandbox:
+            sandbox.fail_next(1, Reset())        # the token endpoint; or Status(429, retry_after=2), …
+            sandbox.api.fail_next(1, Late(0.1))  # the API takes the same faults
+            async with open_session(sandbox.credentials, base_url=sandbox.base_url) as session:
+                async with session.get("orders/42") as response:  # here your program comes in
+                    assert response.status == 200
             assert [each.status for each in sandbox.requests] == [None, 200, 200]
             assert sandbox.counters.tokens_issued == 1
 
