@@ -18,7 +18,8 @@ nitpicky = True
 # Types of other packages: their inventories would have to be fetched, and the build has no network.
 nitpick_ignore_regex = [
     (r"py:.*", r"(aiohttp|collections\.abc|contextlib|os|opentelemetry|pathlib|ssl|ssl_module|yarl)\..*"),
-    (r"py:.*", r"(AbstractAsyncContextManager|AsyncGenerator|Awaitable|Callable|Iterable|Mapping|Path|Redis|RedisCluster|Self|URL)"),
+    (r"py:.*", r"(AbstractAsyncContextManager|AsyncGenerator|Awaitable|Callable|Iterable|Mapping|Path|Self|URL)"),
+    (r"py:.*", r"Redis(Cluster)?"),
 ]
 default_role = "literal"
 

@@ -18,7 +18,18 @@ from simplestore_async.cli import main
 
 # What the commands import when they need it.
 LIBRARIES = "filelock", "importlib.metadata", "platformdirs", "tenacity"
-MODULES = "cli._display", "cli._exchange", "cli._main", "cli._token", "_endpoint", "_renewer", "_wire"
+MODULES = (
+    "cli._display",
+    "cli._doctor._plan",
+    "cli._doctor._report",
+    "cli._doctor._runner",
+    "cli._exchange",
+    "cli._main",
+    "cli._token",
+    "_endpoint",
+    "_renewer",
+    "_wire",
+)
 
 
 def serve(calls: socket.socket) -> None:

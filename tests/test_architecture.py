@@ -253,6 +253,16 @@ def test_single_flight_knows_nothing_of_tokens() -> None:
     assert set() == INNER["_single_flight"]
 
 
+def test_the_doctor_s_checks_know_no_display() -> None:
+    """What `simplestore doctor` looks at is in modules that import neither its order, its course, nor its looks."""
+    course = {f"cli._doctor.{name}" for name in ("_command", "_plan", "_report", "_runner")}
+    checks = {name for name in TREES if name.startswith("cli._doctor.")} - course
+    assert {"cli._doctor._host", "cli._doctor._secret"} <= checks
+    for name in checks:
+        assert set() == INNER[name] & {*course, "cli._console"}
+        assert set() == {"click", "rich"} & {each.top for each in IMPORTS[name]}
+
+
 def modules_loaded_by(statement: str) -> set[str]:
     script = f"import sys; before = set(sys.modules); {statement}; print(*sorted(set(sys.modules) - before))"
     command = [sys.executable, "-P", "-c", script]

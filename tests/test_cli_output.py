@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import shutil
@@ -10,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from command import COMMAND, finish, shell, simplestore, start
+from command import COMMAND, finish, on_terminal, shell, simplestore, start
 
 from simplestore_async.sandbox import Sandbox
 
@@ -115,29 +114,6 @@ class TestDebug:
         environment = sandbox.environment | {"SIMPLESTORE_CLIENT_SECRET": "wr0ng"}
         outcome = await simplestore("token", environment=environment)
         assert 1 == outcome.stderr.count("\n")
-
-
-async def on_terminal(*arguments: str, environment: dict[str, str], command: tuple[str, ...] = COMMAND) -> str:
-    """Return what the command writes to a terminal of 80 columns that knows colours."""
-    ours, theirs = os.openpty()
-    process = await asyncio.create_subprocess_exec(
-        *command, *arguments, env=os.environ | environment, stdin=theirs, stdout=theirs, stderr=theirs
-    )
-    os.close(theirs)
-
-    def read() -> bytes:
-        written = b""
-        try:
-            while data := os.read(ours, 65_536):
-                written += data
-        except OSError:
-            pass  # on Linux, when nobody has the other end any more
-        return written
-
-    written = await asyncio.to_thread(read)
-    os.close(ours)
-    await process.wait()
-    return written.decode()
 
 
 def styles_in(output: str) -> list[str]:
@@ -296,7 +272,8 @@ class TestHelp:
         assert '{"error": {"type", "message", "exit_code"}}' in " ".join(outcome.stdout.split())
 
     @pytest.mark.parametrize(
-        "arguments", [["token"], ["request"], ["cache"], ["cache", "list"], ["sandbox"], ["demo"], ["completion"]]
+        "arguments",
+        [["token"], ["request"], ["cache"], ["cache", "list"], ["sandbox"], ["demo"], ["completion"], ["doctor"]],
     )
     async def test_commands(self, arguments: list[str]) -> None:
         """Every command explains itself, on any terminal."""

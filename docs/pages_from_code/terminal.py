@@ -3,6 +3,12 @@
 The command runs in a terminal of its own, and its last screen is drawn; so do the pictures in `_static`:
 
     cd docs && python -m pages_from_code.terminal _static/demo.svg simplestore demo
+
+With `--failing` before the file it is a command that must end with 1. The picture of `simplestore doctor` is of the
+environment that `simplestore sandbox --port 8080` prints, but for the secret:
+
+    export SIMPLESTORE_CLIENT_SECRET='"sandbox-secret"' XDG_CACHE_HOME=/var/cache SSL_CERT_FILE= SSL_CERT_DIR=
+    cd docs && python -m pages_from_code.terminal --failing _static/doctor.svg simplestore doctor
 """
 
 from __future__ import annotations
@@ -88,17 +94,20 @@ def draw_screen(command: list[str], printed: str) -> str:
     return console.export_svg(title=title, theme=MONOKAI, code_format=_FORMAT, unique_id="terminal")
 
 
-def main(path: str, *command: str) -> None:
+def main(path: str, *command: str, expected_code: int = 0) -> None:
     """Draw *command* into the file at *path*.
 
     Raises:
-        SystemExit: if the command fails.
+        SystemExit: if the command ends in another way than with *expected_code*.
     """
     exit_code, printed = run_in_terminal([*command])
-    if exit_code:
+    if exit_code != expected_code:
         raise SystemExit(f"{shlex.join(command)} ended with {exit_code}:\n{printed}")
     Path(path).write_text(draw_screen([*command], printed), "utf-8")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[1] == "--failing":
+        main(*sys.argv[2:], expected_code=1)
+    else:
+        main(*sys.argv[1:])

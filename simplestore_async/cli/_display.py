@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, Self
 
@@ -15,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
+from ._console import open_console
 from ._demo import LIFETIME_SECONDS, Demo
 
 if TYPE_CHECKING:
@@ -35,9 +34,8 @@ async def show_demo(plan: Plan, *, is_plain: bool) -> str:
         is_plain: print lines of text, without colour or cursor movements; so it does by itself where stdout is no
             terminal, or one that cannot do better.
     """
-    # Without styles, too: rich takes NO_COLOR for colours only, and would still print in bold.
-    console = Console(highlight=False, color_system=None if os.environ.get("NO_COLOR") else "auto")
-    if is_plain or not _is_capable(console):
+    console = None if is_plain else open_console()
+    if console is None:
         is_plain = True
         # Wide enough for the table, whatever COLUMNS says: in a log no number may be cut off.
         console = Console(highlight=False, color_system=None, force_terminal=False, width=100)
@@ -58,11 +56,6 @@ async def show_demo(plan: Plan, *, is_plain: bool) -> str:
     if not demo.has_revoked:
         console.print("The run ended before the second fault: give it more requests.")
     return demo.problem
-
-
-def _is_capable(console: Console) -> bool:
-    # Not console.is_terminal, which FORCE_COLOR makes true of a pipe.
-    return sys.stdout.isatty() and not console.is_dumb_terminal and console.encoding.startswith("utf")
 
 
 def _table(demo: Demo, *, box: Box) -> Table:

@@ -14,6 +14,7 @@ from simplestore_async.errors import SimpleStoreError
 
 from ._cache import cache
 from ._completion import completion
+from ._doctor import doctor
 from ._output import CommandError, cache_option, json_option, log_to_stderr, print_error, print_json
 from ._request import request
 from ._sandbox import sandbox
@@ -24,7 +25,7 @@ _EPILOG = """\
 \b
 Exit codes:
   0    done; for `request`: the API answered 2xx or 3xx
-  1    no token, no complete answer, or another failure
+  1    no token, no complete answer, a check of `doctor` that failed, or another failure
   2    wrong usage or settings
   22   the API answered 4xx or 5xx
   130  interrupted
@@ -158,6 +159,7 @@ def token(*, show: bool, header: bool, is_cached: bool, is_json: bool) -> None:
 simplestore.add_command(request)
 simplestore.add_command(cache)
 simplestore.add_command(completion)
+simplestore.add_command(doctor)
 simplestore.add_command(sandbox)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CommandError",
+    "as_line",
     "cache_option",
     "json_option",
     "log_to_stderr",
@@ -60,7 +61,7 @@ def print_json(value: object) -> None:
 def print_error(error: Exception, *, is_json: bool) -> int:
     """Print *error* on stderr, as one line of words or of JSON, and return the exit code that tells its kind."""
     kind, problem, code = _describe(error)
-    problem = _as_line(problem)
+    problem = as_line(problem)
     if is_json:
         click.echo(json.dumps({"error": {"type": kind, "message": problem, "exit_code": code}}), err=True)
     else:
@@ -73,7 +74,7 @@ def warn_of_cache(event: Event) -> None:
     from simplestore_async.events import CacheFailed
 
     if isinstance(event, CacheFailed):
-        click.echo(f"simplestore: warning: {_as_line(str(event))}", err=True)
+        click.echo(f"simplestore: warning: {as_line(str(event))}", err=True)
 
 
 def show_instant(posix_seconds: float) -> str:
@@ -105,6 +106,6 @@ def _describe(error: Exception) -> tuple[str, str, int]:
     return "OSError", problem or str(error), 1
 
 
-def _as_line(text: str) -> str:
+def as_line(text: str) -> str:
     # A server's words may be in it: they must not move the cursor or make a second line.
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
