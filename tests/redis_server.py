@@ -18,6 +18,7 @@ import pytest
 from redis.asyncio import Redis
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
 # The shell ends the server when its standard input does, which is ours: also if we are killed.
@@ -52,6 +53,11 @@ class RedisServer:
     @property
     def url(self) -> str:
         return f"unix://{self.path}"
+
+    @property
+    def patient_url(self) -> str:
+        """The URL for tests that are not about waiting: a busy machine may take longer than a client should."""
+        return f"{self.url}?socket_timeout=60&socket_connect_timeout=60"
 
     def __enter__(self) -> Self:
         self.start()
@@ -109,26 +115,28 @@ class Proxy:
         open_count: how many there are.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, ssl_context: ssl.SSLContext | None = None) -> None:
         self.gate = asyncio.Event()
         self.gate.set()
         self.arrived = asyncio.Event()
         self.count = 0
         self._path = path
+        self._ssl = ssl_context
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
 
     @property
     def url(self) -> str:
         assert self._server is not None
-        return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        port = self._server.sockets[0].getsockname()[1]
+        return f"{'rediss' if self._ssl else 'redis'}://127.0.0.1:{port}?socket_timeout=60&socket_connect_timeout=60"
 
     @property
     def open_count(self) -> int:
         return len(self._writers) // 2
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._connect, "127.0.0.1", 0, ssl=self._ssl)
         return self
 
     async def __aexit__(self, *_: object) -> None:

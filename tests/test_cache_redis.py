@@ -8,6 +8,7 @@ import importlib
 import logging
 import os
 import pickle
+import ssl
 import sys
 import threading
 import traceback
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis as blocking
+import trustme
 from cryptography.fernet import Fernet
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -30,6 +32,7 @@ from simplestore_async.events import CacheFailed, Event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
     from types import TracebackType
 
     from servers import TokenServer
@@ -45,7 +48,7 @@ QUOTED = "canary-p%3Ass%2Fw%40rd"
 
 @pytest.fixture
 def cache(shared_redis: RedisServer, namespace: str) -> RedisTokenCache:
-    return RedisTokenCache.from_url(shared_redis.url, namespace=namespace)
+    return RedisTokenCache.from_url(shared_redis.patient_url, namespace=namespace)
 
 
 @pytest.fixture
@@ -150,7 +153,7 @@ async def test_too_long(cache: RedisTokenCache) -> None:
 async def test_namespaces(cache: RedisTokenCache, shared_redis: RedisServer) -> None:
     """Programs with different namespaces share nothing."""
     await cache.set(KEY, TOKEN)
-    assert await RedisTokenCache.from_url(shared_redis.url, namespace="another").get(KEY) is None
+    assert await RedisTokenCache.from_url(shared_redis.patient_url, namespace="another").get(KEY) is None
 
 
 # case 54
@@ -159,7 +162,7 @@ async def test_encrypted(cache: RedisTokenCache, shared_redis: RedisServer, name
     keys = [Fernet.generate_key() for _ in range(2)]
 
     def open_with(*keys: bytes) -> RedisTokenCache:
-        return RedisTokenCache.from_url(shared_redis.url, namespace=namespace, codec=FernetCodec(keys))
+        return RedisTokenCache.from_url(shared_redis.patient_url, namespace=namespace, codec=FernetCodec(keys))
 
     await cache.set(KEY, TOKEN)
     encrypted = open_with(keys[0])
@@ -193,7 +196,7 @@ async def test_codec_that_blocks(shared_redis: RedisServer, namespace: str) -> N
         def decode(self, data: bytes, /) -> bytes:
             return self.encode(data)
 
-    cache = RedisTokenCache.from_url(shared_redis.url, namespace=namespace, codec=Codec())
+    cache = RedisTokenCache.from_url(shared_redis.patient_url, namespace=namespace, codec=Codec())
     await cache.set(KEY, TOKEN)
     assert TOKEN == await cache.get(KEY)
     assert {"simplestore-cache_0"} == threads
@@ -222,7 +225,7 @@ class TestLeaseIsOver:
         async with cache.renewal_lock(KEY):
             assert make_token("rejected") == await cache.get(KEY)
             await lose_lock(shared_redis, namespace)
-            await RedisTokenCache.from_url(shared_redis.url, namespace=namespace).set(KEY, make_token("newer"))
+            await RedisTokenCache.from_url(shared_redis.patient_url, namespace=namespace).set(KEY, make_token("newer"))
             with pytest.raises(TokenCacheError, match="Set lease_seconds above the policy's budget_seconds"):
                 await cache.set(KEY, make_token("older"))
         assert make_token("newer") == await cache.get(KEY)
@@ -242,7 +245,7 @@ class TestLeaseIsOver:
 
     async def test_another_holds_it(self, cache: RedisTokenCache, shared_redis: RedisServer, namespace: str) -> None:
         """The lock that another one holds by then is not let go of."""
-        other = RedisTokenCache.from_url(shared_redis.url, namespace=namespace)
+        other = RedisTokenCache.from_url(shared_redis.patient_url, namespace=namespace)
         async with AsyncExitStack() as stack:
             async with cache.renewal_lock(KEY):
                 await lose_lock(shared_redis, namespace)
@@ -253,7 +256,7 @@ class TestLeaseIsOver:
 
 async def test_lock_ends_with_its_lease(shared_redis: RedisServer, namespace: str) -> None:
     """A lock whose holder is gone is given to the next one, within a second after its lease."""
-    cache = RedisTokenCache.from_url(shared_redis.url, namespace=namespace, lease_seconds=1)
+    cache = RedisTokenCache.from_url(shared_redis.patient_url, namespace=namespace, lease_seconds=1)
     await shared_redis.tell("SET", name(namespace, "lock"), "one that is gone", "PX", 1000)
     async with asyncio.timeout(30):
         await enter(cache)
@@ -297,17 +300,19 @@ async def test_who_was_let_go_may_store(cache: RedisTokenCache, shared_redis: Re
 
 async def test_client_without_messages(shared_redis: RedisServer, namespace: str) -> None:
     """With a client that has no messages, as a cluster's before redis-py 8, whoever waits looks each second."""
+    has_looked = asyncio.Event()
 
     class Silent(Redis):
         @property
         def pubsub(self) -> Any:
+            has_looked.set()
             raise AttributeError
 
-    cache = RedisTokenCache(lambda: Silent(unix_socket_path=str(shared_redis.path)), namespace=namespace)
+    cache = RedisTokenCache(lambda: Silent.from_url(shared_redis.patient_url), namespace=namespace)
     async with asyncio.timeout(30):
         async with cache.renewal_lock(KEY):
             waiter = asyncio.create_task(enter(cache))
-            await asyncio.sleep(0)
+            await has_looked.wait()
         await waiter
 
 
@@ -333,8 +338,24 @@ UNREACHABLE = "it cannot be reached: is it up, and may this machine reach it?"
 SILENT = "it did not answer in time: is it overloaded, stopped, or behind a firewall?"
 
 
+@pytest.fixture
+async def broken_connections(watch_over_asyncio: None) -> None:
+    """Leave alone what asyncio says of a broken connection: redis-py does not ask what became of it."""
+    loop = asyncio.get_running_loop()
+    watch = loop.get_exception_handler()
+    assert watch is not None
+
+    def complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if not isinstance(context.get("exception"), ConnectionError):
+            watch(loop, context)
+
+    loop.set_exception_handler(complain)
+
+
 @pytest.fixture(params=["made", "given"])
-async def failing_cache(request: pytest.FixtureRequest, redis_server: RedisServer) -> AsyncIterator[RedisTokenCache]:
+async def failing_cache(
+    request: pytest.FixtureRequest, redis_server: RedisServer, broken_connections: None
+) -> AsyncIterator[RedisTokenCache]:
     """A cache over a server of the test's own, which makes its clients, or was given one."""
     if request.param == "made":
         yield RedisTokenCache.from_url(redis_server.url)
@@ -389,7 +410,7 @@ async def shared(token_server: TokenServer, cache: RedisTokenCache) -> tuple[str
 # case 53
 async def test_server_pauses(redis_server: RedisServer) -> None:
     """A call that takes shorter than the client waits is none the worse for it."""
-    cache = RedisTokenCache.from_url(f"{redis_server.url}?socket_timeout=60")
+    cache = RedisTokenCache.from_url(redis_server.patient_url)
     await redis_server.tell("CLIENT", "PAUSE", 200, "ALL")
     await cache.set(KEY, TOKEN)
     assert TOKEN == await cache.get(KEY)
@@ -470,6 +491,7 @@ async def test_least_rights(token_server: TokenServer, redis_server: RedisServer
 
 
 # case 53
+@pytest.mark.usefixtures("broken_connections")
 async def test_network_is_cut(token_server: TokenServer, network: Proxy) -> None:
     """A network that is cut in mid-renewal costs a token request; once it is mended tokens are shared."""
     cache = RedisTokenCache.from_url(network.url)
@@ -498,6 +520,40 @@ async def test_server_cannot_be_reached() -> None:
         await RedisTokenCache.from_url(f"redis://:canary@127.0.0.1:{port}").get(KEY)
     place = f"Redis at 127.0.0.1:{port}"
     assert f"Cannot keep tokens in {place}: {UNREACHABLE} (Connection refused)" == str(caught.value)
+
+
+# case 53
+async def test_network_is_slow(network: Proxy) -> None:
+    """An answer that takes its time is waited for, and is the call's own."""
+    cache = RedisTokenCache.from_url(network.url)
+    await cache.set(KEY, TOKEN)
+    network.gate.clear()
+    network.arrived.clear()
+    call = asyncio.create_task(cache.get(KEY))
+    await network.arrived.wait()
+    network.gate.set()
+    assert TOKEN == await call
+
+
+@pytest.fixture
+async def tls_network(redis_server: RedisServer) -> AsyncIterator[tuple[Proxy, trustme.CA]]:
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    async with Proxy(redis_server.path, ssl_context=context) as proxy:
+        yield proxy, authority
+
+
+async def test_tls(tls_network: tuple[Proxy, trustme.CA], tmp_path: Path) -> None:
+    """Over TLS certificates are checked: a private CA is named in the URL, and an unknown one is told about."""
+    network, authority = tls_network
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    cache = RedisTokenCache.from_url(f"{network.url}&ssl_ca_certs={tmp_path}/ca.pem")
+    await cache.set(KEY, TOKEN)
+    assert TOKEN == await cache.get(KEY)
+
+    words = f"{UNREACHABLE} (unable to get local issuer certificate)"
+    assert words == await problem_of(RedisTokenCache.from_url(network.url).get(KEY))
 
 
 # ---- clients
@@ -549,6 +605,28 @@ async def test_cancelled_calls_leave_no_replies(network: Proxy, is_text: bool) -
                 assert expected[number] == await cache.get(f"key {number}")
 
         await asyncio.gather(*map(get, range(8)))
+
+
+async def test_cancelled_at_any_step(shared_redis: RedisServer, namespace: str) -> None:
+    """Whoever is cancelled at any step, closing and release included, leaves neither a lock nor an open connection."""
+    cache = RedisTokenCache.from_url(shared_redis.patient_url, namespace=namespace)
+
+    async def use() -> None:
+        async with cache.renewal_lock(KEY):
+            await cache.get(KEY)
+            await cache.set(KEY, TOKEN)
+
+    steps, is_over = 0, False
+    while not is_over:
+        task = asyncio.create_task(use())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        is_over = task.done()
+        task.cancel()
+        await asyncio.wait([task])
+        steps += 1
+        assert task.cancelled() or task.exception() is None
+        assert name(namespace, "lock") not in await keys_in(shared_redis, namespace), steps
 
 
 def test_client_of_another_loop(shared_redis: RedisServer, namespace: str) -> None:

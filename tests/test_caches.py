@@ -105,7 +105,7 @@ class TestFileTokenCacheReopened(SharedTokenCacheContract, BeyondShared):
 class TestRedisTokenCache(SharedTokenCacheContract, BeyondShared):
     @pytest.fixture
     def cache(self, shared_redis: RedisServer, namespace: str) -> SharedTokenCache:
-        return RedisTokenCache.from_url(shared_redis.url, namespace=namespace)
+        return RedisTokenCache.from_url(shared_redis.patient_url, namespace=namespace)
 
 
 class TestRedisTokenCacheEncrypted(SharedTokenCacheContract, BeyondShared):
@@ -113,7 +113,7 @@ class TestRedisTokenCacheEncrypted(SharedTokenCacheContract, BeyondShared):
     @pytest.fixture
     def cache(self, shared_redis: RedisServer, namespace: str) -> SharedTokenCache:
         codec = FernetCodec(Fernet.generate_key())
-        return RedisTokenCache.from_url(shared_redis.url, namespace=namespace, codec=codec)
+        return RedisTokenCache.from_url(shared_redis.patient_url, namespace=namespace, codec=codec)
 
 
 class TestRedisTokenCacheWithAClient(SharedTokenCacheContract, BeyondShared):
@@ -127,7 +127,7 @@ class TestRedisTokenCacheWithAClient(SharedTokenCacheContract, BeyondShared):
 
     @pytest.fixture
     async def cache(self, shared_redis: RedisServer, namespace: str) -> AsyncIterator[SharedTokenCache]:
-        async with Redis(unix_socket_path=str(shared_redis.path), decode_responses=True) as client:
+        async with Redis.from_url(shared_redis.patient_url, decode_responses=True) as client:
             yield RedisTokenCache(client, namespace=namespace)
 
 

@@ -69,7 +69,8 @@ async def test_failover(watched: Watched) -> None:
         while not (await watched.primary.tell("INFO", "REPLICATION"))["connected_slaves"]:
             await asyncio.sleep(0.05)  # servers set no event
         await watched.cache.set(KEY, TOKEN)
-        await watched.primary.tell("WAIT", 1, 0)
+        while not await watched.replica.tell("DBSIZE"):
+            await asyncio.sleep(0.05)
         watched.primary.kill()
         while not await is_used(watched.cache):
             await asyncio.sleep(0.05)
@@ -113,7 +114,7 @@ async def form_cluster(servers: list[RedisServer], ports: list[tuple[int, int]])
 
 async def count_waiters(client: Any, namespace: str) -> int:
     channel = f"{namespace}:{{{hashlib.sha256(KEY.encode()).hexdigest()}}}:news"
-    answers = await client.pubsub_numsub(channel)
+    answers = await client.pubsub_numsub(channel, target_nodes=RedisCluster.ALL_NODES)
     return sum(count for _, count in answers)
 
 

@@ -28,7 +28,7 @@ except ImportError as _missing:
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
-__all__ = ["Client", "Clients", "answer", "from_url"]
+__all__ = ["Client", "Clients", "answer", "end", "from_url"]
 
 T = TypeVar("T")
 
@@ -80,6 +80,24 @@ async def answer(call: Awaitable[T]) -> T:
     if task.cancelling() > cancellations:
         raise asyncio.CancelledError
     return result
+
+
+async def end(call: Callable[[], Awaitable[object]], *, seconds: float) -> None:
+    """Make a *call* that ends something, and once more if this task is cancelled meanwhile.
+
+    It takes *seconds* at most, and raises nothing but the cancellation: whatever became of it, it is over.
+    """
+
+    async def attempt() -> None:
+        with suppress(Exception):
+            async with asyncio.timeout(seconds):
+                await answer(call())
+
+    try:
+        await attempt()
+    except asyncio.CancelledError:
+        await attempt()
+        raise
 
 
 class Clients:
@@ -149,7 +167,4 @@ async def _close(client: Client) -> None:
     # Those by which it was told where the primary is.
     manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
     for each in (client, *getattr(manager, "sentinels", ())):
-        # Whatever becomes of the connection, the call is over.
-        with suppress(Exception):
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await each.aclose()
+        await end(each.aclose, seconds=_CLOSE_SECONDS)

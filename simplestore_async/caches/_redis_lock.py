@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import attrs
 from redis.asyncio.lock import Lock
 
-from ._redis_client import answer
+from ._redis_client import answer, end
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -101,11 +101,9 @@ class RenewalLock:
 
         Also after an `acquire()` that was cancelled, or had no answer: it may have been granted nevertheless.
         """
-        if not self.mark:
-            return
-        with suppress(Exception):
-            async with asyncio.timeout(_RELEASE_SECONDS):
-                await self.client.eval(RELEASE, 1, self._names.lock, self.mark, self._names.channel, _RELEASED)
+        if self.mark:
+            arguments = self._names.lock, self.mark, self._names.channel, _RELEASED
+            await end(lambda: self.client.eval(RELEASE, 1, *arguments), seconds=_RELEASE_SECONDS)
 
     async def _try(self) -> bool:
         return bool(await answer(self._lock.acquire(blocking=False, token=self.mark)))
