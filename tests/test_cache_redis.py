@@ -12,7 +12,7 @@ import ssl
 import sys
 import threading
 import traceback
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,6 +25,7 @@ from redis.backoff import NoBackoff
 from redis_server import Proxy, RedisServer, take_port
 from tokens import ISSUED_AT, make_token
 
+from simplestore_async.caches._redis_client import answer
 from simplestore_async.caches.encryption import FernetCodec
 from simplestore_async.caches.redis import RedisTokenCache
 from simplestore_async.errors import ConfigurationError, TokenCacheError
@@ -627,6 +628,41 @@ async def test_cancelled_at_any_step(shared_redis: RedisServer, namespace: str) 
         steps += 1
         assert task.cancelled() or task.exception() is None
         assert name(namespace, "lock") not in await keys_in(shared_redis, namespace), steps
+
+
+async def test_cancellation_that_redis_py_swallows() -> None:
+    """A call that goes on when it is cancelled, as redis-py's may before Python 3.12, ends as cancelled."""
+
+    async def call() -> int:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return 1
+
+    task = asyncio.create_task(answer(call()))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
+async def test_cancelled_while_it_lets_go(network: Proxy, redis_server: RedisServer, namespace: str) -> None:
+    """A holder who is cancelled before the server says that the lock is gone ends as cancelled, without it."""
+    cache, is_held = RedisTokenCache.from_url(network.url, namespace=namespace), asyncio.Event()
+
+    async def hold() -> None:
+        async with cache.renewal_lock(KEY):
+            network.gate.clear()
+            network.arrived.clear()
+            is_held.set()
+
+    holder = asyncio.create_task(hold())
+    await is_held.wait()
+    await network.arrived.wait()
+    holder.cancel()
+    network.gate.set()
+    await asyncio.wait([holder])
+    assert holder.cancelled()
+    assert [] == await keys_in(redis_server, namespace)
 
 
 def test_client_of_another_loop(shared_redis: RedisServer, namespace: str) -> None:
