@@ -41,7 +41,7 @@ class _Service:
         app = web.Application()
         app.router.add_get("/counters", self._show_counters)
         app.router.add_get("/{tenant}/v2.0/.well-known/openid-configuration", self._discover)
-        app.router.add_get("/api/{path:.*}", self._answer_api_request)
+        app.router.add_route("*", "/api/{path:.*}", self._answer_api_request)
         app.router.add_post("/{path:.*}", self._issue_token)
         return app
 

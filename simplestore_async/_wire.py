@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cattrs import Converter
 
 
-__all__ = ["DEFAULT_LIFETIME_SECONDS", "MAX_REPLY_BYTES", "Exchange", "Grant"]
+__all__ = ["DEFAULT_LIFETIME_SECONDS", "MAX_REPLY_BYTES", "Exchange", "Grant", "parse_retry_after"]
 
 DEFAULT_LIFETIME_SECONDS: Final = 3600.0
 MAX_REPLY_BYTES: Final = 1 << 20
@@ -159,7 +159,7 @@ def _load_object(body: bytes | None) -> dict[str, Any] | str:
     return cast("dict[str, Any]", payload) if isinstance(payload, dict) else "it is not a JSON object"
 
 
-def _parse_retry_after(value: str | None, *, date: str | None, now: float) -> float | None:
+def parse_retry_after(value: str | None, *, date: str | None, now: float) -> float | None:
     """Return the seconds that Retry-After asks for (RFC 9110 §10.2.3); a date is read by the server's own clock."""
     if value is None:
         return None
@@ -223,7 +223,7 @@ class Exchange:
         """
         payload = _load_object(_decompress(body, headers.get("Content-Encoding", "").strip().lower()))
         if status >= 300 or (status == 200 and isinstance(payload, dict) and payload.get("error")):
-            retry_after = _parse_retry_after(headers.get("Retry-After"), date=headers.get("Date"), now=now)
+            retry_after = parse_retry_after(headers.get("Retry-After"), date=headers.get("Date"), now=now)
             return self._build_error(status, payload if isinstance(payload, dict) else {}, retry_after)
         if status != 200:
             return TokenResponseError(

@@ -7,8 +7,11 @@ Errors carry their facts as attributes, survive pickling and can be copied, so t
 from __future__ import annotations
 
 __all__ = [
+    "BatchError",
+    "BatchFileError",
     "ConfigurationError",
     "InvalidClientError",
+    "JournalError",
     "ProviderClosedError",
     "SimpleStoreError",
     "TokenCacheError",
@@ -117,3 +120,30 @@ class InvalidClientError(TokenEndpointError):
 
 class TokenResponseError(TokenError):
     """A complete reply that is not a usable token."""
+
+
+class BatchError(SimpleStoreError):
+    """A batch ended early: it can be resumed with its journal."""
+
+    @property
+    def retryable(self) -> bool:
+        """Always True: what was not sent can be sent later."""
+        return True
+
+
+class BatchFileError(SimpleStoreError, ValueError):
+    """Lines of a batch's file are no requests; nothing was sent.
+
+    Attributes:
+        problems: the first of them: the line's number, from 1, and what is wrong with it.
+        count: how many there are.
+    """
+
+    def __init__(self, message: str, *, problems: tuple[tuple[int, str], ...] = (), count: int = 0) -> None:
+        super().__init__(message)
+        self.problems = problems
+        self.count = count
+
+
+class JournalError(SimpleStoreError):
+    """A batch's journal or file of results cannot be used as it is, or written; nothing was sent that is not in it."""

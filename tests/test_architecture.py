@@ -27,6 +27,7 @@ FLOORS = {
     "_pytest_plugin": 6,
     "testing": 6,
     "sandbox": 5,
+    "batch": 5,
     "": 4,
     "opentelemetry": 4,
     "_session": 4,
@@ -44,6 +45,8 @@ FLOORS = {
     "_redaction": 0,
     "_secret_text": 0,
     "_origin": 0,
+    "_target": 0,
+    "_headers": 0,
     "_arguments": 0,
     "_clock": 0,
     "_numbers": 0,
@@ -121,11 +124,12 @@ def floor_of(name: str) -> int:
 
 
 def users_of(library: str) -> set[str]:
-    """Return the modules below the sandbox's floor that import *library* at run time."""
+    """Return the modules below the sandbox's floor, and the batch's, that import *library* at run time."""
     return {
         name
         for name, imports in IMPORTS.items()
-        if floor_of(name) < FLOORS["sandbox"] and any(each.top == library and not each.is_for_types for each in imports)
+        if (floor_of(name) < FLOORS["sandbox"] or name.partition(".")[0] == "batch")
+        and any(each.top == library and not each.is_for_types for each in imports)
     }
 
 
@@ -202,11 +206,12 @@ def test_the_root_re_exports_later() -> None:
 @pytest.mark.parametrize(
     ("library", "modules"),
     [
-        ("aiohttp", {"_endpoint", "_middleware", "_session"}),
+        ("aiohttp", {"_endpoint", "_middleware", "_session", "batch._attempts", "batch._sender", "batch._sending"}),
         ("cattrs", {"_wire"}),
         ("tenacity", {"_endpoint"}),
         ("platformdirs", {"caches._file"}),
-        ("filelock", {"caches._file"}),
+        ("filelock", {"caches._file", "batch._lock"}),
+        ("sqlite3", {"batch._file"}),
         ("cryptography", {"caches.encryption"}),
         ("click", set()),
         ("rich", set()),
@@ -215,7 +220,7 @@ def test_the_root_re_exports_later() -> None:
     ],
 )
 def test_who_uses_a_library(library: str, modules: set[str]) -> None:
-    """A library has its place: below the sandbox only these modules import it."""
+    """A library has its place: in the core only these modules import it."""
     assert modules == users_of(library)
 
 
@@ -241,11 +246,21 @@ def test_only_the_endpoint_opens_a_session_of_its_own() -> None:
     assert ["_endpoint"] == [name for name in users_of("aiohttp") if floor_of(name) <= FLOORS["_provider"]]
 
 
-@pytest.mark.parametrize("name", ["_renewal", "_wire", "caches._format"])
+@pytest.mark.parametrize(
+    "name", ["_renewal", "_wire", "caches._format", "batch._lines", "batch._pace", "batch._records"]
+)
 def test_what_is_pure_stays_pure(name: str) -> None:
-    """The decision, the wire and the stored form import nothing that reads a clock, draws lots, waits or does I/O."""
+    """Decisions, the wire and stored forms import nothing that reads a clock, draws lots, waits or does I/O."""
     impure = {"aiohttp", "asyncio", "logging", "os", "pathlib", "random", "secrets", "socket", "threading", "time"}
     assert set() == impure & {each.top for each in IMPORTS[name]}
+
+
+def test_the_batch_knows_no_sandbox() -> None:
+    """They share a floor, and one is for production, the other for tests."""
+    tops = {
+        imported.partition(".")[0] for name in TREES if name.partition(".")[0] == "batch" for imported in INNER[name]
+    }
+    assert not {"sandbox", "testing"} & tops
 
 
 def test_single_flight_knows_nothing_of_tokens() -> None:
@@ -292,6 +307,7 @@ def test_what_is_rarely_needed_comes_late() -> None:
         f"{PACKAGE}.{name}"
         for name in (
             "cli",
+            "batch",
             "sandbox",
             "opentelemetry",
             "events",

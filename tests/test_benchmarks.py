@@ -33,6 +33,7 @@ COUNTS: dict[str, list[dict[str, int]]] = {
     "file-cache": [{"token requests": 0}],
     "due": [ONE_REQUEST | {"blocked callers": 0}],
     "growth": [{}] * 2,
+    "batch": [{"not succeeded": 0}] * 2,
 }
 # What is measured beside the peers, to tell what a goal is made of.
 LEAST = {
@@ -49,7 +50,7 @@ NEEDS = {
 # What the extra `bench` brings beside the peers.
 NO_PEERS = {"click", "httpx2", "msal-extensions", "trustme", "uvloop"}
 # They take seconds, by their nature.
-SLOW = {"instructions", "due", "processes", "growth", "cancel", "import", "memory", "requests"}
+SLOW = {"batch", "instructions", "due", "processes", "growth", "cancel", "import", "memory", "requests"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in COUNTS])

@@ -273,7 +273,17 @@ class TestHelp:
 
     @pytest.mark.parametrize(
         "arguments",
-        [["token"], ["request"], ["cache"], ["cache", "list"], ["sandbox"], ["demo"], ["completion"], ["doctor"]],
+        [
+            ["token"],
+            ["request"],
+            ["batch"],
+            ["cache"],
+            ["cache", "list"],
+            ["sandbox"],
+            ["demo"],
+            ["completion"],
+            ["doctor"],
+        ],
     )
     async def test_commands(self, arguments: list[str]) -> None:
         """Every command explains itself, on any terminal."""

@@ -42,6 +42,15 @@ NOT_SHOWN = {
     *(action.value for action in set(TABLE.values())),
     "has no attribute",  # as Python says it of any module
     *(" ".join(script.split()) for script in (RELEASE, STORE)),
+    # What is said to a database.
+    "PRAGMA journal_mode = OFF",
+    "CREATE TABLE ids (id TEXT, line INTEGER",
+    "INSERT INTO ids VALUES (?, ?",
+    "CREATE INDEX by_id ON ids (id, line",
+    (
+        "SELECT line, first FROM ids JOIN (SELECT id, min(line) AS first FROM ids GROUP BY id HAVING count(*) > 1)"
+        " USING (id) WHERE line > first ORDER BY line"
+    ),
 }
 
 # Leads out of the site. These addresses are not fetched: tests have no network.

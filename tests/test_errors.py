@@ -10,8 +10,11 @@ import pytest
 
 from simplestore_async import errors
 from simplestore_async.errors import (
+    BatchError,
+    BatchFileError,
     ConfigurationError,
     InvalidClientError,
+    JournalError,
     ProviderClosedError,
     SimpleStoreError,
     TokenCacheError,
@@ -36,6 +39,9 @@ TREE = {
     TokenResponseError: (TokenError,),
     ProviderClosedError: (SimpleStoreError,),
     TokenCacheError: (SimpleStoreError,),
+    BatchError: (SimpleStoreError,),
+    BatchFileError: (SimpleStoreError, ValueError),
+    JournalError: (SimpleStoreError,),
 }
 
 EXAMPLES: list[SimpleStoreError] = [
@@ -57,6 +63,10 @@ EXAMPLES: list[SimpleStoreError] = [
     InvalidClientError("text", status=401, error="invalid_client", title="Wrong"),
     TokenResponseError("text"),
     TokenResponseError("text", retryable=True),
+    BatchError("text"),
+    BatchFileError("text"),
+    BatchFileError("text", problems=((7, "it is empty"),), count=1),
+    JournalError("text"),
 ]
 
 ROUND_TRIPS: list[Callable[[SimpleStoreError], SimpleStoreError]] = [
@@ -95,6 +105,9 @@ def test_tree_is_whole() -> None:
         (TokenTimeoutError("text", retryable=False), False),
         (TokenResponseError("text"), False),
         (TokenResponseError("text", retryable=True), True),
+        (BatchError("text"), True),
+        (BatchFileError("text"), False),
+        (JournalError("text"), False),
     ],
     ids=repr,
 )

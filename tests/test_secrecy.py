@@ -31,6 +31,7 @@ import attrs
 import pytest
 from aiohttp import web
 from api_servers import ConnectProxy, RawServer, private_ca, redirecting, refusing_url
+from batches import write_requests
 from rich.pretty import pretty_repr
 from servers import SECRET, ApiServer, TokenServer
 
@@ -50,12 +51,15 @@ from simplestore_async import (
     events,
     open_session,
 )
+from simplestore_async.batch import BatchPolicy, Journal, run_batch
 from simplestore_async.caches.encryption import FernetCodec
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from clocks import FakeClock
+
+    from simplestore_async.batch import RequestFile
 
 # Longer than what debuggers and rich's tracebacks show of a string.
 LONG_TOKEN = "canary-token-" + "x" * 200
@@ -479,6 +483,37 @@ async def _api_behind_refusing_proxy(scene: Scene) -> None:
 async def _api_by_http_proxy(scene: Scene) -> None:
     async with ConnectProxy() as proxy, scene.session() as session:
         await session.get("/", proxy=proxy.url)
+
+
+def _write_batch(scene: Scene) -> RequestFile:
+    line = {"id": 1, "method": "POST", "path": "orders", "json": 1}
+    return write_requests(scene.tmp_path, [line], base_url=refusing_url())
+
+
+@fails_with(errors.BatchFileError)
+async def _batch_changed(scene: Scene) -> None:
+    file = _write_batch(scene)
+    file.path.write_text("oops")
+    async with open_session(scene.token_server.credentials(), base_url=file.base_url) as session:
+        await run_batch(file, session=session)
+
+
+@fails_with(errors.BatchError)
+async def _batch_without_api(scene: Scene) -> None:
+    file = _write_batch(scene)
+    async with open_session(scene.token_server.credentials(), base_url=file.base_url) as session:
+        await run_batch(file, session=session, policy=BatchPolicy(patience_seconds=0.001))
+
+
+@fails_with(errors.JournalError)
+async def _batch_on_full_disk(scene: Scene) -> None:
+    file = _write_batch(scene)
+    with (
+        open("/dev/full", "wb", buffering=0) as full,  # noqa: ASYNC230, PTH123 - no file
+        Journal(scene.tmp_path / "journal", requests=file, results=full) as journal,
+    ):
+        async with scene.session() as session:
+            await run_batch(file, session=session, journal=journal)
 
 
 # case 55

@@ -9,6 +9,7 @@ import attrs
 
 from benchmarks._measure import Result
 
+from ._batch import measure_batch
 from ._cached import measure_alternating, measure_cached
 from ._callers import measure_busy, measure_cancel, measure_cold, measure_growth, measure_memory
 from ._due import measure_due
@@ -43,4 +44,5 @@ MEASURES = {
     "file-cache": Measure(measure_file_cache),
     "due": Measure(measure_due),
     "growth": Measure(measure_growth),
+    "batch": Measure(measure_batch),
 }

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import base64
-import os
-import re
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING
 
 import attrs
 from aiohttp import ClientError, ClientTimeout
-from yarl import URL
 
 from simplestore_async import open_session
-from simplestore_async._origin import origin_of, parse_url
-from simplestore_async.errors import ConfigurationError, SimpleStoreError
+from simplestore_async._target import check_target, find_base_url, find_target
+from simplestore_async.errors import SimpleStoreError
 
 from ._folder import open_folder
 from ._output import CommandError, warn_of_cache
@@ -23,9 +20,7 @@ if TYPE_CHECKING:
 
     from aiohttp import ClientResponse
 
-__all__ = ["Call", "answer_facts", "copy_answer", "send"]
-
-_ABSOLUTE: Final = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+__all__ = ["Call", "RequestError", "StatusError", "answer_facts", "copy_answer", "send"]
 
 
 class RequestError(CommandError):
@@ -59,7 +54,7 @@ async def send(call: Call, show: Callable[[ClientResponse], Awaitable[None]]) ->
         RequestError: if no complete answer came.
         StatusError: if it was shown, and its status is 400 or more.
     """
-    target = _find_target(call.path)
+    check_target("PATH", call.path, base_url=find_base_url())
     timeout = ClientTimeout(total=call.timeout_seconds)
     cache = open_folder() if call.is_cached else None
     try:
@@ -67,7 +62,7 @@ async def send(call: Call, show: Callable[[ClientResponse], Awaitable[None]]) ->
             open_session(cache=cache, on_event=warn_of_cache, timeout=timeout) as session,
             session.request(
                 call.method,
-                target,
+                find_target(call.path),
                 data=call.body,
                 headers=call.headers,
                 skip_auto_headers=("Content-Type",),  # a request without body has none
@@ -83,28 +78,6 @@ async def send(call: Call, show: Callable[[ClientResponse], Awaitable[None]]) ->
         raise RequestError(f"no complete answer within {call.timeout_seconds:g} s (--timeout)") from error
     except ClientError as error:
         raise RequestError(f"no complete answer: {str(error) or type(error).__name__}") from error
-
-
-def _find_target(path: str) -> URL:
-    """Return what the session joins to the base URL, or a whole URL.
-
-    Raises:
-        ConfigurationError: if the base URL is not set, or the whole URL is not of its origin.
-    """
-    base_url = os.environ.get("SIMPLESTORE_BASE_URL")
-    if not base_url:
-        raise ConfigurationError("SIMPLESTORE_BASE_URL is not set: set it to the address of your store's API")
-    if not _ABSOLUTE.match(path):
-        # With a dot, so that neither "//host" nor "orders:42" is taken for something else (RFC 3986 §4.2).
-        return URL(f"./{path.lstrip('/')}")
-    base = parse_url("SIMPLESTORE_BASE_URL", base_url, allow_insecure_http=False)
-    url = parse_url("PATH", path, allow_insecure_http=True)
-    if origin_of(url) != origin_of(base):
-        raise ConfigurationError(
-            f"PATH leads to {url.origin()}, and SIMPLESTORE_BASE_URL to {base.origin()}: nothing was sent, because the "
-            "token is for the latter only"
-        )
-    return url
 
 
 async def copy_answer(response: ClientResponse, output: IO[bytes], *, is_head_shown: bool) -> None:

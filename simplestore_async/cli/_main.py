@@ -12,6 +12,7 @@ import click
 
 from simplestore_async.errors import SimpleStoreError
 
+from ._batch import batch
 from ._cache import cache
 from ._completion import completion
 from ._doctor import doctor
@@ -29,9 +30,11 @@ Exit codes:
   2    wrong usage or settings
   22   the API answered 4xx or 5xx
   130  interrupted
+`batch` says in its own help what they mean there.
 
 An error is one line on standard error. With --json that line is {"error": {"type", "message", "exit_code"}}; the type
-is the name of a class in simplestore_async.errors, or UsageError, RequestError, StatusError, CommandError, OSError.
+is the name of a class in simplestore_async.errors, or UsageError, RequestError, StatusError, StoppedError,
+SigintError, SigtermError, CommandError, OSError.
 Instants in JSON are POSIX seconds. NO_COLOR is obeyed.
 """
 
@@ -157,6 +160,7 @@ def token(*, show: bool, header: bool, is_cached: bool, is_json: bool) -> None:
 
 
 simplestore.add_command(request)
+simplestore.add_command(batch)
 simplestore.add_command(cache)
 simplestore.add_command(completion)
 simplestore.add_command(doctor)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from simplestore_async.errors import ConfigurationError, SimpleStoreError
+from simplestore_async.errors import BatchFileError, ConfigurationError, SimpleStoreError
 
 if TYPE_CHECKING:
     from simplestore_async.events import Event
@@ -25,6 +25,7 @@ __all__ = [
     "log_to_stderr",
     "print_error",
     "print_json",
+    "print_problem",
     "show_duration",
     "show_instant",
     "warn_of_cache",
@@ -69,6 +70,14 @@ def print_error(error: Exception, *, is_json: bool) -> int:
     return code
 
 
+def print_problem(problem: str, *, line: int, is_json: bool) -> None:
+    """Print what is wrong with a line of a file, on stderr, before the error that ends the command."""
+    if is_json:
+        click.echo(json.dumps({"problem": {"line": line, "message": problem}}), err=True)
+    else:
+        click.echo(f"line {line}: {as_line(problem)}", err=True)
+
+
 def warn_of_cache(event: Event) -> None:
     """Say so when the cache that the user asked for does not work; a provider's listener."""
     from simplestore_async.events import CacheFailed
@@ -97,13 +106,16 @@ def _describe(error: Exception) -> tuple[str, str, int]:
     """Return the error's type, as far as it is documented, its message and the exit code."""
     # Before OSError, which a TokenTimeoutError is, too.
     if isinstance(error, SimpleStoreError):
-        return type(error).__name__, str(error), 2 if isinstance(error, ConfigurationError) else 1
+        is_usage = isinstance(error, ConfigurationError | BatchFileError)
+        return type(error).__name__, str(error), 2 if is_usage else 1
     if isinstance(error, click.UsageError):
         return "UsageError", error.format_message(), error.exit_code
     if isinstance(error, CommandError):
         return type(error).__name__, error.format_message(), error.exit_code
-    problem = error.format_message() if isinstance(error, click.ClickException) else getattr(error, "strerror", None)
-    return "OSError", problem or str(error), 1
+    if isinstance(error, click.ClickException):
+        return "OSError", error.format_message(), 1
+    problem, path = getattr(error, "strerror", None) or str(error), getattr(error, "filename", None)
+    return "OSError", f"{path}: {problem}" if path else problem, 1
 
 
 def as_line(text: str) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
 from io import BytesIO
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING
 
 import click
+
+from simplestore_async._headers import find_header_problem, is_header_name
+from simplestore_async._target import METHODS
 
 from ._output import cache_option, json_option, print_json
 
@@ -16,11 +18,6 @@ if TYPE_CHECKING:
     from aiohttp import ClientResponse
 
 __all__ = ["request"]
-
-# Not TRACE, whose answer would show the token (RFC 9110 §9.3.8).
-_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
-_OURS: Final = {"authorization", "content-length", "transfer-encoding"}
 
 
 def _check_text(_context: click.Context, _parameter: click.Parameter, text: str) -> str:
@@ -38,17 +35,15 @@ def _parse_headers(
 def _parse_header(text: str) -> tuple[str, str]:
     # Its value is in no message: it may be a secret of its own.
     name, colon, value = text.partition(":")
-    if not colon or not _HEADER_NAME.fullmatch(name):
+    if not colon or not is_header_name(name):
         raise click.BadParameter("write NAME:VALUE, such as 'Accept: text/csv'")
-    if name.lower() in _OURS:
-        raise click.BadParameter(f"{name} is set by the command itself")
-    if not value.strip().isprintable():
-        raise click.BadParameter(f"the value of {name} holds a line break or another character that is not text")
+    if problem := find_header_problem(name, value.strip()):
+        raise click.BadParameter(problem)
     return name, value.strip()
 
 
 @click.command()
-@click.argument("method", type=click.Choice(_METHODS, case_sensitive=False), metavar="METHOD")
+@click.argument("method", type=click.Choice(METHODS, case_sensitive=False), metavar="METHOD")
 @click.argument("path", callback=_check_text)
 @click.option("--data", type=click.File("rb"), metavar="FILE", help="Send the bytes of FILE; - is standard input.")
 @click.option(

@@ -1,0 +1,80 @@
+"""Commands in a terminal of their own, with somebody who types."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import struct
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from command import TIMEOUT_SECONDS, surroundings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+
+
+class Terminal:
+    """A pseudo-terminal of 100 columns that a command runs in."""
+
+    def __init__(self, descriptor: int, process: asyncio.subprocess.Process) -> None:
+        self._descriptor = descriptor
+        self._process = process
+        self._shown = b""
+
+    @property
+    def shown(self) -> str:
+        """Everything that was written to it so far, control sequences included."""
+        return self._shown.decode(errors="replace")
+
+    def type(self, keys: bytes) -> None:
+        """Type keys, as bytes; the one of Ctrl-C is 3, which the terminal turns into SIGINT."""
+        os.write(self._descriptor, keys)
+
+    async def wait_for(self, is_there: Callable[[str], object]) -> None:
+        """Return when what is shown is as expected."""
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            while not is_there(self.shown):
+                assert await self._read(), self.shown
+
+    async def wait(self) -> int:
+        """Return the exit code, when all is shown."""
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            while await self._read():
+                pass
+            return await self._process.wait()
+
+    async def _read(self) -> bool:
+        try:
+            part = await asyncio.to_thread(os.read, self._descriptor, 65_536)
+        except OSError:  # on Linux, when nobody has the other end any more
+            part = b""
+        self._shown += part
+        return bool(part)
+
+
+@asynccontextmanager
+async def in_terminal(*command: str, environment: Mapping[str, str]) -> AsyncIterator[Terminal]:
+    """Run a command in a terminal, as its session's leader, so that Ctrl-C reaches it."""
+    import fcntl  # not on Windows
+    import termios
+
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        env=surroundings({"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", **environment}),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    try:
+        yield Terminal(ours, process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        os.close(ours)
