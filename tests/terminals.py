@@ -61,14 +61,14 @@ async def in_terminal(*command: str, environment: Mapping[str, str]) -> AsyncIte
 
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    # Handed down, so that it is open all the time; and opened: the first that a session's leader opens is its own.
     process = await asyncio.create_subprocess_exec(
-        *command,
+        *("/bin/sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(theirs), *command),
         env=surroundings({"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", **environment}),
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
     os.close(theirs)
     try:
