@@ -6,6 +6,7 @@ import asyncio
 import gc
 import inspect
 import os
+import signal
 import uuid
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -88,6 +89,9 @@ def pytest_configure() -> None:
     # Who runs the tests may have settings of their own, or a sandbox's.
     for name in [name for name in os.environ if name.startswith("SIMPLESTORE_")]:
         del os.environ[name]
+    # A shell's jobs in the background ignore Ctrl-C, and so would every program that the tests start and interrupt.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # pytest-asyncio asks for the current loop, and asyncio would make one that nobody closes.
     asyncio.set_event_loop(None)
 
