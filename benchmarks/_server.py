@@ -67,10 +67,16 @@ class Server:
 
 
 @asynccontextmanager
-async def run_server(*, latency_seconds: float = 0.0, lifetime_seconds: int = 3600) -> AsyncGenerator[Server]:
-    """Run a server whose token endpoint takes *latency_seconds* for each reply, with tokens of that lifetime."""
+async def run_server(
+    *, latency_seconds: float = 0.0, lifetime_seconds: int = 3600, api_latency_seconds: float = 0.0
+) -> AsyncGenerator[Server]:
+    """Run a server whose token endpoint takes *latency_seconds* for each reply, with tokens of that lifetime.
+
+    Its API takes *api_latency_seconds* for each answer.
+    """
+    numbers = latency_seconds, lifetime_seconds, api_latency_seconds
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "benchmarks._service", str(latency_seconds), str(lifetime_seconds)),
+        *(sys.executable, "-m", "benchmarks._service", *map(str, numbers)),
         cwd=Path(__file__).parent.parent,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,

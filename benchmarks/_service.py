@@ -32,6 +32,7 @@ _API_REPLY = b'{"id": 42, "state": "shipped"}'
 class _Service:
     latency_seconds: float
     lifetime_seconds: int
+    api_latency_seconds: float
     _counters: Counter[str] = attrs.field(
         init=False, factory=lambda: Counter(token_requests=0, api_requests=0, unauthorized=0)
     )
@@ -55,6 +56,8 @@ class _Service:
 
     async def _answer_api_request(self, request: web.Request) -> web.Response:
         self._counters["api_requests"] += 1
+        if self.api_latency_seconds:
+            await asyncio.sleep(self.api_latency_seconds)
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer" and time.monotonic() < self._expiries.get(token, 0):
             return web.Response(body=_API_REPLY, content_type="application/json")
@@ -114,4 +117,4 @@ async def _serve(service: _Service) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(_Service(float(sys.argv[1]), int(sys.argv[2]))))
+    asyncio.run(_serve(_Service(float(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))))

@@ -458,6 +458,27 @@ class TestJournal:
             assert 4 == journal.remaining
             assert 1 == sum(map(journal.may_have_been_sent, range(1, 5)))
 
+    async def test_stopped_in_a_pause(self, runner: Runner, tmp_path: Path) -> None:
+        """What was begun ahead, and never sent because of a pause, is as if it had never been begun."""
+        lines = [make_line(number, "POST") for number in range(1, 9)]
+        file = write_requests(tmp_path, lines, base_url=runner.sandbox.base_url)
+        runner.sandbox.api.fail_next(1, Status(429, retry_after=500))
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        class Results(list[BatchResult]):
+            def append(self, result: BatchResult, /) -> None:
+                super().append(result)
+                loop.call_soon(stop.set)  # after the next one was taken
+
+        runner.results = Results()
+        with Journal(tmp_path / "journal", requests=file) as journal:
+            await runner.run(file, journal=journal, policy=BatchPolicy(concurrency=2), stop=stop)
+            assert (1, 7) == (len(runner.results), journal.remaining)
+            assert [] == [*filter(journal.may_have_been_sent, range(1, 9))]
+        with Journal(tmp_path / "journal", requests=file, is_resumed=True) as journal:
+            assert {"succeeded": 8} == _positive(await runner.run(file, journal=journal))
+        assert 1 + 8 == runner.sandbox.counters.api_requests
+
     async def test_stopped_while_trying_again(self, runner: Runner, tmp_path: Path) -> None:
         """A request that waits for its next attempt is left for the next run."""
         file = write_requests(tmp_path, [make_line(1)], base_url=runner.sandbox.base_url)
@@ -530,19 +551,24 @@ class TestJournal:
         assert runner.sandbox.counters.api_requests < 2_000
 
 
-async def test_stopped_before_its_turn(runner: Runner) -> None:
-    """A request whose turn has not come is not begun."""
+async def test_stopped_before_its_turn(runner: Runner, tmp_path: Path) -> None:
+    """A request whose turn has not come is not begun, also not ahead."""
+    file = write_requests(tmp_path, [make_line(1, "POST"), make_line(2, "POST")], base_url=runner.sandbox.base_url)
     stop = asyncio.Event()
     async with open_session(runner.sandbox.credentials, base_url=runner.sandbox.base_url) as session:
-        summary = await run_batch(
-            requests_of("POST", "POST"),
-            session=session,
-            policy=BatchPolicy(rate=0.001),
-            on_result=lambda _: stop.set(),
-            stop=stop,
-        )
-    assert BatchSummary(counts=NONE | {"succeeded": 1}, remaining=None, is_stopped=True) == summary
+        with Journal(tmp_path / "journal", requests=file) as journal:
+            summary = await run_batch(
+                file,
+                session=session,
+                journal=journal,
+                policy=BatchPolicy(rate=0.001),
+                on_result=lambda _: stop.set(),
+                stop=stop,
+            )
+    assert BatchSummary(counts=NONE | {"succeeded": 1}, remaining=1, is_stopped=True) == summary
     assert [200] == runner.statuses
+    assert b'"begun":[1]' in (tmp_path / "journal").read_bytes()
+    assert not re.search(rb'"begun":\[[^]]*2', (tmp_path / "journal").read_bytes())
 
 
 async def test_callback_raises(runner: Runner) -> None:

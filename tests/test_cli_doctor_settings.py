@@ -6,19 +6,19 @@ from __future__ import annotations
 import os
 import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from api_servers import refusing_url
 from doctor import NEUTRAL, assert_row, changed_doctor, doctor
-from pages import ROOT
 from servers import SECRET
 
+import simplestore_async
 from simplestore_async.cli._doctor._settings import KNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 PANEL = "Control Panel"
 
@@ -255,6 +255,6 @@ class TestSecretFile:
 
 def test_known_variables_are_those_that_are_read() -> None:
     """The list has every variable that the package names, but for the one that shells use."""
-    sources = (path.read_text("utf-8") for path in (ROOT / "simplestore_async").rglob("*.py"))
+    sources = (path.read_text("utf-8") for path in Path(simplestore_async.__file__).parent.rglob("*.py"))
     named = {name for source in sources for name in re.findall(r"(?<!_)SIMPLESTORE_[A-Z_]+[A-Z]", source)}
     assert {*KNOWN} == named - {"SIMPLESTORE_CLIENT"}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from simplestore_async.errors import SimpleStoreError
 
+from ._ahead import Ahead
 from ._file import RequestFile
 from ._sender import Sender
 from ._sending import without_own_retries
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from ._ahead import Next
     from ._journal import Journal
     from ._values import BatchRequest, Outcome
 
@@ -92,6 +94,13 @@ class _Batch:
         on_pause: Callable[[str, float], object],
     ) -> None:
         self._requests = _select(requests, journal, policy)
+        self._ahead = Ahead(
+            self._requests,
+            journal=journal,
+            is_unknown=self._is_unknown,
+            # A rate says when a request may be begun.
+            count=0 if policy.rate else policy.concurrency,
+        )
         self._journal = journal
         self._policy = policy
         self._on_result = on_result
@@ -115,6 +124,8 @@ class _Batch:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self._ahead.close()
+            self._sender.close()
             self._requests.close()
             await self._settle()
         if self._sender.error:
@@ -135,13 +146,14 @@ class _Batch:
 
     async def _work(self) -> None:
         try:
-            while not self._sender.stopping.is_set() and (request := next(self._requests, None)):
-                await self._handle(request)
+            while not self._sender.stopping.is_set() and (found := await self._ahead.take()):
+                await self._handle(found)
         except Exception as error:  # noqa: BLE001 - whatever it is ends the batch, and is raised then
             self._sender.halt(error)
 
-    async def _handle(self, request: BatchRequest) -> None:
-        if self._is_unknown(request):
+    async def _handle(self, found: Next) -> None:
+        request = found.request
+        if found.is_unknown:
             result = BatchResult(
                 id=request.id,
                 line=request.line,
@@ -149,14 +161,12 @@ class _Batch:
                 error_type="InterruptedError",
                 error_message=_BEGUN_BEFORE,
             )
-        elif not await self._sender.wait_for_turn():
+        elif not await self._may_send(found):
             return
         else:
-            await self._begin(request)
             sent = await self._sender.send(request)
             if sent is None:
-                if self._journal:
-                    self._journal.keep(request)
+                self._keep(request)
                 return
             result = sent
         self._counts[result.outcome] += 1
@@ -164,19 +174,28 @@ class _Batch:
         if self._journal:
             await self._journal.finish(result)
 
+    async def _may_send(self, found: Next) -> bool:
+        """Wait for a request's turn; return False if the batch ends first, which the journal then knows."""
+        is_begun, may_send = found.is_begun, False
+        try:
+            if not self._sender.stopping.is_set() and await self._sender.wait_for_turn():
+                if self._journal and not is_begun:
+                    is_begun = True
+                    await self._journal.begin(found.request)
+                may_send = True
+            return may_send
+        finally:
+            if is_begun and not may_send:
+                self._keep(found.request)
+
+    def _keep(self, request: BatchRequest) -> None:
+        if self._journal:
+            self._journal.keep(request)
+
     def _is_unknown(self, request: BatchRequest) -> bool:
         if self._journal is None or request.is_safe or self._policy.has_leave_to_resend:
             return False
         return self._journal.may_have_been_sent(request.line)
-
-    async def _begin(self, request: BatchRequest) -> None:
-        if self._journal is None:
-            return
-        try:
-            await self._journal.begin(request)
-        except asyncio.CancelledError:
-            self._journal.keep(request)
-            raise
 
 
 def _select(requests: Iterable[BatchRequest], journal: Journal | None, policy: BatchPolicy) -> Generator[BatchRequest]:

@@ -112,14 +112,15 @@ class Journal:
         """Take notes from now on, on the running event loop."""
         self._commits = Commits(self._write)
 
-    async def begin(self, request: BatchRequest) -> None:
-        """Note that a request is about to be sent; return when that is on disk, if it may change something.
+    async def begin(self, *requests: BatchRequest) -> None:
+        """Note that requests are about to be sent; return when that is on disk, if any of them may change something.
 
         Raises:
-            JournalError: if that cannot be written. The request must not be sent.
+            JournalError: if that cannot be written. The requests must not be sent.
         """
-        self._running.note(State.BEGUN, request.line)
-        if not request.is_safe:
+        for request in requests:
+            self._running.note(State.BEGUN, request.line)
+        if not all(request.is_safe for request in requests):
             await self._running.flush()
 
     async def finish(self, result: BatchResult) -> None:

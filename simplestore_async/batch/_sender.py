@@ -11,8 +11,9 @@ import aiohttp
 from simplestore_async.errors import BatchError, SimpleStoreError
 
 from ._attempts import Action, Cause, action_after, cause_of_error, cause_of_status
+from ._deadlines import Deadlines
 from ._pace import Pace
-from ._sending import Answer, describe_error, make_timeout, send_once
+from ._sending import Answer, describe_error, send_once
 from ._values import BatchResult
 
 if TYPE_CHECKING:
@@ -40,10 +41,14 @@ class Sender:
         self.error: Exception | None = None
         self._session = session
         self._policy = policy
-        self._limits = make_timeout(policy.timeout_seconds)
+        self._deadlines = Deadlines(policy.timeout_seconds)
         self._on_pause = on_pause
         self._pace = Pace(policy.rate, first_pause_seconds=policy.backoff_seconds)
         self._now = asyncio.get_running_loop().time
+
+    def close(self) -> None:
+        """Forget what is not needed any more."""
+        self._deadlines.close()
 
     def halt(self, error: Exception) -> None:
         """Let nothing more be begun; the first error is kept."""
@@ -65,6 +70,9 @@ class Sender:
         while True:
             sent_at = self._now()
             end = await self._attempt(request)
+            if isinstance(end, Answer) and end.is_plain:
+                self._pace.resume(sent_at=sent_at)
+                return end.result_of(request, attempts=attempts + 1, duration_seconds=self._now() - began_at)
             cause = cause_of_status(end.status) if isinstance(end, Answer) else cause_of_error(end)
             attempts += cause not in {Cause.NOT_SENT, Cause.NEVER_SENT}
             action = action_after(cause, is_safe=request.is_safe)
@@ -87,7 +95,9 @@ class Sender:
 
     async def _attempt(self, request: BatchRequest) -> Answer | Exception:
         try:
-            return await send_once(self._session, request, limits=self._limits)
+            with self._deadlines.opened() as scope:
+                async with scope:
+                    return await send_once(self._session, request)
         except (SimpleStoreError, aiohttp.ClientError, TimeoutError) as error:
             return error
 

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from ._values import BatchRequest, Outcome
 
-__all__ = ["Answer", "describe_error", "make_timeout", "send_once", "without_own_retries"]
+__all__ = ["Answer", "describe_error", "send_once", "without_own_retries"]
 
 _MOST_BYTES: Final = 16 << 20
-_CONNECT_SECONDS: Final = 30.0
+_LIMITS: Final = ClientTimeout(total=None, sock_connect=30.0)
 _NOTHING_ADDED: Final = frozenset({hdrs.CONTENT_TYPE})  # a body says itself what it is, or nothing
 
 
@@ -50,6 +50,11 @@ class Answer:
     problem: str | None = None
 
     @property
+    def is_plain(self) -> bool:
+        """Whether it is a success, and the API asks for nothing besides."""
+        return 200 <= self.status < 300 and self.retry_after_seconds is None
+
+    @property
     def outcome(self) -> Outcome:
         """What it means for the request."""
         return "succeeded" if 200 <= self.status < 300 else "refused"
@@ -71,18 +76,13 @@ class Answer:
         )
 
 
-def make_timeout(seconds: float) -> ClientTimeout:
-    """Return how long an attempt may take, and how long its connection."""
-    return ClientTimeout(total=seconds, sock_connect=_CONNECT_SECONDS)
-
-
-async def send_once(session: ClientSession, request: BatchRequest, *, limits: ClientTimeout) -> Answer:
-    """Send a request within its *limits*, and return the answer; redirects are answers.
+async def send_once(session: ClientSession, request: BatchRequest) -> Answer:
+    """Send a request, and return the answer; redirects are answers. How long it may take is the caller's to say.
 
     Raises:
         SimpleStoreError: if no token can be had.
         aiohttp.ClientError: if no complete answer came.
-        TimeoutError: if it did not come in time.
+        TimeoutError: if no connection came in time.
     """
     async with session.request(
         request.method,
@@ -92,7 +92,7 @@ async def send_once(session: ClientSession, request: BatchRequest, *, limits: Cl
         skip_auto_headers=_NOTHING_ADDED if request.body is not None else None,
         allow_redirects=False,
         raise_for_status=False,
-        timeout=limits,
+        timeout=_LIMITS,
     ) as response:
         body, problem = await _read_bounded(response)
     value, body_format = read_body(body, content_type=response.content_type) if body else (None, None)

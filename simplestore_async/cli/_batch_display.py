@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import attrs
 import click
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from ._console import open_console, show_trouble
 from ._output import show_duration
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+    from rich.console import Console
 
     from simplestore_async.batch import BatchResult
 
@@ -102,7 +102,7 @@ class _Bar(Display):
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             _RateColumn(),
-            TextColumn("[red]{task.fields[troubled]} not succeeded[/]"),
+            TextColumn("{task.fields[troubled]}"),
             TimeRemainingColumn(),
             TextColumn("left"),
             console=console,
@@ -110,7 +110,8 @@ class _Bar(Display):
             # Refreshed by hand: a thread of its own would compete with the event loop.
             auto_refresh=False,
         )
-        self._task = self._progress.add_task("", total=tally.total, completed=tally.done, troubled=tally.troubled)
+        troubled = _show_troubled(tally)
+        self._task = self._progress.add_task("", total=tally.total, completed=tally.done, troubled=troubled)
 
     @contextmanager
     def shown(self) -> Generator[Display]:
@@ -122,11 +123,16 @@ class _Bar(Display):
     def update(self) -> None:
         """Draw what has changed."""
         self.tell_news()
-        self._progress.update(self._task, completed=self._tally.done, troubled=self._tally.troubled, refresh=True)
+        troubled = _show_troubled(self._tally)
+        self._progress.update(self._task, completed=self._tally.done, troubled=troubled, refresh=True)
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
         self._progress.console.print(Text(line))
+
+
+def _show_troubled(tally: Tally) -> str:
+    return show_trouble(tally.troubled, "not succeeded")
 
 
 class _RateColumn(ProgressColumn):
@@ -138,10 +144,8 @@ class _RateColumn(ProgressColumn):
 @contextmanager
 def open_display(tally: Tally, *, is_plain: bool) -> Generator[Display]:
     """Open the display that stderr is fit for."""
-    # Without styles, too: rich takes NO_COLOR for colours only, and would still print in bold.
-    console = Console(stderr=True, highlight=False, color_system=None if os.environ.get("NO_COLOR") else "auto")
-    # Not console.is_terminal, which FORCE_COLOR makes true of a pipe.
-    if is_plain or not sys.stderr.isatty() or console.is_dumb_terminal or not console.encoding.startswith("utf"):
+    console = None if is_plain else open_console(is_stderr=True)
+    if console is None:
         display = Display(tally)
         yield display
         display.tell_news()

@@ -7,13 +7,22 @@ import sys
 
 from rich.console import Console
 
-__all__ = ["open_console"]
+__all__ = ["open_console", "show_trouble"]
 
 
-def open_console() -> Console | None:
-    """Return the console of a stdout that is a terminal; None where lines of text are all that can be printed."""
+def open_console(*, is_stderr: bool = False) -> Console | None:
+    """Return the console of a stdout or stderr that is a terminal; None where lines are all that can be printed."""
+    has_color = not os.environ.get("NO_COLOR")
     # Without styles, too: rich takes NO_COLOR for colours only, and would still print in bold.
-    console = Console(highlight=False, color_system=None if os.environ.get("NO_COLOR") else "auto")
+    console = Console(
+        stderr=is_stderr, highlight=False, color_system="auto" if has_color else None, no_color=not has_color
+    )
+    stream = sys.stderr if is_stderr else sys.stdout
     # Not console.is_terminal, which FORCE_COLOR makes true of a pipe.
-    is_capable = sys.stdout.isatty() and not console.is_dumb_terminal and console.encoding.startswith("utf")
+    is_capable = stream.isatty() and not console.is_dumb_terminal and console.encoding.startswith("utf")
     return console if is_capable else None
+
+
+def show_trouble(count: int, words: str) -> str:
+    """Return a count in rich's markup, in red unless it is 0."""
+    return f"[red]{count} {words}[/]" if count else f"0 {words}"

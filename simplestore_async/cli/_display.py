@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from ._console import open_console
+from ._console import open_console, show_trouble
 from ._demo import LIFETIME_SECONDS, Demo
 
 if TYPE_CHECKING:
@@ -93,7 +93,8 @@ class _LiveDisplay:
             expand=True,
             speed_estimate_period=2,
         )
-        self._task = self._progress.add_task("", total=demo.plan.requests, succeeded=0, failed=_show_failed(0))
+        failed = show_trouble(0, "failed")
+        self._task = self._progress.add_task("", total=demo.plan.requests, succeeded=0, failed=failed)
         # Refreshed by hand: a thread of its own would compete with the event loop.
         self._live = Live(console=console, auto_refresh=False, transient=False)
 
@@ -107,16 +108,12 @@ class _LiveDisplay:
     def update(self) -> None:
         """Draw what has changed."""
         caller = self._demo.caller
-        failed = _show_failed(caller.failed)
+        failed = show_trouble(caller.failed, "failed")
         self._progress.update(self._task, completed=caller.done, succeeded=caller.succeeded, failed=failed)
         news = [Text(f"{at:6.1f} s  {text}", style="dim") for at, text in self._demo.news[-_NEWS_SHOWN:]]
         if news:
             news[-1].style = "bold"
         self._live.update(Group(self._progress, *news), refresh=True)
-
-
-def _show_failed(count: int) -> str:
-    return f"[red]{count} failed[/]" if count else "0 failed"
 
 
 class _RateColumn(ProgressColumn):

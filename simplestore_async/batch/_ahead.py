@@ -1,0 +1,119 @@
+"""The requests that are next. Rule: the journal has them, many at once, while those before them are under way.
+
+To wait for the disk with each request would leave the network idle. So as many as may be under way at once are noted as
+begun ahead of their turn, in one write; those that are not sent after all are given back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ._values import BatchRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ._journal import Journal
+
+__all__ = ["Ahead", "Next"]
+
+
+@attrs.frozen
+class Next:
+    """A request that is next.
+
+    Attributes:
+        request: the request.
+        is_begun: whether the journal says that it was begun.
+        is_unknown: whether an earlier run began it, and it must not be sent.
+    """
+
+    request: BatchRequest
+    is_begun: bool = False
+    is_unknown: bool = False
+
+
+class Ahead:
+    """Give requests to the workers of one event loop.
+
+    Args:
+        requests: what to send.
+        journal: where they are noted, if anywhere.
+        is_unknown: tells whether an earlier run began a request that must not be sent again.
+        count: how many are noted ahead; 0 for none.
+    """
+
+    def __init__(
+        self,
+        requests: Iterator[BatchRequest],
+        *,
+        journal: Journal | None,
+        is_unknown: Callable[[BatchRequest], bool],
+        count: int,
+    ) -> None:
+        self._requests = requests
+        self._journal = journal
+        self._is_unknown = is_unknown
+        self._count = count if journal else 0
+        self._ready: deque[Next] = deque()
+        self._filling: asyncio.Task[None] | None = None
+        self._is_over = False
+
+    async def take(self) -> Next | None:
+        """Return what is next; None if nothing is.
+
+        Raises:
+            JournalError: if it cannot be noted; nothing that was not noted is given out.
+        """
+        if not self._count:
+            request = next(self._requests, None)
+            return Next(request, is_unknown=self._is_unknown(request)) if request else None
+        while not self._ready and not self._is_over:
+            task = self._fill()
+            await asyncio.wait({task})  # which, unlike an await, leaves it alone if this worker is cancelled
+            task.result()
+        if not self._ready:
+            return None
+        taken = self._ready.popleft()
+        if len(self._ready) <= self._count // 2 and not self._is_over:
+            self._fill()
+        return taken
+
+    async def close(self) -> None:
+        """Give back what was not taken."""
+        if self._filling:
+            self._filling.cancel()
+            await asyncio.wait({self._filling})
+        for each in self._ready:
+            self._give_back(each)
+
+    def _fill(self) -> asyncio.Task[None]:
+        if self._filling is None or self._filling.done():
+            self._filling = asyncio.create_task(self._note_more())
+        return self._filling
+
+    async def _note_more(self) -> None:
+        found: list[Next] = []
+        for request in islice(self._requests, self._count):
+            is_unknown = self._is_unknown(request)
+            found.append(Next(request, is_begun=not is_unknown, is_unknown=is_unknown))
+        if not found:
+            self._is_over = True
+            return
+        assert self._journal is not None  # noqa: S101 - without one nothing is noted ahead
+        try:
+            await self._journal.begin(*[each.request for each in found if each.is_begun])
+        except asyncio.CancelledError:
+            for each in found:
+                self._give_back(each)
+            raise
+        self._ready.extend(found)
+
+    def _give_back(self, each: Next) -> None:
+        if self._journal and each.is_begun:
+            self._journal.keep(each.request)

@@ -1,0 +1,54 @@
+"""`simplestore_async.batch._deadlines`, on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+
+from virtual_loop import run_chosen
+
+from simplestore_async.batch._deadlines import Deadlines
+
+
+async def attempt(deadlines: Deadlines, *, at: float, seconds: float) -> tuple[float, bool]:
+    """Begin at that time, and try for so long; return how long it took, and whether it ended by itself."""
+    await asyncio.sleep(at)
+    now = asyncio.get_running_loop().time
+    began_at = now()
+    try:
+        with deadlines.opened() as scope:
+            async with scope:
+                await asyncio.sleep(seconds)
+    except TimeoutError:
+        return now() - began_at, False
+    return now() - began_at, True
+
+
+def test_each_has_its_own_time() -> None:
+    """Attempts that began one after another end, if they do not end by themselves, each after its own ten seconds."""
+
+    async def scenario() -> None:
+        deadlines = Deadlines(10)
+        attempts = [(0, 50), (1, 9), (5, 50), (8, 9.5), (60, 10.5)]
+        expected = [(10, False), (9, True), (10, False), (9.5, True), (10, False)]
+        assert expected == await asyncio.gather(
+            *(attempt(deadlines, at=at, seconds=seconds) for at, seconds in attempts)
+        )
+        deadlines.close()
+
+    run_chosen(scenario, [])
+
+
+def test_who_is_cancelled() -> None:
+    """Whoever is cancelled within ends as cancelled, and nothing is left of the deadline."""
+
+    async def scenario() -> None:
+        deadlines = Deadlines(10)
+        task = asyncio.create_task(attempt(deadlines, at=0, seconds=50))
+        await asyncio.sleep(1)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        await asyncio.sleep(20)
+        deadlines.close()
+
+    run_chosen(scenario, [])
