@@ -62,7 +62,10 @@ class Ahead:
         self._count = count if journal else 0
         self._ready: deque[Next] = deque()
         self._filling: asyncio.Task[None] | None = None
+        # Each a plain future: those who wait are many, and come back with every write.
+        self._waiters: list[asyncio.Future[None]] = []
         self._is_over = False
+        self._error: BaseException | None = None
 
     async def take(self) -> Next | None:
         """Return what is next; None if nothing is.
@@ -74,9 +77,12 @@ class Ahead:
             request = next(self._requests, None)
             return Next(request, is_unknown=self._is_unknown(request)) if request else None
         while not self._ready and not self._is_over:
-            task = self._fill()
-            await asyncio.wait({task})  # which, unlike an await, leaves it alone if this worker is cancelled
-            task.result()
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            self._fill()
+            await waiter
+            if self._error:
+                raise self._error
         if not self._ready:
             return None
         taken = self._ready.popleft()
@@ -92,10 +98,17 @@ class Ahead:
         for each in self._ready:
             self._give_back(each)
 
-    def _fill(self) -> asyncio.Task[None]:
+    def _fill(self) -> None:
         if self._filling is None or self._filling.done():
             self._filling = asyncio.create_task(self._note_more())
-        return self._filling
+            self._filling.add_done_callback(self._settle)
+
+    def _settle(self, task: asyncio.Task[None]) -> None:
+        self._error = None if task.cancelled() else task.exception()
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():  # as it is once whoever waited was cancelled
+                waiter.set_result(None)
 
     async def _note_more(self) -> None:
         found: list[Next] = []
