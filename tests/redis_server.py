@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-# The shell ends the server when its standard input does, which is ours: also if we are killed.
-_WATCH = '"$0" "$@" & echo $!; read -r _; kill -9 $!; wait'
+# The shell ends the server when its standard input does, which is ours: also if we are killed. The server's number is
+# told by what becomes the server, so that it comes first.
+_WATCH = """sh -c 'echo $$; exec "$@"' sh "$0" "$@" & read -r _; kill -9 $!; wait"""
 
 
 def find_binary() -> Path:
