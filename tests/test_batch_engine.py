@@ -8,6 +8,7 @@ import re
 import sys
 import threading
 from collections import Counter
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -458,26 +459,35 @@ class TestJournal:
             assert 4 == journal.remaining
             assert 1 == sum(map(journal.may_have_been_sent, range(1, 5)))
 
-    async def test_stopped_in_a_pause(self, runner: Runner, tmp_path: Path) -> None:
+    async def test_stopped_in_a_pause(self, runner: Runner, api_server: ApiServer, tmp_path: Path) -> None:
         """What was begun ahead, and never sent because of a pause, is as if it had never been begun."""
-        lines = [make_line(number, "POST") for number in range(1, 9)]
-        file = write_requests(tmp_path, lines, base_url=runner.sandbox.base_url)
-        runner.sandbox.api.fail_next(1, Status(429, retry_after=500))
-        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        file = write_requests(tmp_path, [make_line(n, "POST") for n in range(1, 9)], base_url=api_server.url)
+        are_both_here, has_paused, stop = (asyncio.Event() for _ in range(3))
+        loop, numbers = asyncio.get_running_loop(), count()
 
-        class Results(list[BatchResult]):
-            def append(self, result: BatchResult, /) -> None:
-                super().append(result)
-                loop.call_soon(stop.set)  # after the next one was taken
+        async def handle(_: web.Request) -> web.StreamResponse:
+            if next(numbers) == 0:
+                await are_both_here.wait()
+                return web.Response(status=429, headers={"Retry-After": "500"})
+            are_both_here.set()
+            await has_paused.wait()
+            return web.Response()
 
-        runner.results = Results()
-        with Journal(tmp_path / "journal", requests=file) as journal:
-            await runner.run(file, journal=journal, policy=BatchPolicy(concurrency=2), stop=stop)
-            assert (1, 7) == (len(runner.results), journal.remaining)
-            assert [] == [*filter(journal.may_have_been_sent, range(1, 9))]
-        with Journal(tmp_path / "journal", requests=file, is_resumed=True) as journal:
-            assert {"succeeded": 8} == _positive(await runner.run(file, journal=journal))
-        assert 1 + 8 == runner.sandbox.counters.api_requests
+        api_server.handler = handle
+        async with open_session(runner.sandbox.credentials, base_url=api_server.url) as session:
+            with Journal(tmp_path / "journal", requests=file) as journal:
+                summary = await run_batch(
+                    file,
+                    session=session,
+                    journal=journal,
+                    policy=BatchPolicy(concurrency=2),
+                    on_result=lambda _: loop.call_soon(stop.set),  # after the next one was taken
+                    on_pause=lambda *_: has_paused.set(),
+                    stop=stop,
+                )
+                assert [] == [*filter(journal.may_have_been_sent, range(1, 9))]
+        assert BatchSummary(counts=NONE | {"succeeded": 1}, remaining=7, is_stopped=True) == summary
+        assert 2 == len(api_server.requests)
 
     async def test_stopped_while_trying_again(self, runner: Runner, tmp_path: Path) -> None:
         """A request that waits for its next attempt is left for the next run."""

@@ -286,7 +286,7 @@ class TestInterrupted:
     async def test_killed(self, folder: Folder, rounds: int) -> None:
         """Killed again and again: what reads has its result, what changes is sent once at most."""
         chance = random.Random(rounds)  # noqa: S311 - no secret
-        folder.write(*[chance.choice(["GET", "POST", "PUT", "DELETE"]) for _ in range(rounds * 12)])
+        folder.write(*[chance.choice(["GET", "POST", "PUT", "DELETE"]) for _ in range(rounds * 20)])
         for number in range(rounds):
             process = await folder.start(*(["--resume"] if folder.journal.exists() else []), "--concurrency", "5")
             arrived = folder.sandbox.counters.api_requests
@@ -295,7 +295,7 @@ class TestInterrupted:
             assert -signal.SIGKILL == (await finish(process)).code, number
         await folder.run("--resume")
 
-        assert list(range(1, rounds * 12 + 1)) == folder.lines
+        assert list(range(1, rounds * 20 + 1)) == folder.lines
         methods = {line["id"]: line["method"] for line in map(json.loads, folder.file.read_text().splitlines())}
         outcomes = {result["id"]: result["outcome"] for result in read_results(folder.results)}
         sent = Counter(int(request.path.rpartition("/")[2]) for request in folder.sandbox.api.requests)
