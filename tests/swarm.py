@@ -147,9 +147,9 @@ async def replace_rejected(job: Job) -> dict[str, Any]:
     heard = Heard()
     async with build_provider(job, heard) as provider:
         rejected = await provider.get_token()
-        assert provider.invalidate(rejected)
+        is_replaced = provider.invalidate(rejected)
         token = await provider.get_token()
-    return {"rejected": rejected.value, "token": token.value, **attrs.asdict(heard)}
+    return {"rejected": rejected.value, "is_replaced": is_replaced, "token": token.value, **attrs.asdict(heard)}
 
 
 async def send_requests(job: Job) -> dict[str, Any]:

@@ -130,6 +130,9 @@ async def test_rejected_token(token_server: TokenServer, job: dict[str, Any]) ->
 
     # One that comes late finds the replacement already, has that one rejected, and is told to keep it: see below.
     assert {"canary-token-2"} == {result["token"] for result in results}
+    assert [result["rejected"] == "canary-token-1" for result in results] == [
+        result["is_replaced"] for result in results
+    ]
     assert 2 == len(token_server.requests)
 
 
