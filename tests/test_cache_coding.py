@@ -43,7 +43,7 @@ class BrokenCodec(Codec):
 
     def __init__(self, misdeed: Callable[[bytes], Any]) -> None:
         super().__init__()
-        self.encode = self.decode = misdeed  # type: ignore[method-assign]
+        self.encode = self.decode = misdeed  # type: ignore[method-assign]  # what is broken
 
 
 def quote_it(data: bytes) -> bytes:
