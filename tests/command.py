@@ -102,29 +102,6 @@ async def shell(script: str, *arguments: str, environment: Mapping[str, str] | N
     return await finish(await start("/bin/sh", "-c", function + script, "sh", *arguments, environment=environment))
 
 
-async def on_terminal(*arguments: str, environment: dict[str, str], command: tuple[str, ...] = COMMAND) -> str:
-    """Return what the command writes to a terminal of 80 columns that knows colours."""
-    ours, theirs = os.openpty()
-    process = await asyncio.create_subprocess_exec(
-        *command, *arguments, env=os.environ | environment, stdin=theirs, stdout=theirs, stderr=theirs
-    )
-    os.close(theirs)
-
-    def read() -> bytes:
-        written = b""
-        try:
-            while data := os.read(ours, 65_536):
-                written += data
-        except OSError:
-            pass  # on Linux, when nobody has the other end any more
-        return written
-
-    written = await asyncio.to_thread(read)
-    os.close(ours)
-    await process.wait()
-    return written.decode()
-
-
 def assert_one_line(outcome: Outcome, *, code: int, says: str) -> None:
     assert code == outcome.code
     assert outcome.stderr.startswith("simplestore: ")

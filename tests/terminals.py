@@ -8,14 +8,14 @@ import struct
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from command import TIMEOUT_SECONDS, surroundings
+from command import COMMAND, TIMEOUT_SECONDS, surroundings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
 
 class Terminal:
-    """A pseudo-terminal of 100 columns that a command runs in."""
+    """A pseudo-terminal that a command runs in."""
 
     def __init__(self, descriptor: int, process: asyncio.subprocess.Process) -> None:
         self._descriptor = descriptor
@@ -54,13 +54,13 @@ class Terminal:
 
 
 @asynccontextmanager
-async def in_terminal(*command: str, environment: Mapping[str, str]) -> AsyncIterator[Terminal]:
-    """Run a command in a terminal, as its session's leader, so that Ctrl-C reaches it."""
+async def in_terminal(*command: str, environment: Mapping[str, str], columns: int = 80) -> AsyncIterator[Terminal]:
+    """Run a command in a terminal that knows colours, as its session's leader, so that Ctrl-C reaches it."""
     import fcntl  # not on Windows
     import termios
 
     ours, theirs = os.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     # Handed down, so that it is open all the time; and opened: the first that a session's leader opens is its own.
     process = await asyncio.create_subprocess_exec(
         *("/bin/sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(theirs), *command),
@@ -78,3 +78,10 @@ async def in_terminal(*command: str, environment: Mapping[str, str]) -> AsyncIte
             process.kill()
             await process.wait()
         os.close(ours)
+
+
+async def on_terminal(*arguments: str, environment: Mapping[str, str], command: tuple[str, ...] = COMMAND) -> str:
+    """Return what the command writes to such a terminal until it ends."""
+    async with in_terminal(*command, *arguments, environment=environment) as terminal:
+        await terminal.wait()
+        return terminal.shown

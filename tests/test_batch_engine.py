@@ -416,7 +416,7 @@ class TestJournal:
         with Journal(tmp_path / "journal", requests=file) as journal:
             running = asyncio.create_task(runner.run(file, journal=journal))
             while runner.sandbox.counters.api_requests < 4:
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # neither sandbox nor pause sets an event
             running.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await running
@@ -453,7 +453,7 @@ class TestJournal:
         with Journal(tmp_path / "journal", requests=file) as journal:
             running = asyncio.create_task(runner.run(file, journal=journal, policy=policy, stop=stop))
             while not runner.pauses:
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # neither sandbox nor pause sets an event
             stop.set()
             assert (await running).is_stopped
             assert 4 == journal.remaining
@@ -498,7 +498,7 @@ class TestJournal:
             policy = BatchPolicy(backoff_seconds=3_600)
             running = asyncio.create_task(runner.run(file, journal=journal, policy=policy, stop=stop))
             while not runner.sandbox.counters.api_requests:
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # neither sandbox nor pause sets an event
             stop.set()
             await running
             assert (1, False) == (journal.remaining, journal.may_have_been_sent(1))

@@ -58,7 +58,7 @@ class Folder:
     async def requests_arrive(self, count: int) -> None:
         async with asyncio.timeout(60):
             while self.sandbox.counters.api_requests < count:
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.005)  # a sandbox sets no event
 
     @property
     def lines(self) -> list[int]:
@@ -385,7 +385,7 @@ class TestTerminal:
         folder.write(*["GET"] * 30)
         folder.sandbox.api.fail_next(1, Status(429, retry_after=0.3))
         environment = folder.sandbox.environment | {"NO_COLOR": color}
-        async with in_terminal(*COMMAND, *folder.command, environment=environment) as terminal:
+        async with in_terminal(*COMMAND, *folder.command, environment=environment, columns=100) as terminal:
             assert 0 == await terminal.wait()
         for text in "30/30", "/s", "0 not succeeded", "left", "waiting 0.3 s: the API answers 429", "30 succeeded":
             assert text in terminal.shown
@@ -396,7 +396,7 @@ class TestTerminal:
         """Results on a terminal, or --plain, mean no bar."""
         folder.write("GET")
         for options in ["batch", str(folder.file)], [*folder.command, "--journal", f"{folder.journal}2", "--plain"]:
-            async with in_terminal(*COMMAND, *options, environment=folder.sandbox.environment) as terminal:
+            async with in_terminal(*COMMAND, *options, environment=folder.sandbox.environment, columns=100) as terminal:
                 assert 0 == await terminal.wait()
             assert "1 succeeded" in terminal.shown
             assert "\x1b" not in terminal.shown
@@ -406,7 +406,7 @@ class TestTerminal:
         folder.write(*["POST"] * 10)
         folder.sandbox.api.fail_next(2, Late(3_600))
         command = *COMMAND, *folder.command, "--concurrency", "2"
-        async with in_terminal(*command, environment=folder.sandbox.environment) as terminal:
+        async with in_terminal(*command, environment=folder.sandbox.environment, columns=100) as terminal:
             await folder.requests_arrive(2)
             terminal.type(b"\x03")
             await terminal.wait_for(lambda shown: "stopping: " in shown)

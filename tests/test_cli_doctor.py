@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
@@ -13,9 +12,10 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from aiohttp import web
 from api_servers import refusing_url
-from command import COMMAND, TIMEOUT_SECONDS, assert_one_line, finish, on_terminal, shell, simplestore, start
+from command import COMMAND, assert_one_line, finish, shell, simplestore, start
 from doctor import NEUTRAL, assert_row, changed_doctor, failures_in, read_rows
 from servers import SECRET, ApiServer, TokenServer
+from terminals import in_terminal, on_terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,22 +117,14 @@ class TestTerminal:
     async def test_ctrl_c(self, token_server: TokenServer, environment: dict[str, str]) -> None:
         """Ctrl-C, typed while the token endpoint keeps it waiting, ends it at once with 130 and no traceback."""
         token_server.gate.clear()
-        ours, theirs = os.openpty()
-        program = "import os, sys; os.login_tty(0); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", program, *COMMAND[1:], "doctor"), env=os.environ | environment, stdin=theirs
-        )
-        os.close(theirs)
-        await token_server.arrived.wait()
-        os.write(ours, b"\x03")
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            assert 130 == await process.wait()
-        output = os.read(ours, 65_536).decode()
-        os.close(ours)
+        async with in_terminal(*COMMAND, "doctor", environment=environment) as terminal:
+            await token_server.arrived.wait()
+            terminal.type(b"\x03")
+            assert 130 == await terminal.wait()
         token_server.gate.set()
 
-        assert "Settings" in output
-        assert "Traceback" not in output
+        assert "Settings" in terminal.shown
+        assert "Traceback" not in terminal.shown
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes and signals")

@@ -9,7 +9,8 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from command import COMMAND, finish, on_terminal, shell, simplestore, start
+from command import COMMAND, finish, shell, simplestore, start
+from terminals import on_terminal
 
 from simplestore_async.sandbox import Sandbox
 

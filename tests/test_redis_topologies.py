@@ -70,10 +70,10 @@ async def test_failover(watched: Watched) -> None:
             await asyncio.sleep(0.05)  # servers set no event
         await watched.cache.set(KEY, TOKEN)
         while not await watched.replica.tell("DBSIZE"):
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # servers set no event
         watched.primary.kill()
         while not await is_used(watched.cache):
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # servers set no event
     assert make_token("newer") == await watched.cache.get(KEY)
     assert "master" == (await watched.replica.tell("INFO", "REPLICATION"))["role"]
 
