@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ._output import cache_option, json_option
+from ._output import cache_option, json_option, timeout_option
 
 __all__ = ["batch"]
 
@@ -39,14 +39,7 @@ Exit codes:
     "--concurrency", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many at once, at most."
 )
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help="How many a second, at most.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True, max=86_400),
-    default=300,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long one attempt may take.",
-)
+@timeout_option("one attempt", default=300)
 @click.option(
     "--journal", type=click.Path(), metavar="FILE", help="Where to note what was sent.  [default: FILE.journal]"
 )

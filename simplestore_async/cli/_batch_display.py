@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from ._console import open_console, show_trouble
+from ._console import RateColumn, open_console, show_trouble
 from ._output import show_duration
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class _Bar(Display):
         self._progress = Progress(
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            _RateColumn(),
+            RateColumn(),
             TextColumn("{task.fields[troubled]}"),
             TimeRemainingColumn(),
             TextColumn("left"),
@@ -133,12 +133,6 @@ class _Bar(Display):
 
 def _show_troubled(tally: Tally) -> str:
     return show_trouble(tally.troubled, "not succeeded")
-
-
-class _RateColumn(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        """Return the rate of late."""
-        return Text(f"{task.speed or 0:.0f}/s")
 
 
 @contextmanager

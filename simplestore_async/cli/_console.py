@@ -6,8 +6,10 @@ import os
 import sys
 
 from rich.console import Console
+from rich.progress import ProgressColumn, Task
+from rich.text import Text
 
-__all__ = ["open_console", "show_trouble"]
+__all__ = ["RateColumn", "open_console", "show_trouble"]
 
 
 def open_console(*, is_stderr: bool = False) -> Console | None:
@@ -26,3 +28,11 @@ def open_console(*, is_stderr: bool = False) -> Console | None:
 def show_trouble(count: int, words: str) -> str:
     """Return a count in rich's markup, in red unless it is 0."""
     return f"[red]{count} {words}[/]" if count else f"0 {words}"
+
+
+class RateColumn(ProgressColumn):
+    """How many there are in a second, of late."""
+
+    def render(self, task: Task) -> Text:
+        """Return the rate over the time that the bar looks back."""
+        return Text(f"{task.speed or 0:.0f}/s")

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final, Self
 from rich.box import ASCII, ROUNDED, Box
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from ._console import open_console, show_trouble
+from ._console import RateColumn, open_console, show_trouble
 from ._demo import LIFETIME_SECONDS, Demo
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class _LiveDisplay:
         self._progress = Progress(
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            _RateColumn(),
+            RateColumn(),
             TextColumn("[green]{task.fields[succeeded]} succeeded[/]  {task.fields[failed]}"),
             TimeElapsedColumn(),
             console=console,
@@ -114,12 +114,6 @@ class _LiveDisplay:
         if news:
             news[-1].style = "bold"
         self._live.update(Group(self._progress, *news), refresh=True)
-
-
-class _RateColumn(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        """Return the rate of the last two seconds."""
-        return Text(f"{task.speed or 0:.0f}/s")
 
 
 class _Lines:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 import logging
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from simplestore_async.errors import BatchFileError, ConfigurationError, SimpleStoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from simplestore_async.events import Event
 
 __all__ = [
@@ -28,8 +30,11 @@ __all__ = [
     "print_problem",
     "show_duration",
     "show_instant",
+    "timeout_option",
     "warn_of_cache",
 ]
+
+F = TypeVar("F", bound="Callable[..., Any]")
 
 json_option: Final = click.option("--json", "is_json", is_flag=True, help="Print JSON, on one line, for programs.")
 cache_option: Final = click.option(
@@ -39,6 +44,18 @@ cache_option: Final = click.option(
     help="Share the token with other calls, in the folder that `simplestore cache path` prints; encrypted if "
     "SIMPLESTORE_CACHE_KEY or SIMPLESTORE_CACHE_KEY_FILE is set.",
 )
+
+
+def timeout_option(what: str, *, default: float, most: float = 86_400) -> Callable[[F], F]:
+    """Return the option that says how many seconds something may take."""
+    return click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True, max=most),
+        default=default,
+        show_default=True,
+        metavar="SECONDS",
+        help=f"How long {what} may take.",
+    )
 
 
 class CommandError(click.ClickException):

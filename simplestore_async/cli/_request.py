@@ -12,7 +12,7 @@ import click
 from simplestore_async._headers import find_header_problem, is_header_name
 from simplestore_async._target import METHODS
 
-from ._output import cache_option, json_option, print_json
+from ._output import cache_option, json_option, print_json, timeout_option
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
@@ -68,14 +68,7 @@ def _parse_header(text: str) -> tuple[str, str]:
     "-o", "--output", type=click.File("wb"), metavar="FILE", help="Write to FILE what would go to standard output."
 )
 @click.option("-L", "--location", "does_follow", is_flag=True, help="Follow redirects; the token stays with the API.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True, max=86_400),
-    default=300,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long the whole may take.",
-)
+@timeout_option("the whole", default=300)
 @cache_option
 @json_option
 def request(  # noqa: PLR0913 - an argument for each option

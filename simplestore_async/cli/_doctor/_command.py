@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from simplestore_async.cli._output import CommandError, json_option, print_json
+from simplestore_async.cli._output import CommandError, json_option, print_json, timeout_option
 
 __all__ = ["doctor"]
 
@@ -22,14 +22,7 @@ Exit codes:
 
 
 @click.command(epilog=_EPILOG)
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True, max=3_600),
-    default=10,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long each check may take.",
-)
+@timeout_option("each check", default=10, most=3_600)
 @click.option(
     "--directory",
     type=click.Path(path_type=Path),
