@@ -7,19 +7,17 @@ import importlib.util
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
+from carrying import carry
 from redis.asyncio import Redis
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
 
 # The shell ends the server when its standard input does, which is ours: also if we are killed. The server's number is
 # told by what becomes the server, so that it comes first.
@@ -158,28 +156,8 @@ class Proxy:
         answers, server = await asyncio.open_unix_connection(self._path)
         pair = {client, server}
         self._writers |= pair
-        await asyncio.gather(self._carry(requests, server, self.arrived.set), self._carry(answers, client))
+        await asyncio.gather(
+            carry(requests, server, on_data=lambda _: self.arrived.set()),
+            carry(answers, client, on_data=lambda _: self.gate.wait()),
+        )
         self._writers -= pair
-
-    async def _carry(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, note: Callable[[], None] | None = None
-    ) -> None:
-        with suppress(OSError):
-            while data := await reader.read(1 << 16):
-                if note is None:
-                    await self.gate.wait()
-                else:
-                    note()
-                writer.write(data)
-                await writer.drain()
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
-
-
-def take_port() -> int:
-    """Return a port of 127.0.0.1 that is free now: a server that is told its port takes no other."""
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        port: int = holder.getsockname()[1]
-        return port

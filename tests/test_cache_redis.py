@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis as blocking
 import trustme
+from aiohttp.test_utils import unused_port
 from cryptography.fernet import Fernet
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis_server import Proxy, RedisServer, take_port
+from redis_server import Proxy, RedisServer
 from tokens import ISSUED_AT, make_token
 
 from simplestore_async.caches._redis_client import answer
@@ -516,7 +517,7 @@ async def test_network_is_cut(token_server: TokenServer, network: Proxy) -> None
 # case 53
 async def test_server_cannot_be_reached() -> None:
     """The system's reason is in the message, and the address, if it is known."""
-    port = take_port()
+    port = unused_port()
     with pytest.raises(TokenCacheError) as caught:
         await RedisTokenCache.from_url(f"redis://:canary@127.0.0.1:{port}").get(KEY)
     place = f"Redis at 127.0.0.1:{port}"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from carrying import carry
 
 from simplestore_async.caches import loads
 from simplestore_async.sandbox import Sandbox
@@ -51,17 +52,10 @@ class Tap:
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         other_reader, other_writer = await asyncio.open_connection("127.0.0.1", self._port)
-        await asyncio.gather(self._carry(reader, other_writer), self._carry(other_reader, writer))
-
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            while data := await reader.read(1 << 16):
-                self.seen += data
-                writer.write(data)
-                await writer.drain()
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
+        await asyncio.gather(
+            carry(reader, other_writer, on_data=self.seen.extend),
+            carry(other_reader, writer, on_data=self.seen.extend),
+        )
 
 
 @asynccontextmanager

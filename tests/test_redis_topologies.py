@@ -8,8 +8,9 @@ from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp.test_utils import unused_port
 from redis.asyncio import RedisCluster, Sentinel
-from redis_server import RedisServer, take_port
+from redis_server import RedisServer
 from tokens import make_token
 
 from simplestore_async.caches.redis import RedisTokenCache
@@ -30,7 +31,7 @@ class Watched:
     """A primary, a replica of it, and a Sentinel that watches over them."""
 
     def __init__(self, stack: ExitStack) -> None:
-        self.ports = [take_port() for _ in range(3)]
+        self.ports = [unused_port() for _ in range(3)]
         primary, replica, sentinel = self.ports
         self.primary = stack.enter_context(RedisServer(config=f"port {primary}\n"))
         self.replica = stack.enter_context(
@@ -91,7 +92,7 @@ async def is_used(cache: RedisTokenCache) -> bool:
 @pytest.fixture(scope="session")
 def cluster_port() -> Iterator[int]:
     """A port of a cluster of three primaries, which share the slots."""
-    ports = [(take_port(), take_port()) for _ in range(3)]
+    ports = [(unused_port(), unused_port()) for _ in range(3)]
     with ExitStack() as stack:
         servers = [
             stack.enter_context(RedisServer(config=f"port {port}\ncluster-enabled yes\ncluster-port {bus_port}\n"))

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import trustme
 from aiohttp.abc import AbstractResolver, ResolveResult
+from carrying import carry
 from servers import SECRET
 
 Script: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -174,7 +175,7 @@ def relays_to(port: int) -> Script:
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(_pump(reader, upstream_writer), _answer(upstream_reader, writer))
+        await asyncio.gather(carry(reader, upstream_writer), _answer(upstream_reader, writer))
         await _until_left(reader)
 
     return script
@@ -195,20 +196,9 @@ def tunnels_to(port: int) -> Script:
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        await asyncio.gather(_pump(reader, upstream_writer), _pump(upstream_reader, writer))
+        await asyncio.gather(carry(reader, upstream_writer), carry(upstream_reader, writer))
 
     return script
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        try:
-            while data := await reader.read(1 << 16):
-                writer.write(data)
-                await writer.drain()
-        finally:
-            writer.close()
-        await writer.wait_closed()
 
 
 class LoopbackResolver(AbstractResolver):
