@@ -20,13 +20,14 @@ import redis as blocking
 import trustme
 from aiohttp.test_utils import unused_port
 from cryptography.fernet import Fernet
-from redis.asyncio import Redis
+from redis.asyncio import Redis, sentinel
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis_server import Proxy, RedisServer
 from tokens import ISSUED_AT, make_token
 
 from simplestore_async.caches._redis_client import answer
+from simplestore_async.caches._redis_failures import _PROBLEMS, explained
 from simplestore_async.caches.encryption import FernetCodec
 from simplestore_async.caches.redis import RedisTokenCache
 from simplestore_async.errors import ConfigurationError, TokenCacheError
@@ -559,6 +560,18 @@ async def test_tls(tls_network: tuple[Proxy, trustme.CA], tmp_path: Path) -> Non
 
 
 # ---- clients
+
+
+@pytest.mark.parametrize(("name", "problem"), _PROBLEMS.items(), ids=_PROBLEMS.keys())
+async def test_words_for_each_error(shared_redis: RedisServer, name: str, problem: str) -> None:
+    """Whatever error of redis-py's we have words for, redis-py has, and it is told by them; not by its own text."""
+    kind = getattr(blocking.exceptions, name, None) or getattr(sentinel, name)
+
+    async def fail() -> None:
+        raise kind("canary")
+
+    async with Redis(unix_socket_path=str(shared_redis.path)) as client:
+        assert problem == await problem_of(explained(fail(), client))
 
 
 async def test_nothing_stays_open(network: Proxy) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cryptography.fernet import Fernet
+from one_loop import OnOneLoop
 from redis.asyncio import Redis
 from tokens import ISSUED_AT, make_token
 
@@ -116,14 +117,8 @@ class TestRedisTokenCacheEncrypted(SharedTokenCacheContract, BeyondShared):
         return RedisTokenCache.from_url(shared_redis.patient_url, namespace=namespace, codec=codec)
 
 
-class TestRedisTokenCacheWithAClient(SharedTokenCacheContract, BeyondShared):
+class TestRedisTokenCacheWithAClient(OnOneLoop, BeyondShared):
     """A client that was given serves one event loop; what it does with texts is its owner's choice."""
-
-    test_threads_at_once = None  # type: ignore[assignment]  # left out, as the contract says it
-    test_loops_after_each_other = None  # type: ignore[assignment]  # likewise
-    test_one_thread_at_a_time = None  # type: ignore[assignment]  # likewise
-    test_threads_take_turns = None  # type: ignore[assignment]  # likewise
-    test_locks_on_loops_after_each_other = None  # type: ignore[assignment]  # likewise
 
     @pytest.fixture
     async def cache(self, shared_redis: RedisServer, namespace: str) -> AsyncIterator[SharedTokenCache]:

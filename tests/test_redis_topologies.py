@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp.test_utils import unused_port
+from one_loop import OnOneLoop
 from redis.asyncio import RedisCluster, Sentinel
 from redis_server import RedisServer
 from tokens import make_token
 
 from simplestore_async.caches.redis import RedisTokenCache
 from simplestore_async.errors import TokenCacheError
-from simplestore_async.testing import SharedTokenCacheContract
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -121,15 +121,10 @@ async def count_waiters(client: Any, namespace: str) -> int:
 
 # case 53
 @pytest.mark.slow  # a cluster takes seconds to agree
-class TestCluster(SharedTokenCacheContract):
+class TestCluster(OnOneLoop):
     """With a client that was given: to make one for each of so many calls takes long, as each asks for the slots."""
 
     patience_seconds = PATIENCE_SECONDS
-    test_threads_at_once = None  # type: ignore[assignment]  # left out, as the contract says it
-    test_loops_after_each_other = None  # type: ignore[assignment]  # likewise
-    test_one_thread_at_a_time = None  # type: ignore[assignment]  # likewise
-    test_threads_take_turns = None  # type: ignore[assignment]  # likewise
-    test_locks_on_loops_after_each_other = None  # type: ignore[assignment]  # likewise
 
     @pytest.fixture
     async def cache(self, cluster_port: int, namespace: str) -> AsyncIterator[SharedTokenCache]:
