@@ -102,7 +102,7 @@ def run_job(job: Job) -> None:
     requests = _check(job)
     results = job.output or sys.stdout.buffer
     with Journal(job.journal, requests=requests, results=results, is_resumed=job.is_resumed) as journal:
-        signals = _Signals()
+        signals = _Signals(grace_seconds=job.policy.grace_seconds)
         try:
             asyncio.run(_send(job, requests, journal, signals))
         except BrokenPipeError:
@@ -157,7 +157,8 @@ async def _send(job: Job, requests: RequestFile, journal: Journal, signals: _Sig
 class _Signals:
     """SIGINT and SIGTERM: the first lets what is under way end, the second does not."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, grace_seconds: float) -> None:
+        self._grace_seconds = grace_seconds
         self.stop = asyncio.Event()
         self.number = 0
 
@@ -181,7 +182,9 @@ class _Signals:
                 return
             self.number = number
             self.stop.set()
-            display.say("stopping: what is under way has 10 s to end; once more, and it ends at once")
+            display.say(
+                f"stopping: what is under way has {self._grace_seconds:g} s to end; once more, and it ends at once"
+            )
 
         numbers = signal.SIGINT, signal.SIGTERM
         with suppress(NotImplementedError):  # Windows: Ctrl-C ends it at once
