@@ -72,7 +72,7 @@ class Sender:
             end = await self._attempt(request)
             if isinstance(end, Answer) and end.is_plain:
                 self._pace.resume(sent_at=sent_at)
-                return end.result_of(request, attempts=attempts + 1, duration_seconds=self._now() - began_at)
+                return end.result_of(request, attempts=attempts + 1, duration_seconds=self._seconds_since(began_at))
             cause = cause_of_status(end.status) if isinstance(end, Answer) else cause_of_error(end)
             attempts += cause not in {Cause.NOT_SENT, Cause.NEVER_SENT}
             action = action_after(cause, is_safe=request.is_safe)
@@ -91,13 +91,12 @@ class Sender:
             if cause in {Cause.NOT_SENT, Cause.NEVER_SENT}:
                 self.halt(self._as_halt(end))
                 return None
-            return self._result_of(request, end, attempts=attempts, duration_seconds=self._now() - began_at)
+            return self._result_of(request, end, attempts=attempts, duration_seconds=self._seconds_since(began_at))
 
     async def _attempt(self, request: BatchRequest) -> Answer | Exception:
         try:
-            with self._deadlines.opened() as scope:
-                async with scope:
-                    return await send_once(self._session, request)
+            with self._deadlines:
+                return await send_once(self._session, request)
         except (SimpleStoreError, aiohttp.ClientError, TimeoutError) as error:
             return error
 
@@ -144,6 +143,9 @@ class Sender:
 
     def _describe(self, error: Exception) -> str:
         return describe_error(error, timeout_seconds=self._policy.timeout_seconds)
+
+    def _seconds_since(self, began_at: float) -> float:
+        return round(self._now() - began_at, 6)  # which is finer than any clock of a loop
 
     def _backoff_after(self, attempts: int) -> float:
         return min(self._policy.backoff_seconds * 2.0 ** (attempts - 1), _LONGEST_BACKOFF_SECONDS)
