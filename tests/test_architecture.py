@@ -212,6 +212,7 @@ def test_the_root_re_exports_later() -> None:
         ("platformdirs", {"caches._file"}),
         ("filelock", {"caches._file", "batch._lock"}),
         ("sqlite3", {"batch._file"}),
+        ("msgspec", {"batch._json"}),
         ("cryptography", {"caches.encryption"}),
         ("click", set()),
         ("rich", set()),
@@ -247,7 +248,7 @@ def test_only_the_endpoint_opens_a_session_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["_renewal", "_wire", "caches._format", "batch._lines", "batch._pace", "batch._records"]
+    "name", ["_renewal", "_wire", "caches._format", "batch._json", "batch._lines", "batch._pace", "batch._records"]
 )
 def test_what_is_pure_stays_pure(name: str) -> None:
     """Decisions, the wire and stored forms import nothing that reads a clock, draws lots, waits or does I/O."""
@@ -302,7 +303,7 @@ def test_what_is_rarely_needed_comes_late() -> None:
     loaded = modules_loaded_by(f"from {PACKAGE} import open_session, TokenProvider, FileTokenCache")
     assert {f"{PACKAGE}._endpoint", f"{PACKAGE}._provider"} <= loaded - opener
     late = {"cattrs", "tenacity", "platformdirs", "filelock", "click", "rich", "cryptography", "importlib.metadata"}
-    late |= {"opentelemetry", "redis", "concurrent.futures.thread", "html.entities", "secrets"}
+    late |= {"opentelemetry", "redis", "msgspec", "concurrent.futures.thread", "html.entities", "secrets"}
     late |= {
         f"{PACKAGE}.{name}"
         for name in (

@@ -68,8 +68,16 @@ def test_many_problems(tmp_path: Path) -> None:
 
 
 def test_ids_of_two_kinds(tmp_path: Path) -> None:
-    """The number 7 and the text "7" are two ids."""
-    assert 2 == write_requests(tmp_path, [make_line(7), make_line(7, id="7")]).line_count
+    """The number 7 and the text "7" are two ids, however long they are."""
+    ids = [7, "7", 10**30, f"{10**30}", 2**63 - 1, 2**63, -(2**63), -(2**63) - 1, "a\0b", "a\0c", "é"]
+    assert 11 == write_requests(tmp_path, [make_line(1, id=each) for each in ids]).line_count
+
+
+@pytest.mark.parametrize("id_", [7, 2**63, -(10**30), "7", "a\0b", "é"])
+def test_id_comes_again(tmp_path: Path, id_: int | str) -> None:
+    """Whatever an id is, it is found when it comes again."""
+    problems = refused(write_lines(tmp_path / "orders", [make_line(1, id=id_), make_line(1, id=id_)])).problems
+    assert ((2, "id is that of line 1, too"),) == problems
 
 
 def test_many_ids(tmp_path: Path) -> None:

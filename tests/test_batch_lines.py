@@ -33,7 +33,7 @@ def parse(line: bytes | dict[str, Any]) -> BatchRequest | str:
         ({"json": None}, {"body": b"null", "headers": (("Content-Type", "application/json"),)}),
         (
             {"json": {"a": [1, "é"]}, "headers": {"content-type": "a/b"}},
-            {"body": b'{"a":[1,"\\u00e9"]}', "headers": (("content-type", "a/b"),)},
+            {"body": '{"a":[1,"é"]}'.encode(), "headers": (("content-type", "a/b"),)},
         ),
         (
             {"headers": {"X-A": " 1 ", "X-B": ["2", "3"], "X-C": []}},
@@ -93,7 +93,9 @@ def test_as_editors_write_it(line: bytes) -> None:
         (LEAST | {"headers": {"Transfer-Encoding": "1"}}, "headers: Transfer-Encoding is set by the command itself"),
         (LEAST | {"body": ["s3cr3t"]}, "body must be text"),
         (LEAST | {"body": None}, "body must be text"),
-        (LEAST | {"body": "\ud800"}, "body holds half a character"),
+        (LEAST | {"body": "\ud800"}, "half a character goes too far"),
+        (LEAST | {"json": ["\ud800"]}, "half a character goes too far"),
+        (b'{"id": 1, "method": "GET", "path": "a", "json": 1e999}', "a number, the nesting"),
     ],
     ids=str,
 )

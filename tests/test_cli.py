@@ -349,7 +349,9 @@ class TestUsage:
         assert (0, "") == (outcome.code, outcome.stderr)
         assert re.fullmatch(r"simplestore \d+\.\d+\.\d+\S*\n", outcome.stdout)
 
-    @pytest.mark.parametrize(("missing", "arguments"), [("click", ["token"]), ("rich", ["demo"])])
+    @pytest.mark.parametrize(
+        ("missing", "arguments"), [("click", ["token"]), ("rich", ["demo"]), ("msgspec", ["batch", __file__])]
+    )
     async def test_missing_extra(self, missing: str, arguments: list[str]) -> None:
         """Without the extra the one line says what to install."""
         program = (

@@ -44,7 +44,7 @@ NOT_SHOWN = {
     *(" ".join(script.split()) for script in (RELEASE, STORE)),
     # What is said to a database.
     "PRAGMA journal_mode = OFF",
-    "CREATE TABLE ids (id TEXT, line INTEGER",
+    "CREATE TABLE ids (id, line INTEGER",
     "INSERT INTO ids VALUES (?, ?",
     "CREATE INDEX by_id ON ids (id, line",
     (

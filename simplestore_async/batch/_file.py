@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
 import stat
 from contextlib import closing
@@ -165,12 +164,13 @@ class _Ids:
         self._database = sqlite3.connect("", isolation_level=None)
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("BEGIN")
-        self._database.execute("CREATE TABLE ids (id TEXT, line INTEGER)")
-        self._waiting: list[tuple[str, int]] = []
+        self._database.execute("CREATE TABLE ids (id, line INTEGER)")
+        self._waiting: list[tuple[str | int | bytes, int]] = []
 
     def add(self, id_: str | int, number: int) -> None:
-        # Which tells 7 and "7" apart.
-        self._waiting.append((str(id_) if isinstance(id_, int) else json.dumps(id_), number))
+        # No text is equal to bytes, and no number has its place in a database that takes more than eight of them.
+        is_long = isinstance(id_, int) and id_.bit_length() > 63
+        self._waiting.append((str(id_).encode() if is_long else id_, number))
         if len(self._waiting) >= _IDS_AT_ONCE:
             self._write()
 

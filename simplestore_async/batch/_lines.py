@@ -6,12 +6,13 @@ A problem names fields, never what they hold: that may be a secret.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from simplestore_async._headers import find_header_problem, is_header_name
 from simplestore_async._target import METHODS, check_target
 from simplestore_async.errors import ConfigurationError
 
+from ._json import NoJSONError, read_json, write_json
 from ._values import BatchRequest
 
 if TYPE_CHECKING:
@@ -22,17 +23,11 @@ __all__ = ["MOST_BYTES", "parse_line"]
 MOST_BYTES: Final = 16 << 20
 """How long a line may be. Whatever is under way is in memory."""
 
-_FIELDS: Final = ("id", "method", "path", "json", "body", "headers")
 _NEEDED: Final = ("id", "method", "path")
-
-
-def _refuse_constant(_: str) -> NoReturn:
-    raise ValueError
-
-
-# Made once: `json.loads` and `json.dumps` make one for each call that wants anything special.
-_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
-_ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
+_FIELDS: Final = (*_NEEDED, "json", "body", "headers")
+_LEAST: Final = frozenset(_NEEDED)
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+"""With which some editors begin a file."""
 
 
 class _LineProblemError(Exception):
@@ -56,26 +51,56 @@ def parse_line(line: bytes, *, number: int, base_url: URL) -> BatchRequest | str
 def _read_object(line: bytes) -> dict[str, Any]:
     if len(line) > MOST_BYTES:
         raise _LineProblemError(f"it is longer than {MOST_BYTES >> 20} MiB")
-    if not line.strip():
-        raise _LineProblemError("it is empty: take it out")
+    line = line.removeprefix(_BYTE_ORDER_MARK)
     try:
-        # A byte order mark is what some editors begin a file with.
-        value = _DECODER.decode(line.decode().removeprefix("\ufeff"))
-    except UnicodeDecodeError:
-        problem = "it is not UTF-8"
-    except json.JSONDecodeError as error:
-        problem = f"it is not JSON: {error.msg}, column {error.colno}"
-    except (ValueError, RecursionError):  # NaN; 5 000 digits; thousands of brackets
-        problem = "it is not JSON that every program could read: a number or the nesting goes too far"
+        value = read_json(line)
+    except NoJSONError:
+        problem = _explain(line)
     else:
         if isinstance(value, dict):
             return cast("dict[str, Any]", value)
         problem = 'it is not a JSON object: write {"id": …, "method": …, "path": …}'
-    # Raised here: the JSONDecodeError carries the line.
     raise _LineProblemError(problem)
 
 
+def _explain(line: bytes) -> str:
+    """Return why a line is no JSON."""
+    if not line.strip():
+        return "it is empty: take it out"
+    try:
+        json.loads(line.decode())
+    except UnicodeDecodeError:
+        return "it is not UTF-8"
+    except json.JSONDecodeError as error:
+        return f"it is not JSON: {error.msg}, column {error.colno}"
+    except (ValueError, RecursionError):  # 5 000 digits; thousands of brackets
+        pass
+    return "it is not JSON that every program could read: a number, the nesting or half a character goes too far"
+
+
 def _read_request(fields: dict[str, Any], *, number: int, base_url: URL) -> BatchRequest:
+    if fields.keys() != _LEAST:
+        _check_names(fields)
+    path = _read_path(fields["path"], base_url)
+    headers = _read_headers(fields["headers"]) if "headers" in fields else ()
+    body = None
+    if "json" in fields:
+        body = write_json(fields["json"])
+        if not any(name.lower() == "content-type" for name, _ in headers):
+            headers = (*headers, ("Content-Type", "application/json"))
+    elif "body" in fields:
+        body = _read_text(fields["body"])
+    return BatchRequest(
+        id=_read_id(fields["id"]),
+        line=number,
+        method=_read_method(fields["method"]),
+        path=path,
+        headers=headers,
+        body=body,
+    )
+
+
+def _check_names(fields: dict[str, Any]) -> None:
     for name in fields:
         if name not in _FIELDS:
             # Shown as JSON, so that it cannot move the cursor.
@@ -87,19 +112,6 @@ def _read_request(fields: dict[str, Any], *, number: int, base_url: URL) -> Batc
             raise _LineProblemError(f"{name} is missing")
     if "json" in fields and "body" in fields:
         raise _LineProblemError("json and body exclude each other: a request has one body")
-    path = _read_path(fields["path"], base_url)
-    headers = _read_headers(fields["headers"]) if "headers" in fields else ()
-    body = _read_body(fields)
-    if "json" in fields and "content-type" not in {name.lower() for name, _ in headers}:
-        headers = (*headers, ("Content-Type", "application/json"))
-    return BatchRequest(
-        id=_read_id(fields["id"]),
-        line=number,
-        method=_read_method(fields["method"]),
-        path=path,
-        headers=headers,
-        body=body,
-    )
 
 
 def _read_id(value: object) -> str | int:
@@ -140,16 +152,7 @@ def _read_headers(value: object) -> tuple[tuple[str, str], ...]:
     return tuple(headers)
 
 
-def _read_body(fields: dict[str, Any]) -> bytes | None:
-    if "json" in fields:
-        return _ENCODER.encode(fields["json"]).encode()
-    body = fields.get("body")
-    if body is None and "body" not in fields:
-        return None
-    if not isinstance(body, str):
-        raise _LineProblemError("body must be text; for anything else there is json")
-    try:
-        return body.encode()
-    except UnicodeEncodeError:
-        problem = "body holds half a character (a lone surrogate), which UTF-8 cannot express"
-    raise _LineProblemError(problem)
+def _read_text(value: object) -> bytes:
+    if isinstance(value, str):
+        return value.encode()
+    raise _LineProblemError("body must be text; for anything else there is json")

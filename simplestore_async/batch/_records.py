@@ -39,14 +39,14 @@ class State(enum.IntEnum):
     @classmethod
     def of(cls, outcome: Outcome) -> State:
         """Return the state of a line that has a result."""
-        return cls(cls.SUCCEEDED + OUTCOMES.index(outcome))
+        return _STATES[outcome]
 
 
 # By the word that stands in a record.
 _STATES: Final[Mapping[str, State]] = {
     "kept": State.WAITING,
     "begun": State.BEGUN,
-    **{outcome: State.of(outcome) for outcome in OUTCOMES},
+    **dict(zip(OUTCOMES, list(State)[State.SUCCEEDED :], strict=True)),
 }
 _WORDS: Final = {state: word for word, state in _STATES.items()}
 

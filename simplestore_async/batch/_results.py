@@ -4,44 +4,34 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import suppress
 from operator import attrgetter
-from typing import IO, Any, Final, Literal, NoReturn, cast
+from typing import IO, Any, Final, Literal, cast
+
+import attrs
 
 from simplestore_async.errors import JournalError
 
 from ._durable import DurableFile
+from ._json import NoJSONError, read_json, write_line
 from ._values import OUTCOMES, BatchResult, Outcome
 
 __all__ = ["ResultsFile", "ResultsStream", "read_body", "result_line"]
 
-_FIELDS: Final = (
-    *("id", "line", "outcome", "status", "location", "body", "body_format"),
-    *("error_type", "error_message", "attempts", "duration_seconds"),
-)
+_FIELDS: Final = tuple(field.name for field in attrs.fields(BatchResult))
 _values_of: Final = attrgetter(*_FIELDS)
 
 
-def _refuse_constant(_: str) -> NoReturn:
-    raise ValueError
-
-
-_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
-
-
 def result_line(result: BatchResult) -> bytes:
-    """Return a result as a line of JSON, ASCII only, so that no terminal is moved by it."""
-    fields = dict(zip(_FIELDS, _values_of(result), strict=True))
-    fields["duration_seconds"] = round(result.duration_seconds, 6)
-    return json.dumps(fields).encode() + b"\n"
+    """Return a result as a line of JSON."""
+    return write_line(dict(zip(_FIELDS, _values_of(result), strict=True)))
 
 
 def read_body(body: bytes, *, content_type: str) -> tuple[Any, Literal["json", "text", "base64"]]:
     """Return what a body holds that is not empty, and how it is to be read."""
     if content_type == "application/json" or content_type.endswith("+json"):
-        try:
-            return _DECODER.decode(body.decode()), "json"
-        except (ValueError, RecursionError):
-            pass  # it is what it is
+        with suppress(NoJSONError):  # it is what it is
+            return read_json(body), "json"
     try:
         return body.decode(), "text"
     except UnicodeDecodeError:
