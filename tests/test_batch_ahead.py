@@ -30,11 +30,13 @@ def journal(tmp_path: Path, requests: RequestFile) -> Iterator[Journal]:
         yield journal
 
 
-def look_ahead(requests: RequestFile, journal: Journal | None, *, unknown: int = 0) -> Ahead:
+def look_ahead(
+    requests: RequestFile, journal: Journal | None, *, unknown: int = 0, count: int = 4, most: int = 8
+) -> Ahead:
     def is_unknown(request: BatchRequest) -> bool:
         return request.line == unknown
 
-    return Ahead(iter(requests), journal=journal, is_unknown=is_unknown, count=4)
+    return Ahead(iter(requests), journal=journal, is_unknown=is_unknown, count=count, most=most)
 
 
 def begun_in(journal: Journal) -> list[list[int]]:
@@ -59,6 +61,33 @@ async def test_many_in_one_write(requests: RequestFile, journal: Journal) -> Non
     await journal.settle()
     assert list(range(1, 11)) == taken
     assert [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10]] == begun_in(journal)
+
+
+async def test_disk_is_slower(requests: RequestFile, journal: Journal) -> None:
+    """Where requests are taken faster than they can be noted, more are noted at once, up to a limit."""
+
+    async def take_all() -> None:
+        while await ahead.take():
+            pass
+
+    journal.start()
+    ahead = look_ahead(requests, journal, count=2, most=3)
+    await asyncio.gather(*(take_all() for _ in range(5)))
+    await ahead.close()
+    await journal.settle()
+    assert 3 == max(len(lines) for lines in begun_in(journal))
+
+
+async def test_disk_is_faster(requests: RequestFile, journal: Journal) -> None:
+    """Where requests take longer than that, few are noted at once, and nobody waits."""
+    journal.start()
+    ahead = look_ahead(requests, journal, count=2)
+    while await ahead.take():
+        assert ahead._filling
+        await asyncio.wait({ahead._filling})
+    await ahead.close()
+    await journal.settle()
+    assert [2] * 5 == [len(lines) for lines in begun_in(journal)]
 
 
 async def test_what_was_not_taken(requests: RequestFile, journal: Journal) -> None:

@@ -1,7 +1,8 @@
 """The requests that are next. Rule: the journal has them, many at once, while those before them are under way.
 
-To wait for the disk with each request would leave the network idle. So as many as may be under way at once are noted as
-begun ahead of their turn, in one write; those that are not sent after all are given back.
+To wait for the disk with each request would leave the network idle. So some are noted as begun ahead of their turn, in
+one write; those that are not sent after all are given back. As few as will do: if the batch is killed they are what is
+unknown without need. But where the API answers faster than the disk, everybody waits for it, and more are noted.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Ahead", "Next"]
 
 
-@attrs.frozen
+@attrs.define
 class Next:
     """A request that is next.
 
@@ -45,7 +46,8 @@ class Ahead:
         requests: what to send.
         journal: where they are noted, if anywhere.
         is_unknown: tells whether an earlier run began a request that must not be sent again.
-        count: how many are noted ahead; 0 for none.
+        count: how many are noted at once, at first; 0 for none.
+        most: how many are noted at once where requests end faster than they are noted.
     """
 
     def __init__(
@@ -55,15 +57,16 @@ class Ahead:
         journal: Journal | None,
         is_unknown: Callable[[BatchRequest], bool],
         count: int,
+        most: int,
     ) -> None:
         self._requests = requests
         self._journal = journal
         self._is_unknown = is_unknown
         self._count = count if journal else 0
+        self._most = most
         self._ready: deque[Next] = deque()
         self._filling: asyncio.Task[None] | None = None
-        # Each a plain future: those who wait are many, and come back with every write.
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: deque[asyncio.Future[None]] = deque()
         self._is_over = False
         self._error: BaseException | None = None
 
@@ -100,17 +103,20 @@ class Ahead:
 
     def _fill(self) -> None:
         if self._filling is None or self._filling.done():
-            self._filling = asyncio.create_task(self._note_more())
+            self._filling = asyncio.create_task(self._note_more(is_early=bool(self._ready)))
             self._filling.add_done_callback(self._settle)
 
     def _settle(self, task: asyncio.Task[None]) -> None:
         self._error = None if task.cancelled() else task.exception()
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
+        # No more of them than there is for: those who wait are many.
+        left = len(self._waiters) if self._is_over or self._error else len(self._ready)
+        while self._waiters and left:
+            waiter = self._waiters.popleft()
             if not waiter.done():  # as it is once whoever waited was cancelled
                 waiter.set_result(None)
+                left -= 1
 
-    async def _note_more(self) -> None:
+    async def _note_more(self, *, is_early: bool) -> None:
         found: list[Next] = []
         for request in islice(self._requests, self._count):
             is_unknown = self._is_unknown(request)
@@ -126,6 +132,8 @@ class Ahead:
                 self._give_back(each)
             raise
         self._ready.extend(found)
+        if is_early and self._waiters:
+            self._count = min(2 * self._count, self._most)
 
     def _give_back(self, each: Next) -> None:
         if self._journal and each.is_begun:

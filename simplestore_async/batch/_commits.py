@@ -123,8 +123,9 @@ class Commits:
         is_done = False
         while self._error is None and not is_done:
             await self._has_work.wait()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._is_urgent.wait(), _SOON_SECONDS)
+            if not self._is_urgent.is_set():
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._is_urgent.wait(), _SOON_SECONDS)
             group, self._group = self._group, Group()
             self._has_work.clear()
             self._is_urgent.clear()

@@ -98,9 +98,9 @@ class _Batch:
             self._requests,
             journal=journal,
             is_unknown=self._is_unknown,
-            # A rate says when a request may be begun. Half as many as are under way hide the disk, and if the batch is
-            # killed they are what is unknown without need.
+            # A rate says when a request may be begun.
             count=0 if policy.rate else (policy.concurrency + 1) // 2,
+            most=4 * policy.concurrency,
         )
         self._journal = journal
         self._policy = policy
