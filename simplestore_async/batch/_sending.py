@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import attrs
-from aiohttp import ClientTimeout, hdrs
+from aiohttp import ClientResponse, ClientTimeout, hdrs
 
 from simplestore_async._target import find_target
 from simplestore_async._wire import parse_retry_after
@@ -18,57 +18,62 @@ from ._values import BatchResult
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from aiohttp import ClientResponse, ClientSession
+    from aiohttp import ClientSession
 
-    from ._values import BatchRequest, Outcome
+    from ._values import BatchRequest
 
 __all__ = ["Answer", "describe_error", "send_once", "without_own_retries"]
 
 _MOST_BYTES: Final = 16 << 20
 _LIMITS: Final = ClientTimeout(total=None, sock_connect=30.0)
-_NOTHING_ADDED: Final = frozenset({hdrs.CONTENT_TYPE})  # a body says itself what it is, or nothing
+_NOTHING_ADDED: Final = frozenset({hdrs.CONTENT_TYPE})
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define
 class Answer:
     """What the API answered.
 
     Attributes:
-        status: the HTTP status.
-        location: the header Location, if there is one.
-        body: what the body holds.
-        body_format: how it is to be read.
-        retry_after_seconds: how long the API asks to be left alone, if it does.
-        problem: what is missing of the answer, if anything is.
+        response: the answer's head.
+        body: all of its body.
+        problem: what is missing of that, if anything is.
     """
 
-    status: int
-    location: str | None = None
-    body: Any = attrs.field(default=None, repr=False)
-    body_format: Literal["json", "text", "base64"] | None = None
-    retry_after_seconds: float | None = None
-    problem: str | None = None
+    response: ClientResponse = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=False)
+    problem: str | None
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.response.status
 
     @property
     def is_plain(self) -> bool:
         """Whether it is a success, and the API asks for nothing besides."""
-        return 200 <= self.status < 300 and self.retry_after_seconds is None
+        return 200 <= self.status < 300 and hdrs.RETRY_AFTER not in self.response.headers
 
     @property
-    def outcome(self) -> Outcome:
-        """What it means for the request."""
-        return "succeeded" if 200 <= self.status < 300 else "refused"
+    def retry_after_seconds(self) -> float | None:
+        """How long the API asks to be left alone, if it does."""
+        headers = self.response.headers
+        if hdrs.RETRY_AFTER not in headers:
+            return None
+        return parse_retry_after(headers[hdrs.RETRY_AFTER], date=headers.get(hdrs.DATE), now=time.time())
 
     def result_of(self, request: BatchRequest, *, attempts: int, duration_seconds: float) -> BatchResult:
         """Return the result that it gives a request."""
+        body, body_format = None, None
+        if self.body:
+            body, body_format = read_body(self.body, content_type=self.response.content_type)
         return BatchResult(
             id=request.id,
             line=request.line,
-            outcome=self.outcome,
+            outcome="succeeded" if 200 <= self.status < 300 else "refused",
             status=self.status,
-            location=self.location,
-            body=self.body,
-            body_format=self.body_format,
+            location=self.response.headers.get(hdrs.LOCATION),
+            body=body,
+            body_format=body_format,
             error_type=self.problem and "AnswerTooLongError",
             error_message=self.problem,
             attempts=attempts,
@@ -84,30 +89,19 @@ async def send_once(session: ClientSession, request: BatchRequest) -> Answer:
         aiohttp.ClientError: if no complete answer came.
         TimeoutError: if no connection came in time.
     """
+    # A body says itself what it is, or nothing. To skip a header that is there anyway takes time all the same.
+    is_said = request.body is None or any(name.lower() == "content-type" for name, _ in request.headers)
     async with session.request(
         request.method,
         find_target(request.path),
         data=request.body,
         headers=request.headers or None,
-        skip_auto_headers=_NOTHING_ADDED if request.body is not None else None,
+        skip_auto_headers=None if is_said else _NOTHING_ADDED,
         allow_redirects=False,
         raise_for_status=False,
         timeout=_LIMITS,
     ) as response:
-        body, problem = await _read_bounded(response)
-    value, body_format = read_body(body, content_type=response.content_type) if body else (None, None)
-    headers = response.headers
-    retry_after_seconds = None
-    if hdrs.RETRY_AFTER in headers:
-        retry_after_seconds = parse_retry_after(headers[hdrs.RETRY_AFTER], date=headers.get(hdrs.DATE), now=time.time())
-    return Answer(
-        status=response.status,
-        location=headers.get(hdrs.LOCATION),
-        body=value,
-        body_format=body_format,
-        retry_after_seconds=retry_after_seconds,
-        problem=problem,
-    )
+        return Answer(response, *await _read_bounded(response))
 
 
 async def _read_bounded(response: ClientResponse) -> tuple[bytes, str | None]:
