@@ -1,24 +1,23 @@
-"""A batch from a file. Rule: the floor sends the same requests, from memory, and keeps nothing of the answers."""
+"""Batches from a file. Rule: command and floor are programs; the floor does nothing but send the same requests."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import json
+import os
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import aiohttp
-
 from benchmarks._measure import Contender, compare, summarize
-from benchmarks._server import run_server
-from simplestore_async import TokenProvider, open_session
-from simplestore_async.batch import BatchPolicy, Journal, RequestFile, run_batch
+from benchmarks._server import CLIENT_ID, CLIENT_SECRET, run_server
+from simplestore_async import TokenProvider
 
 if TYPE_CHECKING:
-    from benchmarks._measure import Result
+    from benchmarks._measure import Result, Sample
     from benchmarks._server import Server
 
     from ._scale import Scale
@@ -28,9 +27,10 @@ __all__ = ["measure_batch"]
 _CONCURRENCY = 50
 _LATENCY_SECONDS = 0.02
 _NOTES = {
-    "GET": "reads the file twice, and writes results and journal",
+    "GET": "checks and reads the file, and writes results and journal",
     "POST": "the same, and each request is on the disk before it is sent",
 }
+_BARE_LOOP = Path(__file__).with_name("_bare_loop.py")
 
 
 async def measure_batch(scale: Scale) -> list[Result]:
@@ -47,68 +47,74 @@ async def measure_batch(scale: Scale) -> list[Result]:
 
 
 async def _measure(scale: Scale, method: str, *, latency_seconds: float) -> Result:
-    requests = scale(2_000, 100)
+    requests = scale(5_000 if latency_seconds else 50_000, 100)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "requests.jsonl")
-        body = {"json": {"state": "shipped"}} if method == "POST" else {}
-        lines: list[dict[str, object]] = [
-            {"id": number, "method": method, "path": f"api/{number}"} | body for number in range(requests)
-        ]
-        _write(path, lines)
+        path = _write(Path(folder, "requests.jsonl"), method, requests)
         numbers = itertools.count()
         async with run_server(api_latency_seconds=latency_seconds) as server:
-            authorization = await _get_authorization(server)
-            contender = Contender(name=scale.peers[0].name, note=_NOTES[method])
+            settings = await _settings_for(server)
 
-            async def send_bare() -> tuple[float, ...]:
-                return (await _time_bare(server, authorization, method, requests) / requests * 1e6,)
+            def looping(what: str) -> Sample:
+                async def run() -> tuple[float, ...]:
+                    results = f"{folder}/{next(numbers)}"
+                    arguments = what, f"{server.root}/", str(path), results, str(_CONCURRENCY)
+                    return (await _time(settings, str(_BARE_LOOP), *arguments) / requests * 1e6,)
 
-            async def send_batch() -> tuple[float, ...]:
-                seconds, failed = await _time_batch(server, path, f"{folder}/{next(numbers)}")
-                contender.count_most("not succeeded", failed)
+                return run
+
+            async def run_command() -> tuple[float, ...]:
+                results = f"{folder}/{next(numbers)}"
+                options = "--output", results, "--journal", f"{results}.journal", "--concurrency", str(_CONCURRENCY)
+                seconds = await _time(settings, "-m", "simplestore_async.cli", "batch", str(path), *options)
                 return (seconds / requests * 1e6,)
 
-            contender.sample = send_batch
-            await compare(send_bare, [contender], rounds=scale(11, 1))
+            contenders = [
+                Contender(name=scale.peers[0].name, note=_NOTES[method], sample=run_command),
+                Contender(
+                    name="a loop",
+                    is_peer=False,
+                    note="reads the file, sends, and writes the answers, without check or journal",
+                    sample=looping("whole"),
+                ),
+            ]
+            await compare(looping("least"), contenders, rounds=scale(5, 1), patience_seconds=300)
+            contenders[0].counts["not authorized"] = await server.count("unauthorized")
     api = f"an API that takes {latency_seconds * 1000:.0f} ms" if latency_seconds else "an API that answers at once"
-    name = f"a batch of {method}, {_CONCURRENCY} at a time, to {api}"
-    floor_name = "a bare loop of aiohttp with the same requests"
-    return summarize([contender], name=name, unit="µs", goal=1.25, floor_name=floor_name)
+    name = f"simplestore batch, {method}, {_CONCURRENCY} at a time, to {api}"
+    floor_name = "a bare loop of aiohttp with the same requests from memory, which keeps nothing"
+    return summarize(contenders, name=name, unit="µs", goal=1.25, floor_name=floor_name)
 
 
-def _write(path: Path, lines: list[dict[str, object]]) -> None:
+def _write(path: Path, method: str, requests: int) -> Path:
+    body = {"json": {"state": "shipped"}} if method == "POST" else {}
+    lines = ({"id": number, "method": method, "path": f"api/{number}"} | body for number in range(requests))
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    return path
 
 
-async def _get_authorization(server: Server) -> str:
+async def _settings_for(server: Server) -> dict[str, str]:
+    """Return the environment of the programs."""
     async with TokenProvider(server.credentials) as provider:
-        return str((await provider.get_token()).authorization)
+        token = await provider.get_token()
+    return {
+        "AUTHORIZATION": str(token.authorization),
+        "SIMPLESTORE_CLIENT_ID": CLIENT_ID,
+        "SIMPLESTORE_CLIENT_SECRET": CLIENT_SECRET,
+        "SIMPLESTORE_TOKEN_URL": server.token_url,
+        "SIMPLESTORE_BASE_URL": server.root,
+    }
 
 
-async def _time_bare(server: Server, authorization: str, method: str, requests: int) -> float:
-    """Return how many seconds tasks take that do nothing but send, and read what is answered."""
-    body = {"state": "shipped"} if method == "POST" else None
-    numbers = iter(range(requests))
-    connector = aiohttp.TCPConnector(limit=_CONCURRENCY)
-    async with aiohttp.ClientSession(headers={"Authorization": authorization}, connector=connector) as session:
-
-        async def send() -> None:
-            for number in numbers:
-                async with session.request(method, f"{server.base_url}{number}", json=body) as response:
-                    await response.read()
-
-        began_at = time.perf_counter()
-        await asyncio.gather(*[asyncio.create_task(send()) for _ in range(_CONCURRENCY)])
-        return time.perf_counter() - began_at
-
-
-async def _time_batch(server: Server, path: Path, stem: str) -> tuple[float, int]:
-    """Return how many seconds it takes from the file to the last result on disk, and how many did not succeed."""
+async def _time(settings: dict[str, str], *arguments: str) -> float:
+    """Return how many seconds a program takes, from its start to its end."""
     began_at = time.perf_counter()
-    requests = RequestFile.check(path, base_url=server.root)
-    with Journal(f"{stem}.journal", requests=requests, results=f"{stem}.results") as journal:
-        connector = aiohttp.TCPConnector(limit=_CONCURRENCY)
-        async with open_session(server.credentials, base_url=server.root, connector=connector) as session:
-            policy = BatchPolicy(concurrency=_CONCURRENCY)
-            summary = await run_batch(requests, session=session, journal=journal, policy=policy)
-    return time.perf_counter() - began_at, requests.line_count - summary.counts["succeeded"]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, *arguments),
+        env=os.environ | settings,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(said.decode())
+    return time.perf_counter() - began_at
