@@ -299,7 +299,8 @@ class TestInterrupted:
     async def test_killed(self, folder: Folder, rounds: int) -> None:
         """Killed again and again: what reads has its result, what changes is sent once at most."""
         chance = random.Random(rounds)  # noqa: S311 - no secret
-        folder.write(*[chance.choice(["GET", "POST", "PUT", "DELETE"]) for _ in range(rounds * 20)])
+        folder.write(*[chance.choice(["GET", "POST", "PUT", "DELETE"]) for _ in range(rounds * 200)])
+        folder.sandbox.api.fail_next(rounds * 200, Late(0.01))  # so that there is something left whenever it is killed
         for number in range(rounds):
             process = await folder.start(*(["--resume"] if folder.journal.exists() else []), "--concurrency", "5")
             arrived = folder.sandbox.counters.api_requests
@@ -308,7 +309,7 @@ class TestInterrupted:
             assert -signal.SIGKILL == (await finish(process)).code, number
         await folder.run("--resume")
 
-        assert list(range(1, rounds * 20 + 1)) == folder.lines
+        assert list(range(1, rounds * 200 + 1)) == folder.lines
         methods = {line["id"]: line["method"] for line in map(json.loads, folder.file.read_text().splitlines())}
         outcomes = {result["id"]: result["outcome"] for result in read_results(folder.results)}
         sent = Counter(int(request.path.rpartition("/")[2]) for request in folder.sandbox.api.requests)
@@ -447,7 +448,7 @@ class TestTerminal:
         command = *COMMAND, "batch", str(folder.file)
         process = await start(*command, environment=folder.sandbox.environment, stdout=writer)
         os.close(writer)
-        await folder.requests_arrive(300)  # which is more than the pipe takes
+        await folder.requests_arrive(200)  # whose results are more than the pipe takes
         process.send_signal(signal.SIGTERM)
         assert process.stderr is not None
         assert b"stopping" in await process.stderr.readline()
