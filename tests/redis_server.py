@@ -109,6 +109,7 @@ class Proxy:
 
     Attributes:
         gate: while it is cleared, answers are held back.
+        way_out: while it is cleared, requests are.
         arrived: set by each request; tests clear it.
         count: how many connections there have been.
         open_count: how many there are.
@@ -117,6 +118,8 @@ class Proxy:
     def __init__(self, path: Path, *, ssl_context: ssl.SSLContext | None = None) -> None:
         self.gate = asyncio.Event()
         self.gate.set()
+        self.way_out = asyncio.Event()
+        self.way_out.set()
         self.arrived = asyncio.Event()
         self.count = 0
         self._path = path
@@ -141,8 +144,9 @@ class Proxy:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
-        self.gate.set()
         self.cut()
+        self.gate.set()
+        self.way_out.set()
         while self._writers:
             await asyncio.sleep(0)  # until each connection has noticed
 
@@ -151,13 +155,17 @@ class Proxy:
         for writer in self._writers:
             writer.transport.abort()
 
+    async def _pass_request(self) -> None:
+        self.arrived.set()
+        await self.way_out.wait()
+
     async def _connect(self, requests: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         self.count += 1
         answers, server = await asyncio.open_unix_connection(self._path)
         pair = {client, server}
         self._writers |= pair
         await asyncio.gather(
-            carry(requests, server, on_data=lambda _: self.arrived.set()),
+            carry(requests, server, on_data=lambda _: self._pass_request()),
             carry(answers, client, on_data=lambda _: self.gate.wait()),
         )
         self._writers -= pair

@@ -93,6 +93,7 @@ async def test_holder_is_cut_off(token_server: TokenServer, redis_server: RedisS
             holder = await swarm.start("get_token", **job, lease_seconds=3)
         await token_server.arrived.wait()
         network.gate.clear()
+        network.way_out.clear()
         others = await swarm.start("get_token", **job, processes=25, lease_seconds=3)
         token_server.arrived.clear()
         await token_server.arrived.wait()
