@@ -117,6 +117,20 @@ async def test_ended_while_it_is_noted(requests: RequestFile, journal: Journal) 
     assert [] == [*filter(journal.may_have_been_sent, range(1, 11))]
 
 
+async def test_cancelled_while_others_wait(requests: RequestFile, journal: Journal) -> None:
+    """Whoever is cancelled while it waits takes nobody's place."""
+    journal.start()
+    ahead = look_ahead(requests, journal, count=1)
+    workers = [asyncio.create_task(ahead.take()) for _ in range(2)]
+    await asyncio.sleep(0)  # they wait
+    workers[0].cancel()
+    taken = await workers[1]
+    assert taken
+    assert 1 == taken.request.line
+    await ahead.close()
+    await journal.settle()
+
+
 async def test_without_a_journal(requests: RequestFile) -> None:
     """Without a journal nothing is read before it is asked for."""
     ahead = look_ahead(requests, None, unknown=2)

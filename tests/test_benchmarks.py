@@ -33,7 +33,7 @@ COUNTS: dict[str, list[dict[str, int]]] = {
     "file-cache": [{"token requests": 0}],
     "due": [ONE_REQUEST | {"blocked callers": 0}],
     "growth": [{}] * 2,
-    "batch": [{"not succeeded": 0}] * 4,
+    "batch": [{"not authorized": 0}] * 4,
 }
 # What is measured beside the peers, to tell what a goal is made of.
 LEAST = {
@@ -42,6 +42,7 @@ LEAST = {
     "requests": ["the least middleware"],
     "instructions": ["the least middleware"],
     "file-cache": ["FileTokenCache alone"],
+    "batch": ["a loop"],
 }
 NEEDS = {
     "cached-uvloop": importlib.util.find_spec("uvloop"),
