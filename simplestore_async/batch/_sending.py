@@ -49,9 +49,14 @@ class Answer:
         return self.response.status
 
     @property
+    def is_success(self) -> bool:
+        """Whether the API did what it was asked for (RFC 9110 §15.3)."""
+        return 200 <= self.status < 300
+
+    @property
     def is_plain(self) -> bool:
         """Whether it is a success, and the API asks for nothing besides."""
-        return 200 <= self.status < 300 and hdrs.RETRY_AFTER not in self.response.headers
+        return self.is_success and hdrs.RETRY_AFTER not in self.response.headers
 
     @property
     def retry_after_seconds(self) -> float | None:
@@ -69,7 +74,7 @@ class Answer:
         return BatchResult(
             id=request.id,
             line=request.line,
-            outcome="succeeded" if 200 <= self.status < 300 else "refused",
+            outcome="succeeded" if self.is_success else "refused",
             status=self.status,
             location=self.response.headers.get(hdrs.LOCATION),
             body=body,
