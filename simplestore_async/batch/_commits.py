@@ -123,7 +123,7 @@ class Commits:
         is_done = False
         while self._error is None and not is_done:
             await self._has_work.wait()
-            if not self._is_urgent.is_set():
+            if not self._is_urgent.is_set():  # where every request waits for the disk, it is
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._is_urgent.wait(), _SOON_SECONDS)
             group, self._group = self._group, Group()
