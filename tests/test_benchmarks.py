@@ -33,7 +33,7 @@ COUNTS: dict[str, list[dict[str, int]]] = {
     "file-cache": [{"token requests": 0}],
     "due": [ONE_REQUEST | {"blocked callers": 0}],
     "growth": [{}] * 2,
-    "batch": [{"not authorized": 0}] * 4,
+    "batch": [{"answered 401": 0}] * 4,
 }
 # What is measured beside the peers, to tell what a goal is made of.
 LEAST = {
