@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 from ._drawing import Drawing, Plot, Scale
 
 # The tests are no package.
-sys.path.append(str(Path(__file__).parent.parent / "tests"))
+sys.path.append(str(Path(__file__).parent.parent))
 
-from production import HOUR, LIFE
-from production_day import DAY, DOWN, play_day
-from production_fleet import BIN, play_fleet
+from tests.support.production import HOUR, LIFE
+from tests.support.production_day import DAY, DOWN, play_day
+from tests.support.production_fleet import BIN, play_fleet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from production_day import Day
-    from production_fleet import Fleet
+    from tests.support.production_day import Day
+    from tests.support.production_fleet import Fleet
 
 __all__ = ["PICTURES"]
 

@@ -66,7 +66,7 @@ class _Service:
 
     async def _discover(self, request: web.Request) -> web.Response:
         root = f"{request.scheme}://{request.host}/{request.match_info['tenant']}"
-        # OpenID Connect Discovery §3, as much of it as msal reads.
+        # OpenID Connect Discovery 3, as much of it as msal reads.
         endpoints = {f"{name}_endpoint": f"{root}/oauth2/v2.0/{name}" for name in ("authorization", "token")}
         return web.json_response({"issuer": f"{root}/v2.0", **endpoints})
 

@@ -1,7 +1,7 @@
 """A cache of one's own, in a SQLite database: two coroutines, and the package's stored form of a token.
 
-`tests/test_examples.py` proves it with `TokenCacheContract`, as yours would be. A lock that lets one process renew for
-all would be a third method; see `simplestore_async.SharedTokenCache`.
+`tests/docs/test_examples.py` proves it with `TokenCacheContract`, as yours would be. A lock that lets one process renew
+for all would be a third method; see `simplestore_async.SharedTokenCache`.
 """
 
 from __future__ import annotations

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import caches, errors, events
-    from ._clock import Clock
-    from ._credentials import ClientCredentials, SecretFile
-    from ._endpoint import TokenEndpoint
-    from ._middleware import BearerAuthMiddleware
-    from ._provider import TokenProvider
-    from ._renewal import RenewalPolicy
-    from ._session import open_session
-    from ._token import AccessToken, TokenSource
-    from .caches import FileTokenCache, MemoryTokenCache, SharedTokenCache, TokenCache
+    from ._core.cache import MemoryTokenCache, SharedTokenCache, TokenCache
+    from ._core.clock import Clock
+    from ._core.credentials import ClientCredentials, SecretFile
+    from ._core.endpoint import TokenEndpoint
+    from ._core.middleware import BearerAuthMiddleware
+    from ._core.provider import TokenProvider
+    from ._core.session import open_session
+    from ._core.state import RenewalPolicy
+    from ._core.token import AccessToken, TokenSource
+    from .caches import FileTokenCache
 
 __all__ = [
     "AccessToken",
@@ -42,20 +43,20 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AccessToken": "_token",
-    "BearerAuthMiddleware": "_middleware",
-    "ClientCredentials": "_credentials",
-    "Clock": "_clock",
+    "AccessToken": "_core.token",
+    "BearerAuthMiddleware": "_core.middleware",
+    "ClientCredentials": "_core.credentials",
+    "Clock": "_core.clock",
     "FileTokenCache": "caches",
-    "MemoryTokenCache": "caches",
-    "RenewalPolicy": "_renewal",
-    "SecretFile": "_credentials",
-    "SharedTokenCache": "caches",
-    "TokenCache": "caches",
-    "TokenEndpoint": "_endpoint",
-    "TokenProvider": "_provider",
-    "TokenSource": "_token",
-    "open_session": "_session",
+    "MemoryTokenCache": "_core.cache",
+    "RenewalPolicy": "_core.state",
+    "SecretFile": "_core.credentials",
+    "SharedTokenCache": "_core.cache",
+    "TokenCache": "_core.cache",
+    "TokenEndpoint": "_core.endpoint",
+    "TokenProvider": "_core.provider",
+    "TokenSource": "_core.token",
+    "open_session": "_core.session",
 }
 
 

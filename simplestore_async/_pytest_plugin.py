@@ -40,7 +40,7 @@ def simplestore_clock(monkeypatch: pytest.MonkeyPatch) -> MovableClock:
     from .sandbox import MovableClock
 
     clock = MovableClock()
-    monkeypatch.setattr("simplestore_async._clock.SYSTEM_CLOCK", clock)
+    monkeypatch.setattr("simplestore_async._core.clock.SYSTEM_CLOCK", clock)
     return clock
 
 

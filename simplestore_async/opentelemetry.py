@@ -15,8 +15,8 @@ from weakref import ref
 
 import attrs
 
-from ._arguments import check_type
-from ._clock import Clock, default_clock
+from ._core.clock import Clock, default_clock
+from ._core.validation import check_type
 from .errors import ConfigurationError, TokenEndpointError
 from .events import (
     CacheFailed,

@@ -15,11 +15,11 @@ import aioresponses.core
 import pytest
 import pytest_asyncio
 from aiohttp import ClientResponse
-from clocks import FakeClock
-from redis_server import RedisServer
-from servers import ApiServer, TokenServer
 
 from simplestore_async import RenewalPolicy
+from tests.support.clocks import FakeClock
+from tests.support.redis_server import RedisServer
+from tests.support.servers import ApiServer, TokenServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

@@ -20,24 +20,24 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from programs import run_script
-from providers import DUE, HARD, LIFE, get_at_once, renewal_ends
-from servers import SECRET
 
 from simplestore_async import MemoryTokenCache, RenewalPolicy, TokenProvider, open_session
 from simplestore_async.errors import ConfigurationError, InvalidClientError, TokenEndpointError
 from simplestore_async.events import Event, RenewalStarted, TokenReceived
 from simplestore_async.opentelemetry import OpenTelemetryListener
 from simplestore_async.sandbox import Sandbox
+from tests.support.programs import run_script
+from tests.support.providers import DUE, HARD, LIFE, get_at_once, renewal_ends
+from tests.support.servers import SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from clocks import FakeClock
     from opentelemetry.sdk.trace import ReadableSpan
-    from servers import TokenServer
 
     from simplestore_async import AccessToken
+    from tests.support.clocks import FakeClock
+    from tests.support.servers import TokenServer
 
 ONCE = RenewalPolicy(attempts=1)
 CAUSE, OUTCOME, SOURCE = (f"simplestore.token.{name}" for name in ("cause", "outcome", "source"))

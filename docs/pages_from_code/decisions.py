@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from simplestore_async._renewal import DEFAULT_POLICY, TABLE, Endpoint, State
+from simplestore_async._core.state import DEFAULT_POLICY, TABLE, Endpoint, State
 
 __all__ = ["list_decisions", "list_plots", "number_of"]
 

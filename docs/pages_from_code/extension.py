@@ -10,8 +10,8 @@ from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
-from simplestore_async._renewal import DEFAULT_POLICY
-from simplestore_async._wire import DEFAULT_LIFETIME_SECONDS
+from simplestore_async._core.state import DEFAULT_POLICY
+from simplestore_async._core.wire import DEFAULT_LIFETIME_SECONDS
 
 from .decisions import list_decisions, list_plots, number_of
 from .life import draw_life

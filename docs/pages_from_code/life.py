@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from simplestore_async import AccessToken
-from simplestore_async._renewal import TABLE, Endpoint, State
+from simplestore_async._core.state import TABLE, Endpoint, State
 
 if TYPE_CHECKING:
     from simplestore_async import RenewalPolicy

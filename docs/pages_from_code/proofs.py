@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["Guarantee", "list_guarantees", "list_proofs", "read_guarantees"]
 
 _ROOT: Final = Path(__file__).parent.parent.parent
-_ROW: Final = re.compile(r"^\| (?P<claim>.+?) \| \[`(?P<label>[\w.:]+)`\]\((?P<path>tests/\w+\.py)\) \|$", re.MULTILINE)
+_ROW: Final = re.compile(
+    r"^\| (?P<claim>.+?) \| \[`(?P<label>[\w.:]+)`\]\((?P<path>tests/[\w/]+\.py)\) \|$", re.MULTILINE
+)
 
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 

@@ -1,8 +1,8 @@
 """What follows an attempt. Rule: pure; whatever may have changed something is never sent again by itself.
 
-RFC 9110 §9.2.2 lets a client repeat idempotent requests, too. That is for who knows that nobody else changes the same;
-a batch knows no such thing, and repeats only those that are safe (§9.2.1), those that were certainly not sent, and
-those that the API put off (429, RFC 6585 §4).
+RFC 9110 9.2.2 lets a client repeat idempotent requests, too. That is for who knows that nobody else changes the same;
+a batch knows no such thing, and repeats only those that are safe (9.2.1), those that were certainly not sent, and
+those that the API put off (429, RFC 6585 4).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Final
 import attrs
 from yarl import URL
 
-from simplestore_async._target import find_base_url
+from simplestore_async._core.target import find_base_url
 from simplestore_async.errors import BatchFileError
 
 from ._lines import MOST_BYTES, parse_line

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from simplestore_async._headers import find_header_problem, is_header_name
-from simplestore_async._target import METHODS, check_target
+from simplestore_async._core.headers import find_header_problem, is_header_name
+from simplestore_async._core.target import METHODS, check_target
 from simplestore_async.errors import ConfigurationError
 
 from ._json import NoJSONError, read_json, write_json

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 import attrs
 from aiohttp import ClientResponse, ClientTimeout, hdrs
 
-from simplestore_async._target import find_target
-from simplestore_async._wire import parse_retry_after
+from simplestore_async._core.target import find_target
+from simplestore_async._core.wire import parse_retry_after
 
 from ._results import read_body
 from ._values import BatchResult
@@ -50,7 +50,7 @@ class Answer:
 
     @property
     def is_success(self) -> bool:
-        """Whether the API did what it was asked for (RFC 9110 §15.3)."""
+        """Whether the API did what it was asked for (RFC 9110 15.3)."""
         return 200 <= self.status < 300
 
     @property

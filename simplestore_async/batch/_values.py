@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 import attrs
 
-from simplestore_async._numbers import is_number
+from simplestore_async._core.validation import is_number
 from simplestore_async.errors import ConfigurationError
 
 __all__ = ["OUTCOMES", "SAFE_METHODS", "BatchPolicy", "BatchRequest", "BatchResult", "BatchSummary", "Outcome"]
@@ -16,7 +16,7 @@ Outcome: TypeAlias = Literal["succeeded", "refused", "failed", "unknown"]
 
 OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
 
-# RFC 9110 §9.2.1. TRACE, which is safe, too, would show the token.
+# RFC 9110 9.2.1. TRACE, which is safe, too, would show the token.
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -42,7 +42,7 @@ class BatchRequest:
 
     @property
     def is_safe(self) -> bool:
-        """Whether it only reads, and so may be sent again at any time (RFC 9110 §9.2.1)."""
+        """Whether it only reads, and so may be sent again at any time (RFC 9110 9.2.1)."""
         return self.method in SAFE_METHODS
 
 
@@ -57,7 +57,7 @@ class BatchResult:
             answer came to a request that changes nothing. `"unknown"`: none came to one that may have changed
             something.
         status: the HTTP status, if an answer came.
-        location: where the API says that something new is, if it does (RFC 9110 §10.2.2).
+        location: where the API says that something new is, if it does (RFC 9110 10.2.2).
         body: the answer's body: the value if it is JSON, else the text, else base64; None if it is empty.
         body_format: which of them: `"json"`, `"text"` or `"base64"`; None if there is none.
         error_type: the kind of the error, if there was one.

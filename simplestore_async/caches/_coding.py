@@ -5,10 +5,9 @@ from __future__ import annotations
 from types import NoneType
 from typing import TYPE_CHECKING, TypeVar
 
-from simplestore_async._redaction import conceal
+from simplestore_async._core.cache import TokenCodec
+from simplestore_async._core.redaction import conceal
 from simplestore_async.errors import ConfigurationError, SimpleStoreError, TokenCacheError
-
-from ._protocols import TokenCodec
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 
     from filelock import BaseFileLock
 
-    from simplestore_async._token import AccessToken
-
-    from ._protocols import TokenCodec
+    from simplestore_async._core.cache import TokenCodec
+    from simplestore_async._core.token import AccessToken
 
 __all__ = ["FileTokenCache"]
 

@@ -14,7 +14,7 @@ import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
 
-from simplestore_async._redaction import conceal
+from simplestore_async._core.redaction import conceal
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,8 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from simplestore_async._redaction import conceal
-from simplestore_async._token import AccessToken
+from simplestore_async._core.redaction import conceal
+from simplestore_async._core.token import AccessToken
 from simplestore_async.errors import ConfigurationError, TokenCacheError
 
 from ._coding import decode, encode
@@ -18,7 +18,7 @@ from ._coding import decode, encode
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ._protocols import TokenCodec
+    from simplestore_async._core.cache import TokenCodec
 
 __all__ = ["FORMAT_VERSION", "digest_of", "dumps", "loads", "pack", "unpack"]
 

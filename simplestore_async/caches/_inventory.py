@@ -13,8 +13,9 @@ import attrs
 from ._format import FORMAT_VERSION, unpack
 
 if TYPE_CHECKING:
+    from simplestore_async._core.cache import TokenCodec
+
     from ._folder import Folder
-    from ._protocols import TokenCodec
 
 __all__ = ["TokenFile", "clear_files", "list_files"]
 

@@ -12,7 +12,7 @@ import weakref
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
-from simplestore_async._redaction import conceal
+from simplestore_async._core.redaction import conceal
 from simplestore_async.errors import ConfigurationError, TokenCacheError
 
 try:

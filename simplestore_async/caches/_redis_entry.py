@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from redis.client import NEVER_DECODE
 
-from simplestore_async._redaction import conceal
+from simplestore_async._core.redaction import conceal
 from simplestore_async.errors import TokenCacheError
 
 from ._folder import MAX_BYTES

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, Self, cast
 
-from simplestore_async._redaction import MASK, RedactedStr, conceal
-from simplestore_async._secret_text import read_secret_text
+from simplestore_async._core.redaction import MASK, RedactedStr, conceal
+from simplestore_async._core.secret_text import read_secret_text
 from simplestore_async.errors import ConfigurationError
 
 try:

@@ -12,9 +12,8 @@ import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from simplestore_async._arguments import check_type
-from simplestore_async._numbers import is_number
-from simplestore_async._redaction import conceal
+from simplestore_async._core.redaction import conceal
+from simplestore_async._core.validation import check_type, is_number
 from simplestore_async.errors import ConfigurationError
 
 from ._coding import check_codec
@@ -30,9 +29,8 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis, RedisCluster
 
-    from simplestore_async._token import AccessToken
-
-    from ._protocols import TokenCodec
+    from simplestore_async._core.cache import TokenCodec
+    from simplestore_async._core.token import AccessToken
 
 __all__ = ["RedisTokenCache"]
 

@@ -9,7 +9,7 @@ import attrs
 from aiohttp import ClientError, ClientTimeout
 
 from simplestore_async import open_session
-from simplestore_async._target import check_target, find_base_url, find_target
+from simplestore_async._core.target import check_target, find_base_url, find_target
 from simplestore_async.errors import SimpleStoreError
 
 from ._folder import open_folder
@@ -90,7 +90,7 @@ async def copy_answer(response: ClientResponse, output: IO[bytes], *, is_head_sh
 
 
 def _head(response: ClientResponse) -> bytes:
-    """Return the status line and the headers as they came (RFC 9112 §2.1)."""
+    """Return the status line and the headers as they came (RFC 9112 2.1)."""
     version = response.version
     name = f"HTTP/{version.major}.{version.minor}" if version else "HTTP"
     status = f"{name} {response.status} {response.reason or ''}".encode("utf-8", "surrogateescape")

@@ -9,8 +9,8 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from simplestore_async._headers import find_header_problem, is_header_name
-from simplestore_async._target import METHODS
+from simplestore_async._core.headers import find_header_problem, is_header_name
+from simplestore_async._core.target import METHODS
 
 from ._output import cache_option, json_option, print_json, timeout_option
 

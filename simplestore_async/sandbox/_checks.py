@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
-from simplestore_async._numbers import is_number
+from simplestore_async._core.validation import is_number
 from simplestore_async.errors import ConfigurationError
 
 __all__ = ["check_seconds", "check_whole"]

@@ -7,8 +7,8 @@ import threading
 
 import attrs
 
-from simplestore_async._credentials import ClientCredentials
-from simplestore_async._redaction import conceal
+from simplestore_async._core.credentials import ClientCredentials
+from simplestore_async._core.redaction import conceal
 from simplestore_async.errors import ConfigurationError
 
 __all__ = ["Clients"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from simplestore_async._clock import SystemClock
-from simplestore_async._numbers import is_number
+from simplestore_async._core.clock import SystemClock
+from simplestore_async._core.validation import is_number
 from simplestore_async.errors import ConfigurationError
 
 __all__ = ["MovableClock"]

@@ -61,5 +61,5 @@ def _begin(reply: web.Response, request: web.Request) -> tuple[web.StreamRespons
     body = cast("bytes", reply.body)
     stream = web.StreamResponse(status=reply.status, headers=reply.headers)
     stream.content_length = len(body)
-    # RFC 9110 §9.3.2: the answer to HEAD has no body, whatever its Content-Length.
+    # RFC 9110 9.3.2: the answer to HEAD has no body, whatever its Content-Length.
     return stream, b"" if request.method == "HEAD" else body

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from simplestore_async._numbers import is_number
+from simplestore_async._core.validation import is_number
 from simplestore_async.errors import ConfigurationError
 
 from ._checks import check_seconds, check_whole
@@ -93,7 +93,7 @@ class Late:
 
 @attrs.frozen
 class RejectedToken:
-    """Answer 401 with `error="invalid_token"` (RFC 6750 §3.1), even to a valid token. Only the API can."""
+    """Answer 401 with `error="invalid_token"` (RFC 6750 3.1), even to a valid token. Only the API can."""
 
 
 Fault: TypeAlias = Status | Garbage | Reset | Truncated | Drip | Late | RejectedToken

@@ -10,7 +10,7 @@ import threading
 
 import attrs
 
-from simplestore_async._clock import Clock
+from simplestore_async._core.clock import Clock
 
 __all__ = ["Counters", "IssuedToken", "Ledger"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from simplestore_async._redaction import MASK
+from simplestore_async._core.redaction import MASK
 
 from ._faults import Fault, Garbage, Reset, Status
 
@@ -33,7 +33,7 @@ def _json_reply(
 def _token_endpoint_reply(
     content: Mapping[str, object], *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    # RFC 6749 §5.1: no cache on the way may keep a token.
+    # RFC 6749 5.1: no cache on the way may keep a token.
     return _json_reply(content, status=status, headers={**(headers or {}), "Cache-Control": "no-store"})
 
 
@@ -43,7 +43,7 @@ def token_reply(token: str, *, expires_in: int) -> web.Response:
 
 
 def refusal_reply(refusal: Refusal) -> web.Response:
-    """Return an error reply of RFC 6749 §5.2."""
+    """Return an error reply of RFC 6749 5.2."""
     content = {"error": refusal.error, "title": refusal.title}
     return _token_endpoint_reply(content, status=refusal.status, headers=refusal.headers)
 
@@ -64,7 +64,7 @@ def substitute_reply(fault: Fault | None) -> web.Response | None:
 
 
 def unauthorized_reply(*, has_token: bool) -> web.Response:
-    """Return the API's 401; RFC 6750 §3.1 gives no error code to a request that tried no token."""
+    """Return the API's 401; RFC 6750 3.1 gives no error code to a request that tried no token."""
     return _json_reply(
         {"title": "Send a valid access token in the Authorization header."},
         status=401,

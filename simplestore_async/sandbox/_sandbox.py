@@ -7,9 +7,9 @@ from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
-from simplestore_async._clock import default_clock
-from simplestore_async._credentials import ClientCredentials
-from simplestore_async._redaction import conceal
+from simplestore_async._core.clock import default_clock
+from simplestore_async._core.credentials import ClientCredentials
+from simplestore_async._core.redaction import conceal
 from simplestore_async.errors import ConfigurationError
 
 from ._endpoint import UNAVAILABLE, SandboxEndpoint
@@ -20,7 +20,7 @@ from ._thread import ServerThread
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from simplestore_async._clock import Clock
+    from simplestore_async._core.clock import Clock
 
     from ._faults import Fault
     from ._ledger import Counters
@@ -39,7 +39,7 @@ class Sandbox:
 
     The API answers every method below `base_url`: 200 and JSON with `method`, `path`, `query` and `headers` (a repeated
     name of the query gives a list), the token masked, `body` (text, or base64 if it is not UTF-8) and `is_base64`;
-    without a valid token 401 with the challenge of RFC 6750 §3. The token endpoint also accepts `client_secret_basic`.
+    without a valid token 401 with the challenge of RFC 6750 3. The token endpoint also accepts `client_secret_basic`.
 
     A test makes things go wrong, lets its program run, and asserts what the sandbox saw::
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import attrs
 from aiohttp import web
 
-from simplestore_async._clock import Clock
+from simplestore_async._core.clock import Clock
 from simplestore_async.errors import ConfigurationError
 
 from ._checks import check_seconds, check_whole

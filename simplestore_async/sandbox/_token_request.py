@@ -1,7 +1,7 @@
 """The token endpoint's rules. Rule: no I/O; what SimpleStore's page documents is accepted, and nothing else.
 
 That is a POST with a form body and an empty query, `grant_type=client_credentials`, and a client that authenticates in
-the form or, as any OAuth 2.0 server allows, by Basic (RFC 6749 §2.3.1, §4.4).
+the form or, as any OAuth 2.0 server allows, by Basic (RFC 6749 2.3.1, 4.4).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Admission:
 
 @attrs.frozen(kw_only=True)
 class Refusal:
-    """An error reply (RFC 6749 §5.2), with the `title` that SimpleStore documents.
+    """An error reply (RFC 6749 5.2), with the `title` that SimpleStore documents.
 
     Attributes:
         client_id: the client that asked, if there is such a client. Other text is not kept: it may be a secret in the
@@ -79,7 +79,7 @@ class TokenRequest:
         if self.content_type != _FORM_CONTENT_TYPE:
             raise _Malformed(f"The body must be a form: Content-Type {_FORM_CONTENT_TYPE}.")
         try:
-            # RFC 6749 §3.2: a field without a value counts as omitted (parse_qsl drops it), and none may be repeated.
+            # RFC 6749 3.2: a field without a value counts as omitted (parse_qsl drops it), and none may be repeated.
             pairs = parse_qsl(self.body.decode("ascii"), errors="strict", max_num_fields=100)
         except ValueError:
             raise _Malformed("The form cannot be read: it must be percent-encoded UTF-8.") from None
@@ -100,7 +100,7 @@ class TokenRequest:
         return fields["client_id"], fields["client_secret"]
 
     def _refuse_client(self, client_id: str | None) -> Refusal:
-        # RFC 6749 §5.2: whoever used the Authorization header gets 401 and a challenge.
+        # RFC 6749 5.2: whoever used the Authorization header gets 401 and a challenge.
         is_basic = self.authorization is not None
         return Refusal(
             error="invalid_client",
@@ -116,7 +116,7 @@ class _Malformed(Exception):  # noqa: N818 - not an error of ours: it carries th
 
 
 def _parse_basic(authorization: str) -> tuple[str, str]:
-    """Return id and secret, form-decoded after base64 (RFC 6749 §2.3.1); two empty strings if there are none."""
+    """Return id and secret, form-decoded after base64 (RFC 6749 2.3.1); two empty strings if there are none."""
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic":
         return "", ""

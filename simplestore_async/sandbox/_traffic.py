@@ -12,7 +12,7 @@ from typing import Final, Literal, TypeAlias
 
 import attrs
 
-from simplestore_async._clock import Clock
+from simplestore_async._core.clock import Clock
 
 from ._faults import Fault, Status
 from ._script import RateLimit, Script

@@ -9,7 +9,7 @@ import attrs
 from aiohttp import ClientError, ClientTimeout
 
 from simplestore_async import AccessToken, ClientCredentials, RenewalPolicy, TokenEndpoint, open_session
-from simplestore_async._redaction import Spellings, scrub
+from simplestore_async._core.redaction import Spellings, scrub
 from simplestore_async.cli._output import show_duration
 from simplestore_async.errors import ConfigurationError, SimpleStoreError, TokenEndpointError, TokenError
 
@@ -18,7 +18,7 @@ from ._check import Outcome, failed, ok, warning
 __all__ = ["Access"]
 
 _AGAIN: Final = "copy client id and secret again from the Control Panel: both, and of the same client"
-# By the error's code (RFC 6749 §5.2), and by the status of those without one that is known.
+# By the error's code (RFC 6749 5.2), and by the status of those without one that is known.
 _ADVICE_BY_CODE: Final = {
     "invalid_client": _AGAIN,
     "invalid_scope": "correct SIMPLESTORE_SCOPE, or unset it: SimpleStore needs none",

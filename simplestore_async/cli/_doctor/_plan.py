@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from yarl import URL
 
-from simplestore_async._credentials import DEFAULT_TOKEN_URL
-from simplestore_async._origin import origin_of, parse_url
+from simplestore_async._core.credentials import DEFAULT_TOKEN_URL
+from simplestore_async._core.origin import origin_of, parse_url
 from simplestore_async.errors import ConfigurationError
 
 from ._access import Access

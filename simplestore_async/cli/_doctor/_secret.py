@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from simplestore_async import SecretFile
-from simplestore_async._redaction import RedactedStr
+from simplestore_async._core.redaction import RedactedStr
 from simplestore_async.errors import ConfigurationError
 
 from ._check import Outcome, failed, ok, warning

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from simplestore_async import ClientCredentials
-from simplestore_async._credentials import DEFAULT_TOKEN_URL
-from simplestore_async._origin import parse_url
+from simplestore_async._core.credentials import DEFAULT_TOKEN_URL
+from simplestore_async._core.origin import parse_url
 from simplestore_async.errors import ConfigurationError
 
 from ._check import Outcome, failed, ok, skipped, warning

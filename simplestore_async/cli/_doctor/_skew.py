@@ -19,12 +19,12 @@ __all__ = ["compare_clocks"]
 
 # Half of what makes a stored token a miss for others: one that was issued in the future by their clock.
 _TOLERATED_SECONDS: Final = 30.0
-# A Date has whole seconds, rounded down (RFC 9110 §5.6.7).
+# A Date has whole seconds, rounded down (RFC 9110 5.6.7).
 _DATE_STEP_SECONDS: Final = 1.0
 
 
 async def compare_clocks(token_url: URL, *, patience_seconds: float) -> Outcome:
-    """Compare with the Date of a reply (RFC 9110 §6.6.1).
+    """Compare with the Date of a reply (RFC 9110 6.6.1).
 
     To a HEAD of the host's root: it carries nothing, changes nothing, and is no token request, which the endpoint might
     count as a failed one.

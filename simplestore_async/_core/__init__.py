@@ -1,0 +1,1 @@
+"""The private core: tokens, their renewal and their way into requests. `docs/architecture.md` explains its floors."""

@@ -1,0 +1,160 @@
+"""`simplestore_async.caches._coding`: codecs of one's own, and what becomes of one that fails."""
+# ruff: noqa: ASYNC240 - these tests are about files, and share their loop with nobody
+
+from __future__ import annotations
+
+import pickle
+import threading
+from traceback import TracebackException
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from simplestore_async import FileTokenCache
+from simplestore_async.caches import TokenCodec
+from simplestore_async.errors import ConfigurationError, TokenCacheError
+from simplestore_async.events import CacheFailed
+from tests.support.tokens import make_token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from simplestore_async.events import Event
+    from tests.support.servers import TokenServer
+
+
+class Codec:
+    """As much as the protocol asks for; it notes the threads that it is called in."""
+
+    def __init__(self) -> None:
+        self.threads: set[str] = set()
+
+    def encode(self, data: bytes, /) -> bytes:
+        self.threads.add(threading.current_thread().name.rpartition("_")[0])
+        return data[::-1]
+
+    decode = encode
+
+
+class BrokenCodec(Codec):
+    """Does not what it should, with what it is given."""
+
+    def __init__(self, misdeed: Callable[[bytes], Any]) -> None:
+        super().__init__()
+        self.encode = self.decode = misdeed  # type: ignore[method-assign]  # what is broken
+
+
+def quote_it(data: bytes) -> bytes:
+    raise LookupError(data)
+
+
+def explain_it(data: bytes) -> bytes:
+    raise TokenCacheError("the vault is closed")
+
+
+MISDEEDS = {
+    "raises": (quote_it, "it raised LookupError"),
+    "explains": (explain_it, "the vault is closed"),
+    "text": (bytes.decode, "it returned str instead of bytes"),
+    "bytearray": (bytearray, "it returned bytearray instead of bytes"),
+}
+# No local and no literal of a test: a traceback would show it.
+LONG_TOKEN = make_token("canary" * 20_000)
+FAILURES = pytest.mark.parametrize(("misdeed", "problem"), MISDEEDS.values(), ids=MISDEEDS)
+
+
+async def test_a_codec_of_one_s_own(tmp_path: Path) -> None:
+    """What it encodes is what is stored; it is called in the cache's thread."""
+    codec = Codec()
+    cache = FileTokenCache(tmp_path, codec=codec)
+    await cache.set("key", make_token())
+
+    (path,) = tmp_path.iterdir()
+    assert b"canary"[::-1] in path.read_bytes()
+    assert make_token() == await cache.get("key")
+    assert [""] == [file.problem for file in await cache.list_files()]
+    assert {"simplestore-cache"} == codec.threads
+    assert isinstance(codec, TokenCodec)
+
+
+# case 55
+@FAILURES
+@pytest.mark.parametrize("operation", ["get", "set", "list_files"])
+async def test_a_failure_is_named(
+    tmp_path: Path, operation: str, misdeed: Callable[[bytes], Any], problem: str
+) -> None:
+    """It is a TokenCacheError that says what happened, and no traceback shows what the codec was given."""
+    await FileTokenCache(tmp_path).set("key", make_token())
+    cache = FileTokenCache(tmp_path, codec=BrokenCodec(misdeed))
+    with pytest.raises(TokenCacheError) as caught:
+        await use(cache, operation)
+
+    error = caught.value
+    assert f"The codec failed: {problem}" == str(error)
+    shown = TracebackException.from_exception(error, capture_locals=True)
+    assert "canary" not in "".join(shown.format())
+    assert (None, None) == (error.__cause__, error.__context__)
+
+
+async def use(cache: FileTokenCache, operation: str) -> None:
+    arguments: dict[str, list[Any]] = {"get": ["key"], "set": ["key", make_token()], "list_files": []}
+    await getattr(cache, operation)(*arguments[operation])
+
+
+# case 55
+async def test_what_it_returns_does_not_show(tmp_path: Path) -> None:
+    """A codec may leave the token readable, as one that compresses does: errors about the file do not show it."""
+    cache = FileTokenCache(tmp_path, codec=BrokenCodec(lambda data: bytes(bytearray(data))))
+    with pytest.raises(TokenCacheError, match="The token is too long to be kept") as caught:
+        await cache.set("key", LONG_TOKEN)
+    shown = TracebackException.from_exception(caught.value, capture_locals=True)
+    assert "canary" not in "".join(shown.format())
+
+
+async def test_nothing_to_store(tmp_path: Path) -> None:
+    """A codec may find that it has nothing to give, and never that it has nothing to store."""
+    cache = FileTokenCache(tmp_path, codec=BrokenCodec(lambda data: None))
+    with pytest.raises(TokenCacheError, match="it returned NoneType instead of bytes"):
+        await cache.set("key", make_token())
+    assert [] == list(tmp_path.iterdir())
+
+    await FileTokenCache(tmp_path).set("key", make_token())
+    assert await cache.get("key") is None
+
+
+@FAILURES
+async def test_a_failure_costs_no_token(
+    token_server: TokenServer, tmp_path: Path, misdeed: Callable[[bytes], Any], problem: str
+) -> None:
+    """A provider goes on without it, tells of it, and leaves the file as it was."""
+    await FileTokenCache(tmp_path).set(token_server.credentials().cache_key, make_token())
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    events: list[Event] = []
+    cache = FileTokenCache(tmp_path, codec=BrokenCodec(misdeed))
+    async with token_server.provider(cache=cache, on_event=events.append) as provider:
+        assert "canary-token-1" == (await provider.get_token()).value
+
+    failures = [event for event in events if isinstance(event, CacheFailed)]
+    assert {("get", f"The codec failed: {problem}")} == {
+        (event.operation, event.problem) for event in failures if event.operation == "get"
+    }
+    assert before == {path: path.read_bytes() for path in before}
+
+
+@pytest.mark.parametrize(
+    "codec", ["text", b"bytes", object(), Codec, len], ids=["str", "bytes", "object", "class", "function"]
+)
+def test_what_is_no_codec(tmp_path: Path, codec: Any) -> None:
+    """What has not both methods is refused at once, and so is a class in the place of an instance."""
+    expected = rf"^codec must be an object with encode and decode, which {type(codec).__name__} is not$"
+    with pytest.raises(ConfigurationError, match=expected):
+        FileTokenCache(tmp_path, codec=codec)
+
+
+async def test_a_codec_travels(tmp_path: Path) -> None:
+    """A cache that is pickled takes its codec along, and a thread that it had is no hindrance."""
+    cache = FileTokenCache(tmp_path, codec=Codec())
+    await cache.set("key", make_token())
+    other = pickle.loads(pickle.dumps(cache))
+    assert make_token() == await other.get("key")

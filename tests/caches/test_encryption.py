@@ -1,0 +1,410 @@
+"""`simplestore_async.caches.encryption`: tokens that are encrypted where they are kept."""
+# ruff: noqa: ASYNC240 - these tests are about files, and share their loop with nobody
+
+from __future__ import annotations
+
+import base64
+import copy
+import importlib
+import os
+import pickle
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography.fernet import Fernet
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simplestore_async import FileTokenCache
+from simplestore_async.caches.encryption import FernetCodec
+from simplestore_async.errors import ConfigurationError
+from simplestore_async.events import CacheFailed
+from tests.support.tokens import make_token
+from tests.support.wire_faults import everything_shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from simplestore_async.events import Event
+    from tests.support.servers import TokenServer
+
+
+def make_key(name: str) -> str:
+    return base64.urlsafe_b64encode(f"canary-{name}".ljust(32).encode()).decode()
+
+
+OLD, NEW, OTHER = make_key("old"), make_key("new"), make_key("other")
+# How a key of these begins, whatever is left out of it.
+MARKS = "canary", OLD[:9]
+TOKEN = make_token()
+HINT = 'make one with python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Set the variables of the codec, named by what follows `SIMPLESTORE_CACHE_KEY`, and no others of them."""
+
+    def set_to(**variables: str) -> None:
+        for name in ("", "_FILE"):
+            monkeypatch.delenv(f"SIMPLESTORE_CACHE_KEY{name}", raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(f"SIMPLESTORE_CACHE_{name}", value)
+
+    set_to()
+    return set_to
+
+
+def file_in(folder: Path) -> Path:
+    (path,) = folder.glob("token-*")
+    return path
+
+
+# ---- what it does
+
+
+@settings(derandomize=True, deadline=None, max_examples=50)
+@given(st.binary())
+def test_round_trip(data: bytes) -> None:
+    """What was encoded is decoded, by an instance of its own, and is nothing else in between."""
+    stored = FernetCodec(OLD).encode(data)
+    assert data == FernetCodec(OLD).decode(stored)
+    assert len(data) < 4 or data not in stored
+    assert stored != FernetCodec(OLD).encode(data)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [NEW, NEW.encode(), [NEW], (NEW, OLD), [NEW.encode(), OLD], iter([NEW, OLD]), {NEW: 1}],
+    ids=["str", "bytes", "list", "tuple", "both kinds", "iterator", "dict"],
+)
+def test_the_first_key_encrypts(keys: Any) -> None:
+    """A key may be text or bytes, alone or before others; what it encrypted is a Fernet token of that key."""
+    assert b"data" == Fernet(NEW).decrypt(FernetCodec(keys).encode(b"data"))
+
+
+# case 54
+def test_every_key_decrypts() -> None:
+    """Whichever of the keys it was, what it encrypted is read; another's is not."""
+    codec = FernetCodec([NEW, OLD])
+    assert [b"data", b"data", None] == [codec.decode(Fernet(key).encrypt(b"data")) for key in (NEW, OLD, OTHER)]
+
+
+# case 54
+def test_tampered_bytes() -> None:
+    """Any byte that is another one makes it a miss, as do more bytes and fewer."""
+    codec = FernetCodec(OLD)
+    stored = codec.encode(b"data" * 10)
+    for position, byte in enumerate(stored):
+        for other in {byte ^ 1, byte ^ 0x80, ord("A"), ord("="), ord("+"), ord("/"), ord("\n")} - {byte}:
+            assert codec.decode(stored[:position] + bytes([other]) + stored[position + 1 :]) is None
+    for damaged in (stored[:-1], stored[1:], stored * 2, stored + b"\n", stored + b"=", b"\n" + stored, b""):
+        assert codec.decode(damaged) is None
+    assert b"data" * 10 == codec.decode(stored)
+
+
+@settings(derandomize=True, deadline=None, max_examples=100)
+@given(st.binary() | st.binary(min_size=70).map(lambda data: base64.urlsafe_b64encode(b"\x80" + data)))
+def test_any_bytes(data: bytes) -> None:
+    """What nobody encrypted is a miss."""
+    assert FernetCodec(OLD).decode(data) is None
+
+
+@pytest.mark.parametrize("written_at", [0, 4_102_444_800, 2**64 - 1], ids=["1970", "2100", "the last second"])
+def test_no_clock_decides(written_at: int) -> None:
+    """The time that Fernet notes is of no account: the token's own life is in what it encrypts."""
+    assert b"data" == FernetCodec(OLD).decode(Fernet(OLD).encrypt_at_time(b"data", written_at))
+
+
+# ---- in a cache
+
+
+# case 54
+async def test_no_token_is_stored(tmp_path: Path) -> None:
+    """No part of the token, of its key's digest or of the format is in the stored bytes, nor in base64."""
+    await FileTokenCache(tmp_path, codec=FernetCodec(OLD)).set("key", TOKEN)
+    stored = file_in(tmp_path).read_bytes()
+    digest = file_in(tmp_path).name[9:73].encode()
+    for word in (b"canary", b"token", b"Bearer", b"orders", b"version", digest):
+        assert word not in stored
+        assert word not in base64.urlsafe_b64decode(stored)
+
+
+# case 54
+@pytest.mark.parametrize("before", [None, FernetCodec(OTHER)], ids=["in clear", "another key"])
+@pytest.mark.parametrize("after", [None, FernetCodec(NEW)], ids=["then in clear", "then encrypted"])
+async def test_what_it_cannot_read_is_replaced(
+    tmp_path: Path, before: FernetCodec | None, after: FernetCodec | None
+) -> None:
+    """What is of another key, or in clear, is a miss for one that is not; it is replaced, and nothing stays of it."""
+    await FileTokenCache(tmp_path, codec=before).set("key", make_token("canary-before"))
+    cache = FileTokenCache(tmp_path, codec=after)
+    if before is not after:
+        assert await cache.get("key") is None
+    await cache.set("key", TOKEN)
+    assert TOKEN == await cache.get("key")
+    assert b"canary-before" not in file_in(tmp_path).read_bytes()
+
+
+# case 54
+async def test_an_entry_that_was_copied(tmp_path: Path) -> None:
+    """Another client's file, copied to where this one's is, is a miss: it is bound to its key."""
+    cache = FileTokenCache(tmp_path, codec=FernetCodec(OLD))
+    await cache.set("mine", TOKEN)
+    mine = file_in(tmp_path)
+    await cache.set("another's", make_token("canary-another"))
+    (theirs,) = set(tmp_path.glob("token-*")) - {mine}
+    mine.write_bytes(theirs.read_bytes())
+    assert await cache.get("mine") is None
+    assert make_token("canary-another") == await cache.get("another's")
+
+
+# case 54
+async def test_processes_with_another_key(token_server: TokenServer, tmp_path: Path) -> None:
+    """Providers with the key share a token; one with another key gets its own, and nothing fails."""
+    events: list[Event] = []
+    got: list[str] = []
+    for key in (OLD, OLD, OTHER):
+        cache = FileTokenCache(tmp_path, codec=FernetCodec(key))
+        async with token_server.provider(cache=cache, on_event=events.append) as provider:
+            got.append(str((await provider.get_token()).value))
+    assert ["canary-token-1", "canary-token-1", "canary-token-2"] == got
+    assert [] == [event for event in events if isinstance(event, CacheFailed)]
+
+
+# ---- a file of keys
+
+
+# case 54
+async def test_rotation(tmp_path: Path) -> None:
+    """Step by step: keys that are put into the file are taken up at once, and no step loses the token."""
+    path = tmp_path / "keys"
+    path.write_text(OLD)
+    cache = FileTokenCache(tmp_path / "cache", codec=FernetCodec(path))
+    await cache.set("key", TOKEN)
+
+    path.write_text(f"{OLD}\n{NEW}\n")
+    assert TOKEN == await cache.get("key")
+    path.write_text(f"{NEW}\n{OLD}\n")
+    assert TOKEN == await cache.get("key")
+    await cache.set("key", TOKEN)
+    path.write_text(f"{NEW}\n")
+    assert TOKEN == await cache.get("key")
+    path.write_text(OLD)
+    assert await cache.get("key") is None
+
+
+@pytest.mark.parametrize(
+    "text", [f"{NEW}\n{OLD}\n", f"# newest first\r\n\r\n  {NEW} # since May\r\n{OLD}", f"{NEW}, {OLD}"]
+)
+def test_a_file_s_form(tmp_path: Path, text: str) -> None:
+    """A key stands on a line of its own; comments, white space and empty lines do not count."""
+    path = tmp_path / "keys"
+    path.write_text(text, newline="")
+    codec = FernetCodec(path)
+    assert b"data" == Fernet(NEW).decrypt(codec.encode(b"data"))
+    assert b"data" == codec.decode(Fernet(OLD).encrypt(b"data"))
+
+
+async def test_a_file_that_is_gone(token_server: TokenServer, tmp_path: Path) -> None:
+    """While the file cannot be read the provider goes on without the cache, and says why."""
+    path = tmp_path / "keys"
+    path.write_text(OLD)
+    cache = FileTokenCache(tmp_path / "cache", codec=FernetCodec(path))
+    path.unlink()
+    events: list[Event] = []
+    async with token_server.provider(cache=cache, on_event=events.append) as provider:
+        assert "canary-token-1" == (await provider.get_token()).value
+    problem = f"The codec failed: cannot read the keys from {path}: {os.strerror(2)}"
+    # Where there is no token's file there was nothing to decrypt.
+    assert [("set", problem)] == [
+        (event.operation, event.problem) for event in events if isinstance(event, CacheFailed)
+    ]
+
+
+# case 55
+def test_what_it_was_given_does_not_show(tmp_path: Path) -> None:
+    """Whoever calls it directly gets an error without what was to be encrypted, in a traceback with locals, too."""
+    path = tmp_path / "keys"
+    path.write_text(OLD)
+    codec = FernetCodec(path)
+    path.unlink()
+    with pytest.raises(ConfigurationError, match="cannot read the keys from") as caught:
+        codec.encode(b"canary")
+    assert_nothing_shows(caught.value)
+
+
+# ---- wrong keys
+
+
+NOT_KEYS: dict[str, Any] = {
+    "empty": "",
+    "too short": OLD[:-2],
+    "unpadded": OLD[:-1],
+    "with a line break": f"{OLD}\n",
+    "twice": OLD * 2,
+    "standard base64": "+" + OLD[1:],
+    "not ASCII": "é" + OLD[1:],
+    "a surrogate": "\ud800" + OLD[1:],
+    "bytes": OLD.encode()[:-1],
+    "of another type": bytearray(OLD.encode()),
+    "None": None,
+}
+
+
+@pytest.mark.parametrize("key", NOT_KEYS.values(), ids=NOT_KEYS)
+def test_what_is_no_key(key: Any) -> None:
+    """The error says which one it is, and how to make one; not even a traceback with locals shows a key."""
+    with pytest.raises(ConfigurationError) as caught:
+        FernetCodec([OLD, key])
+
+    error = caught.value
+    expected = f"keys must be Fernet keys, 32 bytes in URL-safe base64, which number 2 is not: {HINT}"
+    assert expected == str(error)
+    assert_nothing_shows(error)
+
+
+def assert_nothing_shows(error: BaseException) -> None:
+    assert error.__traceback__ is not None
+    shown = everything_shown(error.with_traceback(error.__traceback__.tb_next))  # the first frame is the test's
+    assert [] == [mark for mark in MARKS if mark in shown]
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ([], f"there are no keys: {HINT}"),
+        (5, "keys must be strings, or a pathlib.Path, which int is not"),
+        (None, "keys must be strings, or a pathlib.Path, which NoneType is not"),
+        (OLD[:-1], f"keys must be Fernet keys, 32 bytes in URL-safe base64, which number 1 is not: {HINT}"),
+    ],
+)
+def test_what_are_no_keys(keys: Any, problem: str) -> None:
+    """What is no key, and no several, is refused at once; a string is one key, not its characters."""
+    with pytest.raises(ConfigurationError) as caught:
+        FernetCodec(keys)
+    assert problem == str(caught.value)
+    assert_nothing_shows(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, f"cannot read the keys from {{}}: {os.strerror(2)}"),
+        (b"\xff", "cannot read the keys from {}: it is not UTF-8 text"),
+        (b"# none yet\n", f"{{}}: there are no keys: {HINT}"),
+        (f"{OLD}\n{NEW[:-1]}\n".encode(), "{}: keys must be Fernet keys, 32 bytes in URL-safe base64, which number 2"),
+    ],
+    ids=["missing", "binary", "empty", "wrong"],
+)
+@pytest.mark.parametrize("is_from_env", [False, True])
+def test_wrong_file(
+    tmp_path: Path, environment: Callable[..., None], content: bytes | None, problem: str, is_from_env: bool
+) -> None:
+    """A file that holds no keys is refused at once, with its path, and after the variable that names it."""
+    path = tmp_path / "keys"
+    if content is not None:
+        path.write_bytes(content)
+    environment(KEY_FILE=str(path))
+    with pytest.raises(ConfigurationError) as caught:
+        FernetCodec.from_env() if is_from_env else FernetCodec(path)
+
+    prefix = "SIMPLESTORE_CACHE_KEY_FILE: " if is_from_env else ""
+    assert str(caught.value).startswith(prefix + problem.format(path))
+    assert_nothing_shows(caught.value)
+
+
+# ---- the environment
+
+
+@pytest.mark.parametrize("text", [f"{NEW},{OLD}", f" {NEW} , {OLD}\n", f"{NEW}\t{OLD}", f"{NEW}\n{OLD}\n"])
+def test_keys_in_the_environment(environment: Callable[..., None], text: str) -> None:
+    """Keys have commas or white space between them."""
+    environment(KEY=text, KEY_FILE="")
+    codec = FernetCodec.from_env()
+    assert b"data" == Fernet(NEW).decrypt(codec.encode(b"data"))
+    assert b"data" == codec.decode(Fernet(OLD).encrypt(b"data"))
+
+
+def test_a_file_in_the_environment(tmp_path: Path, environment: Callable[..., None]) -> None:
+    """The variable of the file is read instead, and the file again each time."""
+    path = tmp_path / "keys"
+    path.write_text(OLD)
+    environment(KEY="", KEY_FILE=str(path))
+    codec = FernetCodec.from_env()
+    path.write_text(NEW)
+    assert b"data" == Fernet(NEW).decrypt(codec.encode(b"data"))
+
+
+@pytest.mark.parametrize(
+    ("variables", "problem"),
+    [
+        ({}, f"SIMPLESTORE_CACHE_KEY not set: {HINT} (SIMPLESTORE_CACHE_KEY_FILE may name a file of keys)"),
+        ({"KEY": "", "KEY_FILE": ""}, f"SIMPLESTORE_CACHE_KEY not set: {HINT} (SIMPLESTORE_CACHE_KEY_FILE may name"),
+        (
+            {"KEY": OLD, "KEY_FILE": "/nowhere"},
+            "SIMPLESTORE_CACHE_KEY and SIMPLESTORE_CACHE_KEY_FILE are both set: unset one of them",
+        ),
+        ({"KEY": " , "}, f"SIMPLESTORE_CACHE_KEY: there are no keys: {HINT}"),
+        ({"KEY": f"{OLD},{NEW[:-1]}"}, "SIMPLESTORE_CACHE_KEY: keys must be Fernet keys, 32 bytes in URL-safe base64"),
+    ],
+    ids=["nothing", "empty", "both", "commas", "wrong"],
+)
+def test_wrong_environment(environment: Callable[..., None], variables: dict[str, str], problem: str) -> None:
+    """The error names the variable, and shows no key."""
+    environment(**variables)
+    with pytest.raises(ConfigurationError) as caught:
+        FernetCodec.from_env()
+    assert str(caught.value).startswith(problem)
+    assert_nothing_shows(caught.value)
+
+
+# ---- what it shows, and where it goes
+
+
+def test_it_shows_no_key() -> None:
+    """Its repr is that of no key in particular; copies are the codec itself."""
+    codec = FernetCodec([OLD, NEW])
+    assert "FernetCodec(***)" == repr(codec)
+    assert [] == [mark for mark in MARKS if mark in repr(vars(codec))]
+    assert codec is copy.copy(codec) is copy.deepcopy([codec])[0]
+
+
+def test_keys_do_not_travel() -> None:
+    """Keys that were given as text refuse to be pickled, and so does a cache with them."""
+    with pytest.raises(TypeError) as caught:
+        pickle.dumps(FileTokenCache("/nowhere", codec=FernetCodec(OLD)))
+    assert (
+        "FernetCodec cannot be pickled, because its keys would travel along: use FernetCodec.from_env() in each process"
+        == str(caught.value)
+    )
+
+
+@pytest.mark.parametrize("source", ["environment", "file in the environment", "file"])
+async def test_recipes_travel(tmp_path: Path, environment: Callable[..., None], source: str) -> None:
+    """What comes from the environment or a file is pickled as that, and another process reads its own."""
+    path = tmp_path / "keys"
+    path.write_text(OLD)
+    environment(**{"KEY": OLD} if source == "environment" else {"KEY_FILE": str(path)})
+    codec = FernetCodec(path) if source == "file" else FernetCodec.from_env()
+    cache = FileTokenCache(tmp_path / "cache", codec=codec)
+    await cache.set("key", TOKEN)
+
+    pickled = pickle.dumps(cache)
+    assert [] == [mark for mark in MARKS if mark.encode() in pickled]
+    assert TOKEN == await pickle.loads(pickled).get("key")
+    environment(KEY=NEW)
+    path.write_text(NEW)
+    assert await pickle.loads(pickled).get("key") is None
+
+
+def test_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra the import says what to install."""
+    monkeypatch.setitem(sys.modules, "cryptography.fernet", None)
+    monkeypatch.delitem(sys.modules, "simplestore_async.caches.encryption")
+    with pytest.raises(ImportError) as caught:
+        importlib.import_module("simplestore_async.caches.encryption")
+    assert 'simplestore_async.caches.encryption needs cryptography: pip install "simplestore-async[encryption]"' == str(
+        caught.value
+    )

@@ -1,0 +1,147 @@
+"""The contract of `simplestore_async.TokenCache`, for every cache of the package and the smallest one of one's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography.fernet import Fernet
+from redis.asyncio import Redis
+
+from simplestore_async import AccessToken, FileTokenCache, MemoryTokenCache, SharedTokenCache, TokenCache
+from simplestore_async.caches.encryption import FernetCodec
+from simplestore_async.caches.redis import RedisTokenCache
+from simplestore_async.testing import SharedTokenCacheContract, TokenCacheContract
+from tests.support.one_loop import OnOneLoop
+from tests.support.tokens import ISSUED_AT, make_token
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from tests.support.redis_server import RedisServer
+
+SURROGATES = ["\ud800", "\udfff"]
+
+
+class MinimalCache:
+    """As much as the protocol asks for, and as its documentation shows it."""
+
+    def __init__(self) -> None:
+        self._tokens: dict[str, AccessToken] = {}
+
+    async def get(self, key: str, /) -> AccessToken | None:
+        return self._tokens.get(key)
+
+    async def set(self, key: str, token: AccessToken, /) -> None:
+        self._tokens[key] = token
+
+
+class Beyond:
+    """What our caches promise beyond the contract, which others may not need."""
+
+    async def test_what_is_no_text(self, cache: TokenCache) -> None:
+        """Strings that have no UTF-8 are keys too, apart from each other and from what they are replaced by."""
+        keys = [*SURROGATES, "\ufffd", "?"]
+        for number, key in enumerate(keys):
+            assert await cache.get(key) is None
+            await cache.set(key, make_token(f"token-{number}"))
+        assert [make_token(f"token-{number}") for number in range(len(keys))] == [await cache.get(key) for key in keys]
+
+    async def test_instants_to_the_last_bit(self, cache: TokenCache) -> None:
+        """Instants that are no decimals come back as they were."""
+        token = make_token(issued_at=ISSUED_AT + 1 / 3, expires_at=ISSUED_AT + 3600.1)
+        await cache.set("key", token)
+        assert token == await cache.get("key")
+
+
+class BeyondShared(Beyond):
+    @pytest.mark.parametrize("key", SURROGATES, ids=ascii)
+    async def test_locks_of_what_is_no_text(self, cache: SharedTokenCache, key: str) -> None:
+        """Such keys have locks, again and again."""
+        for _ in range(2):
+            async with cache.renewal_lock(key):
+                pass
+
+
+class TestMemoryTokenCache(TokenCacheContract, Beyond):
+    @pytest.fixture
+    def cache(self) -> TokenCache:
+        return MemoryTokenCache()
+
+
+class TestFileTokenCache(SharedTokenCacheContract, BeyondShared):
+    @pytest.fixture
+    def cache(self, tmp_path: Path) -> SharedTokenCache:
+        return FileTokenCache(tmp_path / "cache")
+
+
+class TestFileTokenCacheEncrypted(SharedTokenCacheContract, BeyondShared):
+    # case 54
+    @pytest.fixture
+    def cache(self, tmp_path: Path) -> SharedTokenCache:
+        return FileTokenCache(tmp_path / "cache", codec=FernetCodec(Fernet.generate_key()))
+
+
+class TestFileTokenCacheReopened(SharedTokenCacheContract, BeyondShared):
+    """Every call goes through an instance of its own, as if each came from another process."""
+
+    @pytest.fixture
+    def cache(self, tmp_path: Path) -> SharedTokenCache:
+        class Reopened:
+            async def get(self, key: str, /) -> AccessToken | None:
+                return await FileTokenCache(tmp_path).get(key)
+
+            async def set(self, key: str, token: AccessToken, /) -> None:
+                await FileTokenCache(str(tmp_path)).set(key, token)
+
+            def renewal_lock(self, key: str, /) -> AbstractAsyncContextManager[object]:
+                return FileTokenCache(tmp_path).renewal_lock(key)
+
+        return Reopened()
+
+
+# case 53
+class TestRedisTokenCache(SharedTokenCacheContract, BeyondShared):
+    @pytest.fixture
+    def cache(self, shared_redis: RedisServer, namespace: str) -> SharedTokenCache:
+        return RedisTokenCache.from_url(shared_redis.patient_url, namespace=namespace)
+
+
+class TestRedisTokenCacheEncrypted(SharedTokenCacheContract, BeyondShared):
+    # case 54
+    @pytest.fixture
+    def cache(self, shared_redis: RedisServer, namespace: str) -> SharedTokenCache:
+        codec = FernetCodec(Fernet.generate_key())
+        return RedisTokenCache.from_url(shared_redis.patient_url, namespace=namespace, codec=codec)
+
+
+class TestRedisTokenCacheWithAClient(OnOneLoop, BeyondShared):
+    """A client that was given serves one event loop; what it does with texts is its owner's choice."""
+
+    @pytest.fixture
+    async def cache(self, shared_redis: RedisServer, namespace: str) -> AsyncIterator[SharedTokenCache]:
+        async with Redis.from_url(shared_redis.patient_url, decode_responses=True) as client:
+            yield RedisTokenCache(client, namespace=namespace)
+
+
+class TestMinimalCache(TokenCacheContract, Beyond):
+    @pytest.fixture
+    def cache(self) -> TokenCache:
+        return MinimalCache()
+
+
+def test_what_is_no_cache() -> None:
+    """An object that lacks one of the two coroutines is no `TokenCache`, and one without a lock no shared one."""
+
+    class GetOnly:
+        async def get(self, key: str, /) -> None: ...
+
+    class SetOnly:
+        async def set(self, key: str, token: AccessToken, /) -> None: ...
+
+    assert not isinstance(GetOnly(), TokenCache)
+    assert not isinstance(SetOnly(), TokenCache)
+    assert not isinstance(MinimalCache(), SharedTokenCache)
+    assert not isinstance(MemoryTokenCache(), SharedTokenCache)

@@ -1,0 +1,170 @@
+"""`simplestore_async.caches._format`."""
+
+from __future__ import annotations
+
+import json
+from traceback import TracebackException
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simplestore_async import AccessToken
+from simplestore_async.caches import dumps, loads
+from simplestore_async.errors import TokenCacheError
+from tests.support.tokens import make_token
+
+CANARY = "canary-token"
+VALID = {
+    "version": 1,
+    "value": CANARY,
+    "token_type": "Bearer",
+    "issued_at": 1_700_000_000.25,
+    "expires_at": 1_700_003_600,
+    "scope": ["orders:read", "stock"],
+    "is_replacement": True,
+}
+
+instants = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53), 2**53)
+tokens = st.builds(
+    lambda value, life, scope, is_replacement: AccessToken(
+        value, issued_at=life[0], expires_at=life[1], scope=scope, is_replacement=is_replacement
+    ),
+    st.from_regex(r"[A-Za-z0-9\-._~+/]+=*", fullmatch=True),
+    st.tuples(instants, instants).filter(lambda pair: pair[0] != pair[1]).map(sorted),
+    st.lists(st.text(st.characters(codec=None))),
+    st.booleans(),
+)
+documents = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from([*VALID, "other"]), inner),
+    max_leaves=10,
+)
+
+
+def test_the_stored_form() -> None:
+    """One line of JSON in ASCII with these very fields: what another version of the package will read."""
+    stored = dumps(
+        AccessToken(CANARY, issued_at=1_700_000_000.25, expires_at=1_700_003_600, scope=("orders:read", "stöck"))
+    )
+    assert VALID | {"scope": ["orders:read", "stöck"], "is_replacement": False} == json.loads(stored)
+    assert stored.isascii()
+    assert 1 == len(stored.splitlines())
+
+
+def test_a_stored_token_is_read() -> None:
+    """The documented fields, in any order, are a token whose value shows nowhere."""
+    token = loads(json.dumps(dict(reversed(VALID.items()))).encode())
+    expected = AccessToken(
+        CANARY,
+        issued_at=1_700_000_000.25,
+        expires_at=1_700_003_600,
+        scope=["orders:read", "stock"],
+        is_replacement=True,
+    )
+    assert expected == token
+    assert CANARY not in repr(token)
+
+
+@settings(derandomize=True, deadline=None, max_examples=50)
+@given(tokens)
+def test_round_trip(token: AccessToken) -> None:
+    """What was dumped is loaded, equal in every field, whatever they hold."""
+    loaded = loads(dumps(token))
+    assert token == loaded
+    assert (token.value, repr(token.issued_at), repr(token.expires_at), token.scope) == (
+        str(loaded.value),
+        repr(loaded.issued_at),
+        repr(loaded.expires_at),
+        loaded.scope,
+    )
+
+
+def changed(**changes: Any) -> bytes:
+    return json.dumps(VALID | changes).encode()
+
+
+def without(field: str) -> bytes:
+    return json.dumps({name: value for name, value in VALID.items() if name != field}).encode()
+
+
+NOT_TOKENS: dict[str, Any] = {
+    "a miss, as many caches tell it": None,
+    "nothing": b"",
+    "white space": b" \n",
+    "binary": bytes(range(256)),
+    "not UTF-8": dumps(make_token()).replace(b"canary", b"canary\xff"),
+    "cut short": changed()[:-1],
+    "followed by more": changed() + b"}",
+    "twice": changed() * 2,
+    "in Python's spelling": repr(VALID).encode(),
+    "null": b"null",
+    "a number": b"1",
+    "a string": f'"{CANARY}"'.encode(),
+    "a list": f'["{CANARY}"]'.encode(),
+    "an empty object": b"{}",
+    "nested too deeply": b"[" * 100_000,
+    "a number too long to convert": changed().replace(b"1700003600", b"9" * 5000),
+    "one more field": changed(other=1),
+    **{f"no {field}": without(field) for field in VALID},
+    "no life": changed(issued_at=1_700_003_600),
+    "a life backwards": changed(issued_at=1_700_003_601),
+}
+WRONG: dict[str, tuple[Any, ...]] = {
+    "version": (0, 2, -1, "1", None, True, 1.0, [1], {}),
+    "value": ("", f"{CANARY} x", f"{CANARY}\n", f"={CANARY}", f"{CANARY}é", 5, None, True, [CANARY]),
+    "token_type": ("bearer", "mac", "", None, 1, [CANARY]),
+    "issued_at": ("1700000000", None, True, [], float("nan"), float("inf"), 10**400, -(10**400)),
+    "expires_at": ("1700003600", None, True, [], float("nan"), float("inf"), 10**400, -(10**400)),
+    "scope": ("orders:read", None, {}, 1, [1], ["orders:read", None], [["orders:read"]]),
+    "is_replacement": (None, 0, 1, "true", [True]),
+}
+for field, values in WRONG.items():
+    NOT_TOKENS |= {f"{field} {value!r}"[:30]: changed(**{field: value}) for value in values}
+
+
+@pytest.mark.parametrize("data", NOT_TOKENS.values(), ids=NOT_TOKENS.keys())
+def test_anything_else_is_refused(data: bytes) -> None:
+    """What is not a token of this version is a TokenCacheError that quotes none of it, in no local of its frames."""
+    with pytest.raises(TokenCacheError) as caught:
+        loads(data)
+
+    error = caught.value
+    assert "The cached token cannot be read: it is damaged, or of another version" == str(error)
+    assert (None, None) == (error.__cause__, error.__context__)
+    # Without the first frame, which is this test's own.
+    assert error.__traceback__ is not None
+    shown = TracebackException(type(error), error, error.__traceback__.tb_next, capture_locals=True)
+    assert CANARY not in "".join(shown.format())
+
+
+@settings(derandomize=True, deadline=None, max_examples=50)
+@given(st.binary() | documents.map(lambda document: json.dumps(document).encode()))
+def test_no_data_is_taken_for_a_token(data: bytes) -> None:
+    """Whatever the bytes, and whatever JSON they hold, the error is a TokenCacheError."""
+    with pytest.raises(TokenCacheError, match="cannot be read"):
+        loads(data)
+
+
+@settings(derandomize=True, deadline=None, max_examples=50)
+@given(st.dictionaries(st.sampled_from([*VALID]), documents, min_size=1))
+def test_no_field_breaks_it(fields: dict[str, Any]) -> None:
+    """Whatever stands in the fields, there is a token or a TokenCacheError."""
+    try:
+        token = loads(changed(**fields))
+    except TokenCacheError:
+        return
+    assert isinstance(token, AccessToken)
+
+
+@settings(derandomize=True, deadline=None, max_examples=50)
+@given(st.integers(0, len(changed()) - 1), st.binary(max_size=3))
+def test_no_damage_breaks_it(position: int, damage: bytes) -> None:
+    """Whatever bytes stand in the place of one, there is a token or a TokenCacheError."""
+    data = changed()
+    try:
+        token = loads(data[:position] + damage + data[position + 1 :])
+    except TokenCacheError:
+        return
+    assert isinstance(token, AccessToken)

@@ -1,0 +1,292 @@
+"""`simplestore_async.caches._inventory`: what a `FileTokenCache` tells of its folder, and how it is cleared."""
+# ruff: noqa: ASYNC240 - these tests are about files, and share their loop with nobody
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography.fernet import Fernet
+
+from simplestore_async import FileTokenCache
+from simplestore_async.caches import TokenFile, _folder
+from simplestore_async.caches.encryption import FernetCodec
+from simplestore_async.errors import TokenCacheError
+from tests.support.ownership import give_away
+from tests.support.tokens import ISSUED_AT, make_token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+KEY = "key"
+DIGEST = hashlib.sha256(KEY.encode()).hexdigest()
+NAME = f"token-v1-{DIGEST}.json"
+CODEC, OTHER_CODEC = (FernetCodec(Fernet.generate_key()) for _ in range(2))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture(params=[True, False], ids=["descriptors", "paths"])
+def cache(folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> FileTokenCache:
+    """A cache, also as it is where files cannot be opened relative to a folder."""
+    monkeypatch.setattr(_folder, "_HAS_DIR_FD", request.param and _folder._HAS_DIR_FD)
+    return FileTokenCache(folder)
+
+
+@pytest.fixture
+async def path(cache: FileTokenCache, folder: Path) -> Path:
+    """The file of KEY, which holds a token."""
+    await cache.set(KEY, make_token())
+    return folder / NAME
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def leave_file(path: Path, *, age: float) -> None:
+    path.write_text("data")
+    os.utime(path, (time.time() - age, time.time() - age))
+
+
+def remove_after_a_look(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let another process be quicker: *path* is gone once the folder's names have been read."""
+    scandir = os.scandir
+
+    def scandir_and_remove(folder: Any) -> Any:
+        with scandir(folder) as entries:
+            found = list(entries)
+        path.unlink(missing_ok=True)
+        return nullcontext(found)
+
+    monkeypatch.setattr(os, "scandir", scandir_and_remove)
+
+
+# ---- what it tells
+
+
+async def test_a_token_s_file(cache: FileTokenCache, path: Path) -> None:
+    """Of a file that holds a token it tells whose it is, how long, and the token's instants, but not the token."""
+    size = path.stat().st_size
+    expected = TokenFile(digest=DIGEST, size_bytes=size, issued_at=ISSUED_AT, expires_at=ISSUED_AT + 3600.1)
+
+    files = await cache.list_files()
+
+    assert [expected] == files
+    assert "canary" not in repr(files)
+
+
+async def test_the_order(cache: FileTokenCache) -> None:
+    """Files come in the order of their names."""
+    for number in range(20):
+        await cache.set(f"key {number}", make_token())
+    digests = [file.digest for file in await cache.list_files()]
+    assert 20 == len(digests)
+    assert sorted(digests) == digests
+
+
+async def test_only_token_s_files(cache: FileTokenCache, folder: Path, path: Path) -> None:
+    """Locks, temporary files and whatever else is in the folder are not told of."""
+    async with cache.renewal_lock(KEY):
+        for name in (f"{NAME}.0123.tmp", f"{NAME}.0123.folder", f"old-{NAME}", f"{NAME}x", "token-v1-0123.json", "x"):
+            (folder / name).write_text("data")
+        assert [DIGEST] == [file.digest for file in await cache.list_files()]
+
+
+def put_symlink(path: Path) -> None:
+    path.replace(path.with_name("aside"))
+    path.symlink_to(path.with_name("aside"))
+
+
+def put_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir(0o700)
+
+
+def put_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path, 0o600)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (put_symlink, "it is a symlink"),
+        (put_folder, "it is no regular file"),
+        (put_fifo, "it is no regular file"),
+        (lambda path: path.chmod(0o640), "its mode 0640 lets others in"),
+        (lambda path: os.truncate(path, 64 * 1024 + 1), "it is too long to hold a token"),
+    ],
+)
+async def test_a_file_that_is_not_trusted(
+    cache: FileTokenCache, path: Path, spoil: Callable[[Path], object], problem: str
+) -> None:
+    """A file that others could have written or read, or that is no file, is told of with the reason only."""
+    spoil(path)
+    assert await cache.get(KEY) is None
+    assert [TokenFile(digest=DIGEST, problem=problem)] == await cache.list_files()
+
+
+async def test_another_user_s_file(cache: FileTokenCache, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user's file is told of as such."""
+    give_away(path, monkeypatch)
+    assert [TokenFile(digest=DIGEST, problem="it belongs to another user")] == await cache.list_files()
+
+
+async def test_a_file_that_is_gone_meanwhile(
+    cache: FileTokenCache, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that another process removes while the folder is being read is told of as missing."""
+    remove_after_a_look(path, monkeypatch)
+    assert [TokenFile(digest=DIGEST, problem=os.strerror(2))] == await cache.list_files()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: data[:-1],
+        lambda data: data.replace(DIGEST.encode(), b"0" * 64),
+        lambda data: data.replace(b"Bearer", b"DPoP"),
+    ],
+    ids=["empty", "cut", "another key's", "another kind"],
+)
+async def test_a_damaged_file(cache: FileTokenCache, path: Path, damage: Callable[[bytes], bytes]) -> None:
+    """A file from which no token can be read is told of as damaged, with its length."""
+    data = damage(path.read_bytes())
+    path.write_bytes(data)
+    expected = TokenFile(digest=DIGEST, problem="it is damaged, or encrypted", size_bytes=len(data))
+    assert [expected] == await cache.list_files()
+
+
+# case 54
+@pytest.mark.parametrize(
+    ("writer", "reader", "problem"),
+    [
+        (CODEC, CODEC, ""),
+        (CODEC, OTHER_CODEC, "it is encrypted with another key, or damaged"),
+        (CODEC, None, "it is damaged, or encrypted"),
+        (None, CODEC, "it is not encrypted"),
+    ],
+    ids=["same", "another key", "none", "in clear"],
+)
+async def test_an_encrypted_file(
+    folder: Path, writer: FernetCodec | None, reader: FernetCodec | None, problem: str
+) -> None:
+    """Of an encrypted file the codec's cache tells as of any other; where the key is not the file's, that is said."""
+    await FileTokenCache(folder, codec=writer).set(KEY, make_token())
+    (file,) = await FileTokenCache(folder, codec=reader).list_files()
+    assert (problem, problem == "") == (file.problem, file.expires_at is not None)
+
+
+async def test_another_version(cache: FileTokenCache, folder: Path, path: Path) -> None:
+    """A file of another version of the package is told of, and not read."""
+    path.rename(folder / NAME.replace("v1", "v23"))
+    problem = "it is of another version of the format, 23"
+    assert [TokenFile(digest=DIGEST, problem=problem)] == await cache.list_files()
+
+
+# ---- how it is cleared
+
+
+async def test_clear(cache: FileTokenCache, folder: Path, path: Path) -> None:
+    """Every token's file goes, of any version, and what killed writers left; they are counted. All else stays."""
+    await cache.set("second", make_token())
+    stale = [f"{NAME}.0123456789abcdef.tmp", f"token-v2-{DIGEST}.json.0123456789abcdef.tmp"]
+    kept = ["notes.tmp", f"old-{NAME}", "token-v1-0123.json", f"{NAME}.0123.folder"]
+    for name in [f"token-v2-{DIGEST}.json", *stale, *kept]:
+        leave_file(folder / name, age=61)
+    leave_file(folder / f"{NAME}.fedcba9876543210.tmp", age=0)  # somebody may be writing it now
+    before = (folder / "notes.tmp").read_bytes()
+
+    assert 5 == await cache.clear()
+
+    assert sorted([*kept, f"{NAME}.fedcba9876543210.tmp"]) == names_in(folder)
+    assert before == (folder / "notes.tmp").read_bytes()
+    assert await cache.get(KEY) is None
+    assert 0 == await cache.clear()
+
+
+@pytest.mark.parametrize("spoil", [put_symlink, put_fifo, lambda path: path.chmod(0o666)])
+async def test_clear_what_is_not_trusted(
+    cache: FileTokenCache, folder: Path, path: Path, spoil: Callable[[Path], object]
+) -> None:
+    """What stands in the place of a token's file goes, too; of a symlink the link itself."""
+    spoil(path)
+    assert 1 == await cache.clear()
+    assert names_in(folder) in ([], ["aside"])
+
+
+async def test_clear_leaves_folders(cache: FileTokenCache, folder: Path, path: Path) -> None:
+    """A folder in the place of a token's file stays, and is not counted."""
+    put_folder(path)
+    assert 0 == await cache.clear()
+    assert [NAME] == names_in(folder)
+
+
+async def test_clear_while_a_lock_is_held(cache: FileTokenCache, folder: Path, path: Path) -> None:
+    """A process that is renewing keeps its lock."""
+    async with cache.renewal_lock(KEY):
+        (lock,) = folder.glob("*.lock")
+        inode = lock.stat().st_ino
+        assert 1 == await cache.clear()
+        assert [lock.name] == names_in(folder)
+        assert inode == lock.stat().st_ino
+
+
+async def test_clear_while_another_clears(cache: FileTokenCache, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that another process removes first is not counted, and no error."""
+    remove_after_a_look(path, monkeypatch)
+    assert 0 == await cache.clear()
+
+
+# ---- when there is no folder, or none to trust
+
+
+async def test_no_folder(cache: FileTokenCache, folder: Path) -> None:
+    """Where there is no folder there is nothing to tell and to remove, and none is made."""
+    assert [] == await cache.list_files()
+    assert 0 == await cache.clear()
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("operation", ["list_files", "clear"])
+async def test_a_folder_that_others_may_write_to(folder: Path, operation: str) -> None:
+    """A folder in which others could swap files is refused as by every other operation, and nothing is removed."""
+    cache = FileTokenCache(folder)
+    await cache.set(KEY, make_token())
+    folder.chmod(0o770)
+    with pytest.raises(TokenCacheError, match=r"mode 0770 lets others in.*name another folder"):
+        await getattr(cache, operation)()
+    assert [NAME] == names_in(folder)
+
+
+@pytest.mark.parametrize("operation", ["list_files", "clear"])
+async def test_a_symlink_in_the_folder_s_place(tmp_path: Path, folder: Path, operation: str) -> None:
+    """A symlink is no folder, whatever it leads to."""
+    await FileTokenCache(folder).set(KEY, make_token())
+    (tmp_path / "link").symlink_to(folder)
+    with pytest.raises(TokenCacheError, match="it is a symlink"):
+        await getattr(FileTokenCache(tmp_path / "link"), operation)()
+    assert [NAME] == names_in(folder)
+
+
+async def test_a_file_that_cannot_be_removed(
+    cache: FileTokenCache, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What keeps a file from being removed is an error that says so."""
+
+    def unlink(*_: Any, **__: Any) -> None:
+        raise OSError(30, os.strerror(30))
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    with pytest.raises(TokenCacheError, match="Read-only file system"):
+        await cache.clear()

@@ -1,0 +1,165 @@
+"""`RedisTokenCache` over Sentinel and over a cluster, of real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from contextlib import AsyncExitStack, ExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp.test_utils import unused_port
+from redis.asyncio import RedisCluster, Sentinel
+
+from simplestore_async.caches.redis import RedisTokenCache
+from simplestore_async.errors import TokenCacheError
+from tests.support.one_loop import OnOneLoop
+from tests.support.redis_server import RedisServer
+from tests.support.tokens import make_token
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from simplestore_async import AccessToken, SharedTokenCache
+
+KEY = "key"
+TOKEN = make_token()
+PATIENCE_SECONDS = 60
+
+
+class Watched:
+    """A primary, a replica of it, and a Sentinel that watches over them."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.ports = [unused_port() for _ in range(3)]
+        primary, replica, sentinel = self.ports
+        self.primary = stack.enter_context(RedisServer(config=f"port {primary}\n"))
+        self.replica = stack.enter_context(
+            RedisServer(config=f"port {replica}\nreplicaof 127.0.0.1 {primary}\nrepl-diskless-sync-delay 0\n")
+        )
+        config = (
+            f"port {sentinel}\nsentinel monitor main 127.0.0.1 {primary} 1\nsentinel down-after-milliseconds main 500\n"
+        )
+        self.sentinel = stack.enter_context(RedisServer("--sentinel", config=config, is_ready="+monitor"))
+        connect: Any = Sentinel  # which has no types
+        self.cache = RedisTokenCache(lambda: connect([("127.0.0.1", sentinel)]).master_for("main"))
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    with ExitStack() as stack:
+        yield Watched(stack)
+
+
+# case 53
+async def test_sentinel(watched: Watched) -> None:
+    """The primary is found by Sentinel, for each call, and no connection stays open."""
+    async with watched.cache.renewal_lock(KEY):
+        await watched.cache.set(KEY, TOKEN)
+    assert TOKEN == await watched.cache.get(KEY)
+    for server in (watched.primary, watched.sentinel):
+        clients = (await server.tell("CLIENT", "LIST", "TYPE", "NORMAL")).decode().splitlines()
+        assert 1 == len([each for each in clients if "lib-name=redis-py" in each])  # the one that asks
+
+
+# case 53
+@pytest.mark.slow  # Sentinel waits before it believes that a server is gone
+async def test_failover(watched: Watched) -> None:
+    """When the primary is gone, the cache goes on with the replica, as soon as Sentinel has made that the primary."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not (await watched.primary.tell("INFO", "REPLICATION"))["connected_slaves"]:
+            await asyncio.sleep(0.05)  # servers set no event
+        await watched.cache.set(KEY, TOKEN)
+        while not await watched.replica.tell("DBSIZE"):
+            await asyncio.sleep(0.05)  # servers set no event
+        watched.primary.kill()
+        while not await is_used(watched.cache):
+            await asyncio.sleep(0.05)  # servers set no event
+    assert make_token("newer") == await watched.cache.get(KEY)
+    assert "master" == (await watched.replica.tell("INFO", "REPLICATION"))["role"]
+
+
+async def is_used(cache: RedisTokenCache) -> bool:
+    try:
+        async with cache.renewal_lock(KEY):
+            assert TOKEN == await cache.get(KEY)
+            await cache.set(KEY, make_token("newer"))
+    except TokenCacheError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="session")
+def cluster_port() -> Iterator[int]:
+    """A port of a cluster of three primaries, which share the slots."""
+    ports = [(unused_port(), unused_port()) for _ in range(3)]
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(RedisServer(config=f"port {port}\ncluster-enabled yes\ncluster-port {bus_port}\n"))
+            for port, bus_port in ports
+        ]
+        asyncio.run(form_cluster(servers, ports))
+        yield ports[0][0]
+
+
+async def form_cluster(servers: list[RedisServer], ports: list[tuple[int, int]]) -> None:
+    for number, server in enumerate(servers):
+        first, end = (16_384 * each // len(servers) for each in (number, number + 1))
+        await server.tell("CLUSTER", "ADDSLOTSRANGE", first, end - 1)
+        await servers[0].tell("CLUSTER", "MEET", "127.0.0.1", *ports[number])
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        for server in servers:
+            while b"cluster_state:ok" not in await server.tell("CLUSTER", "INFO"):
+                await asyncio.sleep(0.05)  # servers set no event
+
+
+async def count_waiters(client: Any, namespace: str) -> int:
+    channel = f"{namespace}:{{{hashlib.sha256(KEY.encode()).hexdigest()}}}:news"
+    answers = await client.pubsub_numsub(channel, target_nodes=RedisCluster.ALL_NODES)
+    return sum(count for _, count in answers)
+
+
+# case 53
+@pytest.mark.slow  # a cluster takes seconds to agree
+class TestCluster(OnOneLoop):
+    """With a client that was given: to make one for each of so many calls takes long, as each asks for the slots."""
+
+    patience_seconds = PATIENCE_SECONDS
+
+    @pytest.fixture
+    async def cache(self, cluster_port: int, namespace: str) -> AsyncIterator[SharedTokenCache]:
+        async with RedisCluster(host="127.0.0.1", port=cluster_port) as client:
+            yield RedisTokenCache(client, namespace=namespace)
+
+    def test_clients_of_its_own(self, cluster_port: int, namespace: str) -> None:
+        """A callable that makes the cluster's client serves one event loop after the other."""
+        cache = RedisTokenCache(lambda: RedisCluster(host="127.0.0.1", port=cluster_port), namespace=namespace)
+
+        async def use() -> AccessToken | None:
+            async with asyncio.timeout(PATIENCE_SECONDS), cache.renewal_lock(KEY):
+                before = await cache.get(KEY)
+                await cache.set(KEY, TOKEN)
+                return before
+
+        assert [None, TOKEN] == [asyncio.run(use()) for _ in range(2)]
+
+    @pytest.mark.skipif(not hasattr(RedisCluster, "pubsub"), reason="before redis-py 8 a cluster has no messages")
+    async def test_waiters_are_woken(self, cluster_port: int, namespace: str) -> None:
+        """Whoever waits is told when the holder has stored a token, whichever node each of them talks to."""
+        async with AsyncExitStack() as stack:
+            clients = [
+                await stack.enter_async_context(RedisCluster(host="127.0.0.1", port=cluster_port)) for _ in range(4)
+            ]
+            caches = [RedisTokenCache(client, namespace=namespace) for client in clients]
+
+            async def wait(cache: RedisTokenCache) -> AccessToken | None:
+                async with cache.renewal_lock(KEY):
+                    return await cache.get(KEY)
+
+            async with asyncio.timeout(PATIENCE_SECONDS), caches[0].renewal_lock(KEY):
+                waiters = [asyncio.create_task(wait(cache)) for cache in caches[1:]]
+                while 3 != await count_waiters(clients[0], namespace):
+                    await asyncio.sleep(0)
+                await caches[0].set(KEY, TOKEN)
+                await asyncio.wait(waiters)
+            assert [TOKEN] * 3 == [waiter.result() for waiter in waiters]

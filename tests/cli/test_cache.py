@@ -1,0 +1,303 @@
+"""`simplestore cache`, run as a user runs it, over folders that a real `FileTokenCache` filled."""
+# ruff: noqa: ASYNC240 - these tests are about files, and share their loop with nobody
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography.fernet import Fernet
+
+from simplestore_async import FileTokenCache
+from simplestore_async.sandbox import Sandbox
+from tests.support.command import assert_one_line, finish, simplestore, start
+from tests.support.tokens import make_token
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+
+    from simplestore_async import AccessToken
+    from tests.support.command import Outcome
+
+DIGEST = hashlib.sha256(b"key").hexdigest()
+NAME = f"token-v1-{DIGEST}.json"
+# For a user without home directory, as in many containers; what comes after is called with the arguments.
+_AS_NOBODY = """
+import os, pwd, sys
+def find_nobody(uid): raise KeyError(uid)
+pwd.getpwuid = find_nobody
+for name in ("HOME", "XDG_CACHE_HOME"): os.environ.pop(name, None)
+from simplestore_async.cli import main
+sys.exit(main())
+"""
+
+
+def living_token(**changes: Any) -> AccessToken:
+    now = time.time()
+    return make_token(**{"issued_at": now - 60, "expires_at": now + 3_540} | changes)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+async def path(folder: Path) -> Path:
+    """A token's file."""
+    await FileTokenCache(folder).set("key", living_token())
+    return folder / NAME
+
+
+async def cache(operation: str, folder: Path, *options: str) -> Outcome:
+    outcome = await simplestore("cache", operation, "--directory", str(folder), *options)
+    assert "canary" not in outcome.stdout + outcome.stderr
+    return outcome
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+class TestPath:
+    async def test_default(self, tmp_path: Path) -> None:
+        """It is the folder that a `FileTokenCache()` of the same user uses, and is not made."""
+        home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
+        outcome = await simplestore("cache", "path", environment=home)
+
+        assert (0, "") == (outcome.code, outcome.stderr)
+        assert outcome.stdout.startswith(str(tmp_path))
+        assert outcome.stdout.endswith("\n")
+        assert "simplestore-async" in outcome.stdout
+        assert [] == names_in(tmp_path)
+        assert {"directory": outcome.stdout.strip()} == (
+            await simplestore("cache", "path", "--json", environment=home)
+        ).json
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux")
+    async def test_no_text(self, tmp_path: Path) -> None:
+        """A folder's name comes out as it is, even if it is no text, and the other commands bear it."""
+        folder = tmp_path / os.fsdecode(b"caf\xe9")
+        assert f"{folder}\n" == (await cache("path", folder)).stdout
+        assert str(folder) == (await cache("path", folder, "--json")).json["directory"]
+        assert (0, "") == ((await cache("clear", folder)).code, (await cache("clear", folder)).stderr)
+
+    @pytest.mark.parametrize(("operation", "says"), [("path", "--directory"), ("list", "user's cache directory")])
+    async def test_no_home(self, operation: str, says: str) -> None:
+        """Without a home directory the one line says what to do."""
+        outcome = await finish(await start(sys.executable, "-c", _AS_NOBODY, "cache", operation))
+        assert_one_line(outcome, code=1, says=says)
+
+
+class TestList:
+    async def test_row(self, folder: Path, path: Path) -> None:
+        """A row has the start of the digest, both instants, what is left of the life, and the size; no token."""
+        outcome = await cache("list", folder)
+        names, row = (re.split(r"  +", line) for line in outcome.stdout.splitlines())
+
+        assert (0, "") == (outcome.code, outcome.stderr)
+        assert ["digest", "issued", "expires", "lifetime left", "bytes"] == names
+        assert (DIGEST[:12], str(path.stat().st_size)) == (row[0], row[4])
+        assert row[1] < row[2]
+        assert re.fullmatch(r"0:5[78]:\d\d", row[3])
+
+    async def test_expired(self, folder: Path) -> None:
+        """A token that has expired is told of as such."""
+        await FileTokenCache(folder).set("key", make_token(issued_at=1_700_000_000, expires_at=1_700_003_600))
+        outcome = await cache("list", folder)
+
+        assert "2023-11-14 22:13:20+00:00  2023-11-14 23:13:20+00:00  expired" in outcome.stdout
+
+    async def test_instants_beyond_any_calendar(self, folder: Path) -> None:
+        """What a file claims cannot break the table."""
+        await FileTokenCache(folder).set("key", make_token(issued_at=1e300, expires_at=1e301))
+        outcome = await cache("list", folder)
+
+        assert (0, "") == (outcome.code, outcome.stderr)
+        assert "beyond any calendar" in outcome.stdout
+        assert "for ever" in outcome.stdout
+
+    @pytest.mark.parametrize(
+        ("spoil", "problem"),
+        [
+            (lambda path: path.write_text("canary"), "it is damaged, or encrypted"),
+            (lambda path: path.chmod(0o644), "its mode 0644 lets others in"),
+            (lambda path: path.rename(path.with_name(NAME.replace("v1", "v2"))), "it is of another version"),
+        ],
+    )
+    async def test_not_used(self, folder: Path, path: Path, spoil: Callable[[Path], object], problem: str) -> None:
+        """A file that no token is taken from says why."""
+        spoil(path)
+        outcome = await cache("list", folder)
+
+        assert (0, "") == (outcome.code, outcome.stderr)
+        assert f"{DIGEST[:12]}  not used: {problem}" in outcome.stdout
+
+        (facts,) = (await cache("list", folder, "--json")).json
+        assert facts["problem"].startswith(problem)
+        assert {None} == {facts[name] for name in ("issued_at", "expires_at", "life_seconds")}
+
+    async def test_json(self, folder: Path, path: Path) -> None:
+        """The same for programs: a list with an object for each file."""
+        token = await FileTokenCache(folder).get("key")
+        (facts,) = (await cache("list", folder, "--json")).json
+
+        assert token is not None
+        assert 3_400 < facts.pop("life_seconds") < 3_540
+        assert {
+            "digest": DIGEST,
+            "problem": None,
+            "issued_at": token.issued_at,
+            "expires_at": token.expires_at,
+            "size_bytes": path.stat().st_size,
+        } == facts
+
+    async def test_expired_in_json(self, folder: Path) -> None:
+        """Nothing is left of the life of a token that has expired."""
+        await FileTokenCache(folder).set("key", make_token(issued_at=1_700_000_000, expires_at=1_700_003_600))
+        (facts,) = (await cache("list", folder, "--json")).json
+        assert 0 == facts["life_seconds"]
+
+    async def test_nothing(self, folder: Path) -> None:
+        """Where there is no folder, or none with tokens, nothing is listed."""
+        for _ in range(2):
+            for options, expected in (([], ""), (["--json"], "[]\n")):
+                outcome = await cache("list", folder, *options)
+                assert (0, expected, "") == (outcome.code, outcome.stdout, outcome.stderr)
+            folder.mkdir(0o700, exist_ok=True)
+
+
+class TestClear:
+    async def test_clear(self, folder: Path, path: Path) -> None:
+        """Tokens go, and are counted; a held lock and whatever else is there stay."""
+        await FileTokenCache(folder).set("second", living_token())
+        (folder / "notes.txt").write_text("precious")
+        async with FileTokenCache(folder).renewal_lock("key"):
+            outcome = await cache("clear", folder)
+
+        assert (0, "") == (outcome.code, outcome.stderr)
+        assert "files removed: 2\n" == outcome.stdout
+        assert ["notes.txt", NAME.replace("json", "lock")] == names_in(folder)
+
+    async def test_json(self, folder: Path, path: Path) -> None:
+        """The same for programs."""
+        assert {"removed": 1} == (await cache("clear", folder, "--json")).json
+
+    async def test_nothing(self, folder: Path) -> None:
+        """Where there is no folder nothing is removed, and none is made."""
+        outcome = await cache("clear", folder)
+
+        assert (0, "files removed: 0\n") == (outcome.code, outcome.stdout)
+        assert not folder.exists()
+
+
+class TestFolder:
+    @pytest.mark.parametrize("operation", ["list", "clear"])
+    async def test_not_private(self, folder: Path, path: Path, operation: str) -> None:
+        """A folder that others may write to: exit code 1, a line that says so and what to do; nothing is removed."""
+        folder.chmod(0o777)
+        outcome = await cache(operation, folder)
+
+        assert_one_line(outcome, code=1, says=f"{folder}: its mode 0777 lets others in")
+        assert "name another folder" in outcome.stderr
+        assert [NAME] == names_in(folder)
+
+    @pytest.mark.parametrize("operation", ["list", "clear"])
+    @pytest.mark.parametrize(
+        ("name", "reason"), [("file/cache", "Not a directory"), ("x" * 300, "File name too long")], ids=["file", "long"]
+    )
+    async def test_unreadable(self, tmp_path: Path, operation: str, name: str, reason: str) -> None:
+        """A folder that cannot be read: exit code 1, and the reason."""
+        (tmp_path / "file").write_text("")
+        assert_one_line(await cache(operation, tmp_path / name), code=1, says=reason)
+
+    @pytest.mark.parametrize("operation", ["path", "list", "clear"])
+    async def test_file(self, path: Path, operation: str) -> None:
+        """A file in the place of the folder is wrong usage."""
+        assert_one_line(await cache(operation, path), code=2, says="--directory")
+
+    async def test_json_error(self, folder: Path, path: Path) -> None:
+        """With `--json` the line on stderr is an object, and stdout stays empty."""
+        folder.chmod(0o777)
+        outcome = await cache("list", folder, "--json")
+
+        assert (1, "") == (outcome.code, outcome.stdout)
+        assert ("TokenCacheError", 1) == (outcome.error["type"], outcome.error["exit_code"])
+        assert str(folder) in outcome.error["message"]
+
+
+async def default_folder(environment: Mapping[str, str]) -> str:
+    return (await simplestore("cache", "path", environment=environment)).stdout.strip()
+
+
+async def test_the_default_folder_is_used(tmp_path: Path) -> None:
+    """Without `--directory` it is the default folder that is listed and cleared."""
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
+    await FileTokenCache(await default_folder(home)).set("key", living_token())
+
+    assert DIGEST[:12] in (await simplestore("cache", "list", environment=home)).stdout
+    assert 1 == (await simplestore("cache", "clear", "--json", environment=home)).json["removed"]
+    assert "" == (await simplestore("cache", "list", environment=home)).stdout
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with Sandbox() as sandbox:
+        yield sandbox
+
+
+class TestEncrypted:
+    # case 54
+    async def test_token_and_list(self, sandbox: Sandbox, tmp_path: Path) -> None:
+        """With a key in the environment calls share an encrypted token, and `list` reads it; without, it says so."""
+        home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
+        key = {"SIMPLESTORE_CACHE_KEY": Fernet.generate_key().decode()}
+        outcomes = [
+            await simplestore("token", "--cache", "--header", environment=sandbox.environment | home | key)
+            for _ in range(2)
+        ]
+
+        assert [(0, ""), (0, "")] == [(outcome.code, outcome.stderr) for outcome in outcomes]
+        assert 1 == len({outcome.stdout for outcome in outcomes})
+        (path,) = Path(await default_folder(home)).glob("token-*.json")
+        assert outcomes[0].stdout.split()[-1].encode() not in path.read_bytes()
+        assert "lifetime left" in (await simplestore("cache", "list", environment=home | key)).stdout
+        unread = await simplestore("cache", "list", environment=home)
+        assert "not used: it is damaged, or encrypted" in unread.stdout
+
+    @pytest.mark.parametrize(
+        "arguments", [("cache", "list"), ("token", "--cache"), ("request", "GET", "orders", "--cache")]
+    )
+    async def test_wrong_key(self, sandbox: Sandbox, arguments: tuple[str, ...]) -> None:
+        """What is no key is wrong usage, and is not quoted."""
+        environment = sandbox.environment | {"SIMPLESTORE_CACHE_KEY": "canary"}
+        outcome = await simplestore(*arguments, environment=environment)
+
+        assert_one_line(outcome, code=2, says="SIMPLESTORE_CACHE_KEY: keys must be Fernet keys")
+        assert "canary" not in outcome.stderr
+        assert 0 == sandbox.counters.token_requests
+
+    async def test_wrong_key_clears(self, folder: Path, path: Path) -> None:
+        """Files can be removed whatever the key is."""
+        environment = {"SIMPLESTORE_CACHE_KEY": "canary"}
+        outcome = await simplestore("cache", "clear", "--directory", str(folder), environment=environment)
+
+        assert "files removed: 1\n" == outcome.stdout
+        assert [] == names_in(folder)
+
+    async def test_missing_extra(self) -> None:
+        """Without the extra the one line says what to install."""
+        program = (
+            "import sys; sys.modules['cryptography.fernet'] = None; sys.argv[1:] = ['cache', 'list']; "
+            "from simplestore_async.cli import main; sys.exit(main())"
+        )
+        environment = {"SIMPLESTORE_CACHE_KEY_FILE": "/nowhere"}
+        outcome = await finish(await start(sys.executable, "-c", program, environment=environment))
+
+        assert_one_line(outcome, code=2, says='pip install "simplestore-async[encryption]"')

@@ -1,0 +1,363 @@
+"""`simplestore`, run as a user runs it: a process of its own, against a real sandbox."""
+# ruff: noqa: ASYNC240 - some tests are about files, and share their loop with nobody
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+import pytest
+
+from simplestore_async.sandbox import Sandbox, Status
+from tests.support.command import COMMAND, TIMEOUT_SECONDS, assert_one_line, finish, shell, simplestore, start
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+SECRET: Final = "s3cr3t-of-the-shop"
+
+
+async def start_long_demo() -> tuple[asyncio.subprocess.Process, list[int]]:
+    """Start a demo that would take ten minutes; return it and the ids of its processes once they are at work."""
+    process = await start(*COMMAND, "demo", "--plain", "--duration", "600")
+    assert process.stdout is not None
+    assert b"token" in await process.stdout.readline()
+    workers = children_of(process.pid)
+    assert 4 == len(workers)
+    return process, workers
+
+
+def children_of(pid: int) -> list[int]:
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether the process runs; one that has ended, and that nobody has waited for, does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def read_table(stdout: str) -> dict[str, int]:
+    return {name: int(number) for name, number in re.findall(r"\| (?:- )?([\w ]+?) +\| +(\d+) ", stdout)}
+
+
+def shows_credentials(output: str) -> bool:
+    # The sandbox's tokens are 43 characters of this alphabet.
+    return "sandbox-secret" in output or re.search(r"\b[\w-]{43}\b", output) is not None
+
+
+async def is_accepted(sandbox: Sandbox, authorization: str) -> bool:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(sandbox.base_url, headers={"Authorization": authorization}) as response,
+    ):
+        return response.status == 200
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with Sandbox(client_secret=SECRET) as sandbox:
+        yield sandbox
+
+
+class TestDemo:
+    @pytest.mark.slow
+    async def test_numbers(self) -> None:
+        """A short run meets both faults, loses no request, and its table adds up."""
+        outcome = await simplestore("demo", "--requests", "300", "--duration", "3", "--plain")
+        table = read_table(outcome.stdout)
+
+        assert (0, "") == (outcome.code, outcome.stderr)
+        assert 4 == table["processes"]
+        # At the start, when it is due, after the revocation: one token each time, for all four processes. While the
+        # endpoint fails, each of them may see so for itself.
+        assert 3 == table["answered with a token"]
+        assert table["failed with 503"] >= 3
+        assert table["token requests"] == table["answered with a token"] + table["failed with 503"] + table["refused"]
+        assert 0 == table["refused"]
+        assert table["answered 401"] >= 4
+        assert 300 + table["answered 401"] == table["API requests"]
+        assert (300, 300, 0) == (table["requests"], table["succeeded"], table["failed"])
+        # The callers waited for two refused attempts after the revocation, with a pause after each.
+        assert table["slowest"] >= 1500
+        for news in (
+            "token endpoint answers 503",
+            "renewed in the background",
+            "all tokens revoked",
+            "takes the token that another process got",
+        ):
+            assert news in outcome.stdout
+        assert not shows_credentials(outcome.stdout)
+
+    @pytest.mark.slow
+    async def test_failed_requests(self) -> None:
+        """Requests that fail are counted, the exit code is 1, and the one line says why."""
+        program = (
+            "import sys; from simplestore_async.cli import main; from simplestore_async.sandbox import Sandbox; "
+            # One failure more than a renewal has attempts.
+            "fail_next = Sandbox.fail_next; Sandbox.fail_next = lambda self, n, **how: fail_next(self, n + 1, **how); "
+            "sys.argv[1:] = 'demo --requests 300 --duration 3 --plain'.split(); sys.exit(main())"
+        )
+        outcome = await finish(await start(sys.executable, "-c", program))
+        table = read_table(outcome.stdout)
+
+        assert 1 == outcome.code
+        assert table["failed"] >= 1
+        assert 300 == table["succeeded"] + table["failed"]
+        assert outcome.stderr.startswith(f"simplestore: {table['failed']} of 300 requests failed; ")
+        assert 1 == outcome.stderr.count("\n")
+        assert "503" in outcome.stderr
+        assert not shows_credentials(outcome.stdout + outcome.stderr)
+
+    async def test_too_few_requests_for_the_faults(self) -> None:
+        """A run that ends too early says so; without a terminal it is plain, even where colour is forced."""
+        forced = {"FORCE_COLOR": "1", "TTY_COMPATIBLE": "1", "COLUMNS": "20", "PYTHONIOENCODING": "ascii"}
+        outcome = await finish(await start(*COMMAND, "demo", "--requests", "1", environment=forced))
+
+        assert 0 == outcome.code
+        assert "ended before the second fault" in outcome.stdout
+        assert "all tokens revoked" not in outcome.stdout
+        assert "\x1b" not in outcome.stdout
+        assert 1 == read_table(outcome.stdout)["succeeded"]
+
+    @pytest.mark.slow
+    async def test_one_process(self) -> None:
+        """One process, and fewer requests than it may send at once, are enough."""
+        outcome = await simplestore("demo", "--requests", "10", "--duration", "3", "--processes", "1", "--plain")
+        table = read_table(outcome.stdout)
+
+        assert (0, "") == (outcome.code, outcome.stderr)
+        assert (10, 10, 0, 1) == tuple(table[name] for name in ("requests", "succeeded", "failed", "processes"))
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+    async def test_interrupted(self) -> None:
+        """Ctrl-C ends it at once, with all of its processes, with 130 and no traceback."""
+        process, workers = await start_long_demo()
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        outcome = await finish(process)
+
+        assert (130, "") == (outcome.code, outcome.stderr.strip())
+        assert not any(map(is_alive, workers))
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+    async def test_killed(self) -> None:
+        """When it is killed its processes end by themselves."""
+        process, workers = await start_long_demo()
+        process.kill()
+        await finish(process)
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            while any(map(is_alive, workers)):
+                await asyncio.sleep(0.01)  # another process sets no event
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+    async def test_process_that_dies(self) -> None:
+        """When one of its processes dies it ends with 1 and a line that says which, and ends the others."""
+        process, workers = await start_long_demo()
+        os.kill(workers[0], signal.SIGKILL)
+        outcome = await finish(process)
+
+        assert 1 == outcome.code
+        assert re.fullmatch(r"simplestore: process [1-4] ended with exit code -9\n", outcome.stderr)
+        assert not any(map(is_alive, workers))
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes")
+    async def test_closed_pipe(self) -> None:
+        """A reader that goes away ends it, without a traceback."""
+        command = f"{sys.executable} -m simplestore_async.cli demo --plain --duration 3 --requests 300 | head -n 1"
+        outcome = await finish(await start("/bin/sh", "-c", command))
+
+        assert "token" in outcome.stdout
+        assert "" == outcome.stderr
+
+
+class TestToken:
+    async def test_metadata(self, sandbox: Sandbox) -> None:
+        """The facts are printed, the token and the secret are not."""
+        outcome = await simplestore("token", environment=sandbox.environment)
+        facts = dict(re.split(r"  +", line, maxsplit=1) for line in outcome.stdout.splitlines())
+
+        assert (0, "") == (outcome.code, outcome.stderr)
+        assert ["type", "issued", "expires", "lifetime left", "scope"] == list(facts)
+        assert ("Bearer", "(none named)") == (facts["type"], facts["scope"])
+        assert facts["lifetime left"] in {"0:59:59", "0:59:58", "0:59:57", "0:59:56", "0:59:55"}
+        assert facts["issued"] < facts["expires"]
+        assert SECRET not in outcome.stdout
+        assert 1 == sandbox.counters.tokens_issued
+
+    async def test_show(self, sandbox: Sandbox) -> None:
+        """`--show` prints the token as well."""
+        outcome = await simplestore("token", "--show", environment=sandbox.environment)
+        token = re.search(r"^token +(\S+)$", outcome.stdout, re.MULTILINE)
+
+        assert 0 == outcome.code
+        assert token is not None
+        assert sandbox.revoke(token[1])
+
+    async def test_header(self, sandbox: Sandbox) -> None:
+        """`--header` prints the header that carries a valid token, and nothing else."""
+        outcome = await simplestore("token", "--header", environment=sandbox.environment)
+        header = re.fullmatch(r"Authorization: (Bearer \S+)\n", outcome.stdout)
+
+        assert (0, "") == (outcome.code, outcome.stderr)
+        assert header is not None
+        assert await is_accepted(sandbox, header[1])
+
+    @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+    async def test_header_for_curl(self, sandbox: Sandbox) -> None:
+        """A token goes to curl through its standard input, so that no command line holds the token."""
+        script = "simplestore token --header | curl -s --noproxy '*' -H @- \"$1\""
+        outcome = await shell(script, f"{sandbox.base_url}orders", environment=sandbox.environment)
+
+        assert (0, "") == (outcome.code, outcome.stderr)
+        assert "Bearer ***" == json.loads(outcome.stdout)["headers"]["Authorization"]
+
+    @pytest.mark.parametrize("option", ["--show", "--json"])
+    async def test_header_excludes(self, sandbox: Sandbox, option: str) -> None:
+        """What would print more than the header is wrong usage beside it."""
+        outcome = await simplestore("token", "--header", option, environment=sandbox.environment)
+
+        assert (2, "") == (outcome.code, outcome.stdout)
+        assert "leave out --show and --json" in outcome.stderr
+        assert 0 == sandbox.counters.token_requests
+
+    async def test_json(self, sandbox: Sandbox) -> None:
+        """`--json` prints the facts for programs, and the token only with `--show`."""
+        environment = sandbox.environment | {"SIMPLESTORE_SCOPE": "orders products"}
+        facts = (await simplestore("token", "--json", environment=environment)).json
+        shown = (await simplestore("token", "--json", "--show", environment=environment)).json
+
+        assert {"token_type", "issued_at", "expires_at", "life_seconds", "scope"} == facts.keys()
+        assert ("Bearer", ["orders", "products"]) == (facts["token_type"], facts["scope"])
+        assert pytest.approx(3600) == facts["expires_at"] - facts["issued_at"]
+        assert 3_500 < facts["life_seconds"] <= 3_600
+        assert {"value"} == shown.keys() - facts.keys()
+        assert await is_accepted(sandbox, f"Bearer {shown['value']}")
+
+    async def test_cache(self, sandbox: Sandbox, tmp_path: Path) -> None:
+        """With `--cache` calls share one token, even if they start at once; without it each asks for its own."""
+        environment = sandbox.environment | {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
+        call = "token", "--header", "--cache"
+        outcomes = await asyncio.gather(*(simplestore(*call, environment=environment) for _ in range(3)))
+        outcomes.append(await simplestore(*call, environment=environment))
+
+        assert 1 == len({outcome.stdout for outcome in outcomes})
+        assert 1 == sandbox.counters.token_requests
+
+        own = await simplestore("token", "--header", environment=environment)
+        assert own.stdout != outcomes[0].stdout
+        assert 2 == sandbox.counters.token_requests
+
+    async def test_cache_that_fails(self, sandbox: Sandbox, tmp_path: Path) -> None:
+        """A folder that cannot be used costs a line on stderr that says so, not the token."""
+        environment = sandbox.environment | {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
+        folder = Path((await simplestore("cache", "path", environment=environment)).stdout.strip())
+        folder.mkdir(parents=True)
+        folder.chmod(0o777)
+        outcome = await simplestore("token", "--header", "--cache", environment=environment)
+
+        assert 0 == outcome.code
+        assert outcome.stdout.startswith("Authorization: Bearer ")
+        assert all(line.startswith("simplestore: warning: token cache") for line in outcome.stderr.splitlines())
+        assert "its mode 0777 lets others in" in outcome.stderr
+
+    async def test_not_stored(self, sandbox: Sandbox, tmp_path: Path) -> None:
+        """Without `--cache` nothing is stored."""
+        await simplestore("token", environment=sandbox.environment | {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""})
+        assert [] == list(tmp_path.iterdir())
+
+    async def test_scope(self, sandbox: Sandbox) -> None:
+        """Scopes that the environment names are asked for, and printed."""
+        environment = sandbox.environment | {"SIMPLESTORE_SCOPE": "orders products"}
+        outcome = await simplestore("token", environment=environment)
+
+        assert re.search(r"^scope +orders products$", outcome.stdout, re.MULTILINE)
+
+    async def test_refused(self, sandbox: Sandbox) -> None:
+        """Wrong credentials: exit code 1, one line that says where to get them, and no secret in it."""
+        environment = sandbox.environment | {"SIMPLESTORE_CLIENT_SECRET": "wr0ng-s3cr3t"}
+        outcome = await simplestore("token", environment=environment)
+
+        assert_one_line(outcome, code=1, says="Control Panel")
+        assert "wr0ng-s3cr3t" not in outcome.stderr
+        assert 1 == sandbox.counters.refusals
+
+    async def test_failed(self, sandbox: Sandbox) -> None:
+        """An endpoint that asks for more patience than there is: exit code 1 at once, and the status is named."""
+        sandbox.fail_next(1, Status(503, retry_after=3600))
+
+        assert_one_line(await simplestore("token", environment=sandbox.environment), code=1, says="503")
+
+    async def test_missing_environment(self) -> None:
+        """No credentials: exit code 2, and the variable is named."""
+        assert_one_line(await simplestore("token"), code=2, says="SIMPLESTORE_CLIENT_ID")
+
+    async def test_wrong_environment(self, sandbox: Sandbox) -> None:
+        """A setting that cannot be right: exit code 2, in the user's own terms."""
+        environment = sandbox.environment | {"SIMPLESTORE_TOKEN_URL": "http://auth.example/connect/token"}
+
+        assert_one_line(await simplestore("token", environment=environment), code=2, says="SIMPLESTORE_TOKEN_URL")
+
+    async def test_secret_file_that_is_not_there(self, sandbox: Sandbox, tmp_path: Path) -> None:
+        """A secret file that cannot be read: exit code 2, and the file is named."""
+        environment = sandbox.environment | {
+            "SIMPLESTORE_CLIENT_SECRET": "",
+            "SIMPLESTORE_CLIENT_SECRET_FILE": str(tmp_path / "gone"),
+        }
+
+        assert_one_line(await simplestore("token", environment=environment), code=2, says="gone")
+
+
+class TestUsage:
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            ([], "Missing command"),
+            (["tokens"], "No such command"),
+            (["token", "--shwo"], "No such option"),
+            (["demo", "--requests", "0"], "--requests"),
+            (["demo", "--concurrency", "many"], "--concurrency"),
+            (["demo", "--duration", "1"], "--duration"),
+            (["demo", "--processes", "0"], "--processes"),
+        ],
+    )
+    async def test_wrong_usage(self, arguments: list[str], says: str) -> None:
+        """Wrong usage: exit code 2 and one line that names the culprit."""
+        assert_one_line(await simplestore(*arguments), code=2, says=says)
+
+    @pytest.mark.parametrize("arguments", [["--help"], ["demo", "-h"], ["token", "--help"]])
+    async def test_help(self, arguments: list[str]) -> None:
+        """Every command explains itself."""
+        outcome = await simplestore(*arguments)
+
+        assert (0, "") == (outcome.code, outcome.stderr)
+        assert "Usage: simplestore" in outcome.stdout
+
+    async def test_version(self) -> None:
+        """`--version` names the program and a version."""
+        outcome = await simplestore("--version")
+
+        assert (0, "") == (outcome.code, outcome.stderr)
+        assert re.fullmatch(r"simplestore \d+\.\d+\.\d+\S*\n", outcome.stdout)
+
+    @pytest.mark.parametrize(
+        ("missing", "arguments"), [("click", ["token"]), ("rich", ["demo"]), ("msgspec", ["batch", __file__])]
+    )
+    async def test_missing_extra(self, missing: str, arguments: list[str]) -> None:
+        """Without the extra the one line says what to install."""
+        program = (
+            f"import sys; sys.modules[{missing!r}] = None; sys.argv[1:] = {arguments!r}; "
+            "from simplestore_async.cli import main; sys.exit(main())"
+        )
+        outcome = await finish(await start(sys.executable, "-c", program))
+
+        assert_one_line(outcome, code=2, says='pip install "simplestore-async[cli]"')

@@ -1,0 +1,264 @@
+"""`simplestore doctor` as a person uses it: in a terminal and in pipes, interrupted, with whatever fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from aiohttp import web
+
+from tests.support.api_servers import refusing_url
+from tests.support.command import COMMAND, assert_one_line, finish, shell, simplestore, start
+from tests.support.doctor import NEUTRAL, assert_row, changed_doctor, failures_in, read_rows
+from tests.support.servers import SECRET, ApiServer, TokenServer
+from tests.support.terminals import in_terminal, on_terminal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def environment(token_server: TokenServer, api_server: ApiServer, tmp_path: Path) -> dict[str, str]:
+    return NEUTRAL | {
+        "SIMPLESTORE_CLIENT_ID": "app",
+        "SIMPLESTORE_CLIENT_SECRET": SECRET,
+        "SIMPLESTORE_CLIENT_SECRET_FILE": "",
+        "SIMPLESTORE_TOKEN_URL": token_server.token_url,
+        "SIMPLESTORE_BASE_URL": f"{api_server.url}/v1",
+        "HOME": str(tmp_path),
+        "XDG_CACHE_HOME": str(tmp_path),
+        "PYTHONIOENCODING": "utf-8",
+    }
+
+
+class TestLines:
+    async def test_plain(self, environment: dict[str, str]) -> None:
+        """Each line is whole by itself, in the order of `--json`; what to do stands below; the last one counts."""
+        environment["SIMPLESTORE_CLEINT_ID"] = "x"
+        outcome = await simplestore("doctor", environment=environment | {"FORCE_COLOR": "1", "COLUMNS": "20"})
+        lines = outcome.stdout.splitlines()
+        rows = read_rows(await simplestore("doctor", "--json", environment=environment))
+
+        assert (0, "") == (outcome.code, outcome.stderr)
+        found = [re.fullmatch(r"(ok|warning|failed|skipped) +(.+?: .+?): (.+)", line) for line in lines]
+        assert [*rows] == [match[2] for match in found if match]
+        assert [row.state for row in rows.values()] == [match[1] for match in found if match]
+        assert "         -> did you mean SIMPLESTORE_CLIENT_ID?" in lines
+        assert re.fullmatch(r"\d+ checks: \d+ ok, 1 warning, 3 skipped", lines[-1])
+        assert "\x1b" not in outcome.stdout
+
+    async def test_failed(self, environment: dict[str, str]) -> None:
+        """What failed is named once more on stderr, and the exit code is 1."""
+        environment["SIMPLESTORE_CLIENT_ID"] = ""
+        outcome = await simplestore("doctor", environment=environment)
+
+        assert 1 == outcome.code
+        assert re.fullmatch(r"simplestore: 1 of \d+ checks failed: Settings: client id\n", outcome.stderr)
+
+    @pytest.mark.slow
+    async def test_ascii(self, environment: dict[str, str]) -> None:
+        """A locale that knows only ASCII does not end the checklist."""
+        environment |= {"SIMPLESTORE_CLIENT_ID": "ключ", "PYTHONIOENCODING": "ascii"}
+        outcome = await finish(await start(*COMMAND, "doctor", environment=environment))
+
+        assert 0 == outcome.code
+        assert "Settings: client id: \\u043a" in outcome.stdout
+
+    @pytest.mark.parametrize("seconds", ["0", "-1", "inf", "soon"])
+    async def test_wrong_timeout(self, seconds: str) -> None:
+        """A time that is none is wrong usage."""
+        assert_one_line(await simplestore("doctor", "--timeout", seconds), code=2, says="--timeout")
+
+    async def test_help(self) -> None:
+        """The help has the exit codes, and what is sent."""
+        outcome = await simplestore("doctor", "--help")
+        for text in ("0    all is well, or there are warnings only", "1    a check failed", "130  interrupted"):
+            assert f"  {text}" in outcome.stdout
+        assert "`HEAD /`" in outcome.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX terminals")
+class TestTerminal:
+    async def test_signs_and_words(self, environment: dict[str, str]) -> None:
+        """A state is a sign and a word, under its subject; the lines fit the terminal."""
+        environment |= {"SIMPLESTORE_CLIENT_ID": "", "SIMPLESTORE_CLEINT_ID": "x", "TERM": "xterm-256color"}
+        output = await on_terminal("doctor", environment=environment)
+        text = re.sub(r"\x1b\[[\d;]*m", "", output).replace("\r", "")
+
+        assert text != output.replace("\r", "")
+        assert text.startswith("Settings\n  ✗ failed   client id        SIMPLESTORE_CLIENT_ID is empty, which counts")
+        for line in (
+            r"  ! warning  other variables  not read: SIMPLESTORE_CLEINT_ID",
+            r" +→ did you mean SIMPLESTORE_CLIENT_ID\?",
+            r"  - skipped  token            not looked at, because of Settings: client id",
+            r"Shared tokens",
+            r"  ✓ ok       folder           .+",
+        ):
+            assert re.search(f"^{line} *$", text, re.MULTILINE), line
+        assert max(map(len, text.splitlines()[:-1])) <= 80
+
+    async def test_no_color(self, environment: dict[str, str]) -> None:
+        """With NO_COLOR there are neither colours nor other styles."""
+        output = await on_terminal("doctor", environment=environment | {"TERM": "xterm-256color", "NO_COLOR": "1"})
+        assert "✓ ok" in output
+        assert "\x1b" not in output
+
+    @pytest.mark.slow
+    async def test_dumb(self, environment: dict[str, str]) -> None:
+        """A terminal that can do no more gets the plain lines."""
+        output = await on_terminal("doctor", environment=environment | {"TERM": "dumb"})
+        assert "ok       Settings: client id: app, " in output
+        assert "\x1b" not in output
+
+    async def test_ctrl_c(self, token_server: TokenServer, environment: dict[str, str]) -> None:
+        """Ctrl-C, typed while the token endpoint keeps it waiting, ends it at once with 130 and no traceback."""
+        token_server.gate.clear()
+        async with in_terminal(*COMMAND, "doctor", environment=environment) as terminal:
+            await token_server.arrived.wait()
+            terminal.type(b"\x03")
+            assert 130 == await terminal.wait()
+        token_server.gate.set()
+
+        assert "Settings" in terminal.shown
+        assert "Traceback" not in terminal.shown
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes and signals")
+class TestPipes:
+    async def test_interrupted(self, token_server: TokenServer, environment: dict[str, str]) -> None:
+        """SIGINT ends it with 130; what was found until then is printed."""
+        token_server.gate.clear()
+        process = await start(*COMMAND, "doctor", environment=environment)
+        await token_server.arrived.wait()
+        os.killpg(process.pid, signal.SIGINT)
+        outcome = await finish(process)
+        token_server.gate.set()
+
+        assert (130, "") == (outcome.code, outcome.stderr.strip())
+        assert "Settings: client id: app" in outcome.stdout
+        assert "checks" not in outcome.stdout
+
+    @pytest.mark.parametrize("options", ["", pytest.param("--json", marks=pytest.mark.slow)])
+    async def test_closed_pipe(self, environment: dict[str, str], options: str) -> None:
+        """A reader that goes away ends it without a word."""
+        outcome = await shell(f"simplestore doctor {options} | head -c 1", environment=environment)
+        assert (1, "") == (len(outcome.stdout), outcome.stderr)
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+    async def test_full_disk(self, environment: dict[str, str]) -> None:
+        """A disk that is full is an error in one line, and leaves nothing running."""
+        outcome = await shell("simplestore doctor >/dev/full", environment=environment)
+        assert (1, "simplestore: No space left on device\n") == (outcome.code, outcome.stderr)
+
+    @pytest.mark.slow
+    async def test_closed_stdout(self, environment: dict[str, str]) -> None:
+        """A closed standard output is no reason to fail."""
+        outcome = await shell("simplestore doctor >&-", environment=environment)
+        assert (0, "") == (outcome.code, outcome.stderr)
+
+
+class TestBrokenCheck:
+    CHANGE = "import socket\ndef fail(*_, **__): raise LookupError('can' + 'ary')\nsocket.getaddrinfo = fail"
+
+    async def test_goes_on(self, environment: dict[str, str]) -> None:
+        """A check that raises what nobody foresaw fails by its type alone; the others go on."""
+        rows = await changed_doctor(self.CHANGE, environment=environment)
+
+        row = rows["Token endpoint: DNS"]
+        assert_row(
+            row, state="failed", says="the check itself broke: LookupError", advises="simplestore --debug doctor"
+        )
+        assert ["Token endpoint: DNS", "API: DNS"] == failures_in(rows)
+        assert "ok" == rows["Installation: extras"].state
+
+    @pytest.mark.slow
+    async def test_debug(self, environment: dict[str, str]) -> None:
+        """With `--debug` its stack is printed, without the text of what it raised."""
+        program = f"{self.CHANGE}\nimport sys; from simplestore_async.cli import main; sys.exit(main())"
+        command = sys.executable, "-c", program, "--debug", "doctor"
+        outcome = await finish(await start(*command, environment=environment))
+
+        assert "DEBUG simplestore_async: doctor: Token endpoint: DNS: LookupError\n" in outcome.stderr
+        assert "in _ask\n" in outcome.stderr
+        assert "canary" not in outcome.stdout + outcome.stderr
+
+
+CHANGES: Final = {
+    "none": {},
+    "user in URLs": {
+        "SIMPLESTORE_TOKEN_URL": "https://user:canary@a.invalid/",
+        "SIMPLESTORE_BASE_URL": "https://canary@a.invalid/",
+    },
+    "query": {
+        "SIMPLESTORE_TOKEN_URL": "https://a.invalid/?key=canary",
+        "SIMPLESTORE_BASE_URL": "https://a.invalid/?canary",
+    },
+    "slash in a password": {"SIMPLESTORE_TOKEN_URL": "https://user:canary/x@a.invalid/"},
+    "line break": {"SIMPLESTORE_CLIENT_SECRET": f"{SECRET}\n"},
+    "quoted": {"SIMPLESTORE_CLIENT_SECRET": f"'{SECRET}'"},
+    "both": {"SIMPLESTORE_CLIENT_SECRET_FILE": "/x"},
+    "refused": {"SIMPLESTORE_TOKEN_URL": refusing_url()},
+    "key": {"SIMPLESTORE_CACHE_KEY": "canary"},
+}
+REPLIES: Final = {
+    "echo": (400, json.dumps({"error": "invalid_client", "error_description": SECRET, "title": SECRET})),
+    "scope": (200, json.dumps({"access_token": "canary-token", "scope": f"{SECRET} canary-token"})),
+    "odd token": (200, json.dumps({"access_token": "canary token", "expires_in": 3600})),
+    "garbage": (200, f"<html>{SECRET}"),
+    "empty": (503, SECRET),
+}
+
+
+# cases 55, 56, 57
+class TestSecrecy:
+    @pytest.fixture
+    def secrets(self, environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
+        """Canaries wherever there may be a secret."""
+        path = tmp_path / "simplestore-async"
+        path.mkdir(0o700)
+        (path / f"token-v1-{'0' * 64}.json").write_text("canary")
+        return environment | {
+            "HTTPS_PROXY": "http://user:canary/proxy@proxy.invalid:3128",
+            "http_proxy": "canary",
+            "SIMPLESTORE_SECRET": "canary",
+            "SIMPLESTORE_REDIS_URL": "redis://:canary@redis.invalid/0",
+        }
+
+    @pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES)
+    async def test_settings(self, secrets: dict[str, str], changes: dict[str, str]) -> None:
+        """Whatever is wrong with settings."""
+        await assert_nothing_is_shown(secrets | changes)
+
+    @pytest.mark.parametrize("reply", REPLIES.values(), ids=REPLIES)
+    async def test_replies(self, token_server: TokenServer, secrets: dict[str, str], reply: tuple[int, str]) -> None:
+        """Whatever the token endpoint says."""
+        status, text = reply
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            return web.Response(status=status, text=text, headers={"Date": "canary"})
+
+        token_server.handler = handle
+        await assert_nothing_is_shown(secrets)
+
+    async def test_api(self, api_server: ApiServer, secrets: dict[str, str]) -> None:
+        """Whatever the API says."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            token = request.headers["Authorization"]
+            return web.Response(status=404, reason=token, text=token, headers={"WWW-Authenticate": token})
+
+        api_server.handler = handle
+        await assert_nothing_is_shown(secrets)
+
+
+async def assert_nothing_is_shown(environment: dict[str, str]) -> None:
+    for options in [], ["--json"]:
+        outcome = await simplestore("--debug", "doctor", *options, environment=environment)
+        assert ("Traceback" in outcome.stderr) is bool(outcome.code)
+        assert ('"facts"' if options else " checks: ") in outcome.stdout
+        assert "canary" not in outcome.stdout + outcome.stderr

@@ -1,0 +1,234 @@
+"""What `simplestore doctor` says of the folder of shared tokens, and of what is installed."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography.fernet import Fernet
+
+from simplestore_async import FileTokenCache
+from simplestore_async.caches.encryption import FernetCodec
+from tests.support.api_servers import refusing_url
+from tests.support.command import COMMAND, finish, simplestore, start
+from tests.support.doctor import NEUTRAL, assert_row, changed_doctor, doctor, failures_in, read_rows
+from tests.support.tokens import make_token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+ELSEWHERE = "name another folder"
+# Each changes what Python itself says in the command's process, as a system would that is short of something.
+_NO_LOCKS = f"""
+import fcntl
+def flock(*_): raise OSError({errno.ENOLCK}, "No locks available")
+fcntl.flock = flock
+"""
+_READ_ONLY = f"""
+import tempfile
+def mkdtemp(*_, **__): raise OSError({errno.EROFS}, "Read-only file system")
+tempfile.mkdtemp = mkdtemp
+"""
+_SHARED_LOCKS_AND_NO_ROOM = """
+import fcntl, shutil, types
+fcntl.flock = lambda *_: None
+shutil.disk_usage = lambda _: types.SimpleNamespace(free=4096)
+"""
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """The least that makes no resolver be asked; what is said of credentials is other tests' affair."""
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    return NEUTRAL | home | {"SIMPLESTORE_TOKEN_URL": refusing_url()}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+async def filled(folder: Path) -> Path:
+    """The folder with a token's file."""
+    now = time.time()
+    await FileTokenCache(folder).set("key", make_token(issued_at=now - 60, expires_at=now + 3_540))
+    return folder
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.iterdir())
+
+
+def swap(folder: Path) -> None:
+    """Put a file in the folder's place."""
+    folder.rename(folder.with_name("aside"))
+    folder.write_text("")
+
+
+class TestFolder:
+    async def test_right_one(self, environment: dict[str, str], filled: Path) -> None:
+        """Path, mode and free room are told, tokens counted, a lock tried; and nothing in it is changed."""
+        before = names_in(filled)
+        rows = await doctor("--directory", str(filled), environment=environment)
+
+        row = rows["Shared tokens: folder"]
+        assert_row(row, state="ok", says=f"{filled}, mode 0700, ")
+        assert (str(filled), True, "0700") == tuple(row.facts[name] for name in ("directory", "exists", "mode"))
+        assert_row(rows["Shared tokens: files"], state="ok", says="1 tokens' files, 0 of them expired")
+        assert_row(rows["Shared tokens: locks"], state="ok", says="the one that tried it is removed")
+        assert before == names_in(filled)
+
+    async def test_encrypted(self, environment: dict[str, str], folder: Path) -> None:
+        """Encrypted files are read with the environment's key, which is not shown; without it they are not used."""
+        key = Fernet.generate_key().decode()
+        now = time.time()
+        token = make_token(issued_at=now - 60, expires_at=now + 3_540)
+        await FileTokenCache(folder, codec=FernetCodec(key)).set("key", token)
+        rows = await doctor("--directory", str(folder), environment=environment | {"SIMPLESTORE_CACHE_KEY": key})
+
+        assert_row(
+            rows["Shared tokens: key"], state="ok", says="from SIMPLESTORE_CACHE_KEY: tokens are stored encrypted"
+        )
+        assert_row(rows["Shared tokens: files"], state="ok", says="1 tokens' files, 0 of them expired")
+        assert key not in str(rows)
+        rows = await doctor("--directory", str(folder), environment=environment)
+        assert_row(rows["Shared tokens: key"], state="ok", says="none: tokens are stored in clear")
+        assert_row(rows["Shared tokens: files"], state="warning", says="from 1 no token is taken", advises="clear")
+
+    @pytest.mark.parametrize(
+        ("changes", "says", "advises"),
+        [
+            ({"SIMPLESTORE_CACHE_KEY": "canary"}, "SIMPLESTORE_CACHE_KEY: ", "make one with"),
+            ({"SIMPLESTORE_CACHE_KEY_FILE": "/gone"}, "/gone", "unset SIMPLESTORE_CACHE_KEY_FILE"),
+            (
+                {"SIMPLESTORE_CACHE_KEY": "x", "SIMPLESTORE_CACHE_KEY_FILE": "/x"},
+                "are both set",
+                "SIMPLESTORE_CACHE_KEY",
+            ),
+        ],
+    )
+    async def test_wrong_key(
+        self, environment: dict[str, str], changes: dict[str, str], says: str, advises: str
+    ) -> None:
+        """What is no key fails, in the package's own words, and is not quoted; the files are not looked at."""
+        rows = await doctor(environment=environment | changes)
+
+        assert_row(rows["Shared tokens: key"], state="failed", says=says, advises=advises)
+        assert_row(rows["Shared tokens: files"], state="skipped", says="because of Shared tokens: key")
+        assert "canary" not in str(rows)
+
+    async def test_default_one(self, environment: dict[str, str], tmp_path: Path) -> None:
+        """Where there is none yet it is not made."""
+        rows = await doctor(environment=environment)
+
+        path = (await simplestore("cache", "path", environment=environment)).stdout.strip()
+        assert_row(rows["Shared tokens: folder"], state="ok", says=f"{path} does not exist yet")
+        assert_row(rows["Shared tokens: locks"], state="skipped", says="there is no folder yet")
+        assert [] == names_in(tmp_path)
+
+    @pytest.mark.parametrize(
+        ("spoil", "says"),
+        [
+            (lambda folder: folder.chmod(0o777), "its mode 0777 lets others in"),
+            (swap, "Not a directory"),
+        ],
+        ids=["mode", "file"],
+    )
+    async def test_bad_one(
+        self, environment: dict[str, str], filled: Path, spoil: Callable[[Path], Any], says: str
+    ) -> None:
+        """A folder that no token would be kept in fails, in the package's own words; the rest is skipped."""
+        spoil(filled)
+        rows = await doctor("--directory", str(filled), environment=environment)
+
+        assert_row(rows["Shared tokens: folder"], state="failed", says=says, advises=ELSEWHERE)
+        for name in "files", "locks":
+            assert_row(rows[f"Shared tokens: {name}"], state="skipped", says="because of Shared tokens: folder")
+
+    async def test_expired_and_unused(self, environment: dict[str, str], filled: Path) -> None:
+        """Expired files are counted; of those from which no token is taken it is said why."""
+        await FileTokenCache(filled).set("old", make_token(issued_at=1_700_000_000, expires_at=1_700_003_600))
+        (filled / f"token-v1-{'0' * 64}.json").write_text("canary")
+        (filled / f"token-v1-{'0' * 64}.json").chmod(0o600)
+        (filled / f"token-v1-{'1' * 64}.json").touch(0o644)
+        rows = await doctor("--directory", str(filled), environment=environment)
+        row = rows["Shared tokens: files"]
+
+        assert_row(row, state="warning", says="4 tokens' files, 1 of them expired", advises="simplestore cache clear")
+        assert "from 2 no token is taken: it is damaged, or encrypted; its mode 0644 lets others in" in row.finding
+        assert {"files": 4, "expired": 1, "unused": 2} == row.facts
+        assert "canary" not in str(rows)
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX locks")
+    @pytest.mark.parametrize(
+        ("change", "expected"),
+        [
+            (_NO_LOCKS, {"locks": "no file can be made and locked there: "}),
+            pytest.param(
+                _READ_ONLY,
+                {"locks": "no file can be made and locked there: Read-only file system"},
+                marks=pytest.mark.slow,
+            ),
+            (_SHARED_LOCKS_AND_NO_ROOM, {"locks": "grants one lock to two", "folder": "mode 0700, 0 MiB free"}),
+        ],
+        ids=["no locks", "read-only", "shared locks and no room"],
+    )
+    async def test_short_of_something(
+        self, environment: dict[str, str], filled: Path, change: str, expected: dict[str, str]
+    ) -> None:
+        """What the file system lacks is said, and nothing is left in the folder."""
+        before = names_in(filled)
+        rows = await changed_doctor(change, "--directory", str(filled), environment=environment)
+
+        for name, says in expected.items():
+            state, advises = ("failed", ELSEWHERE) if name == "locks" else ("warning", "make room")
+            assert_row(rows[f"Shared tokens: {name}"], state=state, says=says, advises=advises)
+        assert before == names_in(filled)
+
+    async def test_no_home(self, environment: dict[str, str]) -> None:
+        """Without a home there is no default folder, which is no failure: not every program needs one."""
+        change = (
+            "import os, pwd\ndef find_nobody(uid): raise KeyError(uid)\npwd.getpwuid = find_nobody\n"
+            "for name in ('HOME', 'XDG_CACHE_HOME'): os.environ.pop(name, None)"
+        )
+        rows = await changed_doctor(change, environment=environment)
+        row = rows["Shared tokens: folder"]
+        assert_row(row, state="skipped", says="no home directory can be found", advises=ELSEWHERE)
+
+
+class TestInstallation:
+    async def test_this_one(self, environment: dict[str, str]) -> None:
+        """Versions of Python, OpenSSL, the package and what it needs are told."""
+        rows = await doctor(environment=environment)
+
+        assert_row(rows["Installation: Python"], state="ok", says=f"{sys.version_info[0]}.{sys.version_info[1]}.")
+        assert {"python", "implementation", "openssl", "platform", "event_loop"} <= rows[
+            "Installation: Python"
+        ].facts.keys()
+        packages = rows["Installation: packages"].facts["packages"]
+        assert isinstance(packages, dict)
+        assert {
+            *("simplestore-async", "aiohttp", "attrs", "cattrs", "filelock", "platformdirs", "tenacity")
+        } == packages.keys()
+        assert_row(rows["Installation: extras"], state="ok", says="click ")
+        assert not [name for name in failures_in(rows) if name.startswith("Installation")]
+
+    async def test_wrong_versions(self, environment: dict[str, str], tmp_path: Path) -> None:
+        """What is too old, or too new, fails, with the command that mends it."""
+        versions = {"tenacity": "8.5.0", "aiohttp": "4.0.0", "rich": "13.8.1rc1"}
+        for name, version in versions.items():
+            metadata = tmp_path / f"{name}-{version}.dist-info"
+            metadata.mkdir()
+            (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        environment["PYTHONPATH"] = str(tmp_path)
+        rows = read_rows(await finish(await start(*COMMAND, "doctor", "--json", environment=environment)))
+
+        for name, version in versions.items():
+            row = rows["Installation: extras" if name == "rich" else "Installation: packages"]
+            assert_row(row, state="failed", says=f"{name} {version}", advises=f'"{name}')
+            assert row.advice.startswith("pip install ")

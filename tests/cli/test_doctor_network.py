@@ -1,0 +1,382 @@
+"""What `simplestore doctor` says of hosts, clock, token and API, against real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trustme
+from aiohttp import web
+
+from tests.support.api_servers import RawServer, refusing_url
+from tests.support.command import COMMAND, finish, start
+from tests.support.doctor import NEUTRAL, assert_row, changed_doctor, doctor, failures_in, read_rows
+from tests.support.servers import SECRET, ApiServer, Server, TokenServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.fixture
+def environment(token_server: TokenServer, api_server: ApiServer, tmp_path: Path) -> dict[str, str]:
+    return NEUTRAL | {
+        "SIMPLESTORE_CLIENT_ID": "app",
+        "SIMPLESTORE_CLIENT_SECRET": SECRET,
+        "SIMPLESTORE_TOKEN_URL": token_server.token_url,
+        "SIMPLESTORE_BASE_URL": f"{api_server.url}/v1",
+        "HOME": str(tmp_path),
+        "XDG_CACHE_HOME": str(tmp_path),
+    }
+
+
+def posts_to(server: TokenServer) -> int:
+    return [request.method for request in server.requests].count("POST")
+
+
+async def test_all_is_well(token_server: TokenServer, api_server: ApiServer, environment: dict[str, str]) -> None:
+    """One token request, one HEAD without credentials and one authorised GET are all that is sent."""
+    rows = await doctor(environment=environment)
+
+    assert {"ok", "skipped"} == {row.state for row in rows.values()}
+    assert ["HEAD /", "POST /connect/token"] == sorted(f"{each.method} {each.path}" for each in token_server.requests)
+    (head,) = (each for each in token_server.requests if each.method == "HEAD")
+    assert ("", b"", None) == (head.query, head.body, head.headers.get("Authorization"))
+    assert [("GET", "/v1/")] == [(each.method, each.path) for each in api_server.requests]
+    assert 1 == len({*api_server.tokens} & {*token_server.issued})
+    assert_row(rows["Token endpoint: TLS"], state="skipped", says="plain http, which stays within this machine")
+    assert_row(rows["Token endpoint: token"], state="ok", says="Bearer token for 1:00:00")
+    assert (3600, []) == tuple(rows["Token endpoint: token"].facts[name] for name in ("life_seconds", "scope"))
+    assert_row(rows["API: request"], state="ok", says="GET answers 200: it is reached")
+    assert "API: TCP" in rows
+
+
+class TestHost:
+    async def test_unknown_name(self, environment: dict[str, str]) -> None:
+        """A name that does not exist: what needs it is skipped, and says because of what."""
+        rows = await doctor(environment=environment | {"SIMPLESTORE_TOKEN_URL": "https://auth.invalid/connect/token"})
+
+        assert ["Token endpoint: DNS"] == failures_in(rows)
+        assert_row(rows["Token endpoint: DNS"], state="failed", says="auth.invalid: ", advises="SIMPLESTORE_TOKEN_URL")
+        for name in "TCP", "TLS", "clock", "token":
+            row = rows[f"Token endpoint: {name}"]
+            assert_row(row, state="skipped", says="because of Token endpoint: ")
+        assert_row(rows["API: TCP"], state="ok", says="IPv4 127.0.0.1 in ")
+        assert_row(rows["API: request"], state="skipped", says="because of Token endpoint: token")
+
+    async def test_impossible_name(self, environment: dict[str, str]) -> None:
+        """A name that no resolver would take is a failure of the same kind."""
+        url = f"https://{'x' * 64}.invalid/"
+        row = (await doctor(environment=environment | {"SIMPLESTORE_TOKEN_URL": url}))["Token endpoint: DNS"]
+        assert "failed" == row.state
+
+    async def test_silent_resolver(self, environment: dict[str, str]) -> None:
+        """A resolver that does not answer fails in time, and does not hold up the command's end."""
+        change = "import socket, threading; socket.getaddrinfo = lambda *_, **__: threading.Event().wait()"
+        rows = await changed_doctor(change, "--timeout", "0.5", environment=environment)
+        row = rows["Token endpoint: DNS"]
+        assert_row(row, state="failed", says="no answer within 0.5 s", advises="the resolver does not answer")
+
+    async def test_refused(self, environment: dict[str, str]) -> None:
+        """A port where nobody listens, for either host."""
+        urls = {"SIMPLESTORE_TOKEN_URL": refusing_url(), "SIMPLESTORE_BASE_URL": refusing_url()}
+        rows = await doctor(environment=environment | urls)
+        for subject, variable in ("Token endpoint", "SIMPLESTORE_TOKEN_URL"), ("API", "SIMPLESTORE_BASE_URL"):
+            row = rows[f"{subject}: TCP"]
+            assert_row(row, state="failed", says="IPv4 127.0.0.1: Connection refused", advises=f"right in {variable}")
+        assert ["Token endpoint: TCP", "API: TCP"] == failures_in(rows)
+
+    async def test_one_family(self, environment: dict[str, str]) -> None:
+        """If one of a host's families does not work the other is used, and it is a warning."""
+        change = (
+            "import socket; ask = socket.getaddrinfo\n"
+            "def ask_both(host, *rest, **how):\n"
+            "    if host != 'localhost': return ask(host, *rest, **how)\n"
+            "    dead = socket.AF_INET6, socket.SOCK_STREAM, 6, '', ('::1', 1, 0, 0)\n"
+            "    return [dead, *ask('127.0.0.1', *rest, **how)]\n"
+            "socket.getaddrinfo = ask_both"
+        )
+        environment["SIMPLESTORE_TOKEN_URL"] = environment["SIMPLESTORE_TOKEN_URL"].replace("127.0.0.1", "localhost")
+        rows = await changed_doctor(change, environment=environment)
+
+        assert_row(rows["Token endpoint: TCP"], state="warning", says="IPv6 ::1: ", advises="mend the route")
+        assert None is rows["Token endpoint: TCP"].facts["ipv6_seconds"]
+        assert "IPv4 127.0.0.1 in " in rows["Token endpoint: TCP"].finding
+        assert_row(rows["Token endpoint: token"], state="ok", says="Bearer")
+
+
+class Silent(RawServer):
+    """It accepts, and never says anything."""
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+
+def tls_server(certificate: trustme.LeafCert) -> TokenServer:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    return TokenServer(ssl_context=context)
+
+
+class TestTls:
+    @pytest.fixture
+    def authority(self, tmp_path: Path, environment: dict[str, str]) -> trustme.CA:
+        """A CA that the environment makes trusted."""
+        authority = trustme.CA(organization_name="Tests' own CA")
+        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+        environment["SSL_CERT_FILE"] = str(tmp_path / "ca.pem")
+        return authority
+
+    async def test_trusted(self, authority: trustme.CA, environment: dict[str, str]) -> None:
+        """Version, issuer and days are told, and the token comes by the same way."""
+        async with tls_server(authority.issue_cert("127.0.0.1")) as server:
+            environment["SIMPLESTORE_TOKEN_URL"] = server.token_url
+            # A process of its own: aiohttp reads what is trusted when it is imported.
+            rows = read_rows(await finish(await start(*COMMAND, "doctor", "--json", environment=environment)))
+        row = rows["Token endpoint: TLS"]
+
+        assert_row(row, state="ok", says="a certificate for 127.0.0.1 by Tests' own CA, which expires in ")
+        assert ("TLSv1.3", "Tests' own CA") == (row.facts["tls_version"], row.facts["issuer"])
+        assert_row(rows["Token endpoint: token"], state="ok", says="Bearer")
+        assert_row(rows["Settings: trusted CAs"], state="ok", says="ca.pem, from SSL_CERT_FILE")
+
+    @pytest.mark.parametrize(
+        "row",
+        [
+            ({"not_after": timedelta(days=-1)}, "failed", "certificate has expired", "operator must renew it"),
+            ({"not_before": timedelta(days=1)}, "failed", "certificate is not yet valid", "this machine's clock right"),
+            ({"not_after": timedelta(days=13)}, "warning", "which expires in 13 days", "renew it before that"),
+            ({"host": "other.invalid"}, "failed", "IP address mismatch", "the host's name in SIMPLESTORE_TOKEN_URL"),
+        ],
+        ids=["expired", "early", "soon", "host"],
+    )
+    async def test_certificate(
+        self, authority: trustme.CA, environment: dict[str, str], row: tuple[dict[str, Any], str, str, str]
+    ) -> None:
+        """A certificate that is not accepted, or soon will not be, says why and who can mend it."""
+        certificate, state, says, advises = row
+        host = certificate.get("host", "127.0.0.1")
+        now = datetime.now(UTC) + timedelta(minutes=1)
+        moments = {name: now + by for name, by in certificate.items() if name != "host"}
+        moments.setdefault("not_before", now - timedelta(days=90))
+        async with tls_server(authority.issue_cert(host, **moments)) as server:
+            rows = await doctor(environment=environment | {"SIMPLESTORE_TOKEN_URL": server.token_url})
+
+        assert_row(rows["Token endpoint: TLS"], state=state, says=says, advises=advises)
+
+    @pytest.mark.parametrize("is_self_signed", [True, False])
+    async def test_unknown_ca(
+        self, authority: trustme.CA, environment: dict[str, str], tmp_path: Path, is_self_signed: bool
+    ) -> None:
+        """Signed by itself, or by a CA that is not known here: how to name that CA; no secret is sent."""
+        stranger = trustme.CA()
+        certificate: Any = stranger.issue_cert("127.0.0.1")
+        if is_self_signed:
+            path = tmp_path / "self.pem"
+            path.write_bytes(stranger.private_key_pem.bytes() + stranger.cert_pem.bytes())
+            certificate = SelfSigned(path)
+        async with tls_server(certificate) as server:
+            rows = await doctor(environment=environment | {"SIMPLESTORE_TOKEN_URL": server.token_url})
+            assert [] == server.requests
+
+        row = rows["Token endpoint: TLS"]
+        assert_row(
+            row, state="failed", says="the certificate is not trusted: ", advises="SSL_CERT_FILE for this command"
+        )
+        assert ("self-signed certificate" == row.finding.partition(": ")[2]) is is_self_signed
+        assert_row(rows["Token endpoint: token"], state="skipped", says="because of Token endpoint: TLS")
+
+    async def test_no_tls(self, token_server: TokenServer, environment: dict[str, str]) -> None:
+        """A port that speaks something else."""
+        url = token_server.token_url.replace("http", "https")
+        row = (await doctor(environment=environment | {"SIMPLESTORE_TOKEN_URL": url}))["Token endpoint: TLS"]
+        assert_row(row, state="failed", says="no TLS: ", advises="does this port speak https?")
+
+
+class SelfSigned:
+    """A CA's own certificate, which a server shows as its own."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def configure_cert(self, context: ssl.SSLContext) -> None:
+        context.load_cert_chain(self._path)
+
+
+async def test_silent_servers(environment: dict[str, str], token_server: TokenServer) -> None:
+    """Hosts that accept and never answer: each check that waits for them ends in time, and names the setting."""
+    async with Silent() as server:
+        silent_endpoint = {"SIMPLESTORE_TOKEN_URL": f"{server.url}/connect/token"}
+        silent_tls = {"SIMPLESTORE_TOKEN_URL": f"{server.url}/".replace("http", "https")}
+        silent_api = {"SIMPLESTORE_BASE_URL": server.url}
+        endpoint, tls, api = await asyncio.gather(
+            *(
+                doctor("--timeout", "2", environment=environment | each)
+                for each in (silent_endpoint, silent_tls, silent_api)
+            )
+        )
+
+    late = "no answer within 2 s"
+    assert_row(endpoint["Token endpoint: token"], state="failed", says=late, advises="is SIMPLESTORE_TOKEN_URL right?")
+    assert_row(endpoint["Token endpoint: clock"], state="skipped", says="has no answer whose Date could be compared")
+    assert_row(tls["Token endpoint: TLS"], state="failed", says=late, advises="firewall")
+    assert_row(api["API: request"], state="failed", says=late, advises="is SIMPLESTORE_BASE_URL right?")
+    assert 1 == posts_to(token_server)
+
+
+class TestClock:
+    @pytest.mark.parametrize(
+        ("headers", "state", "says"),
+        [
+            ({"Date": timedelta(seconds=-3600)}, "warning", "s ahead of the server's (± "),
+            ({"Date": timedelta(seconds=3600)}, "warning", "s behind the server's (± "),
+            ({"Date": timedelta(seconds=-10)}, "ok", "s ahead of the server's (± "),
+            ({"Date": "yesterday"}, "skipped", "does not say what time it is"),
+            ({"Date": timedelta(seconds=3600), "Age": "3600"}, "skipped", "does not say what time it is"),
+        ],
+    )
+    async def test_skew(
+        self, token_server: TokenServer, environment: dict[str, str], headers: dict[str, Any], state: str, says: str
+    ) -> None:
+        """A clock that is more than 30 s off is a warning; one that cannot be compared is none."""
+        answer = token_server.handler
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            if request.method == "POST":
+                return await answer(request)
+            now = datetime.now(UTC)
+            texts = {
+                name: format_datetime(now + value, usegmt=True) if isinstance(value, timedelta) else value
+                for name, value in headers.items()
+            }
+            return web.Response(status=404, headers=texts)
+
+        token_server.handler = handle
+        row = (await doctor(environment=environment))["Token endpoint: clock"]
+
+        assert_row(row, state=state, says=says, advises="NTP" if state == "warning" else "")
+        if state == "warning":
+            assert isinstance(row.facts["ahead_seconds"], float)
+            assert 3_500 < abs(row.facts["ahead_seconds"]) < 3_700
+
+    async def test_hangs_up(self, environment: dict[str, str]) -> None:
+        """If HEAD has no answer the clock is none of the failures."""
+        async with HangsUp() as server:
+            rows = await doctor(environment=environment | {"SIMPLESTORE_TOKEN_URL": f"{server.url}/connect/token"})
+        assert_row(rows["Token endpoint: clock"], state="skipped", says="has no answer")
+        row = rows["Token endpoint: token"]
+        assert_row(
+            row, state="failed", says="the connection was closed before the answer", advises="SIMPLESTORE_TOKEN_URL"
+        )
+
+
+class HangsUp(RawServer):
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+
+
+def refusal(status: int, **reply: str) -> web.Response:
+    return web.json_response(reply, status=status)
+
+
+class TestToken:
+    @pytest.mark.parametrize(
+        "row",
+        [
+            (refusal(400, error="invalid_client"), "answered 400 (invalid_client)", "Control Panel"),
+            (refusal(403), "the token endpoint answered 403", "Control Panel"),
+            (refusal(400, error="invalid_scope", title="No"), "400 (invalid_scope, No)", "SIMPLESTORE_SCOPE"),
+            (refusal(400, error="unauthorized_client"), "400 (unauthorized_client)", "make another in the Control"),
+            (refusal(418), "answered 418", "see Troubleshooting"),
+            (refusal(404), "the token endpoint answered 404", "SIMPLESTORE_TOKEN_URL"),
+            (refusal(429), "the token endpoint answered 429", "share one provider"),
+            (refusal(503), "the token endpoint answered 503", "try again later"),
+            (web.Response(status=307, headers={"Location": "/x"}), "answered 307", "to where it leads"),
+            (web.Response(text="<html>"), "it is not JSON", "SIMPLESTORE_TOKEN_URL"),
+            (web.Response(status=204), "neither a token (200) nor a refusal", "SIMPLESTORE_TOKEN_URL"),
+        ],
+        ids=lambda row: row[1],
+    )
+    async def test_refused(
+        self,
+        token_server: TokenServer,
+        api_server: ApiServer,
+        environment: dict[str, str],
+        row: tuple[web.Response, str, str],
+    ) -> None:
+        """Each refusal is asked for once, and has its advice; the API is not called."""
+        reply, says, advises = row
+        token_server.handler = answering_posts(token_server, reply)
+        rows = await doctor(environment=environment)
+
+        assert_row(rows["Token endpoint: token"], state="failed", says=says, advises=advises)
+        assert ["Token endpoint: token"] == failures_in(rows)
+        assert_row(rows["API: request"], state="skipped", says="because of Token endpoint: token")
+        assert 1 == posts_to(token_server)
+        assert [] == api_server.requests
+
+    async def test_scope(self, token_server: TokenServer, environment: dict[str, str]) -> None:
+        """A scope that was asked for and not granted is a warning (RFC 6749 5.1)."""
+        reply = {"access_token": "canary", "expires_in": 60, "scope": "orders"}
+        token_server.handler = answering_posts(token_server, web.json_response(reply))
+        rows = await doctor(environment=environment | {"SIMPLESTORE_SCOPE": "orders products"})
+        row = rows["Token endpoint: token"]
+
+        assert_row(row, state="warning", says="scope orders, without products", advises="SIMPLESTORE_SCOPE")
+        assert (["orders"], 60) == (row.facts["scope"], row.facts["life_seconds"])
+
+
+def answering_posts(server: Server, reply: web.Response) -> Callable[[web.Request], Any]:
+    answer = server.handler
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return reply if request.method == "POST" else await answer(request)
+
+    return handle
+
+
+class TestApi:
+    @pytest.mark.parametrize(
+        "row",
+        [
+            (404, "ok", "GET answers 404: it is reached", ""),
+            (401, "failed", "GET answers 401: the API refuses the token", "the same store"),
+            (403, "failed", "GET answers 403: the API refuses the token", "the same store"),
+            (503, "warning", "GET answers 503", "the API's own trouble"),
+            (302, "warning", "GET answers 302, a redirect", "set SIMPLESTORE_BASE_URL to where it leads"),
+        ],
+    )
+    async def test_status(
+        self,
+        token_server: TokenServer,
+        api_server: ApiServer,
+        environment: dict[str, str],
+        row: tuple[int, str, str, str],
+    ) -> None:
+        """Whatever the API answers will do, but a refusal of the token; and no second token is asked for."""
+        status, state, says, advises = row
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            return web.Response(status=status, headers={"Location": "/elsewhere"})
+
+        api_server.handler = handle
+        rows = await doctor(environment=environment)
+
+        assert_row(rows["API: request"], state=state, says=says, advises=advises)
+        assert status == rows["API: request"].facts["status"]
+        assert (1, 1) == (posts_to(token_server), len(api_server.requests))
+
+    async def test_no_answer(self, environment: dict[str, str]) -> None:
+        """An API that hangs up."""
+        async with HangsUp() as server:
+            rows = await doctor(environment=environment | {"SIMPLESTORE_BASE_URL": server.url})
+        assert_row(rows["API: request"], state="failed", says="no complete answer", advises="SIMPLESTORE_BASE_URL")
+
+    async def test_same_host(self, token_server: TokenServer, environment: dict[str, str]) -> None:
+        """An API on the token endpoint's host has no way of its own to be looked at."""
+        rows = await doctor(environment=environment | {"SIMPLESTORE_BASE_URL": f"{token_server.url}/api"})
+        assert ["API: request"] == [name for name in rows if name.startswith("API")]

@@ -1,0 +1,294 @@
+"""What all commands of `simplestore` share, run as a user runs it: `--json`, `--debug`, colours and completion."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from simplestore_async.sandbox import Sandbox
+from tests.support.command import COMMAND, finish, shell, simplestore, start
+from tests.support.terminals import on_terminal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+# `simplestore`, whose demo has a server that refuses the first token request.
+REFUSED = (
+    sys.executable,
+    "-c",
+    """import sys; from simplestore_async.cli import main; from simplestore_async.sandbox import Sandbox, Status
+enter = Sandbox.__aenter__
+async def enter_and_fail(self): await enter(self); self.fail_next(1, Status(400)); return self
+Sandbox.__aenter__ = enter_and_fail; sys.exit(main())""",
+)
+ONE_REQUEST = "demo", "--requests", "1", "--processes", "1"
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with Sandbox() as sandbox:
+        yield sandbox
+
+
+class TestJsonErrors:
+    @pytest.mark.parametrize(
+        ("arguments", "kind", "code"),
+        [
+            (["token", "--json", "--shwo"], "UsageError", 2),
+            (["tokens", "--json"], "UsageError", 2),
+            (["cache", "--json"], "UsageError", 2),
+            (["token", "--json"], "ConfigurationError", 2),
+            (["request", "GET", "x", "--json"], "ConfigurationError", 2),
+            (["sandbox", "--json", "--client", ""], "ConfigurationError", 2),
+            (["demo", "--json", "--duration", "1"], "UsageError", 2),
+        ],
+    )
+    async def test_type(self, arguments: list[str], kind: str, code: int) -> None:
+        """With `--json` an error is one object on stderr, also one about the options themselves; stdout is empty."""
+        outcome = await simplestore(*arguments)
+
+        assert (code, "", 1) == (outcome.code, outcome.stdout, outcome.stderr.count("\n"))
+        assert {"type", "message", "exit_code"} == outcome.error.keys()
+        assert (kind, code) == (outcome.error["type"], outcome.error["exit_code"])
+        assert outcome.error["message"]
+
+    async def test_refused(self, sandbox: Sandbox) -> None:
+        """The type of an error of the package is the name of its class."""
+        environment = sandbox.environment | {"SIMPLESTORE_CLIENT_SECRET": "wr0ng"}
+        outcome = await simplestore("token", "--json", environment=environment)
+
+        assert (1, "", "InvalidClientError") == (outcome.code, outcome.stdout, outcome.error["type"])
+        assert "Control Panel" in outcome.error["message"]
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+    async def test_full_disk(self) -> None:
+        """An error of the system has a type of its own."""
+        outcome = await shell("simplestore cache path --json >/dev/full")
+        assert {"type": "OSError", "message": "No space left on device", "exit_code": 1} == outcome.error
+
+
+class TestDebug:
+    async def test_success(self, sandbox: Sandbox) -> None:
+        """`--debug` logs to stderr what happens, and leaves stdout as it is."""
+        outcome = await simplestore("--debug", "token", "--json", environment=sandbox.environment)
+
+        assert "Bearer" == outcome.json["token_type"]
+        started, received = outcome.stderr.splitlines()
+        assert "DEBUG simplestore_async: renewal started: first" == started
+        assert received.startswith("DEBUG simplestore_async: token received from the endpoint")
+
+    async def test_error(self, sandbox: Sandbox) -> None:
+        """It prints the traceback of an error before the one line; neither secret nor locals are in it."""
+        environment = sandbox.environment | {"SIMPLESTORE_CLIENT_SECRET": "wr0ng"}
+        outcome = await simplestore("--debug", "token", environment=environment)
+
+        assert (1, "") == (outcome.code, outcome.stdout)
+        assert "Traceback (most recent call last)" in outcome.stderr
+        assert outcome.stderr.splitlines()[-1].startswith("simplestore: ")
+        assert "wr0ng" not in outcome.stderr
+
+    @pytest.mark.parametrize("arguments", [["token"], ["sandbox", "--client", ""]])
+    async def test_json_error(self, arguments: list[str]) -> None:
+        """With `--json` the last line is still the object."""
+        outcome = await simplestore("--debug", *arguments, "--json")
+        assert "Traceback" in outcome.stderr
+        assert "ConfigurationError" == outcome.error["type"]
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX terminals")
+    async def test_demo(self) -> None:
+        """The demo's processes log, each under its number, and no live display runs into their lines."""
+        output = await on_terminal("--debug", *ONE_REQUEST, environment={"TERM": "xterm-256color", "NO_COLOR": ""})
+
+        assert "process 1: DEBUG simplestore_async: renewal started: first" in output
+        assert "1 of 1 requests, " in output
+        assert "\x1b" not in output
+
+    async def test_without(self, sandbox: Sandbox) -> None:
+        """Without it nothing is logged, not even what is logged as an error."""
+        environment = sandbox.environment | {"SIMPLESTORE_CLIENT_SECRET": "wr0ng"}
+        outcome = await simplestore("token", environment=environment)
+        assert 1 == outcome.stderr.count("\n")
+
+
+def styles_in(output: str) -> list[str]:
+    """Return the sequences that set colour, weight and the like (ECMA-48 8.3.117)."""
+    return re.findall(r"\x1b\[[\d;:]*m", output)
+
+
+class TestColour:
+    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX terminals")
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["token"],
+            ["sandbox", "--port", "x"],
+            pytest.param([*ONE_REQUEST], marks=pytest.mark.slow),
+        ],
+        ids=str,
+    )
+    async def test_no_color(self, sandbox: Sandbox, arguments: list[str]) -> None:
+        """With NO_COLOR a terminal gets neither colours nor other styles, even where colour is forced."""
+        environment = sandbox.environment | {"TERM": "xterm-256color", "NO_COLOR": "1", "FORCE_COLOR": "1"}
+        output = await on_terminal(*arguments, environment=environment)
+
+        assert output
+        assert [] == styles_in(output)
+
+    @pytest.mark.slow
+    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX terminals")
+    @pytest.mark.parametrize(("command", "failed"), [(COMMAND, 0), (REFUSED, 1)], ids=["succeeds", "fails"])
+    async def test_color(self, command: tuple[str, ...], failed: int) -> None:
+        """Without it the demo's live display has colours, and failures are red if there are any."""
+        environment = {"TERM": "xterm-256color", "NO_COLOR": "", "PYTHONIOENCODING": "utf-8"}
+        output = await on_terminal(*ONE_REQUEST, environment=environment, command=command)
+
+        assert styles_in(output)
+        assert bool(failed) == (f"\x1b[31m{failed} failed" in output)
+        assert f"{failed} failed" in output
+
+    @pytest.mark.parametrize("arguments", [["--help"], ["token"], ["token", "--shwo"]])
+    async def test_no_terminal(self, sandbox: Sandbox, arguments: list[str]) -> None:
+        """Where the output is no terminal there is no escape sequence at all, even where colour is forced."""
+        environment = sandbox.environment | {"FORCE_COLOR": "1", "TTY_COMPATIBLE": "1"}
+        outcome = await simplestore(*arguments, environment=environment)
+        assert "\x1b" not in outcome.stdout + outcome.stderr
+
+
+class TestDemo:
+    async def test_json(self) -> None:
+        """`demo --json` prints the final table as one object, and nothing before it."""
+        outcome = await simplestore(*ONE_REQUEST, "--json", environment={"FORCE_COLOR": "1"})
+        figures = outcome.json
+
+        assert (0, "") == (outcome.code, outcome.stderr)
+        assert (1, 20, False) == (figures["processes"], figures["token_lifetime_seconds"], figures["has_revoked"])
+        assert figures["duration_seconds"] > 0
+        assert {
+            "token_requests": 1,
+            "tokens_issued": 1,
+            "failures": 0,
+            "refusals": 0,
+            "api_requests": 1,
+            "unauthorized": 0,
+        } == figures["server"]
+        assert figures["callers"].pop("slowest_seconds") > 0
+        assert {"requests": 1, "succeeded": 1, "failed": 0} == figures["callers"]
+
+    @pytest.mark.slow
+    async def test_failed(self) -> None:
+        """If requests fail the figures are printed all the same, and the error is an object on stderr."""
+        outcome = await finish(await start(*REFUSED, *ONE_REQUEST, "--json"))
+
+        assert (1, 1) == (outcome.code, outcome.json["callers"]["failed"])
+        assert ("CommandError", 1) == (outcome.error["type"], outcome.error["exit_code"])
+        assert outcome.error["message"].startswith("1 of 1 requests failed; the first because: ")
+
+
+class TestCompletion:
+    @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
+    async def test_script(self, name: str) -> None:
+        """Each shell gets a script that asks this command."""
+        outcome = await simplestore("completion", name)
+        assert 0 == outcome.code
+        assert f"_SIMPLESTORE_COMPLETE={name}_complete" in outcome.stdout
+
+    async def test_json(self) -> None:
+        """`--json` prints the same script in an object."""
+        script = (await simplestore("completion", "zsh")).stdout
+        assert {"shell": "zsh", "script": script} == (await simplestore("completion", "zsh", "--json")).json
+
+    @pytest.mark.parametrize(
+        ("words", "offered"),
+        [
+            ("to", {"token"}),
+            ("token --he", {"--header", "--help"}),
+            ("request p", {"post", "put", "patch"}),
+            ("cache list --di", {"--directory"}),
+            ("sandbox --po", {"--port"}),
+            ("demo --pl", {"--plain"}),
+        ],
+    )
+    async def test_offers(self, words: str, offered: set[str]) -> None:
+        """What the script asks for is answered: commands, options and arguments."""
+        question = {
+            "_SIMPLESTORE_COMPLETE": "bash_complete",
+            "COMP_WORDS": f"simplestore {words}",
+            "COMP_CWORD": str(len(words.split())),
+        }
+        outcome = await simplestore(environment=question)
+        assert offered == {line.removeprefix("plain,").lower() for line in outcome.stdout.splitlines()}
+
+    @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+    async def test_bash(self, tmp_path: Path) -> None:
+        """In bash the script completes."""
+        script = (
+            'eval "$(simplestore completion bash)"; COMP_WORDS=(simplestore cache ""); COMP_CWORD=2; '
+            '_simplestore_completion simplestore; echo "${COMPREPLY[@]}"'
+        )
+        # The script calls the command by `env`, which knows no functions of the shell.
+        command = tmp_path / "simplestore"
+        command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m simplestore_async.cli "$@"\n')
+        command.chmod(0o755)
+        path = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+        outcome = await finish(await start("bash", "--norc", "-c", script, environment=path))
+
+        assert (0, "") == (outcome.code, outcome.stderr)
+        assert ["clear", "list", "path"] == sorted(outcome.stdout.split())
+
+    async def test_unknown_shell(self) -> None:
+        """Other shells are wrong usage."""
+        outcome = await simplestore("completion", "tcsh")
+        assert 2 == outcome.code
+        assert "bash" in outcome.stderr
+
+    async def test_how_to_install_it(self) -> None:
+        """The help says, on lines of their own, what to write where."""
+        outcome = await simplestore("completion", "--help")
+        for line in (
+            'bash  add to ~/.bashrc:  eval "$(simplestore completion bash)"',
+            "fish  run once:  simplestore completion fish > ~/.config/fish/completions/simplestore.fish",
+        ):
+            assert line in outcome.stdout
+
+
+class TestHelp:
+    async def test_exit_codes(self) -> None:
+        """The help lists the exit codes, and what `--json` does to errors."""
+        outcome = await simplestore("--help")
+        for line in (
+            "0    done",
+            "1    no token",
+            "2    wrong usage or settings",
+            "22   the API answered 4xx or 5xx",
+            "130  interrupted",
+        ):
+            assert f"  {line}" in outcome.stdout
+        assert '{"error": {"type", "message", "exit_code"}}' in " ".join(outcome.stdout.split())
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["token"],
+            ["request"],
+            ["batch"],
+            ["cache"],
+            ["cache", "list"],
+            ["sandbox"],
+            ["demo"],
+            ["completion"],
+            ["doctor"],
+        ],
+    )
+    async def test_commands(self, arguments: list[str]) -> None:
+        """Every command explains itself, on any terminal."""
+        outcome = await simplestore(*arguments, "--help")
+        assert (0, "", True) == (outcome.code, outcome.stderr, outcome.stdout.isascii())
+        assert f"Usage: simplestore {' '.join(arguments)}" in outcome.stdout
+        assert ("--json" in outcome.stdout) == (arguments != ["cache"]), "all have it, but what only holds commands"

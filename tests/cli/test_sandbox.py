@@ -1,0 +1,237 @@
+"""`simplestore sandbox`, run as a user runs it: a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shlex
+import signal
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+
+from simplestore_async import ClientCredentials, SecretFile, TokenProvider, open_session
+from simplestore_async.errors import InvalidClientError
+from simplestore_async.sandbox import Sandbox
+from tests.support.command import COMMAND, TIMEOUT_SECONDS, Outcome, assert_one_line, finish, simplestore, start
+from tests.support.ports import held_port
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and shells")
+
+
+class Serving:
+    """A sandbox that serves, and the environment that it printed, whose last variable is that of the secret file."""
+
+    def __init__(self, process: asyncio.subprocess.Process, printed: str) -> None:
+        self.process = process
+        self.printed = printed
+
+    @property
+    def environment(self) -> dict[str, str]:
+        words = [shlex.split(line) for line in self.printed.splitlines()]
+        assert {"export"} == {word for word, _ in words}
+        return dict(setting.split("=", 1) for _, setting in words)
+
+    async def stop(self, number: signal.Signals) -> Outcome:
+        self.process.send_signal(number)
+        return await finish(self.process)
+
+
+@asynccontextmanager
+async def serving(*arguments: str) -> AsyncIterator[Serving]:
+    process = await start(*COMMAND, "sandbox", *arguments)
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            printed = ""
+            while "SIMPLESTORE_CLIENT_SECRET_FILE" not in printed:
+                line = (await process.stdout.readline()).decode()
+                assert line, await finish(process)
+                printed += line
+            yield Serving(process, printed)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+class TestServing:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    async def test_environment(self, number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What it prints leads a program to it; a signal ends it with 0; its only words name address and process."""
+        async with serving() as sandbox:
+            for name, value in sandbox.environment.items():
+                monkeypatch.setenv(name, value)
+            async with open_session() as session, session.get("orders/1") as response:
+                assert (200, "/api/orders/1") == (response.status, (await response.json())["path"])
+            outcome = await sandbox.stop(number)
+
+        base_url = sandbox.environment["SIMPLESTORE_BASE_URL"]
+        pid = sandbox.process.pid
+        assert Outcome(0, "", f"Serving {base_url} until Ctrl-C or SIGTERM (process {pid}).\n") == outcome
+
+    async def test_all_variables(self) -> None:
+        """The documented client, both addresses, and no secret file from before."""
+        async with serving() as sandbox:
+            environment = sandbox.environment
+        root = environment["SIMPLESTORE_BASE_URL"].removesuffix("/api/")
+
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", root)
+        assert {
+            "SIMPLESTORE_CLIENT_ID": "sandbox-client",
+            "SIMPLESTORE_CLIENT_SECRET": "sandbox-secret",
+            "SIMPLESTORE_TOKEN_URL": f"{root}/connect/token",
+            "SIMPLESTORE_BASE_URL": f"{root}/api/",
+            "SIMPLESTORE_CLIENT_SECRET_FILE": "",
+        } == environment
+
+    async def test_json(self) -> None:
+        """`--json` prints the same as one object on one line."""
+        async with serving("--json") as sandbox:
+            environment = json.loads(sandbox.printed)
+
+        assert 1 == sandbox.printed.count("\n")
+        assert "sandbox-client" == environment["SIMPLESTORE_CLIENT_ID"]
+        assert 5 == len(environment)
+
+    async def test_options(self) -> None:
+        """Port, lifetime and latency are as told."""
+        with held_port() as port:
+            async with serving("--port", str(port), "--lifetime", "20", "--latency", "0.2") as sandbox:
+                environment = sandbox.environment
+                credentials = ClientCredentials(
+                    client_id=environment["SIMPLESTORE_CLIENT_ID"],
+                    client_secret=environment["SIMPLESTORE_CLIENT_SECRET"],
+                    token_url=environment["SIMPLESTORE_TOKEN_URL"],
+                )
+                loop = asyncio.get_running_loop()
+                started_at = loop.time()
+                async with TokenProvider(credentials) as provider:
+                    token = await provider.get_token()
+
+                assert loop.time() - started_at >= 0.199
+                assert 20 == pytest.approx(token.expires_at - token.issued_at, abs=1e-3)
+                assert f"http://127.0.0.1:{port}/api/" == environment["SIMPLESTORE_BASE_URL"]
+
+    async def test_secret_file(self, tmp_path: Path) -> None:
+        """With a secret file the environment names the file, and the secret is nowhere."""
+        path = tmp_path / "it's a secret"
+        path.write_text("hush-hush\n", "utf-8")
+        async with serving("--client", "my shop", "--secret-file", str(path)) as sandbox:
+            environment = sandbox.environment
+            token_url = environment["SIMPLESTORE_TOKEN_URL"]
+            right = ClientCredentials(client_id="my shop", client_secret=SecretFile(path), token_url=token_url)
+            wrong = ClientCredentials(client_id="my shop", client_secret="sandbox-secret", token_url=token_url)
+            async with TokenProvider(right) as provider:
+                await provider.get_token()
+            async with TokenProvider(wrong) as provider:
+                with pytest.raises(InvalidClientError):
+                    await provider.get_token()
+            outcome = await sandbox.stop(signal.SIGTERM)
+
+        assert ("my shop", "") == (environment["SIMPLESTORE_CLIENT_ID"], environment["SIMPLESTORE_CLIENT_SECRET"])
+        assert str(path) == environment["SIMPLESTORE_CLIENT_SECRET_FILE"]
+        assert "hush" not in sandbox.printed + outcome.stderr
+
+    async def test_busy(self) -> None:
+        """A reply that is still to come does not delay the end."""
+        async with serving("--latency", "3600") as sandbox:
+            environment = sandbox.environment
+            host, port = environment["SIMPLESTORE_BASE_URL"].removeprefix("http://").split("/")[0].split(":")
+            _, writer = await asyncio.open_connection(host, int(port))
+            writer.write(b"POST /connect/token HTTP/1.1\r\nHost: here\r\nContent-Length: 0\r\n\r\n")
+            await writer.drain()
+            # A whole exchange on another connection: the first request has arrived by then.
+            async with aiohttp.ClientSession() as session, session.get(environment["SIMPLESTORE_BASE_URL"]):
+                pass
+            outcome = await sandbox.stop(signal.SIGINT)
+            writer.close()
+
+        assert (0, 1) == (outcome.code, outcome.stderr.count("\n"))
+
+    async def test_eval(self, tmp_path: Path) -> None:
+        """A POSIX shell that evaluates it in the background goes on at once, with the environment set."""
+        facts = tmp_path / "facts"
+        command = shlex.join(COMMAND)
+        script = f'eval "$({command} sandbox &)"; {command} token >{shlex.quote(str(facts))}; echo "ended with $?" >&2'
+        before = {"SIMPLESTORE_CLIENT_SECRET_FILE": "/from/before"}
+        process = await start("/bin/sh", "-c", script, environment=before)
+        assert process.stderr is not None
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                lines = [(await process.stderr.readline()).decode() for _ in range(2)]
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+        outcome = await finish(process)
+
+        assert "ended with 0\n" == lines[1]
+        assert re.fullmatch(r"Serving \S+ until Ctrl-C or SIGTERM \(process \d+\)\.\n", lines[0])
+        assert re.search(r"^type +Bearer$", facts.read_text("utf-8"), re.MULTILINE)
+        assert ("", "") == (outcome.stdout, outcome.stderr)
+
+
+class TestErrors:
+    async def test_taken_port(self) -> None:
+        """A port that is taken: exit code 2 and one line that names it."""
+        async with Sandbox() as other:
+            port = other.base_url.split(":")[2].partition("/")[0]
+            outcome = await simplestore("sandbox", "--port", port)
+
+        assert_one_line(
+            outcome, code=2, says=f"port {port} is taken, or not yours to open: set another, or 0 for any that is free"
+        )
+
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            (["--port", "65536"], "--port"),
+            (["--lifetime", "0"], "--lifetime"),
+            (["--latency", "-1"], "--latency"),
+            (["--latency", "nan"], "latency_seconds is nan"),
+            (["--client", ""], "client_id is empty"),
+            (["--secret-file", "/nowhere/at/all"], "cannot read the client secret from /nowhere/at/all"),
+            (["--secret", "x"], "No such option"),
+        ],
+    )
+    async def test_wrong_usage(self, arguments: list[str], says: str) -> None:
+        """Wrong usage: exit code 2 and one line that names the culprit."""
+        assert_one_line(await simplestore("sandbox", *arguments), code=2, says=says)
+
+    async def test_closed_pipe(self) -> None:
+        """A reader that has gone away ends it with 1, without a word."""
+        reading, writing = os.pipe()
+        os.close(reading)
+        process = await start(*COMMAND, "sandbox", stdout=writing)
+        os.close(writing)
+
+        assert Outcome(1, "", "") == await finish(process)
+
+    async def test_closed_output(self) -> None:
+        """Started without a standard output it serves all the same, and ends with 0."""
+        process = await start("/bin/sh", "-c", f"exec {shlex.join(COMMAND)} sandbox >&-")
+        assert process.stderr is not None
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            words = (await process.stderr.readline()).decode()
+        found = re.search(r"Serving (\S+)", words)
+        assert found is not None, words
+        async with aiohttp.ClientSession() as session, session.get(found[1]) as response:
+            assert 401 == response.status
+        process.terminate()
+
+        assert Outcome(0, "", "") == await finish(process)
+
+    async def test_help(self) -> None:
+        """It explains itself, and how a shell takes its words."""
+        outcome = await simplestore("sandbox", "--help")
+
+        assert (0, "") == (outcome.code, outcome.stderr)
+        assert 'eval "$(simplestore sandbox &)"' in outcome.stdout

@@ -1,0 +1,310 @@
+"""`simplestore_async._core.origin`: who gets a credential, and every spelling of somebody who does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from yarl import URL
+
+from simplestore_async._core.origin import Origin, is_loopback, origin_of, parse_origins, parse_url
+from simplestore_async.errors import ConfigurationError
+
+API = "https://api.example.com"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        (API, ("https", "api.example.com", 443)),
+        (f"{API}:443/v1?x=1#y", ("https", "api.example.com", 443)),
+        (f"{API}:8443", ("https", "api.example.com", 8443)),
+        ("HTTPS://API.Example.COM/", ("https", "api.example.com", 443)),
+        ("http://api.example.com", ("http", "api.example.com", 80)),
+        ("http://api.example.com:80", ("http", "api.example.com", 80)),
+        ("http://api.example.com:443", ("http", "api.example.com", 443)),
+        ("wss://api.example.com/feed", ("https", "api.example.com", 443)),
+        ("ws://api.example.com/feed", ("http", "api.example.com", 80)),
+        ("ws://api.example.com:9000", ("http", "api.example.com", 9000)),
+        ("https://b\u00fccher.example", ("https", "xn--bcher-kva.example", 443)),
+        ("https://xn--bcher-kva.example", ("https", "xn--bcher-kva.example", 443)),
+        ("https://[::1]", ("https", "::1", 443)),
+        ("https://[0:0:0:0:0:0:0:1]:443", ("https", "::1", 443)),
+        ("https://[2001:DB8:0::0:1]", ("https", "2001:db8::1", 443)),
+        ("https://127.0.0.1", ("https", "127.0.0.1", 443)),
+        ("/relative", ("", "", None)),
+    ],
+)
+def test_origin_of(url: str, expected: Origin) -> None:
+    """An origin is scheme, host and port in one spelling: port filled in, ws as http, IDNA, IPv6 in short."""
+    assert expected == origin_of(URL(url))
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://API.Example.com", ("https", "api.example.com", 443)),
+        ("https://[0:0:0:0:0:0:0:1]", ("https", "::1", 443)),
+        ("https://[2001:DB8::1]", ("https", "2001:db8::1", 443)),
+    ],
+)
+def test_origin_of_an_encoded_url(url: str, expected: Origin) -> None:
+    """A URL that yarl was told to leave as it is (as aiohttp may for a redirect) has the same origin as any other."""
+    assert expected == origin_of(URL(url, encoded=True))
+
+
+# case 36
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://api.example.com.evil.example",
+        "https://evil.example/api.example.com",
+        "https://evil.example?https://api.example.com",
+        "https://evil.example#https://api.example.com",
+        "https://api.example.com@evil.example",
+        "https://api@evil.example",
+        "https://api.example.com:pw@evil.example/",
+        "https://xapi.example.com",
+        "https://www.api.example.com",
+        "https://example.com",
+        "https://api.example.co",
+        "https://api-example.com",
+        "https://api.example.com.",
+        "https://api.example.com:444",
+        "https://api.example.com:80",
+        "http://api.example.com",
+        "http://api.example.com:443",
+        "ws://api.example.com",
+        "https://\u0430pi.example.com",
+        "https://api.ex\u0430mple.com",
+        "https://\u0430\u0440\u0456.example.com",
+        "https://127.0.0.1",
+        "/relative",
+    ],
+    ids=ascii,
+)
+def test_look_alike(url: str) -> None:
+    """No look-alike of an origin is that origin: other hosts, ports and schemes, userinfo, letters of other scripts."""
+    assert origin_of(URL(url)) not in parse_origins(API, allow_insecure_http=True)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1",
+        "http://127.0.0.1:8080/path",
+        "http://127.255.255.254",
+        "http://localhost",
+        "http://LOCALHOST:8080",
+        "http://[::1]",
+        "http://[0:0:0:0:0:0:0:1]:8080",
+        "https://localhost",
+    ],
+)
+def test_loopback(url: str) -> None:
+    """127.0.0.0/8, ::1 and localhost are this machine."""
+    assert is_loopback(URL(url))
+
+
+LOOPBACK_LOOK_ALIKES = [
+    "http://localhost.evil.example",
+    "http://localhost.",
+    "http://localhost.localdomain",
+    "http://xlocalhost",
+    "http://localhost@evil.example",
+    "http://127.0.0.1.evil.example",
+    "http://127.0.0.1@evil.example",
+    "http://127.evil.example",
+    "http://127.1",
+    "http://0x7f000001",
+    "http://2130706433",
+    "http://0177.0.0.1",
+    "http://126.255.255.255",
+    "http://128.0.0.1",
+    "http://0.0.0.0",
+    "http://[::]",
+    "http://[::2]",
+    "http://[::ffff:127.0.0.1]",
+    "http://[::1%25eth0]",
+    "http://10.0.0.1",
+]
+
+
+# case 36
+@pytest.mark.parametrize("url", LOOPBACK_LOOK_ALIKES)
+def test_not_loopback(url: str) -> None:
+    """Nothing that merely looks like this machine is."""
+    assert not is_loopback(URL(url))
+
+
+def test_relative_is_not_loopback() -> None:
+    """A URL without a host is nowhere."""
+    assert not is_loopback(URL("/path"))
+
+
+# case 36
+@pytest.mark.parametrize("url", LOOPBACK_LOOK_ALIKES)
+def test_plain_http(url: str) -> None:
+    """An origin of plain http is refused unless it is exactly this machine."""
+    with pytest.raises(ConfigurationError, match=r"^origins "):
+        parse_origins(url, allow_insecure_http=False)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8080", "http://localhost", "http://[::1]:80/"])
+def test_plain_http_within_this_machine(url: str) -> None:
+    """Plain http to this machine needs no permission."""
+    assert frozenset({origin_of(URL(url))}) == parse_origins(url, allow_insecure_http=False)
+
+
+def test_plain_http_allowed() -> None:
+    """Plain http elsewhere needs permission, and then is fine."""
+    expected = frozenset({("http", "api.example.com", 80)})
+
+    assert expected == parse_origins("http://api.example.com", allow_insecure_http=True)
+
+
+WRONG_URLS: list[tuple[object, list[str]]] = [
+    (5, ["string or yarl.URL", "int"]),
+    (None, ["string or yarl.URL", "NoneType"]),
+    (b"https://api.example.com", ["string or yarl.URL", "bytes"]),
+    ("", ["https://", "host"]),
+    ("api.example.com", ["https://", "host"]),
+    ("/v1", ["https://", "host"]),
+    ("//api.example.com", ["https://", "host"]),
+    ("https:api.example.com", ["https://"]),
+    ("https://", ["https://", "host"]),
+    ("https://:443", ["https://"]),
+    ("ftp://api.example.com", ["https://"]),
+    ("ws://api.example.com", ["https://"]),
+    ("wss://api.example.com", ["https://"]),
+    ("file:///etc/passwd", ["https://"]),
+    ("https://api.example.com:0", ["https://"]),
+    ("https://api.example.com:65536", ["https://host/path"]),
+    ("https://api.example.com:http", ["https://host/path"]),
+    ("https://api.example.com:-1", ["https://host/path"]),
+    ("https://[::1", ["https://host/path"]),
+    ("https://[]@", ["https://host/path"]),
+    ("https://\ud800.example", ["https://host/path"]),
+    ("https://canary@api.example.com", ["user name or password", "take them out"]),
+    ("https://:canary@api.example.com", ["user name or password", "take them out"]),
+    ("https://app:canary@api.example.com", ["user name or password", "take them out"]),
+    ("https://app:canary@api.example.com:99999", ["https://host/path"]),
+    ("https://*.example.com", ["wildcard", "name each host"]),
+    ("https://*", ["wildcard", "name each host"]),
+    ("https://api.example.com/#fragment", ["fragment", "RFC 6749"]),
+    ("http://api.example.com", ["plain http", "api.example.com", "use https", "allow_insecure_http=True"]),
+    ("http://localhost.evil.example", ["plain http", "localhost.evil.example", "use https"]),
+]
+
+
+# case 36
+@pytest.mark.parametrize(("url", "words"), WRONG_URLS, ids=lambda value: ascii(value)[:60])
+def test_wrong_url(url: Any, words: list[str]) -> None:
+    """The error names the field, says what is wrong and what to write, and repeats no password."""
+    with pytest.raises(ConfigurationError) as caught:
+        parse_url("token_url", url, allow_insecure_http=False)
+
+    message = str(caught.value)
+    assert message.startswith("token_url ")
+    assert words == [word for word in words if word in message]
+    assert "canary" not in message
+
+
+# case 36
+@pytest.mark.parametrize("url", [url for url, _ in WRONG_URLS if url is not None], ids=lambda url: ascii(url)[:60])
+def test_wrong_url_among_origins(url: Any) -> None:
+    """One wrong origin among good ones is an error about `origins`."""
+    with pytest.raises(ConfigurationError, match=r"^origins "):
+        parse_origins([API, url], allow_insecure_http=False)
+
+
+def test_insecure_http_allowed() -> None:
+    """`allow_insecure_http` lets plain http pass, and no third scheme."""
+    url = "http://auth.example.com/token"
+
+    assert URL(url) == parse_url("token_url", url, allow_insecure_http=True)
+    with pytest.raises(ConfigurationError, match="must be an absolute URL"):
+        parse_url("token_url", "ftp://auth.example.com/token", allow_insecure_http=True)
+
+
+@pytest.mark.parametrize("url", [f"{API}/connect/token?tenant=1", URL(API)])
+def test_parse_url(url: str | URL) -> None:
+    """A URL may have a path and a query, and may be a string or a `yarl.URL`."""
+    assert URL(url) == parse_url("token_url", url, allow_insecure_http=False)
+
+
+@pytest.mark.parametrize(
+    ("origins", "expected"),
+    [
+        (API, {("https", "api.example.com", 443)}),
+        (URL(API), {("https", "api.example.com", 443)}),
+        (f"{API}/", {("https", "api.example.com", 443)}),
+        (f"{API}/?", {("https", "api.example.com", 443)}),
+        ([API, f"{API}:443", URL(API)], {("https", "api.example.com", 443)}),
+        (
+            iter((API, "https://files.example.com:8443")),
+            {("https", "api.example.com", 443), ("https", "files.example.com", 8443)},
+        ),
+        ("https://b\u00fccher.example", {("https", "xn--bcher-kva.example", 443)}),
+        (("https://[::1]:9000",), {("https", "::1", 9000)}),
+    ],
+    ids=["string", "URL", "slash", "empty query", "one origin thrice", "iterator", "IDN", "IPv6"],
+)
+def test_parse_origins(origins: Any, expected: set[Origin]) -> None:
+    """Origins come as one string, one URL or several of them; a bare string is one origin, never its characters."""
+    assert expected == parse_origins(origins, allow_insecure_http=False)
+
+
+# case 36
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        (f"{API}/v1", ["scheme, host and port only", f"write {API} ", "base_url may have a path"]),
+        (f"{API}:8443/v1/", [f"write {API}:8443 "]),
+        (f"{API}/*", [f"write {API} "]),
+        (f"{API}?tenant=1", ["scheme, host and port only", f"write {API} "]),
+        (f"{API}//", ["scheme, host and port only"]),
+    ],
+)
+def test_more_than_an_origin(url: str, words: list[str]) -> None:
+    """An origin with a path or a query is refused, and the error shows what to write instead."""
+    with pytest.raises(ConfigurationError, match=r"^origins ") as caught:
+        parse_origins(url, allow_insecure_http=False)
+    assert words == [word for word in words if word in str(caught.value)]
+
+
+@pytest.mark.parametrize("origins", [(), [], frozenset(), iter(())], ids=["tuple", "list", "set", "iterator"])
+def test_no_origin(origins: Any) -> None:
+    """Without an origin no request would carry the token, so that is an error."""
+    with pytest.raises(ConfigurationError, match=r"^origins is empty: name the origin of the API"):
+        parse_origins(origins, allow_insecure_http=False)
+
+
+@pytest.mark.parametrize("origins", [None, 5])
+def test_origins_of_another_type(origins: Any) -> None:
+    """What is neither a URL nor several of them is an error about `origins`."""
+    with pytest.raises(ConfigurationError, match=r"^origins "):
+        parse_origins(origins, allow_insecure_http=False)
+
+
+SCHEMES = st.sampled_from(["https://", "http://", "wss://", "https:", "//", ""])
+AFTER_SCHEME = st.text(alphabet="abxn-:/@[].%*0189?#\\ \u00fc\u3002\ud800+&=_~", max_size=16) | st.text(max_size=12)
+
+
+# case 36
+@settings(derandomize=True, max_examples=200, deadline=None)
+@given(scheme=SCHEMES, rest=AFTER_SCHEME)
+def test_any_text_as_an_origin(scheme: str, rest: str) -> None:
+    """Any text is an origin of https, one within this machine, or a ConfigurationError; never another exception."""
+    try:
+        origins = parse_origins(scheme + rest, allow_insecure_http=False)
+    except ConfigurationError as error:
+        assert str(error).startswith("origins ")  # noqa: PT017 - an error is one of two right answers
+        return
+    url = URL(scheme + rest)
+    assert origins == {origin_of(url)}
+    assert (url.scheme, url.raw_path, url.raw_query_string) in {("https", "/", ""), ("http", "/", "")}
+    assert url.scheme == "https" or is_loopback(url)
+    assert "*" not in str(url.raw_host)

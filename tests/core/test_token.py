@@ -1,0 +1,147 @@
+"""`simplestore_async._core.token`: what a token must be, and what it shows."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import attrs
+import pytest
+
+from simplestore_async import AccessToken
+from simplestore_async._core.token import is_token68
+from simplestore_async.errors import ConfigurationError
+
+TOKEN = "canary-token"
+FIELDS: dict[str, Any] = {"value": TOKEN, "issued_at": 1_700_000_000.0, "expires_at": 1_700_003_600.0}
+
+
+@pytest.mark.parametrize("value", ["a", "Z", "0", "-._~+/", "mF_9.B5f-4.1JqM", "a=", "abc==", "a" * 5_000])
+def test_token68(value: str) -> None:
+    """Letters, digits and -._~+/ with padding at the end may stand behind `Bearer` (RFC 6750 2.1)."""
+    assert is_token68(value)
+
+
+# case 24
+@pytest.mark.parametrize(
+    "value",
+    ["", "=", "a=b", "a b", " a", "a ", "a\n", "a\r\n", "\ra", "a\tb", "a\0", "é", "\u0663", "a,b", 'a"', "a;", "a%20"],
+)
+def test_not_token68(value: str) -> None:
+    """Nothing else may: above all no space, no line break, no quote and no other script's digits."""
+    assert not is_token68(value)
+
+
+def test_fields() -> None:
+    """A token has its value, its kind, its life; no scope unless it is given one; and it replaces no other."""
+    token = AccessToken(TOKEN, issued_at=1, expires_at=2.5)
+
+    assert (TOKEN, "Bearer", 1, 2.5, (), False) == (
+        token.value,
+        token.token_type,
+        token.issued_at,
+        token.expires_at,
+        token.scope,
+        token.is_replacement,
+    )
+
+
+@pytest.mark.parametrize(
+    ("scope", "expected"),
+    [
+        ("", ()),
+        ("read", ("read",)),
+        ("  read   write ", ("read", "write")),
+        (["write", "read"], ("write", "read")),
+        (iter(("read",)), ("read",)),
+    ],
+)
+def test_scope(scope: Any, expected: tuple[str, ...]) -> None:
+    """A string is names with spaces between them, never its characters; the order stays."""
+    assert expected == AccessToken(**FIELDS, scope=scope).scope
+
+
+def test_authorization() -> None:
+    """`authorization` is the whole header value, for clients other than aiohttp."""
+    authorization = AccessToken(**FIELDS).authorization
+
+    assert authorization == f"Bearer {TOKEN}"
+    assert "'***'" == repr(authorization)
+
+
+def test_equal_by_value() -> None:
+    """Tokens with equal fields are equal, and one in a set."""
+    assert 1 == len({AccessToken(**FIELDS), AccessToken(**FIELDS)})
+
+
+@pytest.mark.parametrize(
+    "change", [{"value": "other"}, {"issued_at": 1.0}, {"expires_at": 1_700_003_601.0}, {"scope": "read"}], ids=str
+)
+def test_unequal(change: dict[str, Any]) -> None:
+    """Tokens that differ in any field are not equal."""
+    assert AccessToken(**FIELDS) != AccessToken(**FIELDS | change)
+
+
+def test_frozen() -> None:
+    """A token cannot be changed, but a changed one can be made from it, with a header of its own."""
+    token = AccessToken(**FIELDS)
+
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        token.value = "other"  # type: ignore[misc]  # it must fail
+    assert "Bearer other" == attrs.evolve(token, value="other").authorization
+
+
+def test_repr() -> None:
+    """The repr shows all but the token itself."""
+    token = AccessToken("x", issued_at=1, expires_at=2, scope="read")
+
+    fields = "value='***', token_type='Bearer', issued_at=1, expires_at=2, scope=('read',), is_replacement=False"
+    assert f"AccessToken({fields})" == repr(token)
+
+
+def test_repr_half_built() -> None:
+    """A token whose constructor failed can be shown too, as a traceback with locals does."""
+    assert "AccessToken()" == repr(AccessToken.__new__(AccessToken))
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+def test_copy(duplicate: Any) -> None:
+    """A copy is the token itself: it cannot change, and need not lie twice in memory."""
+    token = AccessToken(**FIELDS)
+
+    assert token is duplicate(token)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"value": ""}, ["value", "RFC 6750", "without spaces"]),
+        ({"value": f"Bearer {TOKEN}"}, ["value", "the token alone"]),
+        ({"value": f"{TOKEN}\r\nX: y"}, ["value", "without spaces"]),
+        ({"value": TOKEN.encode()}, ["value", "as a string"]),
+        ({"value": None}, ["value", "as a string"]),
+        ({"token_type": "bearer"}, ["token_type", '"Bearer"']),
+        ({"token_type": "DPoP"}, ["token_type", '"Bearer"']),
+        ({"token_type": None}, ["token_type", '"Bearer"']),
+        *(
+            ({field: value}, [field, "POSIX seconds", "finite"])
+            for field in ("issued_at", "expires_at")
+            for value in ("1700000000", None, True, float("nan"), float("inf"), float("-inf"), 10**400)
+        ),
+        ({"issued_at": 1_700_003_600.0}, ["expires_at", "later than issued_at"]),
+        ({"issued_at": 1_700_003_601.0}, ["expires_at", "later than issued_at"]),
+        ({"scope": None}, ["scope"]),
+        ({"scope": 5}, ["scope"]),
+        ({"scope": [5]}, ["scope"]),
+        *(({"is_replacement": value}, ["is_replacement", "True or False"]) for value in (None, 1, "yes")),
+    ],
+    ids=lambda value: ascii(value)[:60],
+)
+def test_wrong_field(change: dict[str, Any], words: list[str]) -> None:
+    """A wrong field is named, with what it must be, and the text of the value is not repeated."""
+    with pytest.raises(ConfigurationError) as caught:
+        AccessToken(**FIELDS | change)
+
+    message = str(caught.value)
+    assert words == [word for word in words if word in message]
+    assert "canary" not in message

@@ -1,0 +1,136 @@
+"""`examples/dask_cluster.py` on a real cluster, all of whose traffic is read on its way."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from simplestore_async.caches import loads
+from simplestore_async.sandbox import Sandbox
+from tests.support.carrying import carry
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.support.redis_server import RedisServer
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+WORKERS = 4
+ORDERS = 200
+DASK = {
+    "DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "debug",  # all that its own log may hold
+    "DASK_DISTRIBUTED__COMM__COMPRESSION": "False",  # what is read on its way is what is sent
+    "PYTHONWARNINGS": "default",
+}
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with Sandbox() as sandbox:
+        yield sandbox
+
+
+class Tap:
+    """A port of 127.0.0.1 that leads to another, and keeps all that passes, both ways."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.seen = bytearray()
+        self.port = 0
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Tap]:
+        async with await asyncio.start_server(self._connect, "127.0.0.1", 0) as server:
+            self.port = server.sockets[0].getsockname()[1]
+            yield self
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        other_reader, other_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        await asyncio.gather(
+            carry(reader, other_writer, on_data=self.seen.extend),
+            carry(other_reader, writer, on_data=self.seen.extend),
+        )
+
+
+@asynccontextmanager
+async def start(*command: str, log: Path, environment: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run one of Dask's own commands, and end it; what it says is in *log*."""
+    with log.open("wb") as file:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", *command), env=os.environ | DASK | environment, stdout=file, stderr=file
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def find_port(log: Path) -> int:
+    """Return the port that the scheduler says it listens at."""
+    while True:
+        for line in log.read_text("utf-8").splitlines():  # noqa: ASYNC240 - nobody else is on this loop
+            _, is_there, address = line.partition("Scheduler at:")
+            if is_there:
+                return int(address.strip().rpartition(":")[2])
+        await asyncio.sleep(0.05)  # another process sets no event
+
+
+async def run_example(environment: dict[str, str]) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "dask_cluster.py", "orders", f"--orders={ORDERS}"),
+        cwd=EXAMPLES,
+        env=os.environ | environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    stdout, stderr = await process.communicate()
+    assert 0 == process.returncode, stderr.decode()
+    return stdout.decode()
+
+
+async def find_token(server: RedisServer) -> bytes:
+    """Return the token that the workers shared."""
+    [key] = await server.tell("KEYS", "*:token-v1")
+    token = loads((await server.tell("GET", key)).partition(b"\n")[2])
+    return str(token.value).encode()
+
+
+@pytest.mark.slow
+async def test_on_a_cluster(sandbox: Sandbox, redis_server: RedisServer, tmp_path: Path) -> None:
+    """The workers share one token, which is nowhere in what Dask sends and logs, and nor is the secret."""
+    secrets = sandbox.environment | {"SIMPLESTORE_REDIS_URL": redis_server.url}
+    nowhere = {"SIMPLESTORE_CLIENT_ID": "", "SIMPLESTORE_CLIENT_SECRET": ""}
+    scheduler_log, worker_log = tmp_path / "scheduler", tmp_path / "workers"
+    scheduler = "distributed.cli.dask_scheduler", "--host=127.0.0.1", "--port=0", "--no-dashboard"
+    workers = f"--nworkers={WORKERS}", "--nthreads=1", "--no-dashboard", f"--local-directory={tmp_path}"
+    async with asyncio.timeout(120), AsyncExitStack() as stack:
+        await stack.enter_async_context(start(*scheduler, log=scheduler_log, environment=nowhere))
+        tap = await stack.enter_async_context(Tap(await find_port(scheduler_log)).open())
+        address = f"tcp://127.0.0.1:{tap.port}"
+        command = "distributed.cli.dask_worker", address, "--host=127.0.0.1", *workers
+        await stack.enter_async_context(start(*command, log=worker_log, environment=secrets))
+        said = await run_example(nowhere | {"DASK_SCHEDULER_ADDRESS": address})
+
+    assert f"200: {ORDERS}\n" == said
+    assert (1, ORDERS) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
+    token = await find_token(redis_server)
+    seen = bytes(tap.seen) + scheduler_log.read_bytes() + worker_log.read_bytes()
+    assert b"ship" in tap.seen
+    assert WORKERS == worker_log.read_bytes().count(b"Registered to:")
+    for each in (sandbox.environment["SIMPLESTORE_CLIENT_SECRET"].encode(), token):
+        assert each not in seen
+
+
+@pytest.mark.slow
+async def test_on_this_machine(sandbox: Sandbox, redis_server: RedisServer) -> None:
+    """Without a cluster it starts workers of its own, which share one token, too."""
+    said = await run_example(sandbox.environment | {"SIMPLESTORE_REDIS_URL": redis_server.url})
+    assert f"200: {ORDERS}\n" == said
+    assert (1, ORDERS) == (sandbox.counters.token_requests, sandbox.counters.api_requests)

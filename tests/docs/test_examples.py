@@ -1,0 +1,201 @@
+"""The examples work: each as the program that it is, against a real sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from sqlite_cache import SQLiteTokenCache
+
+from simplestore_async.sandbox import Sandbox, Status
+from simplestore_async.testing import TokenCacheContract
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from simplestore_async import TokenCache
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest_asyncio.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with Sandbox() as sandbox:
+        yield sandbox
+
+
+def surroundings(sandbox: Sandbox, home: Path) -> dict[str, str]:
+    """Return the environment of a program whose cache folder is below *home*."""
+    return os.environ | sandbox.environment | {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+
+
+@asynccontextmanager
+async def start(
+    *command: str, sandbox: Sandbox, home: Path, **options: Any
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a program among the examples, and end it."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *command,
+        cwd=EXAMPLES,
+        env=surroundings(sandbox, home),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        _, stderr = await process.communicate()
+        sys.stderr.write(stderr.decode())  # which pytest shows if the test fails
+
+
+async def run(*command: str, sandbox: Sandbox, home: Path, stdin: str = "") -> str:
+    """Return what a program says that ends by itself, and well."""
+    async with start(*command, sandbox=sandbox, home=home) as process:
+        stdout, stderr = await process.communicate(stdin.encode())
+        assert (0, "") == (process.returncode, stderr.decode())
+        return stdout.decode()
+
+
+async def is_listening(socket: Path) -> bool:
+    try:
+        _, writer = await asyncio.open_unix_connection(socket)
+    except OSError:  # not there, or bound only
+        return False
+    writer.close()
+    await writer.wait_closed()
+    return True
+
+
+@asynccontextmanager
+async def serve(*command: str, socket: Path, sandbox: Sandbox, home: Path) -> AsyncIterator[aiohttp.ClientSession]:
+    """Run a service, and give a session that reaches it by its socket."""
+    async with (
+        start(*command, sandbox=sandbox, home=home) as process,
+        aiohttp.ClientSession("http://service/", connector=aiohttp.UnixConnector(str(socket))) as session,
+    ):
+        while not await is_listening(socket):
+            assert process.returncode is None, (await process.communicate())[1].decode()
+            await asyncio.sleep(0.02)  # another process sets no event
+        yield session
+
+
+@pytest.fixture
+def socket(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A path that is short enough for a socket."""
+    return tmp_path_factory.mktemp("s") / "s"
+
+
+SERVICES = {
+    "service_aiohttp": ["aiohttp.web", "service_aiohttp:create_app", "-U"],
+    "service_fastapi": ["uvicorn", "service_fastapi:app", "--log-level=warning", "--uds"],
+}
+
+
+@pytest.mark.parametrize("command", [pytest.param(command, id=name) for name, command in SERVICES.items()])
+async def test_service(command: list[str], sandbox: Sandbox, socket: Path, tmp_path: Path) -> None:
+    """A service passes on what the API says, and answers 503 with Retry-After while no token can be had."""
+    sandbox.fail_next(1, Status(400))
+    async with serve("-m", *command, str(socket), socket=socket, sandbox=sandbox, home=tmp_path) as session:
+        async with session.get("stock/7") as response:
+            assert (503, "1") == (response.status, response.headers["Retry-After"])
+            assert "Control Panel" not in await response.text()
+        assert 0 == sandbox.counters.api_requests
+        reply: dict[str, Any] = {}
+        while not reply:  # until the endpoint is no longer left alone
+            async with session.get("stock/7") as response:
+                reply = await response.json() if response.status == 200 else {}
+            await asyncio.sleep(0.1)  # the service reads the machine's own clock
+
+    assert "/api/stock/7" == reply["path"]
+    assert 2 == sandbox.counters.token_requests
+
+
+async def test_worker(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Jobs with an event loop each make one token request."""
+    assert "200 a\n200 b\n200 c\n" == await run("worker.py", "a", "b", "c", sandbox=sandbox, home=tmp_path)
+    assert (1, 3) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
+
+
+async def test_batch_job(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Several processes make one token request, send everything, and show how far they are."""
+    command = ["batch_job.py", "stock", "--requests=1000", "--processes=2"]
+    said = await run(*command, sandbox=sandbox, home=tmp_path)
+    assert said.endswith("200: 1000\n")
+    assert "Sending" in said
+    assert (1, 1000) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
+
+
+@pytest.mark.slow
+async def test_whole_batch_job(sandbox: Sandbox, tmp_path: Path) -> None:
+    """10 000 requests from 8 processes make one token request."""
+    assert (await run("batch_job.py", "stock", sandbox=sandbox, home=tmp_path)).endswith("200: 10000\n")
+    assert (1, 10_000) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
+
+
+async def test_order_management(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Every order is sent, by one token."""
+    orders = "".join(f"{json.dumps({'id': f'{number}/x'})}\n" for number in range(100))
+    said = await run("order_management.py", "somewhere/{id}", sandbox=sandbox, home=tmp_path, stdin=orders)
+    assert "100 orders sent\n" == said
+    assert (1, 100) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
+
+
+async def test_product_supplier(sandbox: Sandbox, tmp_path: Path) -> None:
+    """A file is sent."""
+    prices = tmp_path / "prices.csv"
+    prices.write_text("sku,price\n" * 50_000)
+    assert "200\n" == await run("product_supplier.py", "somewhere", str(prices), sandbox=sandbox, home=tmp_path)
+    assert (1, 1) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
+
+
+async def test_gunicorn_preload(sandbox: Sandbox, socket: Path, tmp_path: Path) -> None:
+    """The token that the master got serves the workers."""
+    command = ["gunicorn", "--preload", "--workers=2", "--worker-class=aiohttp.GunicornWebWorker"]
+    arguments = [f"--bind=unix:{socket}", "gunicorn_preload:app"]
+    async with serve("-m", *command, *arguments, socket=socket, sandbox=sandbox, home=tmp_path) as session:
+        for _ in range(10):
+            async with session.get("stock") as response:
+                assert 200 == (await response.json())["status"]
+    assert (1, 10) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
+
+
+@pytest.mark.parametrize("has_file", [True, False], ids=["file", "vault"])
+async def test_rotating_secret(sandbox: Sandbox, tmp_path: Path, *, has_file: bool) -> None:
+    """A secret is read again for each renewal."""
+    path = tmp_path / "secret"
+    path.write_text(f"{sandbox.environment['SIMPLESTORE_CLIENT_SECRET']}\n")
+    command = ["rotating_secret.py", *([str(path)] if has_file else [])]
+    said = await run(*command, sandbox=sandbox, home=tmp_path, stdin="\n")
+    assert "first token\nsecond token\n" == said
+    assert (2, 0) == (sandbox.counters.tokens_issued, sandbox.counters.refusals)
+
+
+async def test_httpx(sandbox: Sandbox, tmp_path: Path) -> None:
+    """A client of httpx carries the token."""
+    assert "200\n" == await run("client_httpx.py", "stock", sandbox=sandbox, home=tmp_path)
+    assert (1, 1) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
+
+
+class TestSQLiteTokenCache(TokenCacheContract):
+    @pytest.fixture
+    def cache(self, tmp_path: Path) -> TokenCache:
+        return SQLiteTokenCache(tmp_path / "tokens.db")
+
+
+async def test_sqlite_cache_is_ones_own(tmp_path: Path) -> None:
+    """Nobody else can read the database."""
+    path = tmp_path / "tokens.db"
+    assert None is await SQLiteTokenCache(path).get("key")
+    assert 0o600 == path.stat().st_mode & 0o777

@@ -1,0 +1,198 @@
+"""Many processes over one folder: real ones, which are forked, spawned, stopped and killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import web
+from cryptography.fernet import Fernet
+
+from simplestore_async import ClientCredentials, FileTokenCache, RenewalPolicy, TokenProvider
+from simplestore_async.events import CacheFailed, Event
+from tests.support import swarm
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.servers import ApiServer, TokenServer
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+MANY = 50
+# No test waits so long: where this is the bound, nobody has waited for it.
+PATIENT: dict[str, Any] = {"cache_seconds": 600, "lock_seconds": 600, "budget_seconds": 900}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def job(folder: Path, token_server: TokenServer) -> dict[str, Any]:
+    """What all processes of a test share."""
+    return {"folder": folder, "token_url": token_server.token_url, "policy": PATIENT}
+
+
+# case 51
+async def test_all_at_once(token_server: TokenServer, job: dict[str, Any]) -> None:
+    """Fifty processes that start at once on an empty cache make one token request, and share the token."""
+    results = await swarm.run("get_token", **job, processes=MANY)
+
+    assert [{"token": "canary-token-1", "failures": []}] * MANY == [
+        {name: result[name] for name in ("token", "failures")} for result in results
+    ]
+    assert {"cache": MANY - 1, "endpoint": 1} == Counter(source for result in results for source in result["sources"])
+    assert 1 == len(token_server.requests)
+
+
+# case 51
+async def test_holder_is_killed(token_server: TokenServer, job: dict[str, Any]) -> None:
+    """When the process that renews is killed, the next one renews at once, for all."""
+    token_server.gate.clear()
+    holder = await swarm.start("get_token", **job)
+    await token_server.arrived.wait()
+    token_server.arrived.clear()
+    others = await swarm.start("get_token", **job, processes=5)
+    holder.process.kill()
+    await holder.process.communicate()
+    await token_server.arrived.wait()
+    token_server.gate.set()
+    results = await others.results()
+
+    # The first one was granted to a process that was gone.
+    assert [("canary-token-2", [])] * 5 == [(result["token"], result["failures"]) for result in results]
+    assert 2 == len(token_server.requests)
+
+
+# case 51
+async def test_holder_is_stopped(token_server: TokenServer, job: dict[str, Any]) -> None:
+    """While the process that renews is stopped, the others wait as long as the policy says, renew, and tell why."""
+    token_server.gate.clear()
+    holder = await swarm.start("get_token", **job)
+    await token_server.arrived.wait()
+    holder.process.send_signal(signal.SIGSTOP)
+    token_server.gate.set()
+    (other,) = await swarm.run("get_token", **job | {"policy": {"lock_seconds": 0.2}})
+    holder.process.send_signal(signal.SIGCONT)
+    (late,) = await holder.results()
+
+    assert "canary-token-2" == other["token"]
+    assert ["lock: another process held it for longer than 0.2 s"] == other["failures"]
+    assert "canary-token-1" == late["token"]
+    assert 2 == len(token_server.requests)
+
+
+# case 51
+async def test_holder_is_slow(token_server: TokenServer, job: dict[str, Any], folder: Path) -> None:
+    """While the endpoint takes its time, the other processes wait for the one that asks it."""
+    token_server.gate.clear()
+    holder = await swarm.start("get_token", **job)
+    await token_server.arrived.wait()
+    events: list[Event] = []
+    cache = WatchedCache(folder)
+    credentials = ClientCredentials(client_id="app", client_secret="s", token_url=token_server.token_url)
+    policy = RenewalPolicy(**PATIENT)
+    async with TokenProvider(credentials, cache=cache, policy=policy, on_event=events.append) as provider:
+        caller = asyncio.create_task(provider.get_token())
+        await cache.is_locked.wait()
+        token_server.gate.set()
+        token = await caller
+    (result,) = await holder.results()
+
+    assert "canary-token-1" == token.value == result["token"]
+    assert [] == [event for event in events if isinstance(event, CacheFailed)]
+    assert 1 == len(token_server.requests)
+
+
+class WatchedCache(FileTokenCache):
+    """A cache that says when it is about to wait for its lock."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.is_locked = asyncio.Event()
+
+    def renewal_lock(self, key: str, /) -> Any:
+        self.is_locked.set()
+        return super().renewal_lock(key)
+
+
+# case 47
+async def test_rejected_token(token_server: TokenServer, job: dict[str, Any]) -> None:
+    """Processes that have the same token rejected replace it by one request, and take each other's replacement."""
+    await swarm.run("get_token", **job)
+    results = await swarm.run("replace_rejected", **job, processes=10)
+
+    # One that comes late finds the replacement already, has that one rejected, and is told to keep it: see below.
+    assert {"canary-token-2"} == {result["token"] for result in results}
+    assert [result["rejected"] == "canary-token-1" for result in results] == [
+        result["is_replaced"] for result in results
+    ]
+    assert 2 == len(token_server.requests)
+
+
+# case 39
+async def test_api_that_rejects_every_token(
+    token_server: TokenServer, api_server: ApiServer, job: dict[str, Any]
+) -> None:
+    """Fifty processes that send ten requests each to an API that rejects all make three token requests at most."""
+    api_server.handler = reject
+    # As if all of it took less than 5 s, on whichever machine.
+    policy = PATIENT | {"rejection_seconds": 600, "rejection_cap_seconds": 600}
+    results = await swarm.run("send_requests", **job | {"policy": policy}, api_url=api_server.url, processes=MANY)
+
+    assert [[401] * 10] * MANY == [result["statuses"] for result in results]
+    assert len(token_server.requests) <= 3
+    sent: dict[str, list[str]] = {}
+    for request in api_server.requests:
+        sent.setdefault(request.headers["X-Request"], []).append(request.headers["Authorization"])
+    assert 10 * MANY == len(sent)
+    assert all(len(tokens) == len(set(tokens)) <= 2 for tokens in sent.values())
+
+
+async def reject(_request: web.Request) -> web.Response:
+    return web.Response(status=401)
+
+
+class TestFork:
+    async def test_provider_that_was_used_before(self, token_server: TokenServer, job: dict[str, Any]) -> None:
+        """A provider that is used, forked, and used again by parent and children serves all of them.
+
+        As in a server that loads the application before it forks its workers. The children replace the token that they
+        inherited by one request, and so does the parent after them, which takes theirs.
+        """
+        results = await swarm.run("use_again", **job, processes=4)
+
+        assert [{"before": "canary-token-1", "after": ["canary-token-2"]}] * 5 == results
+        assert 2 == len(token_server.requests)
+
+    async def test_one_run_after_the_other(self, token_server: TokenServer, job: dict[str, Any]) -> None:
+        """Workers that are forked with a provider, and use it in many `asyncio.run()`, make one request together."""
+        results = await swarm.run("use_in_many_runs", **job, processes=4)
+
+        assert [{"tokens": ["canary-token-1"]}] * 5 == results
+        assert 1 == len(token_server.requests)
+
+    @pytest.mark.parametrize("context", ["fork", "forkserver", "spawn"])
+    async def test_process_pool(self, token_server: TokenServer, job: dict[str, Any], context: str) -> None:
+        """Credentials of the environment and a cache may be sent to a pool's processes, however these are started."""
+        results = await swarm.run("pool", **job, processes=3, context=context)
+
+        assert [{"token": "canary-token-1"}] * 4 == results
+        assert 1 == len(token_server.requests)
+
+    # case 54
+    async def test_encrypted_in_a_pool(self, token_server: TokenServer, job: dict[str, Any], folder: Path) -> None:
+        """An encrypted cache may be sent along as well: each process reads the key in its own environment."""
+        environment = {"SIMPLESTORE_CLIENT_SECRET": "secret", "SIMPLESTORE_CACHE_KEY": Fernet.generate_key().decode()}
+        results = await swarm.run("pool", **job, processes=3, context="spawn", environment=environment)
+
+        assert [{"token": "canary-token-1"}] * 4 == results
+        assert 1 == len(token_server.requests)
+        (path,) = folder.glob("token-*.json")  # noqa: ASYNC240 - nobody else is on this loop
+        assert b"canary" not in path.read_bytes()

@@ -1,0 +1,115 @@
+"""Production on virtual time: a day in bad weather, and a fleet that started together."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from bisect import bisect_left
+from itertools import groupby, pairwise
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks._pictures import draw_fleet
+from tests.support.production import HOUR, LIFE
+from tests.support.production_day import DAY, DENSE, SCATTERED, Day, Post, Weather, play_day
+
+ROOT = Path(__file__).parents[2]
+FIRST_DUE = 0.45 * LIFE, 0.84 * LIFE
+"""When a process's first token is due, counted from the request that brought it; and any later one."""
+LATER_DUE = LIFE - 720 * 1.2, LIFE - 720 * 0.8
+
+
+def seeds(fast: int, slow: int) -> list[Any]:
+    return [*range(fast), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(fast, slow))]
+
+
+# case 60
+@pytest.mark.parametrize("seed", seeds(1, 4))
+@pytest.mark.parametrize("weather", [pytest.param(SCATTERED, id="scattered"), pytest.param(DENSE, id="dense")])
+def test_day(weather: Weather, seed: int) -> None:
+    """No call fails, the tokens are at most 1.35 times the least possible, and the endpoint is asked as it may be."""
+    day = play_day(seed, weather)
+    sys.stdout.write(f"{day}\n")
+    assert_weather_is_bad(day)
+    assert len(day.calls) > 40_000
+    assert [] == day.failed_calls
+    assert day.ratio <= 1.35
+    assert_requests_follow_the_policy(day)
+
+
+def assert_weather_is_bad(day: Day) -> None:
+    """A tenth of the day is lost, in outages of up to eight minutes, a minute apart, and none at the start."""
+    assert pytest.approx(DAY / 10) == sum(outage.ended_at - outage.began_at for outage in day.outages)
+    assert max(outage.ended_at - outage.began_at for outage in day.outages) <= 480 + 1e-6
+    ends = [0.0, *(outage.ended_at for outage in day.outages)]
+    assert min(outage.began_at - end for outage, end in zip(day.outages, ends, strict=False)) >= 60 - 1e-6
+    assert day.outages[-1].ended_at <= DAY + 1e-6
+    for outage in day.outages:
+        assert not [post for post in day.tokens if outage.began_at <= post.ended_at < outage.ended_at]
+
+
+def assert_requests_follow_the_policy(day: Day) -> None:
+    """Each renewal begins with the very call that may begin it, no sooner and no later, and has no attempt too many.
+
+    Told from the log alone, and from the numbers of the design: nothing is asked of the package.
+    """
+    called_at = [*sorted(call.began_at for call in day.calls), inf]
+
+    def next_call(at: float) -> float:
+        return called_at[bisect_left(called_at, at)]
+
+    earliest, latest, failures = 0.0, 0.0, 0
+    token: Post | None = None
+    for _, group in groupby(day.posts, key=lambda post: post.renewal):
+        posts = list(group)
+        first, last = posts[0], posts[-1]
+        assert next_call(earliest) <= first.began_at <= next_call(latest)
+        assert_attempts_are_allowed(posts, waited_from=token.began_at + LIFE - 30 if token else 0.0)
+        if last.is_token:
+            least, most = LATER_DUE if token else FIRST_DUE
+            earliest, latest, failures = last.began_at + least, last.began_at + most, 0
+            token = last
+        else:
+            pause = max(min(2**failures, 30), min(last.retry_after, 300))
+            earliest = latest = last.ended_at + pause
+            failures += 1
+    assert inf == next_call(latest)
+
+
+def assert_attempts_are_allowed(posts: list[Post], *, waited_from: float) -> None:
+    """A renewal asks once, or three times if callers wait, with pauses, each for ten seconds and all in thirty."""
+    assert len(posts) <= (3 if posts[0].ended_at >= waited_from else 1)
+    for number, (failed, retry) in enumerate(pairwise(posts)):
+        pause = retry.began_at - failed.ended_at
+        assert max(2**number / 2, failed.retry_after) - 1e-6 <= pause <= max(2**number, failed.retry_after) + 1e-6
+    assert max(post.ended_at - post.began_at for post in posts) <= 10 + 1e-6
+    assert posts[-1].ended_at - posts[0].began_at <= 30 + 1e-6
+
+
+# case 20
+@pytest.mark.slow
+def test_fleet() -> None:
+    """10 000 workers ask together once; after the first hour the peak in ten seconds stays under 3 times the mean.
+
+    The picture among the benchmarks is of this very fleet.
+    """
+    fleet, picture = draw_fleet()
+    sys.stdout.write(f"{fleet}\n")
+    assert (10_000, 4 * HOUR) == (fleet.workers, fleet.seconds)
+    assert [10_000, 0] == fleet.bins[:2]
+    # Each worker renews with every token, and no sooner than it must.
+    assert 4 * HOUR / LATER_DUE[1] <= len(fleet.posts) / fleet.workers <= 1 + 4 * HOUR / LATER_DUE[0]
+    assert max(fleet.settled) < 3 * fleet.mean
+    assert (ROOT / "benchmarks" / "fleet.svg").read_text("utf-8") == picture
+
+
+def test_picture(tmp_path: Path) -> None:
+    """The picture among the benchmarks is what the command draws, and its figures are printed."""
+    command = [sys.executable, "-m", "benchmarks", "day", "--folder", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, timeout=600)
+    assert (0, b"") == (done.returncode, done.stderr)
+    assert done.stdout.decode().startswith("day: ")
+    assert (ROOT / "benchmarks" / "day.svg").read_text("utf-8") == (tmp_path / "day.svg").read_text("utf-8")

@@ -1,0 +1,91 @@
+"""Neither secret nor token is shown by processes that share a folder: not while they run, not by what they leave."""
+# ruff: noqa: ASYNC240 - this test is about files, and shares its loop with nobody
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import web
+
+from tests.support import swarm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.servers import ApiServer, TokenServer
+
+SECRET = "canary-secret"
+PROCESSES = 4
+
+
+def words_of_processes(first: int) -> Iterator[str]:
+    """Give the command line, environment and thread names of a process and its children: what `ps` and `top` show."""
+    children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+    assert PROCESSES == len(children)
+    for pid in (first, *map(int, children)):
+        folder = Path(f"/proc/{pid}")
+        yield from (folder.joinpath(name).read_bytes().decode() for name in ("cmdline", "environ"))
+        yield from (path.read_text() for path in folder.glob("task/*/comm"))
+        yield from (str(path.readlink()) for path in folder.glob("fd/*"))
+
+
+# cases 55, 56, 57
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_sweep(token_server: TokenServer, api_server: ApiServer, tmp_path: Path) -> None:
+    """Environment, command lines, names, output at DEBUG with tracebacks and locals, files: no secret, no token.
+
+    Four processes with a secret in a file meet an endpoint that echoes it, and an API that rejects tokens. Only the
+    token's own file holds a token, and nothing but the user's file the secret.
+    """
+    secret_file, folder, temporary = tmp_path / "mounted", tmp_path / "cache", tmp_path / "tmp"
+    secret_file.write_text(SECRET)
+    temporary.mkdir()
+    echo: dict[str, Any] = {"error": "invalid_request", "error_description": f"<{SECRET}>", "title": SECRET}
+    token_server.replies = [web.json_response(echo, status=400), web.json_response(echo, status=503)]
+    token_server.gate.clear()
+    api_server.rejected = {"canary-token-1"}
+    running = await swarm.start(
+        "show_everything",
+        folder=folder,
+        token_url=token_server.token_url,
+        environment={"SIMPLESTORE_CLIENT_SECRET_FILE": str(secret_file), "TMPDIR": str(temporary)},
+        policy={"terminal_seconds": 0.1, "retry_seconds": 0.1},
+        api_url=api_server.url,
+        processes=PROCESSES,
+    )
+    await token_server.arrived.wait()
+    shown = list(words_of_processes(running.process.pid))
+    token_server.gate.set()
+    stdout, stderr = await running.output()
+
+    assert 0 == running.process.returncode
+    # They have been through it all: a failure, a rejection, a replacement.
+    for words in ("invalid_request", "Traceback", "the API rejected a token", "token received from the cache"):
+        assert words in stderr
+    assert "canary-token-2" in token_server.issued
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and path != secret_file]
+    (token_file,) = folder.glob("*.json")
+    (lock_file,) = folder.glob("*.lock")
+    assert {token_file, lock_file} == set(files)
+    assert b"" == lock_file.read_bytes()
+    assert SECRET not in token_file.read_text()
+    assert "canary-token" in token_file.read_text()
+    shown += [*stdout.splitlines(), *stderr.splitlines(), *map(str, files)]
+    assert [] == [words for words in shown if "canary" in words]
+
+
+async def test_killed_holder_leaves_nothing_else(token_server: TokenServer, tmp_path: Path) -> None:
+    """A process that is killed while it renews leaves an empty lock file, and nothing else."""
+    token_server.gate.clear()
+    running = await swarm.start("get_token", folder=tmp_path / "cache", token_url=token_server.token_url)
+    await token_server.arrived.wait()
+    running.process.kill()
+    await running.output()
+    token_server.gate.set()
+
+    (left,) = (tmp_path / "cache").iterdir()
+    assert ".lock" == left.suffix
+    assert b"" == left.read_bytes()

@@ -1,0 +1,524 @@
+"""Random schedules over one provider on virtual time, beside a model of what its policy allows.
+
+Hypothesis plays callers, their deadlines and cancellations, the endpoint, the API that rejects tokens, other processes,
+the clock and the operator, on two event loops. The model knows what went over the wire and what the policy's numbers
+say; it never looks into the provider.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import random
+from contextlib import asynccontextmanager
+from math import inf
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+import attrs
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from simplestore_async import AccessToken, ClientCredentials, MemoryTokenCache, RenewalPolicy, TokenProvider
+from simplestore_async.errors import ProviderClosedError, TokenError
+from simplestore_async.events import Event, RenewalFailed, RenewalStarted, TokenReceived
+from tests.support.clocks import FakeClock
+from tests.support.virtual_loop import VirtualLoop
+from tests.support.virtual_wire import Reply, VirtualEndpoint, grant
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+EXAMPLES: Final = int(os.environ.get("SCHEDULES", "2000"))
+"""How many schedules the long proof plays."""
+PART: Final = 1_000
+"""How many of them one run of Hypothesis plays, which remembers all of its own."""
+
+CREDENTIALS: Final = ClientCredentials(client_id="app", client_secret="secret")
+POLICY: Final = RenewalPolicy()
+LOOPS: Final = 2
+PATIENCE_SECONDS: Final = POLICY.budget_seconds + POLICY.cache_seconds + POLICY.hard_wait_seconds + 1
+"""After so long every caller has its answer: a renewal's budget, the release of its lock, and a margin."""
+ROUNDING_SECONDS: Final = 1e-6
+"""A float holds today's POSIX seconds to a quarter of a microsecond."""
+LEAST_FIRST_DUE: Final = POLICY.first_due_fractions[0]
+"""No token is due before this part of its life."""
+
+LIVES: Final = (0.5, 5, 60, 600, 3_600, 86_400)
+PAUSES: Final = (2.0**-10, 0.25, 1, 2, 5, 10, 15, 31, 60, 301, 1_000, 3_600)
+REFUSALS: Final = (
+    Reply(400, b'{"error": "invalid_client"}'),
+    Reply(403, b"<html>"),
+    Reply(429, headers={"Retry-After": "7"}),
+    Reply(429, headers={"Retry-After": "4000"}),
+    Reply(500),
+    Reply(503, headers={"Retry-After": "1"}),
+    Reply(302),
+    Reply(200, b"{"),
+    Reply(200, b'{"access_token": "", "expires_in": 3600}'),
+)
+BREAKS: Final[tuple[Callable[[], Exception], ...]] = (
+    aiohttp.ServerDisconnectedError,
+    aiohttp.ClientPayloadError,
+    lambda: ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
+    lambda: aiohttp.ServerFingerprintMismatch(b"a", b"b", "host", 443),
+    lambda: ValueError("what nobody foresaw"),
+)
+
+
+@attrs.define(eq=False)
+class Post:
+    """One POST on the wire: whose, since when (deciding clock), and what will answer it."""
+
+    loop: int
+    requested_at: float
+    renewal: Renewal
+    reply: asyncio.Future[Reply]
+
+
+@attrs.define(eq=False)
+class Renewal:
+    """What one renewal did so far."""
+
+    posts: int = 0
+    may_post: bool = True  # as the last attempt ended: did somebody wait for another?
+    begins_anew: bool = False  # what came had been rejected, or replaced by what has expired: it is asked for once more
+
+
+@attrs.define(eq=False)
+class Caller:
+    """One call of `get_token()`, and how it is allowed to end."""
+
+    loop: int
+    task: asyncio.Task[None]
+    is_cancelled: bool = False
+
+
+class SharedCache(MemoryTokenCache):
+    """A cache that others share, with a lock; it works, raises or hangs, as it is told."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__(clock=clock)
+        self.mode = "works"
+        self.holder: object = None
+        self.key = CREDENTIALS.cache_key
+        self.last_got: AccessToken | None = None
+
+    async def _behave(self) -> None:
+        if self.mode == "raises":
+            raise OSError("no such cache")
+        while self.mode == "hangs":
+            await asyncio.sleep(0.5)  # of virtual time
+
+    async def get(self, key: str, /) -> AccessToken | None:
+        await self._behave()
+        self.last_got = await super().get(key)
+        return self.last_got
+
+    async def set(self, key: str, token: AccessToken, /) -> None:
+        await self._behave()
+        await super().set(key, token)
+
+    @asynccontextmanager
+    async def renewal_lock(self, _key: str, /) -> AsyncIterator[None]:
+        while self.holder is not None:
+            await asyncio.sleep(0.5)  # of virtual time
+        self.holder = holder = object()
+        try:
+            yield
+        finally:
+            if self.holder is holder:
+                self.holder = None
+
+
+@attrs.define(eq=False)
+class Given:
+    """A token that somebody granted: its latest request and end on the deciding clock."""
+
+    requested_at: float
+    expires_at: float
+    stepped_back: float = 0  # how far the wall clock had been set back by then
+
+
+@attrs.define(eq=False)
+class Model:
+    """What one provider may do, by what it was given and by the policy's numbers.
+
+    Every bound is the policy's least: the model never forbids what the policy allows, whatever was drawn.
+    """
+
+    clock: FakeClock
+    violations: list[str]
+    given: dict[str, Given] = attrs.field(factory=dict)
+    held: str | None = None  # the newest token that came in time to be kept, unless it was rejected
+    held_since: float = -inf  # when it was requested
+    held_until: float = -inf  # a token that comes again has the life of its last coming
+    is_replacement: bool = False
+    is_replacing: bool = False
+    fresh_until: float = -inf
+    barred_until: float = -inf
+    failures: int = 0
+    rejected_at: dict[str, float] = attrs.field(factory=dict)
+    by_wall_clock: set[str] = attrs.field(factory=set)  # whose life was read off the wall clock
+    stepped_back: float = 0
+    is_closed: bool = False
+
+    def check(self, is_right: bool, words: str) -> None:
+        if not is_right:
+            self.violations.append(f"{words} at {self.clock.monotonic()}")
+
+    def renewal_starts(self) -> None:
+        now = self.clock.monotonic()
+        self.check(not self.is_closed, "a closed provider renews")
+        self.check(now >= self.fresh_until, f"a token that is fresh until {self.fresh_until} is renewed")
+        self.check(now >= self.barred_until, f"the endpoint, to be left alone until {self.barred_until}, is asked")
+
+    def renewal_fails(self, event: RenewalFailed) -> None:
+        if not event.error.retryable:
+            pause = min(POLICY.terminal_seconds * 2**self.failures, POLICY.terminal_cap_seconds)
+        elif event.is_token_alive:
+            pause = min(POLICY.failure_seconds * 2**self.failures, POLICY.failure_cap_seconds)
+        else:
+            pause = POLICY.failure_seconds
+        retry_after = getattr(event.error, "retry_after", None) or 0
+        pause = max(pause, min(retry_after, POLICY.retry_after_cap_seconds))
+        self.failures += 1
+        self.barred_until = max(self.barred_until, self.clock.monotonic() + pause)
+
+    def is_granted(self, value: str, requested_at: float, life: float) -> None:
+        """Take note of a grant that arrives now; it is kept unless it is too late or another is newer."""
+        now = self.clock.monotonic()
+        new = Given(requested_at, requested_at + life)
+        old = self.given.get(value, Given(-inf, -inf))
+        self.given[value] = max(old, new, key=lambda given: given.expires_at)
+        hard_at = new.expires_at - min(POLICY.hard_seconds, life * POLICY.hard_fraction)
+        if now >= hard_at or self.rejected_at.get(value, -inf) > requested_at or requested_at <= self.held_since:
+            return
+        if value == self.held and now < self.held_until:
+            pause = min(POLICY.failure_seconds * 2**self.failures, POLICY.failure_cap_seconds)
+            self.failures += 1
+            self.barred_until = min(now + pause, new.expires_at)
+        else:
+            self.failures, self.barred_until = 0, -inf
+            self.is_replacement, self.is_replacing = self.is_replacing, False
+        self.held, self.held_since, self.held_until = value, requested_at, new.expires_at
+        self.fresh_until = requested_at + life * LEAST_FIRST_DUE
+
+    def comes_from_cache(self, token: AccessToken) -> None:
+        self.check(token.value != self.held, f"{token.value}, which is held, comes back from the cache")
+        self.by_wall_clock.add(token.value)
+        self.failures, self.barred_until, self.fresh_until = 0, -inf, -inf
+        self.is_replacement, self.is_replacing = token.is_replacement or self.is_replacing, False
+        self.held = token.value
+        self.held_since = self.clock.monotonic() - max(self.clock.time() - token.issued_at, 0)
+        self.held_until = self.held_since + (token.expires_at - token.issued_at)
+
+    def is_rejected(self, value: str, *, is_replaced: bool) -> None:
+        """Take note of a 401 for *value*, and of what the provider made of it."""
+        now = self.clock.monotonic()
+        if value != self.held:
+            return
+        self.check(not is_replaced or now >= self.barred_until, f"{value} is given up while the endpoint is barred")
+        is_young = self.is_replacement and now < self.held_since + POLICY.rejection_seconds
+        self.check(not is_replaced or not is_young, f"{value}, a young replacement, is given up")
+        if is_replaced:
+            self.rejected_at[value] = now
+            self.held, self.held_since, self.held_until, self.fresh_until = None, -inf, -inf, -inf
+            self.is_replacing = True
+
+    def is_alive(self, value: str) -> bool:
+        given = self.given[value]
+        slack = self.stepped_back - given.stepped_back + ROUNDING_SECONDS if value in self.by_wall_clock else 0
+        return self.clock.monotonic() < given.expires_at + slack
+
+    def is_handed_out(self, value: str, *, at_once: bool) -> None:
+        self.check(not self.is_closed, f"a closed provider hands {value} out")
+        self.check(self.is_alive(value), f"{value}, expired at {self.given[value].expires_at}, is handed out")
+        self.check(value not in self.rejected_at, f"{value}, rejected, is handed out")
+        self.check(not at_once or value == self.held, f"{value} is handed out at once, {self.held} is held")
+
+    def caller_fails(self, error: TokenError) -> None:
+        is_alive = self.clock.monotonic() < self.held_until - ROUNDING_SECONDS
+        self.check(not is_alive, f"a caller fails although {self.held} lives ({error})")
+
+
+class Schedules(RuleBasedStateMachine):
+    """One provider, two event loops, and everybody who deals with it."""
+
+    @initialize(seed=st.integers(0, 2**16))
+    def begin(self, seed: int) -> None:
+        random.seed(seed)  # the package's jitter
+        self.clock = FakeClock()
+        self.violations: list[str] = []
+        self.loops = [VirtualLoop() for _ in range(LOOPS)]
+        self.renewals: list[Renewal | None] = [None] * LOOPS
+        self.posts: list[Post] = []
+        self.callers: list[Caller] = []
+        self.handed_out: list[AccessToken] = []
+        self.count = 0
+        self.step = 0
+        self.open()
+
+    def open(self) -> None:
+        self.model = Model(self.clock, self.violations)
+        self.cache = SharedCache(self.clock)
+        endpoint = VirtualEndpoint(CREDENTIALS, policy=POLICY, clock=self.clock, answer=self.answer_post)
+        self.provider = TokenProvider(endpoint=endpoint, cache=self.cache, on_event=self.hear)
+
+    def loop_number(self) -> int:
+        return self.loops.index(asyncio.get_running_loop())  # type: ignore[arg-type]  # all are virtual
+
+    def hear(self, event: Event) -> None:
+        if isinstance(event, RenewalStarted):
+            self.renewals[self.loop_number()] = Renewal()
+            self.model.renewal_starts()
+        elif isinstance(event, RenewalFailed):
+            self.model.renewal_fails(event)
+        elif isinstance(event, TokenReceived) and event.source == "cache" and self.cache.last_got is not None:
+            self.model.comes_from_cache(self.cache.last_got)
+
+    def pending(self, loop: int | None = None) -> list[Caller]:
+        return [caller for caller in self.callers if not caller.task.done() and loop in {None, caller.loop}]
+
+    async def answer_post(self) -> Reply:
+        number = self.loop_number()
+        renewal = self.renewals[number]
+        assert renewal is not None
+        if renewal.begins_anew:
+            self.renewals[number] = renewal = Renewal()
+        self.model.check(not self.model.is_closed, "a closed provider asks")
+        self.model.check(all(post.loop != number for post in self.posts), "a second POST is in flight")
+        self.model.check(renewal.may_post, "an attempt is repeated for nobody")
+        self.model.check(renewal.posts < POLICY.attempts, "more attempts than the policy allows")
+        renewal.posts += 1
+        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        post = Post(number, self.clock.monotonic(), renewal, reply)
+        self.posts.append(post)
+        try:
+            return await reply
+        finally:
+            self.posts.remove(post)
+            renewal.may_post = bool(self.pending(number))
+
+    async def call(self, seconds: float | None) -> None:
+        model, step = self.model, self.step
+        try:
+            async with asyncio.timeout(seconds):
+                token = await self.provider.get_token()
+        except TokenError as error:
+            model.caller_fails(error)
+        except ProviderClosedError:
+            model.check(model.is_closed, "an open provider says that it is closed")
+        except TimeoutError:
+            model.check(seconds is not None, "a caller without a deadline is told that it passed")
+        else:
+            model.is_handed_out(token.value, at_once=step == self.step)
+            self.handed_out.append(token)
+
+    def settle(self) -> None:
+        while any(loop.has_work for loop in self.loops):
+            for loop in self.loops:
+                loop.run_ready()
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, with everything that happens meanwhile at its own moment."""
+        end = self.clock.monotonic() + seconds
+        self.settle()
+        while (now := self.clock.monotonic()) < end:
+            step = min(end - now, *(loop.next_at - loop.time() for loop in self.loops))
+            for loop in self.loops:
+                loop.advance(step)
+            self.clock.advance(step)
+            self.settle()
+
+    # What happens
+
+    @rule(loop=st.integers(0, LOOPS - 1), seconds=st.sampled_from([None, None, 0.1, 3, 20]), callers=st.integers(1, 3))
+    def callers_come(self, loop: int, seconds: float | None, callers: int) -> None:
+        for _ in range(callers):
+            self.callers.append(Caller(loop, self.loops[loop].create_task(self.call(seconds))))
+        self.settle()
+
+    @precondition(lambda self: self.pending())
+    @rule(which=st.integers(0, 5))
+    def caller_is_cancelled(self, which: int) -> None:
+        caller = pick(self.pending(), which)
+        caller.is_cancelled = caller.task.cancel()
+        self.settle()
+
+    @precondition(lambda self: self.posts)
+    @rule(which=st.integers(0, 1), life=st.sampled_from(LIVES))
+    def endpoint_grants(self, which: int, life: float) -> None:
+        self.count += 1
+        self.give(pick(self.posts, which), f"token-{self.count}", life)
+
+    @precondition(lambda self: self.posts and self.count)
+    @rule(which=st.integers(0, 1), life=st.sampled_from(LIVES), back=st.integers(0, 1))
+    def endpoint_grants_again(self, which: int, life: float, back: int) -> None:
+        self.give(pick(self.posts, which), f"token-{max(self.count - back, 1)}", life)
+
+    def give(self, post: Post, value: str, life: float) -> None:
+        rejected_at = self.model.rejected_at.get(value, inf)
+        if rejected_at <= post.requested_at:
+            del self.model.rejected_at[value]  # the endpoint takes it for a good one, and who asked later believes it
+        is_outdated = post.requested_at <= self.model.held_since and self.clock.monotonic() >= self.model.held_until
+        is_rejected = post.requested_at < rejected_at < inf
+        post.renewal.begins_anew = is_outdated or is_rejected
+        self.model.is_granted(value, post.requested_at, life)
+        post.reply.set_result(grant(value, life))
+        self.settle()
+
+    @precondition(lambda self: self.posts)
+    @rule(which=st.integers(0, 1), reply=st.sampled_from(REFUSALS))
+    def endpoint_refuses(self, which: int, reply: Reply) -> None:
+        pick(self.posts, which).reply.set_result(reply)
+        self.settle()
+
+    @precondition(lambda self: self.posts)
+    @rule(which=st.integers(0, 1), how=st.sampled_from(BREAKS))
+    def connection_breaks(self, which: int, how: Callable[[], Exception]) -> None:
+        pick(self.posts, which).reply.set_exception(how())
+        self.settle()
+
+    @precondition(lambda self: self.handed_out)
+    @rule(back=st.integers(0, 4))
+    def api_rejects(self, back: int) -> None:
+        """A 401 arrives for one of the last tokens, however late."""
+        token = self.handed_out[-1 - min(back, len(self.handed_out) - 1)]
+        self.model.is_rejected(token.value, is_replaced=self.provider.invalidate(token))
+
+    @rule(seconds=st.sampled_from(PAUSES))
+    def time_passes(self, seconds: float) -> None:
+        self.pass_time(seconds)
+
+    @precondition(lambda self: self.model.held is not None)
+    @rule(part=st.sampled_from([LEAST_FIRST_DUE, 0.8, 0.84, 0.9, 1]), early=st.sampled_from([-(2.0**-10), 0, 2.0**-10]))
+    def time_passes_until(self, part: float, early: float) -> None:
+        """The instants at which a token's state changes are where mistakes would be."""
+        now = self.clock.monotonic()
+        assert self.model.held is not None
+        left = self.model.given[self.model.held].expires_at - now
+        self.pass_time(max(left * part - early, 0))
+
+    @rule(seconds=st.sampled_from(PAUSES), step=st.sampled_from([0.0, 0.0, -3_600.0, -59.0, -1.0, 59.0, 3_600.0]))
+    def machine_sleeps(self, seconds: float, step: float) -> None:
+        """A suspended machine's loops stand still, the deciding clock does not, and the wall clock may be set."""
+        self.clock.advance(seconds)
+        self.clock.step_wall(step)
+        self.model.stepped_back += max(-step, 0)
+
+    @rule(mode=st.sampled_from(["works", "raises", "hangs"]))
+    def cache_changes(self, mode: str) -> None:
+        self.cache.mode = mode
+
+    @rule(life=st.sampled_from([None, *LIVES]))
+    def other_process_renews(self, life: float | None) -> None:
+        """It takes the lock, if it is free; else it stores what it got, if anything, and releases the lock."""
+        if self.cache.holder is None:
+            self.cache.holder = self
+            return
+        if life is not None:
+            self.count += 1
+            value, now = f"token-{self.count}", self.clock.time()
+            at = self.clock.monotonic()
+            self.model.given[value] = Given(at, at + life, self.model.stepped_back)
+            token = AccessToken(value, issued_at=now, expires_at=now + life)
+            self.loops[0].run_until_complete(MemoryTokenCache.set(self.cache, self.cache.key, token))
+        if self.cache.holder is self:
+            self.cache.holder = None
+        self.settle()
+
+    @precondition(lambda self: not self.model.is_closed)
+    @rule(loop=st.integers(0, LOOPS - 1))
+    def operator_closes(self, loop: int) -> None:
+        self.model.is_closed = True
+        closing = self.loops[loop].create_task(self.provider.aclose())
+        self.settle()
+        assert closing.done()
+        assert not closing.exception()
+        assert not self.pending()
+        assert not self.posts
+
+    @precondition(lambda self: self.model.is_closed)
+    @rule()
+    def operator_starts_anew(self) -> None:
+        self.handed_out = []
+        self.open()
+
+    @rule()
+    def nobody_answers(self) -> None:
+        """Whoever waits has an answer in time, whatever does not answer."""
+        self.pass_time(PATIENCE_SECONDS)
+        assert not self.pending()
+
+    @invariant()
+    def all_is_right(self) -> None:
+        if not hasattr(self, "violations"):
+            return
+        assert not self.violations
+        assert not [loop.complaints for loop in self.loops if loop.complaints]
+        self.step += 1
+        for caller in self.callers:
+            if caller.task.done():
+                assert caller.task.cancelled() <= caller.is_cancelled
+                assert caller.task.cancelled() or caller.task.exception() is None
+        self.callers = self.pending()
+
+    def teardown(self) -> None:
+        if not hasattr(self, "loops"):
+            return
+        try:
+            self.nobody_answers()
+            if not self.model.is_closed:
+                self.operator_closes(0)
+            self.all_is_right()
+            assert not [asyncio.all_tasks(loop) for loop in self.loops if asyncio.all_tasks(loop)]
+        finally:
+            for loop in self.loops:
+                loop.close()
+
+
+def pick(those: Sequence[Any], which: int) -> Any:
+    return those[which % len(those)]
+
+
+def play(examples: int) -> None:
+    """Play new schedules each time."""
+    run_state_machine_as_test(
+        Schedules,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=40,
+            deadline=None,
+            database=None,
+            derandomize=False,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+# case 58
+def test_some_schedules(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever happens, in whatever order: see `Model` and `Schedules.all_is_right`."""
+    caplog.set_level(logging.CRITICAL, "simplestore_async")  # else pytest keeps every line of every schedule
+    play(50)
+
+
+# case 58
+@pytest.mark.slow
+@pytest.mark.parametrize("start", range(0, EXAMPLES, PART))
+def test_many_schedules(start: int, caplog: pytest.LogCaptureFixture) -> None:
+    """The same, so often that rare schedules are among them."""
+    caplog.set_level(logging.CRITICAL, "simplestore_async")
+    play(min(PART, EXAMPLES - start))

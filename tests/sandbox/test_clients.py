@@ -1,0 +1,325 @@
+"""Clients of a sandbox, their secrets, and what it recorded of their requests."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import attrs
+import pytest
+
+from simplestore_async import ClientCredentials, TokenProvider
+from simplestore_async.errors import ConfigurationError
+from simplestore_async.sandbox import RecordedRequest, Reset, Sandbox, Status
+from simplestore_async.sandbox._traffic import MOST_RECORDED
+from tests.support.clocks import FakeClock
+from tests.support.ports import held_port
+from tests.support.sandbox_client import FORM, ID, SECRET, ask, basic, bearer, call, send
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+SHOP, SHOP_SECRET = "shop-7", "shop-secret"
+AS_SHOP = {"client_id": SHOP, "client_secret": SHOP_SECRET}
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+async def is_accepted(client: aiohttp.ClientSession, sandbox: Sandbox, client_id: str, client_secret: str) -> bool:
+    fields = {"client_id": client_id, "client_secret": client_secret}
+    return (await ask(client, sandbox, data=FORM | fields))[0] == 200
+
+
+class TestClients:
+    async def test_further_clients(self, client: aiohttp.ClientSession) -> None:
+        """The first client and the further ones get tokens, each with its own secret only."""
+        async with Sandbox(clients={SHOP: SHOP_SECRET}) as sandbox:
+            sandbox.add_client("shop-8", client_secret="another")
+
+            assert await is_accepted(client, sandbox, ID, SECRET)
+            assert await is_accepted(client, sandbox, SHOP, SHOP_SECRET)
+            assert await is_accepted(client, sandbox, "shop-8", "another")
+            assert not await is_accepted(client, sandbox, SHOP, SECRET)
+            assert not await is_accepted(client, sandbox, ID, SHOP_SECRET)
+
+    async def test_credentials_of(self) -> None:
+        """The credentials of any client work, and `credentials` are those of the first."""
+        async with Sandbox(clients={SHOP: SHOP_SECRET}) as sandbox:
+            async with TokenProvider(sandbox.credentials_of(SHOP)) as provider:
+                await provider.get_token()
+
+            assert [SHOP] == [request.client_id for request in sandbox.requests]
+            assert sandbox.credentials == sandbox.credentials_of(ID)
+            assert ID == sandbox.environment["SIMPLESTORE_CLIENT_ID"]
+
+    async def test_rotation(self, client: aiohttp.ClientSession) -> None:
+        """After a rotation only the new secret gets tokens, and the tokens that are out live on."""
+        async with Sandbox() as sandbox:
+            headers = await bearer(client, sandbox)
+            sandbox.rotate_secret(ID, new_secret="new")
+
+            assert not await is_accepted(client, sandbox, ID, SECRET)
+            assert await is_accepted(client, sandbox, ID, "new")
+            assert 200 == await call(client, sandbox, headers)
+            assert "new" == sandbox.credentials.client_secret
+            assert "new" == sandbox.environment["SIMPLESTORE_CLIENT_SECRET"]
+
+    async def test_rotation_in_two_steps(self, client: aiohttp.ClientSession) -> None:
+        """Both secrets are accepted until the old one is dropped."""
+        async with Sandbox() as sandbox:
+            sandbox.rotate_secret(ID, new_secret="new", keep_old=True)
+            assert await is_accepted(client, sandbox, ID, SECRET)
+            assert await is_accepted(client, sandbox, ID, "new")
+            assert "new" == sandbox.credentials.client_secret
+
+            sandbox.drop_old_secrets(ID)
+            assert not await is_accepted(client, sandbox, ID, SECRET)
+            assert await is_accepted(client, sandbox, ID, "new")
+
+    async def test_rotation_is_followed(self) -> None:
+        """A client that asks for its secret at each renewal gets over a rotation."""
+        async with Sandbox() as sandbox:
+
+            async def read_secret() -> str:
+                return sandbox.environment["SIMPLESTORE_CLIENT_SECRET"]
+
+            credentials = ClientCredentials(client_id=ID, client_secret=read_secret, token_url=sandbox.token_url)
+            async with TokenProvider(credentials) as provider:
+                token = await provider.get_token()
+                sandbox.rotate_secret(ID, new_secret="new")
+                assert provider.invalidate(token)
+                assert token != await provider.get_token()
+
+    async def test_revoke_all_of_one(self, client: aiohttp.ClientSession) -> None:
+        """The tokens of one client are revoked, and those of the others live on."""
+        async with Sandbox(clients={SHOP: SHOP_SECRET}) as sandbox:
+            own, shops = await bearer(client, sandbox), await bearer(client, sandbox, **AS_SHOP)
+            sandbox.revoke_all(SHOP)
+
+            assert [200, 401] == [await call(client, sandbox, headers) for headers in (own, shops)]
+
+    async def test_reprs_show_no_secret(self) -> None:
+        """No secret shows in anything that a debugger would look at."""
+        sandbox = Sandbox(client_secret="hush-1", clients={SHOP: "hush-2"})
+        sandbox.rotate_secret(SHOP, new_secret="hush-3", keep_old=True)
+        async with sandbox:
+            shown = [sandbox, sandbox.api, sandbox.credentials_of(SHOP), sandbox.environment, sandbox._server]
+
+            assert "hush" not in "".join(map(repr, shown))
+            assert "***" in repr(sandbox._server.clients._secrets)
+            assert "hush" not in repr(sandbox._server.clients._secrets)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"clients": [SHOP]}, "clients must map client ids to their secrets"),
+            ({"clients": {SHOP: ""}}, "client_secret is empty"),
+            ({"clients": {"": SHOP_SECRET}}, "client_id is empty"),
+            ({"clients": {SHOP: None}}, "client_secret must be a string"),
+            ({"clients": {ID: SHOP_SECRET}}, r"client_id is 'sandbox-client': there is such a client; rotate_secret"),
+            ({"port": -1}, "port is -1: set a TCP port, or 0"),
+            ({"port": 65_536}, "port is 65536"),
+            ({"port": "80"}, "port is '80'"),
+        ],
+    )
+    def test_wrong_arguments(self, arguments: dict[str, Any], message: str) -> None:
+        """A bad argument is named, with what to set instead."""
+        with pytest.raises(ConfigurationError, match=message):
+            Sandbox(**arguments)
+
+    def test_wrong_secret(self) -> None:
+        """What cannot be a secret replaces none."""
+        sandbox = Sandbox()
+        with pytest.raises(ConfigurationError, match="client_secret is empty"):
+            sandbox.rotate_secret(ID, new_secret="")
+        assert sandbox._server.clients.accepts(ID, SECRET)
+
+    async def test_unknown_client(self) -> None:
+        """Whoever names a client that is not there learns how to make it one."""
+        message = r"client_id is 'shop-9': no such client; add_client\(\) makes it one"
+        async with Sandbox() as sandbox:
+            with pytest.raises(ConfigurationError, match=message):
+                sandbox.credentials_of("shop-9")
+            with pytest.raises(ConfigurationError, match=message):
+                sandbox.rotate_secret("shop-9", new_secret="x")
+            with pytest.raises(ConfigurationError, match=message):
+                sandbox.drop_old_secrets("shop-9")
+            with pytest.raises(ConfigurationError, match=message):
+                sandbox.revoke_all("shop-9")
+
+
+class TestRequests:
+    async def test_order_and_answers(self, client: aiohttp.ClientSession) -> None:
+        """Each request is recorded in its order: who, what, which token, how answered, when, and what was scripted."""
+        clock = FakeClock()
+        async with Sandbox(clients={SHOP: SHOP_SECRET}, clock=clock) as sandbox:
+            sandbox.fail_next(1)
+            await ask(client, sandbox)
+            clock.advance(2)
+            await bearer(client, sandbox)
+            headers = await bearer(client, sandbox, **AS_SHOP)
+            await send(client, "PATCH", sandbox.base_url + "orders/1", headers=headers, params={"a": "1"})
+
+            asked = partial(RecordedRequest, endpoint="token", method="POST", path="/connect/token", fault=None)
+            at = 1_700_000_000.0
+            assert (
+                asked(number=1, client_id=ID, token_number=None, status=503, received_at=at, fault=Status(503)),
+                asked(number=2, client_id=ID, token_number=1, status=200, received_at=at + 2),
+                asked(number=3, client_id=SHOP, token_number=2, status=200, received_at=at + 2),
+                RecordedRequest(
+                    number=4,
+                    endpoint="api",
+                    method="PATCH",
+                    path="/api/orders/1",
+                    client_id=SHOP,
+                    token_number=2,
+                    status=200,
+                    received_at=at + 2,
+                    fault=None,
+                ),
+            ) == sandbox.requests
+            assert sandbox.requests[:3] == sandbox.token_endpoint.requests
+            assert sandbox.requests[3:] == sandbox.api.requests
+
+    @pytest.mark.parametrize(
+        ("options", "client_id"),
+        [
+            ({"data": FORM | {"client_secret": "wrong"}}, ID),
+            ({"data": FORM | {"grant_type": "password"}}, ID),
+            ({"data": {"grant_type": "client_credentials"}, "headers": basic(ID, "wrong")}, ID),
+            ({"data": FORM | {"client_id": "s3cr3t"}}, None),
+            ({"data": FORM | {"grant_type": "password", "client_id": "s3cr3t"}}, None),
+            ({"data": FORM, "params": {"x": "s3cr3t"}}, None),
+        ],
+    )
+    async def test_who_was_refused(
+        self, client: aiohttp.ClientSession, options: dict[str, Any], client_id: str | None
+    ) -> None:
+        """A refused client is named if it is one; other text may be a secret in the wrong place, and is not kept."""
+        async with Sandbox() as sandbox:
+            status, _, _ = await ask(client, sandbox, **options)
+
+            [request] = sandbox.requests
+            assert (status, client_id) == (request.status, request.client_id)
+            assert "s3cr3t" not in repr(request)
+
+    async def test_which_token(self, client: aiohttp.ClientSession) -> None:
+        """A token that was revoked or has expired is still told apart; one that is unknown or missing is None."""
+        clock = FakeClock()
+        async with Sandbox(clock=clock) as sandbox:
+            revoked = await bearer(client, sandbox)
+            sandbox.revoke_all()
+            expired = await bearer(client, sandbox)
+            clock.advance(3600)
+            statuses = [await call(client, sandbox, headers) for headers in (revoked, expired)]
+            statuses += [await call(client, sandbox, headers) for headers in ({"Authorization": "Bearer x"}, {})]
+
+            assert [401, 401, 401, 401] == statuses
+            seen = [(request.client_id, request.token_number) for request in sandbox.api.requests]
+            assert [(ID, 1), (ID, 2), (None, None), (None, None)] == seen
+
+    async def test_failed_api_request(self, client: aiohttp.ClientSession) -> None:
+        """A scripted failure of the API tells whose token it met."""
+        async with Sandbox() as sandbox:
+            headers = await bearer(client, sandbox)
+            sandbox.api.fail_next(1, Status(500))
+            await call(client, sandbox, headers)
+
+            [request] = sandbox.api.requests
+            assert (ID, 1, 500) == (request.client_id, request.token_number, request.status)
+
+    async def test_no_secret_and_no_token(self, client: aiohttp.ClientSession) -> None:
+        """Neither shows in the log, wherever the client put them."""
+        async with Sandbox() as sandbox:
+            headers = await bearer(client, sandbox)
+            token = headers["Authorization"].removeprefix("Bearer ")
+            await send(client, "GET", sandbox.base_url, headers=headers, params={"access_token": token})
+            await ask(client, sandbox, params={"client_secret": SECRET})
+
+            assert 3 == len(sandbox.requests)
+            assert token not in repr(sandbox.requests)
+            assert SECRET not in repr(sandbox.requests)
+
+    async def test_clear(self, client: aiohttp.ClientSession) -> None:
+        """The log can be emptied, wholly or for one endpoint; numbers and counters go on."""
+        async with Sandbox() as sandbox:
+            headers = await bearer(client, sandbox)
+            await call(client, sandbox, headers)
+            sandbox.token_endpoint.clear_requests()
+            assert [2] == [request.number for request in sandbox.requests]
+
+            sandbox.clear_requests()
+            assert [] == list(sandbox.requests)
+            await call(client, sandbox, headers)
+            assert [3] == [request.number for request in sandbox.requests]
+            assert 2 == sandbox.counters.api_requests
+
+    async def test_snapshot(self, client: aiohttp.ClientSession) -> None:
+        """What was read does not change while the server goes on, and cannot be changed."""
+        async with Sandbox() as sandbox:
+            before = sandbox.requests
+            await ask(client, sandbox)
+
+            assert () == before
+            [request] = sandbox.requests
+            with pytest.raises(attrs.exceptions.FrozenInstanceError):
+                request.status = 500  # type: ignore[misc]  # it must fail
+
+    def test_bounded(self) -> None:
+        """Each endpoint keeps its newest 10 000, and none of them pushes out the other's."""
+        sandbox = Sandbox()
+        what: dict[str, Any] = {"method": "GET", "path": "/api/", "client_id": None, "token_number": None}
+        sandbox._server.token_traffic.record(**what, status=200, fault=None)
+        for _ in range(MOST_RECORDED + 5):
+            sandbox._server.api_traffic.record(**what, status=None, fault=Reset())
+
+        assert 10_000 == MOST_RECORDED == len(sandbox.api.requests)
+        assert [1, 7] == [request.number for request in sandbox.requests[:2]]
+        assert MOST_RECORDED + 6 == sandbox.requests[-1].number
+
+
+class TestPort:
+    async def test_named_port(self, client: aiohttp.ClientSession) -> None:
+        """A sandbox listens on the port that it is told to, again and again."""
+        with held_port() as port:
+            sandbox = Sandbox(port=port)
+            for _ in range(2):
+                async with sandbox:
+                    assert f"http://127.0.0.1:{port}/api/" == sandbox.base_url
+                    assert 200 == (await ask(client, sandbox))[0]
+
+    async def test_taken_port(self) -> None:
+        """A port that is taken is an error that says what to do, and the sandbox can be entered later."""
+        with held_port() as port:
+            second = Sandbox(port=port)
+            async with Sandbox(port=port):
+                with pytest.raises(ConfigurationError, match=f"port {port} is taken, or not yours to open: set"):
+                    await second.__aenter__()
+                assert "not running" in repr(second)
+            async with second:
+                assert str(port) in second.base_url
+
+    async def test_cancelled_start(self) -> None:
+        """A start that is cancelled leaves the port free, and the sandbox as it was."""
+        with held_port() as port:
+            sandbox = Sandbox(port=port)
+            starting = asyncio.create_task(sandbox.__aenter__())
+            await asyncio.sleep(0)
+            starting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await starting
+            assert "not running" in repr(sandbox)
+            async with sandbox:
+                assert str(port) in sandbox.base_url
+
+    async def test_left_without_being_entered(self) -> None:
+        """Leaving a sandbox that does not run does nothing."""
+        sandbox = Sandbox()
+        await sandbox.__aexit__(None, None, None)
+        assert "not running" in repr(sandbox)

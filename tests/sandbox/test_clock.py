@@ -1,0 +1,44 @@
+"""`simplestore_async.sandbox.MovableClock`; what sees it is in `test_pytest_plugin.py`."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from simplestore_async import Clock
+from simplestore_async._core.clock import SYSTEM_CLOCK
+from simplestore_async.errors import ConfigurationError
+from simplestore_async.sandbox import MovableClock
+
+
+def test_is_a_clock() -> None:
+    """It has what the protocol `Clock` names."""
+    assert isinstance(MovableClock(), Clock)
+
+
+def test_goes_on() -> None:
+    """Until it is moved it reads as the machine's clocks do."""
+    clock = MovableClock()
+    assert SYSTEM_CLOCK.monotonic() <= clock.monotonic() <= SYSTEM_CLOCK.monotonic()
+    assert abs(time.time() - clock.time()) < 60
+
+
+def test_moves_ahead() -> None:
+    """Each step moves both readings, on top of those before and of what passes."""
+    clock, before, wall_before = MovableClock(), SYSTEM_CLOCK.monotonic(), time.time()
+    for seconds in (3600, 0, 0.5):
+        clock.advance(seconds)
+    assert 3600.5 <= clock.monotonic() - before < 3660
+    assert 3540 < clock.time() - wall_before < 3720
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), True, "1", None])
+def test_never_goes_back(seconds: Any) -> None:
+    """What is no number, 0 or more, is refused, and the clock is where it was."""
+    clock = MovableClock()
+    words = f"seconds is {seconds!r}: set how far the clock moves ahead, 0 or more"
+    with pytest.raises(ConfigurationError, match=words):
+        clock.advance(seconds)
+    assert clock.monotonic() - SYSTEM_CLOCK.monotonic() < 1

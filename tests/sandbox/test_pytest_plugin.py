@@ -1,0 +1,418 @@
+"""`simplestore_async._pytest_plugin`: its fixtures, and pytest itself with one set of plugins or another."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from http.client import HTTPConnection
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
+
+import aiohttp
+import attrs
+import pytest
+from yarl import URL
+
+from simplestore_async import ClientCredentials, MemoryTokenCache, TokenEndpoint, TokenProvider, open_session
+from simplestore_async._core.clock import SYSTEM_CLOCK, SystemClock
+from simplestore_async.errors import TokenEndpointError
+from simplestore_async.opentelemetry import OpenTelemetryListener
+from simplestore_async.sandbox import Status
+from simplestore_async.testing._running import run
+from tests.support.tokens import make_token
+
+if TYPE_CHECKING:
+    from simplestore_async.sandbox import MovableClock, Sandbox
+
+pytest_plugins = ["pytester"]
+
+OURS = "simplestore_async._pytest_plugin"
+ASYNCIO, ANYIO, AIOHTTP = "pytest_asyncio.plugin", "anyio.pytest_plugin", "pytest_aiohttp.plugin"
+HOUR = 3600
+CREDENTIALS = ClientCredentials(client_id="app", client_secret="s")
+
+
+@attrs.frozen
+class PytestProcess:
+    """pytest in a process of its own, with the named plugins and no others."""
+
+    pytester: pytest.Pytester
+
+    def run(self, source: str, plugins: list[str], ini: str = "", *options: str) -> pytest.RunResult:
+        self.pytester.makeini(f"[pytest]\nfilterwarnings = error\n{ini}")
+        self.pytester.makepyfile(source)
+        return self.pytester.runpytest_subprocess(*(f"-p{name}" for name in plugins), *options)
+
+
+@pytest.fixture
+def pytest_process(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> PytestProcess:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    return PytestProcess(pytester)
+
+
+async def ask() -> int:
+    """Be a program that knows only its environment."""
+    async with open_session() as session, session.get("orders") as response:
+        return response.status
+
+
+def read_variables() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("SIMPLESTORE_")}
+
+
+class TestSandbox:
+    def test_program_that_runs_loops(self, simplestore_sandbox: Sandbox) -> None:
+        """A test that is no coroutine may call a program that runs event loops, again and again."""
+        assert [200, 200] == [run(ask()) for _ in range(2)]
+        assert (2, 2) == (simplestore_sandbox.counters.token_requests, simplestore_sandbox.counters.api_requests)
+
+    async def test_coroutine(self, simplestore_sandbox: Sandbox) -> None:
+        """A test that is a coroutine reaches it too, and finds no tasks but its own on its event loop."""
+        assert {asyncio.current_task()} == asyncio.all_tasks()
+        assert 200 == await ask()
+        assert 1 == simplestore_sandbox.counters.api_requests
+
+    async def test_blocked_loop(self, simplestore_sandbox: Sandbox) -> None:
+        """It answers while the test's event loop is blocked."""
+        token = await TokenEndpoint(simplestore_sandbox.credentials).request_token()
+        url = URL(simplestore_sandbox.base_url)
+        connection = HTTPConnection(url.host or "", url.port, timeout=30)
+        connection.request("GET", url.path, headers={"Authorization": token.authorization})
+        assert 200 == connection.getresponse().status
+        connection.close()
+
+    def test_process(self, simplestore_sandbox: Sandbox) -> None:
+        """A process that the test starts finds it in its environment."""
+        script = "import asyncio, simplestore_async as package; print(asyncio.run(package.TokenProvider().get_token()))"
+        assert subprocess.check_output([sys.executable, "-c", script], text=True).startswith("AccessToken(")
+        assert 1 == simplestore_sandbox.counters.tokens_issued
+
+    async def test_methods(self, simplestore_sandbox: Sandbox) -> None:
+        """What the test asks of it holds for the request that follows, although another thread answers that."""
+        async with open_session() as session:
+            for _ in range(2):
+                async with session.get("orders") as response:
+                    assert 200 == response.status
+                simplestore_sandbox.revoke_all()
+        assert (2, 1) == (simplestore_sandbox.counters.token_requests, simplestore_sandbox.counters.unauthorized)
+
+    @pytest.fixture
+    def machine(self, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+        """The environment of a developer's machine, which is set up before the sandbox."""
+        for name in ("NO_PROXY", "no_proxy", "HTTP_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in {
+            "SIMPLESTORE_CLIENT_ID": "mine",
+            "SIMPLESTORE_CLIENT_SECRET_FILE": "/run/secrets/mine",
+            "SIMPLESTORE_SCOPE": "mine",
+            "http_proxy": "http://proxy.invalid:3128",
+        }.items():
+            monkeypatch.setenv(name, value)
+        return monkeypatch
+
+    async def test_environment(self, machine: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+        """No variable of the machine gets through, and no proxy comes between, even where proxies are asked for."""
+        sandbox: Sandbox = request.getfixturevalue("simplestore_sandbox")
+        assert sandbox.environment == read_variables()
+        async with open_session(trust_env=True) as session, session.get("orders") as response:
+            assert 200 == response.status
+        assert 1 == sandbox.counters.api_requests
+
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            ({}, "127.0.0.1"),
+            ({"no_proxy": "a.example,b.example"}, "a.example,b.example,127.0.0.1"),
+            ({"NO_PROXY": "c.example"}, "c.example,127.0.0.1"),
+            ({"no_proxy": "*"}, "*"),
+        ],
+    )
+    def test_exceptions_from_proxies(
+        self, machine: pytest.MonkeyPatch, request: pytest.FixtureRequest, before: dict[str, str], after: str
+    ) -> None:
+        """The hosts that are reached without a proxy stay, and the sandbox's is one more."""
+        for name, value in before.items():
+            machine.setenv(name, value)
+        request.getfixturevalue("simplestore_sandbox")
+        assert after == os.environ["no_proxy"]
+
+
+class TestSession:
+    async def test_session(self, simplestore_session: aiohttp.ClientSession, simplestore_sandbox: Sandbox) -> None:
+        """It is a session as `open_session()` gives: relative URLs, and the token on every request."""
+        async with simplestore_session.get("orders") as response:
+            assert 200 == response.status
+        assert (1, 0) == (simplestore_sandbox.counters.token_requests, simplestore_sandbox.counters.unauthorized)
+
+
+class TestClock:
+    async def test_moves_provider_and_sandbox(
+        self, simplestore_clock: MovableClock, simplestore_sandbox: Sandbox
+    ) -> None:
+        """What a provider holds expires, and so does what the sandbox gave: both see the same time."""
+        async with TokenProvider() as provider, aiohttp.ClientSession() as session:
+            token = await provider.get_token()
+            headers = {"Authorization": token.authorization}
+            for seconds, status in ((HOUR - 60, 200), (60, 401)):
+                simplestore_clock.advance(seconds)
+                async with session.get(simplestore_sandbox.base_url, headers=headers) as response:
+                    assert status == response.status
+            assert token != await provider.get_token()
+        assert 2 == simplestore_sandbox.counters.tokens_issued
+
+    async def test_moves_the_session(
+        self,
+        simplestore_clock: MovableClock,
+        simplestore_session: aiohttp.ClientSession,
+        simplestore_sandbox: Sandbox,
+    ) -> None:
+        """The session's provider sees the time too: an expired token is replaced before the request, not after."""
+        for _ in range(2):
+            async with simplestore_session.get("orders") as response:
+                assert 200 == response.status
+            simplestore_clock.advance(HOUR)
+        assert (2, 0) == (simplestore_sandbox.counters.token_requests, simplestore_sandbox.counters.unauthorized)
+
+    async def test_moves_caches(self, simplestore_clock: MovableClock) -> None:
+        """A cache in memory that is made meanwhile sees the time; the sandbox is not needed for that."""
+        cache = MemoryTokenCache()
+        now = simplestore_clock.time()
+        await cache.set("key", make_token(issued_at=now, expires_at=now + HOUR))
+        assert await cache.get("key") is not None
+        simplestore_clock.advance(HOUR)
+        assert await cache.get("key") is None
+
+    async def test_ends_an_outage(self, simplestore_clock: MovableClock, simplestore_sandbox: Sandbox) -> None:
+        """An outage of the sandbox ends by it, and so does the pause of a provider that met it."""
+        simplestore_sandbox.fail_for(300, Status(400))
+        async with TokenProvider() as provider:
+            with pytest.raises(TokenEndpointError, match="400"):
+                await provider.get_token()
+            simplestore_clock.advance(300)
+            await provider.get_token()
+        assert (2, 1) == (simplestore_sandbox.counters.token_requests, simplestore_sandbox.counters.failures)
+
+    def test_who_sees_it(self, simplestore_clock: MovableClock) -> None:
+        """Whoever is given no clock has it; whoever is given one keeps that."""
+        own = SystemClock()
+        assert simplestore_clock is TokenEndpoint(CREDENTIALS).clock
+        assert simplestore_clock is OpenTelemetryListener()._held.clock
+        assert own is TokenEndpoint(CREDENTIALS, clock=own).clock
+
+    def test_machine_s_clock_is_back(self) -> None:
+        """Without the fixture the machine's clock decides."""
+        assert SYSTEM_CLOCK is TokenEndpoint(CREDENTIALS).clock
+
+
+STRICT = "asyncio_mode = strict\nasyncio_default_fixture_loop_scope = function"
+AUTO = "asyncio_mode = auto\nasyncio_default_fixture_loop_scope = function"
+
+PROGRAM = """
+import asyncio
+import os
+import threading
+import pytest
+from simplestore_async import open_session
+
+async def ask(session):
+    async with session.get("orders") as response:
+        assert 200 == response.status
+"""
+
+COROUTINES = """
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+@{mark}
+async def test_session(simplestore_session, simplestore_sandbox):
+    await ask(simplestore_session)
+    assert 1 == simplestore_sandbox.counters.api_requests
+
+@{mark}
+async def test_sandbox(simplestore_sandbox, simplestore_clock):
+    async with open_session() as session:
+        await ask(session)
+        simplestore_clock.advance(3600)
+        await ask(session)
+    assert 2 == simplestore_sandbox.counters.token_requests
+
+def test_no_coroutine(simplestore_sandbox, monkeypatch):
+    async def main():
+        async with open_session() as session:
+            await ask(session)
+
+    asyncio.run(main())
+    assert 1 == simplestore_sandbox.counters.api_requests
+    monkeypatch.setenv("SIMPLESTORE_SCOPE", "of the test")
+
+def test_nothing_is_left():
+    variables = {{name: value for name, value in os.environ.items() if name.startswith("SIMPLESTORE_")}}
+    assert {{"SIMPLESTORE_SCOPE": "mine"}} == variables
+    assert "simplestore-sandbox" not in [thread.name for thread in threading.enumerate()]
+"""
+
+LOOPS = """
+@pytest.mark.asyncio{arguments}
+class Test{name}:
+    loops = set()
+
+    async def test_first(self, simplestore_session):
+        self.loops.add(asyncio.get_running_loop())
+        await ask(simplestore_session)
+
+    async def test_second(self, simplestore_session):
+        self.loops.add(asyncio.get_running_loop())
+        await ask(simplestore_session)
+        assert {loops} == len(self.loops)
+"""
+
+FIXTURE = """
+import pytest_asyncio
+
+@pytest_asyncio.fixture
+async def shop(simplestore_session):
+    await ask(simplestore_session)
+    yield simplestore_session
+    await ask(simplestore_session)
+
+@pytest.mark.asyncio(loop_scope="function")
+async def test_shop(shop):
+    await ask(shop)
+"""
+
+MODULES = """
+import sys
+
+def test_modules():
+    loaded = {name for name in sys.modules if name.partition(".")[0] == "simplestore_async"}
+    assert {"simplestore_async", "simplestore_async._pytest_plugin"} == loaded
+    assert set() == {"aiohttp", "attr", "attrs", "cattrs", "filelock", "tenacity"} & set(sys.modules)
+"""
+
+
+class TestPlugins:
+    @pytest.mark.parametrize(
+        ("plugins", "ini", "mark"),
+        [
+            pytest.param([ASYNCIO], STRICT, "pytest.mark.asyncio", id="pytest-asyncio, strict"),
+            pytest.param([ASYNCIO], AUTO, "(lambda test: test)", id="pytest-asyncio, auto"),
+            pytest.param([ASYNCIO, AIOHTTP], AUTO, "(lambda test: test)", id="pytest-aiohttp"),
+            pytest.param([ANYIO], "", "pytest.mark.anyio", id="anyio"),
+            pytest.param([ANYIO, ASYNCIO], STRICT, "pytest.mark.anyio", id="anyio beside pytest-asyncio"),
+            pytest.param([ASYNCIO, ANYIO], STRICT, "pytest.mark.anyio", id="pytest-asyncio beside anyio"),
+        ],
+    )
+    @pytest.mark.slow
+    def test_each_runs_the_fixtures(
+        self,
+        pytest_process: PytestProcess,
+        monkeypatch: pytest.MonkeyPatch,
+        plugins: list[str],
+        ini: str,
+        mark: str,
+    ) -> None:
+        """The fixtures work with each plugin that runs coroutines, in either mode, in tests that are none, and leave
+        nothing behind.
+        """
+        monkeypatch.setenv("SIMPLESTORE_SCOPE", "mine")
+        result = pytest_process.run(PROGRAM + COROUTINES.format(mark=mark), [OURS, *plugins], ini)
+        result.assert_outcomes(passed=4)
+
+    def test_loop_scopes(self, pytest_process: PytestProcess) -> None:
+        """The session is on the loop of its test, whether a mark says which one or pytest's settings do, and in
+        fixtures that use it.
+        """
+        scopes = {"function": 2, "class": 1, "module": 1, "package": 1, "session": 1}
+        classes = [
+            LOOPS.format(name=scope, arguments=f"(loop_scope='{scope}')", loops=scopes[scope]) for scope in scopes
+        ]
+        classes.append(LOOPS.format(name="Default", arguments="", loops=1))
+        ini = f"{STRICT}\nasyncio_default_test_loop_scope = session"
+        result = pytest_process.run(PROGRAM + "".join(classes) + FIXTURE, [OURS, ASYNCIO], ini)
+        result.assert_outcomes(passed=13)
+
+    def test_nothing_is_imported(self, pytest_process: PytestProcess) -> None:
+        """Whoever has the package installed and uses no fixture of it waits for nothing but the plugin itself."""
+        pytest_process.run(MODULES, [OURS, ASYNCIO, ANYIO], STRICT).assert_outcomes(passed=1)
+
+    def test_nobody_runs_the_session(self, pytest_process: PytestProcess) -> None:
+        """Where no plugin can run it, the test is told which ones can, and what to do without."""
+        source = MODULES + "\n\ndef test_session(simplestore_session): ..."
+        result = pytest_process.run(source, ["simplestore"])
+        result.assert_outcomes(passed=1, errors=1)
+        result.stdout.fnmatch_lines(
+            "simplestore_session needs a test that pytest-asyncio 0.26 or later, pytest-aiohttp or anyio runs: "
+            "install one of them, or use simplestore_sandbox alone, and open_session() in the test"
+        )
+
+    def test_is_installed(self) -> None:
+        """Pytest finds the plugin by itself."""
+        [entry_point] = entry_points(group="pytest11", name="simplestore")
+        assert OURS == entry_point.value
+
+
+CONTRACT = """
+import pytest, pytest_asyncio
+from simplestore_async.testing import TokenCacheContract
+
+class MyCache:
+    def __init__(self):
+        self.tokens = {}
+
+    async def get(self, key):
+        return self.tokens.get(key)
+
+    async def set(self, key, token):
+        self.tokens[key] = token
+
+class TestMyCache(TokenCacheContract):
+    @pytest.fixture
+    def cache(self):
+        return MyCache()
+
+class TestMyOpenedCache(TokenCacheContract):
+    @pytest_asyncio.fixture
+    async def cache(self):
+        yield MyCache()
+"""
+
+FAILURES = """
+import pytest
+from simplestore_async.testing import TokenCacheContract
+
+class Forgetful:
+    async def get(self, key):
+        return None
+
+    async def set(self, key, token):
+        pass
+
+class TestForgetful(TokenCacheContract):
+    @pytest.fixture
+    def cache(self):
+        return Forgetful()
+
+class TestNothing(TokenCacheContract):
+    pass
+"""
+
+
+@pytest.mark.slow
+class TestContract:
+    @pytest.mark.parametrize("ini", [STRICT, AUTO], ids=["strict", "auto"])
+    def test_sound_cache(self, pytest_process: PytestProcess, ini: str) -> None:
+        """A sound cache passes in either mode, be its fixture a coroutine or not, and nothing is left out."""
+        outcomes = pytest_process.run(CONTRACT, [OURS, ASYNCIO], ini).parseoutcomes()
+        assert {"passed"} == outcomes.keys()
+        assert outcomes["passed"] >= 50
+
+    def test_failures(self, pytest_process: PytestProcess) -> None:
+        """A failure tells the rule and what was there instead; a subclass without a cache is told what it lacks."""
+        result = pytest_process.run(FAILURES, [OURS, ASYNCIO], STRICT, "-k", "test_what_is_set_is_got")
+        result.assert_outcomes(failed=3, errors=3)
+        result.stdout.fnmatch_lines("*AssertionError: get() gives the AccessToken that was set, again and again")
+        result.stdout.fnmatch_lines("*where False = isinstance(None, AccessToken)")
+        result.stdout.fnmatch_lines("*TestNothing has no cache: give it a fixture `cache` that returns one")

@@ -1,0 +1,327 @@
+"""Further servers for the tests of API requests: raw bytes, TLS, redirects, proxies, and names that lead here."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import zlib
+from contextlib import asynccontextmanager, suppress
+from functools import cache
+from typing import TYPE_CHECKING, Any, Self
+
+import aiohttp
+import attrs
+import trustme
+from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.test_utils import unused_port
+
+from simplestore_async import BearerAuthMiddleware
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+    from yarl import URL
+
+    from simplestore_async import TokenSource
+    from tests.support.servers import ApiServer, Handler, Server
+
+INVALID_TOKEN = 'Bearer error="invalid_token"'
+UNAUTHORIZED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
+
+
+@asynccontextmanager
+async def authorized_session(
+    source: TokenSource, *origins: str | URL, allow_insecure_http: bool = False, **options: Any
+) -> AsyncIterator[aiohttp.ClientSession]:
+    """A session of aiohttp's own with our middleware and nothing else of ours."""
+    bearer = BearerAuthMiddleware(source, origins=origins, allow_insecure_http=allow_insecure_http)
+    async with aiohttp.ClientSession(middlewares=[*options.pop("middlewares", ()), bearer], **options) as session:
+        yield session
+
+
+class LocalResolver(AbstractResolver):
+    """Lead every host name to 127.0.0.1; *ports* maps the ports of URLs to real ones."""
+
+    def __init__(self, ports: Mapping[int, int] | None = None) -> None:
+        self._ports = ports or {}
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host,
+                host="127.0.0.1",
+                port=self._ports.get(port, port),
+                family=socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+        ]
+
+    async def close(self) -> None:
+        pass
+
+
+@attrs.frozen
+class PrivateCA:
+    """A certificate authority that only its own client context trusts."""
+
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+
+
+@cache
+def private_ca() -> PrivateCA:
+    """The tests' certificate authority; its server's certificate is for loopback and three names."""
+    authority = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1", "localhost", "api.example", "evil.example", "token.example").configure_cert(
+        server
+    )
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    return PrivateCA(server, client)
+
+
+def redirecting(server: Server, targets: Mapping[str, str], *, status: int = 302) -> Handler:
+    """Return a handler that redirects the paths in *targets*, and answers the others as *server* does."""
+    answer = server.handler
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if request.path in targets:
+            return web.Response(status=status, headers={"Location": targets[request.path]})
+        return await answer(request)
+
+    return handle
+
+
+def rejecting(server: ApiServer, status: int, *challenges: str, text: str = "") -> Handler:
+    """Return a handler that rejects the tokens in `server.rejected` in this very way."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        response = web.json_response({"path": request.path})
+        if token in server.rejected:
+            response = web.Response(status=status, text=text)
+            for challenge in challenges:
+                response.headers.add("WWW-Authenticate", challenge)
+        return response
+
+    return handle
+
+
+async def echo_websocket(request: web.Request) -> web.StreamResponse:
+    """Answer a WebSocket's first message with itself."""
+    websocket = web.WebSocketResponse()
+    await websocket.prepare(request)
+    await websocket.send_str(await websocket.receive_str())
+    return websocket
+
+
+@attrs.frozen
+class Wire:
+    """A request as the bytes that crossed the wire; the framing of a chunked body is part of it."""
+
+    head: bytes
+    body: bytes
+
+    @property
+    def lines(self) -> list[bytes]:
+        return self.head.splitlines()
+
+    @property
+    def token(self) -> str | None:
+        value = self.header("Authorization")
+        return None if value is None else value.removeprefix("Bearer ")
+
+    @property
+    def without_token(self) -> tuple[list[bytes], bytes]:
+        """All that must be the same when the request is sent again."""
+        return sorted(line for line in self.lines if not line.lower().startswith(b"authorization:")), self.body
+
+    @property
+    def content(self) -> bytes:
+        """The body without chunks and compression."""
+        content = self.body
+        if self.header("Transfer-Encoding") == "chunked":
+            content, rest = b"", self.body
+            while size := int(rest.partition(b"\r\n")[0], 16):
+                rest = rest.partition(b"\r\n")[2]
+                content, rest = content + rest[:size], rest[size + 2 :]
+        if self.header("Content-Encoding"):
+            content = zlib.decompress(content, zlib.MAX_WBITS | 32)
+        return content
+
+    def header(self, name: str) -> str | None:
+        prefix = name.lower().encode() + b":"
+        values = [line[len(prefix) :].strip().decode() for line in self.lines if line.lower().startswith(prefix)]
+        assert len(values) <= 1
+        return values[0] if values else None
+
+
+async def _read_wire(reader: asyncio.StreamReader, head: bytes) -> Wire:
+    wire = Wire(head, b"")
+    if wire.header("Transfer-Encoding") != "chunked":
+        return attrs.evolve(wire, body=await reader.readexactly(int(wire.header("Content-Length") or 0)))
+    body = b""
+    while True:
+        size_line = await reader.readuntil(b"\r\n")
+        size = int(size_line, 16)
+        body += size_line + await reader.readexactly(size + 2)
+        if size == 0:
+            return attrs.evolve(wire, body=body)
+
+
+class RawServer:
+    """A server on loopback that speaks in raw bytes; connections end with it."""
+
+    def __init__(self) -> None:
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def port(self) -> int:
+        assert self._server is not None
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.wait_closed()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A plain callback: asyncio's own task for a coroutine would complain when it is cancelled.
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                await self.talk(reader, writer)
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        raise NotImplementedError
+
+
+class WireServer(RawServer):
+    """An API that keeps the bytes of each request: 401 for the tokens in `rejected`, else 200.
+
+    *reject* writes the answer to a rejected request, and may take its time. With `reads_body` False a rejected request
+    is answered as soon as its head is there; its body is then read, if it comes, and thrown away: at once, or with
+    `reads_late` when the next request has come, so that no client can have sent a huge one by then.
+    """
+
+    def __init__(self, reject: Callable[[asyncio.StreamWriter], Awaitable[None]] | None = None) -> None:
+        super().__init__()
+        self.requests: list[Wire] = []
+        self.rejected: set[str | None] = set()
+        self.reads_body = True
+        self.reads_late = False
+        self.sends_continue = True
+        self.has_read_late = asyncio.Event()
+        self._next_has_come = asyncio.Event()
+        self._reject = reject or _answer_unauthorized
+
+    @property
+    def tokens(self) -> list[str | None]:
+        return [request.token for request in self.requests]
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            wire = Wire(await reader.readuntil(b"\r\n\r\n"), b"")
+            is_rejected = wire.token in self.rejected
+            if wire.header("Expect") and self.sends_continue:
+                writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            if self.reads_body or not is_rejected:
+                wire = await _read_wire(reader, wire.head)
+            self.requests.append(wire)
+            if len(self.requests) > 1:
+                self._next_has_come.set()
+            if is_rejected:
+                await self._reject(writer)
+                if not self.reads_body:
+                    await writer.drain()
+                    if self.reads_late:
+                        await self._next_has_come.wait()
+                    try:
+                        await _read_wire(reader, wire.head)
+                    finally:
+                        self.has_read_late.set()
+            else:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine")
+            await writer.drain()
+
+
+async def _answer_unauthorized(writer: asyncio.StreamWriter) -> None:
+    writer.write(UNAUTHORIZED.replace(b"Content-Length: 0\r\n\r\n", b"Content-Length: 8\r\n\r\nrejected"))
+
+
+class ConnectProxy(RawServer):
+    """An HTTP proxy for CONNECT that keeps all that it could read: heads, and the bytes that clients sent.
+
+    *routes* maps `host:port` to ports of 127.0.0.1; other targets must be on it.
+    """
+
+    def __init__(self, routes: Mapping[str, int] | None = None) -> None:
+        super().__init__()
+        self.heads: list[Wire] = []
+        self.seen = bytearray()
+        self._routes = routes or {}
+
+    @property
+    def targets(self) -> set[str]:
+        """The targets of all requests: `host:port` of a tunnel, the URL of anything else."""
+        return {head.lines[0].split()[1].decode() for head in self.heads}
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = Wire(await reader.readuntil(b"\r\n\r\n"), b"")
+        self.seen += head.head
+        self.heads.append(head)
+        method, target, _ = head.lines[0].decode().split()
+        if method != "CONNECT":
+            writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+            return
+        port = self._routes.get(target) or int(target.removeprefix("127.0.0.1:"))
+        upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._pump(reader, upstream_writer, seen=self.seen))
+                group.create_task(self._pump(upstream_reader, writer, seen=bytearray()))
+        finally:
+            upstream_writer.close()
+            with suppress(ConnectionError):
+                await upstream_writer.wait_closed()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, seen: bytearray) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                seen += data
+                writer.write(data)
+                await writer.drain()
+            writer.write_eof()
+
+
+def refusing_url() -> str:
+    """Return a URL of this machine where nothing listens."""
+    return f"http://127.0.0.1:{unused_port()}"

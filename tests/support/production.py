@@ -1,0 +1,55 @@
+"""Production on virtual time: what a day of one process and the hours of a fleet have in common.
+
+Provider, attempts, pauses and the reading of replies are the package's own. Played are the connection, the clock and
+chance, which is all drawn from one seed: a run is the same wherever it runs, and what it logs can be drawn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from simplestore_async import ClientCredentials
+from tests.support.virtual_loop import VirtualLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+T = TypeVar("T")
+
+CREDENTIALS: Final = ClientCredentials(client_id="app", client_secret="secret")
+HOUR: Final = 3_600.0
+LIFE: Final = HOUR
+"""A token's life."""
+
+
+def run(simulation: Callable[[VirtualLoop], Coroutine[Any, Any, T]], *, seed: int) -> T:
+    """Return what *simulation* returns on a loop of its own; the package's chance is drawn from *seed*, too."""
+    state = random.getstate()
+    random.seed(seed)
+    loop = VirtualLoop()
+    try:
+        result = loop.run_until_complete(simulation(loop))
+        left_over = asyncio.all_tasks(loop)
+    finally:
+        loop.close()
+        random.setstate(state)
+    assert not left_over
+    assert not loop.complaints
+    return result
+
+
+class LoopClock:
+    """A `simplestore_async.Clock` that goes with the loop's time; its wall clock can be stepped."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.monotonic = loop.time
+        self._ahead = 1_700_000_000.0
+
+    def time(self) -> float:
+        return self.monotonic() + self._ahead
+
+    def step(self, seconds: float) -> None:
+        """Step the wall clock, as NTP or an operator does."""
+        self._ahead += seconds

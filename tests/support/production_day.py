@@ -1,0 +1,250 @@
+"""A day of one process on virtual time: its API calls, and a token endpoint in bad weather."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import random
+from collections.abc import Callable
+from itertools import accumulate, pairwise
+from math import ceil, inf
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from simplestore_async import TokenProvider
+from simplestore_async.errors import SimpleStoreError
+from tests.support.production import CREDENTIALS, HOUR, LIFE, LoopClock, run
+from tests.support.virtual_wire import Reply, VirtualEndpoint, grant
+
+if TYPE_CHECKING:
+    from tests.support.virtual_loop import VirtualLoop
+
+DAY: Final = 24 * HOUR
+LEAST_TOKENS: Final = ceil(DAY / LIFE)
+"""A token serves for an hour at most, so calls that go on for a day need as many as it has hours."""
+
+DOWN: Final = 0.1
+"""The part of the day that outages cover."""
+LONGEST_OUTAGE: Final = 480.0
+LEAST_GAP: Final = 60.0
+"""Between two outages, and before the first."""
+SLOW: Final = 0.05
+"""How many of the replies take seconds."""
+STEPS: Final = (-6 * HOUR, -HOUR, -900.0, -120.0, 120.0, 900.0, HOUR, 6 * HOUR)
+"""By how much the wall clock is stepped."""
+BURST: Final = 50
+"""How many calls come at once, at the start and now and then."""
+
+
+@attrs.frozen
+class Outage:
+    began_at: float
+    ended_at: float
+
+
+@attrs.frozen
+class Step:
+    """A step of the wall clock."""
+
+    at: float
+    seconds: float
+
+
+@attrs.define(eq=False)
+class Post:
+    """One token request; the task that made it names the renewal that it belongs to."""
+
+    renewal: str
+    began_at: float
+    ended_at: float = inf
+    outcome: str = "no answer"
+    retry_after: float = 0.0
+
+    @property
+    def is_token(self) -> bool:
+        return self.outcome == "token"
+
+
+@attrs.frozen
+class Call:
+    """One API call: when it asked for a token, when it got it, and whether the API took it."""
+
+    began_at: float
+    ended_at: float
+    is_served: bool
+
+
+@attrs.define(eq=False)
+class Day:
+    """A day's log, in seconds since midnight."""
+
+    outages: list[Outage]
+    steps: list[Step]
+    posts: list[Post] = attrs.field(factory=list)
+    calls: list[Call] = attrs.field(factory=list)
+
+    @property
+    def tokens(self) -> list[Post]:
+        """The requests that brought a token, each of which begins its life with the request."""
+        return [post for post in self.posts if post.is_token]
+
+    @property
+    def failed_calls(self) -> list[Call]:
+        return [call for call in self.calls if not call.is_served]
+
+    @property
+    def least_life(self) -> float:
+        """How long the token could still be used, at the least, when the next one came."""
+        return min(old.began_at + LIFE - new.ended_at for old, new in pairwise(self.tokens))
+
+    @property
+    def longest_wait(self) -> float:
+        return max(call.ended_at - call.began_at for call in self.calls)
+
+    @property
+    def ratio(self) -> float:
+        """The tokens obtained, as a multiple of the least possible."""
+        return len(self.tokens) / LEAST_TOKENS
+
+    def __str__(self) -> str:
+        down = sum(outage.ended_at - outage.began_at for outage in self.outages)
+        return (
+            f"{len(self.calls)} API calls, {len(self.failed_calls)} failed; {len(self.tokens)} tokens, "
+            f"{self.ratio:.2f} x the least possible; {len(self.posts)} token requests; "
+            f"{len(self.outages)} outages, {down / DAY:.1%} of the day; {len(self.steps)} clock steps; "
+            f"the longest wait {self.longest_wait:.1f} s; the least life left {self.least_life:.0f} s"
+        )
+
+
+@attrs.frozen
+class Weather:
+    """Where a day's outages lie, and how many of the requests between them are reset."""
+
+    place_outages: Callable[[random.Random], list[Outage]]
+    resets: float
+
+
+def _scatter(chance: random.Random) -> list[Outage]:
+    """Return outages of half a minute to eight, every third of them the longest, anywhere in the day."""
+    lengths: list[float] = []
+    while (left := DAY * DOWN - sum(lengths)) > 1:
+        lengths.append(min(left, LONGEST_OUTAGE, chance.uniform(30, 1.5 * LONGEST_OUTAGE)))
+    free = DAY * (1 - DOWN) - LEAST_GAP * len(lengths)
+    return _place(lengths, sorted(chance.uniform(0, free) for _ in lengths))
+
+
+def _pack(chance: random.Random) -> list[Outage]:
+    """Return every outage as long, and as close to the next, as may be, from anywhere in the day on."""
+    lengths = [LONGEST_OUTAGE] * round(DAY * DOWN / LONGEST_OUTAGE)
+    free = DAY * (1 - DOWN) - LEAST_GAP * len(lengths)
+    return _place(lengths, [chance.uniform(0, free)] * len(lengths))
+
+
+def _place(lengths: list[float], delays: list[float]) -> list[Outage]:
+    """Return outages of *lengths*, each the least gap after the one before, and by its delay later."""
+    befores = accumulate((LEAST_GAP + length for length in lengths), initial=LEAST_GAP)
+    return [
+        Outage(before + delay, before + delay + length)
+        for before, length, delay in zip(befores, lengths, delays, strict=False)
+    ]
+
+
+SCATTERED: Final = Weather(_scatter, resets=0.01)
+DENSE: Final = Weather(_pack, resets=0.0)
+"""The worst that outages may be: a token can see but one of the minutes between them, which no reset may take."""
+
+
+def play_day(seed: int, weather: Weather = SCATTERED) -> Day:
+    """Return the log of one process's day."""
+    chance = random.Random(seed)  # noqa: S311 - no secret is drawn
+    steps = [Step(chance.uniform(0, DAY), chance.choice(STEPS)) for _ in range(8)]
+    day = Day(weather.place_outages(chance), sorted(steps, key=lambda step: step.at))
+    return run(lambda loop: _Process(day, chance, weather.resets, loop).live(), seed=seed)
+
+
+class _Process:
+    """A process that calls the API all day, its token endpoint, and that API."""
+
+    def __init__(self, day: Day, chance: random.Random, resets: float, loop: VirtualLoop) -> None:
+        self.day = day
+        self.chance = chance
+        self.resets = resets
+        self.loop = loop
+        self.midnight = loop.time()
+        self.clock = LoopClock(loop)
+        self.expiry: dict[str, float] = {}
+        self.provider = TokenProvider(endpoint=VirtualEndpoint(CREDENTIALS, clock=self.clock, answer=self.answer))
+
+    def now(self) -> float:
+        return self.loop.time() - self.midnight
+
+    async def live(self) -> Day:
+        for step in self.day.steps:
+            self.loop.call_at(self.midnight + step.at, self.clock.step, step.seconds)
+        async with self.provider, asyncio.TaskGroup() as group:
+            callers = BURST
+            while self.now() < DAY:
+                for _ in range(callers):
+                    group.create_task(self.call())
+                await asyncio.sleep(self.chance.uniform(0.1, 4))
+                callers = BURST if self.chance.random() < 0.002 else 1
+        return self.day
+
+    async def call(self) -> None:
+        """Call the API, which knows when each token was asked for, and takes it for an hour from then."""
+        began_at = self.now()
+        try:
+            token = await self.provider.get_token()
+        except SimpleStoreError:
+            is_served = False
+        else:
+            is_served = self.now() < self.expiry[token.value]
+        self.day.calls.append(Call(began_at, self.now(), is_served))
+
+    async def answer(self) -> Reply:
+        """Answer a token request."""
+        task = asyncio.current_task()
+        post = Post(task.get_name() if task else "", self.now())
+        self.day.posts.append(post)
+        try:
+            return await self.reply(post)
+        finally:
+            post.ended_at = self.now()
+
+    async def reply(self, post: Post) -> Reply:
+        seconds = self.latency()
+        cut_at = inf
+        for outage in self.day.outages:
+            if outage.began_at <= post.began_at < outage.ended_at:
+                return await self.fail(post, seconds, outage.ended_at)
+            if post.began_at < outage.began_at < post.began_at + seconds:
+                cut_at = outage.began_at
+        if self.chance.random() < self.resets or cut_at < inf:
+            await asyncio.sleep(min(seconds, cut_at - post.began_at))
+            post.outcome = "reset"
+            raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+        await asyncio.sleep(seconds)
+        post.outcome = "token"
+        value = f"token-{len(self.expiry) + 1}"
+        self.expiry[value] = post.began_at + LIFE
+        return grant(value, LIFE)
+
+    async def fail(self, post: Post, seconds: float, until: float) -> Reply:
+        """Fail as an endpoint does that is down: refuse, say nothing, or say so, perhaps with a time to come back."""
+        kind = self.chance.randrange(4)
+        if kind == 0:
+            post.outcome = "refused"
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+        if kind == 1:
+            await self.loop.create_future()
+        await asyncio.sleep(seconds)
+        post.outcome = "503"
+        if kind == 2:
+            return Reply(503)
+        # Never past the outage's end: it would be the server itself that makes it longer.
+        post.retry_after = int(self.chance.uniform(0, max(until - self.now(), 0)))
+        return Reply(503, headers={"Retry-After": str(post.retry_after)})
+
+    def latency(self) -> float:
+        return self.chance.uniform(2, 8) if self.chance.random() < SLOW else self.chance.uniform(0.02, 0.5)

@@ -1,0 +1,88 @@
+"""A fleet on virtual time: workers that start together, each with its own provider and no shared cache."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from simplestore_async import TokenProvider
+from tests.support.production import CREDENTIALS, HOUR, LIFE, LoopClock, run
+from tests.support.virtual_wire import Reply, VirtualEndpoint, grant
+
+if TYPE_CHECKING:
+    from tests.support.virtual_loop import VirtualLoop
+
+BIN: Final = 10.0
+"""Over so many seconds requests are counted."""
+
+
+@attrs.frozen
+class Fleet:
+    """When a fleet's workers asked for tokens, in seconds since they started."""
+
+    workers: int
+    seconds: float
+    posts: list[float]
+
+    @property
+    def bins(self) -> list[int]:
+        """How many requests there were in each ten seconds."""
+        counts = Counter(int(at / BIN) for at in self.posts)
+        return [counts[number] for number in range(int(self.seconds / BIN))]
+
+    @property
+    def settled(self) -> list[int]:
+        """The bins after the first hour."""
+        return self.bins[int(HOUR / BIN) :]
+
+    @property
+    def mean(self) -> float:
+        return sum(self.settled) / len(self.settled)
+
+    @property
+    def ratio(self) -> float:
+        """The peak after the first hour, as a multiple of the mean."""
+        return max(self.settled) / self.mean
+
+    def __str__(self) -> str:
+        return (
+            f"{self.workers} workers, {self.seconds / HOUR:g} h: {len(self.posts)} token requests; after the first "
+            f"hour {self.mean:.1f} in 10 s on average, {max(self.settled)} at the peak, {self.ratio:.2f} x that"
+        )
+
+
+def play_fleet(seed: int, *, workers: int, hours: float) -> Fleet:
+    """Return when *workers* that start at once, each with a provider of its own, ask for their tokens.
+
+    A worker calls at the very instant that its token is due, as one does that calls all the time: calls at intervals
+    would smear the requests. That instant is read from the provider; there is no public way to it.
+    """
+    chance = random.Random(seed)  # noqa: S311 - no secret is drawn
+    posts: list[float] = []
+
+    async def answer() -> Reply:
+        posts.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(chance.uniform(0.02, 0.5))
+        return grant(f"token-{len(posts)}", LIFE)
+
+    async def work(clock: LoopClock, until: float) -> None:
+        endpoint = VirtualEndpoint(CREDENTIALS, clock=clock, answer=answer)
+        async with TokenProvider(endpoint=endpoint) as provider:
+            while clock.monotonic() < until:
+                await provider.get_token()
+                lease = provider._holdings.memory.lease
+                seconds = lease.due_at - clock.monotonic() if lease else 0.0
+                # While a renewal runs in the background, after a second again.
+                await asyncio.sleep(seconds if seconds > 0 else 1.0)
+
+    async def play(loop: VirtualLoop) -> Fleet:
+        clock, began_at = LoopClock(loop), loop.time()
+        until = began_at + hours * HOUR
+        await asyncio.gather(*[work(clock, until) for _ in range(workers)])
+        return Fleet(workers, hours * HOUR, [at - began_at for at in posts if at < until])
+
+    return run(play, seed=seed)
