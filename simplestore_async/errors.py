@@ -1,7 +1,7 @@
-"""Every error of the package. Rule: a message says what to do next, and never holds a secret or a token.
+"""Errors. Rule: an error carries its facts as attributes, names the next step, and never holds a secret or a token.
 
-Errors carry their facts as attributes, survive pickling and can be copied, so that each of many waiters raises its own.
-`CancelledError` is never wrapped in one of them.
+Errors survive pickling and can be copied, so that each of many waiters raises its own. `CancelledError` is never
+wrapped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,25 @@ __all__ = [
 
 
 class SimpleStoreError(Exception):
-    """Base of every error that this package raises."""
+    """Base of every error of this package; `str()` is `problem; hint`.
+
+    Attributes:
+        code: stable identifier; the anchor of its entry in *Troubleshooting*.
+        problem: what failed, and why.
+        hint: what to do about it; may be empty.
+    """
+
+    code = "error"
+
+    def __init__(self, problem: str, hint: str = "", *, code: str | None = None) -> None:
+        super().__init__(problem, hint)
+        self.problem = problem
+        self.hint = hint
+        if code is not None:
+            self.code = code
+
+    def __str__(self) -> str:
+        return f"{self.problem}; {self.hint}" if self.hint else self.problem
 
     @property
     def retryable(self) -> bool:
@@ -33,31 +51,56 @@ class SimpleStoreError(Exception):
 
 
 class ConfigurationError(SimpleStoreError, ValueError):
-    """A setting is wrong or missing; the message names it, what was wrong, and what to set."""
+    """A setting is wrong or missing; `str()` is `field problem; hint`.
+
+    Attributes:
+        field: the argument or environment variable.
+        problem: what is wrong with it, as the rest of a sentence that starts with the field.
+    """
+
+    code = "configuration"
+
+    def __init__(self, field: str, problem: str = "", hint: str = "", *, code: str | None = None) -> None:
+        super().__init__(problem, hint, code=code)
+        self.args = (field, problem, hint)
+        self.field = field
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.field, super().__str__())))
 
 
 class ProviderClosedError(SimpleStoreError):
-    """The `TokenProvider` was closed; make a new one, or close it later."""
+    """The `TokenProvider` is closed."""
+
+    code = "provider-closed"
 
     def __init__(
-        self, message: str = "The TokenProvider is closed. Keep it open for as long as requests are made."
+        self,
+        problem: str = "the TokenProvider is closed",
+        hint: str = "keep it open for as long as requests are made",
+        *,
+        code: str | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(problem, hint, code=code)
 
 
 class TokenCacheError(SimpleStoreError):
-    """A cache could not be read or written.
+    """A cache cannot be read or written.
 
-    Raised only to those who use a cache directly: a provider degrades to a token request instead and reports
+    Raised only where a cache is used directly: a provider degrades to a token request instead and reports
     `simplestore_async.events.CacheFailed`.
     """
 
+    code = "token-cache"
+
 
 class TokenError(SimpleStoreError):
-    """No token could be had."""
+    """No token could be obtained."""
 
-    def __init__(self, message: str, *, retryable: bool = False) -> None:
-        super().__init__(message)
+    code = "token"
+
+    def __init__(self, problem: str, hint: str = "", *, code: str | None = None, retryable: bool = False) -> None:
+        super().__init__(problem, hint, code=code)
         self._retryable = retryable
 
     @property
@@ -67,41 +110,49 @@ class TokenError(SimpleStoreError):
 
 
 class TokenTransportError(TokenError):
-    """No complete HTTP reply: refused, reset, cut short, DNS, TLS.
+    """No complete HTTP response: refused, reset, cut short, DNS, TLS.
 
     Terminal only for a certificate that is not trusted.
     """
 
-    def __init__(self, message: str, *, retryable: bool = True) -> None:
-        super().__init__(message, retryable=retryable)
+    code = "token-transport"
+
+    def __init__(self, problem: str, hint: str = "", *, code: str | None = None, retryable: bool = True) -> None:
+        super().__init__(problem, hint, code=code, retryable=retryable)
 
 
 class TokenTimeoutError(TokenTransportError, TimeoutError):
-    """No complete HTTP reply in time."""
+    """No complete HTTP response in time."""
+
+    code = "token-timeout"
 
 
 class TokenEndpointError(TokenError):
-    """The token endpoint refused (status 4xx or 5xx, a redirect, or an `error` member; RFC 6749 §5.2).
+    """The token endpoint refused: status 4xx or 5xx, a redirect, or an `error` member (RFC 6749 §5.2).
 
     Attributes:
         status: the HTTP status.
-        error: RFC 6749's error code, if the reply had one.
-        error_description: the server's explanation, if any, with every form of the secret taken out.
-        title: SimpleStore's title, if any, likewise.
+        error: RFC 6749's error code, if the response had one.
+        error_description: the server's explanation, if any; withheld where it may hold the secret or a token.
+        title: SimpleStore's title, if any; withheld in the same case.
         retry_after: seconds that the server asked to wait, if it did.
     """
 
-    def __init__(  # noqa: PLR0913 - the fields of the reply, by their names in RFC 6749 §5.2
+    code = "token-endpoint"
+
+    def __init__(  # noqa: PLR0913 - the fields of the response, by their names in RFC 6749 §5.2
         self,
-        message: str,
+        problem: str,
+        hint: str = "",
         *,
+        code: str | None = None,
         status: int = 0,
         error: str | None = None,
         error_description: str | None = None,
         title: str | None = None,
         retry_after: float | None = None,
     ) -> None:
-        super().__init__(message, retryable=status in {408, 429} or status >= 500)
+        super().__init__(problem, hint, code=code, retryable=status in {408, 429} or status >= 500)
         self.status = status
         self.error = error
         self.error_description = error_description
@@ -112,6 +163,8 @@ class TokenEndpointError(TokenError):
 class InvalidClientError(TokenEndpointError):
     """The endpoint does not know this client id with this secret (`error == "invalid_client"`). Always terminal."""
 
+    code = "invalid-client"
+
     @property
     def retryable(self) -> bool:
         """Always False: the same credentials will be refused again."""
@@ -119,11 +172,15 @@ class InvalidClientError(TokenEndpointError):
 
 
 class TokenResponseError(TokenError):
-    """A complete reply that is not a usable token."""
+    """A complete response that is not a usable token."""
+
+    code = "token-response"
 
 
 class BatchError(SimpleStoreError):
-    """A batch ended early: it can be resumed with its journal."""
+    """A batch ended early; it can be resumed."""
+
+    code = "batch"
 
     @property
     def retryable(self) -> bool:
@@ -132,18 +189,30 @@ class BatchError(SimpleStoreError):
 
 
 class BatchFileError(SimpleStoreError, ValueError):
-    """Lines of a batch's file are no requests; nothing was sent.
+    """Lines of a batch's input are not valid requests; nothing was sent.
 
     Attributes:
         problems: the first of them: the line's number, from 1, and what is wrong with it.
         count: how many there are.
     """
 
-    def __init__(self, message: str, *, problems: tuple[tuple[int, str], ...] = (), count: int = 0) -> None:
-        super().__init__(message)
+    code = "batch-file"
+
+    def __init__(
+        self,
+        problem: str,
+        hint: str = "",
+        *,
+        code: str | None = None,
+        problems: tuple[tuple[int, str], ...] = (),
+        count: int = 0,
+    ) -> None:
+        super().__init__(problem, hint, code=code)
         self.problems = problems
         self.count = count
 
 
 class JournalError(SimpleStoreError):
-    """A batch's journal or file of results cannot be used as it is, or written; nothing was sent that is not in it."""
+    """A batch's journal or results file cannot be used or written; nothing was sent that is not in it."""
+
+    code = "batch-journal"

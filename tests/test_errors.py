@@ -179,6 +179,8 @@ def test_copy_has_its_own_traceback() -> None:
     assert (None, None) == (twin.__traceback__, twin.__cause__)
 
 
-def test_closed_says_what_to_do() -> None:
-    """A ProviderClosedError without a message says what happened and what to do."""
-    assert "The TokenProvider is closed. Keep it open for as long as requests are made." == str(ProviderClosedError())
+def test_closed_has_a_hint() -> None:
+    """A ProviderClosedError without arguments has a hint."""
+    error = ProviderClosedError()
+    assert "the TokenProvider is closed; keep it open for as long as requests are made" == str(error)
+    assert "provider-closed" == error.code
