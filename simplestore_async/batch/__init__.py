@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._database import BatchDatabase
+from ._database import BatchDatabase, read_results
 from ._engine import run_batch
 from ._file import RequestFile
 from ._values import BatchPolicy, BatchRequest, BatchResult, BatchSummary, Outcome
@@ -15,5 +15,6 @@ __all__ = [
     "BatchSummary",
     "Outcome",
     "RequestFile",
+    "read_results",
     "run_batch",
 ]

@@ -6,6 +6,7 @@ with its process.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import uuid
 from array import array
@@ -22,8 +23,7 @@ from ._values import OUTCOMES, BatchSummary
 from ._writer import Writer
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from ._file import RequestFile
     from ._values import BatchPolicy, Outcome
@@ -66,6 +66,7 @@ class BatchDatabase:
         results: where results go: a file, which holds all results of all runs; or a binary stream, which gets those of
             this run.
         is_restarted: forget an earlier batch, and send everything.
+        check: checks the file instead of `requests.check`.
 
     Raises:
         BatchDatabaseError: if it cannot be used, or another run uses it.
@@ -83,6 +84,7 @@ class BatchDatabase:
         idempotency_key: str | None = None,
         results: str | os.PathLike[str] | IO[bytes] | None = None,
         is_restarted: bool = False,
+        check: Callable[[], object] | None = None,
     ) -> None:
         self.path = Path(path)
         self.requests = requests
@@ -94,11 +96,12 @@ class BatchDatabase:
             "sha256": requests.sha256,
         }
         self._is_closed = False
+        self._owns_results = isinstance(results, str | os.PathLike)
         self._results: IO[bytes] | None = None
         self._connection = _connect(self.path)
         try:
             with _explained(self.path):
-                self._begin_or_continue(is_restarted=is_restarted)
+                self._begin_or_continue(check or requests.check, is_restarted=is_restarted)
                 self._load()
             if results is not None:
                 taken = [self.path, *([] if requests.is_spooled else [requests.path])]
@@ -119,8 +122,8 @@ class BatchDatabase:
         if self._is_closed:
             return
         self._is_closed = True
-        if self._results:
-            with suppress(OSError, ValueError):
+        if self._results and self._owns_results:
+            with suppress(OSError):
                 self._results.close()
         with suppress(sqlite3.Error):
             if not self._connection.execute("SELECT EXISTS (SELECT 1 FROM requests)").fetchone()[0]:
@@ -206,7 +209,7 @@ class BatchDatabase:
             self._results.write(text)
             self._results.flush()
 
-    def _begin_or_continue(self, *, is_restarted: bool) -> None:
+    def _begin_or_continue(self, check: Callable[[], object], *, is_restarted: bool) -> None:
         connection, requests = self._connection, self.requests
         connection.execute("BEGIN IMMEDIATE")
         is_begun = connection.execute("SELECT EXISTS (SELECT 1 FROM requests)").fetchone()[0] and not is_restarted
@@ -219,7 +222,7 @@ class BatchDatabase:
         if row and stored["sha256"] == requests.sha256 and requests.count is None:
             requests.line_count, requests.count = row[-2:]
         elif requests.count is None:
-            requests.check()
+            check()
         if is_begun:
             self.batch_id = row[-3]
         else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
@@ -15,6 +14,8 @@ from simplestore_async.errors import ConfigurationError
 from ._values import BatchRequest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from yarl import URL
 
 __all__ = ["MOST_BYTES", "check_path", "describe_file", "parse_line"]

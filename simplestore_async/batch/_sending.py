@@ -11,7 +11,6 @@ import time
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import attrs
@@ -41,16 +40,6 @@ class _CutError(aiohttp.ClientError):
     """The connection was lost; of a type that aiohttp sends no PUT or DELETE again after."""
 
 
-class _Request(aiohttp.ClientRequest):
-    """A request that knows whether its head was handed to the connection."""
-
-    has_left = False
-
-    async def send(self, conn: Any) -> ClientResponse:
-        self.has_left = True
-        return await super().send(conn)
-
-
 class _FixedCookies(aiohttp.DummyCookieJar):
     """The caller's cookies, to which responses add none."""
 
@@ -76,26 +65,29 @@ def base_url_of(session: ClientSession) -> URL:
 
 def open_own_session(session: ClientSession, *, timeout_seconds: float) -> ClientSession:
     """Return a session like the caller's, over the same connections, that no other code uses."""
-    base_url = base_url_of(session)
-    proxy = session._default_proxy  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - no public name
-    if proxy is None and session.trust_env:
-        # Looked up once: aiohttp does so for each request, in a thread.
-        proxy = None if proxy_bypass(base_url.host or "") else getproxies().get(base_url.scheme)
+    trace = aiohttp.TraceConfig()
+    trace.on_request_headers_sent.append(_note_departure)
+    # aiohttp has no public names for these.
     return aiohttp.ClientSession(
-        base_url,
+        base_url_of(session),
         connector=session.connector,
         connector_owner=False,
         headers=session.headers,
         skip_auto_headers=session.skip_auto_headers,
         cookie_jar=_FixedCookies(session.cookie_jar),
         auto_decompress=session.auto_decompress,
-        proxy=proxy,
-        proxy_auth=session._default_proxy_auth,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - no public name
-        middlewares=session._middlewares,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - no public name
-        trace_configs=session.trace_configs,
-        request_class=_Request,
+        trust_env=session.trust_env,
+        trace_configs=[*session.trace_configs, trace],
         timeout=aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=30.0),
+        proxy=session._default_proxy,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as said
+        proxy_auth=session._default_proxy_auth,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as said
+        middlewares=session._middlewares,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as said
+        request_class=session._request_class,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as said
     )
+
+
+async def _note_departure(_session: object, context: Any, _parameters: object) -> None:
+    context.trace_request_ctx.has_left = True
 
 
 @attrs.define
@@ -125,31 +117,25 @@ class Attempt:
     """An attempt; also the innermost middleware of its request.
 
     Attributes:
-        has_left: whether the request may have reached the API, which did not reject its token.
+        has_left: whether the request may have reached the API, and was not rejected for its token.
     """
 
     def __init__(self, request: BatchRequest, *, session: ClientSession, large: asyncio.Semaphore) -> None:
+        self.has_left = False
         self._request = request
         self._session = session
         self._large = large
-        self._sent: _Request | None = None
-
-    @property
-    def has_left(self) -> bool:
-        return self._sent is not None and self._sent.has_left
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        assert isinstance(request, _Request)  # noqa: S101 - the session's class
-        self._sent = request
-        request.has_left = False
+        self.has_left = False
         try:
             response = await handler(request)
         except _NO_CONNECTION:
             raise
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
             raise _CutError(str(error) or type(error).__name__) from error
-        if response.status == 401:
-            request.has_left = False  # rejected before it was carried out
+        if response.status == 401:  # rejected before it took effect
+            self.has_left = False
         return response
 
     async def send(self) -> Response:
@@ -177,6 +163,7 @@ class Attempt:
                 skip_auto_headers=None if is_typed else _NOTHING_ADDED,
                 allow_redirects=False,
                 middlewares=(*middlewares, self),
+                trace_request_ctx=self,
             ) as response:
                 return await self._read(response)
 

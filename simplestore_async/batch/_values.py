@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 import attrs
 
@@ -195,8 +195,10 @@ def _check_count(_policy: object, field: attrs.Attribute[Any], value: Any) -> No
         raise ConfigurationError(field.name, f"must be a whole number of at least 1, got {value!r}")
 
 
-def _check_resend(_policy: object, _field: object, resend: frozenset[str | int]) -> None:
-    for item in resend:
+def _check_resend(_policy: object, _field: object, resend: Any) -> None:
+    if not isinstance(resend, frozenset):
+        raise ConfigurationError("resend", "must be a frozenset")
+    for item in cast("frozenset[object]", resend):
         if item not in OUTCOMES[1:] and not (type(item) is int and 100 <= item <= 599):
             raise ConfigurationError("resend", "must hold refused, failed, unknown or HTTP statuses")
 
@@ -225,7 +227,8 @@ class BatchPolicy:
         patience_seconds: how long an outage, or a Retry-After, may last before the batch ends; it can be continued.
         grace_seconds: how long requests in flight may take once the batch is asked to end.
         stop_after: end the batch after this many failures in a row: 5xx, lost connections, rejected tokens.
-        resend: outcomes and statuses of an earlier run that are sent again, such as `{"unknown", 503}`.
+        resend: outcomes and statuses of an earlier run that are sent again, such as
+            `frozenset({"unknown", 503})`.
         idempotency_key: name of a header that identifies each request to the API; it makes every request repeatable.
         response_headers: names of response headers that results hold; Location always is.
         bytes_in_flight: maximum bytes of request bodies in memory; a single larger one is sent alone.
@@ -242,7 +245,7 @@ class BatchPolicy:
     patience_seconds: float = attrs.field(default=600.0, validator=_check_positive)
     grace_seconds: float = attrs.field(default=10.0, validator=_check_positive)
     stop_after: int | None = attrs.field(default=None, validator=attrs.validators.optional(_check_count))
-    resend: frozenset[str | int] = attrs.field(default=frozenset(), converter=frozenset, validator=_check_resend)
+    resend: frozenset[str | int] = attrs.field(default=frozenset(), validator=_check_resend)
     idempotency_key: str | None = attrs.field(default=None, validator=attrs.validators.optional(_check_header_name))
     response_headers: tuple[str, ...] = attrs.field(default=(), validator=_check_names)
     bytes_in_flight: int = attrs.field(default=32 << 20, validator=_check_count)
