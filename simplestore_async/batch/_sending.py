@@ -11,6 +11,7 @@ import time
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import attrs
@@ -65,21 +66,25 @@ def base_url_of(session: ClientSession) -> URL:
 
 def open_own_session(session: ClientSession, *, timeout_seconds: float) -> ClientSession:
     """Return a session like the caller's, over the same connections, that no other code uses."""
+    base_url = base_url_of(session)
+    proxy = session._default_proxy  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - no public name
+    if proxy is None and session.trust_env and not proxy_bypass(base_url.host or ""):
+        # Looked up once: aiohttp would do so in a thread, and read netrc, for each request.
+        proxy = getproxies().get(base_url.scheme)
     trace = aiohttp.TraceConfig()
     trace.on_request_headers_sent.append(_note_departure)
     # aiohttp has no public names for these.
     return aiohttp.ClientSession(
-        base_url_of(session),
+        base_url,
         connector=session.connector,
         connector_owner=False,
         headers=session.headers,
         skip_auto_headers=session.skip_auto_headers,
         cookie_jar=_FixedCookies(session.cookie_jar),
         auto_decompress=session.auto_decompress,
-        trust_env=session.trust_env,
         trace_configs=[*session.trace_configs, trace],
         timeout=aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=30.0),
-        proxy=session._default_proxy,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as said
+        proxy=proxy,
         proxy_auth=session._default_proxy_auth,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as said
         middlewares=session._middlewares,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as said
         request_class=session._request_class,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as said

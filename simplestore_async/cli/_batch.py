@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -46,8 +47,7 @@ class _Batch(click.Command):
         self, info_name: str | None, args: list[str], parent: _Context | None = None, **extra: Any
     ) -> _Context:
         if args[:1] == ["results"]:
-            command: click.Command = results
-            return command.make_context(f"{info_name} results", args[1:], parent, **extra)
+            return results.make_context(f"{info_name} results", args[1:], parent, **extra)
         return super().make_context(info_name, args, parent, **extra)
 
 
@@ -151,6 +151,5 @@ def results(*, file: str, database: str | None) -> None:
     """
     from simplestore_async.batch import read_results
 
-    out = click.get_binary_stream("stdout")
     for line in read_results(database or f"{file}.batch"):
-        out.write(line)
+        sys.stdout.buffer.write(line)

@@ -26,7 +26,7 @@ from ._folder import open_folder
 from ._output import CommandError, print_json, print_problem, show_duration, warn_of_cache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
+    from collections.abc import Coroutine, Generator
 
     from simplestore_async._core.cache import TokenCache
     from simplestore_async.batch import BatchSummary
@@ -158,16 +158,7 @@ def _run_database(job: Job, database: BatchDatabase) -> None:
 
 def _run(sending: Coroutine[object, object, None]) -> None:
     gc.freeze()  # what was imported stays, and needs no look at each collection
-    with asyncio.Runner(loop_factory=_find_loop_factory()) as runner:
-        runner.run(sending)
-
-
-def _find_loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:  # there is none for Windows
-        return None
-    return uvloop.new_event_loop
+    asyncio.run(sending)
 
 
 def _open_cache(*, is_cached: bool) -> TokenCache | None:
