@@ -96,6 +96,7 @@ class BatchDatabase:
             "sha256": requests.sha256,
         }
         self._is_closed = False
+        self._has_replaced = False
         self._owns_results = isinstance(results, str | os.PathLike)
         self._results: IO[bytes] | None = None
         self._connection = _connect(self.path)
@@ -123,8 +124,10 @@ class BatchDatabase:
             return
         self._is_closed = True
         if self._results and self._owns_results:
-            with suppress(OSError):
+            with suppress(OSError, sqlite3.Error):
                 self._results.close()
+                if self._has_replaced:  # so that the file has one result for each request again
+                    open_results(self._results.name, self._stored(), taken=(), is_new=False).close()
         with suppress(sqlite3.Error):
             if not self._connection.execute("SELECT EXISTS (SELECT 1 FROM requests)").fetchone()[0]:
                 with suppress(PermissionError):  # Windows: not while it is open
@@ -203,6 +206,7 @@ class BatchDatabase:
                 self._connection.execute(f"DELETE FROM requests WHERE line IN ({places})", removed)  # noqa: S608
             self._connection.execute("COMMIT")
         for line, row in rows.items():
+            self._has_replaced |= self._states[line] >= _FIRST_OUTCOME
             self._states[line] = _CODES[row[1]] if row else 0
             self._statuses[line] = (row[2] or 0) if row else 0
         if self._results and (text := b"".join(results)):
