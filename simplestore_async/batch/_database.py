@@ -157,6 +157,11 @@ class BatchDatabase:
         return (self.requests.count or 0) - sum(self.counts.values())
 
     @property
+    def is_finished(self) -> bool:
+        """Whether each request has a result."""
+        return not self.remaining and _CODES[_BEGUN] not in self._states
+
+    @property
     def idempotency_key(self) -> str | None:
         """Name of the header that makes requests repeatable."""
         return self._identity["idempotency_key"] or None

@@ -217,7 +217,6 @@ class _Run:
                     task.add_done_callback(self._tasks.discard)
         except Exception as caught:  # noqa: BLE001 - raised below
             error = caught
-            self._gate.shut()
         while self._tasks:
             await asyncio.wait(self._tasks)
         if error:
@@ -242,7 +241,7 @@ class _Run:
             in_thread = partial(asyncio.get_running_loop().run_in_executor, executor)
             pending = bytearray()
             if self._database:
-                if not self._database.remaining and not self._policy.resend:
+                if self._database.is_finished and not self._policy.resend:
                     return
                 pending = await in_thread(self._database.find_pending, self._policy)
             elif requests.count is None:

@@ -48,15 +48,11 @@ class Gate:
         self._failing_since: float | None = None
         self._is_probing = False
 
-    def shut(self) -> None:
-        """Let nothing more through."""
-        self.is_closed = True
-        self._changed.set()
-
     def close(self, error: Exception | None = None) -> None:
         """End the batch; the first error is kept."""
         self.error = self.error or error
-        self.shut()
+        self.is_closed = True
+        self._changed.set()
         self.closed.set()
 
     async def enter(self, *, delay_seconds: float = 0.0) -> bool:

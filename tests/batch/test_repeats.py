@@ -122,7 +122,7 @@ class Keepalive(RawServer):
 
 
 async def test_two_batches_share_a_session(sandbox: Sandbox) -> None:
-    """aiohttp repeats no request of either, and the session's other requests as before."""
+    """Aiohttp repeats no request of either, and the session's other requests as before."""
     async with Keepalive() as server, open_session(sandbox.credentials, base_url=server.url) as session:
         first = [*requests_of(*["PUT"] * 40)]
         second = [*requests_of(*["DELETE"] * 80)][40:]

@@ -81,15 +81,11 @@ class Runner:
     ) -> BatchSummary:
         """Begin or continue the batch of a file."""
         with self.open(lines, base_url=base_url, idempotency_key=policy.idempotency_key) as database:
-            return await self.run(
-                database.requests, database=database, policy=policy, base_url=base_url, **changes
-            )
+            return await self.run(database.requests, database=database, policy=policy, base_url=base_url, **changes)
 
     def open(self, lines: Sequence[dict[str, Any]], *, base_url: str = "", **options: Any) -> BatchDatabase:
         requests = write_requests(self.folder, lines, base_url=base_url or self.sandbox.base_url)
-        return BatchDatabase(
-            self.folder / "batch", requests=requests, results=self.folder / "results", **options
-        )
+        return BatchDatabase(self.folder / "batch", requests=requests, results=self.folder / "results", **options)
 
     async def requests_arrive(self, count: int) -> None:
         while self.sandbox.counters.api_requests < count:
