@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from simplestore_async import RenewalPolicy, open_session
 from simplestore_async.batch import BatchDatabase, BatchPolicy, BatchRequest, RequestFile, run_batch
+from tests.support.command import COMMAND, simplestore, start
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable, Sequence
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from simplestore_async.batch import BatchResult, BatchSummary, Outcome
     from simplestore_async.sandbox import Sandbox
+    from tests.support.command import Outcome as CommandOutcome
 
 BASE_URL: Final = "http://127.0.0.1:1/api/"
 QUICK: Final = BatchPolicy(concurrency=4, backoff_seconds=0.01)
@@ -47,6 +49,39 @@ def read_results(path: Path) -> list[dict[str, Any]]:
 
 def requests_of(*methods: str) -> list[BatchRequest]:
     return [BatchRequest(id=n, line=n, method=method, path=f"orders/{n}") for n, method in enumerate(methods, 1)]
+
+
+class Folder:
+    """A directory with a file of requests, and `simplestore batch` in it."""
+
+    def __init__(self, path: Path, sandbox: Sandbox) -> None:
+        self.file = path / "orders.jsonl"
+        self.database = path / "orders.jsonl.batch"
+        self.results = path / "results.jsonl"
+        self.sandbox = sandbox
+
+    def write(self, *methods: str) -> None:
+        write_lines(self.file, (make_line(n, method) for n, method in enumerate(methods, 1)))
+
+    @property
+    def command(self) -> list[str]:
+        return ["batch", str(self.file), "-o", str(self.results)]
+
+    async def run(self, *options: str) -> CommandOutcome:
+        return await simplestore(*self.command, *options, environment=self.sandbox.environment)
+
+    async def start(self, *options: str) -> asyncio.subprocess.Process:
+        return await start(*COMMAND, *self.command, *options, environment=self.sandbox.environment)
+
+    async def requests_arrive(self, count: int) -> None:
+        async with asyncio.timeout(60):
+            while self.sandbox.counters.api_requests < count:
+                await asyncio.sleep(0.005)  # a sandbox sets no event
+
+    @property
+    def lines(self) -> list[int]:
+        """The lines that have a result, in their order."""
+        return sorted(result["line"] for result in read_results(self.results))
 
 
 class Runner:
