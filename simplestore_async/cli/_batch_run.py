@@ -37,7 +37,7 @@ __all__ = ["Job", "check_job", "run_job"]
 
 # Less than servers keep idle connections for: one that is closed under a request leaves the request unknown.
 _KEEP_ALIVE_SECONDS: Final = 3.0
-_LAST_SECONDS: Final = 2.0
+_LAST_SECONDS: Final = 5.0
 _LINES_REPORTED: Final = 250_000
 _SIGNALS: Final = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 

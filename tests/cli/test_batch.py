@@ -66,7 +66,7 @@ class TestResults:
         results = [json.loads(line) for line in outcome.stdout.splitlines()]
         assert [1, 2] == [result["line"] for result in results]
         assert sorted(read_results(folder.results), key=lambda result: int(result["line"])) == results
-        assert {"content-type": "application/json; charset=utf-8"} == results[0]["headers"]
+        assert {"content-type": "application/json"} == results[0]["headers"]
 
     @pytest.mark.skipif(sys.platform == "win32", reason="kills")
     async def test_as_they_arrive(self, folder: Folder) -> None:
