@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-import asyncio
-import os
 import re
-import sys
-from inspect import CO_COROUTINE
 from pathlib import Path
-from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from pages_from_code.decisions import list_decisions, list_plots, number_of
@@ -21,15 +15,11 @@ from pages_from_code.proofs import list_guarantees, list_proofs, read_guarantees
 
 from simplestore_async import RenewalPolicy
 from simplestore_async._core.state import TABLE, Endpoint, State
-from simplestore_async.sandbox import Sandbox
-from tests.support.pages import PAGES, ROOT, Example, examples_of, links_of
+from tests.support.pages import PAGES, ROOT, links_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tests.support.redis_server import RedisServer
-
-TROUBLESHOOTING = ROOT / "docs" / "troubleshooting.md"
 
 # Leads out of the site. These addresses are not fetched: tests have no network.
 EXTERNAL: set[str] = set()
@@ -37,61 +27,6 @@ EXTERNAL: set[str] = set()
 
 def ids(paths: list[Path]) -> list[str]:
     return [path.stem for path in paths]
-
-
-@pytest.fixture
-def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder of the example's own, and a home with an empty cache."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-
-
-async def run_python(page: Path, example: Example, names: dict[str, Any]) -> None:
-    """Run a block as a notebook does; one without `await` in a thread, where it may call `asyncio.run()`."""
-    source = "\n" * example.line + example.code
-    code = compile(source, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
-    if code.co_flags & CO_COROUTINE:
-        await FunctionType(code, names)()
-    else:
-        await asyncio.to_thread(FunctionType(code, names))
-
-
-async def run_shell(example: Example) -> None:
-    process = await asyncio.create_subprocess_exec(
-        "bash", "-euc", example.code, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    said, _ = await process.communicate()
-    assert 0 == process.returncode, said.decode()
-
-
-@pytest.mark.usefixtures("surroundings")
-@pytest.mark.parametrize("page", [page for page in PAGES if [*examples_of(page)]], ids=lambda page: page.stem)
-async def test_examples_run(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_redis: RedisServer
-) -> None:
-    """The blocks of a page run one after the other, with the environment of a sandbox, and a Redis."""
-    monkeypatch.setenv("SIMPLESTORE_REDIS_URL", shared_redis.url)
-    async with Sandbox() as sandbox:
-        for name, value in sandbox.environment.items():
-            monkeypatch.setenv(name, value)
-        names = {"__name__": "example", "sandbox": sandbox, "tmp_path": tmp_path, "monkeypatch": monkeypatch}
-        for example in examples_of(page):
-            if example.reason_not_to_run is not None:
-                continue
-            if example.language == "sh":
-                await run_shell(example)
-            else:
-                await run_python(page, example, names)
-
-
-def test_examples_are_found() -> None:
-    """The reading of pages works: blocks of both languages, what is hidden, and the reason of what is not run."""
-    found = [*examples_of(ROOT / "docs" / "quickstart.md")]
-    assert {"python", "sh"} == {example.language for example in found}
-    assert 1 == len([example for example in found if example.reason_not_to_run])
-    assert any(example.code.startswith("assert 2 == sandbox") for example in found)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
