@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +10,7 @@ from pages_from_code.decisions import list_decisions, list_plots, number_of
 from pages_from_code.life import draw_life, read_instants
 from pages_from_code.lines import keep_numbers_whole, open_names
 from pages_from_code.names import find_public_names
-from pages_from_code.proofs import list_guarantees, list_proofs, read_guarantees
+from pages_from_code.proofs import Guarantee, list_proofs, read_guarantees
 
 from simplestore_async import RenewalPolicy
 from simplestore_async._core.state import TABLE, Endpoint, State
@@ -19,6 +18,7 @@ from tests.support.pages import PAGES, ROOT, links_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 
 # Leads out of the site. These addresses are not fetched: tests have no network.
@@ -41,10 +41,10 @@ def test_links_to_files(page: Path) -> None:
 
 
 def test_reference_has_every_name() -> None:
-    """Each public name is on the page of the reference, be it by the root's name or by its module's."""
-    page = (ROOT / "docs" / "api.md").read_text("utf-8")
-    whole = re.findall(r"automodule:: ([\w.]+)", page)
-    found = [name.rpartition(".") for name in re.findall(r"auto(?:class|function|data):: ([\w.]+)", page)]
+    """Each public name is in the reference, under the root's name or its module's."""
+    reference = "\n".join(page.read_text("utf-8") for page in (ROOT / "docs" / "reference").glob("*.md"))
+    whole = re.findall(r"automodule:: ([\w.]+)", reference)
+    found = [name.rpartition(".") for name in re.findall(r"auto(?:class|function|data):: ([\w.]+)", reference)]
     single = {name for module, _, name in found if module not in whole}
     names = {full.rpartition(".")[2] for full in find_public_names().values() if full.rpartition(".")[0] not in whole}
     assert names == single
@@ -93,17 +93,21 @@ def test_numbers_in_sentences_are_the_policy_s() -> None:
     assert ("30", "10") == (shown["budget_seconds"], shown["attempt_seconds"])
 
 
-def test_guarantees_are_the_readme_s() -> None:
-    """Every row of the README's table is on the page, and leads to its test."""
-    readme = (ROOT / "README.md").read_text("utf-8")
-    table = readme.partition("| guarantee | proved by |")[2].partition("\n\n")[0]
-    guarantees = read_guarantees()
-    assert len(table.strip().splitlines()) - 1 == len(guarantees)
-    listed, proofs = list_guarantees().splitlines(), list_proofs()
-    for guarantee in guarantees:
-        assert f"- {guarantee.claim} ([test](#{guarantee.anchor}))" in listed
-        assert f"({guarantee.anchor})=\n" in proofs
-    assert len(guarantees) == len({guarantee.anchor for guarantee in guarantees})
+@pytest.mark.parametrize("guarantee", read_guarantees(), ids=lambda each: each.anchor)
+def test_guarantee_has_its_test(guarantee: Guarantee) -> None:
+    """A guarantee names a test that exists in the file that it links to."""
+    source = (ROOT / guarantee.path).read_text("utf-8")
+    assert not guarantee.test or re.search(rf"^\s*(async def|def|class) {guarantee.test}\b", source, re.MULTILINE)
+
+
+def test_guarantees_are_found() -> None:
+    """Every row of the table is read, and leads to a proof of its own."""
+    page = (ROOT / "docs" / "guarantees.md").read_text("utf-8")
+    table = page.partition("| guarantee | test |")[2].partition("\n\n")[0]
+    guarantees, proofs = read_guarantees(), list_proofs()
+    assert len(table.strip().splitlines()) - 1 == len(guarantees) > 20
+    assert all(f"({each.anchor})=\n" in proofs for each in guarantees)
+    assert len(guarantees) == len({each.anchor for each in guarantees})
 
 
 def test_proofs_are_the_tests() -> None:
