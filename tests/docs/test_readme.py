@@ -81,10 +81,12 @@ async def test_concurrent_requests(simplestore_sandbox: Sandbox, tmp_path: Path)
     assert (1, 10_000) == (simplestore_sandbox.counters.token_requests, simplestore_sandbox.counters.api_requests)
 
 
-async def test_test(tmp_path: Path) -> None:
+async def test_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test passes in an empty directory, with nothing but the package's own plugin."""
     shutil.copy(PROGRAMS / "test_orders.py", tmp_path)
-    assert "1 passed" in await run("-m", "pytest", "-q", "-p", "no:asyncio", folder=tmp_path)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    plugins = "-p", "simplestore_async._pytest_plugin"
+    assert "1 passed" in await run("-m", "pytest", "-q", *plugins, folder=tmp_path)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no pseudo-terminals")
