@@ -13,8 +13,6 @@ import tempfile
 import weakref
 import zlib
 from contextlib import closing, contextmanager
-from heapq import merge
-from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Self, cast
 
@@ -107,18 +105,30 @@ class RequestFile:
             BatchFileError: if some lines are not requests; names the first of them.
             OSError: if the file cannot be read.
         """
-        problems, count, number = _Problems(), 0, 0
+        problems: list[tuple[int, str]] = []
+        count = bad = number = 0
         with closing(_Ids()) as ids:
             for number, found in self._parsed():
                 if isinstance(found, BatchRequest):
                     count += 1
                     ids.add(found.id, number)
                 elif found:
-                    problems.add(number, found)
+                    bad += 1
+                    problems += [(number, found)] if bad <= _MOST_PROBLEMS else []
                 if on_line:
                     on_line(number)
-            problems.add_sorted(ids.find_repeated())
-        problems.raise_if_any(self.path, line_count=number)
+            for repeated, (line, first) in enumerate(ids.find_repeated(), 1):
+                bad += 1
+                problems += [(line, f"id is also that of line {first}")] if repeated <= _MOST_PROBLEMS else []
+        if bad:
+            problems = sorted(problems)[:_MOST_PROBLEMS]
+            line, problem = problems[0]
+            raise BatchFileError(
+                f"{bad} of {number} lines of {self.path} are not valid requests; the first is line {line}: {problem}",
+                "nothing was sent",
+                problems=tuple(problems),
+                count=bad,
+            )
         self.line_count, self.count = number, count
 
     def chunks(self, is_wanted: Callable[[int], bool] = lambda _: True) -> Generator[list[BatchRequest]]:
@@ -229,35 +239,6 @@ def _spool(source: IO[bytes]) -> IO[bytes]:
     return file
 
 
-class _Problems:
-    """The first problems, and the number of all of them."""
-
-    def __init__(self) -> None:
-        self._first: list[tuple[int, str]] = []
-        self._count = 0
-
-    def add(self, number: int, problem: str) -> None:
-        self._count += 1
-        if len(self._first) < _MOST_PROBLEMS:
-            self._first.append((number, problem))
-
-    def add_sorted(self, problems: Iterator[tuple[int, str]]) -> None:
-        few = list(islice(problems, _MOST_PROBLEMS))
-        self._count += len(few) + sum(1 for _ in problems)
-        self._first = list(islice(merge(self._first, few), _MOST_PROBLEMS))
-
-    def raise_if_any(self, path: Path, *, line_count: int) -> None:
-        if self._count:
-            number, problem = self._first[0]
-            raise BatchFileError(
-                f"{self._count} of {line_count} lines of {path} are not valid requests; "
-                f"the first is line {number}: {problem}",
-                "nothing was sent",
-                problems=tuple(self._first),
-                count=self._count,
-            )
-
-
 class _Ids:
     """Ids that were seen, in a temporary database that SQLite removes."""
 
@@ -275,16 +256,15 @@ class _Ids:
         if len(self._waiting) >= _IDS_AT_ONCE:
             self._write()
 
-    def find_repeated(self) -> Iterator[tuple[int, str]]:
-        """Yield each line whose id an earlier line has, in order."""
+    def find_repeated(self) -> Iterator[tuple[int, int]]:
+        """Yield each line whose id an earlier line has, in order, and that line."""
         self._write()
         # Built at once, an index is sorted on disk; growing with each line, it is slow.
         self._database.execute("CREATE INDEX by_id ON ids (id, line)")
-        rows = self._database.execute(
+        return self._database.execute(
             "SELECT line, first FROM ids JOIN (SELECT id, min(line) AS first FROM ids GROUP BY id HAVING count(*) > 1)"
             " USING (id) WHERE line > first ORDER BY line"
         )
-        return ((line, f"id is also that of line {first}") for line, first in rows)
 
     def close(self) -> None:
         self._database.close()

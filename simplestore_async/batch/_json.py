@@ -33,10 +33,9 @@ def read_body(body: bytes, content_type: str) -> tuple[str | None, Literal["json
         return base64.b64encode(body).decode(), "base64"
     if content_type == "application/json" or content_type.endswith("+json"):
         try:
-            json.loads(text)  # what Python cannot read is left as text
             return msgspec.json.format(text, indent=-1), "json"
-        except (ValueError, RecursionError):
-            pass
+        except (msgspec.MsgspecError, RecursionError):
+            pass  # it is not what it claims to be
     return text, "text"
 
 

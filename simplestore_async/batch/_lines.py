@@ -84,7 +84,7 @@ def _headers_of(line: _Line) -> tuple[tuple[str, str], ...]:
 
 
 def _body_of(line: _Line, directory: Path) -> bytes | Path | None:
-    if sum(each is not msgspec.UNSET for each in (line.json, line.body, line.body_file)) > 1:
+    if [line.json, line.body, line.body_file].count(msgspec.UNSET) < 2:
         raise ConfigurationError("body", "must be given once: as json, body or body_file")
     if isinstance(line.json, msgspec.Raw):
         return bytes(line.json)

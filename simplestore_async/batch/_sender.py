@@ -79,7 +79,8 @@ class Sender:
         delay_seconds = 0.0
         while await self._gate.enter(delay_seconds=delay_seconds):
             run.sent_at = self._now()
-            end = await self._attempt(run) if await self._begin(run) else None
+            needs_record = self._writer is not None and not run.is_begun and not request.is_safe
+            end = await self._attempt(run) if not needs_record or await self._begin(run) else None
             if end is None:
                 self._gate.leave(sent_at=run.sent_at, is_success=False)
                 return self._interrupt(run)
@@ -105,8 +106,7 @@ class Sender:
 
     async def _begin(self, run: _Progress) -> bool:
         """Record that a request will be sent; return whether it may be."""
-        if self._writer is None or run.is_begun or run.request.is_safe:
-            return True
+        assert self._writer is not None  # noqa: S101 - as the caller has seen
         run.is_begun = True
         try:
             await self._writer.begin(run.request)

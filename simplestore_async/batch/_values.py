@@ -131,7 +131,12 @@ class BatchResult:
     @property
     def body(self) -> Any:
         """The response's body: the value if it is JSON, else `body_text`."""
-        return json.loads(self.body_text) if self.body_text and self.body_format == "json" else self.body_text
+        if self.body_text is None or self.body_format != "json":
+            return self.body_text
+        try:
+            return json.loads(self.body_text)
+        except (ValueError, RecursionError):  # thousands of digits, or of brackets
+            return self.body_text
 
     @property
     def id(self) -> str | int:

@@ -109,15 +109,15 @@ async def test_killed(folder: Folder, kind: str, kills: int) -> None:
     """
     methods, options = KINDS[kind]
     chance = random.Random(f"{kind} {kills}")  # noqa: S311 - no secret
-    folder.write(*[chance.choice(methods) for _ in range(kills * 200)])
-    folder.sandbox.api.fail_next(kills * 200, Late(0.01))  # so that there is something left whenever it is killed
+    folder.write(*[chance.choice(methods) for _ in range(kills * 60)])
+    folder.sandbox.api.fail_next(kills * 60, Late(0.01))  # so that there is something left whenever it is killed
     limit = int(options[1]) if options[:1] == ["--concurrency"] else 5
     options = options if limit != 5 else ["--concurrency", "5", *options]
     known: dict[int, str] = {}
     for number in range(kills):
         process = await folder.start(*options)
         arrived = folder.sandbox.counters.api_requests
-        await folder.requests_arrive(arrived + chance.randrange(1, 60))
+        await folder.requests_arrive(arrived + chance.randrange(1, 40))
         process.kill()
         assert -signal.SIGKILL == (await finish(process)).code, number
         if folder.results.exists():
@@ -129,7 +129,7 @@ async def test_killed(folder: Folder, kind: str, kills: int) -> None:
     outcome = await folder.run(*options)
 
     assert outcome.code in {0, 1}
-    assert list(range(1, kills * 200 + 1)) == folder.lines
+    assert list(range(1, kills * 60 + 1)) == folder.lines
     sent_methods = {line["id"]: line["method"] for line in map(json.loads, folder.file.read_text().splitlines())}
     outcomes = {result["id"]: result["outcome"] for result in read_results(folder.results)}
     sent = Counter(int(request.path.rpartition("/")[2]) for request in folder.sandbox.api.requests)
