@@ -15,25 +15,25 @@ from .validation import is_number
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["LONGEST_LIFETIME_SECONDS", "AccessToken", "TokenSource", "is_token68", "split_scope"]
+__all__ = ["LONGEST_LIFETIME_SECONDS", "AccessToken", "TokenSource", "is_visible_ascii", "split_scope"]
 
 # What claims to live longer is not believed.
 LONGEST_LIFETIME_SECONDS: Final = 24 * 3600.0
 
-# RFC 6750 2.1: b64token, which RFC 9110 11.2 calls token68.
-_TOKEN68: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
+# RFC 6749 App. A.12 without the space: servers issue more than RFC 6750's b64token, such as `Atza|…` or `00D…!…`.
+_VISIBLE: Final = re.compile(r"[!-~]+")
 
 
-def is_token68(value: str) -> bool:
-    """Return whether *value* may stand behind `Bearer` in a header (RFC 6750 2.1)."""
-    return _TOKEN68.fullmatch(value) is not None
+def is_visible_ascii(value: str) -> bool:
+    """Return whether *value* may stand behind `Bearer` in a header."""
+    return _VISIBLE.fullmatch(value) is not None
 
 
 def _check_value(_token: AccessToken, _field: object, value: Any) -> None:
     # The text is not in the message: it may well be a real token that was damaged on its way.
-    if not isinstance(value, str) or not is_token68(value):
+    if not isinstance(value, str) or not is_visible_ascii(value):
         raise ConfigurationError(
-            "AccessToken value is not a bearer token (RFC 6750 2.1): pass the token alone, as a string without spaces"
+            "AccessToken value is not visible ASCII (RFC 6749 A.12): pass the token alone, as a string without spaces"
         )
 
 

@@ -9,27 +9,27 @@ import attrs
 import pytest
 
 from simplestore_async import AccessToken
-from simplestore_async._core.token import is_token68
+from simplestore_async._core.token import is_visible_ascii
 from simplestore_async.errors import ConfigurationError
 
 TOKEN = "canary-token"
 FIELDS: dict[str, Any] = {"value": TOKEN, "issued_at": 1_700_000_000.0, "expires_at": 1_700_003_600.0}
 
 
-@pytest.mark.parametrize("value", ["a", "Z", "0", "-._~+/", "mF_9.B5f-4.1JqM", "a=", "abc==", "a" * 5_000])
-def test_token68(value: str) -> None:
-    """Letters, digits and -._~+/ with padding at the end may stand behind `Bearer` (RFC 6750 2.1)."""
-    assert is_token68(value)
+@pytest.mark.parametrize("value", ["a", "mF_9.B5f-4.1JqM==", "Atza|IwEB", "00D5g!AQ.x", 'a,b;"c\\=%20', "a" * 5_000])
+def test_visible_ascii(value: str) -> None:
+    """Visible ASCII may stand behind `Bearer` (RFC 6749 App. A.12)."""
+    assert is_visible_ascii(value)
 
 
 # case 24
 @pytest.mark.parametrize(
     "value",
-    ["", "=", "a=b", "a b", " a", "a ", "a\n", "a\r\n", "\ra", "a\tb", "a\0", "é", "\u0663", "a,b", 'a"', "a;", "a%20"],
+    ["", "a b", " a", "a ", "a\n", "a\r\n", "\ra", "a\tb", "a\0", "a\x7f", "é", "\u0663"],
 )
-def test_not_token68(value: str) -> None:
-    """Nothing else may: above all no space, no line break, no quote and no other script's digits."""
-    assert not is_token68(value)
+def test_not_visible_ascii(value: str) -> None:
+    """Nothing else may: above all no space, no line break and no other script's digits."""
+    assert not is_visible_ascii(value)
 
 
 def test_fields() -> None:
@@ -115,7 +115,7 @@ def test_copy(duplicate: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"value": ""}, ["value", "RFC 6750", "without spaces"]),
+        ({"value": ""}, ["value", "RFC 6749", "without spaces"]),
         ({"value": f"Bearer {TOKEN}"}, ["value", "the token alone"]),
         ({"value": f"{TOKEN}\r\nX: y"}, ["value", "without spaces"]),
         ({"value": TOKEN.encode()}, ["value", "as a string"]),
