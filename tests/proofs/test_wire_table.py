@@ -115,7 +115,7 @@ def broken(script: Script, problem: str, **columns: Any) -> Row:
 def endless(script: Script, **columns: Any) -> Row:
     """No end, three times: each attempt takes its time."""
     defaults: dict[str, Any] = {"error": TokenTimeoutError, "bound": BY_ATTEMPTS}
-    return broken(script, "no complete answer within 0.25 s", **defaults | columns)
+    return broken(script, "no complete response within 0.25 s", **defaults | columns)
 
 
 def beyond_budget(script: Script, **columns: Any) -> Row:
@@ -126,19 +126,22 @@ def beyond_budget(script: Script, **columns: Any) -> Row:
 
 def no_token(script: Script, problem: str, **columns: Any) -> Row:
     """A complete 200 that is no token, three times."""
-    problem = f"the token endpoint answered 200, but {problem}. {IS_IT_THE_ENDPOINT}"
-    return broken(script, problem, error=TokenResponseError, **columns)
+    return broken(script, f"token request failed: status 200, but {problem}", error=TokenResponseError, **columns)
 
 
-def strange(status: int, script: Script) -> Row:
+def final(script: Script, problem: str) -> Row:
+    """A complete 200 that another attempt would not change."""
+    return no_token(script, problem, retryable=False, posts=1, connections=1)
+
+
+def strange(status: int, script: Script, problem: str) -> Row:
     """A status that says nothing about tokens: final."""
-    problem = f"answered {status}, which is neither a token (200) nor a refusal. {IS_IT_THE_ENDPOINT}"
-    return Row(script=script, error=TokenResponseError, problem=problem)
+    return Row(script=script, error=TokenResponseError, problem=f"token request failed: status {status}, but {problem}")
 
 
-def refused(status: int, script: Script, problem: str = "", **columns: Any) -> Row:
+def refused(status: int, script: Script, **columns: Any) -> Row:
     """A refusal with its status: final."""
-    problem = f"No token: the token endpoint answered {status}{problem}"
+    problem = f"token request failed: status {status}"
     return Row(script=script, error=TokenEndpointError, status=status, problem=problem, **columns)
 
 
@@ -156,8 +159,7 @@ def untrusted(
     return Row(
         script=says(REPLY),
         error=TokenTransportError,
-        problem=f" failed: its certificate is not trusted ({reason}). "
-        "For a private CA pass ssl=ssl.create_default_context(cafile=…)",
+        problem=f" failed: the certificate is not trusted ({reason})",
         posts=0,
         scheme="https",
         make_server_context=make_server_context,
@@ -165,18 +167,12 @@ def untrusted(
     )
 
 
-CLOSED: Final = "the connection was closed before the answer was complete"
-NO_HTTP: Final = "the answer is not HTTP"
+CLOSED: Final = "the connection was closed before the response was complete"
+NO_HTTP: Final = "the response is not HTTP"
 NO_JSON: Final = "it is not JSON"
-TOO_LONG: Final = "it is longer than 1 MiB"
-NO_ENCODING: Final = "its Content-Encoding cannot be read"
-NO_TOKEN68: Final = "access_token is empty or holds characters that no bearer token has (RFC 6750 2.1)"
+TOO_LONG: Final = "it is longer than 128 KiB"
+NOT_VISIBLE: Final = "access_token is empty or not visible ASCII (RFC 6749 A.12)"
 NOT_FINITE: Final = "expires_in is not a finite number of seconds"
-REDIRECT: Final = (
-    " (a redirect, which would carry the secret elsewhere): set SIMPLESTORE_TOKEN_URL to the address itself"
-)
-HINT: Final = ". Client id or secret are not accepted: copy both again from the Control Panel"
-IS_IT_THE_ENDPOINT: Final = "Is SIMPLESTORE_TOKEN_URL the token endpoint?"
 RESET: Final = os.strerror(errno.ECONNRESET)
 
 # "canary" stands in everything that is sent; none of it may be shown.
@@ -207,7 +203,7 @@ def refusal(status: int, header: bytes = b"X-Request-Id: canary") -> bytes:
 
 BOMB: Final = zlib.compress(bytes(16 << 20))
 """About 16 KiB that open to 16 MiB."""
-NESTED: Final = b'{"canary":' * 20_000
+NESTED: Final = b'{"canary":' * 10_000
 LIMITS_HEADERS: Final = "max_headers" in inspect.signature(aiohttp.ClientSession).parameters
 """Whether this aiohttp counts headers, and so ends what would never end."""
 
@@ -294,9 +290,7 @@ WIRE: Final[dict[str, Row]] = {
     "endless server error": refused(
         500, repeats(refusal(500) + b"\r\n", b"canary" * 10_000), retryable=True, posts=3, connections=3
     ),
-    "endless redirect": refused(
-        307, repeats(refusal(307, b"Location: /connect/token") + b"\r\n", b"canary" * 10_000), REDIRECT
-    ),
+    "endless redirect": refused(307, repeats(refusal(307, b"Location: /connect/token") + b"\r\n", b"canary" * 10_000)),
     "2 MiB": no_token(says(JSON_HEAD + length(2 << 20), GRANT.ljust(2 << 20)), TOO_LONG),
     # Compression, which was not asked for
     "deflate bomb": no_token(says(JSON_HEAD + b"Content-Encoding: deflate\r\n\r\n", BOMB), TOO_LONG),
@@ -305,14 +299,14 @@ WIRE: Final[dict[str, Row]] = {
     ),
     "bomb in a refusal": refused(400, says(refusal(400, b"Content-Encoding: deflate") + b"\r\n", BOMB)),
     "cut gzip": no_token(says(JSON_HEAD + b"Content-Encoding: gzip\r\n\r\n", gzip.compress(GRANT)[:60]), NO_JSON),
-    "gzip that is none": no_token(says(JSON_HEAD + b"Content-Encoding: gzip\r\n\r\n", GRANT), NO_ENCODING),
+    "gzip that is none": granted(says(JSON_HEAD + b"Content-Encoding: gzip\r\n\r\n", GRANT)),
     "gzip that nobody announced": no_token(says(UNTIL_CLOSED + gzip.compress(GRANT)), NO_JSON),
     # JSON
     "nested JSON": no_token(says(UNTIL_CLOSED + NESTED), NO_JSON),
-    "nested JSON in a refusal": refused(403, says(refusal(403) + b"\r\n" + NESTED), HINT),
+    "nested JSON in a refusal": refused(403, says(refusal(403) + b"\r\n" + NESTED)),
     "huge integer": no_token(says(grant(b"9" * 5000)), NO_JSON),
     "large integer": granted(says(grant(b"9" * 400))),
-    "huge float": no_token(says(grant(b"1e999")), NOT_FINITE),
+    "huge float": final(says(grant(b"1e999")), NOT_FINITE),
     "two grants": no_token(says(UNTIL_CLOSED + GRANT * 2), NO_JSON),
     # NULs
     "NULs for a head": broken(says(bytes(1000)), NO_HTTP),
@@ -320,18 +314,18 @@ WIRE: Final[dict[str, Row]] = {
     "NULs for a refusal": refused(400, says(refusal(400) + length(1000), bytes(1000))),
     "NUL behind the body": no_token(says(UNTIL_CLOSED + GRANT + b"\0"), NO_JSON),
     "NUL in the token": no_token(says(UNTIL_CLOSED + GRANT.replace(b"-", b"\0")), NO_JSON),
-    "escaped NUL in the token": no_token(says(UNTIL_CLOSED + GRANT.replace(b"-", b"\\u0000")), NO_TOKEN68),
-    # Charset: JSON is found by its bytes, whatever the head says.
+    "escaped NUL in the token": final(says(UNTIL_CLOSED + GRANT.replace(b"-", b"\\u0000")), NOT_VISIBLE),
+    # Charset: UTF-8, UTF-16 and UTF-32 by their bytes, others as declared
     "unknown charset": granted(says(JSON_HEAD.replace(b"json", b"json; charset=canary") + b"\r\n" + GRANT)),
     "UTF-16 that claims to be UTF-8": granted(
         says(JSON_HEAD.replace(b"json", b"json; charset=utf-8") + b"\r\n" + GRANT.decode().encode("utf-16"))
     ),
-    "Latin-1": no_token(
-        says(JSON_HEAD.replace(b"json", b"json; charset=latin-1") + b"\r\n" + GRANT.replace(b"3600", b'"\xe9"')),
-        NO_JSON,
+    "Latin-1": granted(
+        says(JSON_HEAD.replace(b"json", b"json; charset=latin-1") + b"\r\n" + GRANT.replace(b"{", b'{"\xe9": 1,'))
     ),
+    "Latin-1 that is not declared": no_token(says(UNTIL_CLOSED + GRANT.replace(b"{", b'{"\xe9": 1,')), NO_JSON),
     "EBCDIC": no_token(says(UNTIL_CLOSED + GRANT.decode().encode("cp500")), NO_JSON),
-    "lone surrogate in the token": no_token(says(UNTIL_CLOSED + GRANT.replace(b"-", b"\\ud800")), NO_TOKEN68),
+    "lone surrogate in the token": final(says(UNTIL_CLOSED + GRANT.replace(b"-", b"\\ud800")), NOT_VISIBLE),
     # No HTTP
     "HTTP/0.9: HTML": broken(says(b"<html>canary</html>\r\n"), NO_HTTP),
     "HTTP/0.9: the grant": broken(says(GRANT), NO_HTTP),
@@ -349,12 +343,16 @@ WIRE: Final[dict[str, Row]] = {
     "header without a colon": broken(says(JSON_HEAD + b"canary\r\n" + length(len(GRANT)) + GRANT), NO_HTTP),
     "header without a name": broken(says(JSON_HEAD + b": canary\r\n" + length(len(GRANT)) + GRANT), NO_HTTP),
     # Status
-    "101": strange(101, says(b"HTTP/1.1 101 canary\r\nUpgrade: canary\r\nConnection: Upgrade\r\n\r\ncanary")),
-    "204": strange(204, says(b"HTTP/1.1 204 canary\r\n\r\n")),
+    "101": strange(
+        101,
+        says(b"HTTP/1.1 101 canary\r\nUpgrade: canary\r\nConnection: Upgrade\r\n\r\ncanary"),
+        "it is no final response",
+    ),
+    "204": strange(204, says(b"HTTP/1.1 204 canary\r\n\r\n"), NO_JSON),
     "204 with a body": broken(says(b"HTTP/1.1 204 canary\r\n" + length(len(GRANT)) + GRANT), NO_HTTP),
-    "206": strange(206, says(REPLY.replace(b"200", b"206"))),
+    "201": granted(says(REPLY.replace(b"200", b"201"))),
     "999": refused(999, says(refusal(999) + length(0)), retryable=True, posts=3, connections=3),
-    "redirect to no address": refused(307, says(refusal(307, b"Location: http://[canary") + length(0)), REDIRECT),
+    "redirect to no address": refused(307, says(refusal(307, b"Location: http://[canary") + length(0))),
     "Retry-After of an hour": refused(503, says(refusal(503, b"Retry-After: 3600") + length(0)), retryable=True),
     "Retry-After of 5 000 digits": refused(
         503, says(refusal(503, b"Retry-After: " + b"9" * 5000) + length(0)), retryable=True
@@ -372,7 +370,7 @@ WIRE: Final[dict[str, Row]] = {
     "TLS: closed at once": handshake(says(), ""),
     "TLS: reset at once": handshake(resets_after(), ""),
     "TLS: silence": handshake(
-        hangs_after(), "no complete answer within 0.25 s", error=TokenTimeoutError, bound=BY_ATTEMPTS
+        hangs_after(), "no complete response within 0.25 s", error=TokenTimeoutError, bound=BY_ATTEMPTS
     ),
     "TLS: silence, long attempts": beyond_budget(hangs_after(), scheme="https", reads_first=False, posts=0),
     "TLS: no TLS": handshake(says(b"220 canary ESMTP\r\n"), ""),
@@ -382,13 +380,13 @@ WIRE: Final[dict[str, Row]] = {
     "TLS: reset in the handshake": handshake(resets_after(b"\x16\x03\x03\0\x7a\x02\0\0\x76\x03\x03canary"), ""),
     "TLS: half a handshake": handshake(
         hangs_after(b"\x16\x03\x03\0\x7a\x02\0\0\x76\x03\x03canary"),
-        "no complete answer within 0.25 s",
+        "no complete response within 0.25 s",
         error=TokenTimeoutError,
         bound=BY_ATTEMPTS,
     ),
     "TLS: handshake of 1 byte per 10 ms": handshake(
         drips(b"\x16\x03\x03\x40\0\x02\0\x3f\0\x03\x03", b"c", pause_seconds=0.01),
-        "no complete answer within 0.25 s",
+        "no complete response within 0.25 s",
         error=TokenTimeoutError,
         bound=BY_ATTEMPTS,
     ),
@@ -504,7 +502,7 @@ def check(row: Row, outcome: AccessToken | TokenError) -> None:
     assert isinstance(outcome, TokenError)
     assert row.retryable is outcome.retryable
     assert row.status == getattr(outcome, "status", None)
-    assert str(outcome).endswith(row.problem)
+    assert outcome.problem.endswith(row.problem)
     assert "tenant" not in str(outcome)
     assert (None, None) == (outcome.__cause__, outcome.__context__)
     shown = everything_shown(outcome)
@@ -512,7 +510,6 @@ def check(row: Row, outcome: AccessToken | TokenError) -> None:
     assert not shows_secret(shown)
 
 
-# case 30
 @pytest.mark.parametrize("row", WIRE.values(), ids=WIRE)
 async def test_wire(row: Row, caplog: pytest.LogCaptureFixture) -> None:
     """A fault of the wire ends as its row says: error, attempts, time; no connection is left, nothing is shown."""
@@ -526,7 +523,6 @@ async def test_wire(row: Row, caplog: pytest.LogCaptureFixture) -> None:
     assert "canary" not in caplog.text
 
 
-# case 30
 @pytest.mark.parametrize("row", TLS.values(), ids=TLS)
 async def test_tls(row: Row, caplog: pytest.LogCaptureFixture) -> None:
     """A fault of TLS ends as its row says; to a server that is not trusted no request is sent."""
