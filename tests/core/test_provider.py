@@ -344,9 +344,9 @@ class TestFailureWithoutToken:
         endpoint = token_server.endpoint(connector=connector, clock=clock)
         events: list[Event] = []
         async with TokenProvider(endpoint=endpoint, on_event=events.append) as provider:
-            with pytest.raises(ConfigurationError, match="^connector is closed"):
+            with pytest.raises(ConfigurationError, match=r"^connector is closed"):
                 await provider.get_token()
-            with pytest.raises(ConfigurationError, match="^connector is closed"):
+            with pytest.raises(ConfigurationError, match=r"^connector is closed"):
                 provider.get_token().send(None)
 
         assert [5.0] == [event.retry_in_seconds for event in events if isinstance(event, RenewalFailed)]
