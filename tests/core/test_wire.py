@@ -22,7 +22,7 @@ from multidict import CIMultiDict
 
 from simplestore_async import ClientCredentials
 from simplestore_async._core.redaction import RedactedStr
-from simplestore_async._core.token import is_token68
+from simplestore_async._core.token import is_access_token
 from simplestore_async._core.wire import MAX_REPLY_BYTES, Exchange, Grant
 from simplestore_async.errors import InvalidClientError, TokenEndpointError, TokenError, TokenResponseError
 
@@ -885,7 +885,7 @@ class TestAnyReply:
 
         if isinstance(outcome, Grant):
             assert 200 == status
-            assert is_token68(outcome.value)
+            assert is_access_token(outcome.value)
             assert 0 < outcome.lifetime_seconds <= 86_400
         else:
             assert isinstance(outcome, TokenError)
