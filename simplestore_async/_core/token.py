@@ -13,7 +13,7 @@ from simplestore_async.errors import ConfigurationError
 from .redaction import RedactedStr, conceal, show_fields
 from .validation import check_flag, check_number, check_type, type_error
 
-__all__ = ["LONGEST_LIFETIME_SECONDS", "AccessToken", "TokenSource", "is_access_token", "split_scope"]
+__all__ = ["LONGEST_LIFETIME_SECONDS", "AccessToken", "TokenSource", "is_visible_ascii", "split_scope"]
 
 # A longer lifetime is not believed.
 LONGEST_LIFETIME_SECONDS: Final = 24 * 3600.0
@@ -22,7 +22,7 @@ LONGEST_LIFETIME_SECONDS: Final = 24 * 3600.0
 _ACCESS_TOKEN: Final = re.compile(r"[!-~]+")
 
 
-def is_access_token(value: str) -> bool:
+def is_visible_ascii(value: str) -> bool:
     """Return whether *value* is visible ASCII without spaces, which may follow `Bearer` in a header."""
     return _ACCESS_TOKEN.fullmatch(value) is not None
 
@@ -30,7 +30,7 @@ def is_access_token(value: str) -> bool:
 def _check_value(_token: AccessToken, _field: object, value: Any) -> None:
     # The text is not in the message: it may be a real token that was damaged in transfer.
     check_type("value", value, str, expected="a string")
-    if not is_access_token(value):
+    if not is_visible_ascii(value):
         raise ConfigurationError(
             "value", "must be a token of visible ASCII characters (RFC 6749 A.12)", "pass it alone, without spaces"
         )

@@ -23,7 +23,7 @@ from simplestore_async.errors import InvalidClientError, TokenEndpointError, Tok
 
 from .credentials import ClientCredentials
 from .redaction import RedactedStr, Spellings, scrub
-from .token import LONGEST_LIFETIME_SECONDS, is_access_token
+from .token import LONGEST_LIFETIME_SECONDS, is_visible_ascii
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,8 +79,8 @@ class _ErrorReply:
 def _structure_value(value: object, _type: object) -> _Value:
     if not isinstance(value, str):
         raise _FieldError("is not a string")
-    if not is_access_token(value):
-        raise _FieldError("is empty or holds characters that no token has (RFC 6749 A.12)")
+    if not is_visible_ascii(value):
+        raise _FieldError("is empty or holds characters that no bearer token has (RFC 6750 2.1)")
     return _Value(RedactedStr(value))
 
 

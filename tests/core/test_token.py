@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from simplestore_async import AccessToken
-from simplestore_async._core.token import is_access_token
+from simplestore_async._core.token import is_visible_ascii
 from simplestore_async.errors import ConfigurationError
 
 TOKEN = "canary-token"
@@ -19,15 +19,15 @@ FIELDS: dict[str, Any] = {"value": TOKEN, "issued_at": 1_700_000_000.0, "expires
 @pytest.mark.parametrize(
     "value", ["a", "-._~+/", "mF_9.B5f-4.1JqM", "abc==", "Atza|x", "00D!x", 'a"b\\c,d;e', "a" * 5_000]
 )
-def test_access_token(value: str) -> None:
+def test_visible_ascii(value: str) -> None:
     """Visible ASCII characters are a token (RFC 6749 A.12)."""
-    assert is_access_token(value)
+    assert is_visible_ascii(value)
 
 
 @pytest.mark.parametrize("value", ["", "a b", " a", "a ", "a\n", "\ra", "a\tb", "a\0", "a\x7f", "\x80", "é", "\u0663"])
-def test_no_access_token(value: str) -> None:
+def test_not_visible_ascii(value: str) -> None:
     """A space, a control character or another script is not part of a token."""
-    assert not is_access_token(value)
+    assert not is_visible_ascii(value)
 
 
 def test_fields() -> None:

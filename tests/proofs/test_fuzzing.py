@@ -39,7 +39,7 @@ from simplestore_async import (
 )
 from simplestore_async._core.origin import is_loopback
 from simplestore_async._core.redaction import RedactedStr
-from simplestore_async._core.token import LONGEST_LIFETIME_SECONDS, is_access_token
+from simplestore_async._core.token import LONGEST_LIFETIME_SECONDS, is_visible_ascii
 from simplestore_async._core.wire import Exchange, Grant
 from simplestore_async.caches import dumps, loads
 from simplestore_async.caches.encryption import FernetCodec
@@ -161,7 +161,7 @@ def test_reply(status: int, headers: dict[str, str], body: bytes, now: float) ->
 
     if isinstance(reply, Grant):
         assert 200 == status
-        assert is_access_token(reply.value)
+        assert is_visible_ascii(reply.value)
         assert 0 < reply.lifetime_seconds <= LONGEST_LIFETIME_SECONDS
         AccessToken(reply.value, issued_at=now, expires_at=now + reply.lifetime_seconds, scope=reply.scope)
     else:
@@ -224,7 +224,7 @@ def test_raw_reply(parts: list[bytes]) -> None:
                 outcome = error
             await server.clients_left()
         if isinstance(outcome, AccessToken):
-            assert is_access_token(outcome.value)
+            assert is_visible_ascii(outcome.value)
         else:
             assert not re.search("canary-(secret|token)", shown(outcome))
 
@@ -525,7 +525,7 @@ def test_stored_token(data: bytes) -> None:
     """What a cache kept is a token that can be stored again, or is refused."""
     outcome = outcome_of(lambda: loads(data))
     if isinstance(outcome, AccessToken):
-        assert is_access_token(outcome.value)
+        assert is_visible_ascii(outcome.value)
         assert outcome == loads(dumps(outcome))
     else:
         assert isinstance(outcome, TokenCacheError)
