@@ -94,7 +94,7 @@ def _check_extra_parameters(_credentials: ClientCredentials, _field: object, val
 
 def _check_auth_method(_credentials: ClientCredentials, _field: object, value: Any) -> None:
     methods = get_args(AuthMethod)
-    if value not in methods:
+    if not isinstance(value, str) or value not in methods:
         got = "another string" if isinstance(value, str) else type_name(value)
         raise ConfigurationError("auth_method", f"must be {' or '.join(methods)}, got {got}")
 

@@ -66,7 +66,7 @@ class FernetCodec:
         Raises:
             ConfigurationError: names the variable that is missing or wrong, and says what to do.
         """
-        path = os.environ.get("SIMPLESTORE_CACHE_KEY_FILE")
+        path = RedactedStr(os.environ.get("SIMPLESTORE_CACHE_KEY_FILE", ""))
         text = RedactedStr(os.environ.get("SIMPLESTORE_CACHE_KEY", ""))
         if path and text:
             raise ConfigurationError(
