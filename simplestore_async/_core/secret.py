@@ -179,7 +179,7 @@ class SecretFile:
         return f"{type(self).__name__}({shown if shown in {'', MASK} else repr(shown)})"
 
     def __call__(self) -> str:
-        """Return the secret as the file holds it now."""
+        """Return the current content of the file."""
         return read_secret_file("client_secret", self)
 
 
