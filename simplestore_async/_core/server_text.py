@@ -37,7 +37,7 @@ _ESCAPE: Final = re.compile(
     r"|\\(.)",
     re.DOTALL,
 )
-_NUMBERS: Final = re.compile(r"\d{1,3}(?:[\s,;]+\d{1,3})+")
+_NUMBERS: Final = re.compile(r"[0-9]{1,3}(?:[\s,;]+[0-9]{1,3})+")
 _SEPARATORS: Final = re.compile(r"0x|\\x|[\W_]+", re.IGNORECASE)
 _LETTERS_AND_DIGITS: Final = re.compile(r"[^0-9a-z]+")
 # Alphabet and characters ignored, by bits a character.
@@ -131,9 +131,9 @@ def _decode(text: str, shortest: int) -> Iterator[str]:
     for encoding in () if text.isascii() else ("latin-1", "cp1252"):
         yield _read_bytes(text.encode(encoding, "replace"))
     for numbers in _NUMBERS.findall(text):
-        codes = [int(number) for number in re.findall(r"\d+", numbers)]
-        if len(codes) >= shortest:
-            yield _read_bytes(bytes(code for code in codes if code < 256))
+        codes = re.findall(r"[0-9]+", numbers)
+        for base in (10, 8) if len(codes) >= shortest else ():
+            yield _read_bytes(bytes(int(code, base) % 256 for code in codes if max(code) <= str(base - 1)))
     for bits, (alphabet, separators) in _ALPHABETS.items():
         yield from _decode_bits(separators.sub("", text), alphabet, bits, shortest)
 

@@ -60,7 +60,7 @@ _TOKEN_FIELDS: Final = ("access_token", "refresh_token", "id_token")
 _SHORTEST_TOKEN: Final = 8
 
 
-def authenticate(credentials: ClientCredentials, secret: str, *, form: dict[str, str], headers: dict[str, str]) -> None:
+def authenticate(credentials: ClientCredentials, secret: str, *, form: dict[str, Any], headers: dict[str, str]) -> None:
     """Add the client's authentication to one attempt's form and headers (RFC 6749 2.3.1)."""
     if credentials.auth_method == "client_secret_basic":
         # Form-encoded, then base64. %20, not +: servers differ about +.
@@ -90,15 +90,17 @@ class Exchange:
             "Content-Type": "application/x-www-form-urlencoded",
         }
         self.secret_headers: Final = dict(headers)
-        form = {"grant_type": "client_credentials"}
+        form: dict[str, Any] = {"grant_type": "client_credentials"}
         authenticate(credentials, secret, form=form, headers=self.secret_headers)
         if credentials.scope:
             form["scope"] = " ".join(credentials.scope)
         form |= credentials.extra_parameters
-        self.body: Final = RedactedBytes(urlencode(form).encode())
+        self.body: Final = RedactedBytes(urlencode(form, doseq=True).encode())
         self._scope = credentials.scope
         named = [*form.items(), *self.secret_headers.items()]
-        self._secrets = [RedactedStr(secret)] + [value for name, value in named if _SECRET_NAME.match(name)]
+        values = [value for name, value in named if _SECRET_NAME.match(name)]
+        # A parameter may have several values.
+        self._secrets = [RedactedStr(secret), *(each for value in values for each in _list(value))]
 
     def parse_response(
         self, status: int, headers: Mapping[str, str], body: bytes, *, issued_at: float, now: float
@@ -169,6 +171,10 @@ class Exchange:
         # A shorter token protects nothing, and stands in many words.
         tokens = [value for value in values if isinstance(value, str) and len(value) >= _SHORTEST_TOKEN]
         return SecretFilter([*self._secrets, *spell_in_base64(self._secrets[0]), *tokens])
+
+
+def _list(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else value
 
 
 def _no_token(status: int, problem: str, *, retryable: bool) -> TokenResponseError:

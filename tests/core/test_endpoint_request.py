@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import importlib.metadata
+from typing import NoReturn
 from urllib.parse import unquote, urlencode
 
 import aiohttp
@@ -99,6 +101,17 @@ class TestExchange:
 
         (request,) = token_server.requests
         assert headers == {name: ", ".join(request.headers.getall(name)) for name in headers}
+
+    async def test_without_metadata(self, token_server: TokenServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A package that was copied without its metadata gets tokens, and names its version."""
+
+        def missing(name: str) -> NoReturn:
+            raise importlib.metadata.PackageNotFoundError(name)
+
+        monkeypatch.setattr(importlib.metadata.Distribution, "from_name", missing)
+        await token_server.endpoint().request_token()
+
+        assert f"simplestore-async/{_core.__version__}" == token_server.requests[0].headers["User-Agent"]
 
     async def test_no_cookies(self, token_server: TokenServer) -> None:
         """A cookie that the endpoint sets is never sent back, over a borrowed connector neither."""

@@ -109,6 +109,7 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
     "hexadecimal, as C": lambda text: ", ".join(f"0x{byte:02X}" for byte in text.encode()),
     "binary": lambda text: " ".join(f"{byte:08b}" for byte in text.encode()[:30]),
     "numbers": lambda text: str(list(text.encode())),
+    "octal numbers": lambda text: " ".join(f"{byte:o}" for byte in text.encode()),
     "hexadecimal of base64": lambda text: in_base64(text).encode().hex(),
 }
 
