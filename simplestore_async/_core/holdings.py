@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from simplestore_async.errors import SimpleStoreError
 
     from .clock import Clock
-    from .endpoint import Receipt
     from .state import RenewalPolicy
 
 __all__ = ["Commit", "Holdings"]
@@ -113,11 +112,12 @@ class Holdings:
             lease = self._lease(stored, now - age)
             return self._keep(lease, now, "cache") if self.memory.wants_cached(lease, now) else None
 
-    def take(self, receipt: Receipt, *, is_replacement: bool) -> Commit | None:
+    def take(self, token: AccessToken, requested_at: float, *, is_replacement: bool) -> Commit | None:
         """Hold a token from the endpoint, if it is still the newest; None if it was rejected before it came.
 
         Args:
-            receipt: what came.
+            token: the new token.
+            requested_at: when it was requested, on the deciding clock.
             is_replacement: whether it was asked for because another was rejected.
 
         Raises:
@@ -125,10 +125,10 @@ class Holdings:
         """
         now = self.now()
         with self._lock:
-            memory, token = self.memory, receipt.token
+            memory = self.memory
             if is_replacement or memory.is_replacing:
                 token = attrs.evolve(token, is_replacement=True)
-            lease = self._lease(token, receipt.requested_at)
+            lease = self._lease(token, requested_at)
             if now >= lease.hard_at:
                 # So short-lived, or so late, that it serves those who wait for it, and nobody else.
                 return Commit(token, source="endpoint", expires_at=lease.expires_at)

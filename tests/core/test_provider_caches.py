@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
 
-    from simplestore_async._core.endpoint import Receipt
     from tests.support.clocks import FakeClock
     from tests.support.servers import TokenServer
 
@@ -697,7 +696,7 @@ class TestRenewalLock:
         """So does one that runs into a defect."""
 
         class Broken(TokenEndpoint):
-            async def fetch(self, *, deadline: float, may_retry: Callable[[], bool]) -> Receipt:
+            async def fetch(self, *, deadline: float, may_retry: Callable[[], bool]) -> tuple[AccessToken, float]:
                 raise ZeroDivisionError
 
         endpoint = Broken(token_server.credentials(), clock=clock)
