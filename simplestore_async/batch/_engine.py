@@ -158,13 +158,16 @@ class _Run:
         sending = asyncio.create_task(self._send_all(requests))
         others = {asyncio.create_task(stop.wait()), asyncio.create_task(self._gate.closed.wait())}
         cancelled: asyncio.CancelledError | None = None
+        grace_seconds = self._policy.grace_seconds
         try:
             await asyncio.wait({sending, *others}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError as error:
             cancelled = error
+            if stop.is_set():  # the second request to end, although the first was not noticed yet
+                grace_seconds = 0
         self._gate.close()
         try:
-            await asyncio.wait({sending}, timeout=self._policy.grace_seconds)
+            await asyncio.wait({sending}, timeout=grace_seconds)
         except asyncio.CancelledError as error:
             cancelled = error
         cancelled = await _end({sending, *others, *self._tasks}) or cancelled

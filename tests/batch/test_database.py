@@ -93,6 +93,20 @@ async def test_cancelled(runner: Runner) -> None:
     assert 12 == len(runner.stored)
 
 
+async def test_stopped_and_cancelled(runner: Runner) -> None:
+    """Cancellation right after `stop` gives no grace."""
+    runner.sandbox.api.fail_next(4, Late(3_600))
+    stop = asyncio.Event()
+    running = asyncio.create_task(
+        runner.run_file(LINES, stop=stop, policy=BatchPolicy(concurrency=4, grace_seconds=600))
+    )
+    await runner.requests_arrive(4)
+    stop.set()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
 async def test_interrupted(runner: Runner) -> None:
     """A request that an earlier run had begun is unknown, and with an idempotency key it is sent."""
     for policy, outcome in (QUICK, "unknown"), (BatchPolicy(idempotency_key="Idempotency-Key"), "succeeded"):

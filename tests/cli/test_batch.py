@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from simplestore_async.sandbox import Late, Sandbox, Status
+from tests.support.api_servers import ConnectProxy
 from tests.support.batches import Folder, make_line, read_results, write_lines
 from tests.support.command import COMMAND, assert_one_line, finish, simplestore, start
 
@@ -252,3 +253,17 @@ async def test_no_folder(folder: Folder, tmp_path: Path) -> None:
     outcome = await simplestore("batch", str(folder.file), "-o", path, environment=folder.sandbox.environment)
     assert_one_line(outcome, code=1, says="results.new: No such file or directory")
     assert not folder.database.exists()
+
+
+async def test_proxy(folder: Folder) -> None:
+    """Requests go through the proxy that the environment names."""
+    folder.write("GET")
+    async with ConnectProxy({"api.example:443": 1}) as proxy:
+        environment = folder.sandbox.environment | {
+            "SIMPLESTORE_BASE_URL": "https://api.example/",
+            "https_proxy": proxy.url,
+            "no_proxy": "127.0.0.1,localhost",
+        }
+        outcome = await simplestore(*folder.command, "--stop-after", "1", environment=environment)
+    assert 75 == outcome.code
+    assert {"api.example:443"} == proxy.targets
