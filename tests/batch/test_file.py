@@ -168,7 +168,7 @@ def test_base_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_lines(tmp_path / "orders", [make_line(1)])
     with pytest.raises(ConfigurationError, match="SIMPLESTORE_BASE_URL is not set"):
         RequestFile(path)
-    with pytest.raises(ConfigurationError, match="base_url is not set"):
+    with pytest.raises(ConfigurationError, match="base_url must be"):
         RequestFile(path, base_url="")
     monkeypatch.setenv("SIMPLESTORE_BASE_URL", "http://api.example/")
     with pytest.raises(ConfigurationError, match="SIMPLESTORE_BASE_URL uses plain http"):
