@@ -108,7 +108,7 @@ class RequestFile:
         problems: list[tuple[int, str]] = []
         count = bad = number = 0
         with closing(_Ids()) as ids:
-            for number, found in self._parsed():
+            for number, found in self._parsed(finds_files=True):
                 if isinstance(found, BatchRequest):
                     count += 1
                     ids.add(found.id, number)
@@ -159,7 +159,7 @@ class RequestFile:
             yield from chunk
 
     def _parsed(
-        self, is_wanted: Callable[[int], bool] = lambda _: True
+        self, is_wanted: Callable[[int], bool] = lambda _: True, *, finds_files: bool = False
     ) -> Generator[tuple[int, BatchRequest | str | None]]:
         """Yield the number of each line with its request, its problem, or None if it is blank or not wanted."""
         digest, number = hashlib.sha256(), 0
@@ -173,7 +173,16 @@ class RequestFile:
                 if text.isspace() or not text or not is_wanted(number):
                     yield number, None
                 else:
-                    yield number, parse_line(text, number=number, base_url=self.base_url, directory=directory)
+                    yield (
+                        number,
+                        parse_line(
+                            text,
+                            number=number,
+                            base_url=self.base_url,
+                            directory=directory,
+                            finds_files=finds_files,
+                        ),
+                    )
                 while len(line) > MOST_BYTES and not line.endswith(b"\n"):  # the rest of a line that is too long
                     line = self._file.readline(MOST_BYTES + 1)
                     digest.update(line)

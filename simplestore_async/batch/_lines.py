@@ -41,7 +41,9 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
 _decode: Final = msgspec.json.Decoder(_Line).decode
 
 
-def parse_line(text: bytes, *, number: int, base_url: URL, directory: Path) -> BatchRequest | str:
+def parse_line(
+    text: bytes, *, number: int, base_url: URL, directory: Path, finds_files: bool = True
+) -> BatchRequest | str:
     """Return the request of a line, or what is wrong with it.
 
     Args:
@@ -49,6 +51,7 @@ def parse_line(text: bytes, *, number: int, base_url: URL, directory: Path) -> B
         number: its number in the file.
         base_url: the API's address; a path must stay below it.
         directory: what names of body files are relative to.
+        finds_files: whether these must be there already.
     """
     if len(text) > MOST_BYTES:
         return f"is longer than {MOST_BYTES >> 20} MiB; put the body into a file of its own, named by body_file"
@@ -61,7 +64,7 @@ def parse_line(text: bytes, *, number: int, base_url: URL, directory: Path) -> B
             method=line.method.upper(),
             path=line.path,
             headers=_headers_of(line),
-            body=_body_of(line, directory),
+            body=_body_of(line, directory, finds_files=finds_files),
             key=line.key,
             line=number,
         )
@@ -83,7 +86,7 @@ def _headers_of(line: _Line) -> tuple[tuple[str, str], ...]:
     return tuple(headers)
 
 
-def _body_of(line: _Line, directory: Path) -> bytes | Path | None:
+def _body_of(line: _Line, directory: Path, *, finds_files: bool) -> bytes | Path | None:
     if [line.json, line.body, line.body_file].count(msgspec.UNSET) < 2:
         raise ConfigurationError("body", "must be given once: as json, body or body_file")
     if isinstance(line.json, msgspec.Raw):
@@ -92,6 +95,8 @@ def _body_of(line: _Line, directory: Path) -> bytes | Path | None:
         return line.body.encode()
     if isinstance(line.body_file, str):
         path = directory / line.body_file
+        if not finds_files:
+            return path
         try:
             if path.is_file():
                 with path.open("rb"):

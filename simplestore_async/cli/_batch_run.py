@@ -235,7 +235,8 @@ class _Signals:
             for number, handler in before.items():
                 with suppress(NotImplementedError):
                     loop.remove_signal_handler(number)
-                signal.signal(number, handler)
+                if handler is not None:  # as it is where it was not installed by Python
+                    signal.signal(number, handler)
 
 
 def _exit_code(number: int) -> int:

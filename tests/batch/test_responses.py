@@ -165,3 +165,26 @@ async def test_cookies(runner: Runner, api_server: ApiServer) -> None:
         await run_batch(requests_of("GET", "GET", "GET"), session=session, policy=BatchPolicy(concurrency=1))
         assert ["mine"] == [cookie.key for cookie in session.cookie_jar]
     assert ["mine=2"] * 3 == [request.headers.get("Cookie") for request in api_server.requests]
+
+
+async def test_body_file(runner: Runner, api_server: ApiServer) -> None:
+    """A file is streamed, also after a rejected token and 429; one that is gone fails alone."""
+    (runner.folder / "image").write_bytes(bytes(1 << 20))
+    (runner.folder / "gone").write_bytes(b"x")
+    statuses = iter([401, 429, 200])
+
+    async def handle(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=next(statuses), headers={"Retry-After": "0"})
+
+    api_server.handler = handle
+    lines = [make_line(1, "POST", json=0, body_file="image"), make_line(2, "POST", body_file="gone")]
+    for line in lines:
+        del line["json"]
+    with runner.open(lines, base_url=f"{api_server.url}/") as database:
+        (runner.folder / "gone").unlink()
+        await runner.run(database.requests, database=database, base_url=api_server.url)
+    assert {1: "succeeded", 2: "failed"} == runner.outcomes()
+    assert [bytes(1 << 20)] * 3 == [request.body for request in api_server.requests]
+    assert [("FileNotFoundError", 0)] == [
+        (result.error_type, result.attempts) for result in runner.results if result.line == 2
+    ]
