@@ -1,0 +1,153 @@
+"""Sending a request twice. Rule: the second request is the first, byte for byte, but for its token and new cookies.
+
+Whether a body can be sent twice is decided before it is sent once, by an allow-list of types.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+from aiohttp import hdrs, payload
+
+if TYPE_CHECKING:
+    from io import IOBase
+
+    from aiohttp.abc import AbstractStreamWriter
+    from aiohttp.connector import Connection
+
+__all__ = ["Replay"]
+
+# Exact types: the behaviour of subclasses is unknown.
+_IN_MEMORY: Final = {
+    payload.BytesIOPayload,
+    payload.BytesPayload,
+    payload.JsonBytesPayload,
+    payload.JsonPayload,
+    payload.StringIOPayload,
+    payload.StringPayload,
+}
+_FILES: Final = {payload.BufferedReaderPayload, payload.BytesIOPayload, payload.IOBasePayload, payload.TextIOPayload}
+# RFC 9110 9.2.1: aiohttp resends these itself if a reused connection turns out to be closed.
+_SAFE_METHODS: Final = {hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS, hdrs.METH_TRACE}
+
+
+class Replay:
+    """A request that can be sent twice: `of()` before it is sent, `prepare()` between the two."""
+
+    def __init__(self, request: aiohttp.ClientRequest) -> None:
+        self._request = request
+        self._upload: _Upload | None = None
+        if request.body and not _is_in_memory(request.body):
+            self._upload = _Upload(request)
+
+    @classmethod
+    def of(cls, request: aiohttp.ClientRequest) -> Replay | None:
+        """Return a replay of *request*, None if its body can be sent only once."""
+        # After "Expect: 100-continue" the second send would wait for an interim response that arrived long ago.
+        if hdrs.EXPECT in request.headers or not _is_repeatable(request.body):
+            return None
+        return cls(request)
+
+    async def prepare(self, response: aiohttp.ClientResponse) -> None:
+        """End the first exchange, whose *response* becomes unreadable, and take over its cookies."""
+        request = self._request
+        _update_cookies(request, response)
+        if request.method in _SAFE_METHODS and not request.body:
+            # Released before the renewal: with a pool of one connection, the renewal would deadlock.
+            response.release()
+            return
+        # Not reused: a server may close it after a rejection, and aiohttp never resends a POST. Aborted: a server that
+        # reads no more of the body would keep a closed one open.
+        if response.connection is not None and response.connection.transport is not None:
+            response.connection.transport.abort()
+        response.close()
+        with suppress(Exception):
+            await request.close()  # waits for aiohttp's writer
+        if self._upload is not None:
+            await self._upload.wait()
+
+
+class _Upload:
+    """Writing of a body that threads read: it ends with its last read, also when aiohttp cancels it.
+
+    A cancelled writer would leave its thread reading, and the second send would share the file with it.
+    """
+
+    def __init__(self, request: aiohttp.ClientRequest) -> None:
+        self._write = request.write_bytes
+        self._task: asyncio.Task[None] | None = None
+        request.write_bytes = self._run  # type: ignore[method-assign]
+
+    async def _run(
+        self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
+    ) -> None:
+        self._task = asyncio.create_task(self._write(writer, conn, content_length))
+        self._task.add_done_callback(_retrieve_exception)
+        try:
+            await asyncio.shield(self._task)
+        except asyncio.CancelledError:
+            # The next write fails, and so the task ends.
+            if conn.transport is not None:
+                conn.transport.abort()
+            conn.close()
+            raise
+
+    async def wait(self) -> None:
+        """Wait until nothing reads the body any more."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+
+def _retrieve_exception(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()
+
+
+def _update_cookies(request: aiohttp.ClientRequest, response: aiohttp.ClientResponse) -> None:
+    """Put the cookies of *response* into the session's jar and into *request*, as a redirect would."""
+    lines = response.headers.getall(hdrs.SET_COOKIE, ())
+    if not lines:
+        return
+    jar = request.session.cookie_jar
+    before = _pairs(jar.filter_cookies(request.url).output(header="", sep=";"))
+    jar.update_cookies_from_headers(lines, response.url)
+    after = _pairs(jar.filter_cookies(request.url).output(header="", sep=";"))
+    # The caller's own cookies outrank the jar's, as in aiohttp.
+    own = {name: pair for name, pair in _pairs(request.headers.get(hdrs.COOKIE, "")).items() if before.get(name) != pair}
+    if pairs := after | own:
+        request.headers[hdrs.COOKIE] = "; ".join(pairs.values())
+    else:
+        request.headers.pop(hdrs.COOKIE, None)
+
+
+def _pairs(cookies: str) -> dict[str, str]:
+    """Return the pairs of a Cookie header by their names."""
+    pairs = map(str.strip, cookies.split(";"))
+    return {pair.partition("=")[0]: pair for pair in pairs if pair}
+
+
+def _is_in_memory(body: object) -> bool:
+    if type(body) is aiohttp.MultipartWriter:
+        return all(_is_in_memory(part) for part, _, _ in body)
+    return type(body) in _IN_MEMORY
+
+
+def _is_repeatable(body: object) -> bool:
+    if not body:  # most often there is none, which is b""
+        return True
+    if type(body) is aiohttp.MultipartWriter:
+        return all(_is_repeatable(part) for part, _, _ in body)
+    if isinstance(body, payload.IOBasePayload) and type(body) in _FILES:
+        return _can_rewind(body._value)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - `size` says nothing of text
+    return _is_in_memory(body)
+
+
+def _can_rewind(file: IOBase) -> bool:
+    try:
+        file.tell()  # fails for a text file that is being iterated over
+        return file.seekable()
+    except (AttributeError, OSError, ValueError):
+        return False
