@@ -1,4 +1,4 @@
-"""Challenges in WWW-Authenticate (RFC 9110 11.6.1). Rule: reading them is linear, and bounded whatever a server sends."""
+"""Challenges in WWW-Authenticate (RFC 9110 11.6.1). Rule: reading them takes bounded time, whatever a server sends."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["bearer_errors", "is_token_rejected"]
 _MAX_CHARS: Final = 16_384
 # Possessive, so that no character is looked at twice: a failed match costs no more than a successful one.
 _SEPARATOR: Final = re.compile(r"[\s,;]*+")
-_TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_WORD: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _QUOTED: Final = r'"(?:[^"\\]|\\.)*+"'
 _PARAMETER: Final = re.compile(
-    rf"(?P<name>{_TOKEN})[ \t]*+=[ \t]*+(?:(?P<quoted>{_QUOTED})|(?P<plain>{_TOKEN}(?=[\s,;]|\Z)))", re.DOTALL
+    rf"(?P<name>{_WORD})[ \t]*+=[ \t]*+(?:(?P<quoted>{_QUOTED})|(?P<plain>{_WORD}(?=[\s,;]|\Z)))", re.DOTALL
 )
-_SCHEME: Final = re.compile(rf"(?P<scheme>{_TOKEN})(?![ \t]*+=)")
+_SCHEME: Final = re.compile(rf"(?P<scheme>{_WORD})(?![ \t]*+=)")
 _UNREADABLE: Final = re.compile(rf'(?:[^\s,;"]|{_QUOTED})*+', re.DOTALL)
 _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
 

@@ -6,7 +6,7 @@ a redirect from carrying the token away.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from aiohttp import hdrs
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     RejectionTest: TypeAlias = Callable[[int, Mapping[str, str]], bool]
 
-__all__ = ["BearerAuthMiddleware"]
+__all__ = ["BearerAuthMiddleware", "check_source"]
 
 # Responses that only an accepted token gets; redirects may be sent before the token is looked at.
 _ACCEPTED: Final = {101, *range(200, 300), 304}
@@ -68,7 +68,7 @@ class BearerAuthMiddleware:
     ) -> None:
         origins = conceal_urls("origins", origins)
         check_flag("allow_insecure_http", allow_insecure_http)
-        _check_source(source)
+        check_source(source)
         if is_rejected is not None:
             check_callable("is_rejected", is_rejected, arguments=2, is_plain=True)
         self._source = source
@@ -114,13 +114,14 @@ class BearerAuthMiddleware:
 
     def _ask(self, is_rejected: RejectionTest, response: ClientResponse) -> bool:
         try:
-            result: Any = is_rejected(response.status, response.headers)
-            if not isinstance(result, bool):
-                raise ConfigurationError("is_rejected", f"must return True or False, got {type_name(result)}")
+            result: object = is_rejected(response.status, response.headers)
         except BaseException:
             response.close()
             raise
-        return result
+        if hasattr(result, "__await__"):  # always true
+            response.close()
+            raise ConfigurationError("is_rejected", f"must return True or False, got {type_name(result)}")
+        return bool(result)
 
 
 async def _send(request: ClientRequest, handler: ClientHandlerType, token: AccessToken | None = None) -> ClientResponse:
@@ -156,9 +157,12 @@ def _check_connection(request: ClientRequest) -> None:
         )
 
 
-def _check_source(source: object) -> None:
+def check_source(source: object, *, hint: str = "pass a TokenProvider") -> None:
+    """Check that *source* is a `TokenSource`.
+
+    Raises:
+        ConfigurationError: if not.
+    """
     methods = getattr(source, "get_token", None), getattr(source, "invalidate", None)
     if isinstance(source, type) or not all(map(callable, methods)):
-        raise type_error(
-            "source", source, "an object with get_token() and invalidate()", "pass a TokenProvider, or ClientCredentials"
-        )
+        raise type_error("source", source, "an object with get_token() and invalidate()", hint)

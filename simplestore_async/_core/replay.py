@@ -81,9 +81,7 @@ class _Upload:
         self._task: asyncio.Task[None] | None = None
         request.write_bytes = self._run  # type: ignore[method-assign]
 
-    async def _run(
-        self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
-    ) -> None:
+    async def _run(self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None) -> None:
         self._task = asyncio.create_task(self._write(writer, conn, content_length))
         self._task.add_done_callback(_retrieve_exception)
         try:
@@ -116,7 +114,9 @@ def _update_cookies(request: aiohttp.ClientRequest, response: aiohttp.ClientResp
     jar.update_cookies_from_headers(lines, response.url)
     after = _pairs(jar.filter_cookies(request.url).output(header="", sep=";"))
     # The caller's own cookies outrank the jar's, as in aiohttp.
-    own = {name: pair for name, pair in _pairs(request.headers.get(hdrs.COOKIE, "")).items() if before.get(name) != pair}
+    own = {
+        name: pair for name, pair in _pairs(request.headers.get(hdrs.COOKIE, "")).items() if before.get(name) != pair
+    }
     if pairs := after | own:
         request.headers[hdrs.COOKIE] = "; ".join(pairs.values())
     else:
