@@ -152,7 +152,7 @@ def _check_connection(request: ClientRequest) -> None:
     elif request.proxy is not None:
         raise ConfigurationError(
             "proxy",
-            f"must not be used for {request.url.origin()}: plain http would show it the token",
+            f"must not be used with plain http to {request.url.origin()}, which would show it the token",
             "use https, or no proxy",
         )
 

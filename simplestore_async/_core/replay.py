@@ -59,10 +59,7 @@ class Replay:
             # Released before the renewal: with a pool of one connection, the renewal would deadlock.
             response.release()
             return
-        # Not reused: a server may close it after a rejection, and aiohttp never resends a POST. Aborted: a server that
-        # reads no more of the body would keep a closed one open.
-        if response.connection is not None and response.connection.transport is not None:
-            response.connection.transport.abort()
+        _abort_connection(request, response)
         response.close()
         with suppress(Exception):
             await request.close()  # waits for aiohttp's writer
@@ -97,6 +94,21 @@ class _Upload:
         """Wait until nothing reads the body any more."""
         if self._task is not None:
             await asyncio.wait([self._task])
+
+
+def _abort_connection(request: aiohttp.ClientRequest, response: aiohttp.ClientResponse) -> None:
+    """Close the connection of *response*, also one that went back to the pool with the end of the response.
+
+    A server may close it after a rejection, and aiohttp never resends a POST. Aborted: a server that reads no more of
+    the body would keep a closed one open.
+    """
+    protocol = response._protocol  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - aiohttp has no public name
+    if protocol is None or request.session.connector is None:
+        return
+    # With another middleware inside ours, another request may have taken it from the pool.
+    in_use = request.session.connector._acquired  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as above
+    if response.connection is not None or protocol not in in_use:
+        protocol.abort()
 
 
 def _retrieve_exception(task: asyncio.Task[None]) -> None:

@@ -1,0 +1,123 @@
+"""`BearerAuthMiddleware`: no error, response or trace shows the token."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+
+from tests.support.api_requests import fetch
+from tests.support.api_servers import UNAUTHORIZED, WireServer, authorized_session, redirecting, refusing_url
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tests.support.servers import ApiServer, TokenServer
+
+
+async def _break_off(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx")
+    writer.close()
+
+
+async def _say_nothing(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+async def _babble(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 999999 ?\r\n\r\n")
+
+
+async def _send_no_json(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Type: text/html\r\n\r\nx")
+
+
+async def _refuse(writer: asyncio.StreamWriter) -> None:
+    writer.write(UNAUTHORIZED.replace(b"401", b"402"))
+
+
+class TestSecrecy:
+    @pytest.mark.parametrize("answer", [_refuse, _break_off, _say_nothing, _babble, _send_no_json, None])
+    async def test_errors(
+        self, token_server: TokenServer, answer: Callable[[asyncio.StreamWriter], Awaitable[None]] | None
+    ) -> None:
+        """No error of aiohttp's from an authorised request shows the token, nor does its request_info hold one."""
+        async with (
+            WireServer(answer) as server,
+            token_server.provider() as provider,
+            authorized_session(provider, server.url, raise_for_status=True) as session,
+        ):
+            url = server.url if answer else refusing_url()
+            server.rejected.add("canary-token-1")
+            with pytest.raises(aiohttp.ClientError) as caught:
+                async with session.get(url) as response:
+                    await response.json()
+
+        request_info = getattr(caught.value, "request_info", None)
+        shown = f"{caught.value} {caught.value!r} {caught.value.args!r} {request_info!r}"
+        assert "canary" not in shown
+        assert request_info is None or "Authorization" not in request_info.headers
+
+    async def test_response(self, token_server: TokenServer, api_server: ApiServer) -> None:
+        """Neither a response nor those of the redirects before it show or hold the token."""
+        api_server.handler = redirecting(api_server, {"/a": "/b"})
+        async with (
+            token_server.provider() as provider,
+            authorized_session(provider, api_server.url) as session,
+            session.get(f"{api_server.url}/a") as response,
+        ):
+            responses = [*response.history, response]
+
+        assert [False, False] == ["Authorization" in each.request_info.headers for each in responses]
+        assert "canary" not in repr([(each, each.request_info) for each in responses])
+
+    async def test_trace(self, token_server: TokenServer, api_server: ApiServer) -> None:
+        """The trace hooks of aiohttp show no token, not even the one that gets the headers as they are sent."""
+        shown: list[str] = []
+
+        async def show(session: object, context: object, params: object) -> None:
+            shown.append(repr(params))
+
+        trace_config = aiohttp.TraceConfig()
+        for name in dir(trace_config):
+            if name.startswith("on_"):
+                getattr(trace_config, name).append(show)
+        api_server.rejected.add("canary-token-1")
+        async with (
+            token_server.provider() as provider,
+            authorized_session(provider, api_server.url, trace_configs=[trace_config]) as session,
+        ):
+            await fetch(session, api_server.url, "POST", data=b"body")
+
+        assert 2 == sum("'Authorization': '***'" in each for each in shown)
+        assert "canary" not in "".join(shown)
+
+    async def test_cancelled(self, token_server: TokenServer) -> None:
+        """A request that is cancelled while it is under way leaves no token in its headers."""
+        requests: list[aiohttp.ClientRequest] = []
+
+        async def outer(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+            requests.append(request)
+            return await handler(request)
+
+        async def never(writer: asyncio.StreamWriter) -> None:
+            is_sent.set()
+            await asyncio.Event().wait()
+
+        is_sent = asyncio.Event()
+        async with (
+            WireServer(never) as server,
+            token_server.provider() as provider,
+            authorized_session(provider, server.url, middlewares=[outer]) as session,
+        ):
+            server.rejected.add("canary-token-1")
+            task = asyncio.create_task(fetch(session, server.url))
+            await is_sent.wait()
+            assert "***" in repr(requests[0].headers)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        assert "Authorization" not in requests[0].headers
