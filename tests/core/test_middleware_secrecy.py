@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import errno
+import io
+import traceback
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
@@ -12,7 +15,7 @@ from tests.support.api_requests import fetch
 from tests.support.api_servers import UNAUTHORIZED, WireServer, authorized_session, redirecting, refusing_url
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from tests.support.servers import ApiServer, TokenServer
 
@@ -121,3 +124,91 @@ class TestSecrecy:
                 await task
 
         assert "Authorization" not in requests[0].headers
+
+
+def shown_by(error: BaseException) -> str:
+    """Return what a traceback with locals shows of *error*, its causes and contexts."""
+    texts, todo, seen = [], [error], set()
+    while todo:
+        each = todo.pop()
+        seen.add(id(each))
+        texts.append(f"{each} {each!r} {each.args!r} {vars(each)!r}")
+        frames = [frame for frame, _ in traceback.walk_tb(each.__traceback__)]
+        texts += [repr(frame.f_locals) for frame in frames if not frame.f_code.co_name.startswith("test_")]
+        todo += [linked for linked in (each.__cause__, each.__context__) if linked and id(linked) not in seen]
+    return "\n".join(texts)
+
+
+async def _text_in_a_generator() -> AsyncIterator[Any]:
+    yield "text, where aiohttp wants bytes"
+
+
+async def _failing_generator() -> AsyncIterator[bytes]:
+    mine = "visible"
+    raise ZeroDivisionError(mine)
+    yield b""
+
+
+class _FailingPayload(aiohttp.BytesPayload):
+    async def write_with_length(self, writer: Any, content_length: int | None) -> None:
+        raise OSError(errno.EIO, "disk on fire")
+
+
+class TestTracebacks:
+    @pytest.mark.parametrize(
+        ("options", "cause"),
+        [
+            (lambda: {"data": _text_in_a_generator()}, TypeError),
+            (lambda: {"data": _text_in_a_generator(), "compress": True}, TypeError),
+            (lambda: {"data": _failing_generator()}, ZeroDivisionError),
+            (lambda: {"data": _FailingPayload(b"body")}, OSError),
+            (lambda: {"data": aiohttp.BytesPayload(b"body"), "headers": {"Content-Length": "x"}}, None),
+            (lambda: {"headers": {"X-Header": "a\nb"}}, None),
+        ],
+    )
+    async def test_failing_body(
+        self,
+        token_server: TokenServer,
+        api_server: ApiServer,
+        options: Callable[[], dict[str, Any]],
+        cause: type[BaseException] | None,
+    ) -> None:
+        """An error while a request is written shows no token in any frame; its cause and its lines stay."""
+        async with token_server.provider() as provider, authorized_session(provider, api_server.url) as session:
+            with pytest.raises((aiohttp.ClientError, ValueError)) as caught:
+                await session.post(api_server.url, **options())
+
+        assert "canary" not in shown_by(caught.value)
+        assert cause is None or isinstance(caught.value.__cause__, cause)
+        assert any("aiohttp" in frame.f_code.co_filename for frame, _ in traceback.walk_tb(caught.value.__traceback__))
+
+    async def test_callers_frames(self, token_server: TokenServer, api_server: ApiServer) -> None:
+        """The locals of the caller's own code, such as a body's generator, stay readable."""
+        async with token_server.provider() as provider, authorized_session(provider, api_server.url) as session:
+            with pytest.raises(aiohttp.ClientConnectionError) as caught:
+                await session.post(api_server.url, data=_failing_generator())
+
+        assert "'mine': 'visible'" in shown_by(caught.value)
+
+    @pytest.mark.parametrize("seconds", [None, 0.2])
+    async def test_lost_connection(self, token_server: TokenServer, seconds: float | None) -> None:
+        """Nor does a connection that breaks while its head is written, or the caller's deadline at that time."""
+        async with (
+            WireServer(_reset if seconds is None else _never) as server,
+            token_server.provider() as provider,
+            authorized_session(provider, server.url, timeout=aiohttp.ClientTimeout(total=seconds)) as session,
+        ):
+            server.rejected.add("canary-token-1")
+            server.reads_body = False
+            with pytest.raises((aiohttp.ClientError, TimeoutError)) as caught:
+                await session.post(server.url, data=io.BytesIO(bytes(20_000_000)), headers={"X-Long": "x" * 30_000})
+
+        assert "canary" not in shown_by(caught.value)
+
+
+async def _reset(writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+
+
+async def _never(writer: asyncio.StreamWriter) -> None:
+    await asyncio.Event().wait()
