@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import Any
 
 import aiohttp
@@ -10,8 +11,14 @@ import pytest
 
 from simplestore_async.errors import ConfigurationError, TokenTimeoutError
 from tests.support.api_requests import BEARER_1, BEARER_2, authorizations, fetch
-from tests.support.api_servers import ConnectProxy, authorized_session, private_ca
+from tests.support.api_servers import ConnectProxy, WireServer, authorized_session, private_ca, redirecting
 from tests.support.servers import ApiServer, TokenServer
+
+UNCHECKED_NAME = ssl.create_default_context()
+UNCHECKED_NAME.check_hostname = False
+UNCHECKED_SERVER = ssl.create_default_context()
+UNCHECKED_SERVER.check_hostname = False
+UNCHECKED_SERVER.verify_mode = ssl.CERT_NONE
 
 
 class TestSurroundings:
@@ -159,3 +166,113 @@ class TestSurroundings:
             await fetch(session, api_server.url, headers=headers)
 
         assert [headers] * 2 == [{name: request.headers[name] for name in headers} for request in api_server.requests]
+
+
+class TestCertificates:
+    @pytest.mark.filterwarnings("ignore:verify_ssl is deprecated", "ignore:ssl_context is deprecated")
+    @pytest.mark.parametrize(
+        ("connector", "options"),
+        [
+            ({"ssl": False}, {}),
+            ({"ssl": UNCHECKED_SERVER}, {}),
+            ({"ssl": UNCHECKED_NAME}, {}),
+            ({}, {"ssl": False}),
+            ({}, {"ssl": UNCHECKED_SERVER}),
+            ({}, {"ssl": UNCHECKED_NAME}),
+            ({}, {"verify_ssl": False}),
+            ({}, {"ssl_context": UNCHECKED_SERVER}),
+        ],
+    )
+    async def test_not_checked(
+        self, token_server: TokenServer, connector: dict[str, Any], options: dict[str, Any]
+    ) -> None:
+        """A request whose certificate would not be checked is refused before anything is sent, a token request too."""
+        async with (
+            ApiServer(ssl_context=private_ca().server) as api_server,
+            token_server.provider() as provider,
+            authorized_session(
+                provider, api_server.url, connector=aiohttp.TCPConnector(**({"ssl": private_ca().client} | connector))
+            ) as session,
+        ):
+            with pytest.raises(ConfigurationError) as caught:
+                await session.get(api_server.url, **options)
+
+            assert "certificates-not-checked" == caught.value.code
+            assert ([], []) == (api_server.requests, token_server.requests)
+
+    async def test_outside(self, token_server: TokenServer) -> None:
+        """Outside the origins the caller decides: no token is at stake."""
+        async with (
+            ApiServer(ssl_context=private_ca().server) as api_server,
+            token_server.provider() as provider,
+            authorized_session(provider, "https://api.example") as session,
+        ):
+            status, _ = await fetch(session, api_server.url, ssl=False)
+
+        assert 401 == status
+
+    @pytest.mark.parametrize("scheme", ["https", "wss"])
+    @pytest.mark.parametrize("where", ["connector", "request"])
+    @pytest.mark.parametrize("has_proxy", [False, True])
+    async def test_wrong_fingerprint(
+        self, token_server: TokenServer, *, scheme: str, where: str, has_proxy: bool
+    ) -> None:
+        """A server with another certificate than the pinned one gets no token, through a proxy neither."""
+        fingerprint = aiohttp.Fingerprint(bytes(32))
+        async with (
+            ApiServer(ssl_context=private_ca().server) as api_server,
+            ConnectProxy() as proxy,
+            token_server.provider() as provider,
+            authorized_session(
+                provider,
+                api_server.url,
+                connector=aiohttp.TCPConnector(ssl=fingerprint if where == "connector" else True),
+                proxy=proxy.url if has_proxy else None,
+            ) as session,
+        ):
+            options: dict[str, Any] = {"ssl": fingerprint} if where == "request" else {}
+            url = f"{scheme}://127.0.0.1:{api_server.port}/"
+            with pytest.raises(aiohttp.ServerFingerprintMismatch):
+                await (session.ws_connect(url, **options) if scheme == "wss" else session.get(url, **options))
+
+            assert ([], has_proxy) == (api_server.requests, bool(proxy.heads))
+
+
+class TestFloor:
+    """What the oldest aiohttp that we allow has to do."""
+
+    async def test_redirect(self, token_server: TokenServer, api_server: ApiServer) -> None:
+        """A redirect to another origin carries none of the caller's own credentials."""
+        headers = {"Cookie": "a=b", "Proxy-Authorization": "Basic mine", "Authorization": "Basic mine", "X-Tag": "1"}
+        async with (
+            ApiServer() as other,
+            token_server.provider() as provider,
+            authorized_session(provider, api_server.url) as session,
+        ):
+            api_server.handler = redirecting(api_server, {"/a": f"{other.url}/b"})
+            await fetch(session, f"{api_server.url}/a", headers=headers, cookies={"c": "d"})
+
+            assert {"X-Tag"} == headers.keys() & other.requests[0].headers.keys()
+
+    async def test_endless_headers(self, token_server: TokenServer) -> None:
+        """A response whose headers never end is an error, long before it fills the memory."""
+        sent = 0
+
+        async def babble(writer: asyncio.StreamWriter) -> None:
+            nonlocal sent
+            writer.write(b"HTTP/1.1 200 OK\r\n")
+            while True:
+                writer.write(b"X-Header: " + b"x" * 1000 + b"\r\n")
+                await writer.drain()
+                sent += 1000
+
+        async with (
+            WireServer(babble) as server,
+            token_server.provider() as provider,
+            authorized_session(provider, server.url) as session,
+        ):
+            server.rejected.add("canary-token-1")
+            with pytest.raises(aiohttp.ClientError):
+                await session.get(server.url)
+
+        assert sent < 50_000_000
