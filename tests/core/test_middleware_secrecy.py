@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.api_requests import fetch
 from tests.support.api_servers import UNAUTHORIZED, WireServer, authorized_session, redirecting, refusing_url
+from tests.support.tracebacks import shown_by
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -124,19 +125,6 @@ class TestSecrecy:
                 await task
 
         assert "Authorization" not in requests[0].headers
-
-
-def shown_by(error: BaseException) -> str:
-    """Return what a traceback with locals shows of *error*, its causes and contexts."""
-    texts, todo, seen = [], [error], set()
-    while todo:
-        each = todo.pop()
-        seen.add(id(each))
-        texts.append(f"{each} {each!r} {each.args!r} {vars(each)!r}")
-        frames = [frame for frame, _ in traceback.walk_tb(each.__traceback__)]
-        texts += [repr(frame.f_locals) for frame in frames if not frame.f_code.co_name.startswith("test_")]
-        todo += [linked for linked in (each.__cause__, each.__context__) if linked and id(linked) not in seen]
-    return "\n".join(texts)
 
 
 async def _text_in_a_generator() -> AsyncIterator[Any]:

@@ -34,6 +34,16 @@ class ListSource:
         return self._may_replace
 
 
+class OneToken:
+    """Token source with one token."""
+
+    async def get_token(self) -> AccessToken:
+        return AccessToken("own-token", issued_at=0, expires_at=3600)
+
+    def invalidate(self, token: AccessToken) -> bool:
+        return False
+
+
 def authorizations(server: Server) -> list[list[str]]:
     return [request.headers.getall("Authorization", []) for request in server.requests]
 
