@@ -137,8 +137,9 @@ class TestSurroundings:
     @pytest.mark.parametrize("name", ["trust_env", "allow_insecure_http"])
     async def test_wrong_flag(self, token_server: TokenServer, name: str) -> None:
         """A flag is True or False: a text would count as true."""
+        flags: dict[str, Any] = {name: "false"}
         with pytest.raises(ConfigurationError) as caught:
-            open_session(token_server.credentials(), base_url="https://api.example", **{name: "false"})
+            open_session(token_server.credentials(), base_url="https://api.example", **flags)
 
         assert name == caught.value.field
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from tests.support.sessions import clear_environment, get
 from tests.support.tracebacks import shown_by
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
 PASSWORD = "canary-pässword"
@@ -45,6 +45,8 @@ class _RefusingProxy(RawServer):
         if not self._answer:
             writer.transport.abort()
         writer.write(self._answer)
+        await reader.read(1)  # the tunnel's client begins, or is gone
+        writer.write(b"no TLS")
         await reader.read()
 
 
@@ -75,7 +77,7 @@ async def _get_without_token(session: aiohttp.ClientSession) -> object:
 CALLS = [_get, _post, _connect, _get_elsewhere, _get_without_token]
 ANSWERS = [
     *(b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % status for status in (403, 407, 502)),
-    b"HTTP/1.1 200 OK\r\n\r\nno TLS",
+    b"HTTP/1.1 200 OK\r\n\r\n",
     b"garbage\r\n\r\n",
     b"",
 ]
