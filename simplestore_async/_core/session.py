@@ -133,9 +133,8 @@ class open_session:  # noqa: N801 - it is called like a function and used like o
         )
         self._base_url = base_url
         self._ssl = True if ssl is None else ssl
-        self._options = options | {
-            "request_class": RequestFactory(options.get("request_class", aiohttp.ClientRequest), proxies),
-        }
+        options["request_class"] = RequestFactory(options.get("request_class", aiohttp.ClientRequest), proxies)
+        self._options = options
         self._is_entered = False
         self._stack = AsyncExitStack()
 
@@ -171,7 +170,7 @@ class open_session:  # noqa: N801 - it is called like a function and used like o
         _check_loop(connector)
         try:
             middlewares = (*(self._options.get("middlewares") or ()), self._bearer)
-            options = self._options | {"connector": connector, "middlewares": middlewares}
+            options: dict[str, Any] = self._options | {"connector": connector, "middlewares": middlewares}
             return aiohttp.ClientSession(self._base_url, **options)
         except (AttributeError, TypeError, ValueError) as error:
             raise ConfigurationError("open_session()", f"has an option that aiohttp refuses: {error}") from error

@@ -6,7 +6,7 @@ aiohttp and asyncio hold the request's head as plain bytes among their locals wh
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,4 +40,4 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         yield each
         todo += each.__cause__, each.__context__
         if isinstance(each, BaseExceptionGroup):
-            todo += each.exceptions
+            todo += cast("BaseExceptionGroup[BaseException]", each).exceptions

@@ -126,10 +126,10 @@ class TestSurroundings:
     )
     async def test_contradiction(self, token_server: TokenServer, ssl: Any, connector_ssl: Any, field: str) -> None:
         """A TLS setting that would have no effect, or checks nothing, is refused before anything is sent."""
-        options = {} if connector_ssl is None else {"connector": aiohttp.TCPConnector(ssl=connector_ssl)}
+        connector = None if connector_ssl is None else aiohttp.TCPConnector(ssl=connector_ssl)
         with pytest.raises(ConfigurationError) as caught:
-            open_session(token_server.credentials(), base_url="https://api.example", ssl=ssl, **options)
-        for connector in options.values():
+            open_session(token_server.credentials(), base_url="https://api.example", ssl=ssl, connector=connector)
+        if connector is not None:
             await connector.close()
 
         assert field == caught.value.field
