@@ -14,8 +14,8 @@ from simplestore_async.errors import ConfigurationError, TokenError
 
 from .challenge import is_token_rejected
 from .origin import conceal_urls, origin_of, parse_origins
-from .replay import Replay
-from .tls import check_connector, check_ssl
+from .replay import find_replay
+from .tls import check_ssl, tls_setting
 from .tracebacks import clear_frames
 from .validation import check_callable, check_flag, type_error, type_name
 
@@ -82,12 +82,12 @@ class BearerAuthMiddleware:
         if origin_of(request.url) not in self._origins:
             return await _send(request, handler)
         _check_connection(request)
-        replay = Replay.of(request)
+        replay = find_replay(request)
         token = await self._source.get_token()
         response = await _send(request, handler, token)
         if not self._note_result(token, response) or not self._source.invalidate(token) or replay is None:
             return response
-        await replay.prepare(response)
+        await replay.prepare(request, response)
         replacement = await self._source.get_token()
         if replacement.value == token.value:
             raise TokenError(
@@ -101,15 +101,16 @@ class BearerAuthMiddleware:
         return response
 
     def _note_result(self, token: AccessToken, response: ClientResponse) -> bool:
-        """Return whether *response* rejects *token*; report the first response that accepts it."""
+        """Return whether *response* rejects *token*; report the first response that accepts a replacement."""
         status, headers = response.status, response.headers
         if status >= 400 and is_token_rejected(status, headers.getall(hdrs.WWW_AUTHENTICATE, ())):
             return True
         if self._is_rejected is not None and self._ask(self._is_rejected, response):
             return True
-        if self._accept is not None and token is not self._accepted and status in _ACCEPTED:
+        if token.is_replacement and token is not self._accepted and status in _ACCEPTED:
             self._accepted = token
-            self._accept(token)
+            if self._accept is not None:
+                self._accept(token)
         return False
 
     def _ask(self, is_rejected: RejectionTest, response: ClientResponse) -> bool:
@@ -145,10 +146,11 @@ def _check_connection(request: ClientRequest) -> None:
         ConfigurationError: if not.
     """
     if request.is_ssl():
-        if request.ssl is True:
-            check_connector(request.session.connector)
-        else:
-            check_ssl("ssl", request.ssl)
+        setting: object = request.ssl
+        if setting is True:
+            setting = tls_setting(request.session.connector)
+        if setting is not True:
+            check_ssl("ssl", setting)
     elif request.proxy is not None:
         raise ConfigurationError(
             "proxy",

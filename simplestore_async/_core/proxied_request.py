@@ -2,53 +2,47 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from aiohttp import hdrs
+from aiohttp import ClientRequest, hdrs
 from multidict import CIMultiDict
 
 from .proxy import ProxySettings
-from .redaction import RedactedStr, conceal
+from .redaction import RedactedStr
 
 if TYPE_CHECKING:
-    from aiohttp import BasicAuth, ClientRequest
+    from aiohttp import BasicAuth
+    from aiohttp.typedefs import LooseHeaders
     from yarl import URL
 
-__all__ = ["RequestFactory"]
+__all__ = ["proxied_request_class"]
 
 
-class RequestFactory:
-    """What a session makes its requests with (`request_class`): finds the proxy and conceals its password.
+class _ProxiedRequest(ClientRequest):
+    """Request that finds its own proxy.
 
     aiohttp's own way puts the proxy's password into its errors and into the locals of its frames.
     """
 
-    def __init__(self, request_class: type[ClientRequest], settings: ProxySettings) -> None:
-        self._request_class = request_class
-        self._settings = settings
+    proxy_settings = ProxySettings()
 
-    def __call__(
-        self,
-        method: str,
-        url: URL,
-        *,
-        proxy: URL | None = None,
-        proxy_auth: BasicAuth | None = None,
-        proxy_headers: CIMultiDict[str] | None = None,
-        **options: Any,
-    ) -> ClientRequest:
-        """Return a request; *proxy* is the one of a single request, which overrides the session's."""
-        proxy = conceal(proxy)
-        settings = self._settings if proxy is None else ProxySettings(proxy)
-        found = settings.find(url)
+    def update_proxy(self, proxy: URL | None, proxy_auth: BasicAuth | None, proxy_headers: LooseHeaders | None) -> None:
+        """Set the proxy; *proxy* is that of a single request, which overrides the session's."""
+        found = (self.proxy_settings if proxy is None else ProxySettings(proxy)).find(self.url)
         if found is None:
-            return self._request_class(method, url, **options)
+            super().update_proxy(None, None, None)
+            return
         headers = CIMultiDict(proxy_headers or {})
         headers.update(found.headers)
         if proxy_auth is not None:
             headers[hdrs.PROXY_AUTHORIZATION] = RedactedStr(proxy_auth.encode())
-        request = self._request_class(method, url, proxy=found.url, proxy_headers=headers, **options)
-        if not request.is_ssl() and hdrs.PROXY_AUTHORIZATION in headers:
+        if not self.is_ssl() and hdrs.PROXY_AUTHORIZATION in headers:
             # Without a tunnel the proxy reads the request itself.
-            request.headers[hdrs.PROXY_AUTHORIZATION] = headers[hdrs.PROXY_AUTHORIZATION]
-        return request
+            self.headers[hdrs.PROXY_AUTHORIZATION] = headers[hdrs.PROXY_AUTHORIZATION]
+        super().update_proxy(found.url, None, headers)
+
+
+def proxied_request_class(base: type[ClientRequest], settings: ProxySettings) -> type[ClientRequest]:
+    """Return a subclass of *base*, for `aiohttp.ClientSession(request_class=…)`, whose proxies come from *settings*."""
+    bases = (_ProxiedRequest,) if base is ClientRequest else (_ProxiedRequest, base)
+    return type(base.__name__, bases, {"proxy_settings": settings})

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
     from aiohttp.connector import Connection
 
-__all__ = ["Replay"]
+__all__ = ["Replay", "find_replay"]
 
 # Exact types: the behaviour of subclasses is unknown.
 _IN_MEMORY: Final = {
@@ -34,26 +34,22 @@ _FILES: Final = {payload.BufferedReaderPayload, payload.BytesIOPayload, payload.
 _SAFE_METHODS: Final = {hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS, hdrs.METH_TRACE}
 
 
+def find_replay(request: aiohttp.ClientRequest) -> Replay | None:
+    """Return how to send *request* a second time, before it is sent; None if its body can be sent only once."""
+    # After "Expect: 100-continue" the second send would wait for an interim response that arrived long ago.
+    if hdrs.EXPECT in request.headers or not _is_repeatable(request.body):
+        return None
+    return _FROM_MEMORY if not request.body or _is_in_memory(request.body) else Replay(_Upload(request))
+
+
 class Replay:
-    """A request that can be sent twice: `of()` before it is sent, `prepare()` between the two."""
+    """Second request after a rejection."""
 
-    def __init__(self, request: aiohttp.ClientRequest) -> None:
-        self._request = request
-        self._upload: _Upload | None = None
-        if request.body and not _is_in_memory(request.body):
-            self._upload = _Upload(request)
+    def __init__(self, upload: _Upload | None = None) -> None:
+        self._upload = upload
 
-    @classmethod
-    def of(cls, request: aiohttp.ClientRequest) -> Replay | None:
-        """Return a replay of *request*, None if its body can be sent only once."""
-        # After "Expect: 100-continue" the second send would wait for an interim response that arrived long ago.
-        if hdrs.EXPECT in request.headers or not _is_repeatable(request.body):
-            return None
-        return cls(request)
-
-    async def prepare(self, response: aiohttp.ClientResponse) -> None:
+    async def prepare(self, request: aiohttp.ClientRequest, response: aiohttp.ClientResponse) -> None:
         """End the first exchange, whose *response* becomes unreadable, and take over its cookies."""
-        request = self._request
         _update_cookies(request, response)
         if request.method in _SAFE_METHODS and not request.body:
             # Released before the renewal: with a pool of one connection, the renewal would deadlock.
@@ -65,6 +61,9 @@ class Replay:
             await request.close()  # waits for aiohttp's writer
         if self._upload is not None:
             await self._upload.wait()
+
+
+_FROM_MEMORY: Final = Replay()
 
 
 class _Upload:

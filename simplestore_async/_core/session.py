@@ -14,7 +14,7 @@ from simplestore_async.errors import ConfigurationError
 from .credentials import ClientCredentials
 from .middleware import BearerAuthMiddleware, check_source
 from .origin import conceal_urls, parse_url
-from .proxied_request import RequestFactory
+from .proxied_request import proxied_request_class
 from .proxy import ProxySettings
 from .redaction import conceal
 from .session_options import CREDENTIALS_HINT, check_options
@@ -133,7 +133,7 @@ class open_session:  # noqa: N801 - it is called like a function and used like o
         )
         self._base_url = base_url
         self._ssl = True if ssl is None else ssl
-        options["request_class"] = RequestFactory(options.get("request_class", aiohttp.ClientRequest), proxies)
+        options["request_class"] = proxied_request_class(options.get("request_class", aiohttp.ClientRequest), proxies)
         self._options = options
         self._is_entered = False
         self._stack = AsyncExitStack()

@@ -325,21 +325,25 @@ class TestAcceptance:
 
         assert 2 == len(token_server.requests)
 
-    async def test_once_for_each_token(self, api_server: ApiServer) -> None:
-        """A source with `accept` receives each token that the API accepts, once, and a source without it nothing."""
+    async def test_once_for_each_replacement(self, api_server: ApiServer) -> None:
+        """A source with `accept` receives each replacement that the API accepts, once."""
         accepted: list[str] = []
 
         class Accepting(ListSource):
-            token = AccessToken("first", issued_at=0, expires_at=3600)
-
             async def get_token(self) -> AccessToken:
-                return self.token
+                return tokens[0]
 
             def accept(self, token: AccessToken) -> None:
                 accepted.append(token.value)
 
+        tokens = [AccessToken("first", issued_at=0, expires_at=3600)]
+        tokens += [
+            AccessToken(value, issued_at=0, expires_at=3600, is_replacement=True) for value in ("second", "third")
+        ]
         async with authorized_session(Accepting(), api_server.url) as session:
             for _ in range(3):
-                await fetch(session, api_server.url)
+                for _ in range(2):
+                    await fetch(session, api_server.url)
+                tokens.append(tokens.pop(0))
 
-        assert ["first"] == accepted
+        assert ["second", "third"] == accepted
