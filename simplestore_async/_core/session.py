@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +11,7 @@ import aiohttp
 from simplestore_async.errors import ConfigurationError
 
 from .credentials import ClientCredentials
+from .environment import read_variable
 from .middleware import BearerAuthMiddleware, check_source
 from .origin import conceal_urls, parse_url
 from .proxied_request import proxied_request_class
@@ -201,7 +201,7 @@ def _parse_base_url(field: str, value: str | URL, *, allow_insecure_http: bool) 
 
 
 def _base_url_from_env(*, allow_insecure_http: bool) -> URL | None:
-    value = conceal(os.environ.get("SIMPLESTORE_BASE_URL"))
+    value = read_variable("SIMPLESTORE_BASE_URL")
     if not value:
         return None
     return _parse_base_url("SIMPLESTORE_BASE_URL", value, allow_insecure_http=allow_insecure_http)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from simplestore_async import AccessToken, BearerAuthMiddleware, TokenProvider
 from simplestore_async.errors import ConfigurationError
@@ -109,9 +110,16 @@ class TestOrigins:
             ("http://api.example", "http://api.example.evil.example/", False),
             ("http://api.example", "http://\u0430pi.example/", False),  # Cyrillic
             ("http://127.0.0.1", "http://localhost/", False),
+            ("https://api.example", "https://api.example./", True),
+            ("https://api.example.", "https://api.example/", True),
+            ("http://bücher.example", URL("http://bücher.example/", encoded=True), True),
+            ("http://bücher.example", URL("http://BÜCHER.example./", encoded=True), True),
+            ("http://api.example", URL("http://API.example/", encoded=True), True),
         ],
     )
-    async def test_same_origin(self, token_server: TokenServer, origin: str, url: str, *, has_token: bool) -> None:
+    async def test_same_origin(
+        self, token_server: TokenServer, origin: str, url: str | URL, *, has_token: bool
+    ) -> None:
         """An origin is scheme, host and port as they are connected to, however they are spelt."""
         async with (
             ApiServer() as plain,
