@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import ClientRequest, hdrs
 from multidict import CIMultiDict
 
+from simplestore_async.errors import ConfigurationError
+
 from .proxy import ProxySettings
 from .redaction import RedactedStr
+from .validation import type_name
 
 if TYPE_CHECKING:
     from aiohttp import BasicAuth
@@ -42,7 +45,14 @@ class _ProxiedRequest(ClientRequest):
         super().update_proxy(found.url, None, headers)
 
 
-def proxied_request_class(base: type[ClientRequest], settings: ProxySettings) -> type[ClientRequest]:
-    """Return a subclass of *base*, for `aiohttp.ClientSession(request_class=…)`, whose proxies come from *settings*."""
-    bases = (_ProxiedRequest,) if base is ClientRequest else (_ProxiedRequest, base)
-    return type(base.__name__, bases, {"proxy_settings": settings})
+def proxied_request_class(base: Any, settings: ProxySettings) -> type[ClientRequest]:
+    """Return a subclass of *base*, for `aiohttp.ClientSession(request_class=…)`, whose proxies come from *settings*.
+
+    Raises:
+        ConfigurationError: if *base* is no class of aiohttp's requests.
+    """
+    if base is None or base is ClientRequest:
+        return type("ClientRequest", (_ProxiedRequest,), {"proxy_settings": settings})
+    if not isinstance(base, type) or not issubclass(base, ClientRequest):
+        raise ConfigurationError("request_class", f"must be a subclass of aiohttp.ClientRequest, got {type_name(base)}")
+    return type("ClientRequest", (_ProxiedRequest, base), {"proxy_settings": settings})

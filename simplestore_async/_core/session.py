@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from .cache import TokenCache
     from .middleware import RejectionTest
-    from .provider import TokenProvider
     from .session_options import ClientSessionOptions
     from .state import RenewalPolicy
     from .token import TokenSource
@@ -106,37 +105,33 @@ class open_session:  # noqa: N801 - it is called like a function and used like o
         is_base_from_env = base_url is None and (source is None or not origins)
         if source is None:
             source = ClientCredentials.from_env()
-        if is_base_from_env:
-            base_url = _base_url_from_env(allow_insecure_http=allow_insecure_http)
-        elif base_url is not None:
-            base_url = _parse_base_url("base_url", base_url, allow_insecure_http=allow_insecure_http)
-        if base_url is None and not origins:
+        base = _find_base_url(base_url, is_from_env=is_base_from_env, allow_insecure_http=allow_insecure_http)
+        if base is not None:
+            origins = (*origins, base.origin())
+        elif not origins:
             raise ConfigurationError(
                 "base_url", "is not set", "pass it, set SIMPLESTORE_BASE_URL, or name the API in origins"
             )
-        self._made_provider: TokenProvider | None = None
+        self._stack = AsyncExitStack()
         if isinstance(source, ClientCredentials):
             # Imported here: a program that passes a provider has them, and they are most of the package's import time.
             from .endpoint import TokenEndpoint
             from .provider import TokenProvider
 
             endpoint = TokenEndpoint(source, policy=policy, ssl=ssl, proxy=proxy, trust_env=trust_env)
-            source = self._made_provider = TokenProvider(endpoint=endpoint, cache=cache, on_event=on_event)
+            source = TokenProvider(endpoint=endpoint, cache=cache, on_event=on_event)
+            self._stack.push_async_callback(source.aclose)
         else:
             _check_unused(source, cache=cache, policy=policy, on_event=on_event)
-        self._provider: TokenSource = source
         self._bearer = BearerAuthMiddleware(
-            source,
-            origins=[*origins, *([] if base_url is None else [base_url.origin()])],
-            is_rejected=is_rejected,
-            allow_insecure_http=allow_insecure_http,
+            source, origins=origins, is_rejected=is_rejected, allow_insecure_http=allow_insecure_http
         )
-        self._base_url = base_url
+        self._provider: TokenSource = source
+        self._base_url = base
         self._ssl = True if ssl is None else ssl
-        options["request_class"] = proxied_request_class(options.get("request_class", aiohttp.ClientRequest), proxies)
+        options["request_class"] = proxied_request_class(options.get("request_class"), proxies)
         self._options = options
         self._is_entered = False
-        self._stack = AsyncExitStack()
 
     @property
     def provider(self) -> TokenSource:
@@ -150,8 +145,7 @@ class open_session:  # noqa: N801 - it is called like a function and used like o
             )
         self._is_entered = True
         async with AsyncExitStack() as stack:
-            if self._made_provider is not None:
-                await stack.enter_async_context(self._made_provider)
+            stack.push_async_exit(self._stack)
             session = await stack.enter_async_context(self._open(stack))
             self._stack = stack.pop_all()
         return session
@@ -192,19 +186,17 @@ class open_session:  # noqa: N801 - it is called like a function and used like o
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
-def _parse_base_url(field: str, value: str | URL, *, allow_insecure_http: bool) -> URL:
-    """Return *value* with a slash at the end of its path, as aiohttp wants it and as every relative URL means it."""
+def _find_base_url(value: str | URL | None, *, is_from_env: bool, allow_insecure_http: bool) -> URL | None:
+    """Return the base URL with a slash at the end of its path: aiohttp requires it, and relative URLs mean it."""
+    field = "base_url"
+    if is_from_env:
+        field, value = "SIMPLESTORE_BASE_URL", read_variable("SIMPLESTORE_BASE_URL") or None
+    if value is None:
+        return None
     url = parse_url(field, value, allow_insecure_http=allow_insecure_http)
     if url.raw_query_string:
         raise ConfigurationError(field, "must not have a query (?…)", "aiohttp would drop it from every request")
     return url if url.raw_path.endswith("/") else url.with_path(f"{url.raw_path}/", encoded=True)
-
-
-def _base_url_from_env(*, allow_insecure_http: bool) -> URL | None:
-    value = read_variable("SIMPLESTORE_BASE_URL")
-    if not value:
-        return None
-    return _parse_base_url("SIMPLESTORE_BASE_URL", value, allow_insecure_http=allow_insecure_http)
 
 
 def _check_unused(source: object, **provider_arguments: object) -> None:

@@ -211,3 +211,24 @@ class TestSurroundings:
             await get(session, "items")
 
         assert ["canary-token-1"] == api_server.tokens
+
+    async def test_own_requests(self, token_server: TokenServer, api_server: ApiServer) -> None:
+        """The caller's class of requests is used."""
+
+        class Request(aiohttp.ClientRequest):
+            def update_auto_headers(self, skip_auto_headers: Any) -> None:
+                super().update_auto_headers(skip_auto_headers)
+                self.headers["X-Tag"] = "mine"
+
+        async with open_session(token_server.credentials(), base_url=api_server.url, request_class=Request) as session:
+            await get(session, "items")
+
+        assert "mine" == api_server.requests[0].headers["X-Tag"]
+
+    @pytest.mark.parametrize("request_class", [5, dict, lambda: None])
+    async def test_wrong_requests(self, token_server: TokenServer, request_class: Any) -> None:
+        """Anything but such a class is refused."""
+        with pytest.raises(ConfigurationError) as caught:
+            open_session(token_server.credentials(), base_url="https://api.example", request_class=request_class)
+
+        assert "request_class" == caught.value.field
