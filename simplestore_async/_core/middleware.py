@@ -14,7 +14,7 @@ from simplestore_async.errors import ConfigurationError, TokenError
 
 from .challenge import is_token_rejected
 from .origin import conceal_urls, origin_of, parse_origins
-from .replay import find_replay
+from .replay import find_replay, retire_connection
 from .tls import check_ssl, tls_setting
 from .tracebacks import clear_frames
 from .validation import check_callable, check_flag, type_error, type_name
@@ -85,7 +85,10 @@ class BearerAuthMiddleware:
         replay = find_replay(request)
         token = await self._source.get_token()
         response = await _send(request, handler, token)
-        if not self._note_result(token, response) or not self._source.invalidate(token) or replay is None:
+        if not self._note_result(token, response):
+            return response
+        if not self._source.invalidate(token) or replay is None:
+            retire_connection(request, response)
             return response
         await replay.prepare(request, response)
         replacement = await self._source.get_token()
@@ -98,6 +101,7 @@ class BearerAuthMiddleware:
         response = await _send(request, handler, replacement)
         if self._note_result(replacement, response):
             self._source.invalidate(replacement)
+            retire_connection(request, response)
         return response
 
     def _note_result(self, token: AccessToken, response: ClientResponse) -> bool:

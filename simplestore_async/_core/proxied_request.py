@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import ClientRequest, hdrs
 from multidict import CIMultiDict
@@ -54,5 +54,7 @@ def proxied_request_class(base: Any, settings: ProxySettings) -> type[ClientRequ
     if base is None or base is ClientRequest:
         return type("ClientRequest", (_ProxiedRequest,), {"proxy_settings": settings})
     if not isinstance(base, type) or not issubclass(base, ClientRequest):
-        raise ConfigurationError("request_class", f"must be a subclass of aiohttp.ClientRequest, got {type_name(base)}")
+        raise ConfigurationError(
+            "request_class", f"must be a subclass of aiohttp.ClientRequest, got {type_name(cast('object', base))}"
+        )
     return type("ClientRequest", (_ProxiedRequest, base), {"proxy_settings": settings})

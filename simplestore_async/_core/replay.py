@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
     from aiohttp.connector import Connection
 
-__all__ = ["Replay", "find_replay"]
+__all__ = ["Replay", "find_replay", "retire_connection"]
 
 # Exact types: the behaviour of subclasses is unknown.
 _IN_MEMORY: Final = {
@@ -30,8 +30,11 @@ _IN_MEMORY: Final = {
     payload.StringPayload,
 }
 _FILES: Final = {payload.BufferedReaderPayload, payload.BytesIOPayload, payload.IOBasePayload, payload.TextIOPayload}
-# RFC 9110 9.2.1: aiohttp resends these itself if a reused connection turns out to be closed.
+# RFC 9110 §9.2.1: aiohttp resends these itself if a reused connection turns out to be closed.
 _SAFE_METHODS: Final = {hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS, hdrs.METH_TRACE}
+# RFC 6265 §6.1 asks clients for no more. Reading endless cookies would block the event loop.
+_MAX_COOKIES: Final = 50
+_MAX_COOKIE_CHARS: Final = 4096
 
 
 def find_replay(request: aiohttp.ClientRequest) -> Replay | None:
@@ -51,7 +54,7 @@ class Replay:
     async def prepare(self, request: aiohttp.ClientRequest, response: aiohttp.ClientResponse) -> None:
         """End the first exchange, whose *response* becomes unreadable, and take over its cookies."""
         _update_cookies(request, response)
-        if request.method in _SAFE_METHODS and not request.body:
+        if _is_safe(request):
             # Released before the renewal: with a pool of one connection, the renewal would deadlock.
             response.release()
             return
@@ -95,11 +98,27 @@ class _Upload:
             await asyncio.wait([self._task])
 
 
+def retire_connection(request: aiohttp.ClientRequest, response: aiohttp.ClientResponse) -> None:
+    """Keep the connection of a rejection from being reused; the caller can still read *response*.
+
+    A server may close it after a rejection, and aiohttp never resends a POST.
+    """
+    if _is_safe(request):
+        return
+    if response.connection is not None and response.connection.protocol is not None:
+        response.connection.protocol.force_close()
+    else:
+        _abort_connection(request, response)
+
+
+def _is_safe(request: aiohttp.ClientRequest) -> bool:
+    return request.method in _SAFE_METHODS and not request.body
+
+
 def _abort_connection(request: aiohttp.ClientRequest, response: aiohttp.ClientResponse) -> None:
     """Close the connection of *response*, also one that went back to the pool with the end of the response.
 
-    A server may close it after a rejection, and aiohttp never resends a POST. Aborted: a server that reads no more of
-    the body would keep a closed one open.
+    Aborted: a server that reads no more of the body would keep a closed one open.
     """
     protocol = response._protocol  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - aiohttp has no public name
     if protocol is None or request.session.connector is None:
@@ -118,6 +137,7 @@ def _retrieve_exception(task: asyncio.Task[None]) -> None:
 def _update_cookies(request: aiohttp.ClientRequest, response: aiohttp.ClientResponse) -> None:
     """Put the cookies of *response* into the session's jar and into *request*, as a redirect would."""
     lines = response.headers.getall(hdrs.SET_COOKIE, ())
+    lines = [line for line in lines[:_MAX_COOKIES] if len(line) <= _MAX_COOKIE_CHARS]
     if not lines:
         return
     jar = request.session.cookie_jar

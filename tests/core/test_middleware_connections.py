@@ -12,8 +12,8 @@ from aiohttp import web
 from yarl import URL
 
 from simplestore_async import TokenProvider
-from tests.support.api_requests import fetch
-from tests.support.api_servers import UNAUTHORIZED, WireServer, authorized_session
+from tests.support.api_requests import ListSource, fetch
+from tests.support.api_servers import UNAUTHORIZED, WireServer, authorized_session, rejecting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -125,6 +125,21 @@ class TestConnection:
         assert 200 == status
         assert is_reused == (peers[0] == peers[1])
 
+    @pytest.mark.parametrize("text", ["", "why"])
+    @pytest.mark.parametrize(("method", "is_reused"), [("GET", True), ("POST", False)])
+    async def test_response_of_the_caller(
+        self, api_server: ApiServer, method: str, text: str, *, is_reused: bool
+    ) -> None:
+        """So it is with the connection of a 401 that the caller gets, and can read."""
+        api_server.rejected.add("first")
+        api_server.handler = rejecting(api_server, 401, text=text)
+        peers = _peers(api_server)
+        async with authorized_session(ListSource("first", "second", may_replace=False), api_server.url) as session:
+            answers = [await fetch(session, api_server.url, method) for _ in range(2)]
+
+        assert [(401, text), (200, '{"path": "/"}')] == answers
+        assert is_reused == (peers[0] == peers[1])
+
     async def test_server_that_hangs_up(self, token_server: TokenServer) -> None:
         """A server that promises to keep the connection of its 401 and closes it costs no POST."""
 
@@ -191,3 +206,28 @@ class TestCookies:
 
         sent = [request.headers.get("Cookie") for request in api_server.requests]
         assert after == [each and "; ".join(sorted(each.split("; "))) for each in sent[1:]]
+
+    async def test_many_cookies(self, token_server: TokenServer, api_server: ApiServer) -> None:
+        """A rejection sets 50 cookies of 4096 characters, and no more: reading them is work without an end."""
+        api_server.rejected.add("canary-token-1")
+        answer = api_server.handler
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            response = await answer(request)
+            if response.status == 401:
+                for number in range(100):
+                    response.headers.add("Set-Cookie", f"c{number}=" + "x" * (5000 if number == 0 else 40))
+            return response
+
+        api_server.handler = handle
+        async with (
+            token_server.provider() as provider,
+            authorized_session(provider, api_server.url, cookie_jar=aiohttp.CookieJar(unsafe=True)) as session,
+        ):
+            status, _ = await fetch(session, api_server.url)
+
+        assert 200 == status
+        assert [f"c{number}" for number in range(1, 50)] == sorted(
+            (pair.partition("=")[0] for pair in api_server.requests[1].headers["Cookie"].split("; ")),
+            key=lambda name: int(name[1:]),
+        )
