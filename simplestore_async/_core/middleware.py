@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BearerAuthMiddleware", "check_source"]
 
-# Responses that only an accepted token gets; redirects may be sent before the token is looked at.
+# Responses that only an accepted token gets; a redirect may precede the check of the token.
 _ACCEPTED: Final = {101, *range(200, 300), 304}
 
 
@@ -43,10 +43,10 @@ class BearerAuthMiddleware:
 
     When the API rejects the token, the token is replaced and the request is sent again, if its body can be. Rejections
     are 401 (unless its Bearer challenge says only `insufficient_scope`), any other 4xx whose Bearer challenge says
-    `invalid_token`, and whatever *is_rejected* says. In every other case the caller gets the response, unread.
+    `invalid_token`, and those of *is_rejected*. In every other case the caller gets the response, unread.
 
     Args:
-        source: where the tokens come from, such as a `TokenProvider`.
+        source: source of the tokens, such as a `TokenProvider`.
         origins: the API's origins, such as `https://api.example.com`; a string is one of them. `ws` and `wss` requests
             belong to the `http` and `https` origin of their host and port.
         is_rejected: a function of a response's status and headers that recognises further rejections, such as
@@ -139,12 +139,12 @@ async def _send(request: ClientRequest, handler: ClientHandlerType, token: Acces
         raise
     finally:
         if token is not None:
-            # `request_info` and aiohttp's errors show these very headers.
+            # `request_info` and aiohttp's errors show these headers.
             request.headers.pop(hdrs.AUTHORIZATION, None)
 
 
 def _check_connection(request: ClientRequest) -> None:
-    """Check that no proxy can read *request*, and that its server has to prove who it is.
+    """Check that no proxy can read *request*, and that its server's certificate is verified.
 
     Raises:
         ConfigurationError: if not.

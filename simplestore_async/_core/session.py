@@ -1,4 +1,4 @@
-"""The session. Rule: one line from credentials to authorised requests, and everything that it opened it closes."""
+"""`open_session()`. Rule: it closes everything that it opened, and accepts no setting without effect."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ _USAGE: Final = "write `async with open_session(…) as session:`"
 
 
 class _NotEnteredError(ConfigurationError, AttributeError):
-    """An attribute of the session is asked of `open_session()`; also an AttributeError, for `hasattr`."""
+    """Use of a session that is not open yet; an AttributeError as well, for `hasattr`."""
 
 
-class open_session:  # noqa: N801 - it is called like a function and used like one
+class open_session:  # noqa: N801 - called like a function
     """Open an `aiohttp.ClientSession` whose requests to the API carry the token.
 
-    Use it as `async with open_session(…) as session:`. Leaving the block closes the session, and the provider if it was
-    made here; a `TokenProvider` that was passed in stays open. Each object is entered once.
+    Use it as `async with open_session(…) as session:`. Leaving the block closes the session and the provider that was
+    made here; a `TokenProvider` that was passed in stays open. Each object can be entered once.
 
     Args:
         source: credentials, or a provider (any `TokenSource`) to share; by default `ClientCredentials.from_env()`.
-        base_url: what relative URLs are joined to; its origin gets the token. By default `SIMPLESTORE_BASE_URL`, unless
-            *source* and *origins* say who talks to whom.
+        base_url: base of relative URLs; its origin gets the token. By default `SIMPLESTORE_BASE_URL`, unless both
+            *source* and *origins* are given.
         origins: further origins that get the token, such as `https://files.example.com`.
         cache: for the provider that is made here; see `TokenProvider`.
         policy: for the provider that is made here.
@@ -66,8 +66,8 @@ class open_session:  # noqa: N801 - it is called like a function and used like o
         trust_env: take proxies from the environment, for both. netrc is never read.
         is_rejected: a function of status and headers that recognises further rejections; see `BearerAuthMiddleware`.
         allow_insecure_http: accept plain http to other machines for the API; for closed test networks only.
-        client_session_options: anything else that `aiohttp.ClientSession` takes. Your own `middlewares` run outside
-            ours: once for a request, even if it is sent twice.
+        client_session_options: other arguments of `aiohttp.ClientSession`. The caller's `middlewares` run outside the
+            token's: once for a request, also if it is sent twice.
 
     Raises:
         ConfigurationError: if an argument or the environment is wrong, or the object is not used by `async with`.
@@ -101,7 +101,7 @@ class open_session:  # noqa: N801 - it is called like a function and used like o
         check_flag("allow_insecure_http", allow_insecure_http)
         _check_tls(ssl, options.get("connector"))
         proxies = ProxySettings(proxy, trust_env=trust_env)
-        # Only if nothing else is named: a token of one's own choice does not go where the environment says.
+        # With a source and origins of the caller's own, the token does not go to the environment's API.
         is_base_from_env = base_url is None and (source is None or not origins)
         if source is None:
             source = ClientCredentials.from_env()
@@ -114,7 +114,7 @@ class open_session:  # noqa: N801 - it is called like a function and used like o
             )
         self._stack = AsyncExitStack()
         if isinstance(source, ClientCredentials):
-            # Imported here: a program that passes a provider has them, and they are most of the package's import time.
+            # Imported here: most of the package's import time, and loaded anyway where a provider is passed.
             from .endpoint import TokenEndpoint
             from .provider import TokenProvider
 
@@ -135,7 +135,7 @@ class open_session:  # noqa: N801 - it is called like a function and used like o
 
     @property
     def provider(self) -> TokenSource:
-        """The provider of the session, for health checks and `invalidate()`: made here, or the source passed in."""
+        """Provider of the session, for health checks and `invalidate()`; the source, if one was passed."""
         return self._provider
 
     async def __aenter__(self) -> aiohttp.ClientSession:
@@ -159,7 +159,7 @@ class open_session:  # noqa: N801 - it is called like a function and used like o
         connector = self._options.get("connector")
         if connector is None:
             connector = aiohttp.TCPConnector(ssl=self._ssl)
-            # The session closes it too, unless it cannot even be made.
+            # The session closes it, too, but may fail to be made.
             stack.push_async_callback(connector.close)
         _check_loop(connector)
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, TypedDict
 
 import aiohttp
@@ -69,6 +68,8 @@ def check_options(names: Iterable[str]) -> None:
     known = inspect.signature(aiohttp.ClientSession).parameters.keys() - {"proxy_auth"}
     for name in names:
         if name not in known:
+            from difflib import get_close_matches  # rarely needed, and slow to import
+
             similar = get_close_matches(name, known, n=1)
             hint = _HINTS.get(name, f"did you mean {similar[0]}=?" if similar else "")
             raise ConfigurationError(name, "is not an option of open_session()", hint)
