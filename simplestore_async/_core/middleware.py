@@ -6,7 +6,7 @@ a redirect from carrying the token away.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import hdrs
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from yarl import URL
 
     from .token import AccessToken, TokenSource
-
-    RejectionTest: TypeAlias = Callable[[int, Mapping[str, str]], bool]
 
 __all__ = ["BearerAuthMiddleware", "check_source"]
 
@@ -63,7 +61,7 @@ class BearerAuthMiddleware:
         source: TokenSource,
         *,
         origins: str | URL | Iterable[str | URL],
-        is_rejected: RejectionTest | None = None,
+        is_rejected: Callable[[int, Mapping[str, str]], bool] | None = None,
         allow_insecure_http: bool = False,
     ) -> None:
         origins = conceal_urls("origins", origins)
@@ -117,7 +115,7 @@ class BearerAuthMiddleware:
                 self._accept(token)
         return False
 
-    def _ask(self, is_rejected: RejectionTest, response: ClientResponse) -> bool:
+    def _ask(self, is_rejected: Callable[[int, Mapping[str, str]], bool], response: ClientResponse) -> bool:
         try:
             result: object = is_rejected(response.status, response.headers)
         except BaseException:

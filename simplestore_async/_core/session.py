@@ -23,7 +23,7 @@ from .validation import check_flag, check_type
 
 if TYPE_CHECKING:
     import ssl as ssl_module
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
     from typing import Never, NoReturn, Unpack
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from simplestore_async.events import Listener
 
     from .cache import TokenCache
-    from .middleware import RejectionTest
     from .session_options import ClientSessionOptions
     from .state import RenewalPolicy
     from .token import TokenSource
@@ -85,7 +84,7 @@ class open_session:  # noqa: N801 - called like a function
         ssl: ssl_module.SSLContext | aiohttp.Fingerprint | None = None,
         proxy: str | URL | None = None,
         trust_env: bool = False,
-        is_rejected: RejectionTest | None = None,
+        is_rejected: Callable[[int, Mapping[str, str]], bool] | None = None,
         allow_insecure_http: bool = False,
         **client_session_options: Unpack[ClientSessionOptions],
     ) -> None:
