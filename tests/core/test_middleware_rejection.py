@@ -179,7 +179,7 @@ class TestRejection:
         assert [] == api_server.requests
 
     async def test_no_endpoint(self, api_server: ApiServer, token_server: TokenServer, quick: RenewalPolicy) -> None:
-        """Nor is it sent when the token endpoint is not there at all."""
+        """A request is not sent when the token endpoint is unreachable."""
         credentials = token_server.credentials(token_url=refusing_url())
         async with (
             token_server.provider(credentials=credentials, policy=quick) as provider,
