@@ -64,7 +64,7 @@ class TestLongRejection:
         assert ["canary-token-1", "canary-token-2", "canary-token-2"] == server.tokens
 
     async def test_unread_upload(self, token_server: TokenServer) -> None:
-        """A 401 that arrives before the request's body was read neither blocks a pool of one connection nor leaks it."""
+        """A 401 that arrives before the body was read neither blocks a pool of one connection nor leaks it."""
         connector = aiohttp.TCPConnector(limit=1)
         async with (
             WireServer() as server,
