@@ -54,7 +54,7 @@ class GuardedCache:
     async def set(self, token: AccessToken) -> None:
         """Store *token*, if the cache can."""
         seconds = self._by_deadline(self.cache_seconds)
-        await self._attempt("set", lambda: self.cache.set(self.key, token), seconds, is_done_anyway=True)
+        await self._attempt("set", lambda: self.cache.set(self.key, token), seconds)
 
     @asynccontextmanager
     async def renewal_lock(self) -> AsyncGenerator[bool]:
@@ -80,8 +80,7 @@ class GuardedCache:
         finally:
             if lock is not None:
                 # Not by the deadline: a renewal that spent its budget must still admit the others.
-                seconds = self.cache_seconds
-                await self._attempt("lock", lambda: lock.__aexit__(None, None, None), seconds, is_done_anyway=True)
+                await self._attempt("lock", lambda: lock.__aexit__(None, None, None), self.cache_seconds)
 
     def _by_deadline(self, seconds: float) -> float:
         return max(min(seconds, self.deadline - asyncio.get_running_loop().time()), 0.0)
@@ -93,14 +92,13 @@ class GuardedCache:
             self._patience_ends_at = now + self.lock_seconds
         return self._patience_ends_at - now
 
-    async def _attempt(  # noqa: PLR0913 - what differs between the operations
+    async def _attempt(
         self,
         operation: Literal["get", "set", "lock"],
         call: Callable[[], Awaitable[T]],
         seconds: float,
         *,
         queue_seconds: float | None = None,
-        is_done_anyway: bool = False,
         overdue: str = "it took longer than",
     ) -> T | None:
         queue_seconds = seconds if queue_seconds is None else queue_seconds
@@ -120,9 +118,10 @@ class GuardedCache:
             if scope is None or not scope.expired():
                 self._report(operation, f"it raised {type(error).__name__}")
             elif not scope.is_queued:
-                self._report(operation, f"{overdue} {seconds:.3g} s")
-            elif not is_done_anyway:
-                self._report(operation, f"other work kept it busy for longer than {queue_seconds:.3g} s")
+                self._report(operation, f"{overdue} {round(seconds, 2):g} s")
+            # A store or a release that waits for others is done when its turn comes.
+            elif scope.is_dropped:
+                self._report(operation, f"other work kept it busy for longer than {round(queue_seconds, 2):g} s")
         return None
 
     def _report(self, operation: Literal["get", "set", "lock"], problem: str, hint: str = "") -> None:

@@ -79,10 +79,12 @@ class WorkTimeout:
 
     Attributes:
         is_queued: whether the limit of that wait was reached.
+        is_dropped: whether the job will therefore not be done.
     """
 
     def __init__(self, scope: asyncio.Timeout, seconds: float, queue_seconds: float) -> None:
         self.is_queued = False
+        self.is_dropped = False
         self.is_active = True
         self.loop = asyncio.get_running_loop()
         self._scope = scope
@@ -116,6 +118,7 @@ class WorkTimeout:
             self._timer = self.loop.call_later(left, self._check, job, queue)
         else:
             self.is_queued = ends_at < blocked_at
+            self.is_dropped = self.is_queued and job.is_droppable
             self._reschedule(self.loop.time())
 
     def _reschedule(self, when: float | None) -> None:
@@ -148,10 +151,10 @@ class _Job:
         self.result = result
         self.began_at: float | None = None
         self._work = work
-        self._droppable = droppable
+        self.is_droppable = droppable
 
     def run(self) -> None:
-        if self._droppable and self.result.cancelled():
+        if self.is_droppable and self.result.cancelled():
             return
         try:
             self._settle(self._work(), None)
