@@ -55,7 +55,7 @@ class FernetCodec:
         self._keys, problem = (keys, "") if isinstance(keys, Path) else _find_keys(keys)
         del keys  # a traceback shows the locals of the frames that an error passes
         if problem:
-            raise ConfigurationError("keys", problem, _HINT)
+            raise ConfigurationError("keys", f"cannot be used: {problem}", _HINT)
         self._make_fernet()
 
     @classmethod
@@ -154,12 +154,12 @@ def _split(text: str) -> list[str]:
 def _find_keys(keys: Any) -> tuple[tuple[str, ...], str]:
     """Return the keys, redacted, or the problem: an exception from here would carry them along in its traceback."""
     if not isinstance(keys, Iterable):
-        return (), f"must be strings or a pathlib.Path, got {type_name(keys)}"
+        return (), f"it must be strings or a pathlib.Path, got {type_name(keys)}"
     found = tuple(map(_as_text, [keys] if isinstance(keys, str | bytes) else cast("Iterable[object]", keys)))
     for number, key in enumerate(found, 1):
         if not _KEY.fullmatch(key):
-            return (), f"must be 32 bytes in URL-safe base64; number {number} is not"
-    return found, "" if found else "must not be empty"
+            return (), f"number {number} is not 32 bytes in URL-safe base64"
+    return found, "" if found else "there is no key"
 
 
 def _as_text(key: object) -> RedactedStr:

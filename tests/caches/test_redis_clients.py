@@ -373,7 +373,11 @@ async def test_deadline(redis_server: RedisServer, operation: str, *, is_connect
             call: Any = scope.__aexit__(None, None, None)
         else:
             await cache.set(KEY, TOKEN)
-            calls = {"get": lambda: cache.get(KEY), "set": lambda: cache.set(KEY, TOKEN), "lock": lambda: enter(cache)}
+            calls: dict[str, Callable[[], Any]] = {
+                "get": lambda: cache.get(KEY),
+                "set": lambda: cache.set(KEY, TOKEN),
+                "lock": lambda: enter(cache),
+            }
             call = calls[operation]()
         network.gate.clear()
         error = await end_by_deadline(call, network)
