@@ -288,7 +288,7 @@ def test_optimized_python(tmp_path: Path) -> None:
             *options,
             "-k",
             "set_is_got or last_one or odd_keys",
-            tmp_path,
+            str(tmp_path),
         ]
         process = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120, cwd=tmp_path)
         failed.append(sorted(re.findall(r"^FAILED \S+::(.*?) - ", process.stdout, flags=re.MULTILINE)))
