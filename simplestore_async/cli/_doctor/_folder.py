@@ -41,7 +41,7 @@ class TokenFolder:
         try:
             open_folder(self.directory)
         except ConfigurationError as error:
-            problem, _, advice = str(error).partition(": make one ")
+            problem, _, advice = str(error).partition("; make one ")
             return failed(
                 problem, advice=f"make one {advice}" if advice else f"mend it, or unset {' and '.join(names)}"
             )
