@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Self, cast
 
 from simplestore_async._core.redaction import MASK, RedactedStr, conceal
-from simplestore_async._core.secret_text import read_secret_text
+from simplestore_async._core.secret import read_secret_text, show_path
 from simplestore_async._core.validation import check_type, type_name
 from simplestore_async.errors import ConfigurationError
 
@@ -68,7 +68,7 @@ class FernetCodec:
         Raises:
             ConfigurationError: names the variable that is missing or wrong, and says what to do.
         """
-        path = os.environ.get("SIMPLESTORE_CACHE_KEY_FILE")
+        path = RedactedStr(os.environ.get("SIMPLESTORE_CACHE_KEY_FILE", ""))
         text = RedactedStr(os.environ.get("SIMPLESTORE_CACHE_KEY", ""))
         if path and text:
             raise ConfigurationError(
@@ -144,7 +144,7 @@ def _read_keys(path: Path) -> tuple[tuple[str, ...], str]:
     keys: tuple[str, ...] = ()
     if not problem:
         keys, problem = _find_keys(_split(_COMMENT.sub("", text)))
-    return keys, problem and f"cannot be read from {path}: {problem}"
+    return keys, problem and f"cannot be read from {show_path(path)}: {problem}"
 
 
 def _split(text: str) -> list[str]:
