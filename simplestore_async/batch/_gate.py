@@ -64,6 +64,8 @@ class Gate:
         if self._spacing_seconds:
             may_go_at = max(may_go_at, self._now())
             self._next_at = may_go_at + self._spacing_seconds
+        if self._pauses:
+            await asyncio.sleep(0)  # those who wait go first: else a request that alone fails would keep them out
         while not self.is_closed:
             seconds = max(may_go_at, self._quiet_until) - self._now()
             if seconds <= 0 and not (self._pauses and self._is_probing):

@@ -114,9 +114,9 @@ async def test_put_off_for_ever(runner: Runner, api_server: ApiServer) -> None:
 
     api_server.handler = handle
     summary = await runner.run(
-        requests_of(*["POST"] * 200), base_url=api_server.url, policy=BatchPolicy(patience_seconds=0.2, concurrency=2)
+        requests_of(*["POST"] * 300), base_url=api_server.url, policy=BatchPolicy(patience_seconds=0.3, concurrency=2)
     )
-    assert {"refused": 1, "succeeded": 199} == positive(summary)
+    assert {"refused": 1, "succeeded": 299} == positive(summary)
 
 
 async def test_rate(runner: Runner) -> None:
