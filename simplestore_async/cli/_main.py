@@ -33,8 +33,8 @@ Exit codes:
 `batch` says in its own help what they mean there.
 
 An error is one line on standard error. With --json that line is {"error": {"type", "message", "exit_code"}}; the type
-is the name of a class in simplestore_async.errors, or UsageError, RequestError, StatusError, StoppedError,
-SigintError, SigtermError, CommandError, OSError.
+is the name of a class in simplestore_async.errors, or UsageError, RequestError, StatusError, UnfinishedError,
+SigintError, CommandError, OSError.
 Instants in JSON are POSIX seconds. NO_COLOR is obeyed.
 """
 
