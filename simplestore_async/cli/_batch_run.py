@@ -22,13 +22,12 @@ from simplestore_async.errors import BatchFileError
 
 from ._batch_display import Tally, open_display
 from ._exchange import RequestError, StatusError
-from ._folder import open_folder
+from ._folder import has_redis, open_cache
 from ._output import CommandError, print_json, print_problem, show_duration, warn_of_cache
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
 
-    from simplestore_async._core.cache import TokenCache
     from simplestore_async.batch import BatchSummary
 
     from ._batch_display import Display
@@ -161,15 +160,8 @@ def _run(sending: Coroutine[object, object, None]) -> None:
     asyncio.run(sending)
 
 
-def _open_cache(*, is_cached: bool) -> TokenCache | None:
-    if os.environ.get("SIMPLESTORE_REDIS_URL"):
-        from simplestore_async.caches.redis import RedisTokenCache
-
-        return RedisTokenCache.from_env()
-    return open_folder() if is_cached else None
-
-
 async def _send(job: Job, database: BatchDatabase, tally: Tally, signals: _Signals) -> None:
+    cache = open_cache() if job.is_cached or has_redis() else None
     connector = aiohttp.TCPConnector(limit=job.concurrency, keepalive_timeout=_KEEP_ALIVE_SECONDS)
     # Results and a bar on one terminal would overwrite each other.
     is_plain = job.is_plain or (job.output is None and sys.stdout.isatty())
@@ -177,7 +169,7 @@ async def _send(job: Job, database: BatchDatabase, tally: Tally, signals: _Signa
         showing = asyncio.create_task(display.run())
         try:
             async with open_session(
-                cache=_open_cache(is_cached=job.is_cached), on_event=warn_of_cache, connector=connector, trust_env=True
+                cache=cache, on_event=warn_of_cache, connector=connector, trust_env=True
             ) as session:
                 await run_batch(
                     database.requests,

@@ -116,7 +116,7 @@ class TestResults:
         stored = folder.database.read_bytes().decode("latin-1")
         everything = outcome.stdout + outcome.stderr + folder.results.read_text() + stored
         assert "Bearer ***" in everything
-        tokens = list(folder.sandbox._server.ledger._tokens)
+        tokens = list(folder.sandbox._server.tokens._tokens)
         assert tokens
         assert not [token for token in [*tokens, "sandbox-secret"] if token in everything]
 
