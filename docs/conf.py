@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +19,7 @@ extensions = [
     "sphinx.ext.intersphinx",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
+    "sphinx_llms_txt",
     "pages_from_code.extension",
 ]
 exclude_patterns = ["_build"]
@@ -44,6 +46,8 @@ python_use_unqualified_type_names = True
 add_module_names = False
 
 html_theme = "furo"
+# Read the Docs names the address of the version that it builds.
+html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL", "")
 # The sister of the light one: furo's own underlines the names of modules as if they were links.
 pygments_dark_style = "a11y-high-contrast-dark"
 html_title = f"simplestore-async {release}"
