@@ -109,7 +109,7 @@ class TestConstructor:
     @pytest.mark.usefixtures("empty_environment")
     def test_environment_is_empty(self) -> None:
         """Without arguments the environment must name the credentials; the error names the variables."""
-        with pytest.raises(ConfigurationError, match="SIMPLESTORE_CLIENT_ID and SIMPLESTORE_CLIENT_SECRET not set"):
+        with pytest.raises(ConfigurationError, match="SIMPLESTORE_CLIENT_ID and SIMPLESTORE_CLIENT_SECRET are not set"):
             TokenProvider()
 
     @pytest.mark.usefixtures("empty_environment")
@@ -363,7 +363,7 @@ class TestFailureWithoutToken:
             with pytest.raises(TokenError) as caught:
                 await provider.get_token()
 
-        assert "No token: the client_secret callable gave no secret: it raised OSError" == str(caught.value)
+        assert "the client secret cannot be read: the callable raised OSError" == str(caught.value)
         assert caught.value.retryable
         assert [] == token_server.requests
 
