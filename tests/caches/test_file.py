@@ -9,7 +9,6 @@ import gc
 import hashlib
 import logging
 import os
-import pwd
 import resource
 import shutil
 import stat
@@ -637,7 +636,7 @@ async def test_no_home_directory(
     monkeypatch.chdir(tmp_path)
     for name in ("HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(pwd, "getpwuid", find_nobody)
+    monkeypatch.setattr(pytest.importorskip("pwd", reason="needs the user database of POSIX"), "getpwuid", find_nobody)
     if not is_told:
         # As older platformdirs, which the package allows, answer instead of raising.
         monkeypatch.setattr(platformdirs, "user_cache_path", lambda name, **_: Path("~/.cache") / name)
