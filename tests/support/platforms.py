@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+needs_case: Final = pytest.mark.skipif(os.name == "nt", reason="needs case-sensitive environment variables")
 needs_fork: Final = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 needs_posix: Final = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals, terminals and shells")
 needs_posix_files: Final = pytest.mark.skipif(os.name != "posix", reason="needs file modes, owners, symlinks and pipes")
