@@ -24,7 +24,11 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 nitpicky = True
-nitpick_ignore_regex = [(r"py:.*", r"Redis(Cluster)?")]
+# A client's class of another package, and a private protocol.
+nitpick_ignore_regex = [
+    (r"py:.*", r"Redis(Cluster)?"),
+    (r"py:class", r"simplestore_async\._core\.secret\.SupportsSecretValue"),
+]
 # Inventories of the names that signatures use, in Sphinx's plain first format: the build has no network.
 intersphinx_mapping = {
     "python": ("https://docs.python.org/3/", "inventories/python.inv"),
