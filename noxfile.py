@@ -45,7 +45,7 @@ def lint(session: nox.Session) -> None:
     """Check style, formatting, spelling and the layers of imports."""
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
-    session.run("codespell", *_files_of_git())
+    session.run("codespell")
     session.run("lint-imports")
 
 

@@ -215,11 +215,13 @@ class CacheFailed(Event):
 
     Attributes:
         operation: what failed: `get`, `set`, or `lock` for the renewal lock.
-        problem: our own words; an exception of somebody else's cache is only named.
+        problem: what failed, and why; an exception of a third-party cache is named by its type only.
+        hint: what to do about it; may be empty.
     """
 
     operation: Literal["get", "set", "lock"]
     problem: str
+    hint: str = ""
 
     @property
     def level(self) -> int:
@@ -227,7 +229,8 @@ class CacheFailed(Event):
         return logging.WARNING
 
     def __str__(self) -> str:
-        return f"token cache failed ({self.operation}), going on without it: {self.problem}"
+        problem = f"{self.problem}; {self.hint}" if self.hint else self.problem
+        return f"token cache failed ({self.operation}), going on without it: {problem}"
 
 
 Listener: TypeAlias = Callable[[Event], object]

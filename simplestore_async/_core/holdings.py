@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from simplestore_async.errors import SimpleStoreError
 
     from .clock import Clock
-    from .endpoint import Receipt
     from .state import RenewalPolicy
 
 __all__ = ["Commit", "Holdings"]
@@ -85,6 +84,11 @@ class Holdings:
             self.memory, is_replaced = self.memory.after_rejection(token, self.now(), self._policy)
         return held if held is not None and held.token.value == token.value else None, is_replaced
 
+    def accept(self, token: AccessToken) -> None:
+        """Note that the API accepted *token*."""
+        with self._lock:
+            self.memory = self.memory.after_acceptance(token)
+
     def fail(self, error: SimpleStoreError) -> tuple[Memory, Memory]:
         """Note that a renewal failed; return the snapshots before and after.
 
@@ -113,11 +117,12 @@ class Holdings:
             lease = self._lease(stored, now - age)
             return self._keep(lease, now, "cache") if self.memory.wants_cached(lease, now) else None
 
-    def take(self, receipt: Receipt, *, is_replacement: bool) -> Commit | None:
+    def take(self, token: AccessToken, requested_at: float, *, is_replacement: bool) -> Commit | None:
         """Hold a token from the endpoint, if it is still the newest; None if it was rejected before it came.
 
         Args:
-            receipt: what came.
+            token: the new token.
+            requested_at: when it was requested, on the deciding clock.
             is_replacement: whether it was asked for because another was rejected.
 
         Raises:
@@ -125,10 +130,10 @@ class Holdings:
         """
         now = self.now()
         with self._lock:
-            memory, token = self.memory, receipt.token
+            memory = self.memory
             if is_replacement or memory.is_replacing:
                 token = attrs.evolve(token, is_replacement=True)
-            lease = self._lease(token, receipt.requested_at)
+            lease = self._lease(token, requested_at)
             if now >= lease.hard_at:
                 # So short-lived, or so late, that it serves those who wait for it, and nobody else.
                 return Commit(token, source="endpoint", expires_at=lease.expires_at)

@@ -85,8 +85,10 @@ class Renewal:
             commit = await self._look() if has_waited else None
             while commit is None:
                 # One attempt in the background; as many as the policy says once callers wait for it.
-                receipt = await self.endpoint.fetch(deadline=self.deadline, may_retry=lambda: self.count_waiters() > 0)
-                commit = self.holdings.take(receipt, is_replacement=self.cause == "rejected")
+                token, requested_at = await self.endpoint.fetch(
+                    deadline=self.deadline, may_retry=lambda: self.count_waiters() > 0
+                )
+                commit = self.holdings.take(token, requested_at, is_replacement=self.cause == "rejected")
             # A token that may expire while it is being stored serves those who wait, and nobody else.
             is_worth_storing = commit.expires_at - self.holdings.now() > self.cache.cache_seconds
             if is_worth_storing and commit.is_kept and commit.source == "endpoint":

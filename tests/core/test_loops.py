@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import pytest
 
 from simplestore_async import AccessToken, MemoryTokenCache, RenewalPolicy, TokenEndpoint, TokenProvider
-from simplestore_async._core.endpoint import Receipt
 from simplestore_async.errors import ProviderClosedError, TokenEndpointError
 from simplestore_async.events import Event, OutageBegan, OutageEnded, RenewalFailed, RenewalStarted, TokenReceived
 from tests.support.providers import DUE, LIFE, TICK, get_at_once
@@ -515,11 +514,11 @@ class TestClose:
                 return token
 
         class Endpoint(TokenEndpoint):
-            async def fetch(self, *, deadline: float, may_retry: Callable[[], bool]) -> Receipt:
+            async def fetch(self, *, deadline: float, may_retry: Callable[[], bool]) -> tuple[AccessToken, float]:
                 close_elsewhere()
                 if moment == "failed":
                     raise ZeroDivisionError
-                return Receipt(token, clock.monotonic())
+                return token, clock.monotonic()
 
         events: list[Event] = []
         endpoint = Endpoint(token_server.credentials(), clock=clock)

@@ -38,7 +38,6 @@ from tests.support.servers import SECRET, TokenServer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from simplestore_async._core.endpoint import Receipt
 
 ONCE = RenewalPolicy(attempts=1)
 
@@ -345,9 +344,9 @@ class TestFailureWithoutToken:
         endpoint = token_server.endpoint(connector=connector, clock=clock)
         events: list[Event] = []
         async with TokenProvider(endpoint=endpoint, on_event=events.append) as provider:
-            with pytest.raises(ConfigurationError, match="connector given to TokenEndpoint is closed"):
+            with pytest.raises(ConfigurationError, match=r"^connector is closed"):
                 await provider.get_token()
-            with pytest.raises(ConfigurationError, match="connector given to TokenEndpoint is closed"):
+            with pytest.raises(ConfigurationError, match=r"^connector is closed"):
                 provider.get_token().send(None)
 
         assert [5.0] == [event.retry_in_seconds for event in events if isinstance(event, RenewalFailed)]
@@ -374,7 +373,7 @@ class BrokenEndpoint(TokenEndpoint):
     is_broken = True
     fetches = 0
 
-    async def fetch(self, *, deadline: float, may_retry: Callable[[], bool]) -> Receipt:
+    async def fetch(self, *, deadline: float, may_retry: Callable[[], bool]) -> tuple[AccessToken, float]:
         self.fetches += 1
         if self.is_broken:
             raise ZeroDivisionError(SECRET)
@@ -562,6 +561,33 @@ class TestInvalidate:
 
             assert provider.invalidate(ordinary)
         assert 3 == len(token_server.requests)
+
+    async def test_accepted_replacement(self, token_server: TokenServer, clock: FakeClock) -> None:
+        """A replacement that the API accepted is replaced at its next rejection, and the hold starts over."""
+        async with token_server.provider(clock=clock) as provider:
+            provider.invalidate(await provider.get_token())
+            for _ in range(4):
+                replacement = await provider.get_token()
+                assert not provider.invalidate(replacement)
+                provider.accept(replacement)
+                assert provider.invalidate(replacement)
+
+            replacement = await provider.get_token()
+            clock.advance(5 - TICK)
+            assert not provider.invalidate(replacement)
+            clock.advance(TICK)
+            assert provider.invalidate(replacement)
+
+    async def test_acceptance_of_another_token(self, token_server: TokenServer) -> None:
+        """The acceptance of a token that is not held changes nothing."""
+        async with token_server.provider() as provider:
+            first = await provider.get_token()
+            provider.invalidate(first)
+            replacement = await provider.get_token()
+
+            provider.accept(first)
+
+            assert not provider.invalidate(replacement)
 
     async def test_failure_outranks_a_rejection(
         self, token_server: TokenServer, clock: FakeClock, events: list[Event]

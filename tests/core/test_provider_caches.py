@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
 
-    from simplestore_async._core.endpoint import Receipt
     from tests.support.clocks import FakeClock
     from tests.support.servers import TokenServer
 
@@ -523,7 +522,9 @@ class TestFaultyCache:
             pytest.param({"get": fail}, [("get", "it raised OSError")], id="get raises"),
             pytest.param({"get": explain}, [("get", "The disk is full. Make room")], id="get explains"),
             pytest.param({"get": hang}, [("get", "it took longer than 0.02 s")], id="get hangs"),
-            pytest.param({"get": give_rubbish}, [("get", "it returned str, no AccessToken")], id="get gives rubbish"),
+            pytest.param(
+                {"get": give_rubbish}, [("get", "it returned str instead of an AccessToken")], id="get gives rubbish"
+            ),
             pytest.param({"set": fail}, [("set", "it raised OSError")], id="set raises"),
             pytest.param({"set": explain}, [("set", "The disk is full. Make room")], id="set explains"),
             pytest.param({"set": hang}, [("set", "it took longer than 0.02 s")], id="set hangs"),
@@ -697,7 +698,7 @@ class TestRenewalLock:
         """So does one that runs into a defect."""
 
         class Broken(TokenEndpoint):
-            async def fetch(self, *, deadline: float, may_retry: Callable[[], bool]) -> Receipt:
+            async def fetch(self, *, deadline: float, may_retry: Callable[[], bool]) -> tuple[AccessToken, float]:
                 raise ZeroDivisionError
 
         endpoint = Broken(token_server.credentials(), clock=clock)
