@@ -90,7 +90,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def mutation(session: nox.Session) -> None:
-    """Test the tests: change the code in many small ways, and list the changes that no test notices."""
+    """List changes of the code that no test notices. Needs the dependency group `mutation`."""
     session.run("mutmut", "run", *session.posargs)
     session.run("mutmut", "results")
 
