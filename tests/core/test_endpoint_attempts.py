@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import re
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -311,7 +309,7 @@ class TestFaults:
         async with RawServer(says()) as server:
             endpoint = raw_endpoint(server, policy=quick)
 
-        assert os.strerror(errno.ECONNREFUSED) in str(await failure(endpoint))
+        assert "refused" in str(await failure(endpoint))
 
     async def test_unknown_host(self, quick: RenewalPolicy) -> None:
         """A host that DNS does not know is a TokenTransportError, after all attempts."""

@@ -17,6 +17,7 @@ from simplestore_async.errors import (
     TokenError,
     TokenTimeoutError,
 )
+from tests.support.platforms import needs_posix_files
 from tests.support.production import run
 from tests.support.servers import SECRET, TokenServer
 from tests.support.token_requests import (
@@ -77,6 +78,7 @@ class TestSecret:
     def refuse(self, server: TokenServer, count: int = 1, status: int = 400) -> None:
         server.replies = [web.json_response(INVALID_CLIENT, status=status) for _ in range(count)]
 
+    @needs_posix_files
     async def test_rotated_file(self, token_server: TokenServer, tmp_path: Path) -> None:
         """A secret file that was swapped is taken up by the next request."""
         endpoint = self.endpoint(token_server, SecretFile(mount(tmp_path, "first")))
@@ -86,6 +88,7 @@ class TestSecret:
 
         assert ["first", "second"] == self.sent(token_server)
 
+    @needs_posix_files
     @pytest.mark.parametrize("status", [400, 401])
     async def test_rotated_in_time(self, token_server: TokenServer, tmp_path: Path, status: int) -> None:
         """A secret file that was swapped meanwhile is taken up at once after invalid_client."""

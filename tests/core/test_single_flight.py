@@ -9,7 +9,6 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import uvloop
 
 from simplestore_async._core.single_flight import SingleFlight
 from simplestore_async.errors import (
@@ -20,6 +19,7 @@ from simplestore_async.errors import (
     TokenTimeoutError,
     TokenTransportError,
 )
+from tests.support.platforms import uvloop_factories
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -33,8 +33,8 @@ LOOPS: dict[str, tuple[Callable[[], asyncio.AbstractEventLoop], Any]] = {
     "asyncio": (asyncio.new_event_loop, None),
     # As many programs have it: it knows neither a context nor any other argument of create_task().
     "plain task factory": (asyncio.new_event_loop, lambda loop, coro: asyncio.Task(coro, loop=loop)),
-    "uvloop": (uvloop.new_event_loop, None),
 }
+LOOPS |= {name: (new_loop, None) for name, new_loop in uvloop_factories().items()}
 if hasattr(asyncio, "eager_task_factory"):  # Python 3.12 and later
     LOOPS["eager task factory"] = (asyncio.new_event_loop, asyncio.eager_task_factory)
 

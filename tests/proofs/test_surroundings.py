@@ -182,7 +182,7 @@ class TestNotebook:
         assert 2 == len(token_server.requests)
 
     async def test_nested_loops(self, token_server: TokenServer) -> None:
-        """With nest_asyncio, which lets one loop run inside itself, both levels share the token."""
+        """With nest_asyncio2, which lets one loop run inside itself, both levels share the token."""
         environment = {"SIMPLESTORE_CLIENT_ID": "app", "SIMPLESTORE_CLIENT_SECRET": "secret"}
         words = await run_script(_NESTED_LOOPS, environment | {"SIMPLESTORE_TOKEN_URL": token_server.token_url})
 
@@ -191,7 +191,7 @@ class TestNotebook:
 
 
 _NESTED_LOOPS = """
-import asyncio, nest_asyncio
+import asyncio, nest_asyncio2
 from simplestore_async import TokenProvider
 
 async def cell():
@@ -201,7 +201,7 @@ async def cell():
     again = asyncio.run(provider.get_token())
     print((await renewal).value, inner.value, again.value)
 
-nest_asyncio.apply()
+nest_asyncio2.apply()
 provider = TokenProvider()
 asyncio.run(cell())
 """
