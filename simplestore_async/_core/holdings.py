@@ -85,6 +85,11 @@ class Holdings:
             self.memory, is_replaced = self.memory.after_rejection(token, self.now(), self._policy)
         return held if held is not None and held.token.value == token.value else None, is_replaced
 
+    def accept(self, token: AccessToken) -> None:
+        """Note that the API accepted *token*."""
+        with self._lock:
+            self.memory = self.memory.after_acceptance(token)
+
     def fail(self, error: SimpleStoreError) -> tuple[Memory, Memory]:
         """Note that a renewal failed; return the snapshots before and after.
 

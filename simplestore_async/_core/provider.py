@@ -140,6 +140,15 @@ class TokenProvider:
             emit(TokenRejected(age_seconds=age, is_replaced=is_replaced), self._on_event)
         return is_replaced
 
+    def accept(self, token: AccessToken) -> None:
+        """Note that the API accepted *token*: if it is a replacement, its next rejection renews at once.
+
+        Does no I/O. Needed only for tokens with `is_replacement`, and only once for each.
+        """
+        held = self._holdings.memory.lease
+        if held is not None and held.is_replacement:
+            self._holdings.accept(token)
+
     async def aclose(self) -> None:
         """Cancel a running renewal and wait for its end; its waiters, and all later callers, get ProviderClosedError.
 

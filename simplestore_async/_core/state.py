@@ -338,6 +338,13 @@ class Memory:
             outage_began_at=now if self.outage_began_at is None else self.outage_began_at,
         )
 
+    def after_acceptance(self, token: AccessToken) -> Memory:
+        """Return the memory after the API accepted *token*: a replacement that worked is an ordinary token."""
+        held = self.lease
+        if held is None or not held.is_replacement or held.token.value != token.value:
+            return self
+        return attrs.evolve(self, lease=attrs.evolve(held, is_replacement=False), rejections=0)
+
     def after_rejection(self, token: AccessToken, now: float, policy: RenewalPolicy) -> tuple[Memory, bool]:
         """Return the memory after the API rejected *token*, and whether a replacement may be asked for now."""
         held = self.lease

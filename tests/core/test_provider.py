@@ -563,6 +563,33 @@ class TestInvalidate:
             assert provider.invalidate(ordinary)
         assert 3 == len(token_server.requests)
 
+    async def test_accepted_replacement(self, token_server: TokenServer, clock: FakeClock) -> None:
+        """A replacement that the API accepted is replaced at its next rejection, and the hold starts over."""
+        async with token_server.provider(clock=clock) as provider:
+            provider.invalidate(await provider.get_token())
+            for _ in range(4):
+                replacement = await provider.get_token()
+                assert not provider.invalidate(replacement)
+                provider.accept(replacement)
+                assert provider.invalidate(replacement)
+
+            replacement = await provider.get_token()
+            clock.advance(5 - TICK)
+            assert not provider.invalidate(replacement)
+            clock.advance(TICK)
+            assert provider.invalidate(replacement)
+
+    async def test_acceptance_of_another_token(self, token_server: TokenServer) -> None:
+        """The acceptance of a token that is not held changes nothing."""
+        async with token_server.provider() as provider:
+            first = await provider.get_token()
+            provider.invalidate(first)
+            replacement = await provider.get_token()
+
+            provider.accept(first)
+
+            assert not provider.invalidate(replacement)
+
     async def test_failure_outranks_a_rejection(
         self, token_server: TokenServer, clock: FakeClock, events: list[Event]
     ) -> None:
