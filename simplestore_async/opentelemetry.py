@@ -164,9 +164,9 @@ class OpenTelemetryListener:
         attributes: Mapping[str, str | float] | None = None,
         clock: Clock | None = None,
     ) -> None:
-        check_type("tracer_provider", tracer_provider, trace.TracerProvider)
-        check_type("meter_provider", meter_provider, metrics.MeterProvider)
-        check_type("clock", clock, Clock)
+        check_type("tracer_provider", tracer_provider, trace.TracerProvider | None)
+        check_type("meter_provider", meter_provider, metrics.MeterProvider | None)
+        check_type("clock", clock, Clock | None)
         self._attributes = _read_attributes(attributes)
         if meter_provider is metrics.get_meter_provider():
             meter_provider = None  # as everybody else who reports to the global one

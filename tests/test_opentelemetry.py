@@ -624,9 +624,9 @@ async def test_secrecy(token_server: TokenServer, clock: FakeClock, telemetry: T
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"tracer_provider": trace.NoOpTracer()}, "tracer_provider must be a TracerProvider, which NoOpTracer is not"),
-        ({"meter_provider": 1}, "meter_provider must be a MeterProvider, which int is not"),
-        ({"clock": 1}, "clock must be a Clock, which int is not"),
+        ({"tracer_provider": trace.NoOpTracer()}, "tracer_provider must be a TracerProvider, got NoOpTracer"),
+        ({"meter_provider": 1}, "meter_provider must be a MeterProvider, got int"),
+        ({"clock": 1}, "clock must be a Clock, got int"),
         ({"attributes": ["shop"]}, 'attributes must be a mapping, such as {"shop": "7"}, which list is not'),
         (
             {"attributes": {"shops": ["canary"]}},

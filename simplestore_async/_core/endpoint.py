@@ -111,9 +111,9 @@ class TokenEndpoint:
                 "ssl must be an ssl.SSLContext or aiohttp.Fingerprint: for a private CA pass "
                 "ssl.create_default_context(cafile=…); certificates are always checked"
             )
-        check_type("policy", policy, RenewalPolicy)
-        check_type("connector", connector, aiohttp.BaseConnector)
-        check_type("clock", clock, Clock)
+        check_type("policy", policy, RenewalPolicy | None)
+        check_type("connector", connector, aiohttp.BaseConnector | None)
+        check_type("clock", clock, Clock | None)
         self.credentials: Final = credentials
         self.policy: Final = policy or DEFAULT_POLICY
         self.clock: Final[Clock] = clock or default_clock()
