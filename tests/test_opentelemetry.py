@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from simplestore_async import MemoryTokenCache, RenewalPolicy, TokenProvider, open_session
+from simplestore_async import MemoryTokenCache, RenewalPolicy, RetryPolicy, TokenProvider, open_session
 from simplestore_async.errors import ConfigurationError, InvalidClientError, TokenEndpointError
 from simplestore_async.events import Event, RenewalStarted, TokenReceived
 from simplestore_async.opentelemetry import OpenTelemetryListener
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tests.support.clocks import FakeClock
     from tests.support.servers import TokenServer
 
-ONCE = RenewalPolicy(attempts=1)
+ONCE = RetryPolicy(attempts=1)
 CAUSE, OUTCOME, SOURCE = (f"simplestore.token.{name}" for name in ("cause", "outcome", "source"))
 FIRST = {CAUSE: "first", OUTCOME: "renewed", SOURCE: "endpoint"}
 
@@ -132,7 +132,7 @@ class TestSpan:
     async def test_failure(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
         """A renewal that fails is an error in our own words, with the error's class and the HTTP status."""
         token_server.replies = [503]
-        async with token_server.provider(clock=clock, policy=ONCE, on_event=telemetry.listener()) as provider:
+        async with token_server.provider(clock=clock, retry=ONCE, on_event=telemetry.listener()) as provider:
             with pytest.raises(TokenEndpointError) as caught:
                 await provider.get_token()
 
@@ -216,7 +216,7 @@ class TestSpan:
         """Renewals of two providers that share a listener, and run at once, are not mistaken for each other."""
         listener = telemetry.listener()
         async with (
-            token_server.provider(on_event=listener, policy=ONCE) as failing,
+            token_server.provider(on_event=listener, retry=ONCE) as failing,
             token_server.provider(on_event=listener) as rejected,
         ):
             rejected.invalidate(await rejected.get_token())
@@ -303,7 +303,7 @@ class TestMeasurements:
     async def test_failure(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
         """A renewal that fails is counted by the class of its error; the outage that begins with it is counted once."""
         token_server.replies = [503, 503]
-        async with token_server.provider(clock=clock, policy=ONCE, on_event=telemetry.listener()) as provider:
+        async with token_server.provider(clock=clock, retry=ONCE, on_event=telemetry.listener()) as provider:
             for _ in range(2):
                 with pytest.raises(TokenEndpointError):
                     await provider.get_token()
@@ -377,7 +377,7 @@ class TestMeasurements:
 
     async def test_overdue(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
         """A renewal that callers waited for in vain is counted, before it has ended."""
-        policy = RenewalPolicy(hard_wait_seconds=2.0**-10)
+        policy = RenewalPolicy(max_wait_seconds=2.0**-10)
         async with token_server.provider(clock=clock, policy=policy, on_event=telemetry.listener()) as provider:
             old = await provider.get_token()
             clock.advance(HARD)
@@ -434,9 +434,7 @@ class TestRemainingLife:
 
     async def test_failures(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
         """A failure leaves it as it is while the token lives; it is gone once a rejected one cannot be replaced."""
-        async with token_server.provider(
-            clock=clock, policy=ONCE, on_event=telemetry.listener(clock=clock)
-        ) as provider:
+        async with token_server.provider(clock=clock, retry=ONCE, on_event=telemetry.listener(clock=clock)) as provider:
             token = await provider.get_token()
             clock.advance(DUE)
             token_server.replies = [503, 503]
@@ -606,7 +604,7 @@ async def test_secrecy(token_server: TokenServer, clock: FakeClock, telemetry: T
         web.json_response({"access_token": "canary token"}),
     ]
     listener = telemetry.listener(clock=clock)
-    async with token_server.provider(credentials=credentials, clock=clock, policy=ONCE, on_event=listener) as provider:
+    async with token_server.provider(credentials=credentials, clock=clock, retry=ONCE, on_event=listener) as provider:
         for kind in (TokenEndpointError, InvalidClientError, Exception):
             with pytest.raises(kind):
                 await provider.get_token()

@@ -33,8 +33,8 @@ from simplestore_async.errors import (
 from .clock import Clock, default_clock
 from .credentials import ClientCredentials
 from .origin import is_loopback
+from .policy import DEFAULT_RETRY_POLICY, RetryPolicy
 from .redaction import RedactedStr, conceal, show_fields
-from .state import DEFAULT_POLICY, RenewalPolicy
 from .token import AccessToken
 from .validation import check_type
 
@@ -96,7 +96,7 @@ class TokenEndpoint:
         self,
         credentials: ClientCredentials,
         *,
-        policy: RenewalPolicy | None = None,
+        policy: RetryPolicy | None = None,
         connector: aiohttp.BaseConnector | None = None,
         ssl: ssl_module.SSLContext | aiohttp.Fingerprint | None = None,
         proxy: str | URL | None = None,
@@ -111,11 +111,11 @@ class TokenEndpoint:
                 "ssl must be an ssl.SSLContext or aiohttp.Fingerprint: for a private CA pass "
                 "ssl.create_default_context(cafile=…); certificates are always checked"
             )
-        check_type("policy", policy, RenewalPolicy | None)
+        check_type("policy", policy, RetryPolicy | None)
         check_type("connector", connector, aiohttp.BaseConnector | None)
         check_type("clock", clock, Clock | None)
         self.credentials: Final = credentials
-        self.policy: Final = policy or DEFAULT_POLICY
+        self.policy: Final = policy or DEFAULT_RETRY_POLICY
         self.clock: Final[Clock] = clock or default_clock()
         self._connector = connector
         self._ssl: ssl_module.SSLContext | aiohttp.Fingerprint | bool = True if ssl is None else ssl
@@ -170,7 +170,7 @@ class TokenEndpoint:
 
         def pause(state: RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
-            own_pause = self.policy.retry_pause(state.attempt_number, random.random)
+            own_pause = self.policy.pause_seconds(state.attempt_number, random.random)
             return max(own_pause, getattr(error, "retry_after", None) or own_pause)
 
         def is_last(state: RetryCallState) -> bool:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from simplestore_async.events import Listener
 
     from .cache import TokenCache
-    from .state import RenewalPolicy
+    from .policy import RenewalPolicy
     from .token import TokenSource
 
 __all__ = ["open_session"]
@@ -87,8 +87,9 @@ async def open_session(  # noqa: PLR0913 - each part that can be replaced, and t
             from .endpoint import TokenEndpoint
             from .provider import TokenProvider
 
-            endpoint = TokenEndpoint(source, policy=policy, ssl=ssl, proxy=proxy, trust_env=trust_env)
-            source = await stack.enter_async_context(TokenProvider(endpoint=endpoint, cache=cache, on_event=on_event))
+            endpoint = TokenEndpoint(source, ssl=ssl, proxy=proxy, trust_env=trust_env)
+            provider = TokenProvider(endpoint=endpoint, cache=cache, policy=policy, on_event=on_event)
+            source = await stack.enter_async_context(provider)
         elif cache is not None or policy is not None or on_event is not None:
             raise ConfigurationError(
                 "cache, policy and on_event belong to the TokenProvider that you pass: set them there"

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from simplestore_async import AccessToken, ClientCredentials, RenewalPolicy, TokenEndpoint, TokenProvider
+from simplestore_async import AccessToken, ClientCredentials, RenewalPolicy, RetryPolicy, TokenEndpoint, TokenProvider
 from simplestore_async.errors import (
     ConfigurationError,
     InvalidClientError,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from simplestore_async._core.endpoint import Receipt
 
-ONCE = RenewalPolicy(attempts=1)
+ONCE = RetryPolicy(attempts=1)
 
 
 @pytest.fixture
@@ -235,7 +235,7 @@ class TestFailureWithoutToken:
         pauses: list[float],
     ) -> None:
         """After a failure nobody asks the endpoint until the pause is over; callers get the error at once."""
-        async with token_server.provider(clock=clock, policy=ONCE, on_event=events.append) as provider:
+        async with token_server.provider(clock=clock, retry=ONCE, on_event=events.append) as provider:
             for count in range(1, len(pauses) + 1):
                 token_server.replies = [reply()]
                 with pytest.raises(TokenError):
@@ -286,7 +286,7 @@ class TestFailureWithoutToken:
         """Each failure is told, an outage once, and its end with how long it took."""
         token_server.replies = [503, 400]
         token_server.gate.clear()
-        async with token_server.provider(clock=clock, policy=ONCE, on_event=events.append) as provider:
+        async with token_server.provider(clock=clock, retry=ONCE, on_event=events.append) as provider:
             callers = [asyncio.create_task(provider.get_token()) for _ in range(2)]
             await token_server.arrived.wait()
             clock.advance(3)
@@ -327,7 +327,7 @@ class TestFailureWithoutToken:
         """Callers that fail are an ERROR each time, the outage is one WARNING, its end INFO, all else DEBUG."""
         caplog.set_level(logging.DEBUG, "simplestore_async")
         token_server.replies = [503, 503]
-        async with token_server.provider(clock=clock, policy=ONCE) as provider:
+        async with token_server.provider(clock=clock, retry=ONCE) as provider:
             for _ in range(2):
                 with pytest.raises(TokenEndpointError):
                     await provider.get_token()
@@ -616,7 +616,7 @@ class TestInvalidate:
     async def test_failure_while_no_token_is_held(self, token_server: TokenServer, clock: FakeClock) -> None:
         """Without a token, and the endpoint left alone, no replacement may be asked for: False until that is over."""
         token_server.replies = [503]
-        async with token_server.provider(clock=clock, policy=ONCE) as provider:
+        async with token_server.provider(clock=clock, retry=ONCE) as provider:
             token = AccessToken("canary", issued_at=0, expires_at=1)
             with pytest.raises(TokenEndpointError):
                 await provider.get_token()
@@ -628,7 +628,7 @@ class TestInvalidate:
 
     async def test_failed_replacement(self, token_server: TokenServer, clock: FakeClock, events: list[Event]) -> None:
         """When the replacement cannot be had the error is raised: a rejected token is not given out again."""
-        async with token_server.provider(clock=clock, policy=ONCE, on_event=events.append) as provider:
+        async with token_server.provider(clock=clock, retry=ONCE, on_event=events.append) as provider:
             provider.invalidate(await provider.get_token())
             token_server.replies = [503]
 
@@ -843,7 +843,7 @@ async def test_nothing_shows_a_secret(
     """Neither logs at DEBUG, nor events, errors or reprs show the secret or a token, whatever happens."""
     caplog.set_level(logging.DEBUG)
     shown: list[object] = []
-    async with token_server.provider(clock=clock, policy=ONCE, on_event=events.append) as provider:
+    async with token_server.provider(clock=clock, retry=ONCE, on_event=events.append) as provider:
         for reply in (
             None,
             {"access_token": "canary-token-1"},

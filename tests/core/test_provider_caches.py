@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import pytest
 
-from simplestore_async import AccessToken, MemoryTokenCache, RenewalPolicy, TokenEndpoint, TokenProvider
+from simplestore_async import AccessToken, MemoryTokenCache, RenewalPolicy, RetryPolicy, TokenEndpoint, TokenProvider
 from simplestore_async.errors import (
     ProviderClosedError,
     TokenCacheError,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tests.support.clocks import FakeClock
     from tests.support.servers import TokenServer
 
-ONCE = RenewalPolicy(attempts=1)
+ONCE = RetryPolicy(attempts=1)
 
 
 class RecordingCache(MemoryTokenCache):
@@ -206,7 +206,7 @@ class TestKeeping:
         self, token_server: TokenServer, clock: FakeClock, cache: RecordingCache, key: str, events: list[Event]
     ) -> None:
         """A token that another process got ends the outage, and the pauses begin anew."""
-        async with token_server.provider(clock=clock, cache=cache, policy=ONCE, on_event=events.append) as provider:
+        async with token_server.provider(clock=clock, cache=cache, retry=ONCE, on_event=events.append) as provider:
             token_server.replies = [400, 400, 400]
             for pause in (5, 10):
                 with pytest.raises(TokenEndpointError):
@@ -440,7 +440,7 @@ class TestRejectedToken:
         self, token_server: TokenServer, clock: FakeClock, cache: RecordingCache, key: str
     ) -> None:
         """A rejected token that is still in the cache is not taken again, not even after a failure in between."""
-        async with token_server.provider(clock=clock, cache=cache, policy=ONCE) as provider:
+        async with token_server.provider(clock=clock, cache=cache, retry=ONCE) as provider:
             old = await provider.get_token()
             provider.invalidate(old)
             token_server.replies = [503]

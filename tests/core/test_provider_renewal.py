@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
-from simplestore_async import AccessToken, MemoryTokenCache, RenewalPolicy, TokenProvider
+from simplestore_async import AccessToken, MemoryTokenCache, RenewalPolicy, RetryPolicy, TokenProvider
 from simplestore_async.errors import ProviderClosedError, TokenEndpointError, TokenResponseError
 from simplestore_async.events import (
     Event,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.support.servers import TokenServer
 
 # A wait that a test could not sit through, where it must not happen.
-PATIENT = RenewalPolicy(hard_wait_seconds=600, retry_seconds=0.01)
+PATIENT = RenewalPolicy(max_wait_seconds=600)
 
 
 async def begin(provider: TokenProvider) -> asyncio.Task[AccessToken]:
@@ -193,7 +193,7 @@ class TestOutageWhileTheTokenLives:
     ) -> None:
         """An outage that goes on when the token has expired, or that a rejection makes felt, is still the same one."""
         async with token_server.provider(
-            clock=clock, policy=RenewalPolicy(attempts=1), on_event=events.append
+            clock=clock, retry=RetryPolicy(attempts=1), on_event=events.append
         ) as provider:
             await provider.get_token()
             clock.advance(DUE)
@@ -254,10 +254,10 @@ class TestAttempts:
         assert 2 == len(token_server.requests)
 
     async def test_caller_that_waits_makes_it_all(
-        self, token_server: TokenServer, clock: FakeClock, quick: RenewalPolicy, events: list[Event]
+        self, token_server: TokenServer, clock: FakeClock, quick: RetryPolicy, events: list[Event]
     ) -> None:
         """A renewal that began in the background makes all its attempts once a caller waits for it."""
-        async with token_server.provider(clock=clock, policy=quick, on_event=events.append) as provider:
+        async with token_server.provider(clock=clock, retry=quick, on_event=events.append) as provider:
             await provider.get_token()
             clock.advance(DUE)
             token_server.replies = [503, 503]
@@ -275,10 +275,10 @@ class TestAttempts:
         assert 4 == len(token_server.requests)
 
     async def test_caller_that_waits_makes_no_more_than_all(
-        self, token_server: TokenServer, clock: FakeClock, quick: RenewalPolicy
+        self, token_server: TokenServer, clock: FakeClock, quick: RetryPolicy
     ) -> None:
         """The policy's attempts are all there are."""
-        async with token_server.provider(clock=clock, policy=quick) as provider:
+        async with token_server.provider(clock=clock, retry=quick) as provider:
             token_server.replies = [503, 503, 503]
 
             with pytest.raises(TokenEndpointError):
@@ -325,7 +325,7 @@ class TestHardWindow:
     @pytest.mark.parametrize(
         ("age", "policy", "wait"),
         [
-            pytest.param(HARD, RenewalPolicy(hard_wait_seconds=0.0625), 0.0625, id="the policy's seconds"),
+            pytest.param(HARD, RenewalPolicy(max_wait_seconds=0.0625), 0.0625, id="the policy's seconds"),
             pytest.param(LIFE - 0.125, PATIENT, 0.0625, id="half of what is left"),
         ],
     )
@@ -358,10 +358,10 @@ class TestHardWindow:
 
     # case 13
     async def test_each_renewal_that_hangs_is_told(
-        self, token_server: TokenServer, clock: FakeClock, quick: RenewalPolicy, events: list[Event]
+        self, token_server: TokenServer, clock: FakeClock, quick: RetryPolicy, events: list[Event]
     ) -> None:
         """A renewal that is overdue after another one was is told too."""
-        async with token_server.provider(clock=clock, policy=quick, on_event=events.append) as provider:
+        async with token_server.provider(clock=clock, retry=quick, on_event=events.append) as provider:
             old = await provider.get_token()
             clock.advance(HARD)
             for _ in range(2):
@@ -395,7 +395,7 @@ class TestHardWindow:
         self, token_server: TokenServer, clock: FakeClock, events: list[Event]
     ) -> None:
         """A token that expires while a caller waits (the machine slept) is not served: the caller waits on."""
-        policy = RenewalPolicy(hard_wait_seconds=0.01)
+        policy = RenewalPolicy(max_wait_seconds=0.01)
         async with token_server.provider(clock=clock, policy=policy, on_event=events.append) as provider:
             await provider.get_token()
             clock.advance(HARD)
@@ -403,7 +403,7 @@ class TestHardWindow:
             first = await begin(provider)
             clock.advance(30)
             second = asyncio.create_task(provider.get_token())
-            await asyncio.wait([first], timeout=5 * policy.hard_wait_seconds)
+            await asyncio.wait([first], timeout=5 * policy.max_wait_seconds)
             assert (False, False) == (first.done(), second.done())
             token_server.gate.set()
 
@@ -733,7 +733,7 @@ class TestLateArrival:
     async def test_expired(self, token_server: TokenServer, clock: FakeClock) -> None:
         """A token that had expired when it arrived is an error, and is asked for again."""
         token_server.gate.clear()
-        async with token_server.provider(clock=clock, policy=RenewalPolicy(attempts=1)) as provider:
+        async with token_server.provider(clock=clock, retry=RetryPolicy(attempts=1)) as provider:
             caller = await begin(provider)
             await token_server.arrived.wait()
             clock.advance(LIFE)

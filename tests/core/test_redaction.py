@@ -21,7 +21,8 @@ from yarl import URL
 
 from simplestore_async import AccessToken, ClientCredentials, RenewalPolicy, SecretFile
 from simplestore_async._core.redaction import MASK, RedactedBytes, RedactedStr, Spellings, conceal, kind_of, scrub
-from simplestore_async._core.state import Lease, Memory
+from simplestore_async._core.policy import HeldToken
+from simplestore_async._core.state import ProviderState
 from simplestore_async._core.wire import Exchange, Grant
 from simplestore_async.errors import ConfigurationError, TokenEndpointError, TokenError
 
@@ -67,16 +68,17 @@ def grant() -> Grant:
     return outcome
 
 
-def lease() -> Lease:
-    return RenewalPolicy().lease(token(), requested_at=1, is_first=True, is_replacement=False, random=lambda: 0.5)
+def held_token() -> HeldToken:
+    return RenewalPolicy().hold(token(), requested_at=1, is_first=True, is_unproven=False, random=lambda: 0.5)
 
 
-def memory() -> Memory:
-    return Memory().after_token(lease(), 1, RenewalPolicy())
+def state() -> ProviderState:
+    after, _ = ProviderState().received(token(), requested_at=1, now=1, is_replacement=False)
+    return after
 
 
-def memory_of_a_rejection() -> Memory:
-    after, _ = memory().after_rejection(token(), 2, RenewalPolicy())
+def state_after_a_rejection() -> ProviderState:
+    after, _ = state().rejects(token(), 2)
     return after
 
 
@@ -92,9 +94,9 @@ HOLDERS: list[Callable[[], Any]] = [
     exchange,
     token,
     grant,
-    lease,
-    memory,
-    memory_of_a_rejection,
+    held_token,
+    state,
+    state_after_a_rejection,
 ]
 IDS = [
     "credentials",
@@ -104,8 +106,8 @@ IDS = [
     "exchange",
     "token",
     "grant",
-    "lease",
-    "memory",
+    "held_token",
+    "state",
     "rejection",
 ]
 
@@ -290,9 +292,9 @@ def test_in_the_locals_of_a_traceback(build: Callable[[], Any]) -> None:
         (token, "give each process its own TokenProvider, and let them share a FileTokenCache"),
         (exchange, r"use ClientCredentials\.from_env\(\) in each process"),
         (grant, "let each process read or request its own"),
-        (lease, "give each process its own TokenProvider"),
-        (memory, "give each process its own TokenProvider"),
-        (memory_of_a_rejection, "let each process read or request its own"),
+        (held_token, "give each process its own TokenProvider"),
+        (state, "give each process its own TokenProvider"),
+        (state_after_a_rejection, "let each process read or request its own"),
         (lambda: {"headers": token().authorization}, "let each process read or request its own"),
     ],
     ids=[
@@ -302,8 +304,8 @@ def test_in_the_locals_of_a_traceback(build: Callable[[], Any]) -> None:
         "token",
         "exchange",
         "grant",
-        "lease",
-        "memory",
+        "held_token",
+        "state",
         "rejection",
         "authorization",
     ],

@@ -86,7 +86,7 @@ class TestSource:
 
     async def test_credentials(self, token_server: TokenServer, api_server: ApiServer) -> None:
         """Credentials make a provider, with the cache, policy and listener that are passed along."""
-        cache, policy = MemoryTokenCache(), RenewalPolicy(attempts=1)
+        cache, policy = MemoryTokenCache(), RenewalPolicy(budget_seconds=0.4)
         events: list[Event] = []
         credentials = token_server.credentials()
         token_server.replies.append(503)
@@ -388,12 +388,11 @@ class TestSurroundings:
         assert ["canary-token-1"] == api_server.tokens
 
     # case 62
-    async def test_callers_own(self, token_server: TokenServer, api_server: ApiServer, quick: RenewalPolicy) -> None:
+    async def test_callers_own(self, token_server: TokenServer, api_server: ApiServer) -> None:
         """The caller's headers, cookies, content type and other options govern the API, and never the token request."""
         async with open_session(
             token_server.credentials(),
             base_url=api_server.url,
-            policy=quick,
             headers={"X-Tag": "mine", "Content-Type": "application/json", "Authorization": "Basic mine"},
             cookies={"session": "mine"},
             cookie_jar=aiohttp.CookieJar(unsafe=True),

@@ -20,7 +20,7 @@ from pages_from_code.names import find_public_names
 from pages_from_code.proofs import list_guarantees, list_proofs, read_guarantees
 
 from simplestore_async import RenewalPolicy
-from simplestore_async._core.state import TABLE, Endpoint, State
+from simplestore_async._core.state import DECISIONS, EndpointState, TokenState
 from simplestore_async.sandbox import Sandbox
 from tests.support.pages import PAGES, ROOT, Example, examples_of, links_of
 
@@ -118,31 +118,31 @@ def test_reference_has_every_name() -> None:
 def test_decisions_are_the_code_s() -> None:
     """Each cell of the table of decisions is the code's own."""
     head, _, *rows = [line.strip("| ").split(" | ") for line in list_decisions().splitlines()]
-    assert [f"the endpoint {endpoint.value}" for endpoint in Endpoint] == head[1:]
+    assert [f"the endpoint {endpoint.value}" for endpoint in EndpointState] == head[1:]
     shown = {
         (state, endpoint): cell
-        for state, row in zip(State, rows, strict=True)
-        for endpoint, cell in zip(Endpoint, row[1:], strict=True)
+        for state, row in zip(TokenState, rows, strict=True)
+        for endpoint, cell in zip(EndpointState, row[1:], strict=True)
     }
-    assert {key: action.value for key, action in TABLE.items()} == shown
+    assert {key: action.value for key, action in DECISIONS.items()} == shown
 
 
 def test_picture_has_the_policy_s_instants() -> None:
-    """The picture of an hour's token shows when it is due, hard and expired, by the default policy."""
+    """The picture of an hour's token shows when it is due, expiring and expired, by the default policy."""
     picture = draw_life(RenewalPolicy(), life_seconds=3600)
     assert ["0:00", "45:36 … 50:24", "27:00 … 50:24", "59:30", "60:00"] == instants_in(picture)
     # 20 % of the life before its end, ± 20 % of that
     instants = read_instants(RenewalPolicy(), life_seconds=3600)
     assert pytest.approx((3600 - 720 * 1.2, 3600 - 720 * 0.8)) == instants.due
     assert pytest.approx((3600 * 0.45, 3600 * 0.84)) == instants.first_due
-    assert (3570, 3600) == (instants.hard, instants.expiry)
+    assert (3570, 3600) == (instants.expiring, instants.expiry)
 
 
 def test_picture_follows_the_policy() -> None:
     """Another policy gives another picture."""
-    policy = RenewalPolicy(due_seconds=100, hard_seconds=60, first_due_fractions=(0.5, 0.6))
+    policy = RenewalPolicy(due_seconds=100, first_due_fractions=(0.5, 0.6))
     picture = draw_life(policy, life_seconds=1200)
-    assert ["0:00", "18:00 … 18:40", "10:00 … 12:00", "19:00", "20:00"] == instants_in(picture)
+    assert ["0:00", "18:00 … 18:40", "10:00 … 12:00", "19:30", "20:00"] == instants_in(picture)
 
 
 def instants_in(picture: str) -> list[str]:

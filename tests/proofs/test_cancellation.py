@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from simplestore_async import AccessToken, MemoryTokenCache, RenewalPolicy, TokenProvider
+from simplestore_async import AccessToken, MemoryTokenCache, RetryPolicy, TokenProvider
 from simplestore_async.errors import ProviderClosedError, TokenEndpointError, TokenTransportError
 from simplestore_async.events import Event, RenewalStarted, TokenReceived
 from tests.support.clocks import FakeClock
@@ -219,7 +219,7 @@ async def test_every_caller_is_cancelled_and_the_fetch_fails(server: TokenServer
 async def test_callers_share_a_failure(server: TokenServer) -> None:
     """1 000 callers of a failing endpoint make one set of attempts, and each gets an exception of its own."""
     server.replies = [503, 503, 503]
-    async with server.provider(policy=RenewalPolicy(retry_seconds=0.01)) as provider:
+    async with server.provider(retry=RetryPolicy(retry_seconds=0.01)) as provider:
         failures = await outcomes(await begin(provider, callers=1_000))
 
     assert {(TokenEndpointError, 503, "temporarily_unavailable")} == {

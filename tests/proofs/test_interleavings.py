@@ -31,7 +31,7 @@ class ScheduledEndpoint(TokenEndpoint):
     """An endpoint that takes a step of the loop for each answer, and fails as often as it is told to at first."""
 
     def __init__(self, clock: FakeClock, failures: int) -> None:
-        super().__init__(CREDENTIALS, clock=clock, policy=RenewalPolicy(rejection_seconds=1e-6))
+        super().__init__(CREDENTIALS, clock=clock)
         self.failures = failures
         self.answers = 0
         self.in_flight = 0
@@ -64,7 +64,7 @@ class Scene:
 
     def __attrs_post_init__(self) -> None:
         self.endpoint = ScheduledEndpoint(self.clock, self.failures)
-        self.provider = TokenProvider(endpoint=self.endpoint)
+        self.provider = TokenProvider(endpoint=self.endpoint, policy=RenewalPolicy(rejection_seconds=1e-6))
 
     async def run(self, disturb: Disturb) -> list[Any]:
         names = ["the first", *["another"] * (self.callers - 1)]

@@ -30,7 +30,22 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from simplestore_async import AccessToken, ClientCredentials, MemoryTokenCache, RenewalPolicy, TokenProvider
+from simplestore_async import (
+    AccessToken,
+    ClientCredentials,
+    MemoryTokenCache,
+    RenewalPolicy,
+    RetryPolicy,
+    TokenProvider,
+)
+from simplestore_async._core.policy import (
+    EXPIRING_FRACTION,
+    EXPIRING_SECONDS,
+    FAILURE_SECONDS,
+    RETRY_AFTER_CAP_SECONDS,
+    TERMINAL_CAP_SECONDS,
+    TERMINAL_SECONDS,
+)
 from simplestore_async.errors import ProviderClosedError, TokenError
 from simplestore_async.events import Event, RenewalFailed, RenewalStarted, TokenReceived
 from tests.support.clocks import FakeClock
@@ -47,8 +62,9 @@ PART: Final = 1_000
 
 CREDENTIALS: Final = ClientCredentials(client_id="app", client_secret="secret")
 POLICY: Final = RenewalPolicy()
+RETRY: Final = RetryPolicy()
 LOOPS: Final = 2
-PATIENCE_SECONDS: Final = POLICY.budget_seconds + POLICY.cache_seconds + POLICY.hard_wait_seconds + 1
+PATIENCE_SECONDS: Final = POLICY.budget_seconds + POLICY.cache_seconds + POLICY.max_wait_seconds + 1
 """After so long every caller has its answer: a renewal's budget, the release of its lock, and a margin."""
 ROUNDING_SECONDS: Final = 1e-6
 """A float holds today's POSIX seconds to a quarter of a microsecond."""
@@ -186,13 +202,13 @@ class Model:
 
     def renewal_fails(self, event: RenewalFailed) -> None:
         if not event.error.retryable:
-            pause = min(POLICY.terminal_seconds * 2**self.failures, POLICY.terminal_cap_seconds)
+            pause = min(TERMINAL_SECONDS * 2**self.failures, TERMINAL_CAP_SECONDS)
         elif event.is_token_alive:
-            pause = min(POLICY.failure_seconds * 2**self.failures, POLICY.failure_cap_seconds)
+            pause = min(FAILURE_SECONDS * 2**self.failures, POLICY.max_backoff_seconds)
         else:
-            pause = POLICY.failure_seconds
+            pause = FAILURE_SECONDS
         retry_after = getattr(event.error, "retry_after", None) or 0
-        pause = max(pause, min(retry_after, POLICY.retry_after_cap_seconds))
+        pause = max(pause, min(retry_after, RETRY_AFTER_CAP_SECONDS))
         self.failures += 1
         self.barred_until = max(self.barred_until, self.clock.monotonic() + pause)
 
@@ -202,11 +218,11 @@ class Model:
         new = Given(requested_at, requested_at + life)
         old = self.given.get(value, Given(-inf, -inf))
         self.given[value] = max(old, new, key=lambda given: given.expires_at)
-        hard_at = new.expires_at - min(POLICY.hard_seconds, life * POLICY.hard_fraction)
+        hard_at = new.expires_at - min(EXPIRING_SECONDS, life * EXPIRING_FRACTION)
         if now >= hard_at or self.rejected_at.get(value, -inf) > requested_at or requested_at <= self.held_since:
             return
         if value == self.held and now < self.held_until:
-            pause = min(POLICY.failure_seconds * 2**self.failures, POLICY.failure_cap_seconds)
+            pause = min(FAILURE_SECONDS * 2**self.failures, POLICY.max_backoff_seconds)
             self.failures += 1
             self.barred_until = min(now + pause, new.expires_at)
         else:
@@ -273,8 +289,8 @@ class Schedules(RuleBasedStateMachine):
     def open(self) -> None:
         self.model = Model(self.clock, self.violations)
         self.cache = SharedCache(self.clock)
-        endpoint = VirtualEndpoint(CREDENTIALS, policy=POLICY, clock=self.clock, answer=self.answer_post)
-        self.provider = TokenProvider(endpoint=endpoint, cache=self.cache, on_event=self.hear)
+        endpoint = VirtualEndpoint(CREDENTIALS, policy=RETRY, clock=self.clock, answer=self.answer_post)
+        self.provider = TokenProvider(endpoint=endpoint, policy=POLICY, cache=self.cache, on_event=self.hear)
 
     def loop_number(self) -> int:
         return self.loops.index(asyncio.get_running_loop())  # type: ignore[arg-type]  # all are virtual
@@ -300,7 +316,7 @@ class Schedules(RuleBasedStateMachine):
         self.model.check(not self.model.is_closed, "a closed provider asks")
         self.model.check(all(post.loop != number for post in self.posts), "a second POST is in flight")
         self.model.check(renewal.may_post, "an attempt is repeated for nobody")
-        self.model.check(renewal.posts < POLICY.attempts, "more attempts than the policy allows")
+        self.model.check(renewal.posts < RETRY.attempts, "more attempts than the policy allows")
         renewal.posts += 1
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         post = Post(number, self.clock.monotonic(), renewal, reply)

@@ -8,7 +8,7 @@ from typing import Final
 import attrs
 from aiohttp import ClientError, ClientTimeout
 
-from simplestore_async import AccessToken, ClientCredentials, RenewalPolicy, TokenEndpoint, open_session
+from simplestore_async import AccessToken, ClientCredentials, RetryPolicy, TokenEndpoint, open_session
 from simplestore_async._core.redaction import Spellings, scrub
 from simplestore_async.cli._output import show_duration
 from simplestore_async.errors import ConfigurationError, SimpleStoreError, TokenEndpointError, TokenError
@@ -35,7 +35,7 @@ _ADVICE_BY_STATUS: Final = {
 
 _LONGEST_SCOPE: Final = 500
 # One attempt, which the check's own deadline ends.
-_POLICY: Final = RenewalPolicy(attempts=1, attempt_seconds=86_400, budget_seconds=86_400)
+_POLICY: Final = RetryPolicy(attempts=1, attempt_seconds=86_400, budget_seconds=86_400)
 
 
 @attrs.define(eq=False, repr=False)
