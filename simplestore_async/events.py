@@ -85,7 +85,7 @@ class TokenReceived(Event):
     longest_wait_seconds: float = 0.0
 
     def __str__(self) -> str:
-        unchanged = ", unchanged" if self.is_unchanged else ""
+        unchanged = ", unchanged," if self.is_unchanged else ""
         return (
             f"token received from {self.source}{unchanged} in {self.duration_seconds:.3f} s ({self.cause}); "
             f"valid for {self.life_seconds:.0f} s, waiters: {self.waiter_count}"

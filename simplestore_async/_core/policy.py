@@ -47,7 +47,7 @@ REJECTION_CAP_SECONDS: Final = 300.0
 """Longest hold of a replacement that is rejected in turn. A token that lasted for so long starts the holds over."""
 
 
-@attrs.frozen(eq=False, repr=False)
+@attrs.frozen(repr=False)
 class HeldToken:
     """The provider's current token, with its instants in seconds on the deciding clock.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, NoReturn, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 from weakref import ref
 
 from simplestore_async.errors import ConfigurationError, ProviderClosedError, SimpleStoreError
@@ -18,9 +18,9 @@ from .cache import MemoryTokenCache, TokenCache
 from .clock import Clock
 from .credentials import ClientCredentials
 from .endpoint import TokenEndpoint
-from .policy import DEFAULT_RENEWAL_POLICY, HeldToken, RenewalPolicy
+from .policy import DEFAULT_RENEWAL_POLICY, RenewalPolicy
 from .single_flight import SingleFlight
-from .state import Fail, ProviderState, RenewalResult, Serve, StateStore, Wait
+from .state import START_AND_WAIT, WAIT, Fail, ProviderState, RenewalResult, Serve, StateStore, Wait
 from .token import AccessToken
 from .validation import check_callable, check_type
 
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from .state import Decision
 
 __all__ = ["TokenProvider"]
-
-_WAIT: Final = Wait()
 
 
 class TokenProvider:
@@ -102,20 +100,22 @@ class TokenProvider:
             return held.token
         while True:
             flights = self._flights_of_running_loop()
-            match await self._decide(flights):
-                case Serve(token=token):
-                    return token
-                case Fail(error=error):
-                    raise copy.copy(error)
-                case Wait() as wait:
+            decision = self._decide(flights)
+            if decision.starts_renewal:
+                await self._start_renewal(flights, decision)
+            match decision:
+                case Serve():
+                    return decision.token
+                case Fail():
+                    raise copy.copy(decision.error)
+                case Wait():
                     # Thousands of callers may be suspended here: keep this frame small.
-                    usable = (
-                        self._open(await flights.join())
-                        if wait.fallback is None
-                        else await self._wait_briefly(flights, wait.fallback, wait.seconds)
-                    )
-                    if usable is not None:
-                        return usable
+                    if decision.fallback is None:
+                        token = self._open(await flights.join())
+                    else:
+                        token = await self._wait_briefly(flights, decision)
+                    if token is not None:
+                        return token
 
     def invalidate(self, token: AccessToken) -> bool:
         """Note that the API rejected *token* (RFC 6750 §3.1); return whether `get_token()` may now give another one.
@@ -195,20 +195,21 @@ class TokenProvider:
         loop = asyncio.get_running_loop()
         flights = self._flights.get(ref(loop))
         if flights is None:
+            for get_known in self._flights.copy():
+                known = get_known()
+                if known is not None and known.is_closed():  # in mid-renewal, which would keep it alive
+                    self._flights.pop(get_known, None)
             flights = self._flights[ref(loop, self._flights.pop)] = SingleFlight()
         return flights
 
-    async def _decide(self, flights: SingleFlight[Renewal]) -> Decision:
-        """Return what a caller gets that found no fresh token, once the renewal that it needs has started."""
-        renewal, state = flights.current, self._store.state
+    def _decide(self, flights: SingleFlight[Renewal]) -> Decision:
+        """Return what a caller gets that found no fresh token."""
+        renewal, state = flights.current if flights.is_taken() else None, self._store.state
         if renewal is not None and renewal.awaited_state is state:
-            return _WAIT  # as the callers before: with the same snapshot no token comes to life
+            return WAIT  # as the callers before: with the same snapshot no token comes to life
         now = self._now()
         decision = state.decide(now, is_renewing=renewal is not None)
-        if decision.starts_renewal:
-            renewal = self._new_renewal(state, now)
-            await flights.start(renewal)
-        if renewal is not None and isinstance(decision, Wait) and decision.fallback is None:
+        if renewal is not None and decision is WAIT:
             renewal.is_awaited(state, now)
         return decision
 
@@ -218,13 +219,11 @@ class TokenProvider:
             raise copy.copy(outcome)
         return outcome.token if self._store.state.can_serve(outcome, self._now()) else None
 
-    async def _wait_briefly(
-        self, flights: SingleFlight[Renewal], fallback: HeldToken, seconds: float
-    ) -> AccessToken | None:
+    async def _wait_briefly(self, flights: SingleFlight[Renewal], wait: Wait) -> AccessToken | None:
         """Return the new token if it comes soon, else the held one; None if that expired or was rejected meanwhile."""
         renewal = flights.current
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(wait.seconds):
                 return self._open(await flights.join())
         except ProviderClosedError:
             raise
@@ -232,18 +231,20 @@ class TokenProvider:
             renewal = None  # it failed, and reported that
         except TimeoutError:
             pass
-        life_seconds = fallback.expires_at - self._now()
-        if self._store.state.held is not fallback or life_seconds <= 0:
+        now = self._now()
+        held = self._store.state.live_token(now)
+        if held is None or held is not wait.fallback:
             return None
         if renewal is not None:
-            renewal.report_overdue(waited_seconds=seconds, life_seconds=life_seconds)
-        return fallback.token
+            renewal.report_overdue(waited_seconds=wait.seconds, life_seconds=held.expires_at - now)
+        return held.token
 
-    def _new_renewal(self, state: ProviderState, now: float) -> Renewal:
+    async def _start_renewal(self, flights: SingleFlight[Renewal], decision: Decision) -> None:
         # Imported here: most of the package's import time is its events and what else only a renewal needs.
         from .guarded_cache import GuardedCache
         from .renewal import Renewal
 
+        state, now = self._store.state, self._now()
         if state.is_replacing:
             cause: Cause = "rejected"
         elif state.held is None:
@@ -252,7 +253,7 @@ class TokenProvider:
             cause = "due" if now < state.held.expires_at else "expired"
         policy, deadline = self._policy, asyncio.get_running_loop().time() + self._policy.budget_seconds
         key = self._endpoint.credentials.cache_key
-        return Renewal(
+        renewal = Renewal(
             cause=cause,
             deadline=deadline,
             seen=state.held,
@@ -261,7 +262,9 @@ class TokenProvider:
             endpoint=self._endpoint,
             cache=GuardedCache(self._cache, key, deadline, policy.cache_seconds, policy.lock_seconds),
             on_event=self._on_event,
+            waiting_since=now if decision is START_AND_WAIT else None,
         )
+        await flights.start(renewal)
 
 
 def _cancel(flights: SingleFlight[Renewal]) -> asyncio.Task[RenewalResult] | None:

@@ -47,8 +47,8 @@ class Renewal(Flight[RenewalResult]):
         cause: why it runs.
         deadline: by when it must end, in the loop's time.
         seen: the held token when it started.
-        awaited_state: the snapshot by which callers wait for it without a fallback.
-        waiting_since: when the first of them came, on the deciding clock.
+        waiting_since: when the first caller came that has no token without it, on the deciding clock.
+        awaited_state: the snapshot by which such callers wait for it.
         is_overdue: whether a caller has waited for it in vain.
     """
 
@@ -60,9 +60,9 @@ class Renewal(Flight[RenewalResult]):
     endpoint: TokenEndpoint
     cache: GuardedCache
     on_event: Listener | None
+    waiting_since: float | None
     began_at: float = attrs.field(init=False)
     awaited_state: ProviderState | None = attrs.field(init=False, default=None)
-    waiting_since: float | None = attrs.field(init=False, default=None)
     is_overdue: bool = attrs.field(init=False, default=False)
 
     def __attrs_pre_init__(self) -> None:
@@ -83,6 +83,8 @@ class Renewal(Flight[RenewalResult]):
                 raise
             failure = _as_failure(error)  # a part raised it: no one cancelled this task
         except Exception as error:  # noqa: BLE001 - even a defect must not leave callers waiting, or storm the endpoint
+            if self.is_stranded:
+                raise GeneratorExit from None  # as the collector, which closes this coroutine, expects
             failure = _as_failure(error)
         else:
             self._report_success(result)
@@ -90,7 +92,7 @@ class Renewal(Flight[RenewalResult]):
         return self._settle_failure(failure)
 
     def is_awaited(self, state: ProviderState, now: float) -> None:
-        """Note that callers wait for it by snapshot *state*, without a fallback."""
+        """Note that by snapshot *state* callers have no token without it."""
         self.awaited_state = state
         if self.waiting_since is None:
             self.waiting_since = now
@@ -204,8 +206,5 @@ def _as_failure(error: BaseException) -> TokenError | ConfigurationError:
         return error
     # Not chained: its values are unknown. Where it happened is enough to find it.
     where = extract_tb(error.__traceback__)[-1]
-    return TokenError(
-        f"unexpected {type(error).__name__} in {where.name}, line {where.lineno}",
-        "please report it",
-        retryable=True,
-    )
+    problem = f"unexpected {type(error).__name__} in {where.name}, line {where.lineno}"
+    return TokenError(problem, "" if isinstance(error, asyncio.CancelledError) else "please report it", retryable=True)

@@ -46,6 +46,11 @@ class Flight(Generic[T]):
         """Number of callers waiting for the outcome right now."""
         return sum(not waiter.done() for waiter in self._waiters)
 
+    @property
+    def is_stranded(self) -> bool:
+        """Whether the event loop was closed in mid-flight: then only the coroutine's clean-up runs."""
+        return self._task is not None and self._task.get_loop().is_closed()
+
     def join(self) -> asyncio.Future[T | BaseException]:
         """Return a future for one more waiter; its result is the outcome, an error included.
 
@@ -108,31 +113,27 @@ class SingleFlight(Generic[F]):
 
     Attributes:
         is_taken: returns whether a flight is under way.
+        current: that flight.
     """
 
-    __slots__ = ("_flight", "_slot", "is_taken")
+    __slots__ = ("_slot", "current", "is_taken")
 
     def __init__(self) -> None:
         self._slot = asyncio.Lock()
-        self._flight: F | None = None
+        self.current: F | None = None
         self.is_taken: Final = self._slot.locked
 
-    @property
-    def current(self) -> F | None:
-        """The flight under way, if any."""
-        return self._flight if self.is_taken() else None
-
     def join(self) -> asyncio.Future[Any]:
-        """Return a future for one more waiter of the flight under way; see `Flight.join`."""
-        if self._flight is None:
+        """Return a future for one more waiter of the current flight; see `Flight.join`."""
+        if self.current is None:
             raise RuntimeError("no flight is under way")
-        return self._flight.join()
+        return self.current.join()
 
     async def start(self, flight: F) -> None:
         """Start *flight*; the slot must be free."""
         await self._slot.acquire()
         # Before it begins: an eager task factory runs the operation's first step inside `begin()`.
-        self._flight = flight
+        self.current = flight
         try:
             flight.begin(self._free)
         except BaseException:
@@ -140,5 +141,5 @@ class SingleFlight(Generic[F]):
             raise
 
     def _free(self) -> None:
-        self._flight = None
+        self.current = None
         self._slot.release()

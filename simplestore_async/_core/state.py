@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = [
     "DECISIONS",
     "REJECTIONS",
+    "START_AND_WAIT",
+    "WAIT",
     "Action",
     "Decision",
     "EndpointState",
@@ -136,7 +138,10 @@ REJECTIONS: Final[Mapping[tuple[Rejected, IsBackingOff], Verdict]] = {
 }
 
 
-@attrs.frozen(eq=False, repr=False)
+# Decisions are values, but not frozen: thousands of callers get one at once, and attrs.frozen makes making them dear.
+
+
+@attrs.define(eq=False, repr=False)
 class Serve:
     """The caller gets *token* at once."""
 
@@ -146,7 +151,7 @@ class Serve:
     __repr__ = show_fields
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Wait:
     """The caller waits for the renewal; if there is a *fallback*, for *seconds* at most, and then gets that."""
 
@@ -155,7 +160,7 @@ class Wait:
     seconds: float = inf
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Fail:
     """The caller gets a copy of *error*, at once."""
 
@@ -164,6 +169,10 @@ class Fail:
 
 
 Decision: TypeAlias = Serve | Wait | Fail
+
+WAIT: Final = Wait()
+START_AND_WAIT: Final = Wait(starts_renewal=True)
+"""Shared by all callers that have no token."""
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -229,8 +238,8 @@ class ProviderState:
 
     def token_state(self, now: float) -> TokenState:
         """Return the held token's state."""
-        held = self.live_token(now)
-        if held is None:
+        held = self.held
+        if held is None or now >= held.expires_at:
             return TokenState.EXPIRED
         if now >= held.expiring_at:
             return TokenState.EXPIRING
@@ -245,20 +254,17 @@ class ProviderState:
         return DECISIONS[self.token_state(now), endpoint]
 
     def decide(self, now: float, *, is_renewing: bool) -> Decision:
-        """Return what a caller gets. Only a token that lives can be served: whatever else comes, the caller waits."""
+        """Return what a caller gets. Behind the first check the held token lives, before it none is served."""
         if self.is_closed:
             return Fail(ProviderClosedError())
-        match self.action(now, is_renewing=is_renewing), self.live_token(now), self.error:
-            case Action.SERVE, HeldToken() as held, _:
-                return Serve(held.token)
-            case Action.SERVE_AND_RENEW, HeldToken() as held, _:
-                return Serve(held.token, starts_renewal=True)
-            case Action.WAIT_BRIEFLY, HeldToken() as held, _:
-                return Wait(not is_renewing, fallback=held, seconds=self.policy.wait_seconds(held, now))
-            case Action.FAIL, _, SimpleStoreError() as error:
-                return Fail(error)
-            case _:
-                return Wait(not is_renewing)
+        held, action = self.held, self.action(now, is_renewing=is_renewing)
+        if held is None or now >= held.expires_at:
+            if action is Action.FAIL and self.error is not None:
+                return Fail(self.error)
+            return WAIT if is_renewing else START_AND_WAIT
+        if action is Action.WAIT_BRIEFLY:
+            return Wait(not is_renewing, held, self.policy.wait_seconds(held, now))
+        return Serve(held.token, action is Action.SERVE_AND_RENEW)
 
     def verdict(self, token: AccessToken, now: float) -> Verdict:
         """Return the entry of `REJECTIONS` for a rejected *token*."""
@@ -307,8 +313,8 @@ class ProviderState:
         new = self._hold(token, requested_at, is_replacement=is_replacement)
         if now >= new.expiring_at:  # so short-lived, or so late, that it serves only those who wait for it
             return self, RenewalResult(new.token, source="endpoint", expires_at=new.expires_at)
-        if self._is_newest(new):
-            return self._with_token(new, now), self._result(new, now, source="endpoint")
+        if self.is_newest(new):
+            return self.with_token(new, now), self._result(new, now, source="endpoint")
         held = self.live_token(now)
         if held is None:
             return self, None
@@ -323,9 +329,9 @@ class ProviderState:
         # From the wall clock to the deciding one. A writer whose clock is ahead of ours must not lengthen the life.
         age = max(wall_now - token.issued_at, 0.0)
         new = self._hold(token, now - age, is_replacement=token.is_replacement)
-        if not self._is_better(new, now):
+        if not self.is_better(new, now):
             return self, None
-        return self._with_token(new, now), self._result(new, now, source="cache")
+        return self.with_token(new, now), self._result(new, now, source="cache")
 
     def failed(self, error: SimpleStoreError, now: float) -> ProviderState:
         """Return the state after a renewal failed with *error*."""
@@ -387,13 +393,13 @@ class ProviderState:
             random=random.random,
         )
 
-    def _is_newest(self, new: HeldToken) -> bool:
+    def is_newest(self, new: HeldToken) -> bool:
         """Return whether an issued token is newer than the held one, and than its own rejection."""
         if self.held is not None and new.requested_at <= self.held.requested_at:
             return False
         return all(value != new.token.value or at <= new.requested_at for value, at in self.rejected)
 
-    def _is_better(self, new: HeldToken, now: float) -> bool:
+    def is_better(self, new: HeldToken, now: float) -> bool:
         """Return whether a cached token is better than the held one: newer, not rejected, and not itself old."""
         if any(value == new.token.value for value, _ in self.rejected):
             return False
@@ -404,17 +410,17 @@ class ProviderState:
             return now < new.expiring_at
         return new.requested_at > held.requested_at and now < new.due_at
 
-    def _is_unchanged(self, new: HeldToken, now: float) -> bool:
+    def is_unchanged(self, new: HeldToken, now: float) -> bool:
         held = self.live_token(now)
         return held is not None and held.token.value == new.token.value
 
-    def _with_token(self, new: HeldToken, now: float) -> ProviderState:
+    def with_token(self, new: HeldToken, now: float) -> ProviderState:
         """Return the state with *new* held.
 
         The same value again is no renewal: its life follows the newer response, but the endpoint is left alone for a
         while, as after a failure; yet never past the token's end, since an endpoint that responds is not an outage.
         """
-        if self.held is not None and self._is_unchanged(new, now):
+        if self.held is not None and self.is_unchanged(new, now):
             pause = self.policy.unchanged_backoff_seconds(self.failures)
             return attrs.evolve(
                 self,
@@ -438,7 +444,7 @@ class ProviderState:
             source=source,
             expires_at=new.expires_at,
             is_kept=True,
-            is_unchanged=self._is_unchanged(new, now),
+            is_unchanged=self.is_unchanged(new, now),
             outage_began_at=self.outage_began_at,
         )
 

@@ -21,7 +21,6 @@ from yarl import URL
 
 from simplestore_async import AccessToken, ClientCredentials, RenewalPolicy, SecretFile
 from simplestore_async._core.redaction import MASK, RedactedBytes, RedactedStr, Spellings, conceal, kind_of, scrub
-from simplestore_async._core.policy import HeldToken
 from simplestore_async._core.state import ProviderState
 from simplestore_async._core.wire import Exchange, Grant
 from simplestore_async.errors import ConfigurationError, TokenEndpointError, TokenError
@@ -29,6 +28,8 @@ from simplestore_async.errors import ConfigurationError, TokenEndpointError, Tok
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from simplestore_async._core.policy import HeldToken
 
 SECRET = "canary-secret"
 TOKEN = "canary-token"

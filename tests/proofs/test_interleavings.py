@@ -141,7 +141,6 @@ def all_scenes() -> list[Any]:
     return scenes
 
 
-# case 59
 @pytest.mark.parametrize(("name", "callers", "least"), all_scenes())
 def test_every_order(name: str, callers: int, least: int) -> None:
     """In every order all callers get what they may, nobody waits for ever, and no request is made beside another."""

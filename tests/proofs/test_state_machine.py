@@ -524,14 +524,12 @@ def play(examples: int) -> None:
     )
 
 
-# case 58
 def test_some_schedules(caplog: pytest.LogCaptureFixture) -> None:
     """Whatever happens, in whatever order: see `Model` and `Schedules.all_is_right`."""
     caplog.set_level(logging.CRITICAL, "simplestore_async")  # else pytest keeps every line of every schedule
     play(50)
 
 
-# case 58
 @pytest.mark.slow
 @pytest.mark.parametrize("start", range(0, EXAMPLES, PART))
 def test_many_schedules(start: int, caplog: pytest.LogCaptureFixture) -> None:
