@@ -12,18 +12,27 @@ project = "simplestore-async"
 author = "The simplestore-async authors"
 version = release = metadata.version("simplestore-async")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "pages_from_code.extension"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "pages_from_code.extension",
+]
 exclude_patterns = ["_build"]
 nitpicky = True
-# Types of other packages: their inventories would have to be fetched, and the build has no network.
-nitpick_ignore_regex = [
-    (r"py:.*", r"(aiohttp|collections\.abc|contextlib|os|opentelemetry|pathlib|ssl|ssl_module|yarl)\..*"),
-    (r"py:.*", r"(AbstractAsyncContextManager|AsyncGenerator|Awaitable|Callable|Iterable|Mapping|Path|Self|URL)"),
-    (r"py:.*", r"Redis(Cluster)?"),
-]
+nitpick_ignore_regex = [(r"py:.*", r"Redis(Cluster)?")]
+# Inventories of the names that signatures use, in Sphinx's plain first format: the build has no network.
+intersphinx_mapping = {
+    "python": ("https://docs.python.org/3/", "inventories/python.inv"),
+    "aiohttp": ("https://docs.aiohttp.org/en/stable/", "inventories/aiohttp.inv"),
+    "yarl": ("https://yarl.aio-libs.org/en/latest/", "inventories/yarl.inv"),
+    "opentelemetry": ("https://opentelemetry-python.readthedocs.io/en/latest/api/", "inventories/opentelemetry.inv"),
+}
 default_role = "literal"
 
-myst_enable_extensions = ["deflist"]
+myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
 napoleon_numpy_docstring = False
@@ -37,7 +46,7 @@ add_module_names = False
 html_theme = "furo"
 # The sister of the light one: furo's own underlines the names of modules as if they were links.
 pygments_dark_style = "a11y-high-contrast-dark"
-html_title = "simplestore-async"
+html_title = f"simplestore-async {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False

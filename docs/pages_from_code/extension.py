@@ -17,7 +17,7 @@ from .decisions import list_decisions, list_plots, list_rejections, number_of
 from .life import draw_life
 from .lines import keep_numbers_whole, open_names
 from .names import PACKAGE, find_public_names
-from .proofs import list_guarantees, list_proofs
+from .proofs import list_proofs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 __all__ = ["setup"]
 
 _PUBLIC: Final = find_public_names()
+# Other packages' names, as annotations spell them.
+_ALIASES: Final = {
+    "AbstractAsyncContextManager": "contextlib.AbstractAsyncContextManager",
+    "URL": "yarl.URL",
+    "aiohttp.client_reqrep.Fingerprint": "aiohttp.Fingerprint",
+    "aiohttp.connector.BaseConnector": "aiohttp.BaseConnector",
+}
 
 
 class FromCode(SphinxDirective):
@@ -36,7 +43,6 @@ class FromCode(SphinxDirective):
 
     sources: ClassVar[dict[str, Callable[[], str]]] = {
         "decisions": list_decisions,
-        "guarantees": list_guarantees,
         "plots": list_plots,
         "proofs": list_proofs,
         "rejections": list_rejections,
@@ -108,7 +114,10 @@ def tidy_signature(
 def resolve_by_last_name(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.TextElement
 ) -> nodes.reference | None:
-    """Find a public name that a type annotation calls by its private module, or by none."""
+    """Resolve a public name that an annotation spells with its private module, or without one."""
+    if node.get("reftarget") in _ALIASES:
+        node["reftarget"] = _ALIASES[node["reftarget"]]  # for intersphinx, which comes next
+        return None
     full = _PUBLIC.get(node.get("reftarget", "").rpartition(".")[2])
     if node.get("refdomain") != "py" or full is None or full == node["reftarget"]:
         return None
@@ -142,7 +151,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", keep_colons, priority=400)  # before napoleon, which has 500
     app.connect("autodoc-process-docstring", link_names)
     app.connect("autodoc-process-signature", tidy_signature)
-    app.connect("missing-reference", resolve_by_last_name)
+    app.connect("missing-reference", resolve_by_last_name, priority=400)  # before intersphinx, which has 500
     app.connect("doctree-read", tidy_text)
     app.connect("html-page-context", tidy_lines)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

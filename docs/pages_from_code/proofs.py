@@ -1,4 +1,4 @@
-"""The guarantees and their tests. Rule: the README has the list, the tests have the words; here both are only read."""
+"""Guarantees and their tests, read from docs/guarantees.md and from the tests themselves."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Guarantee", "list_guarantees", "list_proofs", "read_guarantees"]
+__all__ = ["Guarantee", "list_proofs", "read_guarantees"]
 
 _ROOT: Final = Path(__file__).parent.parent.parent
 _ROW: Final = re.compile(
-    r"^\| (?P<claim>.+?) \| \[`(?P<label>[\w.:]+)`\]\((?P<path>tests/[\w/]+\.py)\) \|$", re.MULTILINE
+    r"^\| (?P<claim>.+?) \| \[`(?P<label>[\w.:]+)`\]\(\.\./(?P<path>tests/[\w/]+\.py)\) \|$", re.MULTILINE
 )
 
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -25,7 +25,7 @@ _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 @attrs.frozen
 class Guarantee:
-    """What is promised, and the file or the one test in it that proves it."""
+    """A guarantee, and the file or the one test in it that proves it."""
 
     claim: str
     path: str
@@ -43,18 +43,13 @@ class Guarantee:
 
 
 def read_guarantees() -> list[Guarantee]:
-    """Return the rows of the README's table, in its order."""
-    readme = (_ROOT / "README.md").read_text("utf-8")
-    return [Guarantee(row["claim"], row["path"], row["label"].partition("::")[2]) for row in _ROW.finditer(readme)]
-
-
-def list_guarantees() -> str:
-    """Return the guarantees in Markdown, each with a link to its proof."""
-    return "\n".join(f"- {each.claim} ([test](#{each.anchor}))" for each in read_guarantees())
+    """Return the rows of the table, in its order."""
+    page = (_ROOT / "docs" / "guarantees.md").read_text("utf-8")
+    return [Guarantee(row["claim"], row["path"], row["label"].partition("::")[2]) for row in _ROW.finditer(page)]
 
 
 def list_proofs() -> str:
-    """Return the proofs in Markdown: a test whole, or of a whole file what each of its tests claims."""
+    """Return the proofs in Markdown: the source of a test, or the claims of all tests of a file."""
     return "\n\n".join(
         f"({each.anchor})=\n## {each.title}\n\n{each.claim}.\n\n`{each.path}`:\n\n{_show(each)}"
         for each in read_guarantees()

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import ast
-import asyncio
-import os
 import re
-import sys
-from inspect import CO_COROUTINE
-from pathlib import Path
-from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from pages_from_code.decisions import list_decisions, list_plots, number_of
+from pages_from_code.decisions import list_decisions, list_plots, list_rejections, number_of
 from pages_from_code.life import draw_life, read_instants
 from pages_from_code.lines import keep_numbers_whole, open_names
 from pages_from_code.names import find_public_names
-from pages_from_code.proofs import list_guarantees, list_proofs, read_guarantees
+from pages_from_code.proofs import Guarantee, list_proofs, read_guarantees
 
 from simplestore_async import RenewalPolicy
-from simplestore_async._core.state import DECISIONS, EndpointState, TokenState
-from simplestore_async.sandbox import Sandbox
-from tests.support.pages import PAGES, ROOT, Example, examples_of, links_of
+from simplestore_async._core.state import DECISIONS, REJECTIONS, EndpointState, Rejected, TokenState
+from tests.support.pages import PAGES, ROOT, links_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-    from tests.support.redis_server import RedisServer
-
-TROUBLESHOOTING = ROOT / "docs" / "troubleshooting.md"
 
 # Leads out of the site. These addresses are not fetched: tests have no network.
 EXTERNAL: set[str] = set()
@@ -37,61 +27,6 @@ EXTERNAL: set[str] = set()
 
 def ids(paths: list[Path]) -> list[str]:
     return [path.stem for path in paths]
-
-
-@pytest.fixture
-def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder of the example's own, and a home with an empty cache."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-
-
-async def run_python(page: Path, example: Example, names: dict[str, Any]) -> None:
-    """Run a block as a notebook does; one without `await` in a thread, where it may call `asyncio.run()`."""
-    source = "\n" * example.line + example.code
-    code = compile(source, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
-    if code.co_flags & CO_COROUTINE:
-        await FunctionType(code, names)()
-    else:
-        await asyncio.to_thread(FunctionType(code, names))
-
-
-async def run_shell(example: Example) -> None:
-    process = await asyncio.create_subprocess_exec(
-        "bash", "-euc", example.code, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    said, _ = await process.communicate()
-    assert 0 == process.returncode, said.decode()
-
-
-@pytest.mark.usefixtures("surroundings")
-@pytest.mark.parametrize("page", [page for page in PAGES if [*examples_of(page)]], ids=lambda page: page.stem)
-async def test_examples_run(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_redis: RedisServer
-) -> None:
-    """The blocks of a page run one after the other, with the environment of a sandbox, and a Redis."""
-    monkeypatch.setenv("SIMPLESTORE_REDIS_URL", shared_redis.url)
-    async with Sandbox() as sandbox:
-        for name, value in sandbox.environment.items():
-            monkeypatch.setenv(name, value)
-        names = {"__name__": "example", "sandbox": sandbox, "tmp_path": tmp_path, "monkeypatch": monkeypatch}
-        for example in examples_of(page):
-            if example.reason_not_to_run is not None:
-                continue
-            if example.language == "sh":
-                await run_shell(example)
-            else:
-                await run_python(page, example, names)
-
-
-def test_examples_are_found() -> None:
-    """The reading of pages works: blocks of both languages, what is hidden, and the reason of what is not run."""
-    found = [*examples_of(ROOT / "docs" / "quickstart.md")]
-    assert {"python", "sh"} == {example.language for example in found}
-    assert 1 == len([example for example in found if example.reason_not_to_run])
-    assert any(example.code.startswith("assert 2 == sandbox") for example in found)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
@@ -106,10 +41,10 @@ def test_links_to_files(page: Path) -> None:
 
 
 def test_reference_has_every_name() -> None:
-    """Each public name is on the page of the reference, be it by the root's name or by its module's."""
-    page = (ROOT / "docs" / "api.md").read_text("utf-8")
-    whole = re.findall(r"automodule:: ([\w.]+)", page)
-    found = [name.rpartition(".") for name in re.findall(r"auto(?:class|function|data):: ([\w.]+)", page)]
+    """Each public name is in the reference, under the root's name or its module's."""
+    reference = "\n".join(page.read_text("utf-8") for page in (ROOT / "docs" / "reference").glob("*.md"))
+    whole = re.findall(r"automodule:: ([\w.]+)", reference)
+    found = [name.rpartition(".") for name in re.findall(r"auto(?:class|function|data):: ([\w.]+)", reference)]
     single = {name for module, _, name in found if module not in whole}
     names = {full.rpartition(".")[2] for full in find_public_names().values() if full.rpartition(".")[0] not in whole}
     assert names == single
@@ -125,6 +60,17 @@ def test_decisions_are_the_code_s() -> None:
         for endpoint, cell in zip(EndpointState, row[1:], strict=True)
     }
     assert {key: action.value for key, action in DECISIONS.items()} == shown
+
+
+def test_rejections_are_the_code_s() -> None:
+    """Each cell of the table of rejections is the code's own."""
+    _, _, *rows = [line.strip("| ").split(" | ") for line in list_rejections().splitlines()]
+    shown = {
+        (which, is_backing_off): cell
+        for which, row in zip(Rejected, rows, strict=True)
+        for is_backing_off, cell in zip((False, True), row[1:], strict=True)
+    }
+    assert {key: verdict.value for key, verdict in REJECTIONS.items()} == shown
 
 
 def test_picture_has_the_policy_s_instants() -> None:
@@ -150,24 +96,28 @@ def instants_in(picture: str) -> list[str]:
 
 
 def test_numbers_in_sentences_are_the_policy_s() -> None:
-    """A page takes its numbers from the policies and constants that the code decides by."""
+    """A page takes its numbers from fields that the policy has."""
     roles = {name for page in PAGES for name in re.findall(r"\{policy\}`(\w+)`", page.read_text("utf-8"))}
     assert len(roles) > 10
     shown: Mapping[str, str] = {name: number_of(name) for name in roles}
     assert ("30", "10", "300") == (shown["budget_seconds"], shown["attempt_seconds"], shown["retry_after_cap_seconds"])
 
 
-def test_guarantees_are_the_readme_s() -> None:
-    """Every row of the README's table is on the page, and leads to its test."""
-    readme = (ROOT / "README.md").read_text("utf-8")
-    table = readme.partition("| guarantee | proved by |")[2].partition("\n\n")[0]
-    guarantees = read_guarantees()
-    assert len(table.strip().splitlines()) - 1 == len(guarantees)
-    listed, proofs = list_guarantees().splitlines(), list_proofs()
-    for guarantee in guarantees:
-        assert f"- {guarantee.claim} ([test](#{guarantee.anchor}))" in listed
-        assert f"({guarantee.anchor})=\n" in proofs
-    assert len(guarantees) == len({guarantee.anchor for guarantee in guarantees})
+@pytest.mark.parametrize("guarantee", read_guarantees(), ids=lambda each: each.anchor)
+def test_guarantee_has_its_test(guarantee: Guarantee) -> None:
+    """A guarantee names a test that exists in the file that it links to."""
+    source = (ROOT / guarantee.path).read_text("utf-8")
+    assert not guarantee.test or re.search(rf"^\s*(async def|def|class) {guarantee.test}\b", source, re.MULTILINE)
+
+
+def test_guarantees_are_found() -> None:
+    """Every row of the table is read, and leads to a proof of its own."""
+    page = (ROOT / "docs" / "guarantees.md").read_text("utf-8")
+    table = page.partition("| guarantee | test |")[2].partition("\n\n")[0]
+    guarantees, proofs = read_guarantees(), list_proofs()
+    assert len(table.strip().splitlines()) - 1 == len(guarantees) > 20
+    assert all(f"({each.anchor})=\n" in proofs for each in guarantees)
+    assert len(guarantees) == len({each.anchor for each in guarantees})
 
 
 def test_proofs_are_the_tests() -> None:

@@ -1,0 +1,22 @@
+from aiohttp import ClientSession, web
+from simplestore_async import open_session
+
+SIMPLESTORE = web.AppKey("simplestore", ClientSession)
+
+
+async def simplestore(app):
+    async with open_session() as app[SIMPLESTORE]:
+        yield
+
+
+async def show(request):
+    async with request.app[SIMPLESTORE].get("orders/42") as response:
+        return web.json_response(await response.json())
+
+
+app = web.Application()
+app.cleanup_ctx.append(simplestore)
+app.router.add_get("/", show)
+
+if __name__ == "__main__":
+    web.run_app(app, host="127.0.0.1", port=8080)

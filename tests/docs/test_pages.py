@@ -1,0 +1,82 @@
+"""The documentation's code runs, page by page, against a sandbox and a Redis."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from sybil import Sybil
+from sybil.parsers.myst import CodeBlockParser, SkipParser
+
+from tests.support.pages import PAGES
+
+if TYPE_CHECKING:
+    from sybil import Example
+
+    from simplestore_async.sandbox import Sandbox
+    from tests.support.redis_server import RedisServer
+
+
+def run_python(example: Example) -> None:
+    """Run a block as a notebook does: it may await at its top level."""
+    source = "\n" * (example.line + example.parsed.line_offset) + example.parsed
+    code = compile(source, example.path, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    result = types.FunctionType(code, example.namespace)()
+    if inspect.iscoroutine(result):
+        example.namespace["runner"].run(result)
+
+
+def run_shell(example: Example) -> None:
+    command = ["/bin/sh", "-euc", str(example.parsed)]
+    process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    assert 0 == process.returncode, process.stdout.decode()
+
+
+SYBIL = Sybil(parsers=[CodeBlockParser("python", run_python), CodeBlockParser("sh", run_shell), SkipParser()])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no sh")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_code_runs(
+    page: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    simplestore_sandbox: Sandbox,
+    shared_redis: RedisServer,
+) -> None:
+    """The blocks of a page run one after the other; the environment leads to a sandbox and a Redis."""
+    for name, value in {
+        "SIMPLESTORE_REDIS_URL": shared_redis.url,
+        "XDG_CACHE_HOME": str(tmp_path),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    document = SYBIL.parse(page)
+    with asyncio.Runner() as runner:
+        document.namespace |= {
+            "__name__": "example",
+            "runner": runner,
+            "sandbox": simplestore_sandbox,
+            "monkeypatch": monkeypatch,
+            "tmp_path": tmp_path,
+        }
+        for example in document.examples():
+            example.evaluate()
+
+
+def test_code_is_found() -> None:
+    """Blocks of both languages are found, and those that no reader sees."""
+    [page] = [page for page in PAGES if page.stem == "quickstart"]
+    found = [str(example.parsed) for example in SYBIL.parse(page).examples() if hasattr(example.parsed, "line_offset")]
+    assert any("asyncio.run(main())" in code for code in found)
+    assert any("simplestore token" in code for code in found)
+    assert any(code.startswith("assert 2 == sandbox") for code in found)
