@@ -104,10 +104,6 @@ class TokenProvider:
             if decision.starts_renewal:
                 await self._start_renewal(flights, decision)
             match decision:
-                case Serve():
-                    return decision.token
-                case Fail():
-                    raise copy.copy(decision.error)
                 case Wait():
                     # Thousands of callers may be suspended here: keep this frame small.
                     if decision.fallback is None:
@@ -116,6 +112,10 @@ class TokenProvider:
                         token = await self._wait_briefly(flights, decision)
                     if token is not None:
                         return token
+                case Serve():
+                    return decision.token
+                case Fail():
+                    raise copy.copy(decision.error)
 
     def invalidate(self, token: AccessToken) -> bool:
         """Note that the API rejected *token* (RFC 6750 §3.1); return whether `get_token()` may now give another one.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,26 +114,22 @@ class SingleFlight(Generic[F]):
     Attributes:
         is_taken: returns whether a flight is under way.
         current: that flight.
+        join: that flight's `Flight.join`.
     """
 
-    __slots__ = ("_slot", "current", "is_taken")
+    __slots__ = ("_slot", "current", "is_taken", "join")
 
     def __init__(self) -> None:
         self._slot = asyncio.Lock()
-        self.current: F | None = None
         self.is_taken: Final = self._slot.locked
-
-    def join(self) -> asyncio.Future[Any]:
-        """Return a future for one more waiter of the current flight; see `Flight.join`."""
-        if self.current is None:
-            raise RuntimeError("no flight is under way")
-        return self.current.join()
+        self.current: F | None = None
+        self.join: Callable[[], asyncio.Future[Any]] = _join_none
 
     async def start(self, flight: F) -> None:
         """Start *flight*; the slot must be free."""
         await self._slot.acquire()
         # Before it begins: an eager task factory runs the operation's first step inside `begin()`.
-        self.current = flight
+        self.current, self.join = flight, flight.join
         try:
             flight.begin(self._free)
         except BaseException:
@@ -141,5 +137,9 @@ class SingleFlight(Generic[F]):
             raise
 
     def _free(self) -> None:
-        self.current = None
+        self.current, self.join = None, _join_none
         self._slot.release()
+
+
+def _join_none() -> NoReturn:
+    raise RuntimeError("no flight is under way")

@@ -138,10 +138,7 @@ REJECTIONS: Final[Mapping[tuple[Rejected, IsBackingOff], Verdict]] = {
 }
 
 
-# Decisions are values, but not frozen: thousands of callers get one at once, and attrs.frozen makes making them dear.
-
-
-@attrs.define(eq=False, repr=False)
+@attrs.frozen(eq=False, repr=False)
 class Serve:
     """The caller gets *token* at once."""
 
@@ -151,7 +148,7 @@ class Serve:
     __repr__ = show_fields
 
 
-@attrs.define(eq=False)
+@attrs.frozen(eq=False)
 class Wait:
     """The caller waits for the renewal; if there is a *fallback*, for *seconds* at most, and then gets that."""
 
@@ -160,7 +157,7 @@ class Wait:
     seconds: float = inf
 
 
-@attrs.define(eq=False)
+@attrs.frozen(eq=False)
 class Fail:
     """The caller gets a copy of *error*, at once."""
 
@@ -227,8 +224,13 @@ class ProviderState:
     rejections: int = 0
     is_replacing: bool = False
     is_closed: bool = False
+    _serve: Serve | None = attrs.field(init=False, eq=False, repr=False)
 
     __repr__ = show_fields
+
+    def __attrs_post_init__(self) -> None:
+        # Made once for each snapshot: thousands of callers share it.
+        object.__setattr__(self, "_serve", None if self.held is None else Serve(self.held.token))
 
     # Looking
 
@@ -258,13 +260,13 @@ class ProviderState:
         if self.is_closed:
             return Fail(ProviderClosedError())
         held, action = self.held, self.action(now, is_renewing=is_renewing)
-        if held is None or now >= held.expires_at:
+        if held is None or self._serve is None or now >= held.expires_at:
             if action is Action.FAIL and self.error is not None:
                 return Fail(self.error)
             return WAIT if is_renewing else START_AND_WAIT
         if action is Action.WAIT_BRIEFLY:
             return Wait(not is_renewing, held, self.policy.wait_seconds(held, now))
-        return Serve(held.token, action is Action.SERVE_AND_RENEW)
+        return Serve(held.token, starts_renewal=True) if action is Action.SERVE_AND_RENEW else self._serve
 
     def verdict(self, token: AccessToken, now: float) -> Verdict:
         """Return the entry of `REJECTIONS` for a rejected *token*."""
