@@ -1,29 +1,42 @@
 """Origins. Rule: a credential travels by https, or by http within this machine, and only to an origin that was named.
 
-An origin is `(scheme, host, port)` (RFC 6454 4). `yarl.URL.origin()` will not do: to it `https://h:443` and
-`https://h` are two.
+An origin is `(scheme, host, port)` (RFC 6454 §4). `yarl.URL.origin()` will not do: to it `https://h:443` is not
+`https://h`. A host that can be read in two ways is refused: otherwise one reading decides about the token, and another
+about the connection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from yarl import URL
 
 from simplestore_async.errors import ConfigurationError
 
-from .redaction import conceal, kind_of
+from .redaction import conceal
+from .text import find_odd_character, trim
+from .validation import type_error
 
-__all__ = ["Origin", "is_loopback", "origin_of", "parse_origins", "parse_url"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Origin", "conceal_urls", "is_loopback", "origin_of", "parse_origins", "parse_url"]
 
 Origin: TypeAlias = tuple[str, str, int | None]
 
-# A WebSocket handshake is an HTTP request (RFC 6455 4.1).
+# A WebSocket handshake is an HTTP request (RFC 6455 §4.1).
 _HTTP_SCHEMES: Final = {"ws": "http", "wss": "https"}
 _LOOPBACK: Final = IPv4Network("127.0.0.0/8"), IPv6Address("::1")
+# 127.1, 0x7f000001 and 0177.0.0.1 are addresses to some resolvers, other addresses or names to others.
+_NUMBER_AT_THE_END: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)", re.DOTALL)
+_HOST: Final = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?")
+
+
+class _HostError(Exception):
+    """A host that can be read in two ways; the text says how to write it."""
 
 
 def _address(host: str) -> IPv4Address | IPv6Address | None:
@@ -44,65 +57,127 @@ def is_loopback(url: URL) -> bool:
 
 
 def origin_of(url: URL) -> Origin:
-    """Return the origin of an absolute *url*: default port filled in, IDNA host, one spelling for each IP address."""
-    return _origin(url.scheme, url.raw_host or "", url.port)
+    """Return the origin of an absolute *url*: default port filled in, and one spelling for each host.
+
+    Raises:
+        ConfigurationError: if its host can be read in two ways.
+    """
+    try:
+        return _origin(url.scheme, url.raw_host or "", url.port)
+    except _HostError as error:
+        problem = str(error)
+    raise ConfigurationError("url", f"has an ambiguous host, {problem}", "nothing was sent", code="ambiguous-host")
 
 
 @lru_cache  # on the path of every request; a program talks to few hosts
 def _origin(scheme: str, host: str, port: int | None) -> Origin:
-    return _HTTP_SCHEMES.get(scheme, scheme), str(_address(host) or host.lower()), port
+    scheme = scheme.lower()
+    return _HTTP_SCHEMES.get(scheme, scheme), _read_host(host), port
+
+
+def _read_host(host: str) -> str:
+    """Return the one spelling of *host*: IDNA, lower case, no dot at its end; the shortest form of an IP address."""
+    host = (host if host.isascii() else _encode_idna(host)).lower()
+    if "%" in host:
+        raise _HostError("write it without % and without an IPv6 zone")
+    address = _address(host)
+    if address is not None:
+        # The network stack connects ::ffff:192.0.2.1 to 192.0.2.1.
+        return str(getattr(address, "ipv4_mapped", None) or address)
+    host = host.rstrip(".")
+    if _NUMBER_AT_THE_END.fullmatch(host):
+        raise _HostError("write an IPv4 address as four decimal numbers")
+    return host
+
+
+def _encode_idna(host: str) -> str:
+    # Only a URL made with encoded=True has such a host. It reaches the resolver as it is, which reads it by IDNA 2003;
+    # yarl reads all others by IDNA 2008, to which "straße" is another name.
+    try:
+        by_resolver = host.encode("idna").decode().lower()
+        by_yarl = (URL.build(scheme="https", host=host).raw_host or "").lower()
+    except ValueError:
+        by_resolver = by_yarl = ""
+    if not by_yarl or by_resolver != by_yarl:
+        raise _HostError("write it as xn--…")
+    return by_yarl
 
 
 def parse_url(field: str, value: str | URL, *, allow_insecure_http: bool) -> URL:
     """Return *value* as an absolute https URL without userinfo, fragment or wildcard; *field* names it in errors.
 
+    White space and invisible characters around it are dropped; inside it they are refused.
+
     Raises:
         ConfigurationError: if it is not one. http passes only to loopback, or with *allow_insecure_http*.
     """
-    value = conceal(value)  # a password may be in it
-    url = _read_url(value, allow_insecure_http=allow_insecure_http)
-    if isinstance(url, str):
-        raise ConfigurationError(f"{field} {url}")
+    value = conceal(value)
+    url = _parse(field, value, allow_insecure_http=allow_insecure_http)
+    if isinstance(url, ConfigurationError):
+        raise url
     return url
 
 
-def _read_url(value: object, *, allow_insecure_http: bool) -> URL | str:
-    """Return the URL, or what is wrong with it."""
-    if not isinstance(value, str | URL):
-        return f"must be a string or yarl.URL, not {kind_of(value)}"
+def _parse(field: str, value: object, *, allow_insecure_http: bool) -> URL | ConfigurationError:
+    # Returned, not raised: a password may be in the URL, and a traceback shows the locals of the frames that it passed.
+    if not isinstance(value, str):
+        return type_error(field, value, "a str or yarl.URL", "pass str(url)" if hasattr(value, "host") else "")
+    text = trim(value)
+    if odd := find_odd_character(text):
+        return ConfigurationError(field, f"has an invisible character, {odd}", "take it out")
     try:
-        url = URL(value)
-        port, host = url.explicit_port, url.host  # read lazily; impossible ones raise here
+        url = URL(text)
+        _ = url.explicit_port, url.host  # read lazily; impossible ones raise here
     except (ValueError, IndexError):
-        return "is not a URL; it should look like https://host/path"
-    problem = ""
-    if url.scheme not in {"http", "https"} or not host or port == 0:
-        problem = "must be an absolute URL that starts with https://, and name a host"
-    elif url.raw_user is not None or url.raw_password is not None:
-        problem = "must not hold a user name or password before its host: take them out of the URL"
-    elif "*" in host:
-        problem = "must not hold a wildcard: name each host"
-    elif url.raw_fragment:
-        problem = "must not have a fragment (#…); RFC 6749 3.2 forbids it"
-    elif url.scheme == "http" and not allow_insecure_http and not is_loopback(url):
-        problem = (
-            f"uses plain http to {url.raw_host}, which would show credentials to the network: use https "
-            "(allow_insecure_http=True is for closed test networks)"
+        return ConfigurationError(field, "is not a URL", "it should look like https://host/path")
+    problem, hint = _find_problem(url)
+    if problem:
+        return ConfigurationError(field, problem, hint)
+    if url.scheme == "http" and not allow_insecure_http and not is_loopback(url):
+        return ConfigurationError(
+            field,
+            f"uses plain http to {url.raw_host}, which would show credentials to the network",
+            "use https (allow_insecure_http=True is for closed test networks)",
+            code="plain-http",
         )
-    return problem or url
+    return url
+
+
+def _find_problem(url: URL) -> tuple[str, str]:
+    """Return what is wrong with a URL for credentials and what to do, or two empty strings."""
+    if url.scheme not in {"http", "https"} or not url.raw_host or url.explicit_port == 0:
+        return "must be an absolute URL that starts with https:// and names a host", ""
+    if url.raw_user is not None or url.raw_password is not None:
+        return "must not have a user name or password before its host", "take them out of the URL"
+    if "*" in url.raw_host:
+        return "must not have a wildcard", "name each host"
+    if url.raw_fragment:
+        return "must not have a fragment (#…)", "RFC 6749 §3.2 forbids it"
+    return _find_host_problem(url.raw_host.lower())
+
+
+def _find_host_problem(host: str) -> tuple[str, str]:
+    try:
+        is_address = _address(_read_host(host)) is not None
+    except _HostError as error:
+        return "has an ambiguous host", str(error)
+    if is_address or _HOST.fullmatch(host):
+        return "", ""
+    return "has a host that no name server knows", "it consists of letters, digits, hyphens and single dots"
 
 
 def conceal_urls(field: str, urls: str | URL | Iterable[str | URL]) -> tuple[str | URL, ...]:
-    """Return one URL or several, none of which shows a password when it stands among a frame's locals.
+    """Return one URL or several, redacted, so that no frame's locals show a password.
 
     Raises:
         ConfigurationError: if they are neither.
     """
-    if isinstance(urls, str | URL):
-        return (conceal(urls),)
-    if not isinstance(urls, Iterable):
-        raise ConfigurationError(f"{field} must be URLs, not {type(urls).__name__}")
-    return tuple(map(conceal, urls))
+    given: Any = urls
+    if isinstance(given, str | URL):
+        return (conceal(given),)
+    if isinstance(given, bytes | type) or not hasattr(given, "__iter__"):
+        raise type_error(field, given, "a URL or several")
+    return tuple(map(conceal, given))
 
 
 def parse_origins(origins: str | URL | Iterable[str | URL], *, allow_insecure_http: bool) -> frozenset[Origin]:
@@ -113,11 +188,13 @@ def parse_origins(origins: str | URL | Iterable[str | URL], *, allow_insecure_ht
     """
     origins = conceal_urls("origins", origins)
     if not origins:
-        raise ConfigurationError("origins is empty: name the origin of the API, such as https://api.example.com")
+        raise ConfigurationError("origins", "is empty", "name the origin of the API, such as https://api.example.com")
     urls = [parse_url("origins", item, allow_insecure_http=allow_insecure_http) for item in origins]
     for url in urls:
         if url.raw_path not in {"", "/"} or url.raw_query_string:
             raise ConfigurationError(
-                f"origins must hold scheme, host and port only: write {url.origin()} (a base_url may have a path)"
+                "origins",
+                "must have scheme, host and port only",
+                f"write {url.origin()} (a base_url may have a path)",
             )
     return frozenset(map(origin_of, urls))

@@ -1,91 +1,94 @@
-"""The access token. Rule: a value that may go into a header, and shows itself nowhere else."""
+"""Access tokens. Rule: the value goes into a header, and is shown nowhere."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, Self
+from collections.abc import Iterable
+from typing import Any, Final, NoReturn, Protocol, Self, cast
 
 import attrs
 
 from simplestore_async.errors import ConfigurationError
 
 from .redaction import RedactedStr, conceal, show_fields
-from .validation import is_number
+from .validation import check_flag, check_number, check_type, type_error
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+__all__ = ["LONGEST_LIFETIME_SECONDS", "AccessToken", "TokenSource", "is_visible_ascii", "split_scope"]
 
-__all__ = ["LONGEST_LIFETIME_SECONDS", "AccessToken", "TokenSource", "is_token68", "split_scope"]
-
-# What claims to live longer is not believed.
+# A longer lifetime is not believed.
 LONGEST_LIFETIME_SECONDS: Final = 24 * 3600.0
 
-# RFC 6750 2.1: b64token, which RFC 9110 11.2 calls token68.
-_TOKEN68: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
+# RFC 6749 A.12 without the space: more than RFC 6750 §2.1 allows in a header, because servers send it.
+_ACCESS_TOKEN: Final = re.compile(r"[!-~]+")
 
 
-def is_token68(value: str) -> bool:
-    """Return whether *value* may stand behind `Bearer` in a header (RFC 6750 2.1)."""
-    return _TOKEN68.fullmatch(value) is not None
+def is_visible_ascii(value: str) -> bool:
+    """Return whether *value* is visible ASCII without spaces, which may follow `Bearer` in a header."""
+    return _ACCESS_TOKEN.fullmatch(value) is not None
 
 
 def _check_value(_token: AccessToken, _field: object, value: Any) -> None:
-    # The text is not in the message: it may well be a real token that was damaged on its way.
-    if not isinstance(value, str) or not is_token68(value):
+    # The text is not in the message: it may be a real token that was damaged in transfer.
+    check_type("value", value, str, expected="a string")
+    if not is_visible_ascii(value):
         raise ConfigurationError(
-            "AccessToken value is not a bearer token (RFC 6750 2.1): pass the token alone, as a string without spaces"
+            "value", "must be a token of visible ASCII characters (RFC 6749 A.12)", "pass it alone, without spaces"
         )
 
 
 def _check_token_type(_token: AccessToken, _field: object, value: Any) -> None:
-    if value != "Bearer":
-        raise ConfigurationError('AccessToken token_type must be "Bearer": this package sends no other kind')
+    if not isinstance(value, str) or value != "Bearer":
+        raise ConfigurationError("token_type", 'must be "Bearer"', "this package sends no other kind")
 
 
 def _check_instant(_token: AccessToken, field: attrs.Attribute[float], value: Any) -> None:
-    if not is_number(value):
-        raise ConfigurationError(f"AccessToken {field.name} must be POSIX seconds, an int or float that is finite")
+    check_number(field.name, value)
 
 
 def _check_flag(_token: AccessToken, field: attrs.Attribute[bool], value: Any) -> None:
-    if not isinstance(value, bool):
-        raise ConfigurationError(f"AccessToken {field.name} must be True or False")
+    check_flag(field.name, value)
 
 
-def split_scope(scope: Any) -> list[Any]:
-    """Return the items of *scope*; a string is the wire's own form: names with spaces between them (RFC 6749 3.3)."""
+def split_scope(scope: Any) -> tuple[Any, ...]:
+    """Return the items of *scope*; a string is the wire's own form: names with spaces between them (RFC 6749 §3.3).
+
+    Raises:
+        ConfigurationError: if it is neither a string nor an iterable.
+    """
     if isinstance(scope, str):
-        return list(scope.split())
-    return list(scope) if hasattr(scope, "__iter__") else [scope]
+        return tuple(scope.split())
+    if not isinstance(scope, Iterable) or isinstance(scope, bytes | type):
+        raise type_error("scope", scope, "a string or strings")
+    return tuple(cast("Iterable[object]", scope))
 
 
-def _scope_names(scope: Any) -> tuple[str, ...]:
+def _read_scope(scope: object) -> tuple[str, ...]:
     names = split_scope(scope)
-    if not all(isinstance(name, str) for name in names):
-        raise ConfigurationError("AccessToken scope must be a string or strings (RFC 6749 3.3)")
-    return tuple(names)
+    if not all(isinstance(name, str) and name.split() == [name] for name in names):
+        raise ConfigurationError("scope", "must be names without white space (RFC 6749 §3.3)")
+    return names
 
 
 @attrs.frozen(init=False, repr=False)
 class AccessToken:
-    """A bearer token (RFC 6749 5.1) with its life in POSIX seconds.
+    """A bearer token (RFC 6749 §5.1) and its lifetime in POSIX seconds.
 
-    Immutable, redacted in every `repr`, copied as itself, and refused by pickle. The instants are for people and
-    caches: while a provider holds the token, its own clock decides, which no step of the wall clock moves.
+    Immutable, redacted in every `repr`, copied as itself, and refused by pickle. The instants serve people and caches:
+    while a provider holds the token, its own clock decides, and steps of the wall clock do not matter.
 
     Attributes:
         value: the token itself. It is a `str`; only its `repr` hides it.
         token_type: always `"Bearer"`.
-        issued_at: when the token was asked for, in POSIX seconds.
-        expires_at: when it must no longer be used, in POSIX seconds.
-        scope: what was granted, in the server's order (RFC 6749 3.3); empty if neither side named a scope.
-        is_replacement: whether it was asked for because the API rejected another. Processes that share a cache know by
-            it that an API which rejects this one too will hardly accept a third.
+        issued_at: time of the token request, in POSIX seconds.
+        expires_at: end of the token's lifetime, in POSIX seconds.
+        scope: the granted scope, in the server's order (RFC 6749 §3.3); empty if neither side named one.
+        is_replacement: whether it was requested because the API rejected another. Processes that share a cache read
+            from it that an API which rejects this one, too, will hardly accept a third.
         authorization: `"Bearer …"`, the value of an Authorization header, for clients other than aiohttp. Also a
             `str` whose `repr` hides it.
 
     Raises:
-        ConfigurationError: if a field is not what it must be. The text of *value* is not in the message.
+        ConfigurationError: if a field is wrong. The text of *value* is not in the message.
     """
 
     value: str = attrs.field(validator=_check_value)
@@ -108,12 +111,12 @@ class AccessToken:
     ) -> None:
         value = conceal(value)
         self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - attrs writes it
-            value, token_type, issued_at, expires_at, _scope_names(scope), is_replacement
+            value, token_type, issued_at, expires_at, _read_scope(scope), is_replacement
         )
 
     def __attrs_post_init__(self) -> None:
         if self.expires_at <= self.issued_at:
-            raise ConfigurationError("AccessToken expires_at must be later than issued_at")
+            raise ConfigurationError("expires_at", "must be later than issued_at")
         # Built once and whole: "Bearer " + value would be a plain string that shows itself.
         object.__setattr__(self, "authorization", RedactedStr(f"Bearer {self.value}"))
 
@@ -133,13 +136,13 @@ class AccessToken:
 
 
 class TokenSource(Protocol):
-    """Where `BearerAuthMiddleware` gets its tokens; `TokenProvider` is one, and so is any object with these methods."""
+    """Source of tokens for `BearerAuthMiddleware`: a `TokenProvider`, or any object with these methods."""
 
     async def get_token(self) -> AccessToken:
         """Return a token that may be sent now.
 
         Raises:
-            SimpleStoreError: if none can be had; the request is then not sent.
+            SimpleStoreError: if none can be obtained; the request is then not sent.
         """
         ...
 

@@ -23,7 +23,7 @@ from simplestore_async.errors import InvalidClientError, TokenEndpointError, Tok
 
 from .credentials import ClientCredentials
 from .redaction import RedactedStr, Spellings, scrub
-from .token import LONGEST_LIFETIME_SECONDS, is_token68
+from .token import LONGEST_LIFETIME_SECONDS, is_visible_ascii
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,7 +79,7 @@ class _ErrorReply:
 def _structure_value(value: object, _type: object) -> _Value:
     if not isinstance(value, str):
         raise _FieldError("is not a string")
-    if not is_token68(value):
+    if not is_visible_ascii(value):
         raise _FieldError("is empty or holds characters that no bearer token has (RFC 6750 2.1)")
     return _Value(RedactedStr(value))
 
@@ -206,12 +206,12 @@ class Exchange:
 
     def build_body(self) -> bytes:
         """Return the form: the documented fields first, then scope and extra parameters."""
-        fields = {"grant_type": "client_credentials"}
+        fields: dict[str, str | tuple[str, ...]] = {"grant_type": "client_credentials"}
         if self.credentials.auth_method == "client_secret_post":
             fields |= {"client_id": self.credentials.client_id, "client_secret": self.secret}
         if self.credentials.scope:
             fields["scope"] = " ".join(self.credentials.scope)
-        return urlencode(fields | dict(self.credentials.extra_parameters)).encode()
+        return urlencode(fields | dict(self.credentials.extra_parameters), doseq=True).encode()
 
     def parse_reply(self, status: int, headers: Mapping[str, str], body: bytes, *, now: float) -> Grant | TokenError:
         """Return what the reply grants, or the error that it is.

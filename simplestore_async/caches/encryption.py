@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Self, cast
 
 from simplestore_async._core.redaction import MASK, RedactedStr, conceal
-from simplestore_async._core.secret_text import read_secret_text
+from simplestore_async._core.secret import read_secret_text, show_path
 from simplestore_async.errors import ConfigurationError
 
 try:
@@ -66,7 +66,7 @@ class FernetCodec:
         Raises:
             ConfigurationError: names the variable that is missing or wrong, and says what to do.
         """
-        path = os.environ.get("SIMPLESTORE_CACHE_KEY_FILE")
+        path = RedactedStr(os.environ.get("SIMPLESTORE_CACHE_KEY_FILE", ""))
         text = RedactedStr(os.environ.get("SIMPLESTORE_CACHE_KEY", ""))
         if path and text:
             raise ConfigurationError(
@@ -137,9 +137,9 @@ def _read_keys(path: Path) -> tuple[tuple[str, ...], str]:
     """Return the keys in the file, or the problem, as `_find_keys()` does."""
     text, problem = read_secret_text(path)
     if problem:
-        return (), f"cannot read the keys from {path}: {problem}"
+        return (), f"cannot read the keys from {show_path(path)}: {problem}"
     keys, problem = _find_keys(_split(_COMMENT.sub("", text)))
-    return keys, problem and f"{path}: {problem}"
+    return keys, problem and f"{show_path(path)}: {problem}"
 
 
 def _split(text: str) -> list[str]:

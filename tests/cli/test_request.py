@@ -84,7 +84,7 @@ class TestTarget:
         [
             ("https://evil.example/orders", "PATH leads to https://evil.example"),
             ("HTTP://127.0.0.1:1/orders", "PATH leads to http://127.0.0.1:1"),
-            ("http://user:pass@127.0.0.1/", "PATH must not hold a user name"),
+            ("http://user:pass@127.0.0.1/", "PATH must not have a user name"),
             ("ftp://127.0.0.1/", "PATH must be an absolute URL that starts with https://"),
             ("http://[/", "PATH is not a URL"),
         ],

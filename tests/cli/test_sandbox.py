@@ -198,7 +198,7 @@ class TestErrors:
             (["--latency", "-1"], "--latency"),
             (["--latency", "nan"], "latency_seconds is nan"),
             (["--client", ""], "client_id is empty"),
-            (["--secret-file", "/nowhere/at/all"], "cannot read the client secret from /nowhere/at/all"),
+            (["--secret-file", "/nowhere/at/all"], "client_secret cannot be read: No such file"),
             (["--secret", "x"], "No such option"),
         ],
     )

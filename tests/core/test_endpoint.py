@@ -1382,7 +1382,7 @@ class TestSecret:
         error = await failure(self.endpoint(token_server, secrets))
 
         assert TokenError is type(error)
-        assert "No token: the client_secret callable gave no secret: it raised ValueError" == str(error)
+        assert "the client secret cannot be read: the callable raised ValueError" == str(error)
         assert not shows_secret(everything_shown(error))
         assert before == self.sent(token_server)
 
@@ -1436,7 +1436,7 @@ class TestSecret:
         error = await failure(self.endpoint(token_server, Secrets(TimeoutError())))
 
         assert TokenError is type(error)
-        assert str(error).endswith("it raised TimeoutError")
+        assert str(error).endswith("the callable raised TimeoutError")
 
 
 class TestTime:

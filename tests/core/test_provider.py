@@ -135,7 +135,7 @@ class TestConstructor:
     @pytest.mark.usefixtures("empty_environment")
     def test_environment_is_empty(self) -> None:
         """Without arguments the environment must name the credentials; the error names the variables."""
-        with pytest.raises(ConfigurationError, match="SIMPLESTORE_CLIENT_ID and SIMPLESTORE_CLIENT_SECRET not set"):
+        with pytest.raises(ConfigurationError, match="SIMPLESTORE_CLIENT_ID and SIMPLESTORE_CLIENT_SECRET are not set"):
             TokenProvider()
 
     @pytest.mark.usefixtures("empty_environment")

@@ -196,7 +196,7 @@ class TestFailureWithoutToken:
             with pytest.raises(TokenError) as caught:
                 await provider.get_token()
 
-        assert "No token: the client_secret callable gave no secret: it raised OSError" == str(caught.value)
+        assert "the client secret cannot be read: the callable raised OSError" == str(caught.value)
         assert caught.value.retryable
         assert [] == token_server.requests
 

@@ -325,7 +325,7 @@ class Masked:
         return MASK
 
     def get_secret_value(self) -> str:
-        return SECRET
+        raise LookupError(SECRET)
 
 
 # case 55
@@ -334,7 +334,7 @@ class Masked:
     [
         lambda: Credentials(client_id="", client_secret=SECRET),
         lambda: Credentials(client_id=5, client_secret=SECRET),
-        lambda: Credentials(client_id="app", client_secret=SECRET + "\n"),
+        lambda: Credentials(client_id="app", client_secret=SECRET + "\nx"),
         lambda: Credentials(client_id="app", client_secret=SECRET + "\ud800"),
         lambda: Credentials(client_id="app", client_secret=SECRET.encode()),
         lambda: Credentials(client_id="app", client_secret=Masked()),
@@ -430,8 +430,8 @@ def leave_environment_without(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
     ("variable", "make_value"),
     [
         ("CLIENT_ID", lambda: ""),
-        ("CLIENT_ID", lambda: "app\n"),
-        ("CLIENT_SECRET", lambda: SECRET + "\n"),
+        ("CLIENT_ID", lambda: "app\nx"),
+        ("CLIENT_SECRET", lambda: SECRET + "\nx"),
         ("CLIENT_SECRET_FILE", lambda: "/nowhere"),
         ("TOKEN_URL", lambda: "auth.example.com"),
         ("TOKEN_URL", lambda: "http://auth.example.com"),
@@ -457,7 +457,7 @@ def write_secret(path: Path, rest: bytes) -> Path:
 
 
 # case 55
-@pytest.mark.parametrize("rest", [b"\n\n", b"\nsecond", b"\0", b"\xff"], ids=["newlines", "lines", "nul", "latin-1"])
+@pytest.mark.parametrize("rest", [b"\nsecond", b"\0", b"\xff"], ids=["lines", "nul", "latin-1"])
 @pytest.mark.parametrize("is_from_env", [False, True])
 def test_secret_file_error(
     monkeypatch: pytest.MonkeyPatch,

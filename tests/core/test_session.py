@@ -176,7 +176,7 @@ class TestSource:
         """Without arguments and environment the error says which variables to set."""
         with pytest.raises(
             ConfigurationError,
-            match=r"^SIMPLESTORE_CLIENT_ID and SIMPLESTORE_CLIENT_SECRET not set: copy from the Control",
+            match=r"^SIMPLESTORE_CLIENT_ID and SIMPLESTORE_CLIENT_SECRET are not set; copy from the Control",
         ):
             async with open_session():
                 pass
@@ -252,7 +252,7 @@ class TestAddresses:
             ("https://me:hunter2@api.example", "user name or password"),
             ("https://api.example/v1?x=1", "query"),
             ("https://api.example/v1#x", "fragment"),
-            (5, "string"),
+            (5, "str or yarl.URL"),
         ],
     )
     async def test_wrong_base_url(self, token_server: TokenServer, base_url: Any, problem: str) -> None:
@@ -276,7 +276,7 @@ class TestAddresses:
 
     async def test_wrong_origin(self, token_server: TokenServer) -> None:
         """An origin with a path is refused, whatever the base URL."""
-        with pytest.raises(ConfigurationError, match=r"^origins must hold scheme, host and port only"):
+        with pytest.raises(ConfigurationError, match=r"^origins must have scheme, host and port only"):
             async with open_session(
                 token_server.credentials(), base_url="https://api.example", origins=["https://files.example/x"]
             ):

@@ -22,7 +22,7 @@ from multidict import CIMultiDict
 
 from simplestore_async import ClientCredentials
 from simplestore_async._core.redaction import RedactedStr
-from simplestore_async._core.token import is_token68
+from simplestore_async._core.token import is_visible_ascii
 from simplestore_async._core.wire import MAX_REPLY_BYTES, Exchange, Grant
 from simplestore_async.errors import InvalidClientError, TokenEndpointError, TokenError, TokenResponseError
 
@@ -111,7 +111,7 @@ class TestRequest:
         ) == fields
 
     # case 32
-    @pytest.mark.parametrize("text", [SECRET, '+&=%: "\u00e9', "%41", "a\U0001f511b", " ", "~"])
+    @pytest.mark.parametrize("text", [SECRET, '+&=%: "\u00e9', "%41", "a\U0001f511b", "a b", "~"])
     def test_form_round_trip(self, text: str) -> None:
         """Id and secret arrive intact in the form, whatever they hold."""
         body = exchange(text, client_id=text).build_body()
@@ -290,8 +290,6 @@ class TestGrant:
                     f" {TOKEN}",
                     f"{TOKEN}\0",
                     f"{TOKEN}\u00e9",
-                    f"{TOKEN}=x",
-                    f"{TOKEN},x",
                     f"{TOKEN}\ud800",
                 )
             ),
@@ -885,7 +883,7 @@ class TestAnyReply:
 
         if isinstance(outcome, Grant):
             assert 200 == status
-            assert is_token68(outcome.value)
+            assert is_visible_ascii(outcome.value)
             assert 0 < outcome.lifetime_seconds <= 86_400
         else:
             assert isinstance(outcome, TokenError)

@@ -25,6 +25,7 @@ from cryptography.fernet import Fernet
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
+from pydantic import SecretBytes, SecretStr
 from yarl import URL
 
 from simplestore_async import (
@@ -33,13 +34,15 @@ from simplestore_async import (
     ClientCredentials,
     FileTokenCache,
     RenewalPolicy,
+    SecretFile,
     TokenEndpoint,
     TokenProvider,
     open_session,
 )
 from simplestore_async._core.origin import is_loopback
 from simplestore_async._core.redaction import RedactedStr
-from simplestore_async._core.token import LONGEST_LIFETIME_SECONDS, is_token68
+from simplestore_async._core.target import find_base_url
+from simplestore_async._core.token import LONGEST_LIFETIME_SECONDS, is_visible_ascii
 from simplestore_async._core.wire import Exchange, Grant
 from simplestore_async.caches import dumps, loads
 from simplestore_async.caches.encryption import FernetCodec
@@ -161,7 +164,7 @@ def test_reply(status: int, headers: dict[str, str], body: bytes, now: float) ->
 
     if isinstance(reply, Grant):
         assert 200 == status
-        assert is_token68(reply.value)
+        assert is_visible_ascii(reply.value)
         assert 0 < reply.lifetime_seconds <= LONGEST_LIFETIME_SECONDS
         AccessToken(reply.value, issued_at=now, expires_at=now + reply.lifetime_seconds, scope=reply.scope)
     else:
@@ -224,7 +227,7 @@ def test_raw_reply(parts: list[bytes]) -> None:
                 outcome = error
             await server.clients_left()
         if isinstance(outcome, AccessToken):
-            assert is_token68(outcome.value)
+            assert is_visible_ascii(outcome.value)
         else:
             assert not re.search("canary-(secret|token)", shown(outcome))
 
@@ -412,12 +415,49 @@ def test_environment_of_the_codec(text: str, path: str) -> None:
 
 # Arguments
 
+
+class Locked:
+    """An object that is refused whatever is done with it."""
+
+    def get_secret_value(self) -> str:
+        raise LookupError(SECRET)
+
+    def __fspath__(self) -> Any:
+        return 5
+
+    def __repr__(self) -> str:
+        return "Locked()"
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError
+
+    __hash__ = None  # type: ignore[assignment]  # the odder the better
+
+
+class Text(str):
+    """A string of a type of its own."""
+
+    __slots__ = ()
+
+
+async def coroutine_function(*_: object) -> str:
+    return SECRET
+
+
 anything: Final[st.SearchStrategy[Any]] = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(),
     st.floats(),
     st.sampled_from([10**400, -(10**400), nan, inf, Decimal(1), Decimal("NaN"), 1j, b"bytes", object(), int, URL("x")]),
+    st.sampled_from([FileTokenCache, ClientCredentials, Exception(), len, coroutine_function, range(3), Locked()]),
+    st.sampled_from(
+        [SecretStr(SECRET), SecretBytes(SECRET.encode()), Text("x"), "false", "\ud800", "a\0b", "~", "\ufeff"]
+    ),
+    st.builds(URL.build, scheme=st.just("https"), host=st.sampled_from(["\u00fc", "1.2", "a%2e", "::1%lo", "a.."])),
+    st.dictionaries(
+        texts(max_size=3) | st.just("\udfff"), st.lists(texts(max_size=3) | st.none(), max_size=2), max_size=2
+    ),
     texts(),
     st.binary(),
     st.lists(texts() | st.integers() | st.none(), max_size=3),
@@ -469,8 +509,13 @@ def session(**arguments: Any) -> object:
 ARGUMENTS: Final = [
     *[
         with_argument(client_credentials, name)
-        for name in ("client_id", "client_secret", "token_url", "scope", "extra_parameters", "auth_method")
+        for name in (
+            *("client_id", "client_secret", "token_url", "scope", "extra_parameters", "auth_method"),
+            "allow_insecure_http",
+        )
     ],
+    with_argument(SecretFile, "path"),
+    with_argument(find_base_url, "base_url"),
     *[
         with_argument(access_token, name)
         for name in ("value", "token_type", "issued_at", "expires_at", "scope", "is_replacement")
@@ -503,7 +548,7 @@ def test_argument(make: Callable[..., Any], name: str, others: dict[str, Any], v
     with environment({"SIMPLESTORE_CLIENT_ID": "app", "SIMPLESTORE_CLIENT_SECRET": SECRET}):
         outcome = outcome_of(lambda: make(**others, **{name: value}))
     if isinstance(outcome, SimpleStoreError):
-        assert name in str(outcome) or make is loads or name == "expires_at"
+        assert name in str(outcome) or make in (loads, find_base_url) or name == "expires_at"
         assert isinstance(outcome, ConfigurationError | TokenCacheError)
     elif name in OF_OURS:
         assert value is None
@@ -525,7 +570,7 @@ def test_stored_token(data: bytes) -> None:
     """What a cache kept is a token that can be stored again, or is refused."""
     outcome = outcome_of(lambda: loads(data))
     if isinstance(outcome, AccessToken):
-        assert is_token68(outcome.value)
+        assert is_visible_ascii(outcome.value)
         assert outcome == loads(dumps(outcome))
     else:
         assert isinstance(outcome, TokenCacheError)

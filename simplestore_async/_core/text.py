@@ -1,0 +1,36 @@
+"""Text from outside. Rule: invisible characters around it are dropped, those inside it are named and refused."""
+
+from __future__ import annotations
+
+import unicodedata
+from itertools import chain
+from typing import Final
+
+__all__ = ["find_odd_character", "trim"]
+
+# White space but the space itself, soft hyphen, zero-width and direction characters, byte order mark.
+_RANGES: Final = [(0x09, 0x0D), (0x1C, 0x1F), (0x85, 0x85), (0xA0, 0xA0), (0xAD, 0xAD), (0x1680, 0x1680)]
+_RANGES_ABOVE: Final = [(0x180E, 0x180E), (0x2000, 0x200F), (0x2028, 0x202F), (0x205F, 0x206F), (0x3000, 0x3000)]
+_INVISIBLE: Final = "\ufeff" + "".join(
+    map(chr, chain.from_iterable(range(first, last + 1) for first, last in _RANGES + _RANGES_ABOVE))
+)
+# Control, format, surrogate, separators. Of unassigned characters nothing is known, and private ones may be meant.
+_ODD_CATEGORIES: Final = {"Cc", "Cf", "Cs", "Zl", "Zp", "Zs"}
+
+
+def trim(text: str, *, keep_spaces: bool = False) -> str:
+    """Return *text* without invisible characters around it; with *keep_spaces* the space U+0020 stays."""
+    return text.strip(_INVISIBLE if keep_spaces else f" {_INVISIBLE}")
+
+
+def find_odd_character(text: str) -> str:
+    """Return the name of the first character of *text* that cannot be seen in one line, or nothing."""
+    for char in text:
+        if char.isprintable() or unicodedata.category(char) not in _ODD_CATEGORIES:
+            continue
+        code = f"U+{ord(char):04X}"
+        if char in "\r\n":
+            return f"a line break ({code})"
+        name = unicodedata.name(char, "").lower()
+        return f"{name} ({code})" if name else code
+    return ""

@@ -1,0 +1,290 @@
+"""`ClientCredentials.from_env()`: settings of the environment, named in its errors and never shown."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import pytest
+
+from simplestore_async import ClientCredentials, SecretFile
+from simplestore_async._core.target import find_base_url
+from simplestore_async.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+SECRET = "canary-secret"
+FIELDS: dict[str, Any] = {"client_id": "app", "client_secret": SECRET}
+PREFIX = "SIMPLESTORE_"
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Set the environment to these variables, named without their prefix, and no others of the package."""
+
+    def set_to(**variables: str) -> None:
+        for name in [name for name in os.environ if name.startswith(PREFIX)]:
+            monkeypatch.delenv(name)
+        for name, value in variables.items():
+            monkeypatch.setenv(PREFIX + name, value)
+
+    set_to()
+    return set_to
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text, "utf-8")
+    return str(path)
+
+
+def error_of_from_env() -> ConfigurationError:
+    with pytest.raises(ConfigurationError) as caught:
+        ClientCredentials.from_env()
+    assert "canary" not in str(caught.value)
+    return caught.value
+
+
+def test_least(environment: Callable[..., None]) -> None:
+    """An id and a secret are enough."""
+    environment(CLIENT_ID="app", CLIENT_SECRET=SECRET)
+
+    assert ClientCredentials(**FIELDS) == ClientCredentials.from_env()
+
+
+def test_all(environment: Callable[..., None], tmp_path: Path) -> None:
+    """Token URL and scope are read, too, and id and secret may come from files."""
+    path = tmp_path / "secret"
+    environment(
+        CLIENT_ID_FILE=write(tmp_path / "id", "\ufeff app\r\n"),
+        CLIENT_SECRET_FILE=write(path, SECRET),
+        TOKEN_URL="https://auth.example.com/token",
+        SCOPE="read write",
+    )
+
+    assert ClientCredentials.from_env() == ClientCredentials(
+        client_id="app",
+        client_secret=SecretFile(path),
+        token_url="https://auth.example.com/token",
+        scope=("read", "write"),
+    )
+
+
+@pytest.mark.parametrize("nothing", ["", " ", "\t\n"])
+def test_empty_counts_as_unset(environment: Callable[..., None], nothing: str) -> None:
+    """A variable that is empty or blank is as good as none."""
+    others = dict.fromkeys(("CLIENT_ID_FILE", "CLIENT_SECRET_FILE", "TOKEN_URL", "SCOPE"), nothing)
+    environment(CLIENT_ID="app", CLIENT_SECRET=SECRET, **others)
+
+    assert ClientCredentials(**FIELDS) == ClientCredentials.from_env()
+
+
+def test_file_next_to_an_empty_secret(environment: Callable[..., None], tmp_path: Path) -> None:
+    """An empty secret next to a file is not both."""
+    path = tmp_path / "secret"
+    environment(CLIENT_ID="app", CLIENT_SECRET="", CLIENT_SECRET_FILE=write(path, SECRET))
+
+    assert SecretFile(path) == ClientCredentials.from_env().client_secret
+
+
+def test_invisible_characters_around(environment: Callable[..., None], tmp_path: Path) -> None:
+    """Line breaks, blanks and zero-width characters around any of the variables are dropped."""
+    path = tmp_path / "secret"
+    environment(
+        CLIENT_ID=" app\n",
+        CLIENT_SECRET_FILE=f" {write(path, SECRET)}\r\n",
+        TOKEN_URL="https://auth.example.com/token \u200b",
+        SCOPE="\xa0read ",
+    )
+
+    assert ClientCredentials.from_env() == ClientCredentials(
+        client_id="app",
+        client_secret=SecretFile(path),
+        token_url="https://auth.example.com/token",
+        scope="read",
+    )
+
+
+@pytest.mark.parametrize(
+    ("variables", "field", "problem", "code"),
+    [
+        ({}, "CLIENT_ID", "and SIMPLESTORE_CLIENT_SECRET are not set", "missing-variable"),
+        ({"CLIENT_ID": "app"}, "CLIENT_SECRET", "is not set", "missing-variable"),
+        ({"CLIENT_SECRET": SECRET}, "CLIENT_ID", "is not set", "missing-variable"),
+        ({"CLIENT_ID": "", "CLIENT_SECRET": SECRET}, "CLIENT_ID", "is not set", "missing-variable"),
+        ({"CLIENT_ID": "app", "CLIENT_SECRET": "\ufeff"}, "CLIENT_SECRET", "is not set", "missing-variable"),
+        (
+            {"CLIENT_ID": "app", "CLIENT_SECRET": SECRET, "CLIENT_SECRET_FILE": "/nowhere"},
+            "CLIENT_SECRET",
+            "and SIMPLESTORE_CLIENT_SECRET_FILE are both set",
+            "configuration",
+        ),
+        (
+            {"CLIENT_ID": "app", "CLIENT_ID_FILE": "/nowhere", "CLIENT_SECRET": SECRET},
+            "CLIENT_ID",
+            "and SIMPLESTORE_CLIENT_ID_FILE are both set",
+            "configuration",
+        ),
+        (
+            {"CLIENT_ID": "app", "CLIENT_SECRET": f"{SECRET}\nx"},
+            "CLIENT_SECRET",
+            "must be one line of visible text, got a line break (U+000A)",
+            "configuration",
+        ),
+        (
+            {"CLIENT_ID": "a\u200bpp", "CLIENT_SECRET": SECRET},
+            "CLIENT_ID",
+            "must be one line of visible text, got zero width space (U+200B)",
+            "configuration",
+        ),
+        (
+            {"CLIENT_ID": "app", "CLIENT_SECRET": SECRET, "TOKEN_URL": "http://auth.example.com"},
+            "TOKEN_URL",
+            "uses plain http to auth.example.com",
+            "plain-http",
+        ),
+        (
+            {"CLIENT_ID": "app", "CLIENT_SECRET": SECRET, "TOKEN_URL": f"https://app:{SECRET}@auth.example.com"},
+            "TOKEN_URL",
+            "must not have a user name or password",
+            "configuration",
+        ),
+        (
+            {"CLIENT_ID": "app", "CLIENT_SECRET": SECRET, "SCOPE": '"canary"'},
+            "SCOPE",
+            "must be names of visible ASCII characters",
+            "configuration",
+        ),
+    ],
+    ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
+)
+def test_wrong_variable(
+    environment: Callable[..., None], variables: dict[str, str], field: str, problem: str, code: str
+) -> None:
+    """A missing or wrong variable is the error's field; the value is not shown."""
+    environment(**variables)
+    error = error_of_from_env()
+
+    assert (PREFIX + field, code) == (error.field, error.code)
+    assert error.problem.startswith(problem)
+
+
+@pytest.mark.parametrize("variable", ["CLIENT_ID_FILE", "CLIENT_SECRET_FILE", "TOKEN_URL"])
+@pytest.mark.parametrize(
+    "value", [SECRET, f"{SECRET}/x", f"/{SECRET}", f"/{SECRET}/x", f"~{SECRET}", f"{SECRET}\x1b[2J", f"{SECRET}\n/x"]
+)
+def test_secret_in_the_wrong_variable(environment: Callable[..., None], variable: str, value: str) -> None:
+    """A secret in a variable of another purpose is not shown, neither by the error nor by a traceback's locals."""
+    others = {"CLIENT_ID": "app", "CLIENT_SECRET": SECRET}
+    others.pop(variable.removesuffix("_FILE"), None)
+    environment(**others | {variable: value})
+    error = error_of_from_env()
+
+    assert PREFIX + variable == error.field
+    frame = error.__traceback__
+    while frame := frame and frame.tb_next:
+        assert "canary" not in repr(frame.tb_frame.f_locals)
+
+
+@pytest.mark.parametrize("variable", ["CLIENT_ID_FILE", "CLIENT_SECRET_FILE"])
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "cannot be read from {}: No such file or directory"),
+        (b"", "is empty in {}"),
+        (b"canary\nsecond", "must be one line of visible text, got a line break (U+000A) in {}"),
+        (b"canary\xff", "cannot be read from {}: it is not UTF-8 text"),
+    ],
+    ids=["missing", "empty", "two lines", "latin-1"],
+)
+def test_wrong_file(
+    environment: Callable[..., None], tmp_path: Path, variable: str, content: bytes | None, problem: str
+) -> None:
+    """A file that is missing or wrong is found out at once; the variable and the path are named."""
+    path = tmp_path / "file"
+    if content is not None:
+        path.write_bytes(content)
+    others = {"CLIENT_ID": "app", "CLIENT_SECRET": SECRET}
+    others.pop(variable.removesuffix("_FILE"))
+    environment(**others, **{variable: str(path)})
+    error = error_of_from_env()
+
+    assert (PREFIX + variable, problem.format(path)) == (error.field, error.problem)
+
+
+@pytest.mark.parametrize(
+    ("similar", "meant"),
+    [
+        ("SIMPLESTORE_CLIENTID", "SIMPLESTORE_CLIENT_ID"),
+        ("SIMPLESTORE_ID", "SIMPLESTORE_CLIENT_ID"),
+        ("SIMPLE_STORE_CLIENT_ID", "SIMPLESTORE_CLIENT_ID"),
+        ("CLIENT_ID", "SIMPLESTORE_CLIENT_ID"),
+        ("SIMPLESTORE_SECRET", "SIMPLESTORE_CLIENT_SECRET"),
+        ("SIMPLESTORE_CLIENT_SECRT", "SIMPLESTORE_CLIENT_SECRET"),
+        ("simplestore_client_secret", "SIMPLESTORE_CLIENT_SECRET"),
+        ("SIMPLSTORE_CLIENT_SECRET", "SIMPLESTORE_CLIENT_SECRET"),
+        ("SIMPLESTORE_CLIENT_SECRETFILE", "SIMPLESTORE_CLIENT_SECRET_FILE"),
+    ],
+)
+def test_near_miss(environment: Callable[..., None], monkeypatch: pytest.MonkeyPatch, similar: str, meant: str) -> None:
+    """A variable that looks like a missing one is named, and its value is not."""
+    environment()
+    monkeypatch.setenv(similar, SECRET)
+    error = error_of_from_env()
+
+    assert error.problem.endswith(f"are not set, but {similar} is")
+    assert error.hint.startswith(f"rename it to {meant}, or copy")
+
+
+@pytest.mark.parametrize("other", ["AZURE_CLIENT_ID", "SIMPLESTORE_BASE_URL", "SECRET", "SIMPLESTORE_CLIENT\x1b[2J"])
+def test_no_near_miss(environment: Callable[..., None], monkeypatch: pytest.MonkeyPatch, other: str) -> None:
+    """Variables of other purposes are not named, nor is a name that a terminal would obey."""
+    environment()
+    monkeypatch.setenv(other, SECRET)
+
+    assert error_of_from_env().problem.endswith("are not set")
+
+
+def test_near_miss_of_the_base_url(environment: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A misspelt base URL is named, too."""
+    environment()
+    monkeypatch.setenv("SIMPLESTORE_BASEURL", "https://canary")
+
+    with pytest.raises(ConfigurationError, match=r"^SIMPLESTORE_BASE_URL is not set, but SIMPLESTORE_BASEURL is;"):
+        find_base_url()
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_pickles_as_a_recipe(environment: Callable[..., None], protocol: int) -> None:
+    """The pickle has no value in it; the process that loads it reads its own environment."""
+    environment(CLIENT_ID="canary-id", CLIENT_SECRET=SECRET, SCOPE="canary-scope")
+    pickled = pickle.dumps(ClientCredentials.from_env(), protocol)
+    environment(CLIENT_ID="other-id", CLIENT_SECRET="other-secret")
+
+    assert b"canary" not in pickled
+    expected = ClientCredentials(client_id="other-id", client_secret="other-secret")
+    loaded = pickle.loads(pickled)
+    assert expected == loaded == pickle.loads(pickle.dumps(loaded))
+
+
+@pytest.mark.parametrize("change", [{"client_id": "other"}, {"client_secret": "other"}, {"scope": "read"}], ids=str)
+def test_changed_is_no_recipe(environment: Callable[..., None], change: dict[str, Any]) -> None:
+    """Credentials changed after `from_env()` are no longer those of the environment: pickling is refused."""
+    environment(CLIENT_ID="app", CLIENT_SECRET=SECRET)
+    credentials = attrs.evolve(ClientCredentials.from_env(), **change)
+
+    with pytest.raises(TypeError, match=r"use ClientCredentials\.from_env\(\) in each process"):
+        pickle.dumps(credentials)
+
+
+def test_pickle_without_the_environment(environment: Callable[..., None]) -> None:
+    """Where the environment lacks the variables, loading reports so in the user's terms."""
+    environment(CLIENT_ID="app", CLIENT_SECRET=SECRET)
+    pickled = pickle.dumps(ClientCredentials.from_env())
+    environment()
+
+    with pytest.raises(ConfigurationError, match="SIMPLESTORE_CLIENT_ID and SIMPLESTORE_CLIENT_SECRET are not set"):
+        pickle.loads(pickled)

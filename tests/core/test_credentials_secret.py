@@ -1,0 +1,366 @@
+"""Secrets that are read for every renewal: `SecretFile` and callables."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import socket
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pydantic import SecretStr
+
+from simplestore_async import ClientCredentials, SecretFile
+from simplestore_async.errors import ConfigurationError, TokenError
+from tests.support.programs import run_script
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator
+
+SECRET = "canary-secret"
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def with_secret(secret: Any) -> ClientCredentials:
+    return ClientCredentials(client_id="app", client_secret=secret)
+
+
+class TestSecretFile:
+    @pytest.mark.parametrize(
+        ("content", "expected"),
+        [
+            (b"secret", "secret"),
+            (b"secret\n", "secret"),
+            (b"secret\r\n\n", "secret"),
+            (b"\xef\xbb\xbfsecret\r\n", "secret"),
+            ("secret\r\n".encode("utf-16"), "secret"),
+            ("\ufeffsecret".encode("utf-16-be"), "secret"),
+            ("\u200bsecret\xa0\u2028".encode(), "secret"),
+            (b" secret \n", " secret "),
+            ("s\u00e9cret\n".encode(), "s\u00e9cret"),
+            (b'+&=%: "', '+&=%: "'),
+            (b"x" * (1 << 16), "x" * (1 << 16)),
+        ],
+        ids=lambda value: ascii(value)[:30],
+    )
+    def test_content(self, tmp_path: Path, content: bytes, expected: str) -> None:
+        """Invisible characters around the text are dropped: byte order marks, line breaks, no-break spaces."""
+        assert expected == SecretFile(write(tmp_path / "secret", content))()
+
+    @pytest.mark.parametrize(
+        ("content", "problem"),
+        [
+            (b"", "is empty in {}"),
+            (b" \r\n\n", "is empty in {}"),
+            (b"canary\nsecond", "must be one line of visible text, got a line break (U+000A) in {}"),
+            (b"canary\0", "must be one line of visible text, got U+0000 in {}"),
+            ("can\u200bary".encode(), "must be one line of visible text, got zero width space (U+200B) in {}"),
+            ("canary\xa0x".encode(), "must be one line of visible text, got no-break space (U+00A0) in {}"),
+            (b"canary\xff", "cannot be read from {}: it is not UTF-8 text"),
+            (b"\xff\xfecanary!", "cannot be read from {}: it is not UTF-8 text"),
+            (b"canary" * (10 << 20), "cannot be read from {}: it is longer than 64 KiB"),
+        ],
+        ids=["empty", "newlines", "two lines", "nul", "zero width", "no-break", "latin-1", "half utf-16", "long"],
+    )
+    def test_wrong_content(self, tmp_path: Path, content: bytes, problem: str) -> None:
+        """Content that cannot be a secret is an error that names the file, and shows none of it."""
+        path = write(tmp_path / "secret", content)
+
+        with pytest.raises(ConfigurationError) as caught:
+            SecretFile(path)()
+
+        assert ("client_secret", problem.format(path)) == (caught.value.field, caught.value.problem)
+        assert "canary" not in str(caught.value)
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
+    @pytest.mark.parametrize(
+        ("kind", "problem"),
+        [
+            ("directory", "it is a directory"),
+            ("fifo", "it is not a regular file"),
+            ("zero", "it is not a regular file"),
+            ("socket", "No such device or address"),
+            ("loop", "Too many levels of symbolic links"),
+            ("missing", "No such file or directory"),
+        ],
+    )
+    def test_no_regular_file(self, tmp_path: Path, kind: str, problem: str) -> None:
+        """Only regular files are read: a pipe without a writer would block, a device never end."""
+        path = tmp_path / "secret"
+        if kind == "directory":
+            path.mkdir()
+        elif kind == "fifo":
+            os.mkfifo(path)
+        elif kind == "socket":
+            with socket.socket(socket.AF_UNIX) as unix_socket:
+                unix_socket.bind(os.path.relpath(path))
+        elif kind in {"zero", "loop"}:
+            path.symlink_to("/dev/zero" if kind == "zero" else path)
+
+        with pytest.raises(ConfigurationError) as caught:
+            SecretFile(path)()
+
+        assert f"cannot be read from {path}: {problem}" == caught.value.problem
+
+    @pytest.mark.parametrize(
+        "path", [SECRET, f"./{SECRET}/x", f"/{SECRET}", f"/{SECRET}/x", "canary\0", "x/canary\x1b"]
+    )
+    def test_secret_as_a_path(self, path: str) -> None:
+        """A path that leads nowhere may be a secret: neither error nor repr shows it."""
+        secret_file = SecretFile(path)
+
+        with pytest.raises(ConfigurationError) as caught:
+            secret_file()
+
+        assert "canary" not in f"{caught.value} {secret_file!r}"
+        assert "must be the path of a file" in caught.value.hint
+
+    @pytest.mark.parametrize("make_path", [str, Path])
+    def test_path(self, tmp_path: Path, make_path: Callable[[str], str | Path]) -> None:
+        """The path is text or a path object, and the repr shows it."""
+        secret_file = SecretFile(make_path(str(tmp_path / "secret")))
+
+        assert tmp_path / "secret" == secret_file.path
+        assert f"SecretFile({str(tmp_path / 'secret')!r})" == repr(secret_file)
+
+    @pytest.mark.parametrize("path", [None, 5, b"canary", [], "", Path, SecretStr("canary")], ids=ascii)
+    def test_wrong_path(self, path: Any) -> None:
+        """Anything else is an error about the path."""
+        with pytest.raises(ConfigurationError) as caught:
+            SecretFile(path)
+
+        assert "path" == caught.value.field
+        assert "canary" not in str(caught.value)
+
+    def test_home(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """`~` is the home directory."""
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("USERPROFILE", str(tmp_path))
+
+        assert tmp_path / "secret" == SecretFile("~/secret").path
+
+    def test_symlink_swap(self, tmp_path: Path) -> None:
+        """A file that Kubernetes rotates (..data is swapped) is read anew each time; its mode is 0644, as there."""
+        for name in ("first", "second"):
+            (tmp_path / name).mkdir()
+            write(tmp_path / name / "secret", name.encode()).chmod(0o644)
+        (tmp_path / "..data").symlink_to("first")
+        (tmp_path / "secret").symlink_to("..data/secret")
+        secret_file = SecretFile(tmp_path / "secret")
+        before = secret_file()
+
+        (tmp_path / "..data_tmp").symlink_to("second")
+        (tmp_path / "..data_tmp").replace(tmp_path / "..data")
+
+        assert ("first", "second") == (before, secret_file())
+
+
+class AsyncVault:
+    async def __call__(self) -> str:
+        return SECRET
+
+
+class LaterSecret:
+    """An awaitable that is not a coroutine."""
+
+    def __await__(self) -> Generator[Any, None, str]:
+        yield from asyncio.sleep(0).__await__()
+        return SECRET
+
+
+async def read_vault(secret: str = SECRET) -> str:
+    await asyncio.sleep(0)
+    return secret
+
+
+def fail_with(error: BaseException) -> Callable[[], str]:
+    def fail() -> str:
+        raise error
+
+    return fail
+
+
+async def fail_later_with(error: BaseException) -> str:
+    raise error
+
+
+class TestReadSecret:
+    @pytest.mark.parametrize(
+        "secret",
+        [
+            SECRET,
+            lambda: SECRET,
+            lambda: f"{SECRET}\n",
+            lambda: SecretStr(SECRET),
+            read_vault,
+            functools.partial(read_vault, SECRET),
+            lambda: read_vault(SECRET),
+            functools.partial(LaterSecret),
+            AsyncVault(),
+            AsyncVault().__call__,
+        ],
+        ids=["literal", "plain", "line", "pydantic", "async", "partial", "lambda", "awaitable", "object", "method"],
+    )
+    async def test_every_kind(self, secret: str | Callable[[], str | Awaitable[str]]) -> None:
+        """A secret may be a string, or a callable of any kind; the result is redacted."""
+        read = await with_secret(secret).read_secret()
+
+        assert read == SECRET
+        assert "'***'" == repr(read)
+
+    async def test_read_once_each_time(self, tmp_path: Path) -> None:
+        """A callable is called once for each reading; a file is read anew."""
+        secrets = iter(["first", "second"])
+        path = tmp_path / "secret"
+        for credentials in (with_secret(lambda: next(secrets)), with_secret(SecretFile(path))):
+            write(path, b"first\n")
+            first = await credentials.read_secret()
+            write(path, b"second\n")
+
+            assert ("first", "second") == (first, await credentials.read_secret())
+
+    async def test_async_callable_stays_on_the_loop(self) -> None:
+        """An async callable runs in the loop's own thread, where its clients live."""
+
+        async def read() -> str:
+            return str(threading.get_ident())
+
+        assert str(threading.get_ident()) == await with_secret(read).read_secret()
+
+    @pytest.mark.parametrize("secret", [AsyncVault(), AsyncVault().__call__], ids=["object", "method"])
+    async def test_async_callable_needs_no_thread(self, secret: Callable[[], Awaitable[str]]) -> None:
+        """An async callable that waits for nothing is done in the task's one step."""
+        reading = asyncio.create_task(with_secret(secret).read_secret())
+        await asyncio.sleep(0)
+        is_done = reading.done()
+
+        assert (True, SECRET) == (is_done, await reading)
+
+    async def test_default_executor_is_full(self) -> None:
+        """A plain callable needs none of the loop's own threads: all of them may be waiting for this token."""
+        loop = asyncio.get_running_loop()
+        free = threading.Event()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        waiting = loop.run_in_executor(None, free.wait, 10)
+
+        async with asyncio.timeout(5):
+            secret = await with_secret(lambda: SECRET).read_secret()
+        free.set()
+
+        assert SECRET == secret
+        assert await waiting
+
+    @pytest.mark.parametrize(
+        ("secret", "problem"),
+        [
+            (fail_with(LookupError(SECRET)), "the callable raised LookupError"),
+            (fail_with(StopIteration(SECRET)), "the callable raised StopIteration"),
+            (fail_with(SystemExit(SECRET)), "the callable raised SystemExit"),
+            (fail_with(KeyboardInterrupt(SECRET)), "the callable raised KeyboardInterrupt"),
+            (fail_with(asyncio.CancelledError(SECRET)), "the callable raised CancelledError"),
+            (functools.partial(fail_later_with, LookupError(SECRET)), "the callable raised LookupError"),
+            (functools.partial(fail_later_with, asyncio.CancelledError(SECRET)), "the callable raised CancelledError"),
+            (lambda: fail_later_with(OSError(SECRET)), "the callable raised OSError"),
+            (lambda: fail_later_with(asyncio.CancelledError(SECRET)), "the callable raised CancelledError"),
+            (lambda: None, "client_secret must be a string, got None"),
+            (SECRET.encode, "client_secret must be a string, got bytes"),
+            (lambda: "", "client_secret is empty"),
+            (lambda: f"{SECRET}\nx", "client_secret must be one line of visible text, got a line break"),
+        ],
+        ids=[
+            *("raises", "stop iteration", "exit", "interrupt", "cancelled", "async raises", "async cancelled"),
+            *("awaitable raises", "awaitable cancelled", "none", "bytes", "empty", "line"),
+        ],
+    )
+    async def test_no_secret(self, secret: Callable[..., Any], problem: str) -> None:
+        """A callable that fails or gives no secret is a `TokenError` without the callable's own error."""
+        with pytest.raises(TokenError) as caught:
+            await with_secret(secret).read_secret()
+
+        error = caught.value
+        assert ("secret-unavailable", True) == (error.code, error.retryable)
+        assert error.problem.startswith(f"the client secret cannot be read: {problem}")
+        assert "canary" not in f"{error} {error!r}"
+        assert (None, None) == (error.__cause__, error.__context__)
+
+    async def test_no_secret_in_the_file(self, tmp_path: Path) -> None:
+        """A secret file that cannot be read is a `TokenError` that names it, and may be there next time."""
+        with pytest.raises(TokenError) as caught:
+            await with_secret(SecretFile(tmp_path / "secret")).read_secret()
+
+        assert f"cannot be read from {tmp_path / 'secret'}: No such file or directory" in caught.value.problem
+        assert caught.value.retryable
+
+    async def test_cancelled(self) -> None:
+        """Cancelling the reading cancels an async callable, and the cancellation is not wrapped."""
+        started = asyncio.Event()
+        ended: list[str] = []
+
+        async def read() -> str:
+            started.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                ended.append("cancelled")
+                raise
+            return SECRET
+
+        reading = asyncio.create_task(with_secret(read).read_secret())
+        await started.wait()
+        reading.cancel()
+
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        assert ["cancelled"] == ended
+
+
+class TestBlockingSecret:
+    async def test_one_thread(self) -> None:
+        """Readings that end before a blocked callable returns leave one thread, and no call that runs later."""
+        go_on = threading.Event()
+        calls: list[threading.Thread] = []
+
+        def block() -> str:
+            calls.append(threading.current_thread())
+            assert go_on.wait(10)
+            return SECRET
+
+        credentials = with_secret(block)
+        for _ in range(5):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.02):
+                    await credentials.read_secret()
+        go_on.set()
+
+        assert SECRET == await credentials.read_secret()
+        assert 2 == len(calls)
+        assert 1 == len(set(calls))
+
+    async def test_exit(self) -> None:
+        """A program whose secret never comes gets its error in time, and exits."""
+        script = """
+            import asyncio, threading
+            from simplestore_async import *
+            from simplestore_async.errors import TokenError
+
+            async def main():
+                credentials = ClientCredentials(client_id="app", client_secret=lambda: threading.Event().wait())
+                try:
+                    async with asyncio.timeout(0.1):
+                        await credentials.read_secret()
+                except TimeoutError:
+                    print("in time")
+
+            asyncio.run(main())
+        """
+        async with asyncio.timeout(20):
+            assert "in time" == await run_script("\n".join(line[12:] for line in script.splitlines()), {})

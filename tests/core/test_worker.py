@@ -1,0 +1,304 @@
+"""`simplestore_async._core.worker`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from simplestore_async._core import worker as module
+from simplestore_async._core.worker import Worker, work_timeout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture
+def worker() -> Worker:
+    return Worker("test-worker")
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """What a blocked job waits for; open at the end."""
+    gate = threading.Event()
+    yield gate
+    gate.set()
+
+
+async def block(worker: Worker, gate: threading.Event) -> asyncio.Task[bool]:
+    """Start a job that waits for *gate*, and return its caller's task once the job runs."""
+    loop, is_running = asyncio.get_running_loop(), asyncio.Event()
+
+    def work() -> bool:
+        loop.call_soon_threadsafe(is_running.set)
+        return gate.wait(30)
+
+    task = asyncio.create_task(worker.run(work))
+    await is_running.wait()
+    return task
+
+
+class TestRun:
+    async def test_result(self, worker: Worker) -> None:
+        """The caller gets what the work returns, from another thread."""
+        assert (1, 2) == await worker.run(lambda: (1, 2))
+        assert threading.get_ident() != await worker.run(threading.get_ident)
+
+    async def test_error(self, worker: Worker) -> None:
+        """The caller gets what the work raises, and the next job runs."""
+        with pytest.raises(ZeroDivisionError):
+            await worker.run(lambda: 1 // 0)
+        assert await worker.run(lambda: True)
+
+    @pytest.mark.parametrize("error", [StopIteration, asyncio.CancelledError, SystemExit, KeyboardInterrupt])
+    async def test_error_that_would_end_the_caller(self, worker: Worker, error: type[BaseException]) -> None:
+        """What would hang or end the caller's task or event loop is a RuntimeError that names it."""
+
+        def work() -> None:
+            raise error
+
+        with pytest.raises(RuntimeError, match=error.__name__):
+            await worker.run(work)
+        assert await worker.run(lambda: True)
+
+    async def test_one_job_at_a_time(self, worker: Worker) -> None:
+        """Jobs of concurrent callers run in one thread, in their order."""
+        ran: list[int] = []
+        threads: set[threading.Thread] = set()
+
+        def work(number: int) -> None:
+            ran.append(number)
+            threads.add(threading.current_thread())
+
+        def job(number: int) -> Callable[[], None]:
+            return lambda: work(number)
+
+        await asyncio.gather(*(worker.run(job(number)) for number in range(100)))
+        assert list(range(100)) == ran
+        assert ["test-worker"] == [thread.name for thread in threads]
+
+    async def test_default_executor_is_not_needed(self, worker: Worker, gate: threading.Event) -> None:
+        """Work is done while every thread of the loop's default executor is busy."""
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        busy = loop.run_in_executor(None, gate.wait, 30)
+        assert await worker.run(lambda: True)
+        assert not busy.done()
+        gate.set()
+        await busy
+
+    async def test_thread_ends_when_idle(self, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An idle worker has no thread; its next job starts one."""
+        monkeypatch.setattr(module, "_IDLE_SECONDS", 0.01)
+        for _ in range(2):
+            thread = await worker.run(threading.current_thread)
+            thread.join(10)
+            assert not thread.is_alive()
+
+    async def test_no_further_thread(self, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where no thread can be started the caller gets the error, and the worker goes on later."""
+
+        def refuse(_: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(RuntimeError, match="can't start"):
+                await worker.run(lambda: None)
+        assert await worker.run(lambda: True)
+
+    async def test_pickle(self, worker: Worker) -> None:
+        """An unpickled worker starts a thread of its own."""
+        own = await worker.run(threading.get_ident)
+        copy = pickle.loads(pickle.dumps(worker))
+        assert own != await copy.run(threading.get_ident)
+
+
+class TestCancellation:
+    async def test_queued_job_is_done(self, worker: Worker, gate: threading.Event) -> None:
+        """A queued job is done although its caller was cancelled, unless it may be dropped."""
+        done: list[str] = []
+        blocked = await block(worker, gate)
+        abandoned = [
+            asyncio.create_task(worker.run(lambda: done.append("kept"))),
+            asyncio.create_task(worker.run(lambda: done.append("dropped"), droppable=True)),
+        ]
+        await asyncio.sleep(0)
+        for task in abandoned:
+            task.cancel()
+        await asyncio.wait(abandoned)
+        gate.set()
+        assert await blocked
+        await worker.run(lambda: None)
+        assert ["kept"] == done
+
+    async def test_cancelled_caller_does_not_wait(self, worker: Worker, gate: threading.Event) -> None:
+        """The caller of a running job ends when it is cancelled; the job ends later."""
+        blocked = await block(worker, gate)
+        blocked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await blocked
+        gate.set()
+        assert await worker.run(lambda: True)
+
+
+class TestLoops:
+    def test_loop_closed_while_a_job_runs(self, worker: Worker, gate: threading.Event) -> None:
+        """A job whose event loop is closed before it ends disturbs neither its thread nor the next loop."""
+
+        async def leave() -> None:
+            task = await block(worker, gate)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+        asyncio.run(leave())
+        gate.set()
+        assert asyncio.run(worker.run(lambda: True))
+
+    def test_loops_at_once(self, worker: Worker) -> None:
+        """Event loops in several threads share the worker's thread, and each caller gets its own result."""
+
+        async def use(number: int) -> list[int]:
+            return await asyncio.gather(*(worker.run(lambda: number) for _ in range(100)))
+
+        with ThreadPoolExecutor(4) as threads:
+            results = list(threads.map(lambda number: asyncio.run(use(number)), range(4)))
+        assert [[number] * 100 for number in range(4)] == results
+
+
+class TestTimeout:
+    async def test_queue_is_not_counted(self, worker: Worker) -> None:
+        """A limit is not reached by waiting for jobs of which each ends within it."""
+
+        async def use() -> None:
+            async with work_timeout(0.2, queue_seconds=30):
+                await worker.run(lambda: time.sleep(0.02))
+
+        began_at = time.monotonic()
+        await asyncio.gather(*(use() for _ in range(30)))
+        assert time.monotonic() - began_at > 0.2
+
+    async def test_job_is_counted(self, worker: Worker, gate: threading.Event) -> None:
+        """A limit ends the wait for a job that runs longer, whether or not it was queued."""
+
+        async def use() -> bool:
+            scope = None
+            with suppress(TimeoutError):
+                async with work_timeout(0.05, queue_seconds=30) as scope:
+                    await worker.run(lambda: gate.wait(0.5))
+            return scope is not None and scope.expired()
+
+        assert [True, True] == [*await asyncio.gather(use(), use())]
+
+    async def test_blocked_thread(self, worker: Worker, gate: threading.Event) -> None:
+        """A queued job's caller stops waiting when the job before it has run for the limit."""
+        blocked = await block(worker, gate)
+        scope = None
+        with pytest.raises(TimeoutError):
+            async with work_timeout(0.05, queue_seconds=30) as scope:
+                await worker.run(lambda: None)
+        assert scope is not None
+        assert not scope.is_queued
+        assert not blocked.done()
+        gate.set()
+        await blocked
+
+    async def test_queue_limit(self, worker: Worker) -> None:
+        """The wait for other jobs has a limit of its own, although each of them is quick."""
+        jobs = [asyncio.create_task(worker.run(lambda: time.sleep(0.01))) for _ in range(50)]
+        await asyncio.sleep(0)
+        scope = None
+        with pytest.raises(TimeoutError):
+            async with work_timeout(10, queue_seconds=0.1) as scope:
+                await worker.run(lambda: None)
+        assert scope is not None
+        assert scope.is_queued
+        assert not jobs[-1].done()
+        await asyncio.gather(*jobs)
+
+    async def test_after_the_job(self, worker: Worker) -> None:
+        """The limit counts again once the job is done."""
+
+        async def use() -> None:
+            async with work_timeout(0.05, queue_seconds=30):
+                await asyncio.gather(*(worker.run(lambda: None) for _ in range(3)))
+                await asyncio.Event().wait()
+
+        with pytest.raises(TimeoutError):
+            await use()
+
+    async def test_task_that_outlives_the_limit(self, worker: Worker, gate: threading.Event) -> None:
+        """A task that was started under a limit uses the worker after it."""
+        blocked = await block(worker, gate)
+        async with work_timeout(0.05, queue_seconds=30):
+            task = asyncio.create_task(worker.run(lambda: True))
+        await asyncio.sleep(0)
+        gate.set()
+        assert await task
+        await blocked
+
+
+_BLOCKED = """
+import asyncio, threading
+from simplestore_async._core.worker import Worker, work_timeout
+
+async def main():
+    async with work_timeout(0.05, queue_seconds=1):
+        await Worker("w").run(threading.Event().wait)
+
+try:
+    asyncio.run(main())
+except TimeoutError:
+    print("ended")
+"""
+
+_FORK = """
+import asyncio, os, threading
+from simplestore_async._core.worker import Worker
+
+worker, is_running = Worker("w"), threading.Event()
+
+async def main():
+    task = asyncio.create_task(worker.run(lambda: (is_running.set(), threading.Event().wait())))
+    queued = asyncio.create_task(worker.run(lambda: print("done twice", flush=True)))
+    await asyncio.sleep(0)
+    is_running.wait()
+    task.cancel()
+
+try:
+    asyncio.run(main())
+except asyncio.CancelledError:
+    pass
+if not os.fork():
+    asyncio.run(worker.run(lambda: print("child", flush=True)))
+    os._exit(0)
+os.wait()
+"""
+
+
+def run_program(text: str) -> str:
+    # Later Pythons warn of a fork beside threads.
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", text]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+
+
+def test_blocked_job_does_not_keep_the_process() -> None:
+    """A process ends although a job never does."""
+    assert "ended\n" == run_program(_BLOCKED)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_fork() -> None:
+    """A child that is forked while a job runs and another is queued starts a thread of its own, without those jobs."""
+    assert "child\n" == run_program(_FORK)
