@@ -233,7 +233,7 @@ def run_suite(folder: Path) -> None:
 def run_worker(suite_folder: Path) -> None:
     """Read mutants from stdin, one JSON a line, and answer each with "killed", "hung" or "survived"."""
     # Everything but the package itself, so that each mutant's process, a fork of this one, starts quickly.
-    for name in ("aiohttp.web", "cattrs", "filelock", "hypothesis", "pytest_asyncio", "tenacity"):
+    for name in ("aiohttp.web", "cattrs", "filelock", "hypothesis", "pytest_asyncio"):
         importlib.import_module(name)
 
     answers, sys.stdout = os.fdopen(os.dup(1), "w", buffering=1), sys.stderr

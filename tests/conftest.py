@@ -8,13 +8,10 @@ import inspect
 import os
 import signal
 import uuid
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import aioresponses.core
 import pytest
 import pytest_asyncio
-from aiohttp import ClientResponse
 
 from simplestore_async import RetryPolicy
 from tests.support.clocks import FakeClock
@@ -123,16 +120,3 @@ async def watch_over_asyncio() -> AsyncIterator[None]:
     before.add(asyncio.current_task())  # type: ignore[arg-type]  # there is one
     assert not [task for task in asyncio.all_tasks() - before if not task.done()]
     assert not complaints
-
-
-class _ResponseOfAnyVersion(ClientResponse):
-    def __init__(self, *args: Any, **options: Any) -> None:
-        # aiohttp 3.14 asks for an argument that aioresponses 0.7.9 does not pass; to be removed when a release does.
-        if "stream_writer" in inspect.signature(ClientResponse.__init__).parameters:
-            options.setdefault("stream_writer", SimpleNamespace(output_size=0))
-        super().__init__(*args, **options)
-
-
-@pytest.fixture
-def aioresponses_of_any_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aioresponses.core, "ClientResponse", _ResponseOfAnyVersion)

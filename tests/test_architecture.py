@@ -64,7 +64,7 @@ def test_what_is_rarely_needed_comes_late() -> None:
     opener = modules_loaded_by(f"from {PACKAGE} import open_session")
     loaded = modules_loaded_by(f"from {PACKAGE} import open_session, TokenProvider, FileTokenCache")
     assert {f"{PACKAGE}._core.endpoint", f"{PACKAGE}._core.provider"} <= loaded - opener
-    late = {"cattrs", "tenacity", "platformdirs", "filelock", "click", "rich", "cryptography", "importlib.metadata"}
+    late = {"cattrs", "platformdirs", "filelock", "click", "rich", "cryptography", "importlib.metadata"}
     late |= {"opentelemetry", "redis", "msgspec", "concurrent.futures.thread", "html.entities", "secrets"}
     late |= {
         f"{PACKAGE}.{name}"

@@ -127,11 +127,13 @@ class Renewal(Flight[RenewalResult]):
         return self.store.step(lambda state: state.found(stored, now=now, wall_now=self.clock.time()))
 
     async def _request(self) -> RenewalResult | None:
-        receipt = await self.endpoint.fetch(deadline=self.deadline, may_retry=lambda: self.waiter_count > 0)
+        token, requested_at = await self.endpoint.fetch(
+            deadline=self.deadline, may_retry=lambda: self.waiter_count > 0
+        )
         return self.store.step(
             lambda state: state.received(
-                receipt.token,
-                requested_at=receipt.requested_at,
+                token,
+                requested_at=requested_at,
                 now=self.clock.monotonic(),
                 is_replacement=self.cause == "rejected",
             )

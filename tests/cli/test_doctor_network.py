@@ -270,7 +270,7 @@ class TestClock:
         assert_row(rows["Token endpoint: clock"], state="skipped", says="has no answer")
         row = rows["Token endpoint: token"]
         assert_row(
-            row, state="failed", says="the connection was closed before the answer", advises="SIMPLESTORE_TOKEN_URL"
+            row, state="failed", says="the connection was closed before the response", advises="SIMPLESTORE_TOKEN_URL"
         )
 
 
@@ -297,7 +297,7 @@ class TestToken:
             (refusal(503), "the token endpoint answered 503", "try again later"),
             (web.Response(status=307, headers={"Location": "/x"}), "answered 307", "to where it leads"),
             (web.Response(text="<html>"), "it is not JSON", "SIMPLESTORE_TOKEN_URL"),
-            (web.Response(status=204), "neither a token (200) nor a refusal", "SIMPLESTORE_TOKEN_URL"),
+            (web.Response(status=204), "status 204, but it is not JSON", "SIMPLESTORE_TOKEN_URL"),
         ],
         ids=lambda row: row[1],
     )

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 import pytest
 
 from simplestore_async import AccessToken, MemoryTokenCache, TokenEndpoint, TokenProvider
-from simplestore_async._core.endpoint import Receipt
 from simplestore_async.errors import ProviderClosedError, TokenEndpointError
 from simplestore_async.events import Event, RenewalStarted, TokenReceived
 from tests.support.loops import hold_back, other_loop, request_arrives
@@ -352,11 +351,11 @@ class TestClose:
                 return token
 
         class Endpoint(TokenEndpoint):
-            async def fetch(self, *, deadline: float, may_retry: Callable[[], bool]) -> Receipt:
+            async def fetch(self, *, deadline: float, may_retry: Callable[[], bool]) -> tuple[AccessToken, float]:
                 close_elsewhere()
                 if moment == "failed":
                     raise ZeroDivisionError
-                return Receipt(token, clock.monotonic())
+                return token, clock.monotonic()
 
         events: list[Event] = []
         endpoint = Endpoint(token_server.credentials(), clock=clock)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
 
-    from simplestore_async._core.endpoint import Receipt
+    from simplestore_async import AccessToken
     from tests.support.clocks import FakeClock
     from tests.support.servers import TokenServer
 
@@ -303,7 +303,7 @@ class TestRenewalLock:
         """So does one that runs into a defect."""
 
         class Broken(TokenEndpoint):
-            async def fetch(self, *, deadline: float, may_retry: Callable[[], bool]) -> Receipt:
+            async def fetch(self, *, deadline: float, may_retry: Callable[[], bool]) -> tuple[AccessToken, float]:
                 raise ZeroDivisionError
 
         endpoint = Broken(token_server.credentials(), clock=clock)

@@ -363,7 +363,7 @@ class TestSurroundings:
 
     async def test_proxy_for_plain_http(self, token_server: TokenServer, api_server: ApiServer) -> None:
         """A proxy is refused at once for a token endpoint of plain http, and says so."""
-        with pytest.raises(ConfigurationError, match=r"^token_url uses plain http.*proxy.*leave proxy out"):
+        with pytest.raises(ConfigurationError, match=r"^token_url uses plain http.*proxy"):
             async with open_session(
                 token_server.credentials(), base_url=api_server.url, proxy="http://proxy.example:3128"
             ):

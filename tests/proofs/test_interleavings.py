@@ -14,7 +14,6 @@ import attrs
 import pytest
 
 from simplestore_async import AccessToken, ClientCredentials, RenewalPolicy, TokenEndpoint, TokenProvider
-from simplestore_async._core.endpoint import Receipt
 from simplestore_async.errors import ProviderClosedError, TokenEndpointError
 from tests.support.clocks import FakeClock
 from tests.support.virtual_loop import every_schedule
@@ -36,7 +35,7 @@ class ScheduledEndpoint(TokenEndpoint):
         self.answers = 0
         self.in_flight = 0
 
-    async def fetch(self, *, deadline: float, may_retry: Callable[[], bool]) -> Receipt:
+    async def fetch(self, *, deadline: float, may_retry: Callable[[], bool]) -> tuple[AccessToken, float]:
         assert 0 == self.in_flight
         self.in_flight += 1
         requested_at, issued_at = self.clock.monotonic(), self.clock.time()
@@ -48,7 +47,7 @@ class ScheduledEndpoint(TokenEndpoint):
         finally:
             self.in_flight -= 1
         token = AccessToken(f"token-{self.answers}", issued_at=issued_at, expires_at=issued_at + 3600)
-        return Receipt(token, requested_at)
+        return token, requested_at
 
 
 @attrs.define

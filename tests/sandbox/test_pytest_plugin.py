@@ -289,7 +289,7 @@ import sys
 def test_modules():
     loaded = {name for name in sys.modules if name.partition(".")[0] == "simplestore_async"}
     assert {"simplestore_async", "simplestore_async._pytest_plugin"} == loaded
-    assert set() == {"aiohttp", "attr", "attrs", "cattrs", "filelock", "tenacity"} & set(sys.modules)
+    assert set() == {"aiohttp", "attr", "attrs", "cattrs", "filelock"} & set(sys.modules)
 """
 
 

@@ -17,7 +17,7 @@ import sys
 from simplestore_async.cli import main
 
 # What the commands import when they need it.
-LIBRARIES = "filelock", "importlib.metadata", "platformdirs", "tenacity"
+LIBRARIES = "filelock", "importlib.metadata", "platformdirs"
 MODULES = (
     "cli._display",
     "cli._doctor._plan",

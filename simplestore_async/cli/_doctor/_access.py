@@ -9,7 +9,7 @@ import attrs
 from aiohttp import ClientError, ClientTimeout
 
 from simplestore_async import AccessToken, ClientCredentials, RetryPolicy, TokenEndpoint, open_session
-from simplestore_async._core.redaction import Spellings, scrub
+from simplestore_async._core.server_text import SecretFilter
 from simplestore_async.cli._output import show_duration
 from simplestore_async.errors import ConfigurationError, SimpleStoreError, TokenEndpointError, TokenError
 
@@ -33,7 +33,6 @@ _ADVICE_BY_STATUS: Final = {
     429: "there are too many token requests: share one provider among tasks, and a cache among processes",
 }
 
-_LONGEST_SCOPE: Final = 500
 # One attempt, which the check's own deadline ends.
 _POLICY: Final = RetryPolicy(attempts=1, attempt_seconds=86_400, budget_seconds=86_400)
 
@@ -50,13 +49,13 @@ class Access:
         try:
             credentials = ClientCredentials.from_env()
             self._token = token = await TokenEndpoint(credentials, policy=_POLICY).request_token()
-            hidden = [Spellings(token.value), Spellings(await credentials.read_secret())]
+            hidden = SecretFilter([token.value, await credentials.read_secret()])
         except SimpleStoreError as error:
             return _explain(error)
         seconds = time.perf_counter() - began_at
         life_seconds = token.expires_at - token.issued_at
         # The endpoint's own words.
-        scope = scrub(" ".join(token.scope), hidden, limit=_LONGEST_SCOPE)
+        scope = hidden.show(" ".join(token.scope))
         told = f"{token.token_type} token for {show_duration(life_seconds)}, in {seconds * 1000:.0f} ms"
         told += f", scope {scope}" if scope else ""
         facts = {

@@ -1,0 +1,199 @@
+"""`simplestore_async._core.proxy`: which proxy serves which URL."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+from yarl import URL
+
+from simplestore_async._core.proxy import ProxySettings
+from simplestore_async.errors import ConfigurationError
+from tests.support.wire_faults import everything_shown
+
+PROXY = "http://proxy.example:3128"
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "wss_proxy", "all_proxy", "no_proxy", "request_method"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def found(url: str, *, proxy: str | None = None, trust_env: bool = True) -> str | None:
+    found = ProxySettings(proxy, trust_env=trust_env).find(URL(url))
+    return None if found is None else str(found.url)
+
+
+def shows_password(error: BaseException) -> bool:
+    """Return whether the password "hunter2" is in what an error shows below the frame of the test."""
+    assert error.__traceback__ is not None
+    return "hunter2" in everything_shown(error.with_traceback(error.__traceback__.tb_next))
+
+
+class TestArgument:
+    @pytest.mark.parametrize(
+        ("userinfo", "pair"),
+        [
+            ("", None),
+            ("us@", b"us:"),
+            ("us:@", b"us:"),
+            (":pw@", b":pw"),
+            ("us:p%C3%A4ss@", "us:päss".encode()),
+            ("us:päss@", "us:päss".encode()),
+            ("us%40er:hunter%3A2@", b"us@er:hunter:2"),
+            ("us:a%20b+c@", b"us:a b+c"),
+        ],
+    )
+    def test_userinfo(self, userinfo: str, pair: bytes | None) -> None:
+        """User name and password become one UTF-8 header, which is redacted, and leave the URL."""
+        proxy = ProxySettings(f"http://{userinfo}proxy.example:3128").find(URL("https://api.example"))
+
+        assert proxy is not None
+        assert PROXY == str(proxy.url)
+        expected = {} if pair is None else {"Proxy-Authorization": f"Basic {base64.b64encode(pair).decode()}"}
+        assert expected == proxy.headers
+        assert not expected or "'***'" == repr(proxy.headers["Proxy-Authorization"])
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            "",
+            "proxy.example:3128",
+            "socks5://u:hunter2@proxy.example",
+            "http://",
+            "http://u:hunter2@[::1",
+            "http://u:hunter2@proxy.example:0",
+            "http://u:hunter2@proxy.example:99999",
+            "http://u:hunter2\ud800@proxy.example",
+            URL(),
+        ],
+    )
+    def test_no_proxy_url(self, wrong: Any) -> None:
+        """What is no URL of an HTTP proxy is refused, without its text."""
+        with pytest.raises(ConfigurationError) as caught:
+            ProxySettings(wrong)
+
+        assert ("proxy", "proxy") == (caught.value.field, caught.value.code)
+        assert not shows_password(caught.value)
+
+    @pytest.mark.parametrize(("field", "options"), [("proxy", {"proxy": 5}), ("trust_env", {"trust_env": "false"})])
+    def test_wrong_type(self, field: str, options: Any) -> None:
+        """An argument of another type is refused by name."""
+        with pytest.raises(ConfigurationError) as caught:
+            ProxySettings(**options)
+
+        assert field == caught.value.field
+
+    def test_overrides_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An explicit proxy serves every URL, whatever the environment says."""
+        monkeypatch.setenv("https_proxy", "http://other.example")
+        monkeypatch.setenv("no_proxy", "*")
+
+        assert PROXY == found("https://api.example", proxy=PROXY)
+
+
+class TestEnvironment:
+    @pytest.mark.parametrize(
+        ("url", "variable"),
+        [
+            ("https://api.example", "https_proxy"),
+            ("https://api.example", "HTTPS_PROXY"),
+            ("https://api.example", "all_proxy"),
+            ("http://api.example", "http_proxy"),
+            ("wss://api.example", "wss_proxy"),
+            ("wss://api.example", "https_proxy"),
+        ],
+    )
+    def test_variables(self, url: str, variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A URL's proxy is that of its scheme, in either case, else that of all schemes; without trust_env none."""
+        monkeypatch.setenv(variable, PROXY)
+
+        assert PROXY == found(url)
+        assert found(url, trust_env=False) is None
+
+    def test_other_scheme(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The proxy of another scheme is not used."""
+        monkeypatch.setenv("http_proxy", PROXY)
+
+        assert found("https://api.example") is None
+
+    @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.9.9.9", "[::1]"])
+    def test_loopback(self, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The environment's proxy is not used for this machine itself."""
+        monkeypatch.setenv("https_proxy", PROXY)
+
+        assert found(f"https://{host}") is None
+
+    def test_wrong_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A variable that is no URL of an HTTP proxy is named, its text is not shown."""
+        monkeypatch.setenv("all_proxy", "socks5://u:hunter2@proxy.example")
+        with pytest.raises(ConfigurationError) as caught:
+            found("https://api.example")
+
+        assert "all_proxy" == caught.value.field
+        assert not shows_password(caught.value)
+
+    @pytest.mark.parametrize(
+        ("url", "no_proxy"),
+        [
+            ("https://api.example", "*"),
+            ("https://api.example", "api.example"),
+            ("https://API.example.", "api.EXAMPLE"),
+            ("https://api.example", "api.example."),
+            ("https://api.example", "example"),
+            ("https://api.example", ".example"),
+            ("https://api.example", "*.example"),
+            ("https://api.example", "other.test, api.example"),
+            ("https://api.example", "other.test api.example"),
+            ("https://api.example", "api.example:443"),
+            ("https://api.example:8443", "api.example:8443"),
+            ("https://api.example:8443", "api.example"),
+            ("https://bücher.example", "bücher.example"),
+            ("https://bücher.example", "xn--bcher-kva.example"),
+            ("https://192.0.2.7", "192.0.2.7"),
+            ("https://192.0.2.7", "192.0.2.0/24"),
+            ("https://192.0.2.7", "192.0.2.7/24"),
+            ("https://192.0.2.7:8443", "192.0.2.7:8443"),
+            ("https://[2001:db8::7]", "2001:db8::7"),
+            ("https://[2001:db8::7]", "[2001:db8::7]"),
+            ("https://[2001:db8::7]", "2001:DB8:0::7"),
+            ("https://[2001:db8::7]", "2001:db8::/32"),
+            ("https://[2001:db8::7]", "[2001:db8::]/32"),
+            ("https://[2001:db8::7]:8443", "[2001:db8::7]:8443"),
+        ],
+    )
+    def test_bypassed(self, url: str, no_proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """`no_proxy` names hosts with those below them, addresses and networks, each with a port or without."""
+        monkeypatch.setenv("all_proxy", PROXY)
+        monkeypatch.setenv("NO_PROXY", no_proxy)
+
+        assert found(url) is None
+
+    @pytest.mark.parametrize(
+        ("url", "no_proxy"),
+        [
+            ("https://api.example", ""),
+            ("https://api.example", ","),
+            ("https://api.example", "."),
+            ("https://api.example", "pi.example"),
+            ("https://api.example", "other.api.example"),
+            ("https://api.example", "api.example:8443"),
+            ("https://api.example:8443", "api.example:443"),
+            ("https://api.example", "192.0.2.0/24"),
+            ("https://api.example", "[api.example"),
+            ("https://192.0.2.7", "192.0.3.0/24"),
+            ("https://192.0.2.7", "192.0.2.7:8443"),
+            ("https://192.0.2.7", "2001:db8::/32"),
+            ("https://[2001:db8::7]", "[2001:db8::7]:8443"),
+            ("https://[2001:db8::7]", "2001:db8::8"),
+        ],
+    )
+    def test_not_bypassed(self, url: str, no_proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What `no_proxy` does not name goes through the proxy."""
+        monkeypatch.setenv("all_proxy", PROXY)
+        monkeypatch.setenv("no_proxy", no_proxy)
+
+        assert PROXY == found(url)
