@@ -38,6 +38,12 @@ class TestRequest:
             b"&scope=write+read&resource=x+y&audience=%C3%A9"
         ) == fields
 
+    def test_several_values(self) -> None:
+        """A parameter with several values is sent once for each (RFC 8707 2)."""
+        body = exchange("s3cret", extra_parameters={"resource": ["https://a", "https://b"]}).body
+
+        assert body.endswith(b"&resource=https%3A%2F%2Fa&resource=https%3A%2F%2Fb")
+
     @pytest.mark.parametrize("text", [SECRET, '+&=%: "\u00e9', "%41", "a\U0001f511b", "a b", "~"])
     def test_form_round_trip(self, text: str) -> None:
         """Id and secret arrive intact in the form, whatever they hold."""
