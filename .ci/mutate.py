@@ -68,8 +68,7 @@ IGNORED_WARNING: Final = "ignore::pytest.PytestAssertRewriteWarning"  # plugins 
 
 TESTED_WITH: Final = {
     "cache_folder": ("cache_file", "cache_inventory"),
-    "holdings": ("provider", "loops"),
-    "renewer": ("provider", "loops"),
+    "renewal": ("provider", "loops"),
 }
 """The modules whose tests are another's: what is within a provider is tested by its behaviour."""
 FIRST_TESTS: Final = 40

@@ -127,9 +127,7 @@ class Renewal(Flight[RenewalResult]):
         return self.store.step(lambda state: state.found(stored, now=now, wall_now=self.clock.time()))
 
     async def _request(self) -> RenewalResult | None:
-        token, requested_at = await self.endpoint.fetch(
-            deadline=self.deadline, may_retry=lambda: self.waiter_count > 0
-        )
+        token, requested_at = await self.endpoint.fetch(deadline=self.deadline, may_retry=lambda: self.waiter_count > 0)
         return self.store.step(
             lambda state: state.received(
                 token,
@@ -146,7 +144,7 @@ class Renewal(Flight[RenewalResult]):
             self._report_success(renewed)
             return renewed
         self._report_failure(failure)
-        # A token that came so late that it is due already serves those who wait.
+        # A token that came so late that it is due already serves the callers that wait.
         renewed = self.store.state.renewed_since(self.seen, self.clock.monotonic(), may_be_due=True)
         if renewed is None:
             raise failure

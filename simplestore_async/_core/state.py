@@ -313,7 +313,7 @@ class ProviderState:
         """
         self._check_open()
         new = self._hold(token, requested_at, is_replacement=is_replacement)
-        if now >= new.expiring_at:  # so short-lived, or so late, that it serves only those who wait for it
+        if now >= new.expiring_at:  # so short-lived, or so late, that it serves only its waiters
             return self, RenewalResult(new.token, source="endpoint", expires_at=new.expires_at)
         if self.is_newest(new):
             return self.with_token(new, now), self._result(new, now, source="endpoint")
