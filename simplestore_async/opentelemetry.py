@@ -127,8 +127,8 @@ class OpenTelemetryListener:
     """Turn a provider's events into OpenTelemetry's spans and metrics: pass it as `on_event`.
 
     Each renewal is a span, `simplestore.token.renewal`. It is the root of a trace, because no caller owns a renewal
-    that all of them wait for. Its HTTP requests are within it if aiohttp's client is instrumented. Its status is an error if
-    the renewal failed. A renewal cancelled with its provider or event loop leaves no span.
+    that all of them wait for. Its HTTP requests are within it if aiohttp's client is instrumented. Its status is an
+    error if the renewal failed. A renewal cancelled with its provider or event loop leaves no span.
 
     The metrics' names, and those of attributes without a semantic convention, begin with `simplestore.token.`:
 

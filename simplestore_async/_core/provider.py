@@ -210,7 +210,7 @@ class TokenProvider:
         now = self._now()
         decision = state.decide(now, is_renewing=renewal is not None)
         if renewal is not None and decision is WAIT:
-            renewal.is_awaited(state, now)
+            renewal.note_wait(state, now)
         return decision
 
     def _open(self, outcome: RenewalResult | BaseException) -> AccessToken | None:

@@ -91,7 +91,7 @@ class Renewal(Flight[RenewalResult]):
             return result
         return self._settle_failure(failure)
 
-    def is_awaited(self, state: ProviderState, now: float) -> None:
+    def note_wait(self, state: ProviderState, now: float) -> None:
         """Note that by snapshot *state* callers have no token without it."""
         self.awaited_state = state
         if self.waiting_since is None:
