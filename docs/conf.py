@@ -22,7 +22,7 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 nitpicky = True
-nitpick_ignore_regex = [(r"py:.*", r"Redis(Cluster)?")]
+nitpick_ignore_regex = [(r"py:.*", r"Redis(Cluster)?|ClientSessionOptions")]
 # Inventories of the names that signatures use, in Sphinx's plain first format: the build has no network.
 intersphinx_mapping = {
     "python": ("https://docs.python.org/3/", "inventories/python.inv"),

@@ -1,146 +1,172 @@
 """The middleware. Rule: no request to its origins leaves without a token, and no token goes anywhere else.
 
-aiohttp runs middlewares again on every hop of a redirect, after it took Authorization off; the check of the origin is
-what keeps a redirect from carrying the token away. Whether a body can be sent twice is decided before it is sent once.
+aiohttp runs middlewares again on every hop of a redirect, after it removed Authorization; the check of the origin keeps
+a redirect from carrying the token away.
 """
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
-import aiohttp
-from aiohttp import hdrs, payload
+from aiohttp import hdrs
 
 from simplestore_async.errors import ConfigurationError, TokenError
 
+from .challenge import is_token_rejected
 from .origin import conceal_urls, origin_of, parse_origins
+from .replay import find_replay, retire_connection
+from .tls import check_ssl, tls_setting
+from .tracebacks import clear_frames
+from .validation import check_callable, check_flag, type_error, type_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from io import IOBase
+    from collections.abc import Callable, Iterable, Mapping
 
+    from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
     from yarl import URL
 
     from .token import AccessToken, TokenSource
 
-__all__ = ["BearerAuthMiddleware"]
+__all__ = ["BearerAuthMiddleware", "check_source"]
 
-# aiohttp sends these again byte for byte. Exact types: what a subclass does with its value is unknown.
-_IN_MEMORY: Final = {
-    payload.BytesIOPayload,
-    payload.BytesPayload,
-    payload.JsonPayload,
-    payload.StringIOPayload,
-    payload.StringPayload,
-    getattr(payload, "JsonBytesPayload", payload.JsonPayload),  # newer than the oldest aiohttp that we support
-}
-_FILES: Final = {payload.BufferedReaderPayload, payload.BytesIOPayload, payload.IOBasePayload, payload.TextIOPayload}
-# RFC 6750 3: a challenge of the scheme Bearer whose attribute error is invalid_token.
-_INVALID_TOKEN: Final = re.compile(
-    r'(?:^|[\s,])bearer\s(?:.*[\s,])?error\s*=\s*"?invalid_token(?:"|[\s,]|$)', re.IGNORECASE
-)
+# Responses that only an accepted token gets; a redirect may precede the check of the token.
+_ACCEPTED: Final = {101, *range(200, 300), 304}
 
 
 class BearerAuthMiddleware:
     """Put `Authorization: Bearer` on the requests to some origins, and on no other (RFC 6750 2.1).
 
     A client middleware for `aiohttp.ClientSession(middlewares=…)`. Inside the origins an Authorization header of the
-    caller's is replaced; `middlewares=()` on a request opts out. If no token can be had, the request is not sent.
+    caller's is replaced; `middlewares=()` on a request opts out. If no token can be obtained, the request is not sent.
 
-    When the API rejects the token (401, or any 4xx that says `error="invalid_token"`) it is replaced and the request is
-    sent once more, if its body can be. In every other case the caller gets the response, unread.
+    When the API rejects the token, the token is replaced and the request is sent again, if its body can be. Rejections
+    are 401 (unless its Bearer challenge says only `insufficient_scope`), any other 4xx whose Bearer challenge says
+    `invalid_token`, and those of *is_rejected*. In every other case the caller gets the response, unread.
 
     Args:
-        source: where the tokens come from, such as a `TokenProvider`.
+        source: source of the tokens, such as a `TokenProvider`.
         origins: the API's origins, such as `https://api.example.com`; a string is one of them. `ws` and `wss` requests
             belong to the `http` and `https` origin of their host and port.
+        is_rejected: a function of a response's status and headers that recognises further rejections, such as
+            `lambda status, headers: status == 419`.
         allow_insecure_http: accept origins of plain http on other machines; for closed test networks only.
 
     Raises:
         ConfigurationError: if an origin holds more than scheme, host and port, or is plain http to another machine.
-            While in use: if a request of plain http would pass through a proxy.
+            While in use: if a request of plain http would pass through a proxy, or certificates would not be checked.
     """
 
     def __init__(
-        self, source: TokenSource, *, origins: str | URL | Iterable[str | URL], allow_insecure_http: bool = False
+        self,
+        source: TokenSource,
+        *,
+        origins: str | URL | Iterable[str | URL],
+        is_rejected: Callable[[int, Mapping[str, str]], bool] | None = None,
+        allow_insecure_http: bool = False,
     ) -> None:
         origins = conceal_urls("origins", origins)
-        if not callable(getattr(source, "get_token", None)) or not callable(getattr(source, "invalidate", None)):
-            raise ConfigurationError(
-                f"source must have get_token and invalidate, which {type(source).__name__} has not"
-            )
+        check_flag("allow_insecure_http", allow_insecure_http)
+        check_source(source)
+        if is_rejected is not None:
+            check_callable("is_rejected", is_rejected, arguments=2, is_plain=True)
         self._source = source
+        self._accept: Callable[[AccessToken], None] | None = getattr(source, "accept", None)
+        self._accepted: AccessToken | None = None
         self._origins = parse_origins(origins, allow_insecure_http=allow_insecure_http)
+        self._is_rejected = is_rejected
 
-    async def __call__(
-        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
+    async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Send *request* by *handler*, with a token if it goes to one of the origins."""
         if origin_of(request.url) not in self._origins:
-            return await handler(request)
-        if request.proxy is not None and not request.is_ssl():
-            raise ConfigurationError(
-                f"{request.url.origin()} is plain http, which would show the token to the proxy: use https, or no proxy"
+            return await _send(request, handler)
+        _check_connection(request)
+        replay = find_replay(request)
+        token = await self._source.get_token()
+        response = await _send(request, handler, token)
+        if not self._note_result(token, response):
+            return response
+        if not self._source.invalidate(token) or replay is None:
+            retire_connection(request, response)
+            return response
+        await replay.prepare(request, response)
+        replacement = await self._source.get_token()
+        if replacement.value == token.value:
+            raise TokenError(
+                "the API rejected the token, and the token endpoint issued the same one again",
+                "ask the operator of the API",
+                retryable=True,
             )
-        # After "Expect: 100-continue" the second send would wait for a reply that came long ago.
-        can_replay = _is_repeatable(request.body) and hdrs.EXPECT not in request.headers
-        rejected: AccessToken | None = None
-        while True:
-            token = await self._source.get_token()
-            if rejected is not None and token.value == rejected.value:
-                raise TokenError(
-                    "The API rejected the token, and the token endpoint gave the same one again: "
-                    "ask the API's side why",
-                    retryable=True,
-                )
-            request.headers[hdrs.AUTHORIZATION] = token.authorization
-            try:
-                response = await handler(request)
-            finally:
-                # `request_info` and aiohttp's errors show these very headers.
-                request.headers.pop(hdrs.AUTHORIZATION, None)
-            if not _is_rejected(response):
-                return response
-            may_replace = self._source.invalidate(token)
-            if rejected is not None or not may_replace or not can_replay or not _is_sent(request, response):
-                return response
-            # Released first: the renewal, or the replay, may need the one connection that the pool has.
-            response.release()
-            rejected = token
+        response = await _send(request, handler, replacement)
+        if self._note_result(replacement, response):
+            self._source.invalidate(replacement)
+            retire_connection(request, response)
+        return response
 
-
-def _is_rejected(response: aiohttp.ClientResponse) -> bool:
-    if not 400 <= response.status < 500:
+    def _note_result(self, token: AccessToken, response: ClientResponse) -> bool:
+        """Return whether *response* rejects *token*; report the first response that accepts a replacement."""
+        status, headers = response.status, response.headers
+        if status >= 400 and is_token_rejected(status, headers.getall(hdrs.WWW_AUTHENTICATE, ())):
+            return True
+        if self._is_rejected is not None and self._ask(self._is_rejected, response):
+            return True
+        if token.is_replacement and token is not self._accepted and status in _ACCEPTED:
+            self._accepted = token
+            if self._accept is not None:
+                self._accept(token)
         return False
-    return response.status == 401 or any(map(_INVALID_TOKEN.search, response.headers.getall(hdrs.WWW_AUTHENTICATE, [])))
+
+    def _ask(self, is_rejected: Callable[[int, Mapping[str, str]], bool], response: ClientResponse) -> bool:
+        try:
+            result: object = is_rejected(response.status, response.headers)
+        except BaseException:
+            response.close()
+            raise
+        if hasattr(result, "__await__"):  # always true
+            response.close()
+            raise ConfigurationError("is_rejected", f"must return True or False, got {type_name(result)}")
+        return bool(result)
 
 
-def _is_sent(request: aiohttp.ClientRequest, response: aiohttp.ClientResponse) -> bool:
-    # An API may answer before it has read everything. A thread may then still be reading the file.
-    writer = response._writer  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - no public name tells
-    return writer is None or writer.done() or _is_in_memory(request.body)
-
-
-def _is_in_memory(body: object) -> bool:
-    if type(body) is aiohttp.MultipartWriter:
-        return all(_is_in_memory(part) for part, _, _ in body)
-    return isinstance(body, bytes) or type(body) in _IN_MEMORY
-
-
-def _is_repeatable(body: object) -> bool:
-    if not body:  # most often there is none, which is b""
-        return True
-    if type(body) is aiohttp.MultipartWriter:
-        return all(_is_repeatable(part) for part, _, _ in body)
-    if isinstance(body, payload.IOBasePayload) and type(body) in _FILES:
-        return _can_rewind(body._value)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - `size` says nothing of text
-    return _is_in_memory(body)
-
-
-def _can_rewind(file: IOBase) -> bool:
+async def _send(request: ClientRequest, handler: ClientHandlerType, token: AccessToken | None = None) -> ClientResponse:
+    if token is not None:
+        request.headers[hdrs.AUTHORIZATION] = token.authorization
     try:
-        file.tell()  # fails for a text file that is being iterated over
-        return file.seekable()
-    except (AttributeError, OSError, ValueError):
-        return False
+        return await handler(request)
+    except BaseException as error:
+        clear_frames(error)
+        raise
+    finally:
+        if token is not None:
+            # `request_info` and aiohttp's errors show these headers.
+            request.headers.pop(hdrs.AUTHORIZATION, None)
+
+
+def _check_connection(request: ClientRequest) -> None:
+    """Check that no proxy can read *request*, and that its server's certificate is verified.
+
+    Raises:
+        ConfigurationError: if not.
+    """
+    if request.is_ssl():
+        setting: object = request.ssl
+        if setting is True:
+            setting = tls_setting(request.session.connector)
+        if setting is not True:
+            check_ssl("ssl", setting)
+    elif request.proxy is not None:
+        raise ConfigurationError(
+            "proxy",
+            f"must not be used with plain http to {request.url.origin()}, which would show it the token",
+            "use https, or no proxy",
+        )
+
+
+def check_source(source: object, *, hint: str = "pass a TokenProvider") -> None:
+    """Check that *source* is a `TokenSource`.
+
+    Raises:
+        ConfigurationError: if not.
+    """
+    methods = getattr(source, "get_token", None), getattr(source, "invalidate", None)
+    if isinstance(source, type) or not all(map(callable, methods)):
+        raise type_error("source", source, "an object with get_token() and invalidate()", hint)

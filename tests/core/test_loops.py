@@ -197,7 +197,7 @@ class TestClosedLoop:
 
         assert (await in_thread(get_token)).startswith("canary-token-")
         assert [RenewalStarted, RenewalStarted, TokenReceived] == [type(event) for event in events]
-        assert 1 == len(provider._flights)
+        assert len(provider._flights) <= 1  # the closed loop is not kept alive
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")

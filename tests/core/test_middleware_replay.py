@@ -5,60 +5,34 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import os
-import tempfile
-import threading
-from contextlib import ExitStack, asynccontextmanager
-from pathlib import Path
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-import attrs
 import pytest
 from aiohttp import payload
 
-from tests.support.api_servers import UNAUTHORIZED, WireServer, authorized_session
+from tests.support.bodies import (
+    LONG,
+    MARK,
+    OFFSET,
+    SHORT,
+    Files,
+    form_of_all_kinds,
+    is_whole,
+    multipart_of,
+    send,
+    wire_and_session,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
 
     from tests.support.servers import TokenServer
 
     # Makes a request's options, anew for each request: a generator or a file serves once.
     Options = Callable[["Files"], dict[str, Any]]
-
-OFFSET = 7
-MARK = "Grüße, Jürgen ❤ +&=% "
-SHORT = (MARK * 3).encode()
-# Several reads of any file, several writes to any socket.
-LONG = MARK.encode() * 30_000
-
-
-@attrs.frozen
-class Files:
-    """Opens files that are closed when the test ends: aiohttp closes most of them, but not every kind."""
-
-    path: Path
-    stack: ExitStack
-
-    def open(self, mode: str = "rb", **options: Any) -> Any:
-        """Open a file that stands where its body begins: at an offset."""
-        return self.at_offset(self.path.open(mode, **options))
-
-    def spooled(self) -> Any:
-        file = tempfile.SpooledTemporaryFile(max_size=10)  # noqa: SIM115 - the stack closes it
-        file.write(bytes(OFFSET) + SHORT)
-        return self.at_offset(file)
-
-    def pipe(self) -> Any:
-        read_end, write_end = os.pipe()
-        os.write(write_end, SHORT)
-        os.close(write_end)
-        return self.stack.enter_context(os.fdopen(read_end, "rb"))
-
-    def at_offset(self, file: Any) -> Any:
-        file.seek(OFFSET)
-        return self.stack.enter_context(file)
 
 
 @pytest.fixture
@@ -73,16 +47,6 @@ def _urlencoded(_: Files) -> dict[str, Any]:
     form = aiohttp.FormData()
     form.add_field("field", SHORT.decode())
     form.add_field("other", "+&=")
-    return {"data": form}
-
-
-def _multipart(files: Files) -> dict[str, Any]:
-    form = aiohttp.FormData()
-    form.add_field("field", SHORT.decode())
-    form.add_field("bytes", SHORT, filename="a.bin", content_type="application/x-a")
-    form.add_field("memory", io.BytesIO(SHORT), filename="b.bin")
-    form.add_field("file", files.open(), filename="c.bin")
-    form.add_field("text", files.open("r", encoding="utf-8"), filename="d.txt")
     return {"data": form}
 
 
@@ -116,10 +80,13 @@ REPLAYABLE: dict[str, Options] = {
     "memoryview": lambda _: {"data": memoryview(SHORT)},
     "str": lambda _: {"data": SHORT.decode()},
     "json": lambda _: {"json": {"text": SHORT.decode()}},
+    "json-bytes": lambda _: {
+        "data": payload.JsonBytesPayload({"text": MARK * 3}, dumps=lambda value: json.dumps(value).encode())
+    },
     "form": lambda _: {"data": {"field": SHORT.decode(), "other": "+&="}},
     "form-pairs": lambda _: {"data": [("field", SHORT.decode()), ("field", "+&=")]},
     "form-urlencoded": _urlencoded,
-    "form-multipart": _multipart,
+    "form-multipart": form_of_all_kinds,
     "multipart-nested": _nested,
     "multipart-empty": lambda _: {"data": aiohttp.MultipartWriter("mixed")},
     "bytesio": lambda files: {"data": files.at_offset(io.BytesIO(bytes(OFFSET) + SHORT))},
@@ -141,10 +108,6 @@ REPLAYABLE: dict[str, Options] = {
     "chunked": lambda _: {"data": SHORT, "chunked": True},
     "chunked-bytesio": lambda _: {"data": io.BytesIO(LONG), "chunked": True},
 }
-if hasattr(payload, "JsonBytesPayload"):  # newer aiohttp
-    REPLAYABLE["json-bytes"] = lambda _: {
-        "data": payload.JsonBytesPayload({"text": MARK * 3}, dumps=lambda value: json.dumps(value).encode())
-    }
 
 
 async def _chunks() -> AsyncIterator[bytes]:
@@ -179,7 +142,7 @@ class _FileLike:
 
 
 class _OwnPayload(payload.BytesPayload):
-    """A payload that can be written once, which nobody outside it can know."""
+    """A payload that can be written once, which its type does not show."""
 
     async def write_with_length(self, writer: Any, content_length: int | None) -> None:
         await super().write_with_length(writer, content_length)
@@ -192,13 +155,6 @@ class _OwnFilePayload(payload.IOBasePayload):
 
 class _OwnMultipart(aiohttp.MultipartWriter):
     pass
-
-
-def _multipart_of(*parts: Any) -> aiohttp.MultipartWriter:
-    multipart = aiohttp.MultipartWriter("mixed")
-    for part in parts:
-        multipart.append(part)
-    return multipart
 
 
 def _form_of(part: Any) -> aiohttp.FormData:
@@ -220,10 +176,10 @@ UNREPEATABLE: dict[str, Options] = {
     "stream": lambda _: {"data": _stream()},
     "unseekable-file": lambda _: {"data": _UnseekableFile(SHORT)},
     "file-like": lambda _: {"data": payload.IOBasePayload(_FileLike(SHORT))},  # type: ignore[arg-type]  # that is the case
-    "multipart-with-generator": lambda _: {"data": _multipart_of(SHORT, _chunks())},
-    "multipart-with-pipe": lambda files: {"data": _multipart_of(SHORT, files.pipe(), SHORT)},
-    "multipart-with-own": lambda _: {"data": _multipart_of(_OwnPayload(SHORT))},
-    "multipart-nested": lambda _: {"data": _multipart_of(SHORT, _multipart_of(_multipart_of(_chunks())))},
+    "multipart-with-generator": lambda _: {"data": multipart_of(SHORT, _chunks())},
+    "multipart-with-pipe": lambda files: {"data": multipart_of(SHORT, files.pipe(), SHORT)},
+    "multipart-with-own": lambda _: {"data": multipart_of(_OwnPayload(SHORT))},
+    "multipart-nested": lambda _: {"data": multipart_of(SHORT, multipart_of(multipart_of(_chunks())))},
     "form-with-pipe": lambda files: {"data": _form_of(files.pipe())},
     "form-with-unseekable": lambda _: {"data": _form_of(_UnseekableFile(SHORT))},
     "expect-100": lambda _: {"data": SHORT, "expect100": True},
@@ -234,44 +190,8 @@ UNREPEATABLE: dict[str, Options] = {
     "own-multipart": _own_multipart,
     "generator-deflated": lambda _: {"data": _chunks(), "compress": True},
 }
-# Bodies that no socket takes whole before their reader reads.
-HUGE: dict[str, Callable[[], dict[str, Any]]] = {
-    "bytes": lambda: {"data": LONG * 20},
-    "bytesio": lambda: {"data": io.BytesIO(LONG * 20)},
-    "multipart": lambda: {"data": _multipart_of(SHORT, io.BytesIO(LONG * 20), _multipart_of(SHORT))},
-}
 
 
-@asynccontextmanager
-async def wire_and_session(
-    token_server: TokenServer, reject: Callable[[asyncio.StreamWriter], Awaitable[None]] | None = None
-) -> AsyncIterator[tuple[WireServer, aiohttp.ClientSession]]:
-    """A server that rejects the first token, and a session for it; a hanging test ends by itself."""
-    async with (
-        WireServer(reject) as server,
-        token_server.provider() as provider,
-        authorized_session(provider, server.url) as session,
-        asyncio.timeout(30),
-    ):
-        server.rejected.add("canary-token-1")
-        yield server, session
-
-
-async def send(session: aiohttp.ClientSession, url: str, *, method: str = "POST", **options: Any) -> tuple[int, str]:
-    async with session.request(method, url, **options) as response:
-        return response.status, await response.text()
-
-
-def is_whole(content: bytes) -> bool:
-    """Return whether *content* holds the text that every body here holds, in whatever form it was sent."""
-    quoted = json.dumps(MARK)[1:-1].encode()
-    return any(
-        form in content
-        for form in (MARK.encode() * 3, quoted * 3, MARK.encode("utf-16-le") * 3, b"%E2%9D%A4+%2B%26%3D%25+")
-    )
-
-
-# case 40
 class TestReplay:
     @pytest.mark.parametrize("name", REPLAYABLE)
     async def test_identical(self, token_server: TokenServer, files: Files, name: str) -> None:
@@ -285,20 +205,7 @@ class TestReplay:
         assert is_whole(first.content) or name in {"get", "no-body", "empty", "multipart-empty"}
         assert len(token_server.requests) == 2
 
-    @pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
-    @pytest.mark.parametrize("name", HUGE)
-    async def test_early_rejection(self, token_server: TokenServer, name: str) -> None:
-        """So it is when the 401 comes before the body was sent, if the body is in memory: the replay has all of it."""
-        async with wire_and_session(token_server) as (server, session):
-            server.reads_body, server.reads_late = False, True
-            answer = await send(session, server.url, **HUGE[name]())
-            await server.has_read_late.wait()
 
-            assert ((200, "fine"), ["canary-token-1", "canary-token-2"]) == (answer, server.tokens)
-        assert LONG * 20 in server.requests[1].content
-
-
-# case 41
 class TestNoReplay:
     @pytest.mark.parametrize("name", UNREPEATABLE)
     async def test_rejection_comes_back(self, token_server: TokenServer, files: Files, name: str) -> None:
@@ -330,88 +237,3 @@ class TestNoReplay:
 
             assert ((200, "fine"), ["canary-token-1"]) == (answer, server.tokens)
         assert is_whole(server.requests[0].content)
-
-
-class _SlowFile(io.RawIOBase):
-    """A seekable file whose second read is still at work, in its thread, when the third begins."""
-
-    def __init__(self) -> None:
-        self._position = 0
-        self._read_count = 0
-        self.is_slow, self.may_end, self._has_ended = threading.Event(), threading.Event(), threading.Event()
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, position: int, whence: int = os.SEEK_SET) -> int:
-        self._position = position
-        return position
-
-    def tell(self) -> int:
-        return self._position
-
-    def read(self, size: int = -1) -> bytes:
-        self._read_count += 1
-        if self._read_count == 2:
-            self.is_slow.set()
-            self.may_end.wait(30)
-            data = self._advance()
-            self._has_ended.set()
-            return data
-        if self._read_count == 3:
-            self.may_end.set()
-            self._has_ended.wait(30)
-        return self._advance()
-
-    def _advance(self) -> bytes:
-        start, self._position = self._position, self._position + 10_000
-        return LONG[start : self._position]
-
-
-# case 41
-class TestNothingCorrupt:
-    @pytest.mark.parametrize("name", ["file", "file-unbuffered", "text-file", "form-multipart"])
-    async def test_unsent_file(self, token_server: TokenServer, files: Files, name: str) -> None:
-        """A file whose sending an early 401 interrupts may still be read by a thread: the 401 comes back, readable."""
-        files.path.write_bytes(bytes(OFFSET) + LONG * 20)
-        async with wire_and_session(token_server) as (server, session):
-            server.reads_body, server.reads_late = False, True
-            answer = await send(session, server.url, **REPLAYABLE[name](files))
-            later = await send(session, server.url)
-            await server.has_read_late.wait()
-
-            assert ((401, "rejected"), (200, "fine")) == (answer, later)
-        assert ["canary-token-1", "canary-token-2"] == server.tokens
-
-    @pytest.mark.parametrize("is_early", [False, True])
-    async def test_iterated_text_file(self, token_server: TokenServer, files: Files, *, is_early: bool) -> None:
-        """A text file that is being iterated over cannot tell its position: it is sent once, or whole again."""
-        files.path.write_text("first\n" + MARK * 30_000, "utf-8")
-        file = files.stack.enter_context(files.path.open(encoding="utf-8"))
-        assert "first\n" == next(file)
-        async with wire_and_session(token_server) as (server, session):
-            server.reads_body = not is_early
-            await send(session, server.url, data=file)
-
-            assert "canary-token-1" == server.tokens[0]
-        assert [] == [each.token for each in server.requests[is_early:] if each.content != LONG]
-
-    async def test_slow_file(self, token_server: TokenServer) -> None:
-        """A file that is still being read when an early 401 comes is not read by the replay at the same time."""
-        file = _SlowFile()
-
-        async def reject(writer: asyncio.StreamWriter) -> None:
-            await asyncio.to_thread(file.is_slow.wait, 30)
-            writer.write(UNAUTHORIZED)
-
-        async with wire_and_session(token_server, reject) as (server, session):
-            server.reads_body = False
-            try:
-                await send(session, server.url, data=file)
-            finally:
-                file.may_end.set()
-
-        assert [] == [each.token for each in server.requests[1:] if each.content != LONG]

@@ -33,10 +33,16 @@ UNAUTHORIZED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
 
 @asynccontextmanager
 async def authorized_session(
-    source: TokenSource, *origins: str | URL, allow_insecure_http: bool = False, **options: Any
+    source: TokenSource,
+    *origins: str | URL,
+    is_rejected: Any = None,
+    allow_insecure_http: bool = False,
+    **options: Any,
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """A session of aiohttp's own with our middleware and nothing else of ours."""
-    bearer = BearerAuthMiddleware(source, origins=origins, allow_insecure_http=allow_insecure_http)
+    bearer = BearerAuthMiddleware(
+        source, origins=origins, is_rejected=is_rejected, allow_insecure_http=allow_insecure_http
+    )
     async with aiohttp.ClientSession(middlewares=[*options.pop("middlewares", ()), bearer], **options) as session:
         yield session
 

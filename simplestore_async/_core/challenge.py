@@ -1,0 +1,76 @@
+"""Challenges in WWW-Authenticate (RFC 9110 11.6.1). Rule: reading them takes bounded time, whatever a server sends."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["bearer_errors", "is_token_rejected"]
+
+# All header lines together; no honest server sends a tenth of it.
+_MAX_CHARS: Final = 16_384
+# Possessive, so that no character is looked at twice: a failed match costs no more than a successful one.
+_SEPARATOR: Final = re.compile(r"[\s,;]*+")
+_WORD: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_QUOTED: Final = r'"(?:[^"\\]|\\.)*+"'
+_PARAMETER: Final = re.compile(
+    rf"(?P<name>{_WORD})[ \t]*+=[ \t]*+(?:(?P<quoted>{_QUOTED})|(?P<plain>{_WORD}(?=[\s,;]|\Z)))", re.DOTALL
+)
+_SCHEME: Final = re.compile(rf"(?P<scheme>{_WORD})(?![ \t]*+=)")
+_UNREADABLE: Final = re.compile(rf'(?:[^\s,;"]|{_QUOTED})*+', re.DOTALL)
+_ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
+
+
+def is_token_rejected(status: int, challenges: Iterable[str]) -> bool:
+    """Return whether a response says that the token is not valid (RFC 6750 3.1).
+
+    Args:
+        status: the HTTP status.
+        challenges: the values of all WWW-Authenticate lines.
+    """
+    if not 400 <= status < 500:
+        return False
+    errors = bearer_errors(challenges)
+    # A token with too few rights is a good token: the next one would have no more.
+    return "invalid_token" in errors or (status == 401 and errors != {"insufficient_scope"})
+
+
+def bearer_errors(challenges: Iterable[str]) -> set[str]:
+    """Return the `error` parameters of the challenges whose scheme is Bearer, in lower case."""
+    errors: set[str] = set()
+    left = _MAX_CHARS
+    for challenge in challenges:
+        _read(challenge[:left], errors)
+        left -= len(challenge)
+        if left <= 0:
+            break
+    return errors
+
+
+def _read(text: str, errors: set[str]) -> None:
+    scheme = ""
+    position, end = 0, len(text)
+    while position < end:
+        start, position = position, _end_of(_SEPARATOR, text, position)
+        # Only a comma ends a challenge: bare words elsewhere belong to descriptions that lack their quotes.
+        begins = start == 0 or "," in text[start:position]
+        if parameter := _PARAMETER.match(text, position):
+            if scheme == "bearer" and parameter["name"].lower() == "error":
+                value = parameter["plain"] or _ESCAPE.sub(r"\1", parameter["quoted"][1:-1])
+                errors.add(value.lower())
+            position = parameter.end()
+        elif begins and (word := _SCHEME.match(text, position)):
+            scheme = word["scheme"].lower()
+            position = word.end()
+        else:
+            unreadable, position = position, _end_of(_UNREADABLE, text, position)
+            if position == unreadable:
+                return  # a quoted string without its end: all that follows is inside it
+
+
+def _end_of(pattern: re.Pattern[str], text: str, position: int) -> int:
+    match = pattern.match(text, position)
+    return position if match is None else match.end()

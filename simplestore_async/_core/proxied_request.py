@@ -1,0 +1,60 @@
+"""Requests of a session through a proxy. Rule: aiohttp gets the proxy's URL without its password."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from aiohttp import ClientRequest, hdrs
+from multidict import CIMultiDict
+
+from simplestore_async.errors import ConfigurationError
+
+from .proxy import ProxySettings
+from .redaction import RedactedStr
+from .validation import type_name
+
+if TYPE_CHECKING:
+    from aiohttp import BasicAuth
+    from aiohttp.typedefs import LooseHeaders
+    from yarl import URL
+
+__all__ = ["proxied_request_class"]
+
+
+class _ProxiedRequest(ClientRequest):
+    """Request that finds its own proxy.
+
+    aiohttp's own way puts the proxy's password into its errors and into the locals of its frames.
+    """
+
+    proxy_settings = ProxySettings()
+
+    def update_proxy(self, proxy: URL | None, proxy_auth: BasicAuth | None, proxy_headers: LooseHeaders | None) -> None:
+        """Set the proxy; *proxy* is that of a single request, which overrides the session's."""
+        found = (self.proxy_settings if proxy is None else ProxySettings(proxy)).find(self.url)
+        if found is None:
+            super().update_proxy(None, None, None)
+            return
+        headers = CIMultiDict(proxy_headers or {})
+        headers.update(found.headers)
+        if proxy_auth is not None:
+            headers[hdrs.PROXY_AUTHORIZATION] = RedactedStr(proxy_auth.encode())
+        if not self.is_ssl() and hdrs.PROXY_AUTHORIZATION in headers:
+            # Without a tunnel the proxy reads the request itself.
+            self.headers[hdrs.PROXY_AUTHORIZATION] = headers[hdrs.PROXY_AUTHORIZATION]
+        super().update_proxy(found.url, None, headers)
+
+
+def proxied_request_class(base: Any, settings: ProxySettings) -> type[ClientRequest]:
+    """Return a subclass of *base*, for `aiohttp.ClientSession(request_class=…)`, whose proxies come from *settings*.
+
+    Raises:
+        ConfigurationError: if *base* is no class of aiohttp's requests.
+    """
+    if base is None or base is ClientRequest:
+        return type("ClientRequest", (_ProxiedRequest,), {"proxy_settings": settings})
+    if not isinstance(base, type) or not issubclass(base, ClientRequest):
+        raise ConfigurationError(
+            "request_class", f"must be a subclass of aiohttp.ClientRequest, got {type_name(cast('object', base))}"
+        )
+    return type("ClientRequest", (_ProxiedRequest, base), {"proxy_settings": settings})

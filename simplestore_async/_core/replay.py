@@ -1,0 +1,184 @@
+"""Sending a request twice. Rule: the second request is the first, byte for byte, but for its token and new cookies.
+
+Whether a body can be sent twice is decided before it is sent once, by an allow-list of types.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+from aiohttp import hdrs, payload
+
+if TYPE_CHECKING:
+    from io import IOBase
+
+    from aiohttp.abc import AbstractStreamWriter
+    from aiohttp.connector import Connection
+
+__all__ = ["Replay", "find_replay", "retire_connection"]
+
+# Exact types: the behaviour of subclasses is unknown.
+_IN_MEMORY: Final = {
+    payload.BytesIOPayload,
+    payload.BytesPayload,
+    payload.JsonBytesPayload,
+    payload.JsonPayload,
+    payload.StringIOPayload,
+    payload.StringPayload,
+}
+_FILES: Final = {payload.BufferedReaderPayload, payload.BytesIOPayload, payload.IOBasePayload, payload.TextIOPayload}
+# RFC 9110 §9.2.1: aiohttp resends these itself if a reused connection turns out to be closed.
+_SAFE_METHODS: Final = {hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS, hdrs.METH_TRACE}
+# RFC 6265 §6.1 asks clients for no more. Reading endless cookies would block the event loop.
+_MAX_COOKIES: Final = 50
+_MAX_COOKIE_CHARS: Final = 4096
+
+
+def find_replay(request: aiohttp.ClientRequest) -> Replay | None:
+    """Return how to send *request* a second time, before it is sent; None if its body can be sent only once."""
+    # After "Expect: 100-continue" the second send would wait for an interim response that arrived long ago.
+    if hdrs.EXPECT in request.headers or not _is_repeatable(request.body):
+        return None
+    return _FROM_MEMORY if not request.body or _is_in_memory(request.body) else Replay(_Upload(request))
+
+
+class Replay:
+    """Second request after a rejection."""
+
+    def __init__(self, upload: _Upload | None = None) -> None:
+        self._upload = upload
+
+    async def prepare(self, request: aiohttp.ClientRequest, response: aiohttp.ClientResponse) -> None:
+        """End the first exchange, whose *response* becomes unreadable, and take over its cookies."""
+        _update_cookies(request, response)
+        if _is_safe(request):
+            # Released before the renewal: with a pool of one connection, the renewal would deadlock.
+            response.release()
+            return
+        _abort_connection(request, response)
+        response.close()
+        with suppress(Exception):
+            await request.close()  # waits for aiohttp's writer
+        if self._upload is not None:
+            await self._upload.wait()
+
+
+_FROM_MEMORY: Final = Replay()
+
+
+class _Upload:
+    """Writing of a body that threads read: it ends with its last read, also when aiohttp cancels it.
+
+    A cancelled writer would leave its thread reading, and the second send would share the file with it.
+    """
+
+    def __init__(self, request: aiohttp.ClientRequest) -> None:
+        self._write = request.write_bytes
+        self._task: asyncio.Task[None] | None = None
+        request.write_bytes = self._run  # type: ignore[method-assign]
+
+    async def _run(self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None) -> None:
+        self._task = asyncio.create_task(self._write(writer, conn, content_length))
+        self._task.add_done_callback(_retrieve_exception)
+        try:
+            await asyncio.shield(self._task)
+        except asyncio.CancelledError:
+            # The next write fails, and so the task ends.
+            if conn.transport is not None:
+                conn.transport.abort()
+            conn.close()
+            raise
+
+    async def wait(self) -> None:
+        """Wait until nothing reads the body any more."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+
+def retire_connection(request: aiohttp.ClientRequest, response: aiohttp.ClientResponse) -> None:
+    """Keep the connection of a rejection from being reused; the caller can still read *response*.
+
+    A server may close it after a rejection, and aiohttp never resends a POST.
+    """
+    if _is_safe(request):
+        return
+    if response.connection is not None and response.connection.protocol is not None:
+        response.connection.protocol.force_close()
+    else:
+        _abort_connection(request, response)
+
+
+def _is_safe(request: aiohttp.ClientRequest) -> bool:
+    return request.method in _SAFE_METHODS and not request.body
+
+
+def _abort_connection(request: aiohttp.ClientRequest, response: aiohttp.ClientResponse) -> None:
+    """Close the connection of *response*, also one that went back to the pool with the end of the response.
+
+    Aborted: a server that reads no more of the body would keep a closed one open.
+    """
+    protocol = response._protocol  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - aiohttp has no public name
+    if protocol is None or request.session.connector is None:
+        return
+    # With another middleware inside ours, another request may have taken it from the pool.
+    in_use = request.session.connector._acquired  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as above
+    if response.connection is not None or protocol not in in_use:
+        protocol.abort()
+
+
+def _retrieve_exception(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()
+
+
+def _update_cookies(request: aiohttp.ClientRequest, response: aiohttp.ClientResponse) -> None:
+    """Put the cookies of *response* into the session's jar and into *request*, as a redirect would."""
+    lines = response.headers.getall(hdrs.SET_COOKIE, ())
+    lines = [line for line in lines[:_MAX_COOKIES] if len(line) <= _MAX_COOKIE_CHARS]
+    if not lines:
+        return
+    jar = request.session.cookie_jar
+    before = _pairs(jar.filter_cookies(request.url).output(header="", sep=";"))
+    jar.update_cookies_from_headers(lines, response.url)
+    after = _pairs(jar.filter_cookies(request.url).output(header="", sep=";"))
+    # The caller's own cookies outrank the jar's, as in aiohttp.
+    own = {
+        name: pair for name, pair in _pairs(request.headers.get(hdrs.COOKIE, "")).items() if before.get(name) != pair
+    }
+    if pairs := after | own:
+        request.headers[hdrs.COOKIE] = "; ".join(pairs.values())
+    else:
+        request.headers.pop(hdrs.COOKIE, None)
+
+
+def _pairs(cookies: str) -> dict[str, str]:
+    """Return the pairs of a Cookie header by their names."""
+    pairs = map(str.strip, cookies.split(";"))
+    return {pair.partition("=")[0]: pair for pair in pairs if pair}
+
+
+def _is_in_memory(body: object) -> bool:
+    if type(body) is aiohttp.MultipartWriter:
+        return all(_is_in_memory(part) for part, _, _ in body)
+    return type(body) in _IN_MEMORY
+
+
+def _is_repeatable(body: object) -> bool:
+    if not body:  # most often there is none, which is b""
+        return True
+    if type(body) is aiohttp.MultipartWriter:
+        return all(_is_repeatable(part) for part, _, _ in body)
+    if isinstance(body, payload.IOBasePayload) and type(body) in _FILES:
+        return _can_rewind(body._value)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - `size` says nothing of text
+    return _is_in_memory(body)
+
+
+def _can_rewind(file: IOBase) -> bool:
+    try:
+        file.tell()  # fails for a text file that is being iterated over
+        return file.seekable()
+    except (AttributeError, OSError, ValueError):
+        return False

@@ -1,0 +1,52 @@
+"""TLS settings. Rule: a certificate is checked on every connection that carries a credential."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Final
+
+import aiohttp
+
+from simplestore_async.errors import ConfigurationError
+
+from .validation import check_type
+
+__all__ = ["check_connector", "check_ssl", "tls_setting"]
+
+_HINT: Final = "for a private CA pass ssl=ssl.create_default_context(cafile=…)"
+
+
+def check_ssl(field: str, setting: object) -> None:
+    """Check that aiohttp checks certificates with *setting*.
+
+    Raises:
+        ConfigurationError: if it is no TLS setting, turns the checks off, or ignores host names.
+    """
+    if setting is True:
+        return
+    if setting is False:
+        raise _not_checked(field, "must not be False: certificates are always checked")
+    check_type(field, setting, ssl.SSLContext | aiohttp.Fingerprint, hint=_HINT)
+    if isinstance(setting, ssl.SSLContext):
+        if setting.verify_mode is ssl.CERT_NONE:
+            raise _not_checked(field, "must check certificates, got a context with verify_mode=CERT_NONE")
+        if not setting.check_hostname:
+            raise _not_checked(field, "must check host names, got a context with check_hostname=False")
+
+
+def check_connector(connector: object) -> None:
+    """Check the TLS setting of an aiohttp connector.
+
+    Raises:
+        ConfigurationError: as `check_ssl()`.
+    """
+    check_ssl("connector's ssl", tls_setting(connector))
+
+
+def tls_setting(connector: object) -> object:
+    """Return the `ssl` argument of an aiohttp connector; True if it has none."""
+    return getattr(connector, "_ssl", True)  # aiohttp has no public name for it
+
+
+def _not_checked(field: str, problem: str) -> ConfigurationError:
+    return ConfigurationError(field, problem, _HINT, code="certificates-not-checked")

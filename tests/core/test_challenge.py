@@ -1,0 +1,117 @@
+"""Challenges: which responses say that the token is not valid, and what reading them costs."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from simplestore_async._core.challenge import bearer_errors, is_token_rejected
+
+INVALID_TOKEN = 'Bearer error="invalid_token"'
+# Each is repeated up to the length of a header line; none may cost more than its length.
+FRAGMENTS = [
+    "bearer ", "bearer\terror=", 'a="', '\\"', '"', '"a"', 'a="\\', "\\", ",", ";", " ", "=", "a", "a=", "a = ", "a=b,",
+    'a="b" ', "é", "bearer,", 'bearer error="invalid_token", ', "\n",
+]  # fmt: skip
+
+
+class TestRejectedToken:
+    @pytest.mark.parametrize(
+        ("status", "challenges"),
+        [
+            (401, []),
+            (401, ['Basic realm="x"']),
+            (401, ['Bearer realm="x"']),
+            (401, ['Bearer realm="x", error="invalid_request"']),
+            (401, ['Bearer error="insufficient_scope", Bearer error="invalid_token"']),
+            (401, ['DPoP error="insufficient_scope"']),
+            (401, ['Bearer error="insufficient_scope']),
+            (400, [INVALID_TOKEN]),
+            (403, [INVALID_TOKEN]),
+            (403, ["Bearer error=invalid_token"]),
+            (403, ["Bearer error=invalid_token, realm=x"]),
+            (403, ["Bearer realm=x,error=invalid_token,scope=y"]),
+            (403, ['Bearer realm="x", error="invalid_token", error_description="The access token, alas, expired"']),
+            (403, ['Bearer realm="a, b" , error = "invalid_token"']),
+            (403, ['Bearer realm="a \\" b", error="invalid_token"']),
+            (403, ['Bearer realm="a \\\\", error="invalid_token"']),
+            (403, ['Bearer error="in\\valid_token"']),
+            (403, ['bEARER eRROR="invalid_token"']),
+            (403, ['Basic realm="x"', INVALID_TOKEN]),
+            (403, [INVALID_TOKEN, 'Basic realm="x"']),
+            (403, [f'Basic realm="x", {INVALID_TOKEN}']),
+            (403, [f'{INVALID_TOKEN}, Basic realm="x"']),
+            (403, ['Negotiate, Bearer realm="x", error="invalid_token", Digest realm="y", nonce="z"']),
+            (403, [f"Negotiate YWJj==, {INVALID_TOKEN}"]),
+            (403, [f"Negotiate YW/j=, {INVALID_TOKEN}"]),
+            (403, ['Bearer  \terror="invalid_token"']),
+            (403, [f" , ,{INVALID_TOKEN}"]),
+            (403, ['Bearer realm="x"; error="invalid_token"']),
+            (403, ['Bearer realm="x" error="invalid_token"']),
+            (403, ["Bearer error_description=the token expired error=invalid_token"]),
+            (403, ['Basic realm="x', INVALID_TOKEN]),
+            (499, [INVALID_TOKEN]),
+        ],
+    )
+    def test_rejected(self, status: int, challenges: list[str]) -> None:
+        """401 rejects the token, and so does any 4xx whose own Bearer challenge says `invalid_token`."""
+        assert is_token_rejected(status, challenges)
+
+    @pytest.mark.parametrize(
+        ("status", "challenges"),
+        [
+            (401, ['Bearer error="insufficient_scope"']),
+            (401, ['Bearer realm="x", error=insufficient_scope, scope="orders:write"']),
+            (401, ['Basic realm="x", Bearer error="insufficient_scope"']),
+            (401, ['Bearer error="insufficient_scope", error_description="error=invalid_token"']),
+            (401, ['Bearer error="insufficient_scope", DPoP error="invalid_token"']),
+            (403, []),
+            (403, [""]),
+            (404, ["Bearer"]),
+            (403, ['Bearer error="insufficient_scope"']),
+            (403, ['Bearer realm="invalid_token"']),
+            (403, ['Bearer error_description="invalid_token"']),
+            (403, ['Bearer error_description="say error=invalid_token, please"']),
+            (403, ['Bearer error_description="say, Bearer error=\\"invalid_token\\""']),
+            (403, ['Bearer error_uri="invalid_token", error="insufficient_scope"']),
+            (403, ['Bearer error="invalid_token_format"']),
+            (403, ["Bearer error=invalid_tokens"]),
+            (403, ["Bearer error=invalid_token/x"]),
+            (403, ['Bearer error="not_invalid_token"']),
+            (403, ['Bearer x-error="invalid_token"']),
+            (403, ['NoBearer error="invalid_token"']),
+            (403, ['Basic realm="Bearer", error="invalid_token"']),
+            (403, ['Bearer, Digest realm="x", error="invalid_token"']),
+            (403, ['DPoP error="invalid_token", algs="ES256"', "Bearer"]),
+            (403, ['error="invalid_token"']),
+            (403, ['Bearer realm="x, error="invalid_token"']),
+            (403, ['Bearer error="invalid_token']),
+            (500, [INVALID_TOKEN]),
+            (200, [INVALID_TOKEN]),
+            (302, [INVALID_TOKEN]),
+            (399, [INVALID_TOKEN]),
+        ],
+    )
+    def test_not_rejected(self, status: int, challenges: list[str]) -> None:
+        """Too few rights, another scheme's error and words inside a quoted string say nothing about the token."""
+        assert not is_token_rejected(status, challenges)
+
+
+class TestCost:
+    @pytest.mark.parametrize("fragment", FRAGMENTS)
+    def test_long_headers(self, fragment: str) -> None:
+        """A hundred headers of 7 kB are read in less than 50 ms, whatever they hold."""
+        headers = [(fragment * 7_000)[:7_000]] * 100
+        began_at = time.process_time()
+        bearer_errors(headers)
+
+        assert time.process_time() - began_at < 0.05
+
+    @pytest.mark.parametrize("fragment", FRAGMENTS)
+    def test_long_header(self, fragment: str) -> None:
+        """So is one header of 1 MB."""
+        began_at = time.process_time()
+        bearer_errors([(fragment * 1_000_000)[:1_000_000]])
+
+        assert time.process_time() - began_at < 0.05

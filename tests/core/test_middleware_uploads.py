@@ -1,0 +1,177 @@
+"""`BearerAuthMiddleware`: rejections that arrive before the body is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import threading
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.api_servers import UNAUTHORIZED
+from tests.support.bodies import (
+    LONG,
+    MARK,
+    OFFSET,
+    SHORT,
+    Files,
+    form_of_all_kinds,
+    multipart_of,
+    send,
+    wire_and_session,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.support.servers import TokenServer
+
+    # Makes a request's options, anew for each request: a file serves once.
+    Options = Callable[["Files"], dict[str, Any]]
+
+pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
+HUGE_BODY = LONG * 20
+# Bodies that no socket takes whole before their reader reads.
+HUGE: dict[str, Options] = {
+    "bytes": lambda _: {"data": HUGE_BODY},
+    "bytesio": lambda _: {"data": io.BytesIO(HUGE_BODY)},
+    "file": lambda files: {"data": files.open()},
+    "file-unbuffered": lambda files: {"data": files.open(buffering=0)},
+    "file-deflated": lambda files: {"data": files.open(), "compress": True},
+    "file-chunked": lambda files: {"data": files.open(), "chunked": True},
+    "text-file": lambda files: {"data": files.open("r", encoding="utf-8")},
+    "multipart": lambda _: {"data": multipart_of(SHORT, io.BytesIO(HUGE_BODY), multipart_of(SHORT))},
+    "multipart-files": lambda files: {"data": multipart_of(SHORT, files.open(), files.open("r", encoding="utf-8"))},
+    "form": form_of_all_kinds,
+}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Iterator[Files]:
+    path = tmp_path / "body"
+    path.write_bytes(bytes(OFFSET) + HUGE_BODY)
+    with ExitStack() as stack:
+        yield Files(path, stack)
+
+
+async def _say_goodbye(writer: asyncio.StreamWriter) -> None:
+    # A lingering close, as most servers do it: a reset could overtake the response.
+    writer.write(UNAUTHORIZED.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    writer.write_eof()
+
+
+class TestEarlyRejection:
+    @pytest.mark.parametrize("name", HUGE)
+    async def test_server_that_stops_reading(self, token_server: TokenServer, files: Files, name: str) -> None:
+        """A body of any size and kind is sent again, whole, by a server that checked the token before it read."""
+        async with wire_and_session(token_server) as (server, session):
+            server.reads_body, server.reads_late = False, True
+            answer = await send(session, server.url, **HUGE[name](files))
+            await server.has_read_late.wait()
+
+            assert ((200, "fine"), ["canary-token-1", "canary-token-2"]) == (answer, server.tokens)
+        assert HUGE_BODY in server.requests[1].content
+
+    @pytest.mark.parametrize("name", HUGE)
+    async def test_server_that_says_goodbye(self, token_server: TokenServer, files: Files, name: str) -> None:
+        """A body of any size and kind is sent again, whole, after a 401 with `Connection: close`."""
+        async with wire_and_session(token_server, _say_goodbye) as (server, session):
+            server.reads_body = False
+            answer = await send(session, server.url, **HUGE[name](files))
+
+            assert ((200, "fine"), ["canary-token-1", "canary-token-2"]) == (answer, server.tokens)
+        assert HUGE_BODY in server.requests[1].content
+
+
+class _SlowFile(io.RawIOBase):
+    """A seekable file whose second read lasts, in its thread, until it may end."""
+
+    def __init__(self) -> None:
+        self._position = 0
+        self._read_count = 0
+        self._reading = 0
+        self.has_overlapped = False
+        self.is_slow, self.may_end = threading.Event(), threading.Event()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, position: int, whence: int = os.SEEK_SET) -> int:
+        self.has_overlapped = self.has_overlapped or self._reading > 0
+        self._position = position
+        return position
+
+    def tell(self) -> int:
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        self._reading += 1
+        self._read_count += 1
+        if self._read_count == 2:
+            self.is_slow.set()
+            self.may_end.wait(30)
+        start, self._position = self._position, self._position + 100_000
+        self._reading -= 1
+        return LONG[start : self._position]
+
+
+class TestSlowFile:
+    @pytest.mark.parametrize("text", [UNAUTHORIZED, UNAUTHORIZED.replace(b"Length: 0", b"Length: 9")])
+    async def test_second_request(self, token_server: TokenServer, text: bytes) -> None:
+        """The replay waits for a thread that still reads the file, whether or not the 401 is complete."""
+        file = _SlowFile()
+
+        async def reject(writer: asyncio.StreamWriter) -> None:
+            await asyncio.to_thread(file.is_slow.wait, 30)
+            writer.write(text)
+
+        async def let_it_end() -> None:
+            await server.has_read_late.wait()  # the client has closed the connection of the rejection
+            file.may_end.set()
+
+        async with wire_and_session(token_server, reject) as (server, session), asyncio.TaskGroup() as group:
+            server.reads_body = False
+            group.create_task(let_it_end())
+            answer = await send(session, server.url, data=file)
+
+        assert ((200, "fine"), False) == (answer, file.has_overlapped)
+        assert LONG == server.requests[1].content
+
+    async def test_cancelled(self, token_server: TokenServer) -> None:
+        """A caller that is cancelled while the replay waits gets its cancellation, and nothing is sent again."""
+        file = _SlowFile()
+
+        async def reject(writer: asyncio.StreamWriter) -> None:
+            await asyncio.to_thread(file.is_slow.wait, 30)
+            writer.write(UNAUTHORIZED)
+
+        async with wire_and_session(token_server, reject) as (server, session):
+            server.reads_body = False
+            request = asyncio.create_task(send(session, server.url, data=file))
+            await server.has_read_late.wait()
+            request.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await request
+            uploads = [task for task in asyncio.all_tasks() if "write_bytes" in repr(task.get_coro())]
+            file.may_end.set()
+            await asyncio.wait(uploads)
+
+        assert ["canary-token-1"] == server.tokens
+
+    async def test_iterated_text_file(self, token_server: TokenServer, files: Files) -> None:
+        """A text file that is being iterated over cannot tell its position: its 401 comes back."""
+        files.path.write_text("first\n" + MARK * 30_000, "utf-8")
+        file = files.stack.enter_context(files.path.open(encoding="utf-8"))
+        assert "first\n" == next(file)
+        async with wire_and_session(token_server) as (server, session):
+            server.reads_body = False
+            status, _ = await send(session, server.url, data=file)
+
+        assert (401, ["canary-token-1"]) == (status, server.tokens)

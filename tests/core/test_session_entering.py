@@ -1,0 +1,241 @@
+"""`open_session()`: entering, misuse, and that leaving closes what was made."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import aiohttp
+import pytest
+
+from simplestore_async import TokenProvider, open_session
+from simplestore_async.errors import ConfigurationError, ProviderClosedError
+from tests.support.api_requests import OneToken
+from tests.support.api_servers import private_ca
+from tests.support.sessions import clear_environment, get
+from tests.support.tracebacks import shown_by
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from simplestore_async.sandbox import Sandbox
+    from tests.support.servers import ApiServer, TokenServer
+
+T = TypeVar("T")
+API = "https://api.example"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment that names no credentials and no proxies."""
+    clear_environment(monkeypatch)
+    return monkeypatch
+
+
+def alive(kind: type[T]) -> list[T]:
+    return [each for each in gc.get_objects() if type(each) is kind]
+
+
+class TestClosing:
+    async def test_closes_session(self, token_server: TokenServer, api_server: ApiServer) -> None:
+        """Leaving the block closes the session."""
+        async with open_session(token_server.credentials(), base_url=api_server.url) as session:
+            await get(session, "items")
+
+        assert session.closed
+
+    @pytest.mark.parametrize("error", [ZeroDivisionError, asyncio.CancelledError])
+    async def test_exception(
+        self, token_server: TokenServer, api_server: ApiServer, error: type[BaseException]
+    ) -> None:
+        """An exception leaves the block as it is, and closes the session no less."""
+        sessions: list[aiohttp.ClientSession] = []
+
+        async def fail() -> None:
+            async with open_session(token_server.credentials(), base_url=api_server.url) as session:
+                sessions.append(session)
+                await get(session, "items")
+                raise error
+
+        with pytest.raises(error):
+            await fail()
+
+        assert [True] == [session.closed for session in sessions]
+
+    async def test_closes_provider(self, token_server: TokenServer, api_server: ApiServer) -> None:
+        """Leaving the block closes the provider that was made for it; requests that wait for a token fail."""
+        token_server.gate.clear()
+        async with open_session(token_server.credentials(), base_url=api_server.url) as session:
+            request = asyncio.create_task(get(session, "items"))
+            await token_server.arrived.wait()
+        with pytest.raises(ProviderClosedError):
+            await request
+        token_server.gate.set()
+
+        assert [] == api_server.requests
+
+    @pytest.mark.parametrize("ssl", [None, private_ca().client])
+    @pytest.mark.parametrize(
+        "option", [{"timeout": "soon"}, {"headers": 5}, {"trace_configs": [object()]}, {"middlewares": 5}]
+    )
+    async def test_refused_option(self, token_server: TokenServer, option: dict[str, Any], ssl: Any) -> None:
+        """An option that `aiohttp.ClientSession` refuses is a ConfigurationError, and nothing stays open."""
+        connectors, providers = alive(aiohttp.TCPConnector), alive(TokenProvider)
+        with pytest.raises(ConfigurationError, match=r"^open_session\(\) has an option that aiohttp refuses") as caught:
+            async with open_session(token_server.credentials(), base_url=API, ssl=ssl, **option):
+                pass
+        left_open = [each for each in alive(aiohttp.TCPConnector) if each not in connectors and not each.closed]
+        for connector in left_open:
+            await connector.close()
+
+        assert [] == left_open
+        for provider in alive(TokenProvider):
+            if provider not in providers:
+                with pytest.raises(ProviderClosedError):
+                    await provider.get_token()
+        del caught  # its traceback held all of this
+
+    async def test_refused_option_with_provider(self, token_server: TokenServer) -> None:
+        """A refused option leaves a provider of the caller's open."""
+        async with token_server.provider() as provider:
+            with pytest.raises(ConfigurationError):
+                async with open_session(provider, base_url=API, timeout="soon"):  # type: ignore[arg-type]  # that is the case
+                    pass
+            token = await provider.get_token()
+
+        assert "canary-token-1" == token.value
+
+
+class TestEntering:
+    async def test_by_hand(self, token_server: TokenServer, api_server: ApiServer) -> None:
+        """A session entered by hand outlives the object that opened it."""
+        session = await open_session(token_server.credentials(), base_url=api_server.url).__aenter__()
+        gc.collect()
+        status = await get(session, "items")
+        await session.close()
+
+        assert (200, ["canary-token-1"]) == (status, api_server.tokens)
+
+    @pytest.mark.parametrize("is_open", [False, True])
+    async def test_twice(self, *, is_open: bool) -> None:
+        """Entering again is refused, with what to write instead, and the session stays as it is."""
+        opening = open_session(OneToken(), base_url=API)
+        async with opening as session:
+            if is_open:
+                with pytest.raises(ConfigurationError, match=r"entered before; call open_session"):
+                    await opening.__aenter__()
+                assert not session.closed
+        with pytest.raises(ConfigurationError, match=r"entered before; call open_session"):
+            async with opening:
+                pass
+
+        assert session.closed
+
+    async def test_never(self, token_server: TokenServer) -> None:
+        """One that is never entered leaves nothing behind."""
+        open_session(token_server.credentials(), base_url=API)
+        gc.collect()
+
+    async def test_other_loop(self) -> None:
+        """A connector of another event loop, or a closed one, is refused by its name."""
+        loop = asyncio.new_event_loop()
+
+        async def make() -> aiohttp.TCPConnector:
+            return aiohttp.TCPConnector()
+
+        foreign = await asyncio.to_thread(loop.run_until_complete, make())
+        closed = await make()
+        await closed.close()
+        for connector in (foreign, closed):
+            with pytest.raises(ConfigurationError, match=r"^connector "):
+                async with open_session(OneToken(), base_url=API, connector=connector):
+                    pass
+        await asyncio.to_thread(loop.run_until_complete, foreign.close())
+        loop.close()
+
+
+class TestProvider:
+    async def test_made_here(self, simplestore_sandbox: Sandbox) -> None:
+        """The object leads to the provider of its session, for health checks and `invalidate()`."""
+        opening = open_session(simplestore_sandbox.credentials, base_url=simplestore_sandbox.base_url)
+        async with opening as session:
+            token = await opening.provider.get_token()
+            assert opening.provider.invalidate(token)
+            status = await get(session, "orders")
+
+        assert (200, 2) == (status, simplestore_sandbox.counters.token_requests)
+        assert isinstance(opening.provider, TokenProvider)
+
+    async def test_passed(self) -> None:
+        """It is the source itself where one was passed."""
+        source = OneToken()
+
+        assert source is open_session(source, base_url=API).provider
+
+
+async def _await() -> Any:
+    return await open_session(OneToken(), base_url=API)  # type: ignore[misc]  # that is the case
+
+
+def _with() -> None:
+    with open_session(OneToken(), base_url=API):  # type: ignore[attr-defined]  # that is the case
+        pass
+
+
+MISUSES: dict[str, Callable[[], Any]] = {
+    "await": lambda: _await().send(None),
+    "with": _with,
+    "get": lambda: open_session(OneToken(), base_url=API).get("items"),  # type: ignore[attr-defined]  # that is the case
+    "close": lambda: open_session(OneToken(), base_url=API).close(),  # type: ignore[attr-defined]  # that is the case
+}
+
+
+class TestMisuse:
+    @pytest.mark.parametrize("name", MISUSES)
+    def test_not_entered(self, name: str) -> None:
+        """Any use but `async with` raises an error that shows the right one."""
+        with pytest.raises(
+            ConfigurationError, match=r"^open_session\(\) .*; write `async with open_session\(…\) as session:`$"
+        ):
+            MISUSES[name]()
+
+    def test_attributes(self) -> None:
+        """An attribute that no session has is missing as usual, and `hasattr` works for both."""
+        opening = open_session(OneToken(), base_url=API)
+
+        assert not hasattr(opening, "get")
+        assert not hasattr(opening, "no_such_attribute")
+        with pytest.raises(AttributeError, match=r"^'open_session' object has no attribute 'no_such_attribute'$"):
+            opening.no_such_attribute  # type: ignore[attr-defined]  # noqa: B018 - that is the case
+
+    @pytest.mark.parametrize(
+        ("options", "hint"),
+        [
+            ({"client_id": "id", "client_secret": "canary"}, "write open_session(ClientCredentials("),
+            ({"client_secret": "canary", "client_id": "id"}, "write open_session(ClientCredentials("),
+            ({"credentials": "canary"}, "write open_session(credentials)"),
+            ({"endpoint": None}, "write open_session(TokenProvider(endpoint=…))"),
+            ({"proxy_auth": "canary"}, "write user name and password into the URL"),
+            ({"verify_ssl": False}, "for a private CA"),
+            ({"raise_for_statu": True}, "did you mean raise_for_status=?"),
+            ({"timeouts": True}, "did you mean timeout=?"),
+            ({"quite_different": True}, ""),
+        ],
+    )
+    def test_unknown_option(self, options: dict[str, Any], hint: str) -> None:
+        """An option that does not exist is refused by its name, with what may have been meant."""
+        with pytest.raises(ConfigurationError) as caught:
+            open_session(OneToken(), base_url=API, **options)
+
+        assert next(iter(options)) == caught.value.field
+        assert hint in caught.value.hint
+        assert "canary" not in shown_by(caught.value)
+
+    @pytest.mark.parametrize("arguments", [("id", "canary"), ("id", "canary", "https://token.example")])
+    def test_positional(self, arguments: tuple[Any, ...]) -> None:
+        """Client id and secret as two arguments get what to write, and are shown nowhere."""
+        with pytest.raises(ConfigurationError, match=r"write open_session\(ClientCredentials\(") as caught:
+            open_session(*arguments)
+
+        assert "canary" not in shown_by(caught.value)

@@ -1,0 +1,234 @@
+"""`open_session()`: proxies with passwords."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+
+from simplestore_async import open_session
+from simplestore_async.errors import ConfigurationError
+from tests.support.api_requests import OneToken
+from tests.support.api_servers import ConnectProxy, LocalResolver, RawServer, private_ca, redirecting, refusing_url
+from tests.support.servers import ApiServer
+from tests.support.sessions import clear_environment, get
+from tests.support.tracebacks import shown_by
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+PASSWORD = "canary-pässword"
+USERINFO = "user:canary-p%C3%A4ssword@"
+BASIC = f"Basic {base64.b64encode(f'user:{PASSWORD}'.encode()).decode()}"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment that names no credentials and no proxies."""
+    clear_environment(monkeypatch)
+    return monkeypatch
+
+
+class _RefusingProxy(RawServer):
+    """A proxy that answers every request in one way; an empty answer breaks the connection."""
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__()
+        self.heads: list[bytes] = []
+        self._answer = answer
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.heads.append(await reader.readuntil(b"\r\n\r\n"))
+        if not self._answer:
+            writer.transport.abort()
+        writer.write(self._answer)
+        await reader.read(1)  # the tunnel's client begins, or is gone
+        writer.write(b"no TLS")
+        await reader.read()
+
+
+def with_password(url: str) -> str:
+    return url.replace("http://", f"http://{USERINFO}")
+
+
+async def _get(session: aiohttp.ClientSession) -> object:
+    return await session.get("https://api.example/items")
+
+
+async def _post(session: aiohttp.ClientSession) -> object:
+    return await session.post("https://api.example/items", data=b"body")
+
+
+async def _connect(session: aiohttp.ClientSession) -> object:
+    return await session.ws_connect("wss://api.example/events")
+
+
+async def _get_elsewhere(session: aiohttp.ClientSession) -> object:
+    return await session.get("https://evil.example/")
+
+
+async def _get_without_token(session: aiohttp.ClientSession) -> object:
+    return await session.get("https://api.example/items", middlewares=())
+
+
+CALLS = [_get, _post, _connect, _get_elsewhere, _get_without_token]
+ANSWERS = [
+    *(b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % status for status in (403, 407, 502)),
+    b"HTTP/1.1 200 OK\r\n\r\n",
+    b"garbage\r\n\r\n",
+    b"",
+]
+
+
+class TestPassword:
+    @pytest.mark.parametrize("where", ["argument", "environment"])
+    @pytest.mark.parametrize("answer", ANSWERS)
+    @pytest.mark.parametrize("call", CALLS)
+    async def test_refusing_proxy(
+        self, environment: pytest.MonkeyPatch, call: Callable[..., Any], answer: bytes, where: str
+    ) -> None:
+        """After any response of a proxy, its password is neither in the error nor among the locals of a frame."""
+        async with _RefusingProxy(answer) as proxy:
+            environment.setenv("https_proxy", with_password(proxy.url))
+            environment.setenv("http_proxy", with_password(proxy.url))
+            is_argument = where == "argument"
+            async with open_session(
+                OneToken(),
+                base_url="https://api.example",
+                proxy=with_password(proxy.url) if is_argument else None,
+                trust_env=not is_argument,
+            ) as session:
+                with pytest.raises(aiohttp.ClientError) as caught:
+                    await call(session)
+
+        assert f"Proxy-Authorization: {BASIC}" in proxy.heads[0].decode()
+        self.assert_hidden(caught.value)
+
+    @pytest.mark.parametrize("where", ["argument", "environment"])
+    async def test_no_proxy_there(self, environment: pytest.MonkeyPatch, where: str) -> None:
+        """The error for an unreachable proxy does not show its password."""
+        url = with_password(refusing_url())
+        environment.setenv("https_proxy", url)
+        is_argument = where == "argument"
+        async with open_session(
+            OneToken(), base_url="https://api.example", proxy=url if is_argument else None, trust_env=not is_argument
+        ) as session:
+            with pytest.raises(aiohttp.ClientProxyConnectionError) as caught:
+                await session.get("items")
+
+        self.assert_hidden(caught.value)
+
+    @pytest.mark.parametrize("wrong", ["ftp://{}proxy.example", "http://{}proxy.example:x", "socks5://{}x", "{}x"])
+    async def test_wrong_proxy(self, environment: pytest.MonkeyPatch, wrong: str) -> None:
+        """The error for a wrong proxy URL does not show its password."""
+        environment.setenv("https_proxy", wrong.format(USERINFO))
+        with pytest.raises(ConfigurationError) as by_argument:
+            open_session(OneToken(), base_url="https://api.example", proxy=wrong.format(USERINFO))
+        async with open_session(OneToken(), base_url="https://api.example", trust_env=True) as session:
+            with pytest.raises(ConfigurationError) as by_environment:
+                await session.get("items")
+
+        assert ["proxy", "https_proxy"] == [by_argument.value.field, by_environment.value.field]
+        self.assert_hidden(by_argument.value)
+        self.assert_hidden(by_environment.value)
+
+    async def test_proxy_of_one_request(self) -> None:
+        """A proxy that a single request names is used for it, and its password is not in the error."""
+        async with (
+            _RefusingProxy(ANSWERS[0]) as proxy,
+            open_session(OneToken(), base_url="https://api.example") as session,
+        ):
+            with pytest.raises(aiohttp.ClientHttpProxyError) as caught:
+                await session.get("items", proxy=with_password(proxy.url))
+
+        assert BASIC in proxy.heads[0].decode()
+        assert "canary" not in f"{caught.value} {caught.value!r} {caught.value.request_info!r}"
+
+    @staticmethod
+    def assert_hidden(error: BaseException) -> None:
+        shown = shown_by(error)
+        assert "canary" not in shown
+        assert BASIC[6:] not in shown
+
+
+class TestWays:
+    @pytest.mark.parametrize("where", ["argument", "environment"])
+    async def test_tunnel(self, environment: pytest.MonkeyPatch, where: str) -> None:
+        """The proxy gets the password in UTF-8, on every hop, and neither token nor headers of the caller."""
+        async with (
+            ApiServer(ssl_context=private_ca().server) as api,
+            ConnectProxy({"api.example:443": api.port, "evil.example:443": api.port}) as proxy,
+        ):
+            api.handler = redirecting(api, {"/a": "https://evil.example/b"})
+            environment.setenv("https_proxy", with_password(proxy.url))
+            is_argument = where == "argument"
+            async with open_session(
+                OneToken(),
+                base_url="https://api.example",
+                ssl=private_ca().client,
+                proxy=with_password(proxy.url) if is_argument else None,
+                trust_env=not is_argument,
+                headers={"X-Mine": "canary"},
+            ) as session:
+                await get(session, "a")
+
+            assert [BASIC] * 2 == [head.header("Proxy-Authorization") for head in proxy.heads]
+            assert {"api.example:443", "evil.example:443"} == proxy.targets
+            assert b"canary" not in proxy.seen
+        assert ["own-token", None] == api.tokens
+        assert not any("Proxy-Authorization" in request.headers for request in api.requests)
+
+    async def test_plain_http_elsewhere(self, environment: pytest.MonkeyPatch) -> None:
+        """A request of plain http outside the origins takes the password to the proxy, too."""
+        async with ConnectProxy() as proxy:
+            async with open_session(
+                OneToken(), base_url="https://api.example", proxy=with_password(proxy.url)
+            ) as session:
+                await get(session, "http://other.example/")
+
+            assert [BASIC] == [head.header("Proxy-Authorization") for head in proxy.heads]
+
+    @pytest.mark.parametrize("no_proxy", ["api.example", ".example", "api.example:443", "*", "other,api.example"])
+    async def test_no_proxy(self, environment: pytest.MonkeyPatch, no_proxy: str) -> None:
+        """`no_proxy` is read as for the token endpoint."""
+        async with (
+            ApiServer(ssl_context=private_ca().server) as api,
+            ConnectProxy({"api.example:443": api.port}) as proxy,
+        ):
+            environment.setenv("https_proxy", proxy.url)
+            environment.setenv("no_proxy", no_proxy)
+            async with open_session(
+                OneToken(),
+                base_url="https://api.example",
+                trust_env=True,
+                connector=aiohttp.TCPConnector(resolver=LocalResolver({443: api.port}), ssl=private_ca().client),
+            ) as session:
+                await get(session, "items")
+
+            assert ([], ["own-token"]) == (proxy.heads, api.tokens)
+
+    async def test_pool(self) -> None:
+        """Requests through a proxy share their connections."""
+        async with (
+            ApiServer(ssl_context=private_ca().server) as api,
+            ConnectProxy({"api.example:443": api.port}) as proxy,
+        ):
+            async with open_session(
+                OneToken(), base_url="https://api.example", ssl=private_ca().client, proxy=with_password(proxy.url)
+            ) as session:
+                for _ in range(3):
+                    await get(session, "items")
+
+            assert (1, 3) == (len(proxy.heads), len(api.requests))
+
+    async def test_netrc(self, api_server: ApiServer, environment: pytest.MonkeyPatch, tmp_path: Any) -> None:
+        """`trust_env` does not read netrc, for hosts outside the origins neither."""
+        (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password password")
+        environment.setenv("NETRC", str(tmp_path / "netrc"))
+        async with open_session(OneToken(), base_url="https://api.example", trust_env=True) as session:
+            await get(session, api_server.url)
+
+        assert [None] == api_server.tokens

@@ -1,0 +1,55 @@
+"""`open_session()` for type checkers; mypy's `warn_unused_ignores` fails where one of these errors is not reported."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from simplestore_async import open_session
+from simplestore_async.errors import ConfigurationError
+from tests.support.api_requests import OneToken
+
+if TYPE_CHECKING:
+    import aiohttp
+
+API = "https://api.example"
+
+
+async def test_right() -> None:
+    """Options of `aiohttp.ClientSession` have their types, and entering gives a session."""
+    headers = {"X-Tag": "1"}
+    async with open_session(OneToken(), base_url=API, headers=headers, raise_for_status=True) as session:
+        typed: aiohttp.ClientSession = session
+
+    assert typed.closed
+
+
+@pytest.mark.parametrize("options", [{"raise_for_statu": True}])
+def test_misspelt_option(options: dict[str, Any]) -> None:
+    """A misspelt option is an error for the type checker, and at run time."""
+    with pytest.raises(ConfigurationError):
+        open_session(OneToken(), base_url=API, raise_for_statu=True)  # type: ignore[call-arg]
+    with pytest.raises(ConfigurationError):
+        open_session(OneToken(), base_url=API, **options)
+
+
+def test_wrong_type() -> None:
+    """An option of another type is an error for the type checker."""
+    open_session(OneToken(), base_url=API, timeout=5)  # type: ignore[arg-type]
+
+
+def test_positional() -> None:
+    """A second positional argument is an error for the type checker, and at run time."""
+    with pytest.raises(ConfigurationError):
+        open_session(OneToken(), "secret")  # type: ignore[arg-type]
+
+
+async def test_not_entered() -> None:
+    """Any use but `async with` is an error for the type checker."""
+    with pytest.raises(ConfigurationError):
+        open_session(OneToken(), base_url=API).get("items")  # type: ignore[attr-defined]
+    with pytest.raises(ConfigurationError):
+        await open_session(OneToken(), base_url=API)  # type: ignore[misc]
+    with pytest.raises(ConfigurationError), open_session(OneToken(), base_url=API):  # type: ignore[attr-defined]
+        pass

@@ -1,0 +1,53 @@
+"""What tests of API requests have in common: a token source of a user's own, and what servers saw."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from simplestore_async import AccessToken
+from simplestore_async.errors import TokenError
+
+if TYPE_CHECKING:
+    import aiohttp
+    from yarl import URL
+
+    from tests.support.servers import Server
+
+BEARER_1, BEARER_2 = "Bearer canary-token-1", "Bearer canary-token-2"
+
+
+class ListSource:
+    """Token source with a list of tokens; keeps the rejected ones."""
+
+    def __init__(self, *tokens: str, may_replace: bool = True) -> None:
+        self._tokens = list(tokens)
+        self._may_replace = may_replace
+        self.invalidated: list[str] = []
+
+    async def get_token(self) -> AccessToken:
+        if not self._tokens:
+            raise TokenError("No token left")
+        return AccessToken(self._tokens.pop(0), issued_at=0, expires_at=3600)
+
+    def invalidate(self, token: AccessToken) -> bool:
+        self.invalidated.append(token.value)
+        return self._may_replace
+
+
+class OneToken:
+    """Token source with one token."""
+
+    async def get_token(self) -> AccessToken:
+        return AccessToken("own-token", issued_at=0, expires_at=3600)
+
+    def invalidate(self, token: AccessToken) -> bool:
+        return False
+
+
+def authorizations(server: Server) -> list[list[str]]:
+    return [request.headers.getall("Authorization", []) for request in server.requests]
+
+
+async def fetch(session: aiohttp.ClientSession, url: str | URL, method: str = "GET", **options: Any) -> tuple[int, str]:
+    async with session.request(method, url, **options) as response:
+        return response.status, await response.text()

@@ -1,0 +1,33 @@
+"""Sessions of `open_session()` in an environment that names nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.support.servers import SECRET
+
+if TYPE_CHECKING:
+    import aiohttp
+    import pytest
+
+    from tests.support.servers import TokenServer
+
+
+def clear_environment(environment: pytest.MonkeyPatch) -> None:
+    """Remove credentials and proxies from the environment."""
+    for name in ("CLIENT_ID", "CLIENT_SECRET", "CLIENT_SECRET_FILE", "TOKEN_URL", "SCOPE", "BASE_URL"):
+        environment.delenv(f"SIMPLESTORE_{name}", raising=False)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        environment.delenv(name, raising=False)
+        environment.delenv(name.upper(), raising=False)
+
+
+def name_credentials(environment: pytest.MonkeyPatch, token_server: TokenServer) -> None:
+    environment.setenv("SIMPLESTORE_CLIENT_ID", "app")
+    environment.setenv("SIMPLESTORE_CLIENT_SECRET", SECRET)
+    environment.setenv("SIMPLESTORE_TOKEN_URL", token_server.token_url)
+
+
+async def get(session: aiohttp.ClientSession, url: str) -> int:
+    async with session.get(url) as response:
+        return response.status
