@@ -219,11 +219,13 @@ class CacheFailed(Event):
 
     Attributes:
         operation: what failed: `get`, `set`, or `lock` for the renewal lock.
-        problem: what went wrong; of another package's exception only the type is named.
+        problem: what failed, and why; an exception of a third-party cache is named by its type only.
+        hint: what to do about it; may be empty.
     """
 
     operation: Literal["get", "set", "lock"]
     problem: str
+    hint: str = ""
 
     @property
     def level(self) -> int:
@@ -231,7 +233,8 @@ class CacheFailed(Event):
         return logging.WARNING
 
     def __str__(self) -> str:
-        return f"token cache failed ({self.operation}); continuing without it: {self.problem}"
+        problem = f"{self.problem}; {self.hint}" if self.hint else self.problem
+        return f"token cache failed ({self.operation}); continuing without it: {problem}"
 
 
 Listener: TypeAlias = Callable[[Event], object]

@@ -14,7 +14,7 @@ from weakref import ref
 
 from simplestore_async.errors import ConfigurationError, ProviderClosedError, SimpleStoreError
 
-from .cache import MemoryTokenCache, TokenCache
+from .cache import MemoryTokenCache, TokenCache, check_cache
 from .clock import Clock
 from .credentials import ClientCredentials
 from .endpoint import TokenEndpoint
@@ -63,7 +63,7 @@ class TokenProvider:
         clock: Clock | None = None,
     ) -> None:
         check_type("credentials", credentials, ClientCredentials | None)
-        check_type("cache", cache, TokenCache | None, expected="an object with async get() and set()")
+        check_cache(cache)
         check_type("policy", policy, RenewalPolicy | None)
         check_type("endpoint", endpoint, TokenEndpoint | None)
         check_type("clock", clock, Clock | None)

@@ -60,9 +60,9 @@ class Worker:
         loop = asyncio.get_running_loop()
         job = _Job(work, loop.create_future(), droppable=droppable)
         queue = self._queues.setdefault(os.getpid(), _Queue(self._name))
-        is_first = queue.put(job)
+        queue.put(job)
         limit = _limit.get()
-        if is_first or limit is None or not limit.is_active or limit.loop is not loop:
+        if limit is None or not limit.is_active or limit.loop is not loop:
             return await job.result  # type: ignore[no-any-return]
         limit.pause(job, queue)
         try:
@@ -110,6 +110,8 @@ class WorkTimeout:
     def _check(self, job: _Job, queue: _Queue) -> None:
         # Called when a limit may be reached: with thousands of waiting callers, a check at each job's start would be
         # quadratic.
+        if job.is_done:  # and the event loop is late
+            return
         is_waiting = job.began_at is None
         blocked_at = (queue.began_at if job.began_at is None else job.began_at) + self._seconds
         ends_at = min(blocked_at, self._latest) if is_waiting else blocked_at
@@ -150,6 +152,7 @@ class _Job:
     def __init__(self, work: Callable[[], Any], result: asyncio.Future[Any], *, droppable: bool) -> None:
         self.result = result
         self.began_at: float | None = None
+        self.is_done = False
         self._work = work
         self.is_droppable = droppable
 
@@ -165,6 +168,8 @@ class _Job:
             self._settle(None, RuntimeError(f"it raised {type(error).__name__}"))
 
     def _settle(self, value: object, error: Exception | None) -> None:
+        self.is_done = True
+
         def settle() -> None:
             if self.result.done():
                 return
@@ -188,13 +193,11 @@ class _Queue:
         self._changed = threading.Condition()
         self._pending = 0  # jobs that are queued or running
 
-    def put(self, job: _Job) -> bool:
-        """Add *job*; return whether no other is before it."""
+    def put(self, job: _Job) -> None:
         with self._changed:
             self._jobs.append(job)
             self._pending += 1
-            is_first = self._pending == 1
-            if is_first:
+            if self._pending == 1:
                 self.began_at = time.monotonic()  # as good as: the thread is on its way
             if self._is_running:
                 self._changed.notify()
@@ -207,7 +210,6 @@ class _Queue:
                     self._pending -= 1
                     raise
                 self._is_running = True
-            return is_first
 
     def _work(self) -> None:
         while (job := self._take()) is not None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from simplestore_async.errors import TokenCacheError
+
 from ._output import CommandError, json_option, print_json, show_duration, show_instant
 
 if TYPE_CHECKING:
@@ -47,8 +49,8 @@ def print_path(*, directory: Path | None, is_json: bool) -> None:
     """
     try:
         folder = _open(directory).directory
-    except RuntimeError as error:
-        raise CommandError(f"{error}: name the folder with --directory") from None
+    except TokenCacheError as error:
+        raise CommandError(f"{error.problem}; name the folder with --directory") from None
     if is_json:
         print_json({"directory": str(folder)})
     else:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.support.command import Outcome
 
 DIGEST = hashlib.sha256(b"key").hexdigest()
-NAME = f"token-v1-{DIGEST}.json"
+NAME = f"token-v2-{DIGEST}.json"
 # For a user without home directory, as in many containers; what comes after is called with the arguments.
 _AS_NOBODY = """
 import os, pwd, sys
@@ -127,8 +127,8 @@ class TestList:
         ("spoil", "problem"),
         [
             (lambda path: path.write_text("canary"), "it is damaged, or encrypted"),
-            (lambda path: path.chmod(0o644), "its mode 0644 lets others in"),
-            (lambda path: path.rename(path.with_name(NAME.replace("v1", "v2"))), "it is of another version"),
+            (lambda path: path.chmod(0o644), "mode 0644 gives other users access"),
+            (lambda path: path.rename(path.with_name(NAME.replace("v2", "v1"))), "it is of another version"),
         ],
     )
     async def test_not_used(self, folder: Path, path: Path, spoil: Callable[[Path], object], problem: str) -> None:
@@ -204,8 +204,8 @@ class TestFolder:
         folder.chmod(0o777)
         outcome = await cache(operation, folder)
 
-        assert_one_line(outcome, code=1, says=f"{folder}: its mode 0777 lets others in")
-        assert "name another folder" in outcome.stderr
+        assert_one_line(outcome, code=1, says=f"{folder}: mode 0777 gives other users access")
+        assert "or choose another directory" in outcome.stderr
         assert [NAME] == names_in(folder)
 
     @pytest.mark.parametrize("operation", ["list", "clear"])
@@ -279,7 +279,9 @@ class TestEncrypted:
         environment = sandbox.environment | {"SIMPLESTORE_CACHE_KEY": "canary"}
         outcome = await simplestore(*arguments, environment=environment)
 
-        assert_one_line(outcome, code=2, says="SIMPLESTORE_CACHE_KEY: keys must be Fernet keys")
+        assert_one_line(
+            outcome, code=2, says="SIMPLESTORE_CACHE_KEY cannot be used: number 1 is not 32 bytes in URL-safe base64"
+        )
         assert "canary" not in outcome.stderr
         assert 0 == sandbox.counters.token_requests
 

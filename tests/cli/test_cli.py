@@ -268,7 +268,7 @@ class TestToken:
         assert 0 == outcome.code
         assert outcome.stdout.startswith("Authorization: Bearer ")
         assert all(line.startswith("simplestore: warning: token cache") for line in outcome.stderr.splitlines())
-        assert "its mode 0777 lets others in" in outcome.stderr
+        assert "mode 0777 gives other users access" in outcome.stderr
 
     async def test_not_stored(self, sandbox: Sandbox, tmp_path: Path) -> None:
         """Without `--cache` nothing is stored."""

@@ -221,7 +221,7 @@ class TestSecrecy:
         """Canaries wherever there may be a secret."""
         path = tmp_path / "simplestore-async"
         path.mkdir(0o700)
-        (path / f"token-v1-{'0' * 64}.json").write_text("canary")
+        (path / f"token-v2-{'0' * 64}.json").write_text("canary")
         return environment | {
             "HTTPS_PROXY": "http://user:canary/proxy@proxy.invalid:3128",
             "http_proxy": "canary",

@@ -103,7 +103,7 @@ class TestFolder:
     @pytest.mark.parametrize(
         ("changes", "says", "advises"),
         [
-            ({"SIMPLESTORE_CACHE_KEY": "canary"}, "SIMPLESTORE_CACHE_KEY: ", "make one with"),
+            ({"SIMPLESTORE_CACHE_KEY": "canary"}, "SIMPLESTORE_CACHE_KEY cannot be used", "make one with"),
             ({"SIMPLESTORE_CACHE_KEY_FILE": "/gone"}, "/gone", "unset SIMPLESTORE_CACHE_KEY_FILE"),
             (
                 {"SIMPLESTORE_CACHE_KEY": "x", "SIMPLESTORE_CACHE_KEY_FILE": "/x"},
@@ -134,7 +134,7 @@ class TestFolder:
     @pytest.mark.parametrize(
         ("spoil", "says"),
         [
-            (lambda folder: folder.chmod(0o777), "its mode 0777 lets others in"),
+            (lambda folder: folder.chmod(0o777), "mode 0777 gives other users access"),
             (swap, "Not a directory"),
         ],
         ids=["mode", "file"],
@@ -146,21 +146,23 @@ class TestFolder:
         spoil(filled)
         rows = await doctor("--directory", str(filled), environment=environment)
 
-        assert_row(rows["Shared tokens: folder"], state="failed", says=says, advises=ELSEWHERE)
+        assert_row(rows["Shared tokens: folder"], state="failed", says=says, advises="choose another directory")
         for name in "files", "locks":
             assert_row(rows[f"Shared tokens: {name}"], state="skipped", says="because of Shared tokens: folder")
 
     async def test_expired_and_unused(self, environment: dict[str, str], filled: Path) -> None:
         """Expired files are counted; of those from which no token is taken it is said why."""
         await FileTokenCache(filled).set("old", make_token(issued_at=1_700_000_000, expires_at=1_700_003_600))
-        (filled / f"token-v1-{'0' * 64}.json").write_text("canary")
-        (filled / f"token-v1-{'0' * 64}.json").chmod(0o600)
-        (filled / f"token-v1-{'1' * 64}.json").touch(0o644)
+        (filled / f"token-v2-{'0' * 64}.json").write_text("canary")
+        (filled / f"token-v2-{'0' * 64}.json").chmod(0o600)
+        (filled / f"token-v2-{'1' * 64}.json").touch(0o644)
         rows = await doctor("--directory", str(filled), environment=environment)
         row = rows["Shared tokens: files"]
 
         assert_row(row, state="warning", says="4 tokens' files, 1 of them expired", advises="simplestore cache clear")
-        assert "from 2 no token is taken: it is damaged, or encrypted; its mode 0644 lets others in" in row.finding
+        assert (
+            "from 2 no token is taken: it is damaged, or encrypted; mode 0644 gives other users access" in row.finding
+        )
         assert {"files": 4, "expired": 1, "unused": 2} == row.facts
         assert "canary" not in str(rows)
 

@@ -129,7 +129,9 @@ class TestFaultyCache:
             pytest.param({"get": fail}, [("get", "it raised OSError")], id="get raises"),
             pytest.param({"get": explain}, [("get", "The disk is full. Make room")], id="get explains"),
             pytest.param({"get": hang}, [("get", "it took longer than 0.02 s")], id="get hangs"),
-            pytest.param({"get": give_rubbish}, [("get", "it returned str, no AccessToken")], id="get gives rubbish"),
+            pytest.param(
+                {"get": give_rubbish}, [("get", "it returned str instead of an AccessToken")], id="get gives rubbish"
+            ),
             pytest.param({"set": fail}, [("set", "it raised OSError")], id="set raises"),
             pytest.param({"set": explain}, [("set", "The disk is full. Make room")], id="set explains"),
             pytest.param({"set": hang}, [("set", "it took longer than 0.02 s")], id="set hangs"),

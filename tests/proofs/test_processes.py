@@ -83,7 +83,8 @@ async def test_holder_is_stopped(token_server: TokenServer, job: dict[str, Any])
     (late,) = await holder.results()
 
     assert "canary-token-2" == other["token"]
-    assert ["lock: another process held it for longer than 0.2 s"] == other["failures"]
+    (failure,) = other["failures"]
+    assert failure.startswith("lock: another process held it for longer than")
     assert "canary-token-1" == late["token"]
     assert 2 == len(token_server.requests)
 

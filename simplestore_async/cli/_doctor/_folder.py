@@ -41,7 +41,7 @@ class TokenFolder:
         try:
             open_folder(self.directory)
         except ConfigurationError as error:
-            problem, _, advice = str(error).partition(": make one ")
+            problem, _, advice = str(error).partition("; make one ")
             return failed(
                 problem, advice=f"make one {advice}" if advice else f"mend it, or unset {' and '.join(names)}"
             )
@@ -53,7 +53,7 @@ class TokenFolder:
         cache = FileTokenCache(self.directory)
         try:
             path = cache.directory
-        except RuntimeError:
+        except TokenCacheError:
             # As in many containers, where a program need not share tokens by files.
             return skipped(
                 "no home directory can be found, so there is none by default", advice=_ELSEWHERE, holds_up=True
@@ -61,8 +61,7 @@ class TokenFolder:
         try:
             await cache.list_files()
         except TokenCacheError as error:
-            problem, _, advice = str(error).rpartition(". ")
-            return failed(problem, advice=advice, directory=str(path))
+            return failed(error.problem, advice=error.hint, directory=str(path))
         return await asyncio.to_thread(_describe, path)
 
     async def count_files(self) -> Outcome:

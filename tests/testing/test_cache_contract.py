@@ -1,4 +1,4 @@
-"""`simplestore_async.testing`'s contracts for caches: a sound cache passes, and no broken one goes unnoticed."""
+"""The cache contracts of `simplestore_async.testing`: a sound cache passes, and each broken one fails."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import ast
 import asyncio
 import inspect
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,7 @@ from tests.support import broken_caches as broken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @attrs.frozen
@@ -235,11 +238,10 @@ def test_broken_cache(case: Case) -> None:
 
 
 def rules_in(source: str) -> Iterator[str]:
-    """Give the words of each assertion in a contract."""
+    """Yield the rule of each check in a contract."""
+    checks = {"check", "check_equal", "fail", "within", "self._assert_free"}
     for node in ast.walk(ast.parse(source)):
-        words = node.msg if isinstance(node, ast.Assert) else None
-        if isinstance(node, ast.Call) and node.args and ast.unparse(node.func) in {"within", "self._assert_free"}:
-            words = node.args[-1]
+        words = node.args[-1] if isinstance(node, ast.Call) and ast.unparse(node.func) in checks and node.args else None
         if isinstance(words, ast.Constant):
             yield str(words.value)
 
@@ -252,3 +254,43 @@ def test_nothing_is_left_unproved() -> None:
     assert len(rules) > 40
     assert tests == {case.test for case in CASES}
     assert rules == {case.words for case in CASES if case.error is AssertionError}
+
+
+_FORGETS = """
+import pytest
+from simplestore_async.testing import TokenCacheContract
+
+class Forgetful:
+    async def get(self, key, /):
+        return None
+
+    async def set(self, key, token, /):
+        pass
+
+class TestForgetful(TokenCacheContract):
+    @pytest.fixture
+    def cache(self):
+        return Forgetful()
+"""
+
+
+def test_optimized_python(tmp_path: Path) -> None:
+    """Under `python -O` a broken cache fails the same tests as without."""
+    (tmp_path / "test_forgetful.py").write_text(_FORGETS)
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist", "-W", "ignore"]
+    failed = []
+    for flags in ([], ["-O"]):
+        command = [
+            sys.executable,
+            *flags,
+            "-m",
+            "pytest",
+            *options,
+            "-k",
+            "set_is_got or last_one or odd_keys",
+            str(tmp_path),
+        ]
+        process = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+        failed.append(sorted(re.findall(r"^FAILED \S+::(.*?) - ", process.stdout, flags=re.MULTILINE)))
+    assert failed[0] == failed[1]
+    assert len(failed[0]) > 5
