@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 CANCELLED = TokenTransportError("the program cancelled it")
 CLOSED = ProviderClosedError()
 
-
 LOOPS: dict[str, tuple[Callable[[], asyncio.AbstractEventLoop], Any]] = {
     "asyncio": (asyncio.new_event_loop, None),
     # As many programs have it: it takes neither a context nor any other argument of create_task().
@@ -285,7 +284,6 @@ class TestCancel:
         async def scenario() -> None:
             flights, waiters = await take_off(operation := Operation(), 3)
             await ticks(1)
-
             task = operation.cancel(CLOSED)
 
             assert task is not None
