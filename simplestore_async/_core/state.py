@@ -148,7 +148,7 @@ class Serve:
     __repr__ = show_fields
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Wait:
     """The caller waits for the renewal; if there is a *fallback*, for *seconds* at most, and then gets that."""
 
@@ -156,13 +156,17 @@ class Wait:
     fallback: HeldToken | None = None
     seconds: float = inf
 
+    __repr__ = show_fields
 
-@attrs.frozen(eq=False)
+
+@attrs.frozen(eq=False, repr=False)
 class Fail:
     """The caller gets a copy of *error*, at once."""
 
     error: SimpleStoreError
     starts_renewal: Literal[False] = False
+
+    __repr__ = show_fields
 
 
 Decision: TypeAlias = Serve | Wait | Fail
