@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
-from simplestore_async import ClientCredentials, RenewalPolicy, SecretFile, TokenEndpoint
+from simplestore_async import ClientCredentials, RetryPolicy, SecretFile, TokenEndpoint
 from simplestore_async.errors import (
     InvalidClientError,
     TokenEndpointError,
@@ -70,7 +70,7 @@ class Secrets:
 class TestSecret:
     def endpoint(self, server: TokenServer, secret: Callable[[], Any] | str, **policy: Any) -> TokenEndpoint:
         policy = {"retry_seconds": 0.001} | policy
-        return server.endpoint(credentials=server.credentials(client_secret=secret), policy=RenewalPolicy(**policy))
+        return server.endpoint(credentials=server.credentials(client_secret=secret), policy=RetryPolicy(**policy))
 
     def sent(self, server: TokenServer) -> list[str]:
         return [request.form["client_secret"] for request in server.requests]
@@ -199,7 +199,7 @@ class TestSecret:
                 return Reply(401, json.dumps(INVALID_CLIENT).encode())
 
             credentials = ClientCredentials(client_id="app", client_secret=read)
-            policy = RenewalPolicy(budget_seconds=10)
+            policy = RetryPolicy(budget_seconds=10)
             with pytest.raises(TokenTimeoutError) as caught:
                 await VirtualEndpoint(credentials, policy=policy, answer=refuse).request_token()
             assert expected == str(caught.value)

@@ -65,7 +65,6 @@ def run(
         return runner.run(coroutine)
 
 
-# cases 7, 9
 @pytest.mark.parametrize("new_loop", LOOPS)
 async def test_one_run_after_the_other(
     token_server: TokenServer, cache: FileTokenCache, secret_file: SecretFile, new_loop: Any
@@ -90,7 +89,6 @@ async def replace(provider: TokenProvider) -> AccessToken:
     return await provider.get_token()
 
 
-# case 9
 @pytest.mark.parametrize("new_loop", LOOPS)
 async def test_four_threads_at_once(token_server: TokenServer, cache: FileTokenCache, new_loop: Any) -> None:
     """Four cold threads over one provider and one folder make one request: the folder's lock holds among them too."""
@@ -109,7 +107,6 @@ async def test_four_threads_at_once(token_server: TokenServer, cache: FileTokenC
     assert 1 == len(token_server.requests)
 
 
-# case 61
 async def test_threads_that_wait_for_a_token(
     token_server: TokenServer, cache: FileTokenCache, secret_file: SecretFile
 ) -> None:
