@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from simplestore_async import RenewalPolicy, open_session
+from simplestore_async import open_session
 from simplestore_async.batch import BatchDatabase, BatchPolicy, BatchRequest, RequestFile, run_batch
 from tests.support.command import COMMAND, simplestore, start
 
@@ -107,7 +107,6 @@ class Runner:
         async with open_session(
             self.sandbox.credentials,
             base_url=base_url or self.sandbox.base_url,
-            policy=RenewalPolicy(retry_seconds=0.01),
         ) as session:
             return await run_batch(requests, session=session, policy=policy, **options)
 
