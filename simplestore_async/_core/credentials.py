@@ -220,7 +220,7 @@ class ClientCredentials:
 
     @property
     def cache_key(self) -> str:
-        """Digest of all that tells one token from another, without the secret: 64 hexadecimal digits."""
+        """Digest of every field that distinguishes tokens, without the secret: 64 hexadecimal digits."""
         identity = (
             str(self.token_url),
             self.client_id,

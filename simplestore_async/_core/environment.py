@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from difflib import get_close_matches
 from typing import Final
 
 from simplestore_async.errors import ConfigurationError
@@ -57,6 +56,8 @@ def missing_variables(*names: str, hint: str) -> ConfigurationError:
 
 def find_near_misses(*names: str) -> dict[str, str]:
     """Return variables that are set but never read, and the one of *names*, or its `_FILE`, that each looks like."""
+    from difflib import get_close_matches  # only an error needs it
+
     wanted = {_letters(name): name for name in KNOWN_VARIABLES if name.removesuffix("_FILE") in names}
     found: dict[str, str] = {}
     for name in sorted(os.environ):

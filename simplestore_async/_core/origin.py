@@ -1,6 +1,6 @@
 """Origins. Rule: a credential travels by https, or by http within this machine, and only to an origin that was named.
 
-An origin is `(scheme, host, port)` (RFC 6454 §4). `yarl.URL.origin()` does not compare: it tells `https://h:443` from
+An origin is `(scheme, host, port)` (RFC 6454 §4). `yarl.URL.origin()` will not do: to it `https://h:443` is not
 `https://h`. A host that can be read in two ways is refused: otherwise one reading decides about the token, and another
 about the connection.
 """

@@ -78,13 +78,13 @@ def check_secret_text(field: str, value: Any, *, keep_spaces: bool = True, where
     """Return *value*, redacted, without invisible characters around it.
 
     Raises:
-        ConfigurationError: if it is no string, empty, or has a character that cannot be seen.
+        ConfigurationError: if it is not a string, is empty or blank, or has a character that cannot be seen.
     """
     if not isinstance(value, str):
         hint = "pass the function, not its coroutine" if inspect.isawaitable(value) else ""
         raise type_error(field, value, "a string", hint)
     text = RedactedStr(trim(value, keep_spaces=keep_spaces))
-    if not text:
+    if not text.strip():
         raise ConfigurationError(field, f"is empty{where}", _COPY)
     if odd := find_odd_character(text):
         raise ConfigurationError(field, f"must be one line of visible text, got {odd}{where}", f"{_COPY} again")
@@ -179,7 +179,7 @@ class SecretFile:
         return f"{type(self).__name__}({shown if shown in {'', MASK} else repr(shown)})"
 
     def __call__(self) -> str:
-        """Return the secret as the file holds it now."""
+        """Return the current content of the file."""
         return read_secret_file("client_secret", self)
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-__all__ = ["Worker", "work_timeout"]
+__all__ = ["WorkTimeout", "Worker", "work_timeout"]
 
 T = TypeVar("T")
 
@@ -74,23 +74,73 @@ class Worker:
         return type(self), (self._name,)
 
 
+class WorkTimeout:
+    """A time limit that does not count the wait for other jobs of a `Worker`.
+
+    Attributes:
+        is_queued: whether the limit of that wait was reached.
+        is_dropped: whether the job will therefore not be done.
+    """
+
+    def __init__(self, scope: asyncio.Timeout, seconds: float, queue_seconds: float) -> None:
+        self.is_queued = False
+        self.is_dropped = False
+        self.is_active = True
+        self.loop = asyncio.get_running_loop()
+        self._scope = scope
+        self._seconds = seconds
+        self._latest = time.monotonic() + queue_seconds
+        self._timer: asyncio.TimerHandle | None = None
+
+    def expired(self) -> bool:
+        """Return whether the limit was reached, as `asyncio.Timeout.expired()` does."""
+        return self._scope.expired()
+
+    def pause(self, job: _Job, queue: _Queue) -> None:
+        """Stop counting until the *job* starts; end the wait when another job has run for the limit."""
+        self._reschedule(None)
+        self._check(job, queue)
+
+    def resume(self) -> None:
+        """Start counting again."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._reschedule(self.loop.time() + self._seconds)
+
+    def _check(self, job: _Job, queue: _Queue) -> None:
+        # Called when a limit may be reached: with thousands of waiting callers, a check at each job's start would be
+        # quadratic.
+        is_waiting = job.began_at is None
+        blocked_at = (queue.began_at if job.began_at is None else job.began_at) + self._seconds
+        ends_at = min(blocked_at, self._latest) if is_waiting else blocked_at
+        left = ends_at - time.monotonic()
+        if left > 0:
+            self._timer = self.loop.call_later(left, self._check, job, queue)
+        else:
+            self.is_queued = ends_at < blocked_at
+            self.is_dropped = self.is_queued and job.is_droppable
+            self._reschedule(self.loop.time())
+
+    def _reschedule(self, when: float | None) -> None:
+        if self.is_active and not self.expired():
+            self._scope.reschedule(when)
+
+
 @asynccontextmanager
-async def work_timeout(seconds: float, *, total_seconds: float) -> AsyncGenerator[asyncio.Timeout]:
+async def work_timeout(seconds: float, *, queue_seconds: float) -> AsyncGenerator[WorkTimeout]:
     """Limit the time of the block like `asyncio.timeout(seconds)`, not counting the wait for other jobs of a `Worker`.
 
     That wait ends, too, when one of those jobs has run for *seconds*: the thread is blocked.
 
     Args:
         seconds: the limit, from the start of the job.
-        total_seconds: the limit with the wait for other jobs.
+        queue_seconds: the limit of the wait for other jobs.
     """
-    loop = asyncio.get_running_loop()
-    latest = loop.time() + total_seconds
-    async with asyncio.timeout(min(seconds, total_seconds)) as scope:
-        limit = _Limit(scope, seconds, latest, loop)
+    async with asyncio.timeout(seconds) as scope:
+        limit = WorkTimeout(scope, seconds, queue_seconds)
         token = _limit.set(limit)
         try:
-            yield scope
+            yield limit
         finally:
             limit.is_active = False
             _limit.reset(token)
@@ -101,10 +151,10 @@ class _Job:
         self.result = result
         self.began_at: float | None = None
         self._work = work
-        self._droppable = droppable
+        self.is_droppable = droppable
 
     def run(self) -> None:
-        if self._droppable and self.result.cancelled():
+        if self.is_droppable and self.result.cancelled():
             return
         try:
             self._settle(self._work(), None)
@@ -177,39 +227,4 @@ class _Queue:
             return None
 
 
-class _Limit:
-    """A time limit that is suspended while a job waits for others."""
-
-    def __init__(self, scope: asyncio.Timeout, seconds: float, latest: float, loop: asyncio.AbstractEventLoop) -> None:
-        self.is_active = True
-        self.loop = loop
-        self._scope = scope
-        self._seconds = seconds
-        self._latest = latest
-        self._timer: asyncio.TimerHandle | None = None
-
-    def pause(self, job: _Job, queue: _Queue) -> None:
-        self._reschedule(self._latest)
-        self._check(job, queue)
-
-    def resume(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._reschedule(min(self.loop.time() + self._seconds, self._latest))
-
-    def _check(self, job: _Job, queue: _Queue) -> None:
-        # The running job's time is looked at when it may be up: thousands may wait, and nothing is done for each at
-        # every job's start.
-        began_at = queue.began_at if job.began_at is None else job.began_at
-        left = began_at + self._seconds - time.monotonic()
-        if left > 0:
-            self._timer = self.loop.call_later(left, self._check, job, queue)
-        else:
-            self._reschedule(self.loop.time())
-
-    def _reschedule(self, when: float) -> None:
-        if self.is_active and not self._scope.expired():
-            self._scope.reschedule(when)
-
-
-_limit: ContextVar[_Limit | None] = ContextVar("simplestore_work_limit", default=None)
+_limit: ContextVar[WorkTimeout | None] = ContextVar("simplestore_work_limit", default=None)

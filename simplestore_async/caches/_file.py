@@ -13,13 +13,13 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from simplestore_async._core.worker import Worker
 from simplestore_async.errors import ConfigurationError, TokenCacheError
 
 from ._coding import check_codec
 from ._folder import MAX_BYTES, Folder
 from ._format import FORMAT_VERSION, digest_of, pack, unpack
 from ._inventory import TokenFile, clear_files, list_files
+from ._thread import OwnThread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -61,7 +61,7 @@ class FileTokenCache:
         check_codec(codec)
         self._directory = None if directory is None else Path(directory)
         self._codec = codec
-        self._worker = Worker("simplestore-cache")
+        self._thread = OwnThread()
 
     @property
     def directory(self) -> Path:
@@ -136,7 +136,7 @@ class FileTokenCache:
             await self._run(lock.release)
 
     async def _run(self, work: Callable[[], T]) -> T:
-        return await self._worker.run(lambda: self._explain_failure(work))
+        return await self._thread.run(lambda: self._explain_failure(work))
 
     def _explain_failure(self, work: Callable[[], T]) -> T:
         try:

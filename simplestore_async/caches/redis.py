@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from simplestore_async._core.redaction import conceal
 from simplestore_async._core.validation import check_type, is_number
-from simplestore_async._core.worker import Worker
 from simplestore_async.errors import ConfigurationError
 
 from ._coding import check_codec
@@ -23,6 +22,7 @@ from ._redis_client import Client, Clients, from_url
 from ._redis_entry import read, store
 from ._redis_failures import explained
 from ._redis_lock import Names, RenewalLock
+from ._thread import OwnThread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -83,7 +83,7 @@ class RedisTokenCache:
         self._namespace = namespace
         self._lease_seconds = lease_seconds
         self._codec = codec
-        self._worker = Worker("simplestore-cache")
+        self._thread = OwnThread()
         self._is_from_env = False
         # By the task that entered it, and the digest of its key: under it stores who entered it, and nobody else.
         self._locks: dict[tuple[asyncio.Task[Any] | None, str], RenewalLock] = {}
@@ -206,7 +206,7 @@ class RedisTokenCache:
 
     async def _code(self, work: Callable[[TokenCodec | None], T]) -> T:
         """Return what *work* makes of the codec, which may block."""
-        return work(None) if self._codec is None else await self._worker.run(lambda: work(self._codec))
+        return work(None) if self._codec is None else await self._thread.run(lambda: work(self._codec))
 
     def _names_of(self, key: str) -> Names:
         return Names(self._namespace, digest_of(key))

@@ -31,7 +31,7 @@ class Codec:
         self.threads: set[str] = set()
 
     def encode(self, data: bytes, /) -> bytes:
-        self.threads.add(threading.current_thread().name)
+        self.threads.add(threading.current_thread().name.rpartition("_")[0])
         return data[::-1]
 
     decode = encode

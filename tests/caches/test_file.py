@@ -829,6 +829,20 @@ async def test_its_thread_is_kept(cache: FileTokenCache, monkeypatch: pytest.Mon
     assert 1 == len(threads)
 
 
+async def test_its_thread_ends_with_it(tmp_path: Path) -> None:
+    """A cache that nobody holds any longer takes its thread along."""
+    before = set(threading.enumerate())
+    cache = FileTokenCache(tmp_path)
+    await asyncio.gather(*(cache.get(KEY) for _ in range(10)))
+    (thread,) = set(threading.enumerate()) - before
+
+    del cache
+    gc.collect()
+
+    thread.join(5)
+    assert not thread.is_alive()
+
+
 _FORK = """
 import asyncio, os, sys
 from simplestore_async import FileTokenCache

@@ -201,7 +201,7 @@ async def test_codec_that_blocks(shared_redis: RedisServer, namespace: str) -> N
     cache = RedisTokenCache.from_url(shared_redis.patient_url, namespace=namespace, codec=Codec())
     await cache.set(KEY, TOKEN)
     assert TOKEN == await cache.get(KEY)
-    assert {"simplestore-cache"} == threads
+    assert {"simplestore-cache_0"} == threads
 
 
 def test_wrong_codec() -> None:

@@ -240,6 +240,7 @@ class TestWrongFields:
             ({"client_secret": SecretFile}, "must be a function, got the class SecretFile"),
             ({"client_secret": lambda _: SECRET}, "must be callable with no positional arguments"),
             ({"client_secret": "\ufeff"}, "is empty"),
+            ({"client_secret": "  "}, "is empty"),
             ({"token_url": ""}, "must be an absolute URL that starts with https:// and names a host"),
             ({"token_url": None}, "must be a str or yarl.URL, got None"),
             ({"token_url": SECRET}, "must be an absolute URL that starts with https:// and names a host"),

@@ -60,7 +60,7 @@ class TestSecretFile:
         ("content", "problem"),
         [
             (b"", "is empty in {}"),
-            (b"\r\n\n", "is empty in {}"),
+            (b" \r\n\n", "is empty in {}"),
             (b"canary\nsecond", "must be one line of visible text, got a line break (U+000A) in {}"),
             (b"canary\0", "must be one line of visible text, got U+0000 in {}"),
             ("can\u200bary".encode(), "must be one line of visible text, got zero width space (U+200B) in {}"),

@@ -1,4 +1,4 @@
-"""`simplestore_async._core.origin`: who gets a credential, and every spelling of somebody who does not."""
+"""`simplestore_async._core.origin`: origins that get a credential, and look-alikes that do not."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def test_copy(duplicate: Any) -> None:
         ),
         ({"value": TOKEN.encode()}, "must be a string, got bytes"),
         ({"value": None}, "must be a string, got None"),
-        *(({"token_type": value}, 'must be "Bearer"') for value in ("bearer", "DPoP", None, [])),
+        *(({"token_type": value}, 'must be "Bearer"') for value in ("bearer", "DPoP", None, ["Bearer"])),
         *(
             ({field: value}, "must be a finite number, got ")
             for field in ("issued_at", "expires_at")

@@ -182,7 +182,7 @@ class TestTimeout:
         """A limit is not reached by waiting for jobs of which each ends within it."""
 
         async def use() -> None:
-            async with work_timeout(0.2, total_seconds=30):
+            async with work_timeout(0.2, queue_seconds=30):
                 await worker.run(lambda: time.sleep(0.02))
 
         began_at = time.monotonic()
@@ -195,7 +195,7 @@ class TestTimeout:
         async def use() -> bool:
             scope = None
             with suppress(TimeoutError):
-                async with work_timeout(0.05, total_seconds=30) as scope:
+                async with work_timeout(0.05, queue_seconds=30) as scope:
                     await worker.run(lambda: gate.wait(0.5))
             return scope is not None and scope.expired()
 
@@ -204,20 +204,26 @@ class TestTimeout:
     async def test_blocked_thread(self, worker: Worker, gate: threading.Event) -> None:
         """A queued job's caller stops waiting when the job before it has run for the limit."""
         blocked = await block(worker, gate)
+        scope = None
         with pytest.raises(TimeoutError):
-            async with work_timeout(0.05, total_seconds=30):
+            async with work_timeout(0.05, queue_seconds=30) as scope:
                 await worker.run(lambda: None)
+        assert scope is not None
+        assert not scope.is_queued
         assert not blocked.done()
         gate.set()
         await blocked
 
-    async def test_total(self, worker: Worker) -> None:
-        """The total limit ends the wait for others, although each of them is quick."""
+    async def test_queue_limit(self, worker: Worker) -> None:
+        """The wait for other jobs has a limit of its own, although each of them is quick."""
         jobs = [asyncio.create_task(worker.run(lambda: time.sleep(0.01))) for _ in range(50)]
         await asyncio.sleep(0)
+        scope = None
         with pytest.raises(TimeoutError):
-            async with work_timeout(10, total_seconds=0.1):
+            async with work_timeout(10, queue_seconds=0.1) as scope:
                 await worker.run(lambda: None)
+        assert scope is not None
+        assert scope.is_queued
         assert not jobs[-1].done()
         await asyncio.gather(*jobs)
 
@@ -225,7 +231,7 @@ class TestTimeout:
         """The limit counts again once the job is done."""
 
         async def use() -> None:
-            async with work_timeout(0.05, total_seconds=30):
+            async with work_timeout(0.05, queue_seconds=30):
                 await asyncio.gather(*(worker.run(lambda: None) for _ in range(3)))
                 await asyncio.Event().wait()
 
@@ -235,7 +241,7 @@ class TestTimeout:
     async def test_task_that_outlives_the_limit(self, worker: Worker, gate: threading.Event) -> None:
         """A task that was started under a limit uses the worker after it."""
         blocked = await block(worker, gate)
-        async with work_timeout(0.05, total_seconds=30):
+        async with work_timeout(0.05, queue_seconds=30):
             task = asyncio.create_task(worker.run(lambda: True))
         await asyncio.sleep(0)
         gate.set()
@@ -248,7 +254,7 @@ import asyncio, threading
 from simplestore_async._core.worker import Worker, work_timeout
 
 async def main():
-    async with work_timeout(0.05, total_seconds=1):
+    async with work_timeout(0.05, queue_seconds=1):
         await Worker("w").run(threading.Event().wait)
 
 try:

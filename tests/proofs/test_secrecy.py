@@ -724,7 +724,7 @@ class TestLife:
         names.update(str(path) for path in scene.tmp_path.rglob("*"))
 
         assert ["simplestore-cache", "simplestore-secret"] == sorted(
-            {name for name in names if name.startswith("simplestore-")}
+            {name.partition("_")[0] for name in names if name.startswith("simplestore-")}
         )
         assert [] == [name for name in names if shows_canary(name)]
         assert environment == dict(os.environ)
