@@ -18,7 +18,7 @@ _WRITERS: Final = {*_CLIENTS, "anyio", "asyncio", "ssl"}
 
 
 def clear_frames(error: BaseException) -> None:
-    """Clear the locals of the finished frames of HTTP clients and asyncio in the tracebacks of *error* and of its causes."""
+    """Clear the locals of HTTP clients' and asyncio's finished frames in the tracebacks of *error* and its causes."""
     for each in _chain(error):
         traceback = each.__traceback__
         while traceback is not None:
