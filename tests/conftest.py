@@ -8,18 +8,16 @@ import inspect
 import os
 import signal
 import uuid
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import aioresponses.core
 import pytest
 import pytest_asyncio
-from aiohttp import ClientResponse
 
-from simplestore_async import RenewalPolicy
+from simplestore_async import RetryPolicy
 from tests.support.clocks import FakeClock
 from tests.support.redis_server import RedisServer
 from tests.support.servers import ApiServer, TokenServer
+from tests.support.surroundings import reset_surroundings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -43,9 +41,9 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def quick() -> RenewalPolicy:
-    """The policy with pauses that a test can wait for; what it decides by the clock stays as it is."""
-    return RenewalPolicy(retry_seconds=0.01, hard_wait_seconds=0.05)
+def quick() -> RetryPolicy:
+    """Retries with pauses that a test can wait for."""
+    return RetryPolicy(retry_seconds=0.01)
 
 
 @pytest.fixture
@@ -86,9 +84,7 @@ def namespace() -> str:
 
 
 def pytest_configure() -> None:
-    # Who runs the tests may have settings of their own, or a sandbox's.
-    for name in [name for name in os.environ if name.startswith("SIMPLESTORE_")]:
-        del os.environ[name]
+    reset_surroundings()
     # A shell's jobs in the background ignore Ctrl-C, and so would every program that the tests start and interrupt.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -123,16 +119,3 @@ async def watch_over_asyncio() -> AsyncIterator[None]:
     before.add(asyncio.current_task())  # type: ignore[arg-type]  # there is one
     assert not [task for task in asyncio.all_tasks() - before if not task.done()]
     assert not complaints
-
-
-class _ResponseOfAnyVersion(ClientResponse):
-    def __init__(self, *args: Any, **options: Any) -> None:
-        # aiohttp 3.14 asks for an argument that aioresponses 0.7.9 does not pass; to be removed when a release does.
-        if "stream_writer" in inspect.signature(ClientResponse.__init__).parameters:
-            options.setdefault("stream_writer", SimpleNamespace(output_size=0))
-        super().__init__(*args, **options)
-
-
-@pytest.fixture
-def aioresponses_of_any_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aioresponses.core, "ClientResponse", _ResponseOfAnyVersion)

@@ -5,7 +5,7 @@ The part of every HTTP client's end that does not depend on the client.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from simplestore_async.errors import ConfigurationError, TokenError
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from .origin import Origin
     from .token import AccessToken, TokenSource
-
-    RejectionTest: TypeAlias = Callable[[int, Mapping[str, str]], bool]
 
 __all__ = ["Bearer", "check_source", "proxy_error"]
 
@@ -41,7 +39,7 @@ class Bearer:
         source: TokenSource,
         *,
         origins: str | URL | Iterable[str | URL],
-        is_rejected: RejectionTest | None = None,
+        is_rejected: Callable[[int, Mapping[str, str]], bool] | None = None,
         allow_insecure_http: bool = False,
     ) -> None:
         origins = conceal_urls("origins", origins)
@@ -90,7 +88,7 @@ class Bearer:
         return replacement
 
 
-def _ask(is_rejected: RejectionTest, status: int, headers: Mapping[str, str]) -> bool:
+def _ask(is_rejected: Callable[[int, Mapping[str, str]], bool], status: int, headers: Mapping[str, str]) -> bool:
     result: object = is_rejected(status, headers)
     if hasattr(result, "__await__"):  # always true
         raise ConfigurationError("is_rejected", f"must return True or False, got {type_name(result)}")

@@ -2,34 +2,50 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast, runtime_checkable
 
-from .clock import default_clock
+import attrs
+
+from simplestore_async.errors import ConfigurationError
+
+from .clock import Clock, default_clock
+from .token import LONGEST_LIFETIME_SECONDS, AccessToken
+from .validation import check_type, is_coroutine_function, type_error
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from .clock import Clock
-    from .token import AccessToken
+__all__ = [
+    "MemoryTokenCache",
+    "SharedTokenCache",
+    "TokenCache",
+    "TokenCodec",
+    "check_cache",
+    "find_reading",
+    "undo_clock_step",
+]
 
-__all__ = ["MemoryTokenCache", "SharedTokenCache", "TokenCache", "TokenCodec"]
+# The two clocks are read one after the other, and NTP slews one of them.
+_NOISE_SECONDS: Final = 1.0
 
 
 @runtime_checkable
 class TokenCache(Protocol):
-    """A place that keeps tokens beyond the provider that got them.
+    """Token storage that outlives the provider.
 
-    Used from several tasks, and from several event loops if the provider is. A cache that raises or hangs never costs
-    a caller its token: the provider goes on without it, and reports `simplestore_async.events.CacheFailed`.
-    Any text is a key; those of providers are digests. `simplestore_async.testing.TokenCacheContract` proves a cache of
-    your own.
+    Used by several tasks at once, and from several event loops if the provider is. A cache that raises or hangs never
+    fails a renewal: the provider continues without it and reports `simplestore_async.events.CacheFailed`.
+    A key is any text; those of providers are digests. `simplestore_async.testing.TokenCacheContract` is a ready-made
+    test suite for your own cache.
     """
 
     async def get(self, key: str, /) -> AccessToken | None:
         """Return the token last set for *key*, or None if there is none or it cannot be trusted.
 
-        An expired token may be returned; the provider checks for itself.
+        An expired token may be returned; the provider checks.
         """
         ...
 
@@ -40,60 +56,120 @@ class TokenCache(Protocol):
 
 @runtime_checkable
 class SharedTokenCache(TokenCache, Protocol):
-    """A cache that several processes share, with a lock that lets one of them renew for all."""
+    """A cache that processes share, with a lock that lets one of them renew for all."""
 
     def renewal_lock(self, key: str, /) -> AbstractAsyncContextManager[object]:
-        """Return a context manager that holds *key*'s lock across processes; entering it waits for the others.
+        """Return a context manager that holds *key*'s lock across processes; entering it waits for other holders.
 
-        The provider cancels the entering when it takes too long, and renews without the lock: it saves token requests,
-        and correctness does not depend on it.
+        The provider cancels a wait that takes too long and renews without the lock: the lock saves token requests;
+        correctness does not depend on it.
         """
         ...
 
 
 @runtime_checkable
 class TokenCodec(Protocol):
-    """What changes the bytes that a cache stores, and back: `simplestore_async.caches.encryption.FernetCodec` is one.
+    """Encodes the bytes that a cache stores; `simplestore_async.caches.encryption.FernetCodec` is one.
 
-    Its methods may block: a cache calls them in a thread of its own, several at once if it serves several caches. What
-    is encoded holds the token, and a digest of its key, by which an entry that was copied to another key is found out.
-    A codec that raises costs a log line, as a cache does that fails, and never a caller its token. The line has the
-    exception's type, not its text, which may hold the token; that of a `TokenCacheError` is shown.
+    The methods may block: a cache calls them in a thread of its own, concurrently if the codec serves several caches.
+    The data holds the token and a digest of its key, so that an entry copied to another key is detected. An exception
+    is logged by its type, because its text may hold the token; a `SimpleStoreError` is logged whole. It never fails a
+    renewal.
     """
 
     def encode(self, data: bytes, /) -> bytes:
-        """Return what is to be stored for *data*, which holds a token in clear."""
+        """Return the bytes to store for *data*, which holds a token in clear."""
         ...
 
     def decode(self, data: bytes, /) -> bytes | None:
-        """Return what was encoded, or None for what this codec cannot have made: damaged, or of another key."""
+        """Return the data that was encoded, or None for bytes that this codec cannot have made."""
         ...
 
 
 class MemoryTokenCache:
-    """A cache in memory, for several providers of one process; safe to use from several event loops and threads.
+    """A cache in memory, for several providers of one process; safe for concurrent event loops and threads.
 
     Args:
-        clock: the clock whose `time()` tells what has expired; by default the machine's.
+        clock: the clock that decides what has expired; by default the machine's.
+
+    Raises:
+        ConfigurationError: if *clock* is not a `Clock`.
     """
 
     def __init__(self, *, clock: Clock | None = None) -> None:
+        check_type("clock", clock, Clock | None)
         self._clock = clock or default_clock()
-        self._tokens: dict[str, AccessToken] = {}
+        self._tokens: dict[str, tuple[AccessToken, float | None]] = {}
         self._lock = threading.Lock()  # guards the sweep against another thread's set
 
     async def get(self, key: str, /) -> AccessToken | None:
-        """Return the token last set for *key*, if it has not expired."""
-        token = self._tokens.get(key)
-        return token if token is not None and token.expires_at > self._clock.time() else None
+        """Return the token last set for *key*, unless it has expired.
+
+        Raises:
+            ConfigurationError: if *key* is not a string.
+        """
+        check_type("key", key, str)
+        entry = self._tokens.get(key)
+        return None if entry is None else self._find_living(*entry)
 
     async def set(self, key: str, token: AccessToken, /) -> None:
-        """Keep *token* for *key*, and drop every token that has expired."""
-        now = self._clock.time()
+        """Keep *token* for *key*, and drop all expired tokens.
+
+        Raises:
+            ConfigurationError: if *key* is not a string, or *token* not an `AccessToken`.
+        """
+        check_type("key", key, str)
+        check_type("token", token, AccessToken)
         with self._lock:
-            self._tokens[key] = token
-            for expired in [key for key, token in self._tokens.items() if token.expires_at <= now]:
+            self._tokens[key] = token, find_reading(token, self._clock)
+            for expired in [key for key, entry in self._tokens.items() if self._find_living(*entry) is None]:
                 del self._tokens[expired]
 
     def __len__(self) -> int:
         return len(self._tokens)
+
+    def _find_living(self, token: AccessToken, reading: float | None) -> AccessToken | None:
+        token = undo_clock_step(token, reading, self._clock)
+        return token if token.expires_at > self._clock.time() else None
+
+
+def check_cache(value: object) -> None:
+    """Check that *value* is None or a `TokenCache`.
+
+    Raises:
+        ConfigurationError: if it is a class, lacks a method, or has one that is a plain function.
+    """
+    if value is None:
+        return
+    if isinstance(value, type) or not isinstance(value, TokenCache):
+        raise type_error("cache", value, "an object with async get() and set()")
+    for name in ("get", "set"):
+        method = inspect.unwrap(getattr(cast("Any", value), name))
+        function = getattr(method, "__func__", method)
+        # Objects and compiled methods may well return an awaitable.
+        if isinstance(function, FunctionType) and not is_coroutine_function(function):
+            raise ConfigurationError(
+                "cache", f"must implement async get() and set(); {name}() of {type(value).__name__} is a plain function"
+            )
+
+
+def find_reading(token: AccessToken, clock: Clock) -> float | None:
+    """Return `clock.monotonic()` at the time the token was issued; None if it is out of date by either clock."""
+    age = clock.time() - token.issued_at
+    return clock.monotonic() - age if abs(age) <= LONGEST_LIFETIME_SECONDS else None
+
+
+def undo_clock_step(token: AccessToken, reading: float | None, clock: Clock) -> AccessToken:
+    """Return the token with the instants that the wall clock gives them now, if it was stepped since.
+
+    Args:
+        token: the token as it was stored.
+        reading: what `find_reading()` returned when it was stored.
+        clock: the same clock.
+    """
+    if reading is None:
+        return token
+    step = clock.time() - (clock.monotonic() - reading) - token.issued_at
+    if abs(step) <= _NOISE_SECONDS:
+        return token
+    return attrs.evolve(token, issued_at=token.issued_at + step, expires_at=token.expires_at + step)

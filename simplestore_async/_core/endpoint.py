@@ -7,69 +7,42 @@ goes along. Attempts and pauses end with the budget.
 from __future__ import annotations
 
 import asyncio
-import base64
-import errno
-import os
 import random
-import socket
 import ssl as ssl_module
-from functools import cache
 from typing import TYPE_CHECKING, Final
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-import attrs
-from yarl import URL
 
+from simplestore_async import _core
 from simplestore_async.errors import (
     ConfigurationError,
     TokenEndpointError,
     TokenError,
     TokenResponseError,
     TokenTimeoutError,
-    TokenTransportError,
 )
 
 from .clock import Clock, default_clock
 from .credentials import ClientCredentials
-from .origin import is_loopback
-from .redaction import RedactedStr, conceal, show_fields
-from .state import DEFAULT_POLICY, RenewalPolicy
-from .token import AccessToken
-from .validation import check_type
+from .headers import conceal_values, parse_token_headers
+from .policy import DEFAULT_RETRY_POLICY, RetryPolicy
+from .proxy import ProxySettings
+from .redaction import RedactedBytes, conceal
+from .transport_errors import build_transport_error
+from .validation import check_type, type_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from tenacity import RetryCallState
+    from yarl import URL
 
+    from .proxy import Proxy
+    from .token import AccessToken
     from .wire import Exchange
 
-__all__ = ["Receipt", "TokenEndpoint"]
+__all__ = ["TokenEndpoint"]
 
-_CERTIFICATE_ERRORS: Final = (
-    aiohttp.ClientConnectorCertificateError,
-    aiohttp.ServerFingerprintMismatch,
-    ssl_module.SSLCertVerificationError,
-)
-
-
-@attrs.frozen(eq=False, repr=False)
-class _Proxy:
-    """A proxy without userinfo in its URL, which aiohttp's frames and errors would show; its header is redacted."""
-
-    url: URL
-    headers: dict[str, str]
-
-
-@attrs.frozen(eq=False, repr=False)
-class Receipt:
-    """A token, and when it was asked for on the deciding clock."""
-
-    token: AccessToken
-    requested_at: float
-
-    __repr__ = show_fields
+_PRIVATE_CA: Final = "for a private CA pass ssl.create_default_context(cafile=…); checking cannot be turned off"
 
 
 class TokenEndpoint:
@@ -78,49 +51,52 @@ class TokenEndpoint:
     Each call is a request: nothing is kept, shared or renewed here; that is what `TokenProvider` is for.
 
     Args:
-        credentials: who asks, and where.
+        credentials: client credentials, with the endpoint's address.
         policy: attempts, their time and their budget.
         connector: an aiohttp connector to borrow, for a resolver or socket of one's own. It stays open and belongs to
             one event loop. Without one, every renewal opens and closes its own connection.
+        headers: further headers of the token request, such as an API gateway's subscription key; shown nowhere. Never
+            for Authorization, Host, Cookie, `Content-…`, `Proxy-…` or the framing of the message.
         ssl: an `ssl.SSLContext` that trusts a private CA, or an `aiohttp.Fingerprint`. Make it once: a context takes
-            about 20 ms. Checking cannot be turned off.
+            about 20 ms. Certificates are always checked.
         proxy: URL of an HTTP proxy. The request passes it inside a CONNECT tunnel.
-        trust_env: use the proxy that `https_proxy` and `no_proxy` name; netrc is never read.
+        trust_env: use the proxy that `https_proxy` or `all_proxy` names, but for `no_proxy`; netrc is never read.
         clock: the clock that decides about the token's life.
 
     Raises:
-        ConfigurationError: if an argument is wrong, or plain http would pass through a proxy.
+        ConfigurationError: if an argument is wrong, has no effect next to another, or plain http would pass a proxy.
     """
 
     def __init__(  # noqa: PLR0913 - aiohttp's own names for the surroundings of a request
         self,
         credentials: ClientCredentials,
         *,
-        policy: RenewalPolicy | None = None,
+        policy: RetryPolicy | None = None,
         connector: aiohttp.BaseConnector | None = None,
+        headers: Mapping[str, str] | None = None,
         ssl: ssl_module.SSLContext | aiohttp.Fingerprint | None = None,
         proxy: str | URL | None = None,
         trust_env: bool = False,
         clock: Clock | None = None,
     ) -> None:
-        proxy = conceal(proxy)  # a password may be in it
-        if not isinstance(credentials, ClientCredentials):
-            raise ConfigurationError(f"credentials must be ClientCredentials, not {type(credentials).__name__}")
-        if not isinstance(ssl, ssl_module.SSLContext | aiohttp.Fingerprint | None):
-            raise ConfigurationError(
-                "ssl must be an ssl.SSLContext or aiohttp.Fingerprint: for a private CA pass "
-                "ssl.create_default_context(cafile=…); certificates are always checked"
-            )
-        check_type("policy", policy, RenewalPolicy | None)
+        # A password or a key may be in them, and an error shows the locals of this frame.
+        credentials, proxy, headers = conceal(credentials), conceal(proxy), conceal_values(headers)
+        check_type("credentials", credentials, ClientCredentials)
+        check_type("policy", policy, RetryPolicy | None)
         check_type("connector", connector, aiohttp.BaseConnector | None)
         check_type("clock", clock, Clock | None)
+        _check_ssl("ssl", ssl)
+        self._proxies = ProxySettings(proxy, trust_env=trust_env)
+        if connector is not None:
+            _check_connector(connector, has_ssl=ssl is not None, has_proxy=proxy is not None or trust_env)
         self.credentials: Final = credentials
-        self.policy: Final = policy or DEFAULT_POLICY
+        self.policy: Final = policy or DEFAULT_RETRY_POLICY
         self.clock: Final[Clock] = clock or default_clock()
         self._connector = connector
+        self._headers = parse_token_headers({} if headers is None else headers)
         self._ssl: ssl_module.SSLContext | aiohttp.Fingerprint | bool = True if ssl is None else ssl
-        self._proxy = None if proxy is None else self._parse_proxy("proxy", proxy)
-        self._trust_env = trust_env
+        if proxy is not None:
+            self._find_proxy()
 
     async def request_token(self) -> AccessToken:
         """Return a new token; each call makes its own request.
@@ -128,229 +104,167 @@ class TokenEndpoint:
         Raises:
             InvalidClientError: client id or secret are wrong.
             TokenEndpointError: the endpoint refused for another reason, or kept failing.
-            TokenTransportError: no complete reply; `TokenTimeoutError` if none came in time.
-            TokenResponseError: the endpoint keeps answering with something that is no token.
+            TokenTransportError: no complete response; `TokenTimeoutError` if none came in time.
+            TokenResponseError: the endpoint returns something that is no token.
             ConfigurationError: the connector is closed or belongs to another loop.
         """
         deadline = asyncio.get_running_loop().time() + self.policy.budget_seconds
-        receipt = await self.fetch(deadline=deadline, may_retry=lambda: True)
-        return receipt.token
+        token, _ = await self.fetch(deadline=deadline, may_retry=lambda: True)
+        return token
 
-    async def fetch(self, *, deadline: float, may_retry: Callable[[], bool]) -> Receipt:
-        """Return a new token by *deadline* (loop time); *may_retry* is asked before each further attempt."""
+    async def fetch(self, *, deadline: float, may_retry: Callable[[], bool]) -> tuple[AccessToken, float]:
+        """Return a new token, and the reading of `clock.monotonic()` when it was requested.
+
+        Args:
+            deadline: the end of the budget, in the running loop's time.
+            may_retry: called before each further attempt; False ends with the error of the last one.
+        """
         secret = await self._read_secret(deadline)
         async with self._open_session() as session:
             try:
-                return await self._try_repeatedly(session, secret, deadline=deadline, may_retry=may_retry)
+                return await self._try_repeatedly(session, secret, deadline, may_retry)
             except TokenEndpointError as error:
                 if error.retryable or not self.credentials.has_dynamic_secret:
                     raise
                 refusal = error
-            # A rotated secret is taken up at once; the same one would only be refused again.
+            # A rotated secret is used at once; the same one would only be refused again.
             renewed_secret = await self._read_secret(deadline)
             if renewed_secret == secret:
                 raise refusal
-            return await self._attempt(session, renewed_secret, deadline)
+            return await self._try_repeatedly(session, renewed_secret, deadline, may_retry=lambda: False)
 
     async def _read_secret(self, deadline: float) -> str:
         try:
             async with asyncio.timeout_at(deadline):
                 return await self.credentials.read_secret()
         except TimeoutError:
-            problem = "No token: the client_secret callable did not return before the renewal's budget ended"
-        raise TokenTimeoutError(problem)
+            pass  # raised below, without this one as its context
+        raise TokenTimeoutError("token request failed: client_secret did not return within the renewal's budget")
 
     async def _try_repeatedly(
-        self, session: aiohttp.ClientSession, secret: str, *, deadline: float, may_retry: Callable[[], bool]
-    ) -> Receipt:
-        # Imported here: only a token request needs it, and it costs as much as attrs.
-        from tenacity import AsyncRetrying, retry_if_exception
-
-        loop = asyncio.get_running_loop()
-
-        def pause(state: RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome else None
-            own_pause = self.policy.retry_pause(state.attempt_number, random.random)
-            return max(own_pause, getattr(error, "retry_after", None) or own_pause)
-
-        def is_last(state: RetryCallState) -> bool:
-            return state.attempt_number >= self.policy.attempts or loop.time() + state.upcoming_sleep >= deadline
-
-        retrying = AsyncRetrying(
-            retry=retry_if_exception(lambda error: isinstance(error, TokenError) and error.retryable and may_retry()),
-            wait=pause,
-            stop=is_last,
-            sleep=asyncio.sleep,
-            reraise=True,
-        )
-        return await retrying(self._attempt, session, secret, deadline)
-
-    async def _attempt(self, session: aiohttp.ClientSession, secret: str, deadline: float) -> Receipt:
+        self, session: aiohttp.ClientSession, secret: str, deadline: float, may_retry: Callable[[], bool]
+    ) -> tuple[AccessToken, float]:
         from .wire import Exchange
 
-        # The outcome is raised here, where no local holds the reply.
-        outcome = await self._post(session, Exchange(self.credentials, secret), deadline)
-        if isinstance(outcome, TokenError):
-            raise outcome
-        return outcome
+        loop = asyncio.get_running_loop()
+        attempt = 1
+        while True:
+            outcome = await self._post(session, Exchange(self.credentials, secret, headers=self._headers), deadline)
+            if not isinstance(outcome, TokenError):
+                return outcome
+            pause = self.policy.pause_seconds(attempt, random.random)
+            pause = max(pause, getattr(outcome, "retry_after", None) or pause)
+            is_last = attempt >= self.policy.attempts or loop.time() + pause >= deadline
+            # Raised here, where no local holds the response.
+            if is_last or not outcome.retryable or not may_retry():
+                raise outcome
+            await asyncio.sleep(pause)
+            attempt += 1
 
-    async def _post(self, session: aiohttp.ClientSession, exchange: Exchange, deadline: float) -> Receipt | TokenError:
+    async def _post(
+        self, session: aiohttp.ClientSession, exchange: Exchange, deadline: float
+    ) -> tuple[AccessToken, float] | TokenError:
         proxy = self._find_proxy()
         requested_at, issued_at = self.clock.monotonic(), self.clock.time()
         now = asyncio.get_running_loop().time()
         until = min(deadline, now + self.policy.attempt_seconds)
+
+        async def add_secret_headers(
+            request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+        ) -> aiohttp.ClientResponse:
+            request.headers.update(exchange.secret_headers)
+            return await send(request)
+
         try:
-            # A Payload: bytes or a dict would stand in clear among the locals of aiohttp's frames.
-            data = aiohttp.BytesPayload(exchange.build_body())
             async with (
                 asyncio.timeout_at(until),
                 session.post(
                     self.credentials.token_url,
-                    data=data,
-                    headers=exchange.build_headers(),
+                    data=exchange.body,
+                    headers=exchange.headers,
+                    # Added late: tracing exports the headers that a request starts with.
+                    middlewares=(add_secret_headers,),
                     allow_redirects=False,
                     proxy=proxy.url if proxy else None,
                     proxy_headers=proxy.headers if proxy else None,
                     ssl=self._ssl,
                 ) as response,
             ):
-                body = await _read(response)
+                body = await _read(response.content)
         except Exception as error:  # noqa: BLE001 - whatever aiohttp raises, its text may quote what the server sent
-            return self._describe(error, seconds=until - now)
-        grant = exchange.parse_reply(response.status, response.headers, body, now=self.clock.time())
-        if isinstance(grant, TokenError):
-            return grant
-        if self.clock.monotonic() >= requested_at + grant.lifetime_seconds:
-            return TokenResponseError(
-                f"No token: it was granted for {grant.lifetime_seconds:g} s, and had expired when it arrived",
-                retryable=True,
-            )
-        token = AccessToken(
-            grant.value, issued_at=issued_at, expires_at=issued_at + grant.lifetime_seconds, scope=grant.scope
+            url = str(self.credentials.token_url.with_query(None))
+            return build_transport_error(error, url=url, seconds=until - now)
+        token = exchange.parse_response(
+            response.status, response.headers, body, issued_at=issued_at, now=self.clock.time()
         )
-        return Receipt(token, requested_at)
+        if isinstance(token, TokenError):
+            return token
+        life_seconds = token.expires_at - token.issued_at
+        if self.clock.monotonic() >= requested_at + life_seconds:
+            return TokenResponseError(
+                f"token request failed: the token of {life_seconds:g} s had expired when it arrived", retryable=True
+            )
+        return token, requested_at
 
     def _open_session(self) -> aiohttp.ClientSession:
         connector = self._connector
         if connector is not None and connector.closed:
-            raise ConfigurationError("The connector given to TokenEndpoint is closed: close it after the last request")
+            raise ConfigurationError("connector", "is closed", "close it after the last request")
         # aiohttp has no public name for a connector's loop, and would only find out in the middle of a request.
         if connector is not None and connector._loop is not asyncio.get_running_loop():  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as said
             raise ConfigurationError(
-                "The connector given to TokenEndpoint belongs to another event loop: "
-                "make both in the same one, or pass none"
-            )
-        if getattr(connector, "_ssl", True) is False:
-            raise ConfigurationError(
-                "The connector given to TokenEndpoint does not check certificates (ssl=False): "
-                "for a private CA make it with ssl=ssl.create_default_context(cafile=…)"
+                "connector", "belongs to another event loop", "make both in the same one, or pass none"
             )
         # A session for each renewal costs next to nothing, and leaves nothing to own, to leak or to share.
         return aiohttp.ClientSession(
             connector=connector or aiohttp.TCPConnector(force_close=True),
             connector_owner=connector is None,
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": _user_agent()},
+            headers={"User-Agent": f"simplestore-async/{_core.__version__}"},
             timeout=aiohttp.ClientTimeout(total=None),
             auto_decompress=False,
         )
 
-    def _find_proxy(self) -> _Proxy | None:
+    def _find_proxy(self) -> Proxy | None:
         url = self.credentials.token_url
-        if self._proxy is not None or not self._trust_env or is_loopback(url) or proxy_bypass(url.authority):
-            return self._proxy
-        proxy = conceal(getproxies().get(url.scheme))
-        return None if proxy is None else self._parse_proxy(f"{url.scheme}_proxy", proxy)
-
-    def _parse_proxy(self, field: str, value: str | URL) -> _Proxy:
-        proxy = _read_proxy(value)
-        if proxy is None:
-            raise ConfigurationError(f"{field} must be the URL of an HTTP proxy, such as http://proxy.example.com:3128")
-        if self.credentials.token_url.scheme != "https":
+        proxy = self._proxies.find(url)
+        if proxy is not None and url.scheme != "https":
             raise ConfigurationError(
-                f"token_url uses plain http, which would show the secret to the proxy: use https, or leave {field} out"
+                "token_url", "uses plain http, which would show the secret to the proxy", "use https, or no proxy"
             )
         return proxy
 
-    def _describe(self, error: Exception, *, seconds: float) -> TokenTransportError:
-        """Return our error for one of aiohttp's, with only those texts of it that no server wrote."""
-        where = f"No token: POST {self.credentials.token_url.with_query(None)} failed"
-        if isinstance(error, TimeoutError):
-            return TokenTimeoutError(f"{where}: no complete answer within {max(seconds, 0.0):.3g} s")
-        if isinstance(error, _CERTIFICATE_ERRORS):
-            return TokenTransportError(
-                f"{where}: its certificate is not trusted ({_reason(error)}). For a private CA pass "
-                "ssl=ssl.create_default_context(cafile=…)",
-                retryable=False,
-            )
-        return TokenTransportError(f"{where}: {_problem(error)}")
+
+def _check_ssl(field: str, ssl: object) -> None:
+    if not isinstance(ssl, ssl_module.SSLContext | aiohttp.Fingerprint | None):
+        raise type_error(field, ssl, "an ssl.SSLContext or aiohttp.Fingerprint", _PRIVATE_CA)
+    if isinstance(ssl, ssl_module.SSLContext) and (
+        ssl.verify_mode is not ssl_module.CERT_REQUIRED or not ssl.check_hostname
+    ):
+        raise ConfigurationError(field, "must check certificates and host names", _PRIVATE_CA)
 
 
-def _read_proxy(value: object) -> _Proxy | None:
-    try:
-        url = URL(value) if isinstance(value, str) else value
-    except (ValueError, IndexError):
-        return None
-    if not isinstance(url, URL) or url.scheme not in {"http", "https"} or not url.raw_host:
-        return None
-    headers: dict[str, str] = {}
-    if url.user is not None:
-        pair = base64.b64encode(f"{url.user}:{url.password or ''}".encode()).decode()
-        headers["Proxy-Authorization"] = RedactedStr(f"Basic {pair}")
-    return _Proxy(url.with_user(None), headers)
+def _check_connector(connector: aiohttp.BaseConnector, *, has_ssl: bool, has_proxy: bool) -> None:
+    """Refuse a connector that switches checking off, or leaves `ssl=` or `proxy=` without effect."""
+    # aiohttp has no public name for it; only a TCPConnector has it.
+    own: object = getattr(connector, "_ssl", None)
+    if own is False:
+        raise ConfigurationError("connector", "must check certificates, not be made with ssl=False", _PRIVATE_CA)
+    _check_ssl("connector", None if own is True else own)
+    if has_ssl and own is not True:
+        raise ConfigurationError("ssl", "cannot be combined with this connector", "give ssl= to one of the two")
+    if has_proxy and own is None:
+        raise ConfigurationError("proxy", "cannot be combined with this connector", "pass a TCPConnector, or no proxy")
 
 
-def _problem(error: Exception) -> str:
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return f"the proxy answered {error.status}"
-    if isinstance(error, aiohttp.ClientResponseError):
-        return "the answer is not HTTP"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        proxy = "the proxy " if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
-        words = _system_words(error.os_error) or type(error).__name__
-        return f"cannot connect to {proxy}{error.host}:{error.port} ({words})"
-    cause = _innermost(error)
-    # The system's own words, such as "Connection refused".
-    text = cause.strerror if isinstance(cause, OSError) else f"unexpected {type(error).__name__}"
-    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError) or not text:
-        return "the connection was closed before the answer was complete"
-    return text
-
-
-def _innermost(error: BaseException) -> BaseException:
-    # aiohttp's own words about a request that broke off hold the whole URL.
-    while isinstance(error.__cause__, OSError):
-        error = error.__cause__
-    return error
-
-
-@cache
-def _user_agent() -> str:
-    from importlib.metadata import version  # slow to import, and first needed here
-
-    return f"simplestore-async/{version('simplestore-async')}"
-
-
-def _reason(error: Exception) -> str:
-    certificate_error = getattr(error, "certificate_error", error)
-    return getattr(certificate_error, "verify_message", "") or type(certificate_error).__name__
-
-
-def _system_words(error: OSError) -> str:
-    # asyncio puts words of its own in the place of the system's; the resolver and OpenSSL have numbers of their own.
-    number = error.errno
-    if number is None or number not in errno.errorcode or isinstance(error, socket.gaierror | ssl_module.SSLError):
-        return error.strerror or ""
-    return os.strerror(number)
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
+async def _read(content: aiohttp.StreamReader) -> RedactedBytes:
     """Return the body, or so much of it that it is known to be too long."""
-    from .wire import MAX_REPLY_BYTES
+    from .response import MAX_RESPONSE_BYTES
 
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > MAX_REPLY_BYTES:
-            break
-    return bytes(body)
+    # Redacted piece by piece: a caller's deadline may show the locals of this frame.
+    pieces: list[RedactedBytes] = []
+    size = 0
+    while size <= MAX_RESPONSE_BYTES and (piece := RedactedBytes(await content.readany())):
+        pieces.append(piece)
+        size += len(piece)
+    return RedactedBytes(b"".join(pieces))

@@ -1,25 +1,68 @@
-"""Headers that a user names. Rule: what cannot be sent is refused, and no value is in a message."""
+"""Header fields named by a user. Rule: a field that cannot be sent is refused, and no value is in a message."""
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, cast
 
-__all__ = ["find_header_problem", "is_header_name"]
+from simplestore_async.errors import ConfigurationError
+
+from .redaction import conceal
+from .validation import type_error
+
+__all__ = ["conceal_values", "find_header_problem", "is_header_name", "parse_token_headers"]
 
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
-_OURS: Final = {"authorization", "content-length", "transfer-encoding"}
+_VALUE: Final = re.compile(r"[!-~](?:[ \t!-~]*[!-~])?")  # RFC 9110 5.5, without obs-text
+_SET_BY_COMMAND: Final = {"authorization", "content-length", "transfer-encoding"}
+# Authentication, framing, and what the token request itself depends on.
+_SET_BY_TOKEN_REQUEST: Final = re.compile(
+    r"accept-encoding|authorization|connection|content-.*|cookie|expect|host|keep-alive|proxy-.*|te|trailer"
+    r"|transfer-encoding|upgrade",
+    re.IGNORECASE,
+)
 
 
 def is_header_name(text: str) -> bool:
-    """Return whether a header may be called so."""
+    """Return whether *text* can be the name of a header."""
     return _NAME.fullmatch(text) is not None
 
 
 def find_header_problem(name: str, value: str) -> str:
-    """Return what is wrong with a header of a possible name, or nothing."""
-    if name.lower() in _OURS:
+    """Return what is wrong with a header whose name is possible, or nothing."""
+    if name.lower() in _SET_BY_COMMAND:
         return f"{name} is set by the command itself"
     if not value.isprintable():
         return f"the value of {name} holds a line break or another character that is not text"
     return ""
+
+
+def conceal_values(headers: Any) -> Any:
+    """Return a copy with redacted values, for frames whose locals may be shown; what is no mapping as it is."""
+    if not isinstance(headers, Mapping):
+        return headers
+    return {name: conceal(value) for name, value in cast("Mapping[object, object]", headers).items()}
+
+
+def parse_token_headers(headers: Any) -> Mapping[str, str]:
+    """Return an immutable copy of the headers that a user adds to the token request; *headers* has redacted values.
+
+    Raises:
+        ConfigurationError: if one cannot be sent, or is set by the token request itself.
+    """
+    if not isinstance(headers, Mapping):
+        raise type_error("headers", headers, "a mapping of names to values")
+    parsed: dict[str, str] = {}
+    for name, value in cast("Mapping[object, object]", headers).items():
+        if not isinstance(name, str) or not is_header_name(name):
+            raise ConfigurationError("headers", "must have header names for keys")
+        if _SET_BY_TOKEN_REQUEST.fullmatch(name):
+            raise ConfigurationError("headers", f"must not hold {name}", "the token request sets it")
+        if not isinstance(value, str) or not _VALUE.fullmatch(value):
+            raise ConfigurationError("headers", f"must have one line of visible ASCII for the value of {name}")
+        if name.lower() in map(str.lower, parsed):
+            raise ConfigurationError("headers", f"must not hold {name} twice")
+        parsed[name] = value
+    return MappingProxyType(parsed)

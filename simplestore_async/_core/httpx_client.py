@@ -29,10 +29,9 @@ if TYPE_CHECKING:
 
     from simplestore_async.events import Listener
 
-    from .bearer import RejectionTest
     from .cache import TokenCache
     from .credentials import ClientCredentials
-    from .state import RenewalPolicy
+    from .policy import RenewalPolicy
     from .token import TokenSource
 
 __all__ = ["open_client"]
@@ -76,7 +75,7 @@ class _Arguments(ClientOptions, total=False):
     ssl: SSLContext | None
     proxy: str | URL | None
     trust_env: bool
-    is_rejected: RejectionTest | None
+    is_rejected: Callable[[int, Mapping[str, str]], bool] | None
     allow_insecure_http: bool
 
 
@@ -141,7 +140,7 @@ class open_client(Opening[C]):  # noqa: N801 - called like a function
         ssl: SSLContext | None = None,
         proxy: str | URL | None = None,
         trust_env: bool = False,
-        is_rejected: RejectionTest | None = None,
+        is_rejected: Callable[[int, Mapping[str, str]], bool] | None = None,
         allow_insecure_http: bool = False,
         client_class: type[Any] | None = None,
         **client_options: Any,

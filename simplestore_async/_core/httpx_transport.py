@@ -22,7 +22,7 @@ from .tracebacks import clear_frames
 from .validation import type_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
     from typing import NoReturn
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     import httpx2
     from yarl import URL
 
-    from .bearer import RejectionTest
     from .token import AccessToken, TokenSource
 
     # One that is not installed is Any to a type checker, and so no obstacle.
@@ -79,7 +78,7 @@ class BearerTransport(_AsyncTransport):
         *,
         origins: str | URL | Iterable[str | URL],
         transport: httpx2.AsyncBaseTransport | httpx.AsyncBaseTransport | None = None,
-        is_rejected: RejectionTest | None = None,
+        is_rejected: Callable[[int, Mapping[str, str]], bool] | None = None,
         allow_insecure_http: bool = False,
     ) -> None:
         origins = conceal_urls("origins", origins)

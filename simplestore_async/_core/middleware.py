@@ -17,12 +17,11 @@ from .tls import check_ssl, tls_setting
 from .tracebacks import clear_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
     from yarl import URL
 
-    from .bearer import RejectionTest
     from .token import AccessToken, TokenSource
 
 __all__ = ["BearerAuthMiddleware"]
@@ -56,7 +55,7 @@ class BearerAuthMiddleware:
         source: TokenSource,
         *,
         origins: str | URL | Iterable[str | URL],
-        is_rejected: RejectionTest | None = None,
+        is_rejected: Callable[[int, Mapping[str, str]], bool] | None = None,
         allow_insecure_http: bool = False,
     ) -> None:
         origins = conceal_urls("origins", origins)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from simplestore_async.events import Listener
 
     from .cache import TokenCache
-    from .state import RenewalPolicy
+    from .policy import RenewalPolicy
     from .token import TokenSource
 
 __all__ = ["Opening", "check_options", "positional_error"]
@@ -90,8 +90,8 @@ class Opening(Generic[C]):
             from .endpoint import TokenEndpoint
             from .provider import TokenProvider
 
-            endpoint = TokenEndpoint(source, policy=policy, ssl=ssl, proxy=proxy, trust_env=trust_env)
-            source = TokenProvider(endpoint=endpoint, cache=cache, on_event=on_event)
+            endpoint = TokenEndpoint(source, ssl=ssl, proxy=proxy, trust_env=trust_env)
+            source = TokenProvider(endpoint=endpoint, cache=cache, policy=policy, on_event=on_event)
             self._stack.push_async_callback(source.aclose)
         else:
             _check_unused(self._call, source, cache=cache, policy=policy, on_event=on_event)

@@ -21,7 +21,7 @@ from .validation import check_flag, check_type
 
 if TYPE_CHECKING:
     import ssl as ssl_module
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from contextlib import AsyncExitStack
     from typing import Never, Unpack
 
@@ -29,11 +29,10 @@ if TYPE_CHECKING:
 
     from simplestore_async.events import Listener
 
-    from .bearer import RejectionTest
     from .cache import TokenCache
     from .credentials import ClientCredentials
+    from .policy import RenewalPolicy
     from .session_options import ClientSessionOptions
-    from .state import RenewalPolicy
     from .token import TokenSource
 
 __all__ = ["open_session"]
@@ -81,7 +80,7 @@ class open_session(Opening[aiohttp.ClientSession]):  # noqa: N801 - called like 
         ssl: ssl_module.SSLContext | aiohttp.Fingerprint | None = None,
         proxy: str | URL | None = None,
         trust_env: bool = False,
-        is_rejected: RejectionTest | None = None,
+        is_rejected: Callable[[int, Mapping[str, str]], bool] | None = None,
         allow_insecure_http: bool = False,
         **client_session_options: Unpack[ClientSessionOptions],
     ) -> None:

@@ -1,163 +1,186 @@
-"""The token exchange on the wire. Rule: no I/O; a reply becomes a `Grant` or an error, which is returned, not raised.
+"""The token exchange on the wire. Rule: no I/O; a response becomes a token or an error, which is returned, not raised.
 
 Returned, because a traceback shows the locals of every frame that an exception passed, and the frames in here hold the
-reply. What the server said about an error is shown only after every form of the secret was taken out of it.
+response.
 """
 
 from __future__ import annotations
 
 import base64
-import json
 import re
-import zlib
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from functools import cache
-from math import isfinite
-from typing import TYPE_CHECKING, Any, Final, NewType, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
-
-import attrs
 
 from simplestore_async.errors import InvalidClientError, TokenEndpointError, TokenError, TokenResponseError
 
-from .credentials import ClientCredentials
-from .redaction import RedactedStr, Spellings, scrub
-from .token import LONGEST_LIFETIME_SECONDS, is_visible_ascii
+from .redaction import RedactedBytes, RedactedStr
+from .response import FieldError, load_object, structure, structure_error
+from .server_text import SecretFilter, spell_in_base64
+from .token import AccessToken
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from cattrs import Converter
+    from .credentials import ClientCredentials
 
-
-__all__ = ["DEFAULT_LIFETIME_SECONDS", "MAX_REPLY_BYTES", "Exchange", "Grant", "parse_retry_after"]
+__all__ = ["DEFAULT_LIFETIME_SECONDS", "Exchange", "authenticate", "parse_retry_after"]
 
 DEFAULT_LIFETIME_SECONDS: Final = 3600.0
-MAX_REPLY_BYTES: Final = 1 << 20
 
-_LONGEST_TEXT: Final = 300
 _LONGEST_RETRY_AFTER: Final = 365 * 24 * 3600.0
+_LONGEST_DATE: Final = 100
 _DECIMAL: Final = re.compile(r"[0-9]+(\.[0-9]+)?")
 
-_Value = NewType("_Value", str)
-_TokenType = NewType("_TokenType", str)
-_Seconds = NewType("_Seconds", float)
-_Text = NewType("_Text", str)
+_IS_IT_THE_ENDPOINT: Final = "check that SIMPLESTORE_TOKEN_URL is the token endpoint"
+_COPY_AGAIN: Final = "copy client id and secret again from the Control Panel"
+_SET_THE_ADDRESS: Final = "set SIMPLESTORE_TOKEN_URL to the final address: a redirect would carry the secret elsewhere"
+
+# Always shown; any other code must look like one, and pass the filter.
+_REGISTERED_CODES: Final = frozenset(
+    # RFC 6749 4.1.2.1 and 5.2
+    {"invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type"}
+    | {"invalid_scope", "access_denied", "unsupported_response_type", "server_error", "temporarily_unavailable"}
+    # RFC 6750 3.1, RFC 7009 2.2.1, RFC 8628 3.5, RFC 8707 2, RFC 9396 5, RFC 9449 12.2
+    | {"invalid_token", "insufficient_scope", "unsupported_token_type", "authorization_pending", "slow_down"}
+    | {"expired_token", "invalid_target", "invalid_authorization_details", "invalid_dpop_proof", "use_dpop_nonce"}
+    # OpenID Connect Core 3.1.2.6, RFC 9470 3
+    | {"interaction_required", "login_required", "account_selection_required", "consent_required"}
+    | {"invalid_request_uri", "invalid_request_object", "request_not_supported", "request_uri_not_supported"}
+    | {"registration_not_supported", "insufficient_user_authentication", "unmet_authentication_requirements"}
+)
+_CODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
+# Extra parameters and headers whose values a server's text must not show.
+_SECRET_NAME: Final = re.compile(
+    r"(?!.*_type$).*(secret|passw|assertion|token|key|auth|cookie|sign|cred)", re.IGNORECASE
+)
+_TOKEN_FIELDS: Final = ("access_token", "refresh_token", "id_token")
+_SHORTEST_TOKEN: Final = 8
 
 
-class _FieldError(Exception):
-    """Says what is wrong with a field, and never what the field held."""
+def authenticate(credentials: ClientCredentials, secret: str, *, form: dict[str, Any], headers: dict[str, str]) -> None:
+    """Add the client's authentication to one attempt's form and headers (RFC 6749 2.3.1)."""
+    if credentials.auth_method == "client_secret_basic":
+        # Form-encoded, then base64. %20, not +: servers differ about +.
+        pair = f"{quote(credentials.client_id, safe='')}:{quote(secret, safe='')}"
+        headers["Authorization"] = RedactedStr(f"Basic {base64.b64encode(pair.encode()).decode()}")
+    else:
+        form |= {"client_id": credentials.client_id, "client_secret": RedactedStr(secret)}
 
 
-@attrs.frozen(kw_only=True)
-class Grant:
-    """What the endpoint granted (RFC 6749 5.1)."""
+class Exchange:
+    """One attempt: the request for a token (RFC 6749 4.4.2), and the meaning of its response.
 
-    value: str
-    lifetime_seconds: float
-    scope: tuple[str, ...]
+    Attributes:
+        headers: public headers.
+        secret_headers: headers that only the endpoint may see; their values are redacted.
+        body: the form; redacted.
+    """
+
+    def __init__(
+        self, credentials: ClientCredentials, secret: str, *, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        self.headers: Final = {
+            "Accept": "application/json",
+            # A response that opens to a thousand times its size is not worth the bytes saved.
+            "Accept-Encoding": "identity",
+            "Connection": "close",
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+        self.secret_headers: Final = dict(headers)
+        form: dict[str, Any] = {"grant_type": "client_credentials"}
+        authenticate(credentials, secret, form=form, headers=self.secret_headers)
+        if credentials.scope:
+            form["scope"] = " ".join(credentials.scope)
+        form |= credentials.extra_parameters
+        self.body: Final = RedactedBytes(urlencode(form, doseq=True).encode())
+        self._scope = credentials.scope
+        named = [*form.items(), *self.secret_headers.items()]
+        values = [value for name, value in named if _SECRET_NAME.match(name)]
+        # A parameter may have several values.
+        self._secrets = [RedactedStr(secret), *(each for value in values for each in _list(value))]
+
+    def parse_response(
+        self, status: int, headers: Mapping[str, str], body: bytes, *, issued_at: float, now: float
+    ) -> AccessToken | TokenError:
+        """Return the token in a response, or the error that it is.
+
+        Args:
+            status: the HTTP status.
+            headers: the response's headers; names are looked up as written here, so the mapping should ignore case.
+            body: as received; at most one byte more than `MAX_RESPONSE_BYTES` is needed.
+            issued_at: POSIX seconds at which the request was sent.
+            now: POSIX seconds, for a Retry-After that is a date.
+        """
+        payload = load_object(
+            body,
+            content_encoding=headers.get("Content-Encoding", ""),
+            content_type=headers.get("Content-Type", ""),
+        )
+        fields = payload if isinstance(payload, dict) else {}
+        if status >= 300 or (status >= 200 and fields.get("error")):
+            retry_after = parse_retry_after(headers.get("Retry-After"), date=headers.get("Date"), now=now)
+            return self._build_error(status, fields, retry_after)
+        if status < 200:
+            return _no_token(status, "it is no final response", retryable=False)
+        if isinstance(payload, str):
+            return _no_token(status, payload, retryable=status == 200)
+        return self._build_token(status, payload, issued_at)
+
+    def _build_token(self, status: int, payload: dict[str, Any], issued_at: float) -> AccessToken | TokenError:
+        response = structure(payload)
+        if isinstance(response, FieldError):
+            return _no_token(status, str(response), retryable=status == 200 and not response.is_final)
+        expires_at = issued_at + (response.expires_in or response.expiries_in or DEFAULT_LIFETIME_SECONDS)
+        if expires_at <= issued_at:
+            return _no_token(status, "the token has expired already", retryable=True)
+        scope = self._scope
+        if response.scope is not None and response.scope.split() != list(scope):
+            is_shown = not self._filter(payload).holds(response.scope)
+            scope = tuple(response.scope.split()) if is_shown else scope
+        return AccessToken(response.access_token, issued_at=issued_at, expires_at=expires_at, scope=scope)
+
+    def _build_error(self, status: int, payload: dict[str, Any], retry_after: float | None) -> TokenEndpointError:
+        response = structure_error(payload)
+        hidden = self._filter(payload)
+        code, description, title = response.error, response.error_description, response.title
+        if code not in _REGISTERED_CODES and (code is None or not _CODE.fullmatch(code) or hidden.holds(code)):
+            code = None
+        description = None if description is None else hidden.show(description)
+        title = None if title is None else hidden.show(title)
+        said = ", ".join(dict.fromkeys(text for text in (code, description, title) if text))
+        hint = ""
+        if status // 100 == 3:
+            hint = _SET_THE_ADDRESS
+        elif code == "invalid_client" or status in {401, 403}:
+            hint = _COPY_AGAIN
+        return (InvalidClientError if code == "invalid_client" else TokenEndpointError)(
+            f"token request failed: status {status}{f' ({said})' if said else ''}",
+            hint,
+            status=status,
+            error=code,
+            error_description=description,
+            title=title,
+            retry_after=retry_after,
+        )
+
+    def _filter(self, payload: dict[str, Any]) -> SecretFilter:
+        values = map(payload.get, _TOKEN_FIELDS)
+        # A shorter token protects nothing, and stands in many words.
+        tokens = [value for value in values if isinstance(value, str) and len(value) >= _SHORTEST_TOKEN]
+        return SecretFilter([*self._secrets, *spell_in_base64(self._secrets[0]), *tokens])
 
 
-@attrs.frozen
-class _TokenReply:
-    access_token: _Value
-    token_type: _TokenType = _TokenType("Bearer")
-    # SimpleStore's table says `expiries_in`, its sample `expires_in`.
-    expires_in: _Seconds | None = None
-    expiries_in: _Seconds | None = None
-    scope: _Text | None = None
+def _list(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else value
 
 
-@attrs.frozen
-class _ErrorReply:
-    error: _Text | None = None
-    error_description: _Text | None = None
-    title: _Text | None = None
-
-
-def _structure_value(value: object, _type: object) -> _Value:
-    if not isinstance(value, str):
-        raise _FieldError("is not a string")
-    if not is_visible_ascii(value):
-        raise _FieldError("is empty or holds characters that no bearer token has (RFC 6750 2.1)")
-    return _Value(RedactedStr(value))
-
-
-def _structure_token_type(value: object, _type: object) -> _TokenType:
-    # Case does not matter (RFC 6749 5.1). Null is as good as missing.
-    if value is not None and (not isinstance(value, str) or value.lower() != "bearer"):
-        raise _FieldError("is not Bearer, the only kind that this package sends")
-    return _TokenType("Bearer")
-
-
-def _structure_seconds(value: Any, _type: object) -> _Seconds:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number and not (isinstance(value, str) and _DECIMAL.fullmatch(value)):
-        raise _FieldError("is not a number of seconds")
-    if isinstance(value, float) and not isfinite(value):
-        raise _FieldError("is not a finite number of seconds")
-    # Compared before it becomes a float: an integer may be too large for one.
-    seconds = min(float(value) if isinstance(value, str) else value, LONGEST_LIFETIME_SECONDS)
-    if seconds <= 0:
-        raise _FieldError("is not above 0: the token has expired already")
-    return _Seconds(float(seconds))
-
-
-def _structure_text(value: object, _type: object) -> _Text | None:
-    # Texts explain; one of the wrong type explains nothing, and spoils nothing.
-    return _Text(value) if isinstance(value, str) else None
-
-
-@cache
-def _converter() -> Converter:
-    # Imported here: cattrs costs a tenth of what aiohttp does, and only a token request needs it.
-    from cattrs import Converter
-
-    # cattrs coerces (5 becomes "5", True becomes 1.0); these hooks do not.
-    converter = Converter(detailed_validation=True)
-    converter.register_structure_hook(_Value, _structure_value)
-    converter.register_structure_hook(_TokenType, _structure_token_type)
-    converter.register_structure_hook(_Text, _structure_text)
-    converter.register_structure_hook(_Seconds, _structure_seconds)
-    return converter
-
-
-def _describe(error: Exception) -> str:
-    """Return what a cattrs error says about the first wrong field: its name and our own words, never its value."""
-    problem: BaseException = getattr(error, "exceptions", (error,))[0]
-    note: Any = next(iter(getattr(problem, "__notes__", ())), None)
-    field = getattr(note, "name", "access_token")
-    return f"{field} {problem if isinstance(problem, _FieldError) else 'is missing'}"
-
-
-def _decompress(body: bytes, encoding: str) -> bytes | None:
-    """Return *body* without its Content-Encoding, at most one byte above the limit; None if it cannot be read."""
-    if encoding in {"", "identity"}:
-        return body
-    if encoding not in {"gzip", "x-gzip", "deflate"}:
-        return None
-    # gzip or zlib; then the raw deflate that some servers send
-    for window_bits in (zlib.MAX_WBITS + 32, -zlib.MAX_WBITS):
-        try:
-            return zlib.decompressobj(window_bits).decompress(body, MAX_REPLY_BYTES + 1)
-        except zlib.error:
-            continue
-    return None
-
-
-def _load_object(body: bytes | None) -> dict[str, Any] | str:
-    """Return the JSON object in *body*, or what is wrong with it."""
-    if body is None:
-        return "its Content-Encoding cannot be read"
-    if len(body) > MAX_REPLY_BYTES:
-        return "it is longer than 1 MiB"
-    try:
-        # From bytes, whatever the content type says: json finds UTF-8, a BOM, UTF-16 (RFC 8259 8.1).
-        payload = json.loads(body)
-    except (ValueError, RecursionError):
-        return "it is not JSON"
-    return cast("dict[str, Any]", payload) if isinstance(payload, dict) else "it is not a JSON object"
+def _no_token(status: int, problem: str, *, retryable: bool) -> TokenResponseError:
+    return TokenResponseError(
+        f"token request failed: status {status}, but {problem}", _IS_IT_THE_ENDPOINT, retryable=retryable
+    )
 
 
 def parse_retry_after(value: str | None, *, date: str | None, now: float) -> float | None:
@@ -175,108 +198,7 @@ def parse_retry_after(value: str | None, *, date: str | None, now: float) -> flo
 
 def _parse_http_date(value: str) -> float | None:
     try:
-        moment = parsedate_to_datetime(value)
+        moment = parsedate_to_datetime(value[:_LONGEST_DATE])
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return None
-
-
-@attrs.frozen
-class Exchange:
-    """One token request and its reply (RFC 6749 4.4), for these credentials and this secret.
-
-    It holds no state but what it was made of; building and parsing are pure.
-    """
-
-    credentials: ClientCredentials
-    secret: str = attrs.field(repr=False)
-
-    def build_headers(self) -> dict[str, str]:
-        """Return the request's headers; the value of Authorization, if there is one, is redacted."""
-        headers = {
-            "Accept": "application/json",
-            # A reply that opens to a thousand times its size is not worth the bytes saved.
-            "Accept-Encoding": "identity",
-            "Connection": "close",
-            "Content-Type": "application/x-www-form-urlencoded",
-        }
-        if self.credentials.auth_method == "client_secret_basic":
-            headers["Authorization"] = RedactedStr(f"Basic {self._encode_basic()}")
-        return headers
-
-    def build_body(self) -> bytes:
-        """Return the form: the documented fields first, then scope and extra parameters."""
-        fields: dict[str, str | tuple[str, ...]] = {"grant_type": "client_credentials"}
-        if self.credentials.auth_method == "client_secret_post":
-            fields |= {"client_id": self.credentials.client_id, "client_secret": self.secret}
-        if self.credentials.scope:
-            fields["scope"] = " ".join(self.credentials.scope)
-        return urlencode(fields | dict(self.credentials.extra_parameters), doseq=True).encode()
-
-    def parse_reply(self, status: int, headers: Mapping[str, str], body: bytes, *, now: float) -> Grant | TokenError:
-        """Return what the reply grants, or the error that it is.
-
-        Args:
-            status: the HTTP status.
-            headers: the reply's headers; names are looked up as written here, so the mapping should ignore case.
-            body: as received; at most one byte more than `MAX_REPLY_BYTES` is needed.
-            now: POSIX seconds, for a Retry-After that is a date.
-        """
-        payload = _load_object(_decompress(body, headers.get("Content-Encoding", "").strip().lower()))
-        if status >= 300 or (status == 200 and isinstance(payload, dict) and payload.get("error")):
-            retry_after = parse_retry_after(headers.get("Retry-After"), date=headers.get("Date"), now=now)
-            return self._build_error(status, payload if isinstance(payload, dict) else {}, retry_after)
-        if status != 200:
-            return TokenResponseError(
-                f"No token: the token endpoint answered {status}, which is neither a token (200) nor a refusal. "
-                "Is SIMPLESTORE_TOKEN_URL the token endpoint?"
-            )
-        grant = payload if isinstance(payload, str) else self._build_grant(payload)
-        if isinstance(grant, Grant):
-            return grant
-        return TokenResponseError(
-            f"No token: the token endpoint answered 200, but {grant}. Is SIMPLESTORE_TOKEN_URL the token endpoint?",
-            retryable=True,
-        )
-
-    def _build_grant(self, payload: dict[str, Any]) -> Grant | str:
-        try:
-            if payload.get("expires_in") is not None:
-                payload = {name: value for name, value in payload.items() if name != "expiries_in"}
-            reply = _converter().structure(payload, _TokenReply)
-        except Exception as error:  # noqa: BLE001 - cattrs raises groups and KeyErrors; each quotes the values
-            return _describe(error)
-        lifetime = reply.expires_in or reply.expiries_in or DEFAULT_LIFETIME_SECONDS
-        scope = self.credentials.scope if reply.scope is None else tuple(reply.scope.split())
-        return Grant(value=reply.access_token, lifetime_seconds=lifetime, scope=scope)
-
-    def _build_error(self, status: int, payload: dict[str, Any], retry_after: float | None) -> TokenEndpointError:
-        reply = _converter().structure(payload, _ErrorReply)
-        is_invalid_client = reply.error == "invalid_client"
-        hidden = [Spellings(self.secret), Spellings(self._encode_basic())]
-        if isinstance(token := payload.get("access_token"), str) and token:
-            hidden.append(Spellings(token))
-        # The code that decides is shown as it is: it is ours, whatever the secret may be.
-        error = "invalid_client" if is_invalid_client else _clean(reply.error, hidden)
-        description, title = _clean(reply.error_description, hidden), _clean(reply.title, hidden)
-        message = f"No token: the token endpoint answered {status}"
-        if status // 100 == 3:
-            message += " (a redirect, which would carry the secret elsewhere)"
-            message += ": set SIMPLESTORE_TOKEN_URL to the address itself"
-        said = ", ".join(text for text in (error, description, title) if text)
-        message += f" ({said})" if said else ""
-        if is_invalid_client or status in {401, 403}:
-            message += ". Client id or secret are not accepted: copy both again from the Control Panel"
-        build = InvalidClientError if is_invalid_client else TokenEndpointError
-        return build(
-            message, status=status, error=error, error_description=description, title=title, retry_after=retry_after
-        )
-
-    def _encode_basic(self) -> str:
-        # RFC 6749 2.3.1: form-encode, then base64. %20, not +: servers that split hairs differ about +.
-        pair = f"{quote(self.credentials.client_id, safe='')}:{quote(self.secret, safe='')}"
-        return base64.b64encode(pair.encode()).decode()
-
-
-def _clean(text: str | None, hidden: Sequence[Spellings]) -> str | None:
-    return None if text is None else scrub(text, hidden, limit=_LONGEST_TEXT)

@@ -1,4 +1,4 @@
-"""What a cache stores, through a codec. Rule: a codec that fails is told of, and what it was given stays out of it."""
+"""Codecs in caches. Rule: a codec's failure is reported by its type, and never shows the data it was given."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from simplestore_async._core.cache import TokenCodec
 from simplestore_async._core.redaction import conceal
+from simplestore_async._core.validation import type_error
 from simplestore_async.errors import ConfigurationError, SimpleStoreError, TokenCacheError
 
 if TYPE_CHECKING:
@@ -18,17 +19,17 @@ T = TypeVar("T")
 
 
 def check_codec(codec: object) -> None:
-    """Refuse what is neither None nor a codec.
+    """Check that *codec* is None or a `TokenCodec`.
 
     Raises:
         ConfigurationError: names its type.
     """
     if codec is not None and (isinstance(codec, type) or not isinstance(codec, TokenCodec)):
-        raise ConfigurationError(f"codec must be an object with encode and decode, which {type(codec).__name__} is not")
+        raise type_error("codec", codec, "an object with encode() and decode()")
 
 
 def encode(codec: TokenCodec | None, data: bytes) -> bytes:
-    """Return what is to be stored for *data*, which is *data* itself if there is no codec.
+    """Return the bytes to store for *data*; without a codec *data* itself.
 
     Raises:
         TokenCacheError: if the codec fails.
@@ -37,7 +38,7 @@ def encode(codec: TokenCodec | None, data: bytes) -> bytes:
 
 
 def decode(codec: TokenCodec | None, data: bytes) -> bytes | None:
-    """Return what was encoded, or None if the codec does not take *data* for its own.
+    """Return the data that was encoded, or None if the codec did not make *data*.
 
     Raises:
         TokenCacheError: if the codec fails.
@@ -46,14 +47,17 @@ def decode(codec: TokenCodec | None, data: bytes) -> bytes | None:
 
 
 def _call(function: Callable[[bytes], T], data: bytes, *kinds: type) -> T:
+    hint = ""
     try:
         result = function(data)
         if isinstance(result, kinds):
             return conceal(result)
         problem = f"it returned {type(result).__name__} instead of bytes"
         del result  # a traceback shows the locals of the frames that the error passes
+    except ConfigurationError as error:
+        problem, hint = f"{error.field} {error.problem}", error.hint
     except SimpleStoreError as error:
-        problem = str(error)
+        problem, hint = error.problem, error.hint
     except Exception as error:  # noqa: BLE001 - a codec may be anybody's; its exception's text may hold the token
         problem = f"it raised {type(error).__name__}"
-    raise TokenCacheError(f"The codec failed: {problem}")
+    raise TokenCacheError(f"the codec failed: {problem}", hint)

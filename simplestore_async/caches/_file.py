@@ -1,25 +1,29 @@
-"""Tokens in files. Rule: a file is trusted only if nobody else could have written or read it, and is replaced whole.
+"""Tokens in files. Rule: a file is trusted only if no other user could have written or read it, and is replaced whole.
 
-A folder of one's own (0700), a file for each key (0600 from its first byte) and a temporary file beside it that takes
-its place: a reader sees the old token or the new one, never a part. A third, empty file is locked while a token is
-renewed; the system lets go of it when its holder ends, however it ends.
+A private directory (0700), a file for each key (0600 from its first byte) and a temporary file next to it that replaces
+it: a reader sees the old token or the new one, never a part. A third, empty file is locked while a token is renewed;
+the system releases it when its holder ends, however it ends.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from simplestore_async._core.clock import Clock
+from simplestore_async._core.token import AccessToken
+from simplestore_async._core.validation import check_type, type_error
+from simplestore_async._core.worker import Worker
 from simplestore_async.errors import ConfigurationError, TokenCacheError
 
 from ._coding import check_codec
-from ._folder import MAX_BYTES, Folder
-from ._format import FORMAT_VERSION, digest_of, pack, unpack
-from ._inventory import TokenFile, clear_files, list_files
-from ._thread import OwnThread
+from ._directory import MAX_BYTES, Directory, UnsafeModeError, make_directory
+from ._format import FORMAT_VERSION, StoredForm, digest_of
+from ._inventory import ANY_PREFIX, TokenFile, clear_files, list_files
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -27,173 +31,232 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
     from simplestore_async._core.cache import TokenCodec
-    from simplestore_async._core.token import AccessToken
 
 __all__ = ["FileTokenCache"]
 
 T = TypeVar("T")
 
-_PREFIX: Final = f"token-v{FORMAT_VERSION}-"
+_PREFIX: Final = f"{ANY_PREFIX}{FORMAT_VERSION}-"
 _LOCK_POLL_SECONDS: Final = 0.02
+# `$HOME/x` and `%APPDATA%\x`, which only a shell would expand.
+_SHELL_VARIABLE: Final = re.compile(r"\$\w|\$\{|%\w+%")
 
 
 class FileTokenCache:
-    """A cache in a folder, which outlives the process and is shared by every process of one user on one machine.
+    """A cache in a directory, which outlives the process and is shared by all processes of one user on one machine.
 
-    Processes that share it renew one after the other, and each finds what the one before it got. File work happens in
-    a thread of its own, never on the event loop. What cannot be trusted (another owner, a wider mode, a symlink, a
-    damaged file, another key's token) is a miss, and is replaced. It may be used before and after a fork.
+    Processes that share it renew one after the other, and each finds the token of the one before. File operations run
+    in a thread of the cache, never on the event loop. An entry that cannot be trusted (another owner, a wider mode, a
+    symlink, a damaged file, another key's token) is a cache miss, and is replaced. If the directory is ours, others may
+    write to it, and it holds nothing but token files, its mode becomes 0700, with a warning in the log. The cache may
+    be used before and after a fork.
 
     Args:
-        directory: the folder; made with mode 0700 if it is missing. By default `simplestore-async` in the user's cache
-            directory, which is looked up when it is first needed.
-        codec: what encrypts the files, such as `simplestore_async.caches.encryption.FernetCodec`; it runs in the
-            cache's thread. By default they hold tokens in clear. The files keep their names, so that one in clear is
-            replaced by an encrypted one: whoever shares the folder needs the same codec.
+        directory: the directory; made with mode 0700 if it is missing, as are its parents. `~` is the home directory.
+            By default `simplestore-async` in the user's cache directory, which is determined at first use.
+        codec: encrypts the files, such as `simplestore_async.caches.encryption.FernetCodec`; it runs in the cache's
+            thread. By default they hold tokens in clear. The files keep their names, so that an encrypted one replaces
+            one in clear: all programs that share the directory need the same codec.
+        clock: the clock that decides about a token's age within one boot of the machine; by default the machine's.
 
     Raises:
-        ConfigurationError: if *directory* is no path, or *codec* no codec.
+        ConfigurationError: if *directory* is not a path, *codec* not a codec, or *clock* not a clock.
     """
 
-    def __init__(self, directory: str | os.PathLike[str] | None = None, *, codec: TokenCodec | None = None) -> None:
-        if not isinstance(directory, str | os.PathLike | None):
-            raise ConfigurationError(f"directory must be a path, which {type(directory).__name__} is not")
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        *,
+        codec: TokenCodec | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._directory = None if directory is None else _parse_directory(directory)
         check_codec(codec)
-        self._directory = None if directory is None else Path(directory)
-        self._codec = codec
-        self._thread = OwnThread()
+        check_type("clock", clock, Clock | None)
+        self._form = StoredForm(codec, clock)
+        self._worker = Worker("simplestore-cache")
 
     @property
     def directory(self) -> Path:
-        """The folder that holds the files; it need not exist yet.
+        """The directory that holds the files; it need not exist yet.
 
         Raises:
-            RuntimeError: if none was named, and no home directory can be found.
+            TokenCacheError: if none was named, and there is no home directory.
         """
         if self._directory is None:
-            # Imported here: most programs name a folder, or use no files at all.
+            # Imported here: most programs name a directory, or use no files at all.
             from platformdirs import user_cache_path
 
-            path = user_cache_path("simplestore-async", appauthor=False)
-            if not path.is_absolute():  # as older versions of platformdirs give it
-                raise RuntimeError("no home directory can be found")
+            try:
+                path = user_cache_path("simplestore-async", appauthor=False)
+            except RuntimeError:
+                path = None
+            if path is None or not path.is_absolute():  # as older versions of platformdirs return it
+                raise TokenCacheError(
+                    "cannot use the user's cache directory: there is no home directory", "name a directory"
+                )
             self._directory = path
         return self._directory
 
     async def get(self, key: str, /) -> AccessToken | None:
-        """Return the token last set for *key*, by whichever process.
+        """Return the token last set for *key*, by any process.
 
         Raises:
-            TokenCacheError: if the folder cannot be used, or the codec fails; says what to do.
+            ConfigurationError: if *key* is not a string.
+            TokenCacheError: if the directory cannot be used, or the codec fails; says what to do.
         """
-        return await self._run(lambda: self._read(key))
+        digest = digest_of(key)
+        return await self._run(lambda: self._read(digest), droppable=True)
 
     async def set(self, key: str, token: AccessToken, /) -> None:
-        """Keep *token* for *key*, for every process.
+        """Keep *token* for *key*, for all processes. The token is stored even if the caller is cancelled.
 
         Raises:
+            ConfigurationError: if *key* is not a string, or *token* not an `AccessToken`.
             TokenCacheError: if the codec fails, or the file cannot be written; says what to do. The old token, if any,
                 is still whole.
         """
-        await self._run(lambda: self._write(key, token))
+        digest = digest_of(key)
+        check_type("token", token, AccessToken)
+        await self._run(lambda: self._write(digest, token))
 
     async def list_files(self) -> list[TokenFile]:
-        """Return what is known of each token's file in the folder, in the order of their names, without the tokens.
+        """Return facts about each token's file in the directory, ordered by name, without the tokens.
 
-        A file that no token would be taken from is among them, with the reason. Where there is no folder there are no
-        files.
+        A file whose token is not used is among them, with the reason. A missing directory has no files.
 
         Raises:
-            TokenCacheError: if the folder cannot be used, or the codec fails; says what to do.
+            TokenCacheError: if the directory cannot be used, or the codec fails; says what to do.
         """
-        return await self._run(lambda: self._visit(lambda folder: list_files(folder, self._codec)) or [])
+
+        def work() -> list[TokenFile]:
+            return self._visit(Directory, lambda directory: list_files(directory, self._form)) or []
+
+        return await self._run(work, droppable=True)
 
     async def clear(self) -> int:
-        """Remove every token's file, and what killed writers left; return how many files that were.
+        """Remove all token files, and temporary files of killed writers; return how many.
 
-        Nothing else in the folder is touched: lock files stay, since a process may be about to take one. Providers go
-        on with the tokens that they hold, and no token is revoked by this.
+        Other files stay; so do lock files, since a process may be about to lock one. Providers keep the tokens that
+        they hold, and no token is revoked.
 
         Raises:
-            TokenCacheError: if the folder cannot be used, or a file cannot be removed; says what to do.
+            TokenCacheError: if the directory cannot be used, or a file cannot be removed; says what to do.
         """
-        return await self._run(lambda: self._visit(clear_files) or 0)
+        return await self._run(lambda: self._visit(Directory, clear_files) or 0)
 
     @asynccontextmanager
     async def renewal_lock(self, key: str, /) -> AsyncGenerator[None]:
-        """Hold *key*'s lock among all processes that share the folder; entering it waits for the others.
+        """Hold *key*'s lock among all processes that share the directory; entering it waits for other holders.
 
         Raises:
-            TokenCacheError: when entered, if the folder or its file system has no locks to give; says what to do.
+            ConfigurationError: when entered, if *key* is not a string.
+            TokenCacheError: when entered, if the directory cannot be used, or its file system has no locks; says what
+                to do.
         """
-        lock = await self._run(lambda: self._make_lock(key))
+        digest = digest_of(key)
+        lock = await self._run(lambda: self._make_lock(digest), droppable=True)
         try:
-            while not await self._run(lambda: _try_to_lock(lock)):
+            while not await self._run(lambda: _try_to_lock(lock), droppable=True):
                 await asyncio.sleep(_LOCK_POLL_SECONDS)
             yield
         finally:
-            # There is one thread, so this comes after an attempt whose waiter was cancelled.
+            # There is one thread: this comes after an attempt whose waiter was cancelled.
             await self._run(lock.release)
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await self._thread.run(lambda: self._explain_failure(work))
+    async def _run(self, work: Callable[[], T], *, droppable: bool = False) -> T:
+        try:
+            return await self._worker.run(lambda: self._explain_failure(work), droppable=droppable)
+        except RuntimeError as error:  # no thread can be started
+            problem = str(error)
+        raise self._failure(problem)
 
     def _explain_failure(self, work: Callable[[], T]) -> T:
         try:
             return work()
-        except (OSError, RuntimeError, ValueError) as error:  # no home directory can be found; a NUL in the path
-            failure = self._describe_failure(error)
-        raise failure
+        except OSError as error:
+            problem, hint = error.strerror or type(error).__name__, ""
+            if self._directory is not None:
+                if self._directory.is_symlink():
+                    problem = "it is a symlink, which another user may have put there"
+                    hint = "name the directory that it leads to"
+                elif isinstance(error, UnsafeModeError):
+                    hint = f"run `chmod 700 {self._directory}`, or choose another directory"
+        except RuntimeError as error:  # file locks that the platform lacks
+            problem, hint = str(error) or type(error).__name__, ""
+        raise self._failure(problem, hint)
 
-    def _describe_failure(self, error: Exception) -> TokenCacheError:
-        problem = getattr(error, "strerror", None) or str(error)
-        # A path with a NUL in it cannot even be looked at.
-        with suppress(ValueError):
-            if self._directory is not None and self._directory.is_symlink():
-                problem = "it is a symlink, which another user may have put there; name the folder that it leads to"
-        folder = "the user's cache directory" if self._directory is None else self._directory
-        return TokenCacheError(f"Cannot keep tokens in {folder}: {problem}. Mend it, or name another folder")
+    def _failure(self, problem: str, hint: str = "") -> TokenCacheError:
+        place = "the user's cache directory" if self._directory is None else f"cache directory {self._directory}"
+        return TokenCacheError(f"cannot use {place}: {problem}", hint or "fix it or choose another directory")
 
-    def _make_lock(self, key: str) -> BaseFileLock:
+    def _make_lock(self, digest: str) -> BaseFileLock:
         from filelock import FileLock
 
-        with self._make_folder():
-            # A new one each time: one lock object lets every task of the process in. Not filelock's own asyncio lock,
+        with _make_directory(self.directory):
+            # A new one each time: one lock object admits every task of the process. Not filelock's own asyncio lock,
             # whose finalizer starts a task on whichever event loop happens to run.
             return FileLock(
-                self.directory / f"{_PREFIX}{digest_of(key)}.lock",
+                self.directory / f"{_PREFIX}{digest}.lock",
                 mode=0o600,
-                thread_local=False,  # one that is lost is let go of, whichever thread loses it
+                thread_local=False,  # a lost object releases its lock in any thread
                 fallback_to_soft=False,  # the existence of a file would outlive its maker
             )
 
-    def _read(self, key: str) -> AccessToken | None:
-        digest = digest_of(key)
-        data = self._visit(lambda folder: folder.read(f"{_PREFIX}{digest}.json"))
-        return unpack(digest, data, self._codec) if isinstance(data, bytes) else None
+    def _read(self, digest: str) -> AccessToken | None:
+        data = self._visit(_open_for_use, lambda directory: directory.read(f"{_PREFIX}{digest}.json"))
+        return self._form.unpack(digest, data) if isinstance(data, bytes) else None
 
-    def _write(self, key: str, token: AccessToken) -> None:
-        digest = digest_of(key)
-        data = pack(digest, token, self._codec)
+    def _write(self, digest: str, token: AccessToken) -> None:
+        data = self._form.pack(digest, token)
         if len(data) > MAX_BYTES:
-            raise TokenCacheError(f"The token is too long to be kept: with its file it takes {len(data)} bytes")
-        with self._make_folder() as folder:
-            folder.replace(f"{_PREFIX}{digest}.json", data)
-            # The token is stored, whatever becomes of the litter.
+            raise TokenCacheError(f"the token is too long to be stored: its file takes {len(data)} bytes")
+        with _make_directory(self.directory) as directory:
+            directory.replace(f"{_PREFIX}{digest}.json", data)
+            # The token is stored, whatever becomes of old files.
             with suppress(OSError):
-                folder.remove_stale_files(_PREFIX)
+                directory.remove_stale_files(_PREFIX)
 
-    def _visit(self, work: Callable[[Folder], T]) -> T | None:
-        """Return what *work* makes of the folder, or None if there is no folder."""
+    def _visit(self, open_directory: Callable[[Path], Directory], work: Callable[[Directory], T]) -> T | None:
+        """Return the result of *work* in the directory, or None if there is no directory."""
         try:
-            with Folder(self.directory) as folder:
-                return work(folder)
+            with open_directory(self.directory) as directory:
+                return work(directory)
         except FileNotFoundError:
             return None
 
-    def _make_folder(self) -> Folder:
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return Folder(self.directory)
+
+def _make_directory(path: Path) -> Directory:
+    make_directory(path)
+    return _open_for_use(path)
+
+
+def _open_for_use(path: Path) -> Directory:
+    return Directory(path, prefix=ANY_PREFIX)
+
+
+def _parse_directory(value: Any) -> Path:
+    if not isinstance(value, str | os.PathLike) or isinstance(value, type):
+        raise type_error("directory", value, "a path")
+    try:
+        path = Path(value)
+    except TypeError:  # a path of bytes
+        raise type_error("directory", value, "a path of text") from None
+    if not str(value):
+        raise ConfigurationError("directory", "is empty", "leave it out for the user's cache directory")
+    if "\0" in str(path):
+        raise ConfigurationError("directory", "holds a NUL character")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        raise ConfigurationError("directory", "holds a character that no file name can have") from None
+    if _SHELL_VARIABLE.match(str(path)):
+        raise ConfigurationError("directory", "starts with a variable of the shell", "use os.path.expandvars()")
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        problem = "starts with ~, and there is no such home directory"
+    raise ConfigurationError("directory", problem, "write the whole path")
 
 
 def _try_to_lock(lock: BaseFileLock) -> bool:

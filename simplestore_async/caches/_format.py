@@ -1,6 +1,7 @@
 """The stored form of a token. Rule: one version, read strictly; what cannot be trusted whole is not a token.
 
-JSON, because it is read by people at 3 a.m.; instants are POSIX seconds.
+JSON, because people read it at 3 a.m.; instants are POSIX seconds. Within one boot the reading of the suspend-counting
+clock decides about a token's age, because the wall clock may have been stepped since.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from simplestore_async._core.cache import find_reading, undo_clock_step
+from simplestore_async._core.clock import Clock, default_clock, find_boot
 from simplestore_async._core.redaction import conceal
 from simplestore_async._core.token import AccessToken
+from simplestore_async._core.validation import check_type, is_number
 from simplestore_async.errors import ConfigurationError, TokenCacheError
 
 from ._coding import decode, encode
@@ -20,20 +24,41 @@ if TYPE_CHECKING:
 
     from simplestore_async._core.cache import TokenCodec
 
-__all__ = ["FORMAT_VERSION", "digest_of", "dumps", "loads", "pack", "unpack"]
+__all__ = ["FORMAT_VERSION", "StoredForm", "digest_of", "dumps", "loads"]
 
-FORMAT_VERSION: Final = 1
-_FIELDS: Final = {"version", "value", "token_type", "issued_at", "expires_at", "scope", "is_replacement"}
+FORMAT_VERSION: Final = 2
+_FIELDS: Final = {
+    "version",
+    "value",
+    "token_type",
+    "issued_at",
+    "expires_at",
+    "scope",
+    "is_replacement",
+    "boot_id",
+    "issued_at_boot_seconds",
+}
 
 
-def dumps(token: AccessToken) -> bytes:
+def dumps(token: AccessToken, *, clock: Clock | None = None) -> bytes:
     """Return the stored form of *token*, for authors of caches.
 
     It holds the token in clear: keep it where only you can read.
 
+    Args:
+        token: the token.
+        clock: the clock that `loads()` will be called with; by default the machine's.
+
     Returns:
         One line of JSON in ASCII.
+
+    Raises:
+        ConfigurationError: if an argument has the wrong type.
     """
+    check_type("token", token, AccessToken)
+    check_type("clock", clock, Clock | None)
+    boot_id = find_boot()
+    reading = None if boot_id is None else find_reading(token, clock or default_clock())
     return json.dumps(
         {
             "version": FORMAT_VERSION,
@@ -43,69 +68,94 @@ def dumps(token: AccessToken) -> bytes:
             "expires_at": token.expires_at,
             "scope": token.scope,
             "is_replacement": token.is_replacement,
+            "boot_id": None if reading is None else boot_id,
+            "issued_at_boot_seconds": reading,
         }
     ).encode()
 
 
-def loads(data: bytes) -> AccessToken:
+def loads(data: bytes, *, clock: Clock | None = None) -> AccessToken:
     """Return the token that `dumps()` stored.
 
+    If the wall clock was stepped since, and the machine was not restarted, the token's instants are moved by the step.
+
+    Args:
+        data: the stored form.
+        clock: the clock that decides about the token's age; by default the machine's.
+
     Raises:
-        TokenCacheError: if *data* is anything else: damaged, of another version, or no bearer token. It does not quote
-            it.
+        TokenCacheError: if *data* is anything else: damaged, of another version, or not a bearer token. It does not
+            quote it.
+        ConfigurationError: if *clock* is not a `Clock`.
     """
-    token = _load(data)
+    check_type("clock", clock, Clock | None)
+    token = _load(data, clock or default_clock())
     del data  # a traceback shows the locals of the frames that the error passes
     if token is None:
-        raise TokenCacheError("The cached token cannot be read: it is damaged, or of another version")
+        raise TokenCacheError("the cached token is damaged, or of another version", "treat it as a cache miss")
     return token
 
 
 def digest_of(key: str) -> str:
-    """Return what stands for *key* in names that others see: 64 hexadecimal digits."""
+    """Return the name that stands for *key* where others see it: 64 hexadecimal digits.
+
+    Raises:
+        ConfigurationError: if *key* is not a string.
+    """
+    check_type("key", key, str)
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def pack(digest: str, token: AccessToken, codec: TokenCodec | None) -> bytes:
-    """Return what is stored for *token*: a line with the digest of its key, and its stored form; encoded as a whole.
+class StoredForm:
+    """The stored form of one cache: a line with the key's digest, and the token; encoded as a whole."""
 
-    Raises:
-        TokenCacheError: if the codec fails.
-    """
-    return encode(codec, conceal(_header(digest) + dumps(token)))
+    def __init__(self, codec: TokenCodec | None, clock: Clock | None = None) -> None:
+        self.codec = codec
+        self._clock = clock
 
+    def pack(self, digest: str, token: AccessToken) -> bytes:
+        """Return the bytes to store for *token*.
 
-def unpack(digest: str, data: bytes, codec: TokenCodec | None) -> AccessToken | None:
-    """Return the token in what is stored; None if it is damaged, or another key's that was copied here.
+        Raises:
+            TokenCacheError: if the codec fails.
+        """
+        return encode(self.codec, conceal(_header(digest) + dumps(token, clock=self._clock)))
 
-    Raises:
-        TokenCacheError: if the codec fails.
-    """
-    content = decode(codec, data)
-    header = _header(digest)
-    return _load(content[len(header) :]) if content is not None and content.startswith(header) else None
+    def unpack(self, digest: str, data: bytes) -> AccessToken | None:
+        """Return the stored token; None if the data is damaged, or another key's.
+
+        Raises:
+            TokenCacheError: if the codec fails.
+        """
+        content = decode(self.codec, data)
+        header = _header(digest)
+        if content is None or not content.startswith(header):
+            return None
+        return _load(content[len(header) :], self._clock or default_clock())
 
 
 def _header(digest: str) -> bytes:
     return f"{digest}\n".encode()
 
 
-def _load(data: bytes) -> AccessToken | None:
+def _load(data: bytes, clock: Clock) -> AccessToken | None:
     # Returned, not raised: json's and our own errors would carry the data along in their tracebacks.
     try:
         payload = json.loads(data)
-        return _build(cast("dict[str, Any]", payload)) if isinstance(payload, dict) else None
+        return _build(cast("dict[str, Any]", payload), clock) if isinstance(payload, dict) else None
     except (ValueError, TypeError, RecursionError, ConfigurationError):
         return None
 
 
-def _build(payload: Mapping[str, Any]) -> AccessToken | None:
-    scope = payload.get("scope")
+def _build(payload: Mapping[str, Any], clock: Clock) -> AccessToken | None:
     if set(payload) != _FIELDS or type(payload["version"]) is not int or payload["version"] != FORMAT_VERSION:
         return None
+    scope, boot_id, reading = payload["scope"], payload["boot_id"], payload["issued_at_boot_seconds"]
     if not isinstance(scope, list) or not all(isinstance(name, str) for name in scope):  # pyright: ignore[reportUnknownVariableType] - JSON
         return None
-    return AccessToken(
+    if (boot_id, reading) != (None, None) and not (isinstance(boot_id, str) and is_number(reading)):
+        return None
+    token = AccessToken(
         payload["value"],
         token_type=payload["token_type"],
         issued_at=payload["issued_at"],
@@ -113,3 +163,4 @@ def _build(payload: Mapping[str, Any]) -> AccessToken | None:
         scope=scope,  # pyright: ignore[reportUnknownArgumentType] - as above
         is_replacement=payload["is_replacement"],
     )
+    return undo_clock_step(token, reading, clock) if boot_id == find_boot() else token

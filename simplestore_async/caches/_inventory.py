@@ -1,6 +1,6 @@
-"""What a folder of tokens holds. Rule: files are told of and removed by their names; a token is never among the facts.
+"""The files of a cache directory. Rule: no fact about a file holds its token; other files are left alone.
 
-The folder's own checks apply. What is not named like a token's file is not ours, and is left alone.
+The directory's own checks apply.
 """
 
 from __future__ import annotations
@@ -10,29 +10,27 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from ._format import FORMAT_VERSION, unpack
+from ._format import FORMAT_VERSION, StoredForm
 
 if TYPE_CHECKING:
-    from simplestore_async._core.cache import TokenCodec
+    from ._directory import Directory
 
-    from ._folder import Folder
-
-__all__ = ["TokenFile", "clear_files", "list_files"]
+__all__ = ["ANY_PREFIX", "TokenFile", "clear_files", "list_files"]
 
 # Of any version: another release of the package may have left it.
-_ANY_PREFIX: Final = "token-v"
-_NAME: Final = re.compile(_ANY_PREFIX + r"([0-9]+)-([0-9a-f]{64})\.json")
+ANY_PREFIX: Final = "token-v"
+_NAME: Final = re.compile(ANY_PREFIX + r"([0-9]+)-([0-9a-f]{64})\.json")
 
 
 @attrs.frozen(kw_only=True)
 class TokenFile:
-    """What is known of a token's file.
+    """Facts about a token's file.
 
     Attributes:
-        digest: of the token's key, as the file's name has it; 64 hexadecimal digits.
-        problem: why no token is taken from it; empty if one is.
-        size_bytes: how long it is; None if it was not read.
-        issued_at: when its token was asked for, in POSIX seconds; None if no token is taken from it.
+        digest: of the token's key, as in the file's name; 64 hexadecimal digits.
+        problem: why the file's token is not used; empty if it is.
+        size_bytes: its length; None if it was not read.
+        issued_at: when its token was requested, in POSIX seconds; None if the token is not used.
         expires_at: when its token must no longer be used, likewise.
     """
 
@@ -43,44 +41,44 @@ class TokenFile:
     expires_at: float | None = None
 
 
-def list_files(folder: Folder, codec: TokenCodec | None) -> list[TokenFile]:
-    """Return what is known of the files named like a token's, in the order of their names.
+def list_files(directory: Directory, form: StoredForm) -> list[TokenFile]:
+    """Return the facts about the files named like a token's, ordered by name.
 
     Raises:
-        OSError: if the folder cannot be read.
+        OSError: if the directory cannot be read.
         TokenCacheError: if the codec fails.
     """
-    matches = filter(None, map(_NAME.fullmatch, sorted(folder.names())))
-    return [_look(folder, match[0], version=match[1], digest=match[2], codec=codec) for match in matches]
+    matches = filter(None, map(_NAME.fullmatch, sorted(directory.names())))
+    return [_inspect(directory, match[0], version=match[1], digest=match[2], form=form) for match in matches]
 
 
-def clear_files(folder: Folder) -> int:
+def clear_files(directory: Directory) -> int:
     """Remove the files named like a token's, and the temporary ones of killed writers; return how many.
 
-    Lock files stay: they are empty, and whoever is about to lock one must find the same file as everybody else.
+    Lock files stay: they are empty, and all processes must lock the same one.
 
     Raises:
         OSError: if one cannot be removed; those before it are gone.
     """
-    removed = sum(folder.remove(name) for name in sorted(folder.names()) if _NAME.fullmatch(name))
-    return removed + folder.remove_stale_files(_ANY_PREFIX)
+    removed = sum(directory.remove(name) for name in sorted(directory.names()) if _NAME.fullmatch(name))
+    return removed + directory.remove_stale_files(ANY_PREFIX)
 
 
-def _look(folder: Folder, name: str, *, version: str, digest: str, codec: TokenCodec | None) -> TokenFile:
+def _inspect(directory: Directory, name: str, *, version: str, digest: str, form: StoredForm) -> TokenFile:
     if version != str(FORMAT_VERSION):
         return TokenFile(digest=digest, problem=f"it is of another version of the format, {version}")
-    data = folder.read(name)
+    data = directory.read(name)
     if isinstance(data, str):
         return TokenFile(digest=digest, problem=data)
-    token = unpack(digest, data, codec)
+    token = form.unpack(digest, data)
     if token is None:
-        return TokenFile(digest=digest, problem=_find_fault(digest, data, codec), size_bytes=len(data))
+        return TokenFile(digest=digest, problem=_find_fault(digest, data, form), size_bytes=len(data))
     return TokenFile(digest=digest, size_bytes=len(data), issued_at=token.issued_at, expires_at=token.expires_at)
 
 
-def _find_fault(digest: str, data: bytes, codec: TokenCodec | None) -> str:
-    if codec is None:
+def _find_fault(digest: str, data: bytes, form: StoredForm) -> str:
+    if form.codec is None:
         return "it is damaged, or encrypted"
-    if unpack(digest, data, None) is not None:
+    if StoredForm(None).unpack(digest, data) is not None:
         return "it is not encrypted"
     return "it is encrypted with another key, or damaged"

@@ -1,4 +1,4 @@
-"""Tokens at rest, encrypted. Rule: the keys show nowhere, and what they did not encrypt byte for byte is no token."""
+"""Encryption at rest. Rule: keys are shown nowhere; data that they did not encrypt byte for byte is no token."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, Final, Self, cast
 
 from simplestore_async._core.redaction import MASK, RedactedStr, conceal
 from simplestore_async._core.secret import read_secret_text, show_path
+from simplestore_async._core.validation import check_type, type_name
 from simplestore_async.errors import ConfigurationError
 
 try:
@@ -24,6 +25,7 @@ except ImportError as _missing:
 __all__ = ["FernetCodec"]
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]{43}=")
+_BASE64: Final = re.compile(rb"[A-Za-z0-9_-]*={0,2}")
 _COMMENT: Final = re.compile(r"#.*")
 _HINT: Final = 'make one with python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
 
@@ -31,20 +33,20 @@ _HINT: Final = 'make one with python -c "from cryptography.fernet import Fernet;
 class FernetCodec:
     """Encrypts what a cache stores, by Fernet: AES-128 in CBC mode, with an HMAC of SHA-256 over it.
 
-    The first key encrypts, all of them decrypt: so keys are rotated. Damaged bytes, those of a key that is not among
-    them, and those that nobody encrypted are a miss. The time that Fernet notes beside the data decides nothing.
-    Immutable, and may be shared among caches and threads. Pickling is refused for keys given as text; what names a file
-    or `from_env()` made is pickled as that, and the other process reads its own.
+    The first key encrypts, all of them decrypt: so keys are rotated. Damaged data, data of other keys, and data in
+    clear are cache misses. The time that Fernet stores with the data decides nothing. Immutable; may be shared among
+    caches and threads. Pickling is refused for keys given as text; a codec with a file, or from `from_env()`, pickles
+    as that recipe, and the other process reads its own keys.
 
     Args:
         keys: one key or several, each 32 bytes in URL-safe base64, as `cryptography.fernet.Fernet.generate_key()` makes
             them; or the `pathlib.Path` of a file of keys, one on a line, with comments behind `#`. The file is read
-            whenever a token is stored or taken from the cache, which is about once in a renewal, so that new keys need
-            no restart.
+            whenever a token is stored or taken from the cache, about once in a renewal, so that new keys need no
+            restart.
 
     Raises:
-        ConfigurationError: if there is no key, one is none (it is not quoted), or the file cannot be read; it is read
-            once to find out.
+        ConfigurationError: if there is no key, one is not a key (it is not quoted), or the file cannot be read; it is
+            read once to find out.
     """
 
     def __init__(self, keys: str | bytes | Iterable[str | bytes] | Path) -> None:
@@ -53,7 +55,7 @@ class FernetCodec:
         self._keys, problem = (keys, "") if isinstance(keys, Path) else _find_keys(keys)
         del keys  # a traceback shows the locals of the frames that an error passes
         if problem:
-            raise ConfigurationError(problem)
+            raise ConfigurationError("keys", f"cannot be used: {problem}", _HINT)
         self._make_fernet()
 
     @classmethod
@@ -70,16 +72,17 @@ class FernetCodec:
         text = RedactedStr(os.environ.get("SIMPLESTORE_CACHE_KEY", ""))
         if path and text:
             raise ConfigurationError(
-                "SIMPLESTORE_CACHE_KEY and SIMPLESTORE_CACHE_KEY_FILE are both set: unset one of them"
+                "SIMPLESTORE_CACHE_KEY", "and SIMPLESTORE_CACHE_KEY_FILE are both set", "unset one of them"
             )
         if not path and not text:
             raise ConfigurationError(
-                f"SIMPLESTORE_CACHE_KEY not set: {_HINT} (SIMPLESTORE_CACHE_KEY_FILE may name a file of keys)"
+                "SIMPLESTORE_CACHE_KEY", "is not set", f"{_HINT}; or name a file of keys by SIMPLESTORE_CACHE_KEY_FILE"
             )
+        field = f"SIMPLESTORE_CACHE_KEY{'_FILE' if path else ''}"
         try:
             codec = cls(Path(path) if path else _split(text))
         except ConfigurationError as error:
-            raise ConfigurationError(f"SIMPLESTORE_CACHE_KEY{'_FILE' if path else ''}: {error}") from None
+            raise ConfigurationError(field, error.problem, error.hint) from None
         codec._is_from_env = True
         return codec
 
@@ -87,21 +90,23 @@ class FernetCodec:
         """Return *data*, encrypted with the first key.
 
         Raises:
-            ConfigurationError: if the file of keys cannot be read, or holds what is no key.
+            ConfigurationError: if *data* is not bytes, or the file of keys cannot be read, or holds no key.
         """
         data = conceal(data)
+        check_type("data", data, bytes)
         return self._make_fernet().encrypt(data)
 
     def decode(self, data: bytes, /) -> bytes | None:
-        """Return what was encrypted with one of the keys, or None for everything else.
+        """Return the data that was encrypted with one of the keys, or None for any other.
 
         Raises:
-            ConfigurationError: if the file of keys cannot be read, or holds what is no key.
+            ConfigurationError: if *data* is not bytes, or the file of keys cannot be read, or holds no key.
         """
+        check_type("data", data, bytes)
         fernet = self._make_fernet()
         try:
-            # Base64 is read leniently, and the HMAC is of what was read: other bytes may mean the same.
-            if data != base64.urlsafe_b64encode(base64.urlsafe_b64decode(data)):
+            # Base64 is decoded leniently, and the HMAC is of the result: other bytes may have the same.
+            if not _BASE64.fullmatch(data) or data != base64.urlsafe_b64encode(base64.urlsafe_b64decode(data)):
                 return None
             return fernet.decrypt(data)
         except (binascii.Error, InvalidToken):
@@ -110,7 +115,7 @@ class FernetCodec:
     def _make_fernet(self) -> MultiFernet:
         keys, problem = _read_keys(self._keys) if isinstance(self._keys, Path) else (self._keys, "")
         if problem:
-            raise ConfigurationError(problem)
+            raise ConfigurationError("keys", problem, _HINT if isinstance(self._keys, tuple) else "")
         return MultiFernet(map(Fernet, keys))
 
     def __repr__(self) -> str:
@@ -136,10 +141,10 @@ class FernetCodec:
 def _read_keys(path: Path) -> tuple[tuple[str, ...], str]:
     """Return the keys in the file, or the problem, as `_find_keys()` does."""
     text, problem = read_secret_text(path)
-    if problem:
-        return (), f"cannot read the keys from {show_path(path)}: {problem}"
-    keys, problem = _find_keys(_split(_COMMENT.sub("", text)))
-    return keys, problem and f"{show_path(path)}: {problem}"
+    keys: tuple[str, ...] = ()
+    if not problem:
+        keys, problem = _find_keys(_split(_COMMENT.sub("", text)))
+    return keys, problem and f"cannot be read from {show_path(path)}: {problem}"
 
 
 def _split(text: str) -> list[str]:
@@ -149,12 +154,12 @@ def _split(text: str) -> list[str]:
 def _find_keys(keys: Any) -> tuple[tuple[str, ...], str]:
     """Return the keys, redacted, or the problem: an exception from here would carry them along in its traceback."""
     if not isinstance(keys, Iterable):
-        return (), f"keys must be strings, or a pathlib.Path, which {type(keys).__name__} is not"
+        return (), f"it must be strings or a pathlib.Path, got {type_name(keys)}"
     found = tuple(map(_as_text, [keys] if isinstance(keys, str | bytes) else cast("Iterable[object]", keys)))
     for number, key in enumerate(found, 1):
         if not _KEY.fullmatch(key):
-            return (), f"keys must be Fernet keys, 32 bytes in URL-safe base64, which number {number} is not: {_HINT}"
-    return found, "" if found else f"there are no keys: {_HINT}"
+            return (), f"number {number} is not 32 bytes in URL-safe base64"
+    return found, "" if found else "there is no key"
 
 
 def _as_text(key: object) -> RedactedStr:

@@ -1,7 +1,7 @@
-"""Tokens in Redis or Valkey, for many hosts. Rule: a token is written by whoever holds its lock, and expires by itself.
+"""Tokens in Redis or Valkey, for many hosts. Rule: a token is written by the holder of its lock, and expires by itself.
 
 Each key has a token and a lock. Both are changed by scripts only, or by a single command, so that no host sees half of
-a change. Nothing else of the package imports this module: whoever wants it does, with the extra `redis`.
+a change. No other module of the package imports this one: it needs the extra `redis`.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from simplestore_async._core.redaction import conceal
-from simplestore_async._core.validation import check_type, is_number
+from simplestore_async._core.token import AccessToken
+from simplestore_async._core.validation import check_number, check_type
+from simplestore_async._core.worker import Worker
 from simplestore_async.errors import ConfigurationError
 
 from ._coding import check_codec
-from ._format import digest_of, pack, unpack
-from ._redis_client import Client, Clients, from_url
-from ._redis_entry import read, store
-from ._redis_failures import explained
-from ._redis_lock import Names, RenewalLock
-from ._thread import OwnThread
+from ._format import StoredForm, digest_of
+from ._redis_client import Client, Clients, clients_of_url, explained
+from ._redis_entry import Names, RenewalLock, read, store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis, RedisCluster
 
     from simplestore_async._core.cache import TokenCodec
-    from simplestore_async._core.token import AccessToken
 
 __all__ = ["RedisTokenCache"]
 
@@ -43,11 +41,11 @@ _LEASE_SECONDS: Final = 45.0
 
 
 class RedisTokenCache:
-    """A cache in Redis (6.2 or later) or Valkey, shared by every process of every host that reaches the server.
+    """A cache in Redis (6.2 or later) or Valkey, shared by all processes of all hosts that reach the server.
 
     Of all processes that need the same token at once, one renews it and wakes the others. A token expires in Redis when
-    it expires. A server that is away, slow, full or read-only costs token requests, never a caller its token, and is
-    used again as soon as it answers. Keys hold digests only.
+    it expires. A server that is down, slow, full or read-only costs token requests, never a caller its token, and is
+    used again as soon as it responds. Keys hold digests only.
 
     Args:
         client: a callable without arguments that makes a client, such as
@@ -55,14 +53,14 @@ class RedisTokenCache:
             `lambda: Sentinel([...]).master_for("main")`: a new one is made for each call, and closed after it, so
             that event loops, threads and forks share nothing. Or a client, `redis.asyncio.Redis` or `RedisCluster`,
             which stays yours and open, and serves one event loop.
-        namespace: how all keys and channels begin; programs share tokens if they have the same one.
-        lease_seconds: when a lock ends whose holder is gone; longer than a renewal may take, that is
+        namespace: prefix of all keys and channels; programs with the same one share tokens.
+        lease_seconds: when the lock of a dead holder ends; longer than a renewal may take, that is
             `RenewalPolicy.budget_seconds`.
-        codec: what encrypts the tokens, such as `simplestore_async.caches.encryption.FernetCodec`; it runs in a thread
-            of the cache's own. By default Redis holds them in clear. Whoever shares them needs the same codec.
+        codec: encrypts the tokens, such as `simplestore_async.caches.encryption.FernetCodec`; it runs in a thread of
+            the cache. By default Redis holds them in clear. All programs that share them need the same codec.
 
     Raises:
-        ConfigurationError: if an argument is none of that; names it.
+        ConfigurationError: if an argument is wrong; names it.
     """
 
     def __init__(
@@ -74,18 +72,17 @@ class RedisTokenCache:
         codec: TokenCodec | None = None,
     ) -> None:
         check_type("namespace", namespace, str)
-        if not re.fullmatch(r"[\w.:-]+", namespace or "", re.ASCII):
-            raise ConfigurationError("namespace must be one or more ASCII letters, digits and any of . : - _")
-        if not is_number(lease_seconds) or lease_seconds < 1:
-            raise ConfigurationError("lease_seconds must be a number of seconds, 1 or more")
+        if not re.fullmatch(r"[\w.:-]+", namespace, re.ASCII):
+            raise ConfigurationError("namespace", "must be one or more ASCII letters, digits, and any of . : - _")
+        check_number("lease_seconds", lease_seconds, at_least=1)
         check_codec(codec)
         self._clients = Clients(client)
         self._namespace = namespace
         self._lease_seconds = lease_seconds
-        self._codec = codec
-        self._thread = OwnThread()
+        self._form = StoredForm(codec)
+        self._worker = Worker("simplestore-cache")
         self._is_from_env = False
-        # By the task that entered it, and the digest of its key: under it stores who entered it, and nobody else.
+        # By the task that entered it, and the digest of its key: only that task stores under it.
         self._locks: dict[tuple[asyncio.Task[Any] | None, str], RenewalLock] = {}
 
     @classmethod
@@ -99,7 +96,7 @@ class RedisTokenCache:
     ) -> RedisTokenCache:
         """Return a cache in the server at *url*.
 
-        Its clients wait 1.5 s for an answer, and do not try again. The URL may have redis-py's options in its query,
+        Its clients wait 1.5 s for a response, and do not try again. The URL may have redis-py's options in its query,
         such as `?ssl_ca_certs=/etc/ca.pem`.
 
         Args:
@@ -109,10 +106,10 @@ class RedisTokenCache:
             codec: as above.
 
         Raises:
-            ConfigurationError: if an argument is none of that; names it, and does not quote the URL.
+            ConfigurationError: if an argument is wrong; names it, and does not quote the URL.
         """
         url = conceal(url)
-        return cls(from_url(url, setting="url"), namespace=namespace, lease_seconds=lease_seconds, codec=codec)
+        return cls(clients_of_url(url, field="url"), namespace=namespace, lease_seconds=lease_seconds, codec=codec)
 
     @classmethod
     def from_env(
@@ -132,12 +129,14 @@ class RedisTokenCache:
             codec: as above.
 
         Raises:
-            ConfigurationError: if the variable is missing or is no URL of a server, or an argument is wrong.
+            ConfigurationError: if the variable is missing or is not the URL of a server, or an argument is wrong.
         """
         url = conceal(os.environ.get(_VARIABLE))
         if not url:
-            raise ConfigurationError(f"{_VARIABLE} not set: set it to the URL of a Redis server, redis://host:6379/0")
-        make_client = from_url(url, setting=_VARIABLE)
+            raise ConfigurationError(
+                _VARIABLE, "is not set", "set it to the URL of a Redis server, redis://host:6379/0"
+            )
+        make_client = clients_of_url(url, field=_VARIABLE)
         cache = cls(make_client, namespace=namespace, lease_seconds=lease_seconds, codec=codec)
         cache._is_from_env = True
         return cache
@@ -151,38 +150,42 @@ class RedisTokenCache:
                 "a RedisTokenCache cannot be pickled, because its password would travel along: "
                 "use RedisTokenCache.from_env() in each process"
             )
-        return _from_env, (self._namespace, self._lease_seconds, self._codec)
+        return _from_env, (self._namespace, self._lease_seconds, self._form.codec)
 
     async def get(self, key: str, /) -> AccessToken | None:
-        """Return the token last set for *key*, by whichever process of whichever host.
+        """Return the token last set for *key*, by any process of any host.
 
         Raises:
-            TokenCacheError: if the server gives no answer, or refuses; says what to do.
+            ConfigurationError: if *key* is not a string.
+            TokenCacheError: if the server does not respond, or refuses; says what to do.
         """
         names = self._names_of(key)
         data = await self._call(names, lambda client, lock: read(client, names, lock))
-        return await self._code(lambda codec: unpack(names.digest, data, codec))
+        return await self._code(lambda: self._form.unpack(names.digest, data))
 
     async def set(self, key: str, token: AccessToken, /) -> None:
-        """Keep *token* for *key*, for every process, until it expires.
+        """Keep *token* for *key*, for all processes, until it expires.
 
         Raises:
-            TokenCacheError: if the server gives no answer, or refuses; or if this task holds the renewal lock, its
+            ConfigurationError: if *key* is not a string, or *token* not an `AccessToken`.
+            TokenCacheError: if the server does not respond, or refuses; or if this task holds the renewal lock, its
                 lease has ended, and another process has stored a token since, which stays. Says what to do.
         """
         names = self._names_of(key)
-        data = await self._code(lambda codec: pack(names.digest, token, codec))
+        check_type("token", token, AccessToken)
+        data = await self._code(lambda: self._form.pack(names.digest, token))
         await self._call(names, lambda client, lock: store(client, names, lock, data, expires_at=token.expires_at))
 
     @asynccontextmanager
     async def renewal_lock(self, key: str, /) -> AsyncGenerator[None]:
-        """Hold *key*'s lock among all processes that share the server; entering it waits for the others.
+        """Hold *key*'s lock among all processes that share the server; entering it waits for other holders.
 
-        The wait ends without the lock as soon as its holder has stored a token: what all waited for is there, and
-        nobody need be the next. Leaving it never fails: a lock that cannot be let go of ends with its lease.
+        The wait ends without the lock as soon as its holder has stored a token, which is what all wait for. Leaving it
+        never fails: a lock that cannot be released ends with its lease.
 
         Raises:
-            TokenCacheError: when entered, if the server gives no answer, or refuses; says what to do.
+            ConfigurationError: when entered, if *key* is not a string.
+            TokenCacheError: when entered, if the server does not respond, or refuses; says what to do.
         """
         names = self._names_of(key)
         holder = (asyncio.current_task(), names.digest)
@@ -197,16 +200,16 @@ class RedisTokenCache:
                 await lock.release()
 
     async def _call(self, names: Names, work: Callable[[Client, RenewalLock | None], Awaitable[T]]) -> T:
-        """Return what *work* makes of a client, which is the lock's if this task is in one."""
+        """Return the result of *work* with a client, which is the lock's if this task holds it."""
         lock = self._locks.get((asyncio.current_task(), names.digest))
         if lock is not None:
             return await explained(work(lock.client, lock), lock.client)
         async with self._clients.open() as client:
             return await explained(work(client, None), client)
 
-    async def _code(self, work: Callable[[TokenCodec | None], T]) -> T:
-        """Return what *work* makes of the codec, which may block."""
-        return work(None) if self._codec is None else await self._thread.run(lambda: work(self._codec))
+    async def _code(self, work: Callable[[], T]) -> T:
+        """Return the result of *work*, in the cache's thread if there is a codec, which may block."""
+        return work() if self._form.codec is None else await self._worker.run(work, droppable=True)
 
     def _names_of(self, key: str) -> Names:
         return Names(self._namespace, digest_of(key))

@@ -14,7 +14,7 @@ import pytest
 from simplestore_async.errors import ConfigurationError, TokenError
 
 from ._bearer_server import ApiServer, ReceivedRequest, TokenList, bearer
-from ._running import within
+from ._running import check, check_equal, within
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator
@@ -88,17 +88,17 @@ class BearerContract:
     async def test_origin(self) -> None:
         """A request to one of the origins carries one token."""
         async with ApiServer() as api:
-            assert 200 == await self._fetch(TokenList([1]), api), "a request with a token is answered"
+            check_equal(200, await self._fetch(TokenList([1]), api), "a request with a token is answered")
 
-            assert [(bearer(1),)] == api.authorizations, "a request to an origin carries one token"
+            check_equal([(bearer(1),)], api.authorizations, "a request to an origin carries one token")
 
     @pytest.mark.asyncio
     async def test_other_origin(self) -> None:
         """A request to another port of the same host carries no token, and needs none."""
         async with ApiServer() as api, ApiServer() as other:
-            assert 200 == await self._fetch(TokenList([]), other, origins=[api.origin]), "other requests are sent"
+            check_equal(200, await self._fetch(TokenList([]), other, origins=[api.origin]), "other requests are sent")
 
-            assert [()] == other.authorizations, "a request to another origin carries no token"
+            check_equal([()], other.authorizations, "a request to another origin carries no token")
 
     @pytest.mark.asyncio
     async def test_redirects(self) -> None:
@@ -106,10 +106,12 @@ class BearerContract:
         async with ApiServer() as api, ApiServer() as other:
             api.redirects["/"] = f"{other.origin}/away"
             other.redirects["/away"] = f"{api.origin}/back"
-            assert 200 == await self._fetch(TokenList([1, 2]), api), "redirects are followed"
+            check_equal(200, await self._fetch(TokenList([1, 2]), api), "redirects are followed")
 
-            assert [()] == other.authorizations, "no token follows a redirect to another origin"
-            assert [(bearer(1),), (bearer(2),)] == api.authorizations, "a redirect back to an origin carries a token"
+            check_equal([()], other.authorizations, "no token follows a redirect to another origin")
+            check_equal(
+                [(bearer(1),), (bearer(2),)], api.authorizations, "a redirect back to an origin carries a token"
+            )
 
     @pytest.mark.asyncio
     async def test_redirect_into_origin(self) -> None:
@@ -118,7 +120,7 @@ class BearerContract:
             other.redirects["/"] = f"{api.origin}/"
             await self._fetch(TokenList([1]), other, origins=[api.origin])
 
-            assert [(bearer(1),)] == api.authorizations, "a redirect to an origin carries a token"
+            check_equal([(bearer(1),)], api.authorizations, "a redirect to an origin carries a token")
 
     @pytest.mark.asyncio
     async def test_without_token(self) -> None:
@@ -127,7 +129,7 @@ class BearerContract:
             with pytest.raises(TokenError):
                 await self._fetch(TokenList([]), api)
 
-            assert not api.requests, "without a token the request is not sent"
+            check(not api.requests, "without a token the request is not sent")
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize("body", [None, b"", _BODY], ids=["no body", "empty", "bytes"])
@@ -136,13 +138,17 @@ class BearerContract:
         source = TokenList([1, 2, 3])
         async with ApiServer() as api:
             api.rejected.add(bearer(1))
-            assert 200 == await self._fetch(source, api, body=body), "the response to the second request is returned"
+            check_equal(
+                200, await self._fetch(source, api, body=body), "the response to the second request is returned"
+            )
 
             sent = ReceivedRequest("POST", "/", (bearer(1),), body or b"")
-            assert [sent, attrs.evolve(sent, authorizations=(bearer(2),))] == api.requests, (
-                "the second request is the first, byte for byte, but for its token"
+            check_equal(
+                [sent, attrs.evolve(sent, authorizations=(bearer(2),))],
+                api.requests,
+                "the second request is the first, byte for byte, but for its token",
             )
-            assert 1 == len(source.invalidated), "the rejected token is invalidated"
+            check_equal(1, len(source.invalidated), "the rejected token is invalidated")
 
     @pytest.mark.asyncio
     async def test_second_rejection(self) -> None:
@@ -150,10 +156,10 @@ class BearerContract:
         source = TokenList([1, 2, 3])
         async with ApiServer() as api:
             api.rejected |= {bearer(1), bearer(2)}
-            assert 401 == await self._fetch(source, api), "a second rejection is returned"
+            check_equal(401, await self._fetch(source, api), "a second rejection is returned")
 
-            assert [(bearer(1),), (bearer(2),)] == api.authorizations, "a request is sent twice at most"
-            assert 2 == len(source.invalidated), "each rejected token is invalidated"
+            check_equal([(bearer(1),), (bearer(2),)], api.authorizations, "a request is sent twice at most")
+            check_equal(2, len(source.invalidated), "each rejected token is invalidated")
 
     @pytest.mark.asyncio
     async def test_same_token(self) -> None:
@@ -163,16 +169,16 @@ class BearerContract:
             with pytest.raises(TokenError):
                 await self._fetch(TokenList([1, 1]), api)
 
-            assert 1 == len(api.requests), "a request is not sent again with the token that was rejected"
+            check_equal(1, len(api.requests), "a request is not sent again with the token that was rejected")
 
     @pytest.mark.asyncio
     async def test_source_decides(self) -> None:
         """If `invalidate()` returns False, the rejection is returned."""
         async with ApiServer() as api:
             api.rejected.add(bearer(1))
-            assert 401 == await self._fetch(TokenList([1, 2], may_replace=False), api), "the rejection is returned"
+            check_equal(401, await self._fetch(TokenList([1, 2], may_replace=False), api), "the rejection is returned")
 
-            assert 1 == len(api.requests), "a request is sent again only if invalidate() returns True"
+            check_equal(1, len(api.requests), "a request is sent again only if invalidate() returns True")
 
     @pytest.mark.asyncio
     async def test_stream(self) -> None:
@@ -180,11 +186,11 @@ class BearerContract:
         source = TokenList([1, 2])
         async with ApiServer() as api:
             api.rejected.add(bearer(1))
-            assert 401 == await self._fetch(source, api, body=_stream()), "the rejection of a stream is returned"
+            check_equal(401, await self._fetch(source, api, body=_stream()), "the rejection of a stream is returned")
 
-            assert [_BODY] == [request.body for request in api.requests], "a stream is sent once, and whole"
-            assert 1 == len(source.invalidated), (
-                "a rejected token is invalidated, also if the request is not sent again"
+            check_equal([_BODY], [request.body for request in api.requests], "a stream is sent once, and whole")
+            check_equal(
+                1, len(source.invalidated), "a rejected token is invalidated, also if the request is not sent again"
             )
 
     @pytest.mark.asyncio
@@ -192,9 +198,9 @@ class BearerContract:
         """A 403 without a challenge is not about the token: it is returned, and the token stays."""
         source = TokenList([1, 2])
         async with ApiServer() as api:
-            assert 403 == await self._fetch(source, api, path="/forbidden"), "a 403 is returned"
+            check_equal(403, await self._fetch(source, api, path="/forbidden"), "a 403 is returned")
 
-            assert (1, 0) == (len(api.requests), len(source.invalidated)), "a 403 says nothing against the token"
+            check_equal((1, 0), (len(api.requests), len(source.invalidated)), "a 403 says nothing against the token")
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize("status", [200, 401])
@@ -208,7 +214,7 @@ class BearerContract:
             api.rejected |= {bearer(1)} if status == 401 else set()
             async with self.send(client, "GET", f"{api.origin}/slow", None) as response:
                 api.may_end.set()
-                assert (status, _WHOLE) == (response.status, await response.read()), "a response is returned unread"
+                check_equal((status, _WHOLE), (response.status, await response.read()), "a response is returned unread")
 
     @pytest.mark.asyncio
     async def test_shows_nothing(self, caplog: pytest.LogCaptureFixture) -> None:
@@ -221,8 +227,8 @@ class BearerContract:
                 await response.read()
                 texts = [text for each in response.shown for text in _show(each)]
 
-        assert "canary" not in "\n".join(texts), "a response and its request do not show the token"
-        assert "canary" not in caplog.text, "logs do not show the token"
+        check("canary" not in "\n".join(texts), "a response and its request do not show the token")
+        check("canary" not in caplog.text, "logs do not show the token")
 
     @pytest.mark.asyncio
     async def test_errors_show_nothing(self) -> None:
@@ -231,7 +237,7 @@ class BearerContract:
             with pytest.raises(Exception) as failure:  # noqa: PT011 - each client has errors of its own
                 await self._fetch(TokenList([1, 2]), api, path="/reset")
 
-        assert "canary" not in _show_error(failure.value), "an error and its traceback do not show the token"
+        check("canary" not in _show_error(failure.value), "an error and its traceback do not show the token")
 
     async def _fetch(
         self,
@@ -249,7 +255,7 @@ class BearerContract:
             self.send(client, "POST", api.origin + path, body) as response,
         ):
             content = await response.read()
-            assert content == _WHOLE, "the body of a response is whole"
+            check_equal(_WHOLE, content, "the body of a response is whole")
             return response.status
 
     def _missing(self, method: str) -> ConfigurationError:

@@ -15,7 +15,7 @@ from simplestore_async import AccessToken, ClientCredentials, TokenCache, TokenP
 from simplestore_async.errors import ConfigurationError
 from simplestore_async.sandbox import Sandbox
 
-from ._running import run, within
+from ._running import check, check_equal, fail, run, within
 from ._samples import ODD_KEYS, make_token
 
 __all__ = ["CANCELLED_STEPS", "TokenCacheContract"]
@@ -48,16 +48,18 @@ class TokenCacheContract:
     @pytest.fixture
     def cache(self) -> Any:
         """The cache to prove: a new and empty one for each test."""
-        raise ConfigurationError(f"{type(self).__name__} has no cache: give it a fixture `cache` that returns one")
+        raise ConfigurationError(
+            "cache", f"is not defined by {type(self).__name__}", "give it a fixture that returns a cache"
+        )
 
     def test_is_a_token_cache(self, cache: TokenCache) -> None:
         """It has what the protocol `TokenCache` names."""
-        assert isinstance(cache, TokenCache), "a cache has the coroutines get(key) and set(key, token)"
+        check(isinstance(cache, TokenCache), "a cache has the coroutines get(key) and set(key, token)")
 
     @pytest.mark.asyncio
     async def test_unknown_key(self, cache: TokenCache) -> None:
         """A key that was never set gives None."""
-        assert await cache.get("key") is None, "get() of a key that was never set gives None"
+        check(await cache.get("key") is None, "get() of a key that was never set gives None")
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize(
@@ -69,19 +71,20 @@ class TokenCacheContract:
         await cache.set("key", token)
         for _ in range(2):
             got = await cache.get("key")
-            assert isinstance(got, AccessToken), "get() gives the AccessToken that was set, again and again"
-            assert (token.value, token.token_type) == (got.value, got.token_type), "a token keeps its value"
+            if not isinstance(got, AccessToken):
+                fail("get() gives the AccessToken that was set, again and again")
+            check_equal((token.value, token.token_type), (got.value, got.token_type), "a token keeps its value")
             instants = (got.issued_at, got.expires_at)
-            assert (token.issued_at, token.expires_at) == instants, "a token keeps its instants to the microsecond"
-            assert token.scope == got.scope, "a token keeps its scope, in its order"
-            assert token.is_replacement is got.is_replacement, "a token keeps is_replacement"
+            check_equal((token.issued_at, token.expires_at), instants, "a token keeps its instants to the microsecond")
+            check_equal(token.scope, got.scope, "a token keeps its scope, in its order")
+            check(token.is_replacement is got.is_replacement, "a token keeps is_replacement")
 
     @pytest.mark.asyncio
     async def test_the_last_one_counts(self, cache: TokenCache) -> None:
         """A second token for a key takes the place of the first, be it longer or shorter."""
         for value in ["long" * 100, "short", "longer" * 100]:
             await cache.set("key", make_token(value))
-            assert make_token(value) == await cache.get("key"), "get() gives the token that was set last, whole"
+            check_equal(make_token(value), await cache.get("key"), "get() gives the token that was set last, whole")
 
     @pytest.mark.asyncio
     async def test_expired_tokens(self, cache: TokenCache) -> None:
@@ -92,26 +95,26 @@ class TokenCacheContract:
             token = make_token(issued_at=now - 3600, expires_at=now + life_seconds)
             await cache.set("key", token)
             got = await cache.get("key")
-            assert got in (None, token), "get() gives a token that has expired, or None, and never an older one"
+            check(got in (None, token), "get() gives a token that has expired, or None, and never an older one")
         await cache.set("key", make_token())
-        assert make_token() == await cache.get("key"), "a token can be set where an expired one was"
+        check_equal(make_token(), await cache.get("key"), "a token can be set where an expired one was")
 
     @pytest.mark.asyncio
     async def test_keys_are_independent(self, cache: TokenCache) -> None:
         """Each key has a token of its own, however alike the keys are."""
         keys = ["key", "KEY", "key ", " key", "key/", "key.json", "?", "\ufffd", *ODD_KEYS.values()]
         for number, key in enumerate(keys):
-            assert await cache.get(key) is None, "a key is not taken for another that is like it"
+            check(await cache.get(key) is None, "a key is not taken for another that is like it")
             await cache.set(key, make_token(f"token-{number}"))
         for number, key in enumerate(keys):
-            assert make_token(f"token-{number}") == await cache.get(key), "each key keeps a token of its own"
+            check_equal(make_token(f"token-{number}"), await cache.get(key), "each key keeps a token of its own")
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize("key", ODD_KEYS.values(), ids=ODD_KEYS.keys())
     async def test_odd_keys(self, cache: TokenCache, key: str) -> None:
         """Any text is a key."""
         await cache.set(key, make_token())
-        assert make_token() == await cache.get(key), "any text is a key"
+        check_equal(make_token(), await cache.get(key), "any text is a key")
 
     @pytest.mark.asyncio
     async def test_many_tasks_with_keys_of_their_own(self, cache: TokenCache) -> None:
@@ -124,7 +127,7 @@ class TokenCacheContract:
         got = await asyncio.gather(*map(use, range(100)))
 
         expected = [make_token(f"token-{number}") for number in range(100)]
-        assert expected == got, "tasks at once with keys of their own do not disturb each other"
+        check_equal(expected, got, "tasks at once with keys of their own do not disturb each other")
 
     @pytest.mark.asyncio
     async def test_many_tasks_with_one_key(self, cache: TokenCache) -> None:
@@ -139,7 +142,7 @@ class TokenCacheContract:
         await asyncio.gather(*(task for token in tokens for task in (cache.set("key", token), get())))
         await get()
 
-        assert all(token in tokens for token in got), "a get during sets gives one of their tokens, whole"
+        check(all(token in tokens for token in got), "a get during sets gives one of their tokens, whole")
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize("operation", ["get", "set"])
@@ -155,9 +158,9 @@ class TokenCacheContract:
             async with within(self.patience_seconds, "a cancelled call ends"):
                 await asyncio.wait([call])
             error = None if call.cancelled() else call.exception()
-            assert error is None, "a cancelled call raises nothing but CancelledError"
+            check(error is None, "a cancelled call raises nothing but CancelledError")
             async with within(self.patience_seconds, "a cancelled call does not block the next one"):
-                assert token == await cache.get("key"), "a cancelled call leaves a whole token behind"
+                check_equal(token, await cache.get("key"), "a cancelled call leaves a whole token behind")
                 await cache.set("key", token)
 
     def test_threads_at_once(self, cache: TokenCache) -> None:
@@ -180,7 +183,7 @@ class TokenCacheContract:
 
         for number, got in enumerate(results):
             expected = [*(make_token(f"token-{number}-{turn}") for turn in range(10)), make_token("shared")]
-            assert expected == got, "event loops in several threads at once do not disturb each other"
+            check_equal(expected, got, "event loops in several threads at once do not disturb each other")
 
     def test_loops_after_each_other(self, cache: TokenCache) -> None:
         """`asyncio.run()` again and again, with tasks that meet in the cache, finds what was set in the run before."""
@@ -193,14 +196,16 @@ class TokenCacheContract:
                 return [before, *await asyncio.gather(*(cache.get("key") for _ in range(5)))]
 
         for before in (None, token, token):
-            assert [before] + [token] * 5 == run(use()), "what was set on one event loop is got there and on the next"
+            check_equal(
+                [before] + [token] * 5, run(use()), "what was set on one event loop is got there and on the next"
+            )
 
     @pytest.mark.asyncio
     async def test_shows_no_token(self, cache: TokenCache) -> None:
         """What is kept in it does not show: in no repr, no str, no pretty print."""
         await cache.set("key", make_token())
         shown = [repr(cache), str(cache), pformat(cache), repr(await cache.get("key"))]
-        assert not any("canary" in text for text in shown), "a cache does not show the tokens that it keeps"
+        check(not any("canary" in text for text in shown), "a cache does not show the tokens that it keeps")
 
     @pytest.mark.asyncio
     async def test_providers_share_it(self, cache: TokenCache) -> None:
@@ -210,7 +215,7 @@ class TokenCacheContract:
                 async with TokenProvider(sandbox.credentials, cache=cache) as provider:
                     await provider.get_token()
 
-            assert 1 == sandbox.counters.token_requests, "a provider takes the token that another one put there"
+            check_equal(1, sandbox.counters.token_requests, "a provider takes the token that another one put there")
 
     @pytest.mark.asyncio
     async def test_providers_of_other_credentials_do_not(self, cache: TokenCache) -> None:
@@ -226,4 +231,4 @@ class TokenCacheContract:
                 async with TokenProvider(credentials, cache=cache) as provider:
                     await provider.get_token()
 
-            assert 2 == sandbox.counters.token_requests, "a provider does not take the token of other credentials"
+            check_equal(2, sandbox.counters.token_requests, "a provider does not take the token of other credentials")

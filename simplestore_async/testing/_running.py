@@ -1,17 +1,34 @@
-"""How the contracts run a cache. Rule: everything ends in time, and no event loop is left behind."""
+"""Running a cache in the contracts. Rule: everything ends in time, no event loop is left, and -O skips no check."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine
 
-__all__ = ["run", "within"]
+__all__ = ["check", "check_equal", "fail", "run", "within"]
 
 T = TypeVar("T")
+
+
+def fail(rule: str) -> NoReturn:
+    """Fail with *rule*; an `assert` would vanish under `python -O`."""
+    raise AssertionError(rule)
+
+
+def check(is_kept: object, rule: str) -> None:
+    """Fail with *rule* unless it is kept."""
+    if not is_kept:
+        fail(rule)
+
+
+def check_equal(expected: object, actual: object, rule: str) -> None:
+    """Fail with *rule* unless both are equal."""
+    if expected != actual:
+        fail(f"{rule}: expected {expected!r}, got {actual!r}")
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:

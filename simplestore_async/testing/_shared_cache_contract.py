@@ -13,7 +13,7 @@ import pytest
 from simplestore_async import SharedTokenCache
 
 from ._cache_contract import CANCELLED_STEPS, TokenCacheContract
-from ._running import run, within
+from ._running import check, check_equal, run, within
 from ._samples import ODD_KEYS, make_token
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class SharedTokenCacheContract(TokenCacheContract):
 
     def test_is_a_shared_token_cache(self, cache: SharedTokenCache) -> None:
         """It has what the protocol `SharedTokenCache` names."""
-        assert isinstance(cache, SharedTokenCache), "a shared cache also has the method renewal_lock(key)"
+        check(isinstance(cache, SharedTokenCache), "a shared cache also has the method renewal_lock(key)")
 
     @pytest.mark.asyncio
     async def test_one_task_at_a_time(self, cache: SharedTokenCache) -> None:
@@ -46,7 +46,7 @@ class SharedTokenCacheContract(TokenCacheContract):
                 inside.append(number)
                 for _ in range(3):
                     await asyncio.sleep(0)
-                    assert [number] == inside, "one task at a time holds a key's lock"
+                    check_equal([number], inside, "one task at a time holds a key's lock")
                 await cache.get("key")
                 inside.remove(number)
 
@@ -79,8 +79,8 @@ class SharedTokenCacheContract(TokenCacheContract):
                 is_over.set()
             holder.result()
 
-        assert not enters_meanwhile, "one event loop at a time holds a key's lock, whichever thread it is in"
-        assert run(enters_within(self.patience_seconds)), "a lock that another event loop held is free afterwards"
+        check(not enters_meanwhile, "one event loop at a time holds a key's lock, whichever thread it is in")
+        check(run(enters_within(self.patience_seconds)), "a lock that another event loop held is free afterwards")
 
     def test_threads_take_turns(self, cache: SharedTokenCache) -> None:
         """Of several threads with event loops of their own each gets the lock, one after the other."""
@@ -93,7 +93,7 @@ class SharedTokenCacheContract(TokenCacheContract):
             ):
                 inside.append(number)
                 await cache.get("key")
-                assert [number] == inside, "one thread at a time holds a key's lock"
+                check_equal([number], inside, "one thread at a time holds a key's lock")
                 inside.remove(number)
 
         with ThreadPoolExecutor(4) as threads:
@@ -131,7 +131,7 @@ class SharedTokenCacheContract(TokenCacheContract):
             cache.renewal_lock("key"),
         ):
             await cache.set("key", make_token())
-            assert make_token() == await cache.get("key"), "what is set while the lock is held is got"
+            check_equal(make_token(), await cache.get("key"), "what is set while the lock is held is got")
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize("key", ODD_KEYS.values(), ids=ODD_KEYS.keys())
@@ -192,8 +192,9 @@ class SharedTokenCacheContract(TokenCacheContract):
             await asyncio.wait([task])
         # Taken from the task: an error that nobody retrieves is logged by asyncio, in the middle of another test.
         [outcome] = await asyncio.gather(task, return_exceptions=True)
-        assert isinstance(outcome, asyncio.CancelledError), (
-            "whoever is cancelled at a lock gets CancelledError, and nothing else"
+        check(
+            isinstance(outcome, asyncio.CancelledError),
+            "whoever is cancelled at a lock gets CancelledError, and nothing else",
         )
 
     async def _assert_free(self, lock: AbstractAsyncContextManager[object], rule: str) -> None:

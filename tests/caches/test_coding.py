@@ -31,7 +31,7 @@ class Codec:
         self.threads: set[str] = set()
 
     def encode(self, data: bytes, /) -> bytes:
-        self.threads.add(threading.current_thread().name.rpartition("_")[0])
+        self.threads.add(threading.current_thread().name)
         return data[::-1]
 
     decode = encode
@@ -78,7 +78,6 @@ async def test_a_codec_of_one_s_own(tmp_path: Path) -> None:
     assert isinstance(codec, TokenCodec)
 
 
-# case 55
 @FAILURES
 @pytest.mark.parametrize("operation", ["get", "set", "list_files"])
 async def test_a_failure_is_named(
@@ -91,7 +90,7 @@ async def test_a_failure_is_named(
         await use(cache, operation)
 
     error = caught.value
-    assert f"The codec failed: {problem}" == str(error)
+    assert f"the codec failed: {problem}" == error.problem
     shown = TracebackException.from_exception(error, capture_locals=True)
     assert "canary" not in "".join(shown.format())
     assert (None, None) == (error.__cause__, error.__context__)
@@ -102,11 +101,10 @@ async def use(cache: FileTokenCache, operation: str) -> None:
     await getattr(cache, operation)(*arguments[operation])
 
 
-# case 55
 async def test_what_it_returns_does_not_show(tmp_path: Path) -> None:
     """A codec may leave the token readable, as one that compresses does: errors about the file do not show it."""
     cache = FileTokenCache(tmp_path, codec=BrokenCodec(lambda data: bytes(bytearray(data))))
-    with pytest.raises(TokenCacheError, match="The token is too long to be kept") as caught:
+    with pytest.raises(TokenCacheError, match="the token is too long to be stored") as caught:
         await cache.set("key", LONG_TOKEN)
     shown = TracebackException.from_exception(caught.value, capture_locals=True)
     assert "canary" not in "".join(shown.format())
@@ -136,7 +134,7 @@ async def test_a_failure_costs_no_token(
         assert "canary-token-1" == (await provider.get_token()).value
 
     failures = [event for event in events if isinstance(event, CacheFailed)]
-    assert {("get", f"The codec failed: {problem}")} == {
+    assert {("get", f"the codec failed: {problem}")} == {
         (event.operation, event.problem) for event in failures if event.operation == "get"
     }
     assert before == {path: path.read_bytes() for path in before}
@@ -147,9 +145,10 @@ async def test_a_failure_costs_no_token(
 )
 def test_what_is_no_codec(tmp_path: Path, codec: Any) -> None:
     """What has not both methods is refused at once, and so is a class in the place of an instance."""
-    expected = rf"^codec must be an object with encode and decode, which {type(codec).__name__} is not$"
-    with pytest.raises(ConfigurationError, match=expected):
+    with pytest.raises(ConfigurationError) as caught:
         FileTokenCache(tmp_path, codec=codec)
+    assert "codec" == caught.value.field
+    assert caught.value.problem.startswith("must be an object with encode() and decode(), got ")
 
 
 async def test_a_codec_travels(tmp_path: Path) -> None:

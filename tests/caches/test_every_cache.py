@@ -78,7 +78,6 @@ class TestFileTokenCache(SharedTokenCacheContract, BeyondShared):
 
 
 class TestFileTokenCacheEncrypted(SharedTokenCacheContract, BeyondShared):
-    # case 54
     @pytest.fixture
     def cache(self, tmp_path: Path) -> SharedTokenCache:
         return FileTokenCache(tmp_path / "cache", codec=FernetCodec(Fernet.generate_key()))
@@ -102,7 +101,6 @@ class TestFileTokenCacheReopened(SharedTokenCacheContract, BeyondShared):
         return Reopened()
 
 
-# case 53
 class TestRedisTokenCache(SharedTokenCacheContract, BeyondShared):
     @pytest.fixture
     def cache(self, shared_redis: RedisServer, namespace: str) -> SharedTokenCache:
@@ -110,7 +108,6 @@ class TestRedisTokenCache(SharedTokenCacheContract, BeyondShared):
 
 
 class TestRedisTokenCacheEncrypted(SharedTokenCacheContract, BeyondShared):
-    # case 54
     @pytest.fixture
     def cache(self, shared_redis: RedisServer, namespace: str) -> SharedTokenCache:
         codec = FernetCodec(Fernet.generate_key())

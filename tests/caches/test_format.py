@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from traceback import TracebackException
 from typing import Any
 
@@ -11,19 +12,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simplestore_async import AccessToken
+from simplestore_async._core.clock import find_boot
 from simplestore_async.caches import dumps, loads
-from simplestore_async.errors import TokenCacheError
+from simplestore_async.errors import ConfigurationError, TokenCacheError
+from tests.support.clocks import FakeClock
 from tests.support.tokens import make_token
 
 CANARY = "canary-token"
 VALID = {
-    "version": 1,
+    "version": 2,
     "value": CANARY,
     "token_type": "Bearer",
     "issued_at": 1_700_000_000.25,
     "expires_at": 1_700_003_600,
     "scope": ["orders:read", "stock"],
     "is_replacement": True,
+    "boot_id": None,
+    "issued_at_boot_seconds": None,
 }
 
 instants = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53), 2**53)
@@ -31,9 +36,9 @@ tokens = st.builds(
     lambda value, life, scope, is_replacement: AccessToken(
         value, issued_at=life[0], expires_at=life[1], scope=scope, is_replacement=is_replacement
     ),
-    st.from_regex(r"[A-Za-z0-9\-._~+/]+=*", fullmatch=True),
+    st.from_regex(r"[!-~]+", fullmatch=True),
     st.tuples(instants, instants).filter(lambda pair: pair[0] != pair[1]).map(sorted),
-    st.lists(st.text(st.characters(codec=None))),
+    st.lists(st.from_regex(r"\S+", fullmatch=True)),
     st.booleans(),
 )
 documents = st.recursive(
@@ -112,13 +117,15 @@ NOT_TOKENS: dict[str, Any] = {
     "a life backwards": changed(issued_at=1_700_003_601),
 }
 WRONG: dict[str, tuple[Any, ...]] = {
-    "version": (0, 2, -1, "1", None, True, 1.0, [1], {}),
-    "value": ("", f"{CANARY} x", f"{CANARY}\n", f"={CANARY}", f"{CANARY}é", 5, None, True, [CANARY]),
+    "version": (0, 1, 3, -1, "2", None, True, 2.0, [2], {}),
+    "value": ("", f"{CANARY} x", f"{CANARY}\n", f"{CANARY}é", 5, None, True, [CANARY]),
     "token_type": ("bearer", "mac", "", None, 1, [CANARY]),
     "issued_at": ("1700000000", None, True, [], float("nan"), float("inf"), 10**400, -(10**400)),
     "expires_at": ("1700003600", None, True, [], float("nan"), float("inf"), 10**400, -(10**400)),
     "scope": ("orders:read", None, {}, 1, [1], ["orders:read", None], [["orders:read"]]),
     "is_replacement": (None, 0, 1, "true", [True]),
+    "boot_id": ("a boot without a reading", 5, ""),
+    "issued_at_boot_seconds": (5.0, "5", True),
 }
 for field, values in WRONG.items():
     NOT_TOKENS |= {f"{field} {value!r}"[:30]: changed(**{field: value}) for value in values}
@@ -131,7 +138,7 @@ def test_anything_else_is_refused(data: bytes) -> None:
         loads(data)
 
     error = caught.value
-    assert "The cached token cannot be read: it is damaged, or of another version" == str(error)
+    assert "the cached token is damaged, or of another version" == error.problem
     assert (None, None) == (error.__cause__, error.__context__)
     # Without the first frame, which is this test's own.
     assert error.__traceback__ is not None
@@ -143,7 +150,7 @@ def test_anything_else_is_refused(data: bytes) -> None:
 @given(st.binary() | documents.map(lambda document: json.dumps(document).encode()))
 def test_no_data_is_taken_for_a_token(data: bytes) -> None:
     """Whatever the bytes, and whatever JSON they hold, the error is a TokenCacheError."""
-    with pytest.raises(TokenCacheError, match="cannot be read"):
+    with pytest.raises(TokenCacheError, match="is damaged"):
         loads(data)
 
 
@@ -168,3 +175,33 @@ def test_no_damage_breaks_it(position: int, damage: bytes) -> None:
     except TokenCacheError:
         return
     assert isinstance(token, AccessToken)
+
+
+@pytest.mark.parametrize(
+    ("field", "call"),
+    [
+        ("token", lambda: dumps("canary-token")),  # type: ignore[arg-type]
+        ("token", lambda: dumps(AccessToken)),  # type: ignore[arg-type]
+        ("clock", lambda: dumps(make_token(), clock="now")),  # type: ignore[arg-type]
+        ("clock", lambda: loads(changed(), clock="now")),  # type: ignore[arg-type]
+    ],
+)
+def test_wrong_argument(field: str, call: Any) -> None:
+    """A wrong argument is a ConfigurationError that names it, and does not quote it."""
+    with pytest.raises(ConfigurationError) as caught:
+        call()
+    assert field == caught.value.field
+    assert CANARY not in str(caught.value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a boot's identity")
+def test_boot_reading() -> None:
+    """A token of the last day is stored with the boot's identity and the clock's reading when it was issued."""
+    clock = FakeClock()
+    token = make_token(issued_at=clock.time() - 100, expires_at=clock.time() + 3500)
+    stored = json.loads(dumps(token, clock=clock))
+    assert (find_boot(), clock.monotonic() - 100) == (stored["boot_id"], stored["issued_at_boot_seconds"])
+
+    clock.step_wall(-7200)
+    moved = loads(dumps(token, clock=FakeClock()), clock=clock)
+    assert (token.issued_at - 7200, token.expires_at - 7200) == (moved.issued_at, moved.expires_at)

@@ -13,7 +13,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from simplestore_async import FileTokenCache
-from simplestore_async.caches import TokenFile, _folder
+from simplestore_async.caches import TokenFile, _directory
 from simplestore_async.caches.encryption import FernetCodec
 from simplestore_async.errors import TokenCacheError
 from tests.support.ownership import give_away
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 KEY = "key"
 DIGEST = hashlib.sha256(KEY.encode()).hexdigest()
-NAME = f"token-v1-{DIGEST}.json"
+NAME = f"token-v2-{DIGEST}.json"
 CODEC, OTHER_CODEC = (FernetCodec(Fernet.generate_key()) for _ in range(2))
 
 
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture(params=[True, False], ids=["descriptors", "paths"])
 def cache(folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> FileTokenCache:
     """A cache, also as it is where files cannot be opened relative to a folder."""
-    monkeypatch.setattr(_folder, "_HAS_DIR_FD", request.param and _folder._HAS_DIR_FD)
+    monkeypatch.setattr(_directory, "_HAS_DIR_FD", request.param and _directory._HAS_DIR_FD)
     return FileTokenCache(folder)
 
 
@@ -96,7 +96,7 @@ async def test_the_order(cache: FileTokenCache) -> None:
 async def test_only_token_s_files(cache: FileTokenCache, folder: Path, path: Path) -> None:
     """Locks, temporary files and whatever else is in the folder are not told of."""
     async with cache.renewal_lock(KEY):
-        for name in (f"{NAME}.0123.tmp", f"{NAME}.0123.folder", f"old-{NAME}", f"{NAME}x", "token-v1-0123.json", "x"):
+        for name in (f"{NAME}.0123.tmp", f"{NAME}.0123.folder", f"old-{NAME}", f"{NAME}x", "token-v2-0123.json", "x"):
             (folder / name).write_text("data")
         assert [DIGEST] == [file.digest for file in await cache.list_files()]
 
@@ -120,10 +120,10 @@ def put_fifo(path: Path) -> None:
     ("spoil", "problem"),
     [
         (put_symlink, "it is a symlink"),
-        (put_folder, "it is no regular file"),
-        (put_fifo, "it is no regular file"),
-        (lambda path: path.chmod(0o640), "its mode 0640 lets others in"),
-        (lambda path: os.truncate(path, 64 * 1024 + 1), "it is too long to hold a token"),
+        (put_folder, "it is not a regular file"),
+        (put_fifo, "it is not a regular file"),
+        (lambda path: path.chmod(0o640), "mode 0640 gives other users access"),
+        (lambda path: os.truncate(path, 64 * 1024 + 1), "it is too long for a token"),
     ],
 )
 async def test_a_file_that_is_not_trusted(
@@ -167,7 +167,6 @@ async def test_a_damaged_file(cache: FileTokenCache, path: Path, damage: Callabl
     assert [expected] == await cache.list_files()
 
 
-# case 54
 @pytest.mark.parametrize(
     ("writer", "reader", "problem"),
     [
@@ -189,7 +188,7 @@ async def test_an_encrypted_file(
 
 async def test_another_version(cache: FileTokenCache, folder: Path, path: Path) -> None:
     """A file of another version of the package is told of, and not read."""
-    path.rename(folder / NAME.replace("v1", "v23"))
+    path.rename(folder / NAME.replace("v2", "v23"))
     problem = "it is of another version of the format, 23"
     assert [TokenFile(digest=DIGEST, problem=problem)] == await cache.list_files()
 
@@ -200,9 +199,9 @@ async def test_another_version(cache: FileTokenCache, folder: Path, path: Path) 
 async def test_clear(cache: FileTokenCache, folder: Path, path: Path) -> None:
     """Every token's file goes, of any version, and what killed writers left; they are counted. All else stays."""
     await cache.set("second", make_token())
-    stale = [f"{NAME}.0123456789abcdef.tmp", f"token-v2-{DIGEST}.json.0123456789abcdef.tmp"]
+    stale = [f"{NAME}.0123456789abcdef.tmp", f"token-v1-{DIGEST}.json.0123456789abcdef.tmp"]
     kept = ["notes.tmp", f"old-{NAME}", "token-v1-0123.json", f"{NAME}.0123.folder"]
-    for name in [f"token-v2-{DIGEST}.json", *stale, *kept]:
+    for name in [f"token-v1-{DIGEST}.json", *stale, *kept]:
         leave_file(folder / name, age=61)
     leave_file(folder / f"{NAME}.fedcba9876543210.tmp", age=0)  # somebody may be writing it now
     before = (folder / "notes.tmp").read_bytes()
@@ -264,7 +263,7 @@ async def test_a_folder_that_others_may_write_to(folder: Path, operation: str) -
     cache = FileTokenCache(folder)
     await cache.set(KEY, make_token())
     folder.chmod(0o770)
-    with pytest.raises(TokenCacheError, match=r"mode 0770 lets others in.*name another folder"):
+    with pytest.raises(TokenCacheError, match=r"mode 0770 gives other users access; run `chmod 700 "):
         await getattr(cache, operation)()
     assert [NAME] == names_in(folder)
 

@@ -51,7 +51,6 @@ def watched() -> Iterator[Watched]:
         yield Watched(stack)
 
 
-# case 53
 async def test_sentinel(watched: Watched) -> None:
     """The primary is found by Sentinel, for each call, and no connection stays open."""
     async with watched.cache.renewal_lock(KEY):
@@ -62,7 +61,6 @@ async def test_sentinel(watched: Watched) -> None:
         assert 1 == len([each for each in clients if "lib-name=redis-py" in each])  # the one that asks
 
 
-# case 53
 @pytest.mark.slow  # Sentinel waits before it believes that a server is gone
 async def test_failover(watched: Watched) -> None:
     """When the primary is gone, the cache goes on with the replica, as soon as Sentinel has made that the primary."""
@@ -119,7 +117,6 @@ async def count_waiters(client: Any, namespace: str) -> int:
     return sum(count for _, count in answers)
 
 
-# case 53
 @pytest.mark.slow  # a cluster takes seconds to agree
 class TestCluster(OnOneLoop):
     """With a client that was given: to make one for each of so many calls takes long, as each asks for the slots."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from simplestore_async._core.clock import SYSTEM_CLOCK, SystemClock, default_clock
+from simplestore_async._core.clock import SYSTEM_CLOCK, SystemClock, default_clock, find_boot
 
 
 @pytest.mark.parametrize(("platform", "reading"), [("linux", 70.5), ("darwin", 80.5)])
@@ -46,3 +48,55 @@ def test_system_clock_runs() -> None:
 def test_the_machine_s_clock_is_the_default() -> None:
     """Whoever is given no clock gets the machine's."""
     assert SYSTEM_CLOCK is default_clock()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_boot() -> None:
+    """The boot's identity is the kernel's, with that of the clock's namespace, in every process."""
+    boot = find_boot()
+    assert boot is not None
+    assert boot.startswith(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+    program = "from simplestore_async._core.clock import find_boot; print(find_boot())"
+    assert (
+        boot
+        == subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.strip()
+    )
+
+
+@pytest.mark.parametrize("text", [None, "", "not a boot", "\u00e9"])
+def test_boot_is_unknown(monkeypatch: pytest.MonkeyPatch, text: str | None) -> None:
+    """Without a readable identity of the kernel's there is none."""
+
+    def read_text(*_: object) -> str:
+        if text is None:
+            raise FileNotFoundError
+        return text
+
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert find_boot.__wrapped__() is None
+
+
+def test_boot_without_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older kernel, which has no namespaces of clocks, has the boot's identity alone."""
+
+    def readlink(_: Path) -> Path:
+        raise FileNotFoundError
+
+    uuid = "00000000-0000-4000-8000-000000000000"
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(Path, "read_text", lambda *_: f"{uuid}\n")
+    monkeypatch.setattr(Path, "readlink", readlink)
+    assert uuid == find_boot.__wrapped__()
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_boot_elsewhere(monkeypatch: pytest.MonkeyPatch, platform: str) -> None:
+    """Where the platform's way to identify a boot fails, there is no identity, and no error."""
+
+    def read_text(*_: object) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    monkeypatch.setattr(sys, "platform", platform)
+    assert find_boot.__wrapped__() is None

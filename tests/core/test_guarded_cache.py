@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from simplestore_async import AccessToken, MemoryTokenCache, RenewalPolicy, SharedTokenCache
 from simplestore_async._core.guarded_cache import GuardedCache
+from simplestore_async._core.worker import Worker
 from simplestore_async.errors import TokenCacheError
 from simplestore_async.events import CacheFailed, Event
 from tests.support.tokens import make_token
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from tests.support.servers import TokenServer
 
 TOKEN = make_token()
-# Longer than any test may take; a test in which this ends a call fails by its timeout.
+# Longer than a test may take.
 LONG = 60.0
 SHORT = 0.01
 
@@ -28,7 +30,7 @@ OPERATIONS = ["get", "set", "lock"]
 
 
 class ScriptedCache:
-    """A shared cache whose every step does what a test says, and notes it."""
+    """A shared cache with scripted steps, which records them."""
 
     def __init__(self, **steps: Callable[[], Any]) -> None:
         self.steps = steps
@@ -77,7 +79,11 @@ def fail_at_once() -> None:
 
 
 async def fail_in_our_words() -> None:
-    raise TokenCacheError("mend the folder")
+    raise TokenCacheError("it is full", "make room")
+
+
+async def raise_cancelled() -> None:
+    raise asyncio.CancelledError
 
 
 async def time_out() -> None:
@@ -89,7 +95,7 @@ def guard(cache: Any, *, cache_seconds: float = LONG, lock_seconds: float = LONG
 
 
 async def use(guarded: GuardedCache, operation: str) -> None:
-    """Do the operation, as a renewal would; nothing may come of it."""
+    """Do the operation, as a renewal does; it has no result."""
     if operation == "get":
         assert await guarded.get() is None
     elif operation == "set":
@@ -103,8 +109,8 @@ def step_of(operation: str) -> str:
     return "enter" if operation == "lock" else operation
 
 
-async def test_what_works_passes_through() -> None:
-    """Key and token reach the cache, its token comes back, and nothing is told."""
+async def test_success() -> None:
+    """Key and token reach the cache, its token is returned, and nothing is reported."""
     cache = ScriptedCache(get=find_token)
     guarded = guard(cache)
 
@@ -115,35 +121,35 @@ async def test_what_works_passes_through() -> None:
     assert [] == guarded.failures
 
 
-async def test_a_miss_is_no_failure() -> None:
-    """None from a cache is None, and nothing is told."""
+async def test_miss() -> None:
+    """None from a cache is None, and nothing is reported."""
     guarded = guard(ScriptedCache())
     assert await guarded.get() is None
     assert [] == guarded.failures
 
 
-# case 46
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize(
-    ("misbehave", "problem"),
+    ("misbehave", "facts"),
     [
-        (fail, "it raised LookupError"),
-        (fail_at_once, "it raised LookupError"),
-        (time_out, "it raised TimeoutError"),
-        (fail_in_our_words, "mend the folder"),
-        (lambda: None, "it raised TypeError"),
+        (fail, ("it raised LookupError", "")),
+        (fail_at_once, ("it raised LookupError", "")),
+        (time_out, ("it raised TimeoutError", "")),
+        (fail_in_our_words, ("it is full", "make room")),
+        (raise_cancelled, ("it raised CancelledError, although nothing was cancelled", "")),
+        (lambda: None, ("it raised TypeError", "")),
     ],
-    ids=["raises", "raises before it is awaited", "raises TimeoutError", "raises TokenCacheError", "is no coroutine"],
+    ids=["raises", "raises at once", "TimeoutError", "TokenCacheError", "CancelledError", "no coroutine"],
 )
-async def test_a_failure_is_told(operation: str, misbehave: Callable[[], Any], problem: str) -> None:
-    """What a cache raises becomes an event; its text is shown only if it is our own."""
+async def test_failure(operation: str, misbehave: Callable[[], Any], facts: tuple[str, str]) -> None:
+    """An exception of a cache becomes an event; only the text of a TokenCacheError is shown."""
     guarded = guard(ScriptedCache(**{step_of(operation): misbehave}))
     async with asyncio.timeout(5):
         await use(guarded, operation)
-    assert [CacheFailed(operation=operation, problem=problem)] == guarded.failures  # type: ignore[arg-type]  # one of three words
+    (failure,) = guarded.failures
+    assert (operation, *facts) == (failure.operation, failure.problem, failure.hint)
 
 
-# case 46
 @pytest.mark.parametrize(
     ("operation", "limits", "problem"),
     [
@@ -155,8 +161,8 @@ async def test_a_failure_is_told(operation: str, misbehave: Callable[[], Any], p
         ("lock", {"budget": SHORT}, "another process held it for longer than"),
     ],
 )
-async def test_a_hanging_cache_is_left(operation: str, limits: dict[str, float], problem: str) -> None:
-    """A call ends with its own time or with the renewal's, whichever is first."""
+async def test_timeout(operation: str, limits: dict[str, float], problem: str) -> None:
+    """A call ends at its own limit or at the renewal's deadline, whichever is first."""
     guarded = guard(ScriptedCache(**{step_of(operation): hang}), **limits)
     async with asyncio.timeout(5):
         await use(guarded, operation)
@@ -166,8 +172,8 @@ async def test_a_hanging_cache_is_left(operation: str, limits: dict[str, float],
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-async def test_no_time_is_left(operation: str) -> None:
-    """A call that begins after the renewal's deadline ends at once, and no negative time is told."""
+async def test_after_the_deadline(operation: str) -> None:
+    """A call that starts after the renewal's deadline ends at once; no negative time is reported."""
     guarded = guard(ScriptedCache(**{step_of(operation): hang}), budget=-1)
     async with asyncio.timeout(5):
         await use(guarded, operation)
@@ -176,19 +182,19 @@ async def test_no_time_is_left(operation: str) -> None:
 
 
 @pytest.mark.parametrize("rubbish", ["canary-token", 5, {"value": "canary-token"}, False, AccessToken])
-async def test_rubbish_is_a_miss(rubbish: object) -> None:
-    """What is no AccessToken is none, and only its type is told."""
+async def test_wrong_type(rubbish: object) -> None:
+    """A result of another type is a cache miss; its type is reported."""
 
     async def find_rubbish() -> object:
         return rubbish
 
     guarded = guard(ScriptedCache(get=find_rubbish))
     assert await guarded.get() is None
-    problem = f"it returned {type(rubbish).__name__}, no AccessToken"
+    problem = f"it returned {type(rubbish).__name__} instead of an AccessToken"
     assert [CacheFailed(operation="get", problem=problem)] == guarded.failures
 
 
-async def test_failures_add_up() -> None:
+async def test_failures_are_collected() -> None:
     """Every failure of one renewal is kept, in order."""
     guarded = guard(ScriptedCache(get=fail, set=fail, enter=fail))
     for operation in ["lock", "get", "set"]:
@@ -196,8 +202,8 @@ async def test_failures_add_up() -> None:
     assert ["lock", "get", "set"] == [failure.operation for failure in guarded.failures]
 
 
-async def test_what_cannot_be_read_is_not_locked() -> None:
-    """After a failed read the lock is not taken: it would be waited for in vain."""
+async def test_no_lock_after_a_failed_read() -> None:
+    """After a failed read the lock is not acquired: the wait would be in vain."""
     cache = ScriptedCache(get=fail)
     guarded = guard(cache)
     await guarded.get()
@@ -208,7 +214,7 @@ async def test_what_cannot_be_read_is_not_locked() -> None:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-async def test_a_cancelled_renewal_is_cancelled(operation: str) -> None:
+async def test_cancelled_renewal(operation: str) -> None:
     """Cancelling the renewal while it waits for the cache cancels it, and is no failure of the cache."""
     is_waiting = asyncio.Event()
 
@@ -225,16 +231,16 @@ async def test_a_cancelled_renewal_is_cancelled(operation: str) -> None:
     assert [] == guarded.failures
 
 
-async def test_a_cache_that_is_not_shared_has_no_lock() -> None:
-    """A cache without `renewal_lock` gives False: nobody else can have renewed meanwhile."""
+async def test_unshared_cache() -> None:
+    """A cache without `renewal_lock` yields False: no other process can have renewed meanwhile."""
     guarded = guard(MemoryTokenCache())
     async with guarded.renewal_lock() as has_lock:
         assert has_lock is False
     assert [] == guarded.failures
 
 
-async def test_the_lock_is_held_inside() -> None:
-    """The key's lock is taken before the body and released after it."""
+async def test_lock_is_held() -> None:
+    """The key's lock is acquired before the body and released after it."""
     cache = ScriptedCache()
     assert isinstance(cache, SharedTokenCache)
     guarded = guard(cache)
@@ -245,13 +251,74 @@ async def test_the_lock_is_held_inside() -> None:
     assert [] == guarded.failures
 
 
-async def test_the_time_for_the_lock_does_not_end_the_body() -> None:
-    """Once the lock is held the body may take longer than taking it, or any call of the cache, may."""
+async def test_lock_timeout_does_not_end_the_body() -> None:
+    """Once the lock is held, the limits of lock and cache do not apply to the body."""
     guarded = guard(ScriptedCache(), lock_seconds=1e-9, cache_seconds=1e-9)
     async with guarded.renewal_lock():
         for _ in range(5):
             await asyncio.sleep(0)
     assert [] == guarded.failures
+
+
+async def test_patience_is_shared() -> None:
+    """The wait for the lock has what the read left of the time for waiting."""
+    guarded = guard(ScriptedCache(get=lambda: asyncio.sleep(0.06), enter=hang), lock_seconds=0.1)
+    async with asyncio.timeout(5):
+        await use(guarded, "get")
+        await use(guarded, "lock")
+    (failure,) = guarded.failures
+    assert float(failure.problem.split()[-2]) < 0.05
+
+
+class QueuedCache:
+    """A cache whose work queues for one thread."""
+
+    def __init__(self, *, job_seconds: float) -> None:
+        self.stored: list[AccessToken] = []
+        self._seconds = job_seconds
+        self._worker = Worker("test-cache")
+
+    async def get(self, key: str, /) -> AccessToken | None:
+        def work() -> AccessToken:
+            time.sleep(self._seconds)
+            return TOKEN
+
+        return await self._worker.run(work, droppable=True)
+
+    async def set(self, key: str, token: AccessToken, /) -> None:
+        def work() -> None:
+            time.sleep(self._seconds)
+            self.stored.append(token)
+
+        await self._worker.run(work)
+
+
+class TestQueue:
+    async def test_wait_is_not_counted(self) -> None:
+        """Reads that wait for each other longer than one may take find their tokens."""
+        cache = QueuedCache(job_seconds=0.01)
+        guards = [guard(cache, cache_seconds=0.1) for _ in range(40)]
+        assert [TOKEN] * 40 == await asyncio.gather(*(guarded.get() for guarded in guards))
+        assert [] == [failure for guarded in guards for failure in guarded.failures]
+
+    async def test_wait_is_limited(self) -> None:
+        """A read that waits longer than the renewal may wait for others is a failure."""
+        cache = QueuedCache(job_seconds=0.02)
+        guards = [guard(cache, cache_seconds=0.1, lock_seconds=0.15) for _ in range(20)]
+        found = await asyncio.gather(*(guarded.get() for guarded in guards))
+        assert None in found
+        failures = [failure for guarded in guards for failure in guarded.failures]
+        assert {"other work kept it busy for longer than"} == {failure.problem[:39] for failure in failures}
+
+    async def test_store_is_done_later(self) -> None:
+        """A queued store that nothing waits for any longer is done, and is no failure."""
+        cache = QueuedCache(job_seconds=0.01)
+        guards = [guard(cache, cache_seconds=0.1) for _ in range(40)]
+        await asyncio.gather(*(guarded.set(TOKEN) for guarded in guards))
+        assert len(cache.stored) < 40
+        assert [] == [failure for guarded in guards for failure in guarded.failures]
+        await cache.get("after the others")
+        assert [TOKEN] * 40 == cache.stored
 
 
 class StopHereError(Exception):
@@ -262,9 +329,9 @@ async def swallow() -> bool:
     return True
 
 
-@pytest.mark.parametrize("leave", [succeed, swallow, fail, fail_at_once, hang])
-async def test_an_error_inside_releases_the_lock(leave: Callable[[], Any]) -> None:
-    """An error in the body reaches the renewal, whatever the release of the lock does or answers."""
+@pytest.mark.parametrize("leave", [succeed, swallow, fail, fail_at_once, raise_cancelled, hang])
+async def test_error_releases_the_lock(leave: Callable[[], Any]) -> None:
+    """An error in the body reaches the renewal, whatever the release does or returns."""
     cache = ScriptedCache(leave=leave)
     guarded = guard(cache, cache_seconds=SHORT)
     with pytest.raises(StopHereError):
@@ -273,8 +340,8 @@ async def test_an_error_inside_releases_the_lock(leave: Callable[[], Any]) -> No
     assert ("leave", None, None, None) == cache.calls[-1]
 
 
-async def test_a_cancel_inside_releases_the_lock() -> None:
-    """A renewal that is cancelled while it holds the lock releases it, though that takes a turn of the loop."""
+async def test_cancellation_releases_the_lock() -> None:
+    """A renewal that is cancelled while it holds the lock releases it, although that takes a step of the loop."""
     is_held = asyncio.Event()
     released: list[bool] = []
 
@@ -298,9 +365,9 @@ async def test_a_cancel_inside_releases_the_lock() -> None:
     assert [] == guarded.failures
 
 
-@pytest.mark.parametrize("enter", [fail, fail_at_once, fail_in_our_words, hang])
-async def test_a_lock_not_taken_is_not_released(enter: Callable[[], Any]) -> None:
-    """When the lock cannot be had the body runs without it, and there is nothing to release."""
+@pytest.mark.parametrize("enter", [fail, fail_at_once, fail_in_our_words, raise_cancelled, hang])
+async def test_lock_not_acquired_is_not_released(enter: Callable[[], Any]) -> None:
+    """A failed acquisition runs the body without the lock, and nothing is released."""
     cache = ScriptedCache(enter=enter)
     guarded = guard(cache, lock_seconds=SHORT)
     async with asyncio.timeout(5):
@@ -314,21 +381,21 @@ async def test_a_lock_not_taken_is_not_released(enter: Callable[[], Any]) -> Non
     [
         (fail, "it raised LookupError"),
         (fail_at_once, "it raised LookupError"),
-        (fail_in_our_words, "mend the folder"),
+        (fail_in_our_words, "it is full"),
+        (raise_cancelled, "it raised CancelledError, although nothing was cancelled"),
         (hang, "it took longer than 0.01 s"),
     ],
 )
-async def test_a_release_that_fails_is_told(leave: Callable[[], Any], problem: str) -> None:
-    """A release that raises or hangs, which has the time of a call and not that of the lock, is an event."""
+async def test_failed_release(leave: Callable[[], Any], problem: str) -> None:
+    """A release that raises, or takes longer than an operation may, is reported."""
     guarded = guard(ScriptedCache(leave=leave), cache_seconds=SHORT)
     async with asyncio.timeout(5):
         await use(guarded, "lock")
-    assert [CacheFailed(operation="lock", problem=problem)] == guarded.failures
+    assert [("lock", problem)] == [(failure.operation, failure.problem) for failure in guarded.failures]
 
 
-# case 46
-async def test_a_lock_that_cannot_even_be_made() -> None:
-    """When `renewal_lock()` itself raises, the body runs without a lock, and an event tells."""
+async def test_renewal_lock_raises() -> None:
+    """If `renewal_lock()` raises, the body runs without a lock, and the failure is reported."""
 
     class Broken(ScriptedCache):
         def renewal_lock(self, key: str, /) -> ScriptedCache:
@@ -339,9 +406,8 @@ async def test_a_lock_that_cannot_even_be_made() -> None:
     assert [CacheFailed(operation="lock", problem="it raised LookupError")] == guarded.failures
 
 
-# case 46
-async def test_what_is_no_lock() -> None:
-    """When `renewal_lock()` returns no context manager, the body runs without a lock, and an event tells."""
+async def test_renewal_lock_is_no_context_manager() -> None:
+    """If `renewal_lock()` returns no context manager, the body runs without a lock, and the failure is reported."""
 
     class Broken(ScriptedCache):
         def renewal_lock(self, key: str, /) -> Any:
@@ -352,8 +418,8 @@ async def test_what_is_no_lock() -> None:
     assert [CacheFailed(operation="lock", problem="it raised AttributeError")] == guarded.failures
 
 
-async def test_the_lock_is_released_after_the_deadline() -> None:
-    """A renewal that used all of its time still has time to release the lock, or nobody else would get it."""
+async def test_release_after_the_deadline() -> None:
+    """A renewal that spent its budget still has time to release the lock."""
     released: list[bool] = []
 
     async def release() -> None:
@@ -368,8 +434,8 @@ async def test_the_lock_is_released_after_the_deadline() -> None:
     assert [] == guarded.failures
 
 
-async def test_a_lock_made_by_a_generator() -> None:
-    """A lock written with `asynccontextmanager`, the usual way, is taken and released."""
+async def test_generator_lock() -> None:
+    """A lock written with `asynccontextmanager` is acquired and released."""
     events: list[str] = []
 
     class Usual(MemoryTokenCache):
@@ -388,13 +454,10 @@ async def test_a_lock_made_by_a_generator() -> None:
     assert [] == guarded.failures
 
 
-# case 46
 @pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize("misbehave", [fail, fail_at_once, hang])
-async def test_the_caller_gets_its_token(
-    token_server: TokenServer, operation: str, misbehave: Callable[[], Any]
-) -> None:
-    """A provider over a cache that fails or hangs gets the token from the endpoint, and one event tells."""
+@pytest.mark.parametrize("misbehave", [fail, fail_at_once, raise_cancelled, hang])
+async def test_caller_gets_its_token(token_server: TokenServer, operation: str, misbehave: Callable[[], Any]) -> None:
+    """A provider over a cache that fails or hangs gets the token from the endpoint and reports one event."""
     events: list[Event] = []
     async with token_server.provider(
         cache=ScriptedCache(**{step_of(operation): misbehave}),

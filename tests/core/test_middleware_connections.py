@@ -47,7 +47,7 @@ class TestLongRejection:
         reject: Callable[[asyncio.StreamWriter], Awaitable[None]],
         body: bytes | None,
     ) -> None:
-        """The body of a 401, be it large, slow or endless, neither blocks a pool of one connection nor leaks it."""
+        """A large, slow or endless body of a 401 neither blocks a pool of one connection nor leaks it."""
         connector = aiohttp.TCPConnector(limit=1)
         async with (
             WireServer(reject) as server,
@@ -64,7 +64,7 @@ class TestLongRejection:
         assert ["canary-token-1", "canary-token-2", "canary-token-2"] == server.tokens
 
     async def test_unread_upload(self, token_server: TokenServer) -> None:
-        """Nor does a 401 that comes before the request's body was read."""
+        """A 401 that arrives before the body was read neither blocks a pool of one connection nor leaks it."""
         connector = aiohttp.TCPConnector(limit=1)
         async with (
             WireServer() as server,
@@ -130,7 +130,7 @@ class TestConnection:
     async def test_response_of_the_caller(
         self, api_server: ApiServer, method: str, text: str, *, is_reused: bool
     ) -> None:
-        """So it is with the connection of a 401 that the caller gets, and can read."""
+        """A 401 that the caller gets can be read; its connection is reused only after a safe method."""
         api_server.rejected.add("first")
         api_server.handler = rejecting(api_server, 401, text=text)
         peers = _peers(api_server)

@@ -35,7 +35,7 @@ class TestRedirects:
 
     @pytest.mark.parametrize("host", ["localhost", "evil.example"])
     async def test_other_host(self, token_server: TokenServer, api_server: ApiServer, host: str) -> None:
-        """A redirect to another host carries no token there, be it the same machine and port."""
+        """A redirect to another host carries no token there, even on the same machine and port."""
         api_server.handler = redirecting(api_server, {"/a": f"http://{host}:{api_server.port}/stolen"})
         async with (
             token_server.provider() as provider,

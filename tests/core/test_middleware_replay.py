@@ -142,7 +142,7 @@ class _FileLike:
 
 
 class _OwnPayload(payload.BytesPayload):
-    """A payload that can be written once, which nobody outside it can know."""
+    """A payload that can be written once, which its type does not show."""
 
     async def write_with_length(self, writer: Any, content_length: int | None) -> None:
         await super().write_with_length(writer, content_length)

@@ -65,7 +65,7 @@ class TestSecrecy:
         assert request_info is None or "Authorization" not in request_info.headers
 
     async def test_response(self, token_server: TokenServer, api_server: ApiServer) -> None:
-        """Neither a response nor those of the redirects before it show or hold the token."""
+        """Responses, including those of redirects, neither show nor hold the token."""
         api_server.handler = redirecting(api_server, {"/a": "/b"})
         async with (
             token_server.provider() as provider,
@@ -180,7 +180,7 @@ class TestTracebacks:
 
     @pytest.mark.parametrize("seconds", [None, 0.2])
     async def test_lost_connection(self, token_server: TokenServer, seconds: float | None) -> None:
-        """Nor does a connection that breaks while its head is written, or the caller's deadline at that time."""
+        """A connection that breaks, or a deadline that expires, during the upload shows no token in any frame."""
         async with (
             WireServer(_reset if seconds is None else _never) as server,
             token_server.provider() as provider,

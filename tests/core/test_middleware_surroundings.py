@@ -38,7 +38,7 @@ class TestSurroundings:
         assert (200, [[BEARER_1]], 1) == (status, authorizations(api_server), len(token_server.requests))
 
     async def test_callers_timeout_after_rejection(self, token_server: TokenServer, api_server: ApiServer) -> None:
-        """So it does during the renewal that follows a rejection."""
+        """A caller's own timeout during the renewal after a rejection ends its request only."""
         api_server.rejected.add("canary-token-1")
         async with token_server.provider() as provider, authorized_session(provider, api_server.url) as session:
             await provider.get_token()
@@ -96,7 +96,7 @@ class TestSurroundings:
             assert ([], []) == (proxy.heads, api_server.requests)
 
     async def test_http_proxy_outside(self, token_server: TokenServer, api_server: ApiServer) -> None:
-        """Requests outside the origins may pass through a proxy as they like, without a token."""
+        """A plain http request outside the origins may pass through a proxy, without a token."""
         async with (
             ConnectProxy() as proxy,
             token_server.provider() as provider,

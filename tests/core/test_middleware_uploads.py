@@ -78,7 +78,7 @@ class TestEarlyRejection:
 
     @pytest.mark.parametrize("name", HUGE)
     async def test_server_that_says_goodbye(self, token_server: TokenServer, files: Files, name: str) -> None:
-        """So it is by a server that closes the connection after its 401."""
+        """A body of any size and kind is sent again, whole, after a 401 with `Connection: close`."""
         async with wire_and_session(token_server, _say_goodbye) as (server, session):
             server.reads_body = False
             answer = await send(session, server.url, **HUGE[name](files))

@@ -53,7 +53,7 @@ class TestSource:
 
     async def test_credentials(self, token_server: TokenServer, api_server: ApiServer) -> None:
         """Credentials make a provider, with the cache, policy and listener that are passed along."""
-        cache, policy = MemoryTokenCache(), RenewalPolicy(attempts=1)
+        cache, policy = MemoryTokenCache(), RenewalPolicy(budget_seconds=0.4)
         events: list[Event] = []
         credentials = token_server.credentials()
         token_server.replies.append(503)
@@ -222,7 +222,7 @@ class TestAddresses:
     async def test_wrong_base_url_in_environment(
         self, token_server: TokenServer, environment: pytest.MonkeyPatch, base_url: str
     ) -> None:
-        """If it came from the environment, the error names the variable, not an argument that nobody passed."""
+        """If it came from the environment, the error names the variable."""
         name_credentials(environment, token_server)
         environment.setenv("SIMPLESTORE_BASE_URL", base_url)
         with pytest.raises(ConfigurationError, match=r"^SIMPLESTORE_BASE_URL "):

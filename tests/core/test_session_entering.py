@@ -64,7 +64,7 @@ class TestClosing:
         assert [True] == [session.closed for session in sessions]
 
     async def test_closes_provider(self, token_server: TokenServer, api_server: ApiServer) -> None:
-        """Leaving the block closes the provider that was made for it: requests that wait for a token are told."""
+        """Leaving the block closes the provider that was made for it; requests that wait for a token fail."""
         token_server.gate.clear()
         async with open_session(token_server.credentials(), base_url=api_server.url) as session:
             request = asyncio.create_task(get(session, "items"))
@@ -97,7 +97,7 @@ class TestClosing:
         del caught  # its traceback held all of this
 
     async def test_refused_option_with_provider(self, token_server: TokenServer) -> None:
-        """So it is with a provider of the caller's, which stays open."""
+        """A refused option leaves a provider of the caller's open."""
         async with token_server.provider() as provider:
             with pytest.raises(ConfigurationError):
                 async with open_session(provider, base_url=API, timeout="soon"):  # type: ignore[arg-type]  # that is the case
@@ -194,7 +194,7 @@ MISUSES: dict[str, Callable[[], Any]] = {
 class TestMisuse:
     @pytest.mark.parametrize("name", MISUSES)
     def test_not_entered(self, name: str) -> None:
-        """Whatever is done instead of `async with` is answered with what to write."""
+        """Any use but `async with` raises an error that shows the right one."""
         with pytest.raises(
             ConfigurationError, match=r"^open_session\(\) .*; write `async with open_session\(…\) as session:`$"
         ):

@@ -90,7 +90,7 @@ class TestPassword:
     async def test_refusing_proxy(
         self, environment: pytest.MonkeyPatch, call: Callable[..., Any], answer: bytes, where: str
     ) -> None:
-        """Whatever a proxy answers, its password is neither in the error nor among the locals of any frame."""
+        """After any response of a proxy, its password is neither in the error nor among the locals of a frame."""
         async with _RefusingProxy(answer) as proxy:
             environment.setenv("https_proxy", with_password(proxy.url))
             environment.setenv("http_proxy", with_password(proxy.url))
@@ -109,7 +109,7 @@ class TestPassword:
 
     @pytest.mark.parametrize("where", ["argument", "environment"])
     async def test_no_proxy_there(self, environment: pytest.MonkeyPatch, where: str) -> None:
-        """So it is if there is no proxy to connect to."""
+        """The error for an unreachable proxy does not show its password."""
         url = with_password(refusing_url())
         environment.setenv("https_proxy", url)
         is_argument = where == "argument"
@@ -123,7 +123,7 @@ class TestPassword:
 
     @pytest.mark.parametrize("wrong", ["ftp://{}proxy.example", "http://{}proxy.example:x", "socks5://{}x", "{}x"])
     async def test_wrong_proxy(self, environment: pytest.MonkeyPatch, wrong: str) -> None:
-        """So it is if the URL is not that of an HTTP proxy."""
+        """The error for a wrong proxy URL does not show its password."""
         environment.setenv("https_proxy", wrong.format(USERINFO))
         with pytest.raises(ConfigurationError) as by_argument:
             open_session(OneToken(), base_url="https://api.example", proxy=wrong.format(USERINFO))

@@ -46,7 +46,7 @@ def test_positional() -> None:
 
 
 async def test_not_entered() -> None:
-    """So is anything but `async with`."""
+    """Any use but `async with` is an error for the type checker."""
     with pytest.raises(ConfigurationError):
         open_session(OneToken(), base_url=API).get("items")  # type: ignore[attr-defined]
     with pytest.raises(ConfigurationError):

@@ -214,6 +214,18 @@ class TestTimeout:
         gate.set()
         await blocked
 
+    async def test_late_event_loop(self, worker: Worker) -> None:
+        """A job that ended within the limit is no timeout, although the event loop was busy when the limit came."""
+
+        async def use() -> bool:
+            async with work_timeout(0.1, queue_seconds=30):
+                return await worker.run(lambda: True)
+
+        task = asyncio.create_task(use())
+        await asyncio.sleep(0)
+        time.sleep(0.3)  # noqa: ASYNC251 - the busy loop
+        assert await task
+
     async def test_queue_limit(self, worker: Worker) -> None:
         """The wait for other jobs has a limit of its own, although each of them is quick."""
         jobs = [asyncio.create_task(worker.run(lambda: time.sleep(0.01))) for _ in range(50)]

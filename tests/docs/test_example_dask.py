@@ -97,7 +97,7 @@ async def run_example(environment: dict[str, str]) -> str:
 
 async def find_token(server: RedisServer) -> bytes:
     """Return the token that the workers shared."""
-    [key] = await server.tell("KEYS", "*:token-v1")
+    [key] = await server.tell("KEYS", "*:token-v2")
     token = loads((await server.tell("GET", key)).partition(b"\n")[2])
     return str(token.value).encode()
 

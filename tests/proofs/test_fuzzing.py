@@ -34,6 +34,7 @@ from simplestore_async import (
     ClientCredentials,
     FileTokenCache,
     RenewalPolicy,
+    RetryPolicy,
     SecretFile,
     TokenEndpoint,
     TokenProvider,
@@ -43,7 +44,7 @@ from simplestore_async._core.origin import is_loopback
 from simplestore_async._core.redaction import RedactedStr
 from simplestore_async._core.target import find_base_url
 from simplestore_async._core.token import LONGEST_LIFETIME_SECONDS, is_visible_ascii
-from simplestore_async._core.wire import Exchange, Grant
+from simplestore_async._core.wire import Exchange
 from simplestore_async.caches import dumps, loads
 from simplestore_async.caches.encryption import FernetCodec
 from simplestore_async.errors import ConfigurationError, SimpleStoreError, TokenCacheError, TokenError
@@ -160,13 +161,12 @@ def test_reply(status: int, headers: dict[str, str], body: bytes, now: float) ->
     """A complete reply is a token that can be sent, or a `TokenError`."""
     exchange = Exchange(CREDENTIALS, RedactedStr(SECRET))
 
-    reply = exchange.parse_reply(status, CIMultiDict(headers), body, now=now)
+    reply = exchange.parse_response(status, CIMultiDict(headers), body, issued_at=now, now=now)
 
-    if isinstance(reply, Grant):
-        assert 200 == status
+    if isinstance(reply, AccessToken):
+        assert 200 <= status < 300
         assert is_visible_ascii(reply.value)
-        assert 0 < reply.lifetime_seconds <= LONGEST_LIFETIME_SECONDS
-        AccessToken(reply.value, issued_at=now, expires_at=now + reply.lifetime_seconds, scope=reply.scope)
+        assert 0 < reply.expires_at - reply.issued_at <= LONGEST_LIFETIME_SECONDS + 0.001
     else:
         assert isinstance(reply, TokenError)
         assert SECRET not in shown(reply)
@@ -181,7 +181,7 @@ def test_reply_echoes_the_secret(secret: str, body: bytes) -> None:
     exchange = Exchange(CREDENTIALS, RedactedStr(secret))
     quoting = json.dumps({"error": "server_error", "error_description": f"{secret}{body!r}{secret}"}).encode()
 
-    assert secret not in str(exchange.parse_reply(400, CIMultiDict(), quoting, now=0.0))
+    assert secret not in str(exchange.parse_response(400, CIMultiDict(), quoting, issued_at=0.0, now=0.0))
 
 
 lines: Final = st.one_of(
@@ -220,7 +220,7 @@ def test_raw_reply(parts: list[bytes]) -> None:
     async def ask() -> None:
         async with RawServer(says(*parts)) as server:
             credentials = ClientCredentials(client_id="app", client_secret=SECRET, token_url=server.token_url)
-            endpoint = TokenEndpoint(credentials, policy=RenewalPolicy(attempts=1, attempt_seconds=0.5))
+            endpoint = TokenEndpoint(credentials, policy=RetryPolicy(attempts=1, attempt_seconds=0.5))
             try:
                 outcome: AccessToken | TokenError = await endpoint.request_token()
             except TokenError as error:
@@ -531,7 +531,7 @@ ARGUMENTS: Final = [
     with_argument(FileTokenCache, "codec"),
     with_argument(FernetCodec, "keys"),
     with_argument(loads, "data"),
-    *[with_argument(RenewalPolicy, name) for name in RenewalPolicy.__annotations__],
+    *[with_argument(policy, name) for policy in (RenewalPolicy, RetryPolicy) for name in policy.__annotations__],
 ]
 OF_OURS: Final = {"policy", "connector", "clock", "endpoint", "cache", "source", "credentials", "codec", "keys"}
 """Arguments that nothing of `anything` but None can be."""

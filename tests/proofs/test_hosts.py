@@ -79,7 +79,8 @@ async def test_holder_is_killed(token_server: TokenServer, job: dict[str, Any]) 
     await holder.process.communicate()
     (other,) = await swarm.run("get_token", **job | {"policy": PATIENT | {"lock_seconds": 0.2}})
 
-    assert ["lock: another process held it for longer than 0.2 s"] == other["failures"]
+    (failure,) = other["failures"]
+    assert failure.startswith("lock: another process held it for longer than")
     assert "canary-token-2" == other["token"]
 
 

@@ -14,7 +14,6 @@ import attrs
 import pytest
 
 from simplestore_async import AccessToken, ClientCredentials, RenewalPolicy, TokenEndpoint, TokenProvider
-from simplestore_async._core.endpoint import Receipt
 from simplestore_async.errors import ProviderClosedError, TokenEndpointError
 from tests.support.clocks import FakeClock
 from tests.support.virtual_loop import every_schedule
@@ -31,12 +30,12 @@ class ScheduledEndpoint(TokenEndpoint):
     """An endpoint that takes a step of the loop for each answer, and fails as often as it is told to at first."""
 
     def __init__(self, clock: FakeClock, failures: int) -> None:
-        super().__init__(CREDENTIALS, clock=clock, policy=RenewalPolicy(rejection_seconds=1e-6))
+        super().__init__(CREDENTIALS, clock=clock)
         self.failures = failures
         self.answers = 0
         self.in_flight = 0
 
-    async def fetch(self, *, deadline: float, may_retry: Callable[[], bool]) -> Receipt:
+    async def fetch(self, *, deadline: float, may_retry: Callable[[], bool]) -> tuple[AccessToken, float]:
         assert 0 == self.in_flight
         self.in_flight += 1
         requested_at, issued_at = self.clock.monotonic(), self.clock.time()
@@ -48,7 +47,7 @@ class ScheduledEndpoint(TokenEndpoint):
         finally:
             self.in_flight -= 1
         token = AccessToken(f"token-{self.answers}", issued_at=issued_at, expires_at=issued_at + 3600)
-        return Receipt(token, requested_at)
+        return token, requested_at
 
 
 @attrs.define
@@ -64,7 +63,7 @@ class Scene:
 
     def __attrs_post_init__(self) -> None:
         self.endpoint = ScheduledEndpoint(self.clock, self.failures)
-        self.provider = TokenProvider(endpoint=self.endpoint)
+        self.provider = TokenProvider(endpoint=self.endpoint, policy=RenewalPolicy(rejection_seconds=1e-6))
 
     async def run(self, disturb: Disturb) -> list[Any]:
         names = ["the first", *["another"] * (self.callers - 1)]
@@ -141,7 +140,6 @@ def all_scenes() -> list[Any]:
     return scenes
 
 
-# case 59
 @pytest.mark.parametrize(("name", "callers", "least"), all_scenes())
 def test_every_order(name: str, callers: int, least: int) -> None:
     """In every order all callers get what they may, nobody waits for ever, and no request is made beside another."""

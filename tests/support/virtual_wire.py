@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
+@attrs.define
+class Stream:
+    """A body that arrives in pieces."""
+
+    pieces: list[bytes]
+
+    async def readany(self) -> bytes:
+        return self.pieces.pop(0) if self.pieces else b""
+
+
 @attrs.frozen
 class Reply:
     """What a server answers to a POST; the fields that a token request reads of aiohttp's response."""
@@ -24,11 +34,8 @@ class Reply:
     headers: Mapping[str, str] = attrs.field(factory=dict)
 
     @property
-    def content(self) -> Self:
-        return self
-
-    async def iter_any(self) -> AsyncIterator[bytes]:
-        yield self.body
+    def content(self) -> Stream:
+        return Stream([self.body])
 
 
 def grant(value: str, seconds: float) -> Reply:

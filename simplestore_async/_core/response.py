@@ -1,0 +1,205 @@
+"""Body of a token response. Rule: no coercion, no value in an error, and work linear in a bounded size."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+import zlib
+from functools import cache
+from math import isfinite
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import attrs
+
+from .redaction import RedactedStr
+from .token import LONGEST_LIFETIME_SECONDS, is_visible_ascii
+
+if TYPE_CHECKING:
+    from cattrs import Converter
+
+__all__ = [
+    "MAX_RESPONSE_BYTES",
+    "ErrorResponse",
+    "FieldError",
+    "TokenResponse",
+    "load_object",
+    "structure",
+    "structure_error",
+]
+
+# A token travels in a header, and servers take 8 to 64 KiB of those. `json` needs up to 0.3 s for 1 MiB of brackets.
+MAX_RESPONSE_BYTES: Final = 1 << 17
+
+_DECIMAL: Final = re.compile(r"[0-9]+(\.[0-9]+)?")
+_CHARSET: Final = re.compile(r"charset\s*=\s*[\"']?([\w.:-]{1,40})", re.ASCII | re.IGNORECASE)
+# Not those whose decoders are slow (`punycode`, `utf-7`), or no character sets (`unicode_escape`).
+_SEVEN_BIT: Final = re.compile(r"iso2022_\w+|hz")
+_CHARACTER_SETS: Final = re.compile(
+    r"ascii|utf-(8|16|32)(-[bl]e|-sig)?|iso8859-\d+|cp\d+|koi8-[rtu]|mac-\w+|shift_jis\w*|euc_\w+|gb\w+|big5\w*"
+    rf"|johab|{_SEVEN_BIT.pattern}"
+)
+
+
+class FieldError(Exception):
+    """A field's problem in words of our own.
+
+    Attributes:
+        is_final: whether another response would have the same problem.
+    """
+
+    def __init__(self, problem: str, *, is_final: bool) -> None:
+        super().__init__(problem)
+        self.is_final = is_final
+
+
+def _read_token(value: Any) -> str:
+    if value is None:
+        raise FieldError("access_token is missing", is_final=False)
+    if not isinstance(value, str):
+        raise FieldError("access_token is not a string", is_final=True)
+    if not is_visible_ascii(value):
+        raise FieldError("access_token is empty or not visible ASCII (RFC 6749 A.12)", is_final=True)
+    return RedactedStr(value)
+
+
+def _read_token_type(value: Any) -> str:
+    # Servers write "bearer" (RFC 6749 5.1 ignores case), "BearerToken", null and nothing.
+    is_bearer = value is None or (isinstance(value, str) and value.strip().lower() in {"", "bearer", "bearertoken"})
+    if not is_bearer:
+        raise FieldError("token_type is not Bearer, the only supported type", is_final=True)
+    return "Bearer"
+
+
+def _is_absent(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _read_seconds(field: str, value: Any) -> float | None:
+    if _is_absent(value):
+        return None
+    value = value.strip() if isinstance(value, str) else value
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number and not (isinstance(value, str) and _DECIMAL.fullmatch(value)):
+        raise FieldError(f"{field} is not a number of seconds", is_final=True)
+    if isinstance(value, float) and not isfinite(value):
+        raise FieldError(f"{field} is not a finite number of seconds", is_final=True)
+    # Compared before it becomes a float: an integer may be too large for one.
+    seconds = min(float(value) if isinstance(value, str) else value, LONGEST_LIFETIME_SECONDS)
+    if seconds <= 0:
+        raise FieldError(f"{field} is not above 0: the token has expired already", is_final=False)
+    return float(seconds)
+
+
+def _read_expires_in(value: Any) -> float | None:
+    return _read_seconds("expires_in", value)
+
+
+def _read_expiries_in(value: Any) -> float | None:
+    return _read_seconds("expiries_in", value)
+
+
+def _read_text(value: Any) -> str | None:
+    # A text of another type explains nothing and is no reason to fail.
+    return value if isinstance(value, str) else None
+
+
+@attrs.frozen
+class TokenResponse:
+    """A successful response (RFC 6749 5.1)."""
+
+    access_token: str = attrs.field(default=None, converter=_read_token)
+    token_type: str = attrs.field(default=None, converter=_read_token_type)
+    # SimpleStore's table says `expiries_in`, its sample `expires_in`.
+    expires_in: float | None = attrs.field(default=None, converter=_read_expires_in)
+    expiries_in: float | None = attrs.field(default=None, converter=_read_expiries_in)
+    scope: str | None = attrs.field(default=None, converter=_read_text)
+
+
+@attrs.frozen
+class ErrorResponse:
+    """A refusal (RFC 6749 5.2), with SimpleStore's title."""
+
+    error: str | None = attrs.field(default=None, converter=_read_text)
+    error_description: str | None = attrs.field(default=None, converter=_read_text)
+    title: str | None = attrs.field(default=None, converter=_read_text)
+
+
+@cache
+def _converter() -> Converter:
+    # Imported here: cattrs costs a tenth of what aiohttp does, and only a token request needs it.
+    from cattrs import Converter
+
+    # The fields' own converters: those of cattrs coerce (5 becomes "5", True becomes 1.0).
+    return Converter(prefer_attrib_converters=True, detailed_validation=False)
+
+
+def structure(payload: dict[str, Any]) -> TokenResponse | FieldError:
+    """Return the response in *payload*, or the first wrong field."""
+    if not _is_absent(payload.get("expires_in")):
+        payload = {name: value for name, value in payload.items() if name != "expiries_in"}
+    try:
+        return _converter().structure(payload, TokenResponse)
+    except FieldError as error:
+        return error.with_traceback(None)
+
+
+def structure_error(payload: dict[str, Any]) -> ErrorResponse:
+    """Return the refusal in *payload*."""
+    return _converter().structure(payload, ErrorResponse)
+
+
+def load_object(body: bytes, *, content_encoding: str = "", content_type: str = "") -> dict[str, Any] | str:
+    """Return the JSON object in *body*, or a problem."""
+    encoding = content_encoding.strip().lower()
+    data = _decompress(body) if encoding in {"gzip", "x-gzip", "deflate"} else body
+    if max(len(body), len(data)) > MAX_RESPONSE_BYTES:
+        return f"it is longer than {MAX_RESPONSE_BYTES >> 10} KiB"
+    try:
+        payload = json.loads(_decode(data, content_type))
+    except (ValueError, RecursionError):
+        # A label such as "utf-8" or "none" on plain JSON does no harm.
+        is_known = encoding in {"", "identity", "gzip", "x-gzip", "deflate"}
+        return "it is not JSON" if is_known else "its Content-Encoding is not supported"
+    return cast("dict[str, Any]", payload) if isinstance(payload, dict) else "it is not a JSON object"
+
+
+def _decompress(body: bytes) -> bytes:
+    """Return *body* decompressed, at most one byte above the limit; as it is if it is not compressed."""
+    # gzip or zlib; then the raw deflate that some servers send
+    for window_bits in () if body[:1] in {b"{", b""} else (zlib.MAX_WBITS + 32, -zlib.MAX_WBITS):
+        try:
+            return zlib.decompressobj(window_bits).decompress(body, MAX_RESPONSE_BYTES + 1)
+        except zlib.error:
+            continue
+    return body
+
+
+def _decode(data: bytes, content_type: str) -> str:
+    """Return the text: UTF-8, UTF-16 or UTF-32 by its bytes (RFC 8259 8.1), else in the declared character set.
+
+    Many servers declare Latin-1 and send UTF-8.
+
+    Raises:
+        ValueError: if it is none of them.
+    """
+    declared = _find_charset(content_type)
+    detected = json.detect_encoding(data)
+    if declared and _SEVEN_BIT.fullmatch(declared):
+        return data.decode(declared)
+    try:
+        return data.decode(detected, "surrogatepass")
+    except UnicodeDecodeError:
+        if not declared:
+            raise
+    return data.decode(declared)
+
+
+def _find_charset(content_type: str) -> str:
+    """Return Python's name of the declared character set, if it is one."""
+    match = _CHARSET.search(content_type[:200])
+    try:
+        name = codecs.lookup(match[1]).name if match else ""
+    except LookupError:
+        return ""
+    return name if _CHARACTER_SETS.fullmatch(name) else ""

@@ -1,0 +1,74 @@
+"""aiohttp's errors in words of our own. Rule: no text that a server wrote, no whole URL, no address in memory."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+from typing import Final
+
+import aiohttp
+
+from simplestore_async.errors import TokenTimeoutError, TokenTransportError
+
+__all__ = ["build_transport_error"]
+
+_CERTIFICATE_ERRORS: Final = (
+    aiohttp.ClientConnectorCertificateError,
+    aiohttp.ServerFingerprintMismatch,
+    ssl.SSLCertVerificationError,
+)
+
+
+def build_transport_error(error: Exception, *, url: str, seconds: float) -> TokenTransportError:
+    """Return the error for a request to *url* that ended with aiohttp's *error*, or after so many *seconds*."""
+    what = f"token request to {url} failed"
+    if isinstance(error, TimeoutError):
+        return TokenTimeoutError(f"{what}: no complete response within {max(seconds, 0.0):.3g} s")
+    if isinstance(error, _CERTIFICATE_ERRORS):
+        return TokenTransportError(
+            f"{what}: the certificate is not trusted ({_describe_certificate_error(error)})",
+            "for a private CA pass ssl=ssl.create_default_context(cafile=…)",
+            code="certificate",
+            retryable=False,
+        )
+    return TokenTransportError(f"{what}: {_describe(error)}")
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"the proxy returned status {error.status}"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return "the response is not HTTP"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        proxy = "the proxy " if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
+        words = _describe_system_error(error.os_error) or type(error).__name__
+        return f"cannot connect to {proxy}{error.host}:{error.port} ({words})"
+    cause = _find_innermost(error)
+    # The system's own words, such as "Connection refused".
+    text = cause.strerror if isinstance(cause, OSError) else f"unexpected {type(error).__name__}"
+    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError) or not text:
+        return "the connection was closed before the response was complete"
+    return text
+
+
+def _find_innermost(error: BaseException) -> BaseException:
+    # aiohttp's own words about a request that broke off hold the whole URL.
+    while isinstance(error.__cause__, OSError):
+        error = error.__cause__
+    return error
+
+
+def _describe_certificate_error(error: Exception) -> str:
+    certificate_error = getattr(error, "certificate_error", error)
+    return getattr(certificate_error, "verify_message", "") or type(certificate_error).__name__
+
+
+def _describe_system_error(error: OSError) -> str:
+    number = error.errno
+    # Windows, the resolver and OpenSSL have numbers of their own; Windows gives a refused connection errno 22.
+    has_own_number = getattr(error, "winerror", None) or isinstance(error, socket.gaierror | ssl.SSLError)
+    if has_own_number or number is None or number not in errno.errorcode:
+        return error.strerror or ""
+    return os.strerror(number)  # asyncio replaces the system's words by its own

@@ -1,0 +1,122 @@
+"""`FileTokenCache`: directories that cannot be used."""
+# ruff: noqa: ASYNC240 - these tests are about files, and share their loop with nobody
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import platformdirs
+import platformdirs.windows
+import pytest
+
+from simplestore_async import FileTokenCache
+from simplestore_async.errors import TokenCacheError
+from tests.support.cache_files import (
+    KEY,
+    NAME,
+    full_disk,
+    names_in,
+    refusal,
+    renew,
+    use,
+)
+from tests.support.tokens import make_token
+
+if TYPE_CHECKING:
+    from tests.support.servers import TokenServer
+
+
+@pytest.mark.parametrize("has_old", [False, True])
+async def test_a_full_disk(cache: FileTokenCache, folder: Path, *, has_old: bool) -> None:
+    """A write that fails halfway leaves the old token, if any, whole, and nothing else; the error tells why."""
+    if has_old:
+        await cache.set(KEY, make_token("old"))
+    with full_disk():
+        message = await refusal(cache, "set")
+    assert "File too large" in message
+    assert (make_token("old") if has_old else None) == await cache.get(KEY)
+    assert ([NAME] if has_old else []) == names_in(folder)
+
+
+async def test_a_provider_on_a_full_disk(
+    cache: FileTokenCache, token_server: TokenServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The caller gets its token; one event tells, and one warning in the log."""
+    with full_disk():
+        token, failures = await renew(token_server, cache)
+    assert token_server.issued == [token.value]
+    assert ["set"] == [failure.operation for failure in failures]
+    assert "File too large" in failures[0].problem
+    warnings = [line for line in caplog.records if line.levelno >= logging.WARNING]
+    assert [(logging.WARNING, str(failures[0]))] == [(line.levelno, line.getMessage()) for line in warnings]
+
+
+@pytest.mark.parametrize("is_parent", [False, True])
+@pytest.mark.parametrize("operation", ["get", "set"])
+async def test_a_file_in_the_folder_s_place(tmp_path: Path, operation: str, *, is_parent: bool) -> None:
+    """Where a file stands in the place of the folder, or of its parent, nothing can be kept, and the error says so."""
+    (tmp_path / "file").write_text("data")
+    folder = tmp_path / "file" / "cache" if is_parent else tmp_path / "file"
+    await refusal(FileTokenCache(folder), operation)
+    assert "data" == (tmp_path / "file").read_text()
+
+
+async def test_a_provider_without_a_usable_folder(
+    tmp_path: Path, token_server: TokenServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The caller gets its token; an event and a warning tell of the read that failed, and of the write."""
+    (tmp_path / "file").touch()
+    token, failures = await renew(token_server, FileTokenCache(tmp_path / "file" / "cache"))
+    assert token_server.issued == [token.value]
+    assert ["get", "set"] == [failure.operation for failure in failures]
+    warnings = [line.getMessage() for line in caplog.records if line.levelno == logging.WARNING]
+    assert [str(failure) for failure in failures] == warnings
+
+
+async def test_a_read_only_folder(token_server: TokenServer, tmp_path: Path) -> None:
+    """In a folder that cannot be written to nothing is kept; the error says so, and a provider goes on."""
+    # A folder of one's own, unless one is root, who may write to all of them but the kernel's.
+    folder = tmp_path if os.geteuid() else Path("/sys")
+    tmp_path.chmod(0o500)
+    cache = FileTokenCache(folder)
+    assert "Permission denied" == await refusal(cache, "set")
+    token, failures = await renew(token_server, cache)
+    assert token_server.issued == [token.value]
+    assert ["lock", "set"] == [failure.operation for failure in failures]
+    assert all("Permission denied" in failure.problem for failure in failures)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the home directory is found in other ways")
+@pytest.mark.parametrize("is_told", [True, False])
+async def test_no_home_directory(
+    tmp_path: Path, token_server: TokenServer, monkeypatch: pytest.MonkeyPatch, *, is_told: bool
+) -> None:
+    """For a user without home directory, as in many containers, the default folder is refused and a provider goes on.
+
+    Nothing is written to the current directory, least of all to a folder called `~`.
+    """
+
+    def find_nobody(uid: int) -> Any:
+        raise KeyError(uid)
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pytest.importorskip("pwd", reason="needs the user database of POSIX"), "getpwuid", find_nobody)
+    if not is_told:
+        # As older platformdirs, which the package allows, answer instead of raising.
+        monkeypatch.setattr(platformdirs, "user_cache_path", lambda name, **_: Path("~/.cache") / name)
+    cache = FileTokenCache()
+
+    for operation in ["get", "set"]:
+        with pytest.raises(TokenCacheError, match=r"cannot use the user's cache directory: .*; name a directory"):
+            await use(cache, operation)
+    token, failures = await renew(token_server, cache)
+
+    assert token_server.issued == [token.value]
+    assert ["get", "set"] == [failure.operation for failure in failures]
+    assert [] == names_in(tmp_path)

@@ -1,0 +1,86 @@
+"""`FileTokenCache` under load."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from simplestore_async import FileTokenCache
+from simplestore_async.events import CacheFailed
+from tests.support.tokens import make_token
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.servers import TokenServer
+
+
+@pytest.mark.parametrize(
+    ("clients", "delay_seconds"),
+    [(100, 0.02), pytest.param(200, 0.02, marks=pytest.mark.slow), pytest.param(2000, 0, marks=pytest.mark.slow)],
+)
+async def test_many_clients(
+    token_server: TokenServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clients: int, delay_seconds: float
+) -> None:
+    """Of many cold clients over one directory, which is slow, each stores its token, and none asks again."""
+    cache, failures = FileTokenCache(tmp_path), list[CacheFailed]()
+    open_file = os.open
+
+    def open_slowly(*arguments: Any, **options: Any) -> int:
+        time.sleep(delay_seconds if "token" in str(arguments[0]) else 0)
+        return open_file(*arguments, **options)
+
+    monkeypatch.setattr(os, "open", open_slowly)
+
+    def note(event: object) -> None:
+        if isinstance(event, CacheFailed):
+            failures.append(event)
+
+    async def use(number: int) -> None:
+        credentials = token_server.credentials(client_id=f"client-{number}")
+        async with token_server.provider(credentials=credentials, cache=cache, on_event=note) as provider:
+            await provider.get_token()
+
+    await asyncio.gather(*map(use, range(clients)))
+    await cache.get("after the stores")
+    assert clients == len([name for name in os.listdir(tmp_path) if name.endswith(".json")])  # noqa: PTH208
+    before = len(token_server.requests)
+
+    await asyncio.gather(*map(use, range(clients)))
+    assert before == len(token_server.requests)
+    assert [] == [failure for failure in failures if failure.operation == "get"]
+
+
+_DEAD_MOUNT = """
+import asyncio, sys, threading
+from simplestore_async import FileTokenCache
+
+class Codec:
+    def encode(self, data, /):
+        threading.Event().wait()
+
+    decode = encode
+
+async def main():
+    async with asyncio.timeout(0.1):
+        await FileTokenCache(sys.argv[1], codec=Codec()).get("key")
+
+try:
+    asyncio.run(main())
+except TimeoutError:
+    print("ended")
+"""
+
+
+async def test_codec_on_a_dead_mount(tmp_path: Path) -> None:
+    """A process ends although a codec never returns."""
+    await FileTokenCache(tmp_path).set("key", make_token())
+    command = [sys.executable, "-c", _DEAD_MOUNT, str(tmp_path)]
+    process = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)  # noqa: ASYNC221
+    assert "ended\n" == process.stdout

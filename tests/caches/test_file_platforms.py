@@ -1,0 +1,106 @@
+"""`FileTokenCache`: platforms that lack something."""
+# ruff: noqa: ASYNC240 - these tests are about files, and share their loop with nobody
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from simplestore_async import FileTokenCache
+from simplestore_async.caches import _directory
+from tests.support.cache_files import (
+    IN_THE_WAY,
+    KEY,
+    NAME,
+    TOKEN,
+    full_disk,
+    leave_file,
+    mode_of,
+    names_in,
+    refusal,
+)
+from tests.support.tokens import ISSUED_AT, make_token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+async def test_without_folder_descriptors(
+    cache: FileTokenCache, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where files cannot be opened relative to a folder it works by paths, with what checks are left."""
+    monkeypatch.setattr(_directory, "_HAS_DIR_FD", False)
+    assert await cache.get(KEY) is None
+    await cache.set(KEY, TOKEN)
+    assert TOKEN == await FileTokenCache(folder).get(KEY)
+    assert 0o600 == mode_of(folder / NAME)
+
+    (folder / NAME).chmod(0o644)
+    assert await cache.get(KEY) is None
+    for put in IN_THE_WAY:
+        put(folder / NAME, tmp_path / put.__name__)
+        assert await cache.get(KEY) is None
+        await cache.set(KEY, TOKEN)
+        assert TOKEN == await cache.get(KEY)
+
+    leave_file(folder / f"{NAME}.x.tmp", age=70)
+    with full_disk():
+        await refusal(cache, "set")
+    await cache.set(KEY, TOKEN)
+    assert all(name == NAME or name.endswith(".folder") for name in names_in(folder))
+
+
+async def test_without_owners_and_modes(
+    cache: FileTokenCache, folder: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where files have no owners and modes, those are not looked at."""
+    monkeypatch.delattr(os, "geteuid")
+    path.chmod(0o666)
+    folder.chmod(0o777)
+    assert TOKEN == await cache.get(KEY)
+    await cache.set(KEY, make_token(issued_at=ISSUED_AT - 1))
+    assert make_token(issued_at=ISSUED_AT - 1) == await cache.get(KEY)
+
+
+class Busy:
+    """An operation of a system where another process has the file open, so many times."""
+
+    def __init__(self, operation: Callable[..., Any], times: float) -> None:
+        self._operation = operation
+        self._times = times
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        if self._times > 0:
+            self._times -= 1
+            raise PermissionError(13, "Access is denied")
+        return self._operation(*arguments, **options)
+
+
+@pytest.mark.parametrize("name", ["replace", "open", "unlink"])
+async def test_sharing_on_windows(
+    cache: FileTokenCache, path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """On Windows an operation that is refused while another process has the file open is repeated."""
+    operation = {"replace": lambda: cache.set(KEY, make_token("second")), "open": lambda: cache.get(KEY)}
+    monkeypatch.setattr(_directory, "_HAS_DIR_FD", False)
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(os, name, Busy(getattr(os, name), 3))
+    result: Any = await operation.get(name, cache.clear)()
+    assert {"replace": None, "open": TOKEN, "unlink": 1}[name] == result
+
+
+async def test_access_denied_on_windows(
+    cache: FileTokenCache, path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operation that goes on being refused is an error after a short time; the old token stays."""
+    monkeypatch.setattr(_directory, "_SHARING_SECONDS", 0.05)
+    monkeypatch.setattr(sys, "platform", "win32")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", Busy(os.replace, float("inf")))
+        assert "Access is denied" == await refusal(cache, "set")
+    assert TOKEN == await cache.get(KEY)
+    assert [NAME] == names_in(folder)

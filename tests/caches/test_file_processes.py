@@ -1,0 +1,365 @@
+"""`FileTokenCache`: locks, threads, forks, killed writers."""
+# ruff: noqa: ASYNC240 - these tests are about files, and share their loop with nobody
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from simplestore_async import AccessToken, FileTokenCache
+from simplestore_async.errors import TokenCacheError
+from tests.support.cache_files import (
+    IN_THE_WAY,
+    KEY,
+    NAME,
+    TOKEN,
+    count_descriptors,
+    full_disk,
+    leave_file,
+    names_in,
+    record,
+    refusal,
+)
+from tests.support.tokens import make_token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+async def test_a_held_lock_is_asked_for_every_20_ms(cache: FileTokenCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for the lock asks for it again every 20 ms: that costs little, and delays little."""
+    sleep = asyncio.sleep
+    pauses: list[float] = []
+    async with AsyncExitStack() as holder:
+        await holder.enter_async_context(cache.renewal_lock(KEY))
+
+        async def note_pause(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 3:
+                await holder.aclose()
+            await sleep(0)
+
+        monkeypatch.setattr(asyncio, "sleep", note_pause)
+        async with cache.renewal_lock(KEY):
+            assert [0.02] * 3 == pauses
+
+
+async def test_a_release_that_never_began(cache: FileTokenCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock whose release is cancelled while the thread is busy is free once nobody knows of it."""
+    lock, is_over = cache.renewal_lock(KEY), threading.Event()
+    await lock.__aenter__()
+    record(monkeypatch, "open", lambda _: is_over.wait(10))
+    reading = asyncio.create_task(cache.get(KEY))
+    leaving = asyncio.create_task(lock.__aexit__(None, None, None))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    is_over.set()
+    await reading
+    await cache.get(KEY)  # after which the thread has passed over the release
+    assert leaving.cancelled()
+
+    del lock, leaving
+    gc.collect()
+
+    async with asyncio.timeout(5), cache.renewal_lock(KEY):
+        pass
+
+
+async def test_a_file_system_without_locks(cache: FileTokenCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where files cannot be locked there is an error, and no lock of another kind, which a killed holder would keep."""
+
+    def flock(*_: Any) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(pytest.importorskip("fcntl", reason="needs POSIX locks"), "flock", flock)
+    with pytest.raises(TokenCacheError, match=f"{os.strerror(errno.ENOSYS)}; fix it or choose another directory"):
+        await cache.renewal_lock(KEY).__aenter__()
+
+
+async def test_stale_temporary_files(
+    cache: FileTokenCache, folder: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write removes temporary files older than a minute, of any key; not younger ones, and nothing else."""
+    monkeypatch.setattr(time, "time", lambda: 1_700_000_000.0)
+    other = f"token-v2-{'0' * 64}.json"
+    stale = [f"{NAME}.0123456789abcdef.tmp", f"{other}.0123456789abcdef.tmp"]
+    kept = [other, "notes.tmp", f"old-{NAME}.tmp", f"{NAME}.tmp.bak", f"{NAME}.0123.folder"]
+    young = [f"{NAME}.fedcba9876543210.tmp", f"{other}.fedcba9876543210.tmp"]
+    for name in stale:
+        leave_file(folder / name, age=61)
+    for name in kept:
+        leave_file(folder / name, age=100_000)
+    for name in young:
+        leave_file(folder / name, age=60)
+
+    assert TOKEN == await cache.get(KEY)
+    assert set(stale) < set(names_in(folder))
+    await cache.set(KEY, TOKEN)
+
+    assert sorted([NAME, *kept, *young]) == names_in(folder)
+
+
+async def test_stale_things_that_are_no_files(cache: FileTokenCache, folder: Path, path: Path, tmp_path: Path) -> None:
+    """What is named like a stale file does no harm: a folder stays, of a symlink only the link itself is judged."""
+    (folder / f"{NAME}.a.tmp").mkdir()
+    os.utime(folder / f"{NAME}.a.tmp", (0, 0))
+    leave_file(tmp_path / "target", age=100_000)
+    (folder / f"{NAME}.b.tmp").symlink_to(tmp_path / "target")
+
+    await cache.set(KEY, TOKEN)
+
+    assert [NAME, f"{NAME}.a.tmp", f"{NAME}.b.tmp"] == names_in(folder)
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="counts what /dev/fd shows")
+@pytest.mark.parametrize("put", [lambda path, aside: None, *IN_THE_WAY])
+async def test_no_descriptor_leaks(
+    cache: FileTokenCache, path: Path, tmp_path: Path, put: Callable[[Path, Path], None]
+) -> None:
+    """Getting and setting leave no file open, whatever is in the file's place."""
+    before = count_descriptors()
+    put(path, tmp_path / "aside")
+    for _ in range(3):
+        await cache.get(KEY)
+    await cache.set(KEY, TOKEN)
+    assert before == count_descriptors()
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="counts what /dev/fd shows")
+async def test_no_descriptor_leaks_from_failures(cache: FileTokenCache, folder: Path, path: Path) -> None:
+    """A write that fails, and a folder that is refused, leave no file open."""
+    before = count_descriptors()
+    with full_disk():
+        await refusal(cache, "set")
+    folder.chmod(0o1777)
+    for operation in ["get", "set"]:
+        await refusal(cache, operation)
+    assert before == count_descriptors()
+
+
+async def test_no_file_work_on_the_loop_s_thread(cache: FileTokenCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file operation happens in another thread than the event loop's."""
+    threads: dict[str, set[int]] = {name: set() for name in ("open", "replace", "scandir", "fstat", "mkdir")}
+
+    def note_thread(seen: set[int]) -> Callable[[Any], None]:
+        return lambda _: seen.add(threading.get_ident())
+
+    for name, seen in threads.items():
+        record(monkeypatch, name, note_thread(seen))
+
+    await cache.set(KEY, TOKEN)
+    await cache.get(KEY)
+
+    assert all(threads.values())
+    assert threading.get_ident() not in set.union(*threads.values())
+
+
+async def test_the_default_executor_is_not_needed(cache: FileTokenCache) -> None:
+    """The cache works while every thread of the loop's default executor is busy: they may wait for this very token."""
+    loop, is_over = asyncio.get_running_loop(), threading.Event()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    busy = loop.run_in_executor(None, is_over.wait, 10)
+    try:
+        async with asyncio.timeout(5):
+            await cache.set(KEY, TOKEN)
+            assert TOKEN == await cache.get(KEY)
+        assert not busy.done()
+    finally:
+        is_over.set()
+        await busy
+
+
+async def test_its_thread_is_kept(cache: FileTokenCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often a cache is used, and by how many at once, one thread does its work."""
+    threads = set()
+    record(monkeypatch, "open", lambda _: threads.add(threading.current_thread()))
+    for _ in range(3):
+        await asyncio.gather(*(cache.set(KEY, TOKEN) for _ in range(10)))
+    assert 1 == len(threads)
+
+
+_FORK = """
+import asyncio, os, sys
+from simplestore_async import FileTokenCache
+
+async def use():
+    async with asyncio.timeout(3):
+        await asyncio.gather(*(cache.get("key") for _ in range(10)))
+
+cache = FileTokenCache(sys.argv[1])
+asyncio.run(use())
+process = os.fork()
+if not process:
+    try:
+        asyncio.run(use())
+    except BaseException as error:
+        os.write(2, repr(error).encode())
+        os._exit(1)
+    os._exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_can_use_it(tmp_path: Path) -> None:
+    """A cache that was used before a fork, as by a server that preloads, works in the child, which has no threads."""
+    # Later Pythons warn of any fork beside threads.
+    command = [sys.executable, "-P", "-W", "ignore::DeprecationWarning", "-c", _FORK, str(tmp_path)]
+    child = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (0, "") == (child.returncode, child.stderr)
+
+
+_KILLED_WRITERS = """
+import asyncio, os, signal, sys, threading
+from simplestore_async import AccessToken, FileTokenCache
+
+
+def write_and_be_killed(step):
+    # At the given call within the cache's thread; the writes between two calls are the kernel's own.
+    def count(*_):
+        nonlocal step
+        step -= 1
+        if not step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.setprofile(count)
+    asyncio.run(FileTokenCache(sys.argv[1]).set("key", new))
+
+
+def read():
+    return asyncio.run(FileTokenCache(sys.argv[1]).get("key"))
+
+
+old, new = (AccessToken(value, issued_at=1_700_000_000, expires_at=1_700_003_600) for value in ("old", "new" * 5000))
+seen = []
+asyncio.run(FileTokenCache(sys.argv[1]).set("key", old))
+while True:
+    process = os.fork()
+    if not process:
+        write_and_be_killed(len(seen) + 1)
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    if code != -signal.SIGKILL:
+        break
+    seen.append({old: "old", new: "new"}.get(read(), "neither"))
+print(code, len(seen), seen.count("old"), seen.count("new"), seen == sorted(seen, reverse=True), read() == new)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_writer_that_is_killed(tmp_path: Path) -> None:
+    """A writer killed at any step leaves the old token until, at one of them, there is the new one; never a part."""
+    command = [sys.executable, "-P", "-W", "ignore::DeprecationWarning", "-c", _KILLED_WRITERS, str(tmp_path)]
+    child = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (0, "") == (child.returncode, child.stderr)
+    code, killed, old, new, one_change, is_new = child.stdout.split()
+
+    assert ("0", "True", "True") == (code, one_change, is_new)
+    assert int(killed) == int(old) + int(new)
+    assert min(int(old), int(new)) > 20
+
+
+_WRITERS_KILLED_AT_RANDOM = """
+import asyncio, os, random, select, signal, sys, time
+from pathlib import Path
+from simplestore_async import AccessToken, FileTokenCache
+
+folder, kills, chance = Path(sys.argv[1]), int(sys.argv[2]), random.Random(sys.argv[3])
+tokens = [AccessToken(value, issued_at=1_700_000_000, expires_at=1_700_003_600) for value in ("old", "new" * 5000)]
+
+
+async def write_for_ever(begun):
+    cache = FileTokenCache(folder)
+    await cache.set("key", tokens[0])
+    os.write(begun, b".")
+    while True:
+        for token in tokens:
+            await cache.set("key", token)
+
+
+async def read_until(end):
+    cache, seen = FileTokenCache(folder), [0, 0, 0]
+    while not select.select([end], [], [], 0)[0]:
+        token = await cache.get("key")
+        seen[tokens.index(token) if token in tokens else 2] += 1
+    print(*seen, flush=True)
+
+
+asyncio.run(FileTokenCache(folder).set("key", tokens[0]))
+end, ending = os.pipe()
+reader = os.fork()
+if not reader:
+    os.close(ending)
+    asyncio.run(read_until(end))
+    os._exit(0)
+for _ in range(kills):
+    begun, beginning = os.pipe()
+    writer = os.fork()
+    if not writer:
+        asyncio.run(write_for_ever(beginning))
+    os.close(beginning)
+    os.read(begun, 1)
+    os.close(begun)
+    time.sleep(chance.uniform(0, 0.002))
+    os.kill(writer, signal.SIGKILL)
+    os.waitpid(writer, 0)
+os.close(ending)
+os.waitpid(reader, 0)
+litter = list(folder.glob("*.tmp"))
+for path in litter:
+    os.utime(path, (0, 0))
+asyncio.run(FileTokenCache(folder).set("key", tokens[1]))
+print(len(litter), len(list(folder.iterdir())), asyncio.run(FileTokenCache(folder).get("key")) == tokens[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_writers_that_are_killed_at_random(tmp_path: Path) -> None:
+    """2 000 writers are killed at any moment, while one reader reads: it sees whole tokens only, and never none."""
+    arguments = [str(tmp_path), "2000", str(time.time_ns())]
+    sys.stdout.write(f"seed {arguments[2]}\n")
+    command = [sys.executable, "-P", "-W", "ignore::DeprecationWarning", "-c", _WRITERS_KILLED_AT_RANDOM, *arguments]
+    child = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert (0, "") == (child.returncode, child.stderr)
+    old, new, other, litter, files, is_new = child.stdout.split()
+    sys.stdout.write(f"{old} times the old token, {new} times the new one; {litter} temporary files were left\n")
+
+    assert "0" == other
+    assert min(int(old), int(new)) > 500
+    assert int(litter) > 20
+    assert ("1", "True") == (files, is_new)
+
+
+async def test_readers_see_the_old_token_or_the_new(cache: FileTokenCache, folder: Path, path: Path) -> None:
+    """While other instances replace the file all the time, every read gives a whole token."""
+    tokens = [TOKEN, make_token("long" * 5000)]
+    others = [FileTokenCache(folder) for _ in tokens]
+
+    async def write(writer: FileTokenCache, token: AccessToken) -> None:
+        for _ in range(40):
+            await writer.set(KEY, token)
+
+    writing = asyncio.gather(*map(write, others, tokens))
+    got = []
+    while not writing.done():
+        got.append(await cache.get(KEY))
+    await writing
+
+    assert got
+    assert all(token in tokens for token in got)
+    assert [NAME] == names_in(folder)

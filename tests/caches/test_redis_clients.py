@@ -1,0 +1,424 @@
+"""`simplestore_async.caches.redis`: clients, arguments and secrecy."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import os
+import pickle
+import sys
+import traceback
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis as blocking
+from cryptography.fernet import Fernet
+from redis.asyncio import Redis, sentinel
+
+from simplestore_async.caches._redis_client import _FAILURES, explained, response
+from simplestore_async.caches.encryption import FernetCodec
+from simplestore_async.caches.redis import RedisTokenCache
+from simplestore_async.errors import ConfigurationError, TokenCacheError
+from tests.support.redis_caches import KEY, PASSWORD, QUOTED, TOKEN, enter, keys_in, name
+from tests.support.redis_server import Proxy, RedisServer
+from tests.support.tokens import make_token
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from types import TracebackType
+
+
+@pytest.fixture
+def cache(shared_redis: RedisServer, namespace: str) -> RedisTokenCache:
+    return RedisTokenCache.from_url(shared_redis.patient_url, namespace=namespace)
+
+
+@pytest.fixture
+async def network(redis_server: RedisServer) -> AsyncIterator[Proxy]:
+    async with Proxy(redis_server.path) as proxy:
+        yield proxy
+
+
+@pytest.mark.parametrize(("name", "facts"), _FAILURES.items(), ids=_FAILURES.keys())
+async def test_words_for_each_error(shared_redis: RedisServer, name: str, facts: tuple[str, str]) -> None:
+    """Each known error exists in redis-py, and is described in our words; not by its own text."""
+    kind = getattr(blocking.exceptions, name, None) or getattr(sentinel, name)
+
+    async def fail() -> None:
+        raise kind("canary")
+
+    async with Redis(unix_socket_path=str(shared_redis.path)) as client:
+        with pytest.raises(TokenCacheError) as caught:
+            await explained(fail(), client)
+    place = f"cannot use Redis at {shared_redis.path}"
+    assert (f"{place}: {facts[0]}", facts[1]) == (caught.value.problem, caught.value.hint)
+
+
+async def test_nothing_stays_open(network: Proxy) -> None:
+    """A client that is made for a call is closed after it, with all its connections; under a lock there is only one."""
+    cache = RedisTokenCache.from_url(network.url)
+    await cache.get(KEY)
+    assert 1 == network.count
+    async with cache.renewal_lock(KEY):
+        await cache.get(KEY)
+        await cache.set(KEY, TOKEN)
+        # Another task is not the holder.
+        await asyncio.create_task(cache.get(KEY))
+    assert 3 == network.count
+    while network.open_count:
+        await asyncio.sleep(0)
+
+
+async def test_client_that_was_given(network: Proxy) -> None:
+    """A client that was given serves again and again by the same connection, and stays open."""
+    async with Redis.from_url(network.url) as client:
+        cache = RedisTokenCache(client)
+        for _ in range(3):
+            async with cache.renewal_lock(KEY):
+                await cache.set(KEY, TOKEN)
+                assert TOKEN == await cache.get(KEY)
+        assert (1, 1) == (network.count, network.open_count)
+
+
+@pytest.mark.parametrize("is_text", [True, False])
+async def test_cancelled_calls_leave_no_replies(network: Proxy, is_text: bool) -> None:
+    """Of many tasks at once on one client, whose calls are cancelled at any moment, none ever gets another's token."""
+    async with Redis.from_url(network.url, decode_responses=is_text) as client:
+        cache = RedisTokenCache(client)
+        expected = [make_token(f"token-{number}") for number in range(8)]
+        for number, token in enumerate(expected):
+            await cache.set(f"key {number}", token)
+
+        async def get(number: int) -> None:
+            for steps in range(10):
+                call = asyncio.create_task(cache.get(f"key {number}"))
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                call.cancel()
+                await asyncio.wait([call])
+                assert call.cancelled() or expected[number] == call.result()
+                assert expected[number] == await cache.get(f"key {number}")
+
+        await asyncio.gather(*map(get, range(8)))
+
+
+async def test_cancelled_at_any_step(shared_redis: RedisServer, namespace: str) -> None:
+    """Whoever is cancelled at any step, closing and release included, leaves neither a lock nor an open connection."""
+    cache = RedisTokenCache.from_url(shared_redis.patient_url, namespace=namespace)
+
+    async def use() -> None:
+        async with cache.renewal_lock(KEY):
+            await cache.get(KEY)
+            await cache.set(KEY, TOKEN)
+
+    steps, is_over = 0, False
+    while not is_over:
+        task = asyncio.create_task(use())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        is_over = task.done()
+        task.cancel()
+        await asyncio.wait([task])
+        steps += 1
+        assert task.cancelled() or task.exception() is None
+        assert name(namespace, "lock") not in await keys_in(shared_redis, namespace), steps
+
+
+async def test_cancellation_that_redis_py_swallows() -> None:
+    """A call that goes on when it is cancelled, as redis-py's may before Python 3.12, ends as cancelled."""
+
+    async def call() -> int:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return 1
+
+    task = asyncio.create_task(response(call()))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
+async def test_cancelled_while_it_lets_go(network: Proxy, redis_server: RedisServer, namespace: str) -> None:
+    """A holder who is cancelled before the server says that the lock is gone ends as cancelled, without it."""
+    cache, is_held = RedisTokenCache.from_url(network.url, namespace=namespace), asyncio.Event()
+
+    async def hold() -> None:
+        async with cache.renewal_lock(KEY):
+            network.gate.clear()
+            network.arrived.clear()
+            is_held.set()
+
+    holder = asyncio.create_task(hold())
+    await is_held.wait()
+    await network.arrived.wait()
+    holder.cancel()
+    network.gate.set()
+    await asyncio.wait([holder])
+    assert holder.cancelled()
+    assert [] == await keys_in(redis_server, namespace)
+
+
+def test_client_of_another_loop(shared_redis: RedisServer, namespace: str) -> None:
+    """A client that was given serves the event loop that used it first; on another one the message says what to do."""
+    client = Redis(unix_socket_path=str(shared_redis.path))
+    cache = RedisTokenCache(client, namespace=namespace)
+
+    async def use() -> None:
+        async with client:
+            await cache.get(KEY)
+
+    asyncio.run(use())
+    with pytest.raises(TokenCacheError) as caught:
+        asyncio.run(cache.get(KEY))
+    assert "the Redis client belongs to another event loop" == caught.value.problem
+    assert "give RedisTokenCache a callable that makes a client" == caught.value.hint
+
+
+async def coroutine() -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (partial(blocking.Redis), "returned redis.client.Redis instead of a client of redis.asyncio"),
+        (lambda: next(iter([coroutine()])), "returned builtins.coroutine instead of a client of redis.asyncio"),
+        (lambda: Redis.from_url("canary"), "raised ValueError"),
+    ],
+    ids=["blocking", "coroutine", "raises"],
+)
+async def test_callable_without_client(make: Any, problem: str) -> None:
+    """A callable that makes no client is told about, in words without its values."""
+    with pytest.raises(TokenCacheError) as caught:
+        await RedisTokenCache(make).get(KEY)
+    assert f"the callable that makes the Redis client {problem}" == caught.value.problem
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("client", "problem"),
+    [
+        (None, "got builtins.NoneType"),
+        ("redis://:canary@host", "got builtins.str"),
+        (blocking.Redis(), "got redis.client.Redis"),
+        (blocking.Redis, "got the class redis.client.Redis"),
+        (coroutine, "must be a plain function, got a coroutine function"),
+        (lambda host: None, "must be callable with no positional arguments"),
+    ],
+    ids=["none", "url", "blocking", "blocking class", "coroutine function", "argument"],
+)
+def test_wrong_client(client: Any, problem: str) -> None:
+    """A value that makes no client is refused, and named by its type."""
+    with pytest.raises(ConfigurationError) as caught:
+        RedisTokenCache(client)
+    assert "client" == caught.value.field
+    assert caught.value.problem.endswith(problem)
+
+
+async def call_with(key: Any = KEY, token: Any = TOKEN) -> None:
+    await RedisTokenCache.from_url("redis://127.0.0.1:1").set(key, token)
+
+
+@pytest.mark.parametrize(
+    ("field", "call"),
+    [
+        *(
+            ("namespace", lambda value=value: RedisTokenCache(Redis, namespace=value))
+            for value in ["", "a b", "{a}", "a*", "ä", "a\n", None, 5]
+        ),
+        *(
+            ("lease_seconds", lambda value=value: RedisTokenCache(Redis, lease_seconds=value))
+            for value in [0, 0.5, -1, float("nan"), float("inf"), True, "45", None]
+        ),
+        ("codec", lambda: RedisTokenCache(Redis, codec="key")),  # type: ignore[arg-type]
+        ("key", lambda: call_with(key=None)),
+        ("token", lambda: call_with(token="canary-token")),
+        *(
+            ("url", lambda value=value: RedisTokenCache.from_url(value))
+            for value in [
+                "https://host",
+                "canary",
+                "redis://:canary@host:canary",
+                "redis://host?socket_timeout=canary",
+                7,
+                None,
+                b"redis://canary",
+            ]
+        ),
+    ],
+)
+async def test_wrong_argument(field: str, call: Any) -> None:
+    """A wrong argument is a ConfigurationError that names it, and does not quote it."""
+    with pytest.raises(ConfigurationError) as caught:
+        await call()
+    assert field == caught.value.field
+    assert "canary" not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"), [("", "is not set"), ("canary", "is not the URL of a Redis server")], ids=["empty", "no URL"]
+)
+def test_environment(monkeypatch: pytest.MonkeyPatch, value: str, problem: str) -> None:
+    """The variable is named if it is missing, empty, or no URL."""
+    monkeypatch.setenv("SIMPLESTORE_REDIS_URL", value)
+    with pytest.raises(ConfigurationError) as caught:
+        RedisTokenCache.from_env()
+    assert ("SIMPLESTORE_REDIS_URL", problem) == (caught.value.field, caught.value.problem)
+
+
+async def test_pickles_as_a_recipe(shared_redis: RedisServer, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that came from the environment pickles without the URL, and reads that of the process that it comes to."""
+    monkeypatch.setenv("SIMPLESTORE_REDIS_URL", "redis://:canary@nowhere")
+    pickled = pickle.dumps(RedisTokenCache.from_env(namespace=namespace, lease_seconds=30))
+    monkeypatch.setenv("SIMPLESTORE_REDIS_URL", shared_redis.url)
+    cache = pickle.loads(pickled)
+    await cache.set(KEY, TOKEN)
+
+    assert b"canary" not in pickled
+    assert TOKEN == await cache.get(KEY)
+    assert f"RedisTokenCache(namespace='{namespace}', lease_seconds=30)" == repr(cache)
+
+
+def test_pickles_with_its_codec(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its codec travels as a recipe, too, and one that cannot keeps it here."""
+    monkeypatch.setenv("SIMPLESTORE_REDIS_URL", "redis://host")
+    key = Fernet.generate_key().decode()
+    monkeypatch.setenv("SIMPLESTORE_CACHE_KEY", key)
+    pickled = pickle.dumps(RedisTokenCache.from_env(codec=FernetCodec.from_env()))
+    assert key.encode() not in pickled
+    monkeypatch.delenv("SIMPLESTORE_CACHE_KEY")
+    with pytest.raises(ConfigurationError, match="SIMPLESTORE_CACHE_KEY is not set"):
+        pickle.loads(pickled)
+    with pytest.raises(TypeError, match="FernetCodec cannot be pickled"):
+        pickle.dumps(RedisTokenCache.from_env(codec=FernetCodec(key)))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: RedisTokenCache(Redis), lambda: RedisTokenCache.from_url("redis://:canary@host")]
+)
+def test_others_are_not_pickled(make: Callable[[], RedisTokenCache]) -> None:
+    """One whose client may hold a password refuses to be pickled."""
+    with pytest.raises(TypeError) as caught:
+        pickle.dumps(make())
+    assert (
+        "a RedisTokenCache cannot be pickled, because its password would travel along: "
+        "use RedisTokenCache.from_env() in each process" == str(caught.value)
+    )
+
+
+def below(error: Exception) -> TracebackType | None:
+    assert error.__traceback__ is not None
+    return error.__traceback__.tb_next
+
+
+async def test_nothing_secret_shows(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither the password nor a token is in what can be seen of a cache: its repr, its errors with locals, the log."""
+    caplog.set_level(logging.DEBUG)
+    asyncio.get_running_loop().set_debug(True)
+    await redis_server.tell("ACL", "SETUSER", "app", "on", f">{PASSWORD}", "+@all", "~*", "-set", "-getrange")
+    errors: list[Exception] = []
+    for url in (f"unix://app:{QUOTED}@{redis_server.path}", f"redis://app:{QUOTED}@127.0.0.1:1", f"x://{QUOTED}"):
+        monkeypatch.setenv("SIMPLESTORE_REDIS_URL", url)
+        makers: list[Callable[[], RedisTokenCache]] = [
+            lambda: RedisTokenCache.from_url(os.environ["SIMPLESTORE_REDIS_URL"]),
+            RedisTokenCache.from_env,
+        ]
+        for make in makers:
+            try:
+                cache = make()
+            except ConfigurationError as error:
+                errors.append(error)
+                continue
+            assert "canary" not in repr(cache) + repr(vars(cache))
+            for call in (
+                cache.get(KEY),
+                cache.set(KEY, TOKEN),
+                cache.set(KEY, make_token("canary" * 20_000)),
+                enter(cache),
+            ):
+                with pytest.raises(TokenCacheError) as caught:
+                    await call
+                errors.append(caught.value)
+    shown = "".join(
+        line
+        for error in errors
+        # From below the test, which knows them all.
+        for line in traceback.TracebackException(type(error), error, below(error), capture_locals=True).format()
+    )
+
+    assert 18 == len(errors)
+    assert "canary" not in shown
+    assert "canary" not in caplog.text
+
+
+@pytest.mark.parametrize("operation", ["get", "set", "lock", "leave"])
+@pytest.mark.parametrize("is_connecting", [True, False], ids=["connecting", "connected"])
+async def test_deadline(redis_server: RedisServer, operation: str, *, is_connecting: bool) -> None:
+    """A caller's deadline that ends a call shows neither password nor token among the locals of any frame."""
+    await redis_server.tell("ACL", "SETUSER", "default", "on", f">{PASSWORD}")
+    async with Proxy(redis_server.path) as network:
+        url = network.url.replace("redis://", f"redis://:{QUOTED}@")
+        # A client of the user's has its connection.
+        client = None if is_connecting else Redis.from_url(url)
+        cache = RedisTokenCache.from_url(url) if client is None else RedisTokenCache(client)
+        if operation == "leave":
+            scope = cache.renewal_lock(KEY)
+            await scope.__aenter__()
+            call: Any = scope.__aexit__(None, None, None)
+        else:
+            await cache.set(KEY, TOKEN)
+            calls: dict[str, Callable[[], Any]] = {
+                "get": lambda: cache.get(KEY),
+                "set": lambda: cache.set(KEY, TOKEN),
+                "lock": lambda: enter(cache),
+            }
+            call = calls[operation]()
+        network.gate.clear()
+        error = await end_by_deadline(call, network)
+        network.gate.set()
+        if client is not None:
+            await client.aclose()
+
+    shown = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+    assert "TimeoutError" in shown
+    assert "canary" not in shown
+
+
+async def end_by_deadline(call: Any, network: Proxy) -> TimeoutError:
+    """Let a deadline end *call* once its request has arrived."""
+    network.arrived.clear()
+    scope = asyncio.timeout(None)
+
+    async def expire() -> None:
+        await network.arrived.wait()
+        scope.reschedule(0)
+
+    expiry = asyncio.create_task(expire())
+    with pytest.raises(TimeoutError) as caught:
+        async with scope:
+            await call
+    await expiry
+    return caught.value
+
+
+def test_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without redis-py the import says what to install."""
+    ours = [
+        each
+        for each in sys.modules
+        if each.startswith(("simplestore_async.caches.redis", "simplestore_async.caches._redis"))
+    ]
+    for module in ours:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "redis", None)
+
+    with pytest.raises(ImportError) as caught:
+        importlib.import_module("simplestore_async.caches.redis")
+
+    assert 'simplestore_async.caches.redis needs redis: pip install "simplestore-async[redis]"' == str(caught.value)

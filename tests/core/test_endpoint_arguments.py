@@ -1,0 +1,128 @@
+"""`TokenEndpoint`: its arguments."""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+
+from simplestore_async import ClientCredentials, RetryPolicy, TokenEndpoint
+from simplestore_async._core.clock import SYSTEM_CLOCK
+from simplestore_async.errors import ConfigurationError
+from tests.support.servers import SECRET
+from tests.support.wire_faults import client_context, everything_shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CREDENTIALS = ClientCredentials(client_id="app", client_secret=SECRET)
+
+
+def make(**arguments: Any) -> TokenEndpoint:
+    return TokenEndpoint(arguments.pop("credentials", CREDENTIALS), **arguments)
+
+
+def refusal(**arguments: Any) -> ConfigurationError:
+    with pytest.raises(ConfigurationError) as caught:
+        make(**arguments)
+    return caught.value
+
+
+def lax_context(*, verify_mode: ssl.VerifyMode = ssl.CERT_REQUIRED) -> ssl.SSLContext:
+    context = client_context()
+    context.check_hostname = False
+    context.verify_mode = verify_mode
+    return context
+
+
+def test_defaults() -> None:
+    """The default policy and the machine's clock are used unless others are given."""
+    endpoint = make()
+
+    assert (CREDENTIALS, RetryPolicy()) == (endpoint.credentials, endpoint.policy)
+    assert SYSTEM_CLOCK is endpoint.clock
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("credentials", None),
+        ("credentials", "app"),
+        ("credentials", ClientCredentials),
+        ("policy", {"attempts": 1}),
+        ("policy", RetryPolicy),
+        ("connector", "http"),
+        ("connector", aiohttp.TCPConnector),
+        ("headers", "X-Key: 1"),
+        ("headers", [("X-Key", "1")]),
+        ("ssl", False),
+        ("ssl", True),
+        ("ssl", "ca.pem"),
+        ("ssl", ssl.SSLContext),
+        ("proxy", 5),
+        ("proxy", "proxy.example:3128"),
+        ("trust_env", "false"),
+        ("trust_env", None),
+        ("clock", 5),
+    ],
+)
+def test_wrong_type(field: str, value: Any) -> None:
+    """An argument of another type is refused by name."""
+    assert field == refusal(**{field: value}).field
+
+
+def test_credentials_are_not_shown() -> None:
+    """A secret in the place of the credentials is not shown."""
+    secret = "canary"
+    with pytest.raises(ConfigurationError) as caught:
+        make(credentials=secret)
+
+    assert caught.value.__traceback__ is not None
+    inner = caught.value.__traceback__.tb_next
+    assert inner is not None
+    assert "canary" not in everything_shown(caught.value.with_traceback(inner.tb_next))
+
+
+@pytest.mark.parametrize("make_context", [lax_context, lambda: lax_context(verify_mode=ssl.CERT_NONE)])
+def test_context_that_does_not_check(make_context: Callable[[], ssl.SSLContext]) -> None:
+    """A context that leaves certificates or host names unchecked is refused."""
+    error = refusal(ssl=make_context())
+
+    assert "ssl" == error.field
+    assert "create_default_context" in error.hint
+
+
+@pytest.mark.parametrize("make_ssl", [lambda: False, lax_context])
+async def test_connector_that_does_not_check(make_ssl: Callable[[], Any]) -> None:
+    """Neither does a borrowed connector switch checking off."""
+    async with aiohttp.TCPConnector(ssl=make_ssl()) as connector:
+        assert "connector" == refusal(connector=connector).field
+
+
+async def test_tls_settings_in_two_places() -> None:
+    """`ssl` next to a connector with TLS settings of its own is refused: one of them would have no effect."""
+    async with aiohttp.TCPConnector(ssl=client_context()) as connector:
+        assert "ssl" == refusal(connector=connector, ssl=client_context()).field
+
+
+@pytest.mark.parametrize(
+    ("field", "arguments"),
+    [
+        ("ssl", {"ssl": aiohttp.Fingerprint(bytes(32))}),
+        ("proxy", {"proxy": "http://proxy.example:3128"}),
+        ("proxy", {"trust_env": True}),
+    ],
+)
+async def test_connector_without_effect_of_others(field: str, arguments: Any) -> None:
+    """`ssl`, `proxy` and `trust_env` are refused next to a connector that ignores them."""
+    async with aiohttp.UnixConnector("/run/simplestore.sock") as connector:
+        assert field == refusal(connector=connector, **arguments).field
+
+
+async def test_connector_with_ssl() -> None:
+    """`ssl` and `proxy` go together with a plain TCPConnector, and a connector's own context with nothing else."""
+    async with aiohttp.TCPConnector() as plain, aiohttp.TCPConnector(ssl=client_context()) as own:
+        make(connector=plain, ssl=client_context(), proxy="http://proxy.example:3128")
+        make(connector=own)

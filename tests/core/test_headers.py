@@ -1,0 +1,98 @@
+"""`simplestore_async._core.headers`: header fields named by a user."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from simplestore_async._core.headers import conceal_values, find_header_problem, is_header_name, parse_token_headers
+from simplestore_async.errors import ConfigurationError
+from tests.support.wire_faults import everything_shown
+
+
+class TestTokenHeaders:
+    @pytest.mark.parametrize(
+        "headers",
+        [{}, {"X-API-Key": "a b\tc"}, {"User-Agent": "shop/1.0", "Accept": "*/*"}, {"x-": '"!~"', "Y": "1"}],
+    )
+    def test_accepted(self, headers: dict[str, str]) -> None:
+        """Any other header of one line of visible ASCII is taken; its value is redacted."""
+        parsed = parse_token_headers(conceal_values(headers))
+
+        assert headers == dict(parsed)
+        assert ["'***'"] * len(headers) == [repr(value) for value in parsed.values()]
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "Authorization",
+            "authorization",
+            "HOST",
+            "Content-Type",
+            "content-length",
+            "Content-Encoding",
+            "Transfer-Encoding",
+            "Connection",
+            "Accept-Encoding",
+            "Cookie",
+            "Expect",
+            "Proxy-Authorization",
+            "TE",
+            "Upgrade",
+        ],
+    )
+    def test_set_by_the_request(self, name: str) -> None:
+        """Authentication, framing and what the request depends on are refused by name."""
+        with pytest.raises(ConfigurationError, match=f"^headers must not hold {name}; ") as caught:
+            parse_token_headers({name: "x"})
+
+        assert "headers" == caught.value.field
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"": "x"},
+            {"X Key": "x"},
+            {"X-Key:": "x"},
+            {"X-K\xe9y": "x"},
+            {5: "x"},
+            {"X-Key": 5},
+            {"X-Key": ""},
+            {"X-Key": " hunter2"},
+            {"X-Key": "hunter2 "},
+            {"X-Key": "hunter2\r\nHost: evil"},
+            {"X-Key": "hunter2\0"},
+            {"X-Key": "hunter2\u0661"},
+            {"X-Key": b"hunter2"},
+            {"X-Key": "1", "x-key": "hunter2"},
+        ],
+    )
+    def test_cannot_be_sent(self, headers: Any) -> None:
+        """A header that cannot be sent, or is there twice, is refused without its value."""
+        concealed = conceal_values(headers)
+        with pytest.raises(ConfigurationError) as caught:
+            parse_token_headers(concealed)
+
+        assert "headers" == caught.value.field
+        assert caught.value.__traceback__ is not None
+        assert "hunter2" not in everything_shown(caught.value.with_traceback(caught.value.__traceback__.tb_next))
+
+
+@pytest.mark.parametrize(("text", "expected"), [("X-Key", True), ("", False), ("X Key", False), ("X:", False)])
+def test_is_header_name(text: str, *, expected: bool) -> None:
+    """A header's name is a token (RFC 9110 5.6.2)."""
+    assert expected is is_header_name(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("X-Key", "hunter2", ""),
+        ("AUTHORIZATION", "hunter2", "AUTHORIZATION is set by the command itself"),
+        ("X-Key", "hunter2\n", "the value of X-Key holds a line break or another character that is not text"),
+    ],
+)
+def test_find_header_problem(name: str, value: str, problem: str) -> None:
+    """A header of the command that cannot be sent has a problem, without its value."""
+    assert problem == find_header_problem(name, value)

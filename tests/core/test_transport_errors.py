@@ -1,0 +1,121 @@
+"""`simplestore_async._core.transport_errors`: what each failure of aiohttp becomes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import ANY
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from simplestore_async._core.transport_errors import build_transport_error
+from simplestore_async.errors import TokenTimeoutError, TokenTransportError
+from tests.support.servers import SECRET
+from tests.support.wire_faults import everything_shown, shows_secret
+
+TOKEN_URL = "https://auth.simplestore.io/connect/token"
+INFO = aiohttp.RequestInfo(URL(TOKEN_URL), "POST", ANY, URL(TOKEN_URL))
+KEY: Any = SimpleNamespace(host="token.example", port=443, ssl=True)  # of aiohttp's ConnectionKey, what it shows
+CLOSED = "the connection was closed before the response was complete"
+EXPIRED = ssl.SSLCertVerificationError(1, "certificate verify failed")
+EXPIRED.verify_message = "certificate has expired"
+
+
+def broken_off(error: OSError) -> aiohttp.ClientOSError:
+    """Return aiohttp's error for a request that could not be written to its end; its text holds the URL."""
+    broken = aiohttp.ClientOSError(error.errno, f"Can not write request body for https://{SECRET}")
+    broken.__cause__ = error
+    return broken
+
+
+def build(error: Exception) -> TokenTransportError:
+    return build_transport_error(error, url=TOKEN_URL, seconds=9.87654)
+
+
+@pytest.mark.parametrize(
+    ("raised", "problem"),
+    [
+        (aiohttp.ServerDisconnectedError(SECRET), CLOSED),
+        (aiohttp.ClientPayloadError(SECRET), CLOSED),
+        (aiohttp.ClientResponseError(INFO, (), status=400, message=SECRET), "the response is not HTTP"),
+        (aiohttp.ClientHttpProxyError(INFO, (), status=407, message=SECRET), "the proxy returned status 407"),
+        (aiohttp.ClientOSError(104, "Connection reset by peer"), "Connection reset by peer"),
+        (broken_off(ConnectionResetError(104, "Connection reset by peer")), "Connection reset by peer"),
+        (broken_off(ConnectionResetError("Cannot write to closing transport")), CLOSED),
+        (
+            aiohttp.ClientConnectorError(KEY, OSError(111, "Connection refused")),
+            f"cannot connect to token.example:443 ({os.strerror(111)})",
+        ),
+        (
+            aiohttp.ClientConnectorError(KEY, OSError(1, "Connect call failed ('203.0.113.1', 443)")),
+            "cannot connect to token.example:443 (Operation not permitted)",
+        ),
+        (
+            aiohttp.ClientConnectorDNSError(KEY, OSError(-2, "Name or service not known")),
+            "cannot connect to token.example:443 (Name or service not known)",
+        ),
+        (
+            # macOS's number for it, which is ENOEXEC's too
+            aiohttp.ClientConnectorDNSError(KEY, socket.gaierror(8, "nodename nor servname provided")),
+            "cannot connect to token.example:443 (nodename nor servname provided)",
+        ),
+        (
+            aiohttp.ClientProxyConnectionError(KEY, OSError(113, "No route to host")),
+            "cannot connect to the proxy token.example:443 (No route to host)",
+        ),
+        (
+            aiohttp.ClientConnectorSSLError(KEY, ssl.SSLError()),
+            "cannot connect to token.example:443 (ClientConnectorSSLError)",
+        ),
+        (
+            aiohttp.ClientConnectorSSLError(KEY, ssl.SSLError(1, "wrong version number")),
+            "cannot connect to token.example:443 (wrong version number)",
+        ),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (aiohttp.ClientConnectionError(SECRET), "unexpected ClientConnectionError"),
+        (aiohttp.InvalidURL(f"https://{SECRET}"), "unexpected InvalidURL"),
+        (ValueError(SECRET), "unexpected ValueError"),
+        (RuntimeError(SECRET), "unexpected RuntimeError"),
+    ],
+)
+def test_passing(raised: Exception, problem: str) -> None:
+    """What aiohttp raises becomes a retryable TokenTransportError in words that no server wrote."""
+    error = build(raised)
+
+    assert (TokenTransportError, True, "token-transport") == (type(error), error.retryable, error.code)
+    assert f"token request to {TOKEN_URL} failed: {problem}" == str(error)
+    assert not shows_secret(everything_shown(error))
+
+
+@pytest.mark.parametrize("kind", [TimeoutError, aiohttp.ServerTimeoutError, aiohttp.ConnectionTimeoutError])
+def test_timeout(kind: type[Exception]) -> None:
+    """A timeout, also one of aiohttp's own, becomes a retryable TokenTimeoutError, which is a TimeoutError."""
+    error = build(kind(SECRET))
+
+    assert (TokenTimeoutError, True, "token-timeout") == (type(error), error.retryable, error.code)
+    assert isinstance(error, TimeoutError)
+    assert f"token request to {TOKEN_URL} failed: no complete response within 9.88 s" == str(error)
+
+
+@pytest.mark.parametrize(
+    ("raised", "reason"),
+    [
+        (EXPIRED, "certificate has expired"),
+        (aiohttp.ClientConnectorCertificateError(KEY, EXPIRED), "certificate has expired"),
+        (ssl.SSLCertVerificationError(SECRET), "SSLCertVerificationError"),
+        (aiohttp.ClientConnectorCertificateError(KEY, ssl.CertificateError(SECRET)), "SSLCertVerificationError"),
+        (aiohttp.ServerFingerprintMismatch(b"a", b"b", "host", 443), "ServerFingerprintMismatch"),
+    ],
+)
+def test_certificate(raised: Exception, reason: str) -> None:
+    """A certificate that is not trusted is terminal; the hint says what to pass."""
+    error = build(raised)
+
+    assert (TokenTransportError, False, "certificate") == (type(error), error.retryable, error.code)
+    assert error.problem.endswith(f" failed: the certificate is not trusted ({reason})")
+    assert "create_default_context" in error.hint

@@ -1,0 +1,186 @@
+"""The body of a response: compression, character set, JSON, size."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import json
+import tracemalloc
+import zlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from simplestore_async import AccessToken
+from simplestore_async._core.response import MAX_RESPONSE_BYTES
+from simplestore_async.errors import InvalidClientError, TokenError
+from tests.support.exchanges import TOKEN, everything_of, no_token, parse, refusal, token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def _raw_deflate(data: bytes) -> bytes:
+    compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return compressor.compress(data) + compressor.flush()
+
+
+class TestJson:
+    @pytest.mark.parametrize(
+        "prefix_and_encoding",
+        [(b"", "utf-8"), (codecs.BOM_UTF8, "utf-8"), (b"", "utf-16"), (b"", "utf-32"), (b" \r\n", "utf-8")],
+        ids=str,
+    )
+    def test_encodings_of_json(self, prefix_and_encoding: tuple[bytes, str]) -> None:
+        """A byte order mark and UTF-16 are read, whatever the content type says."""
+        prefix, encoding = prefix_and_encoding
+        body = prefix + json.dumps({"access_token": TOKEN}).encode(encoding)
+
+        assert TOKEN == token(body, {"Content-Type": "text/plain; charset=latin-1"}).value
+
+    @pytest.mark.parametrize(
+        "charset",
+        [
+            "iso-8859-1",
+            "ISO-8859-15",
+            "windows-1252",
+            "cp500",
+            "Shift_JIS",
+            "iso-2022-jp",
+            "gb18030",
+            '"utf-8"',
+            "utf-16",
+        ],
+    )
+    def test_declared_charset(self, charset: str) -> None:
+        """A declared character set is read where the bytes are no UTF-8."""
+        text = "\u65e5\u672c" if charset in {"Shift_JIS", "iso-2022-jp", "gb18030"} else "\u00e9"
+        payload = json.dumps({"access_token": TOKEN, "x": text}, ensure_ascii=False)
+        headers = {"Content-Type": f"application/json; charset={charset}"}
+
+        assert TOKEN == token(payload.encode(charset.strip('"')), headers).value
+
+    def test_refusal_in_a_declared_charset(self) -> None:
+        """An `invalid_client` in a declared character set is one, with a readable description."""
+        payload = json.dumps({"error": "invalid_client", "error_description": "refus\u00e9"}, ensure_ascii=False)
+        error = refusal(401, payload.encode("latin-1"), {"Content-Type": "application/json;charset=ISO-8859-1"})
+
+        assert (InvalidClientError, "refus\u00e9") == (type(error), error.error_description)
+
+    @pytest.mark.parametrize(
+        "charset", ["utf-8", "utf-7", "punycode", "idna", "unicode_escape", "zlib", "canary", "\0"]
+    )
+    def test_no_charset(self, charset: str) -> None:
+        """What is no character set of JSON is not read as one."""
+        error = no_token(b'{"x": "\xe9"}', {"Content-Type": f"application/json; charset={charset}"})
+
+        assert "it is not JSON" in error.problem
+
+    @pytest.mark.parametrize(
+        ("body", "problem"),
+        [
+            (b"", "it is not JSON"),
+            (b"<html>canary</html>", "it is not JSON"),
+            (b'{"access_token": "canary', "it is not JSON"),
+            (b'{"access_token": "canary"', "it is not JSON"),
+            (b"\xff\xfe\xff", "it is not JSON"),
+            (b"\0\0\0", "it is not JSON"),
+            (b"[" * 100_000, "it is not JSON"),
+            (b'{"a":' * 20_000, "it is not JSON"),
+            (b'{"expires_in": ' + b"9" * 5_000 + b"}", "it is not JSON"),
+            (b"[]", "it is not a JSON object"),
+            (b'["canary"]', "it is not a JSON object"),
+            (b'"canary"', "it is not a JSON object"),
+            (b"null", "it is not a JSON object"),
+            (b"5", "it is not a JSON object"),
+            (b" " * (MAX_RESPONSE_BYTES + 1), "it is longer than 128 KiB"),
+        ],
+        ids=lambda value: str(value)[:30],
+    )
+    def test_no_json_object(self, body: bytes, problem: str) -> None:
+        """A 200 that is no JSON object says what it is, not what it holds, and may be a token next time."""
+        error = no_token(body)
+
+        assert f"token request failed: status 200, but {problem}" == error.problem
+        assert "canary" not in everything_of(error)
+        assert error.retryable
+
+    def test_longest(self) -> None:
+        """A reply of exactly 128 KiB is read."""
+        body = json.dumps({"access_token": TOKEN}).encode().ljust(MAX_RESPONSE_BYTES)
+
+        assert 128 << 10 == MAX_RESPONSE_BYTES
+        assert TOKEN == token(body).value
+
+
+class TestContentEncoding:
+    @pytest.mark.parametrize(
+        ("name", "compress"),
+        [
+            ("identity", bytes),
+            ("", bytes),
+            ("gzip", gzip.compress),
+            ("GZIP", gzip.compress),
+            (" gzip ", gzip.compress),
+            ("x-gzip", gzip.compress),
+            ("deflate", zlib.compress),
+            ("deflate", _raw_deflate),
+            ("Deflate", _raw_deflate),
+        ],
+    )
+    def test_read(self, name: str, compress: Callable[[bytes], bytes]) -> None:
+        """Servers compress though they were asked not to: gzip, zlib and raw deflate are read."""
+        body = compress(json.dumps({"access_token": TOKEN}).encode())
+
+        assert TOKEN == token(body, {"Content-Encoding": name}).value
+
+    @pytest.mark.parametrize(
+        ("name", "body"),
+        [
+            ("br", b"\x0b\x02"),
+            ("zstd", b"(\xb5/\xfd"),
+            ("gzip, gzip", b"\x1f\x8b"),
+            ("compress", b"\x1f\x9d"),
+        ],
+    )
+    def test_unreadable(self, name: str, body: bytes) -> None:
+        """An encoding that cannot be read says so, and a later reply may come without it."""
+        error = no_token(body, {"Content-Encoding": name})
+
+        assert "its Content-Encoding is not supported" in error.problem
+        assert error.retryable
+
+    @pytest.mark.parametrize("name", ["UTF-8", "none", "identity, identity", "br", "gzip", "deflate", "x-gzip"])
+    def test_wrong_label(self, name: str) -> None:
+        """Plain JSON is read, whatever the label."""
+        assert TOKEN == token({"access_token": TOKEN}, {"Content-Encoding": name}).value
+
+    def test_cut_short(self) -> None:
+        """A compressed reply that was cut is not JSON."""
+        body = gzip.compress(json.dumps({"access_token": TOKEN * 1_000}).encode())
+
+        assert "it is not JSON" in str(no_token(body[: len(body) // 2], {"Content-Encoding": "gzip"}))
+
+    @pytest.mark.parametrize(("length", "is_read"), [(MAX_RESPONSE_BYTES, True), (MAX_RESPONSE_BYTES + 1, False)])
+    def test_longest_once_open(self, length: int, is_read: bool) -> None:
+        """The limit of 128 KiB holds for what comes out."""
+        body = gzip.compress(json.dumps({"access_token": TOKEN}).encode().ljust(length))
+        outcome = parse(200, body, {"Content-Encoding": "gzip"})
+
+        assert is_read == isinstance(outcome, AccessToken)
+        assert is_read != ("it is longer than 128 KiB" in str(outcome))
+
+    @pytest.mark.parametrize("status", [200, 400])
+    @pytest.mark.parametrize(("name", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+    def test_bomb(self, status: int, name: str, compress: Callable[[bytes], bytes]) -> None:
+        """A reply that opens to a thousand times its size costs little more than the limit."""
+        body = compress(bytes(16 << 20))
+        tracemalloc.start()
+        try:
+            outcome = parse(status, body, {"Content-Encoding": name})
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+        assert isinstance(outcome, TokenError)
+        assert peak < 8 << 20

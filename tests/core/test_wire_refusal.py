@@ -1,0 +1,248 @@
+"""A refused token request: its error, and what of the response is shown."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pytest
+
+from simplestore_async.errors import InvalidClientError, TokenEndpointError, TokenError
+from tests.support.exchanges import SECRET, TOKEN, everything_of, exchange, parse, refusal
+from tests.support.wire_faults import everything_shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def shows_canary(error: TokenError) -> bool:
+    """Return whether a secret or token is in what an error shows; here, for the literal is in no frame of its."""
+    return "canary" in everything_shown(error)
+
+
+class TestRefusal:
+    @pytest.mark.parametrize("status", [400, 401])
+    @pytest.mark.parametrize("title", [None, "Unknown client"])
+    def test_invalid_client(self, status: int, title: str | None) -> None:
+        """`invalid_client` is an InvalidClientError, terminal, with a readable title, and says where to copy from."""
+        error = refusal(status, {"error": "invalid_client"} | ({"title": title} if title else {}))
+
+        assert InvalidClientError is type(error)
+        assert (status, "invalid_client", title) == (error.status, error.error, error.title)
+        said = f"invalid_client, {title}" if title else "invalid_client"
+        assert f"token request failed: status {status} ({said})" == error.problem
+        assert "Control Panel" in error.hint
+        assert not error.retryable
+
+    @pytest.mark.parametrize("secret", ["client", "invalid_client", "i", "_"])
+    def test_secret_that_is_part_of_the_code(self, secret: str) -> None:
+        """`invalid_client` is an InvalidClientError even if the secret is a part of that word."""
+        assert InvalidClientError is type(refusal(400, {"error": "invalid_client"}, of=exchange(secret)))
+
+    @pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 422, 429, 499, 500, 503, 599])
+    @pytest.mark.parametrize(
+        ("body", "headers"),
+        [
+            (b"", {}),
+            (b"<html>canary</html>", {}),
+            (b'["canary"]', {}),
+            (b'"canary"', {}),
+            (b'{"error": ["canary"]}', {}),
+            (b"\xff\xfe canary", {}),
+            (b"canary" * 400_000, {}),
+            (b'{"error": "invalid_client"}'.ljust(2 << 20), {}),
+            (b"[" * 200_000, {}),
+            (b"canary", {"Content-Encoding": "br"}),
+            (b"canary", {"Content-Encoding": "gzip"}),
+        ],
+        ids=["empty", "html", "list", "string", "odd", "binary", "long", "long JSON", "deep", "br", "no gzip"],
+    )
+    def test_any_body(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        """A refusal is a TokenEndpointError with its status, whatever the body; the body is not repeated."""
+        error = refusal(status, body, headers)
+
+        assert TokenEndpointError is type(error)
+        assert (status, None, None, None, None) == (
+            error.status,
+            error.error,
+            error.error_description,
+            error.title,
+            error.retry_after,
+        )
+        assert f"token request failed: status {status}" == error.problem
+        assert "canary" not in everything_of(error)
+
+    @pytest.mark.parametrize(
+        ("status", "advice"),
+        [
+            *((status, "") for status in (400, 402, 404, 408, 429, 500, 503)),
+            *((status, "Control Panel") for status in (401, 403)),
+            *((status, "SIMPLESTORE_TOKEN_URL") for status in (300, 301, 302, 303, 307, 308, 399)),
+        ],
+    )
+    def test_what_to_do(self, status: int, advice: str) -> None:
+        """The hint: copy the credentials again (some servers send an empty 403), or set the URL."""
+        error = refusal(status, b"", {"Location": "https://evil.example/canary"})
+
+        assert f"token request failed: status {status}" == error.problem
+        assert advice in error.hint
+        assert bool(advice) == bool(error.hint)
+        assert status == error.status
+
+    @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
+    def test_redirect_is_terminal(self, status: int) -> None:
+        """A redirect would be the same next time."""
+        assert not refusal(status).retryable
+
+    @pytest.mark.parametrize("status", [200, 201, 204])
+    def test_error_with_status_of_success(self, status: int) -> None:
+        """An `error` member makes a refusal of a success, even next to a token; the token is not shown."""
+        error = refusal(status, {"error": "access_denied", "access_token": TOKEN})
+
+        assert TokenEndpointError is type(error)
+        assert (status, "access_denied") == (error.status, error.error)
+        assert "canary" not in everything_of(error)
+
+    def test_invalid_client_with_status_200(self) -> None:
+        """`invalid_client` is what it is, whatever the status."""
+        assert InvalidClientError is type(refusal(200, {"error": "invalid_client"}))
+
+    def test_all_that_was_said(self) -> None:
+        """Code, description and title are in the message, and each can be read."""
+        error = refusal(400, {"error": "invalid_scope", "error_description": "No such scope", "title": "Wrong"})
+
+        assert "token request failed: status 400 (invalid_scope, No such scope, Wrong)" == str(error)
+        assert ("invalid_scope", "No such scope", "Wrong") == (error.error, error.error_description, error.title)
+
+    @pytest.mark.parametrize("field", ["error", "error_description", "title"])
+    @pytest.mark.parametrize("value", [None, 5, True, [], {"a": 1}], ids=str)
+    def test_text_of_another_type(self, field: str, value: object) -> None:
+        """A text of the wrong type explains nothing and spoils nothing."""
+        error = refusal(400, {"error": "invalid_scope", field: value})
+
+        assert getattr(error, field) is None
+        assert TokenEndpointError is type(error)
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("two\r\nlines\tand\0more", "two  lines and more"),
+            ("\x1b[31mred", " [31mred"),
+            ("lone \ud800 half", "lone   half"),
+            ("line\u2028separator \u202eesrever", "line separator  esrever"),
+            ("\u00e9\u4e2d\U0001f511", "\u00e9\u4e2d\U0001f511"),
+            ("x" * 300, "x" * 300),
+            ("x" * 301, "x" * 300 + "\u2026"),
+            ("x" * 100_000, "x" * 300 + "\u2026"),
+            ("", ""),
+        ],
+        ids=lambda value: ascii(value)[:20],
+    )
+    @pytest.mark.parametrize("field", ["error_description", "title"])
+    def test_text_is_fit_to_be_shown(self, field: str, text: str, expected: str) -> None:
+        """A server's text becomes one line without control characters, of 300 characters at most."""
+        error = refusal(400, {field: text})
+
+        assert expected == getattr(error, field)
+        assert f"token request failed: status 400{f' ({expected})' if expected else ''}" == str(error)
+
+    @pytest.mark.parametrize(
+        "code",
+        ["invalid_request", "invalid_scope", "slow_down", "invalid_target", "E-401", "com.example:denied", "Forbidden"],
+    )
+    def test_code(self, code: str) -> None:
+        """A registered code, and one that looks like a code, is shown."""
+        assert code == refusal(400, {"error": code}).error
+
+    @pytest.mark.parametrize(
+        "code", ["Not Found", "", " ", "bad\ncode", "<b>", "x" * 65, "\u202ecode", SECRET, "canary-Secret"]
+    )
+    def test_no_code(self, code: str) -> None:
+        """What does not look like a code, or may hold the secret, is none."""
+        error = refusal(400, {"error": code})
+
+        assert error.error is None
+        assert "token request failed: status 400" == str(error)
+
+    @pytest.mark.parametrize("secret", ["invalid_scope", "invalid_", "scope"])
+    def test_secret_that_is_part_of_a_registered_code(self, secret: str) -> None:
+        """A registered code is shown whatever the secret is."""
+        assert "invalid_scope" == refusal(400, {"error": "invalid_scope"}, of=exchange(secret)).error
+
+    @pytest.mark.parametrize("field", ["error_description", "title"])
+    def test_echo(self, field: str) -> None:
+        """A text that may hold the secret is withheld whole."""
+        error = refusal(400, {"error": "invalid_request", field: f"bad secret {quote(SECRET)} (app)"})
+
+        assert "[withheld]" == getattr(error, field)
+        assert "token request failed: status 400 (invalid_request, [withheld])" == str(error)
+
+    @pytest.mark.parametrize(
+        ("arguments", "echo"),
+        [
+            ({"auth_method": "client_secret_basic"}, "Basic {basic}"),
+            ({"auth_method": "client_secret_basic"}, "basic {basic.lower}"),
+            ({"headers": {"X-API-Key": "0123456789abcdef"}}, "key 0123456789abcdef is not valid"),
+            ({"extra_parameters": {"client_assertion": "eyJ.0123456789.abc"}}, "got eyJ.0123456789.abc"),
+        ],
+    )
+    def test_echo_of_other_secrets(self, arguments: dict[str, Any], echo: str) -> None:
+        """Neither the Authorization header, nor a key among the headers, nor an assertion is shown."""
+        attempt = exchange(**arguments)
+        basic = attempt.secret_headers.get("Authorization", "").removeprefix("Basic ")
+        description = echo.replace("{basic}", basic).replace("{basic.lower}", basic.lower())
+
+        assert "[withheld]" == refusal(400, {"error_description": description}, of=attempt).error_description
+
+    def test_public_parameters(self) -> None:
+        """The value of a public parameter may stand in a text."""
+        attempt = exchange(extra_parameters={"audience": "https://api.example.com"}, headers={"X-Tenant": "storefront"})
+        description = "https://api.example.com is no audience of storefront"
+
+        assert description == refusal(400, {"error_description": description}, of=attempt).error_description
+
+    @pytest.mark.parametrize("field", ["access_token", "refresh_token", "id_token"])
+    def test_echo_of_a_token(self, field: str) -> None:
+        """A refusal that carries a token and speaks of it shows the token nowhere."""
+        error = refusal(400, {field: TOKEN, "title": "denied", "error_description": f"{TOKEN} is not for you"})
+
+        assert ("[withheld]", "denied") == (error.error_description, error.title)
+        assert TOKEN not in everything_of(error)
+
+    @pytest.mark.parametrize("value", [b'"\\ud800"', b'""', b"5", b"[5]", b"true"])
+    def test_token_that_is_no_text(self, value: bytes) -> None:
+        """What cannot be a token changes nothing of the refusal."""
+        assert "denied" == refusal(400, b'{"error": "denied", "access_token": %b}' % value).error
+
+
+@pytest.mark.parametrize(
+    ("status", "make_body"),
+    [
+        (400, lambda: json.dumps({"error": "invalid_client", "error_description": SECRET}).encode()),
+        (400, lambda: json.dumps({"error": SECRET, "title": SECRET, "client_secret": SECRET}).encode()),
+        (400, lambda: json.dumps({"error": "invalid_grant", "access_token": TOKEN}).encode()),
+        (200, lambda: json.dumps({"error": "denied", "access_token": TOKEN}).encode()),
+        (200, lambda: json.dumps({"access_token": TOKEN + " x"}).encode()),
+        (200, lambda: json.dumps({"access_token": [TOKEN]}).encode()),
+        (200, lambda: json.dumps({"access_token": TOKEN, "expires_in": TOKEN}).encode()),
+        (200, lambda: json.dumps({"access_token": TOKEN, "token_type": SECRET}).encode()),
+        (200, lambda: json.dumps({"access_token": TOKEN}).encode()[:-1]),
+        (204, lambda: json.dumps({"id_token": TOKEN}).encode()),
+        (302, lambda: json.dumps({"access_token": TOKEN}).encode()),
+        (500, SECRET.encode),
+    ],
+)
+def test_locals(status: int, make_body: Callable[[], bytes]) -> None:
+    """An error made from a response shows neither secret nor token, nor carries an exception that would."""
+
+    def parse_and_raise() -> None:
+        outcome = parse(status, make_body())
+        assert isinstance(outcome, TokenError)
+        raise outcome
+
+    with pytest.raises(TokenError) as caught:
+        parse_and_raise()
+
+    assert not shows_canary(caught.value)
+    assert (None, None) == (caught.value.__cause__, caught.value.__context__)

@@ -1,0 +1,99 @@
+"""Retry-After."""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+
+import pytest
+
+from tests.support.exchanges import NOW, refusal
+
+
+class TestRetryAfter:
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            ("0", 0.0),
+            ("1", 1.0),
+            ("120", 120.0),
+            (" 120 ", 120.0),
+            ("1.5", 1.5),
+            ("3600", 3600.0),
+            ("31536000", 31_536_000.0),
+            ("31536001", 31_536_000.0),
+            ("9" * 400, 31_536_000.0),
+            (formatdate(NOW + 30, usegmt=True), 30.0),
+            ("Sunday, 06-Nov-94 08:50:07 GMT", 30.0),
+            ("Sun Nov  6 08:50:07 1994", 30.0),
+            ("Sun, 06 Nov 1994 08:50:07 -0000", 30.0),
+            ("Sun, 06 Nov 1994 09:50:07 +0100", 30.0),
+            (formatdate(NOW, usegmt=True), 0.0),
+            (formatdate(NOW - 30, usegmt=True), 0.0),
+            (formatdate(NOW + 10**9, usegmt=True), 31_536_000.0),
+        ],
+    )
+    def test_read(self, value: str, expected: float) -> None:
+        """Retry-After is seconds or a date in any of HTTP's three forms; a past date is now (RFC 9110 10.2.3)."""
+        assert expected == refusal(503, b"", {"Retry-After": value}).retry_after
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "",
+            " ",
+            "soon",
+            "-1",
+            "+5",
+            "1e3",
+            "1.",
+            "0\x1f",
+            "\u0663",
+            "NaN",
+            "inf",
+            "Sun, 99 Nov 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 25:49:37 GMT",
+            "Sun, 06 Nov 99999 08:49:37 GMT",
+            "Sun, 06 Nov 1994 08:49:37 +9999",
+            f"Sun, 06 Nov 1994 08:49:37 +{'9' * 30}",
+            f"Sun, 06 Nov {'9' * 5_000} 08:49:37 GMT",
+        ],
+        ids=lambda value: ascii(value)[:40],
+    )
+    def test_unreadable(self, value: str) -> None:
+        """What is neither is ignored."""
+        assert refusal(503, b"", {"Retry-After": value}).retry_after is None
+
+    def test_absent(self) -> None:
+        """Without the header nothing was asked for."""
+        assert refusal(503, b"", {"Date": formatdate(NOW, usegmt=True)}).retry_after is None
+
+    @pytest.mark.parametrize(
+        ("date", "expected"),
+        [
+            (formatdate(NOW - 3600, usegmt=True), 3630.0),
+            (formatdate(NOW + 3600, usegmt=True), 0.0),
+            (formatdate(NOW + 10, usegmt=True), 20.0),
+            ("yesterday", 30.0),
+            ("", 30.0),
+        ],
+    )
+    def test_date_by_the_clock_of_the_server(self, date: str, expected: float) -> None:
+        """A date is compared with the response's own Date, so that a wrong clock on either side does not matter."""
+        headers = {"Retry-After": formatdate(NOW + 30, usegmt=True), "Date": date}
+
+        assert expected == refusal(503, b"", headers).retry_after
+
+    def test_seconds_ignore_the_date(self) -> None:
+        """Seconds count from now, whatever Date says."""
+        headers = {"Retry-After": "30", "Date": formatdate(NOW - 3600, usegmt=True)}
+
+        assert 30.0 == refusal(503, b"", headers).retry_after
+
+    @pytest.mark.parametrize("status", [302, 400, 401, 408, 429, 500, 503])
+    def test_any_refusal(self, status: int) -> None:
+        """Every refusal may ask for a pause."""
+        assert 7.0 == refusal(status, {"error": "invalid_client"}, {"Retry-After": "7"}).retry_after
+
+    def test_refusal_with_status_200(self) -> None:
+        """A refusal with status 200 may ask for a pause."""
+        assert 7.0 == refusal(200, {"error": "slow_down"}, {"retry-after": "7"}).retry_after

@@ -1,0 +1,236 @@
+"""The token in a response: its fields, one by one."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from simplestore_async import AccessToken
+from simplestore_async.errors import TokenResponseError
+from tests.support.exchanges import NOW, SECRET, TOKEN, everything_of, exchange, no_token, parse, token
+
+
+class TestToken:
+    def test_documented_reply(self) -> None:
+        """The documented response is a token that lives from the moment it was requested."""
+        outcome = token({"access_token": TOKEN, "expires_in": 3600, "token_type": "Bearer"})
+
+        assert AccessToken(TOKEN, issued_at=NOW, expires_at=NOW + 3600) == outcome
+        assert TOKEN not in repr(outcome)
+
+    @pytest.mark.parametrize(
+        ("fields", "expected"),
+        [
+            ('"expires_in": 3600', 3600.0),
+            ('"expires_in": "3600"', 3600.0),
+            ('"expires_in": 3599.5', 3599.5),
+            ('"expires_in": "3599.5"', 3599.5),
+            ('"expires_in": 0.5', 0.5),
+            ('"expires_in": "0.5"', 0.5),
+            ('"expires_in": 1', 1.0),
+            ('"expires_in": "007"', 7.0),
+            ('"expires_in": 86399', 86_399.0),
+            ('"expires_in": 86400', 86_400.0),
+            ('"expires_in": 86401', 86_400.0),
+            ('"expires_in": 86400.5', 86_400.0),
+            ('"expires_in": 1000000000000', 86_400.0),
+            ('"expires_in": 1e300', 86_400.0),
+            (f'"expires_in": 1{"0" * 400}', 86_400.0),
+            (f'"expires_in": "{"9" * 500}"', 86_400.0),
+            ('"expires_in": " 3600 "', 3600.0),
+            ('"expires_in": "60\\n"', 60.0),
+            ('"expires_in": ""', 3600.0),
+            ('"expires_in": " ", "expiries_in": 60', 60.0),
+            ('"expires_in": 50, "expiries_in": ""', 50.0),
+            ('"expires_in": null', 3600.0),
+            ('"expires_in": null, "expiries_in": null', 3600.0),
+            ('"other": 60', 3600.0),
+            ('"expiries_in": 60', 60.0),
+            ('"expiries_in": "60.5"', 60.5),
+            ('"expiries_in": 1000000000000', 86_400.0),
+            ('"expires_in": null, "expiries_in": 60', 60.0),
+            ('"expires_in": 50, "expiries_in": 60', 50.0),
+            ('"expiries_in": 60, "expires_in": 50', 50.0),
+            ('"expires_in": 50, "expiries_in": null', 50.0),
+            ('"expires_in": 50, "expiries_in": "soon"', 50.0),
+            ('"expires_in": 50, "expiries_in": 0', 50.0),
+        ],
+        ids=lambda value: str(value)[:50],
+    )
+    def test_lifetime(self, fields: str, expected: float) -> None:
+        """`expires_in` is read first, `expiries_in` where it is absent, 3600 s where both are; a day is the most."""
+        body = f'{{"access_token": "{TOKEN}", {fields}}}'.encode()
+
+        assert expected == token(body, issued_at=0).expires_at
+
+    @pytest.mark.parametrize("field", ["expires_in", "expiries_in"])
+    @pytest.mark.parametrize(
+        ("value", "problem"),
+        [
+            *((value, "is not above 0: the token has expired already") for value in ("0", "-1", "-0.5", "0.0", '"0"')),
+            (f"-1{'0' * 400}", "is not above 0: the token has expired already"),
+            ('"0.00"', "is not above 0: the token has expired already"),
+            *((value, "is not a finite number of seconds") for value in ("NaN", "Infinity", "-Infinity", "1e999")),
+            *(
+                (value, "is not a number of seconds")
+                for value in (
+                    "true",
+                    "false",
+                    '"soon"',
+                    '"6 0"',
+                    '"+60"',
+                    '"-60"',
+                    '"1e3"',
+                    '"60."',
+                    '".5"',
+                    '"6_0"',
+                    '"\\u0666\\u0660"',
+                    '"NaN"',
+                    '"inf"',
+                    "[]",
+                    "[60]",
+                    "{}",
+                )
+            ),
+        ],
+        ids=lambda value: str(value)[:20],
+    )
+    def test_no_lifetime(self, field: str, value: str, problem: str) -> None:
+        """Anything else is no lifetime. Only an expired token may be followed by a better one."""
+        error = no_token(f'{{"access_token": "{TOKEN}", "{field}": {value}}}'.encode())
+
+        assert f"token request failed: status 200, but {field} {problem}" == error.problem
+        assert ("expired" in problem) == error.retryable
+
+    @pytest.mark.parametrize(
+        "token_type", ["Bearer", "BEARER", "bEaReR", " Bearer\t", "BearerToken", "bearertoken", "", " ", None]
+    )
+    def test_token_type(self, token_type: str | None) -> None:
+        """`Bearer` and `BearerToken` are read in any case, with blanks around; empty and null count as missing."""
+        assert TOKEN == token({"access_token": TOKEN, "token_type": token_type}).value
+
+    def test_token_type_missing(self) -> None:
+        """A reply without `token_type` is taken for a bearer token."""
+        assert TOKEN == token({"access_token": TOKEN}).value
+
+    @pytest.mark.parametrize(
+        "token_type",
+        ["DPoP", "mac", "PoP", "N_A", "Bearer token", "Bearer,DPoP", "BearerTokens", 5, True, ["Bearer"], {}],
+    )
+    def test_other_token_type(self, token_type: object) -> None:
+        """A token of another kind cannot be sent; another attempt would bring the same kind."""
+        error = no_token({"access_token": TOKEN, "token_type": token_type})
+
+        assert error.problem.endswith("but token_type is not Bearer, the only supported type")
+        assert not error.retryable
+
+    @pytest.mark.parametrize(
+        ("payload", "problem"),
+        [
+            ({}, "access_token is missing"),
+            ({"expires_in": 3600}, "access_token is missing"),
+            ({"access_token": None}, "access_token is missing"),
+            *(
+                ({"access_token": value}, "access_token is not a string")
+                for value in (5, 5.5, True, [TOKEN], {"value": TOKEN})
+            ),
+            *(
+                ({"access_token": value}, "access_token is empty or not visible ASCII")
+                for value in (
+                    "",
+                    f"{TOKEN}\r\nX-Evil: 1",
+                    f"{TOKEN}\n",
+                    f"{TOKEN} x",
+                    f" {TOKEN}",
+                    f"{TOKEN}\0",
+                    f"{TOKEN}\u00e9",
+                    f"{TOKEN}\ud800",
+                )
+            ),
+        ],
+        ids=lambda value: ascii(value)[:60],
+    )
+    def test_no_token(self, payload: dict[str, Any], problem: str) -> None:
+        """What is no token is an error that says so, without its text. Only a missing one may come another time."""
+        error = no_token(payload)
+
+        assert problem in error.problem
+        assert "SIMPLESTORE_TOKEN_URL" in error.hint
+        assert "canary" not in everything_of(error)
+        assert (payload.get("access_token") is None) == error.retryable
+
+    def test_first_problem(self) -> None:
+        """Of several wrong fields the first is named, and the values of none."""
+        error = no_token({"access_token": "canary x", "token_type": "canary", "expires_in": "canary"})
+
+        assert "but access_token is empty or not visible ASCII" in error.problem
+        assert "canary" not in everything_of(error)
+
+    @pytest.mark.parametrize(
+        "extra",
+        [
+            {"refresh_token": "x", "id_token": 5, "x": None, "": []},
+            {"error": None},
+            {"error": ""},
+            {"error_description": 5, "title": []},
+        ],
+        ids=str,
+    )
+    def test_other_fields(self, extra: dict[str, Any]) -> None:
+        """Fields that say nothing about the token are ignored, an empty `error` among them."""
+        assert TOKEN == token({"access_token": TOKEN} | extra).value
+
+    @pytest.mark.parametrize(
+        ("payload", "expected"),
+        [
+            ({"scope": "read  write"}, ("read", "write")),
+            ({"scope": "write read"}, ("write", "read")),
+            ({"scope": ""}, ()),
+            ({}, ("asked", "for")),
+            ({"scope": None}, ("asked", "for")),
+            ({"scope": ["read"]}, ("asked", "for")),
+            ({"scope": 5}, ("asked", "for")),
+        ],
+        ids=str,
+    )
+    def test_scope(self, payload: dict[str, Any], expected: tuple[str, ...]) -> None:
+        """What was granted is what the reply says, else what was asked for (RFC 6749 5.1)."""
+        outcome = token({"access_token": TOKEN} | payload, of=exchange(scope=["asked", "for"]))
+
+        assert expected == outcome.scope
+
+    @pytest.mark.parametrize("value", ["Atza|IwEBIA", "00D5g!AQ.x", "a,b=c", "~"])
+    def test_visible_ascii(self, value: str) -> None:
+        """Any visible ASCII is a token (RFC 6749 App. A.12)."""
+        assert value == token({"access_token": value}).value
+
+    @pytest.mark.parametrize("scope", [SECRET, f"read {SECRET[:12]}", TOKEN, quote(SECRET)])
+    def test_scope_that_echoes(self, scope: str) -> None:
+        """A scope that may hold the secret or the token is not taken over."""
+        outcome = token({"access_token": TOKEN, "scope": scope}, of=exchange(scope="asked"))
+
+        assert ("asked",) == outcome.scope
+
+    def test_life_below_the_clock(self) -> None:
+        """A life that the clock cannot show is over."""
+        assert no_token({"access_token": TOKEN, "expires_in": 1e-300}).retryable
+
+    @pytest.mark.parametrize("status", [200, 201, 202, 203, 206, 299])
+    def test_any_success(self, status: int) -> None:
+        """A whole valid token counts with any status of success."""
+        outcome = parse(status, {"access_token": TOKEN})
+
+        assert isinstance(outcome, AccessToken)
+        assert TOKEN == outcome.value
+
+    @pytest.mark.parametrize("status", [100, 199, 201, 202, 204, 299])
+    @pytest.mark.parametrize("body", [b"", b"<html>", b"{}"])
+    def test_other_success(self, status: int, body: bytes) -> None:
+        """Any other response below 300 that is not 200 stays without a token."""
+        error = parse(status, body)
+
+        assert isinstance(error, TokenResponseError)
+        assert f"token request failed: status {status}, but it" in error.problem or "missing" in error.problem
+        assert not error.retryable

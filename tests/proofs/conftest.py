@@ -1,0 +1,5 @@
+"""Fixtures of the proofs."""
+
+from tests.support.secrecy import scene
+
+__all__ = ["scene"]

@@ -1,0 +1,165 @@
+"""No public object shows the secret or a token, and none that holds one can be pickled."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import simplestore_async
+from simplestore_async import (
+    AccessToken,
+    BearerAuthMiddleware,
+    ClientCredentials,
+    FileTokenCache,
+    MemoryTokenCache,
+    RenewalPolicy,
+    TokenEndpoint,
+    TokenProvider,
+    open_session,
+)
+from simplestore_async.caches.encryption import FernetCodec
+from tests.support.servers import SECRET
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+from tests.support.secrecy import (
+    CACHE_KEY,
+    LONG_TOKEN,
+    WAYS,
+    Scene,
+    attributes,
+    everything_shown,
+    read_secret,
+    shows_canary,
+    write_keys,
+    write_secret,
+)
+
+
+def parts(name: str, value: object, seen: dict[int, tuple[str, object]]) -> None:
+    """Collect an object of ours and all of ours behind it, by the ways that lead there."""
+    if id(value) in seen or isinstance(value, str) or not type(value).__module__.startswith("simplestore_async"):
+        return
+    seen[id(value)] = name, value
+    for attribute, behind in attributes(value).items():
+        items = (
+            behind.values() if isinstance(behind, dict) else behind if isinstance(behind, list | tuple) else [behind]
+        )
+        for item in items:
+            parts(f"{name}.{attribute}", item, seen)
+
+
+@asynccontextmanager
+async def a_world(scene: Scene) -> AsyncIterator[dict[str, Any]]:
+    """All public things in full use: they hold secrets, tokens and rejected tokens, and have failed."""
+    credentials = scene.token_server.credentials(scope="read", extra_parameters={"audience": "api"})
+    memory_cache = MemoryTokenCache()
+    await memory_cache.set("key", AccessToken(LONG_TOKEN, issued_at=0, expires_at=1e10))
+    endpoint = TokenEndpoint(credentials, policy=scene.retry)
+    async with (
+        TokenProvider(endpoint=endpoint, cache=memory_cache) as provider,
+        open_session(provider, base_url=scene.api_server.url) as session,
+    ):
+        scene.api_server.rejected.add("canary-token-1")
+        response = await session.post("/", json={})
+        token = await provider.get_token()
+        scene.reply(400, {"error": "invalid_client", "title": SECRET})
+        scene.api_server.rejected.add("canary-token-2")
+        provider.invalidate(token)
+        yield {
+            **{name: getattr(simplestore_async, name) for name in simplestore_async.__all__},
+            "AccessToken": AccessToken(LONG_TOKEN, issued_at=0, expires_at=1, scope="read"),
+            "AccessToken of the provider": token,
+            "BearerAuthMiddleware": BearerAuthMiddleware(provider, origins=scene.api_server.url),
+            "ClientCredentials": credentials,
+            "ClientCredentials with a callable": scene.token_server.credentials(client_secret=read_secret),
+            "FernetCodec": FernetCodec(CACHE_KEY),
+            "FernetCodec with a file": FernetCodec(write_keys(scene.tmp_path / "keys")),
+            "FileTokenCache": FileTokenCache(scene.tmp_path),
+            "FileTokenCache with a codec": FileTokenCache(scene.tmp_path, codec=FernetCodec(CACHE_KEY)),
+            "MemoryTokenCache": memory_cache,
+            "RenewalPolicy": RenewalPolicy(),
+            "RetryPolicy": scene.retry,
+            "SecretFile": write_secret(scene.tmp_path / "secret"),
+            "TokenEndpoint": endpoint,
+            "TokenProvider": provider,
+            "open_session": session,
+            "its response": response,
+            "its request": response.request_info,
+        }
+        response.release()
+
+
+class TestEverythingPublic:
+    # case 55
+    @pytest.mark.parametrize("way", WAYS)
+    async def test_shown(self, scene: Scene, way: str) -> None:
+        """No public object shows a canary, nor does anything of ours that it holds."""
+        async with a_world(scene) as world:
+            seen: dict[int, tuple[str, object]] = {}
+            for name, value in world.items():
+                parts(name, value, seen)
+            shown = {name: WAYS[way](value) for name, value in [*world.items(), *seen.values()]}
+
+        assert [] == [name for name, text in shown.items() if shows_canary(text)]
+        assert len(world) + 5 < len(shown)
+
+    # case 55
+    async def test_pickled(self, scene: Scene) -> None:
+        """What can be pickled at all takes no canary along; what cannot says so without one."""
+        leaks: list[str] = []
+        async with a_world(scene) as world:
+            for name, value in world.items():
+                try:
+                    text = str(pickle.dumps(value))
+                except (TypeError, AttributeError, pickle.PicklingError) as error:
+                    text = "".join(everything_shown(error))
+                leaks += [name] if shows_canary(text) else []
+
+        assert [] == leaks
+
+    # case 55
+    @pytest.mark.parametrize(
+        "name", ["AccessToken", "ClientCredentials", "ClientCredentials with a callable", "FernetCodec"]
+    )
+    async def test_refuse_to_be_pickled(self, scene: Scene, name: str) -> None:
+        """Tokens and secrets refuse to be pickled, and are copied as themselves."""
+        async with a_world(scene) as world:
+            value = world[name]
+        with pytest.raises(TypeError, match="cannot be pickled"):
+            pickle.dumps(value)
+
+        assert value is copy.copy(value)
+        assert value is copy.deepcopy([value])[0]
+
+    # case 55
+    async def test_recipe(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Credentials from the environment are pickled as that recipe, which holds no value of it."""
+        monkeypatch.setenv("SIMPLESTORE_CLIENT_ID", "canary-id")
+        monkeypatch.setenv("SIMPLESTORE_CLIENT_SECRET", SECRET)
+        monkeypatch.setenv("SIMPLESTORE_TOKEN_URL", scene.token_server.token_url)
+        monkeypatch.delenv("SIMPLESTORE_CLIENT_SECRET_FILE", raising=False)
+        credentials = ClientCredentials.from_env()
+        recipe = pickle.dumps(credentials)
+
+        assert not shows_canary(str(recipe))
+        assert credentials == pickle.loads(recipe)
+
+    # case 55
+    async def test_among_locals(self, scene: Scene) -> None:
+        """An error of the caller's own, with all of it among the locals of its frame, shows no canary."""
+
+        def fail(world: dict[str, Any]) -> None:
+            values = list(world.values())
+            raise LookupError(len(values))
+
+        async with a_world(scene) as world:
+            with pytest.raises(LookupError) as caught:
+                fail(world)
+
+        assert [] == [text for text in everything_shown(caught.value) if shows_canary(text)]

@@ -1,0 +1,95 @@
+"""Recorders, tracers and deadlines around a token request: none of them shows a secret."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+import vcr  # type: ignore[import-untyped]
+from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from simplestore_async import TokenEndpoint
+from tests.support.token_requests import GRANT, raw_credentials
+from tests.support.wire_faults import JSON_HEAD, RawServer, everything_shown, hangs_after, shows_secret
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.servers import TokenServer
+
+
+@pytest.mark.parametrize("auth_method", ["client_secret_post", "client_secret_basic"])
+async def test_cassette(token_server: TokenServer, tmp_path: Path, auth_method: str) -> None:
+    """Vcrpy filters the secret out of the form; Authorization and keys among the headers it does not see."""
+    endpoint = token_server.endpoint(
+        credentials=token_server.credentials(auth_method=auth_method), headers={"X-API-Key": "canary-key"}
+    )
+    cassette = tmp_path / "cassette.yaml"
+    recorder = vcr.VCR(filter_post_data_parameters=["client_secret"])
+    with recorder.use_cassette(str(cassette)):
+        recorded = await endpoint.request_token()
+    with recorder.use_cassette(str(cassette), record_mode="none", match_on=["method", "uri"]):
+        replayed = await endpoint.request_token()
+
+    text = cassette.read_text()
+    assert (recorded.value, 1) == (replayed.value, len(token_server.requests))
+    assert "grant_type=client_credentials" in text
+    assert not shows_secret(text)
+    assert "canary-secret" not in text
+    assert "canary-key" not in text
+
+
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
+    """The spans of OpenTelemetry's instrumentation of aiohttp, with every header captured."""
+    for direction in ("REQUEST", "RESPONSE"):
+        monkeypatch.setenv(f"OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_{direction}", ".*")
+    exporter = InMemorySpanExporter()
+    tracer_provider = TracerProvider()
+    tracer_provider.add_span_processor(SimpleSpanProcessor(exporter))
+    instrumentor = AioHttpClientInstrumentor()
+    instrumentor.instrument(tracer_provider=tracer_provider)
+    yield exporter
+    instrumentor.uninstrument()
+
+
+async def test_spans(token_server: TokenServer, spans: InMemorySpanExporter) -> None:
+    """Spans hold the public headers of the token request, neither Authorization nor keys that a user adds."""
+    credentials = token_server.credentials(auth_method="client_secret_basic")
+    await token_server.endpoint(credentials=credentials, headers={"X-API-Key": "canary-key"}).request_token()
+
+    (span,) = spans.get_finished_spans()
+    shown = span.to_json()
+    assert "application/x-www-form-urlencoded" in shown
+    assert not shows_secret(shown)
+    assert "canary-key" not in shown
+    (request,) = token_server.requests
+    assert {"Authorization", "X-API-Key"} <= set(request.headers)
+    assert "Traceparent" in request.headers
+
+
+def shows_token(text: str) -> bool:
+    return "canary-token" in text
+
+
+@pytest.mark.parametrize("auth_method", ["client_secret_post", "client_secret_basic"])
+async def test_deadline_of_the_caller(auth_method: str) -> None:
+    """A caller's own deadline, while the response arrives, shows neither secret nor token among any frame's locals."""
+    async with RawServer(hangs_after(JSON_HEAD + b"Content-Length: 999\r\n\r\n", GRANT)) as server:
+        endpoint = TokenEndpoint(raw_credentials(server, auth_method=auth_method))
+        with pytest.raises(TimeoutError) as caught:
+            async with asyncio.timeout(0.3):
+                await endpoint.request_token()
+
+    shown = everything_shown(caught.value)
+    cause = caught.value.__cause__
+    assert cause is not None
+    shown += everything_shown(cause)
+    assert "pieces = [b'***']" in shown
+    assert not shows_secret(shown)
+    assert not shows_token(shown)

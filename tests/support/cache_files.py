@@ -1,0 +1,135 @@
+"""What the tests of `FileTokenCache` share."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import stat
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from simplestore_async.errors import TokenCacheError
+from simplestore_async.events import CacheFailed, Event
+from tests.support.tokens import make_token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from simplestore_async import AccessToken, FileTokenCache
+    from tests.support.servers import TokenServer
+
+KEY = "key"
+DIGEST = hashlib.sha256(KEY.encode()).hexdigest()
+NAME = f"token-v2-{DIGEST}.json"
+TOKEN = make_token()
+MAX_BYTES = 64 * 1024
+
+
+async def renew(token_server: TokenServer, cache: FileTokenCache) -> tuple[AccessToken, list[CacheFailed]]:
+    """Return what a provider over *cache* gives its caller, and what it tells of the cache."""
+    events: list[Event] = []
+    async with asyncio.timeout(10), token_server.provider(cache=cache, on_event=events.append) as provider:
+        token = await provider.get_token()
+    return token, [event for event in events if isinstance(event, CacheFailed)]
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file may grow past 100 bytes, which is too little for a token."""
+    resource = pytest.importorskip("resource", reason="needs POSIX limits")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+def count_descriptors() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def record(monkeypatch: pytest.MonkeyPatch, name: str, note: Callable[[Any], object]) -> None:
+    """Let *note* see each result of `os.<name>()`."""
+    function = getattr(os, name)
+
+    def recorded(*args: Any, **options: Any) -> Any:
+        result = function(*args, **options)
+        note(result)
+        return result
+
+    monkeypatch.setattr(os, name, recorded)
+
+
+async def use(cache: FileTokenCache, operation: str) -> AccessToken | None:
+    if operation == "lock":
+        async with cache.renewal_lock(KEY):
+            return None
+    return await cache.get(KEY) if operation == "get" else await cache.set(KEY, TOKEN)  # type: ignore[func-returns-value]
+
+
+async def refusal(cache: FileTokenCache, operation: str) -> str:
+    """Return the problem of *operation*, whose error names the directory and has a hint."""
+    with pytest.raises(TokenCacheError) as caught:
+        await use(cache, operation)
+    error = caught.value
+    assert (None, None) == (error.__cause__, error.__context__)
+    assert error.hint
+    place = f"cannot use cache directory {cache.directory}: "
+    assert error.problem.startswith(place)
+    return error.problem.removeprefix(place)
+
+
+def put_symlink(path: Path, aside: Path) -> None:
+    path.replace(aside)
+    path.symlink_to(aside)
+
+
+def put_dangling_symlink(path: Path, aside: Path) -> None:
+    path.unlink()
+    path.symlink_to(aside.with_name("nowhere"))
+
+
+def put_fifo(path: Path, aside: Path) -> None:
+    path.unlink()
+    os.mkfifo(path, 0o600)
+
+
+def put_empty_folder(path: Path, aside: Path) -> None:
+    path.unlink()
+    path.mkdir(0o700)
+
+
+def put_folder(path: Path, aside: Path) -> None:
+    put_empty_folder(path, aside)
+    (path / "precious").write_text("data")
+
+
+IN_THE_WAY = [put_symlink, put_dangling_symlink, put_fifo, put_empty_folder, put_folder]
+
+
+def leave_file(path: Path, *, age: float) -> None:
+    path.write_text("data")
+    os.utime(path, (time.time() - age, time.time() - age))

@@ -1,0 +1,246 @@
+"""Scenes in which neither a secret nor a token may be shown, and the marks by which one is found.
+
+The canaries are module constants, and what is made of them is no local of a test, which a traceback would show.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+import pickle
+import reprlib
+import traceback
+from contextlib import asynccontextmanager
+from pathlib import Path
+from pprint import pformat
+from types import FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import aiohttp
+import attrs
+import pytest
+from aiohttp import web
+from rich.pretty import pretty_repr
+
+from simplestore_async import (
+    AccessToken,
+    ClientCredentials,
+    FileTokenCache,
+    RetryPolicy,
+    SecretFile,
+    TokenEndpoint,
+    TokenProvider,
+    errors,
+    events,
+    open_session,
+)
+from simplestore_async.caches.encryption import FernetCodec
+from tests.support.api_servers import RawServer
+from tests.support.servers import SECRET, ApiServer, TokenServer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from tests.support.clocks import FakeClock
+
+# Longer than what debuggers and rich's tracebacks show of a string.
+LONG_TOKEN = "canary-token-" + "x" * 200
+# The same at both ends: asyncio's logs leave out the middle of what they show.
+LONG_SECRET = "canary-" + SECRET + "-canary-canary"
+MIXED_SECRET = 'canary-Secret+/&=%: "é<ß>?'
+# The key of a cache. Its first letters are among the marks below.
+CACHE_KEY = base64.urlsafe_b64encode(b"canary-key-" + b"x" * 21).decode()
+
+BASIC = base64.b64encode(f"app:{quote(SECRET, safe='')}".encode()).decode()
+_MARKS = (
+    "canary",
+    *(base64.b64encode(each.encode()).decode()[:16].lower() for each in (SECRET, MIXED_SECRET)),
+    BASIC[:24].lower(),
+    CACHE_KEY[:12].lower(),
+)
+
+
+def shows_canary(text: str) -> bool:
+    """Return whether *text* holds a canary in any form; every encoding but base64 keeps its first letters."""
+    text = text.lower()
+    return any(mark in text for mark in _MARKS)
+
+
+def everything_shown(error: BaseException | None) -> Iterator[str]:
+    """Give all that a log or a debugger may show of an error, and of those behind it."""
+    while error is not None:
+        yield from (str(error), repr(error), repr(error.args), repr(vars(error)))
+        yield from traceback.TracebackException.from_exception(error, capture_locals=True).format()
+        if isinstance(error, errors.SimpleStoreError):
+            yield str(pickle.dumps(error))
+        error = error.__cause__ or error.__context__
+
+
+def show_every_step(caplog: pytest.LogCaptureFixture) -> None:
+    """Set every logger to DEBUG, and let asyncio's debug mode log each step of each task with its repr."""
+    caplog.set_level(logging.DEBUG)
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0
+
+
+@attrs.frozen
+class Scene:
+    """What the scenarios below need; it shows none of it."""
+
+    token_server: TokenServer = attrs.field(repr=False)
+    api_server: ApiServer = attrs.field(repr=False)
+    retry: RetryPolicy = attrs.field(repr=False)
+    tmp_path: Path = attrs.field(repr=False)
+    environment: pytest.MonkeyPatch = attrs.field(repr=False)
+
+    def reply(self, status: int, body: Any, **headers: str) -> None:
+        """Let the token endpoint answer so, as often as it is asked in one renewal."""
+        text = body if isinstance(body, str) else json.dumps(body)
+        self.token_server.replies += [web.Response(status=status, text=text, headers=headers) for _ in range(3)]
+
+    def credentials(self, **changes: Any) -> ClientCredentials:
+        return self.token_server.credentials(**changes)
+
+    async def get_token(self, credentials: ClientCredentials | None = None, **changes: Any) -> None:
+        retry = attrs.evolve(self.retry, **changes)
+        async with self.token_server.provider(credentials=credentials, retry=retry) as provider:
+            await provider.get_token()
+
+    @asynccontextmanager
+    async def session(self, **options: Any) -> AsyncIterator[aiohttp.ClientSession]:
+        async with (
+            self.token_server.provider(retry=self.retry) as provider,
+            open_session(provider, base_url=self.api_server.url, **options) as session,
+        ):
+            yield session
+
+
+@pytest.fixture
+def scene(
+    token_server: TokenServer,
+    api_server: ApiServer,
+    quick: RetryPolicy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Scene:
+    return Scene(token_server, api_server, quick, tmp_path, monkeypatch)
+
+
+class SayingServer(RawServer):
+    """Reads a request's head, says its piece, and closes; or waits, if it has none."""
+
+    def __init__(self, piece: bytes | None) -> None:
+        super().__init__()
+        self._piece = piece
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if self._piece is None:
+            await asyncio.Event().wait()
+        else:
+            writer.write(self._piece)
+            await writer.drain()
+
+
+class FailingCache:
+    """A cache whose errors quote what it was given."""
+
+    async def get(self, key: str, /) -> AccessToken | None:
+        raise LookupError(LONG_TOKEN)
+
+    async def set(self, key: str, token: AccessToken, /) -> None:
+        raise LookupError(str(token.value))
+
+
+def read_secret() -> str:
+    return LONG_SECRET
+
+
+async def read_secret_slowly() -> str:
+    await asyncio.sleep(0)
+    return read_secret()
+
+
+def write_secret(path: Path) -> SecretFile:
+    path.write_text(LONG_SECRET, "utf-8")
+    return SecretFile(path)
+
+
+def write_keys(path: Path) -> Path:
+    path.write_text(CACHE_KEY)
+    return path
+
+
+async def live_a_life(scene: Scene, clock: FakeClock, heard: list[events.Event], **changes: Any) -> None:
+    """Do all that a program does with the package in its best and its worst days, and hear of every event."""
+
+    def listen(event: events.Event) -> None:
+        heard.append(event)
+        raise LookupError("a listener that fails")
+
+    server, api = scene.token_server, scene.api_server
+    credentials = server.credentials(**{"client_secret": LONG_SECRET} | changes)
+    endpoint = TokenEndpoint(credentials, policy=scene.retry, clock=clock)
+    files = FileTokenCache(scene.tmp_path / "tokens", codec=FernetCodec(CACHE_KEY))
+    async with (
+        TokenProvider(endpoint=endpoint, cache=files, on_event=listen) as provider,
+        open_session(provider, base_url=api.url, middlewares=[]) as session,
+    ):
+        await (await session.post("/", json={})).read()
+        api.rejected.add("canary-token-1")
+        await (await session.post("/", json={})).read()
+        api.rejected.add("canary-token-2")
+        await (await session.post("/", json={})).read()
+        clock.advance(server.lifetime - 20)
+        server.gate.clear()
+        await provider.get_token()  # overdue, and the old token
+        server.gate.set()
+        clock.advance(100)
+        server.arrived.clear()
+        await provider.get_token()
+        clock.advance(server.lifetime + 1)
+        scene.reply(400, {"error": "invalid_client", "error_description": LONG_SECRET})
+        with pytest.raises(errors.InvalidClientError):
+            await session.get("/")
+        server.replies.clear()
+        clock.advance(1000)
+        await provider.get_token()
+    async with server.provider(retry=scene.retry, cache=FailingCache(), on_event=listen) as failing:
+        await failing.get_token()
+        server.gate.clear()
+        failing.invalidate(await failing.get_token())
+        server.arrived.clear()
+        waiter = asyncio.create_task(failing.get_token())
+        await server.arrived.wait()
+    await asyncio.wait([waiter])
+    server.gate.set()
+    assert isinstance(waiter.exception(), errors.ProviderClosedError)
+
+
+WAYS: dict[str, Callable[[Any], str]] = {
+    "repr": repr,
+    "str": str,
+    "format": format,
+    "f-string": lambda value: f"{value!r} {value!s} {value!a}",
+    "percent": lambda value: "%r %s" % (value, value),  # noqa: UP031 - as logging does
+    "container": lambda value: str([{"key": (value,)}]),
+    "pformat": lambda value: pformat([value, attributes(value)], width=20),
+    "attributes": lambda value: repr(attributes(value)),
+    "reprlib": lambda value: reprlib.repr([value, attributes(value)]),
+    "rich": lambda value: pretty_repr([value, attributes(value)], max_string=80, max_length=10),
+    "asdict": lambda value: repr(attrs.asdict(value) if attrs.has(type(value)) else value),
+    "astuple": lambda value: repr(attrs.astuple(value) if attrs.has(type(value)) else value),
+}
+
+
+def attributes(value: Any) -> dict[str, Any]:
+    """Return the attributes of an object, those in slots too."""
+    if isinstance(value, type | ModuleType | FunctionType):
+        return {}
+    slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+    found = {name: getattr(value, name) for name in slots if hasattr(value, name) and not name.startswith("__")}
+    return found | getattr(value, "__dict__", {})

@@ -1,0 +1,227 @@
+"""Rows of the tables of wire faults: a server's script, and what comes of a token request to it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import inspect
+import os
+import ssl
+import zlib
+from collections.abc import Callable
+from typing import Any, Final
+
+import aiohttp
+import attrs
+
+from simplestore_async import AccessToken, ClientCredentials, RetryPolicy, TokenEndpoint
+from simplestore_async.errors import (
+    TokenEndpointError,
+    TokenError,
+    TokenResponseError,
+    TokenTimeoutError,
+    TokenTransportError,
+)
+from tests.support.servers import SECRET
+from tests.support.wire_faults import (
+    JSON_HEAD,
+    Script,
+    authority,
+    client_context,
+    everything_shown,
+    says,
+    server_context,
+    shows_secret,
+)
+
+
+@attrs.frozen
+class Bound:
+    """The policy of a request, and the seconds in which it must have ended."""
+
+    policy: RetryPolicy
+    seconds: float
+
+
+def bound(seconds: float, *, attempt_seconds: float, budget_seconds: float) -> Bound:
+    return Bound(
+        RetryPolicy(attempts=3, retry_seconds=0.01, attempt_seconds=attempt_seconds, budget_seconds=budget_seconds),
+        seconds,
+    )
+
+
+SLACK_SECONDS: Final = 2
+"""What a busy machine may add to a budget that is used up."""
+
+AT_ONCE: Final = bound(10, attempt_seconds=10, budget_seconds=30)
+"""The fault itself ends each attempt: all of them together take less than the time of one."""
+BY_ATTEMPTS: Final = bound(6, attempt_seconds=0.25, budget_seconds=6)
+"""Each attempt takes its time; all of them together take less than the budget."""
+BY_BUDGET: Final = bound(0.2 + SLACK_SECONDS, attempt_seconds=60, budget_seconds=0.2)
+"""The first attempt still has time when the budget ends it."""
+
+
+def own_context() -> ssl.SSLContext:
+    """Return the context of a server that nothing is wrong with."""
+    return server_context(authority().issue_cert("127.0.0.1"))
+
+
+@attrs.frozen(kw_only=True)
+class Row:
+    """A fault, and what comes of it. Without an error a token comes of it."""
+
+    script: Script
+    error: type[TokenError] | None = None
+    problem: str = ""  # how the message ends
+    status: int | None = None
+    retryable: bool = False
+    posts: int = 1
+    connections: int = 1
+    bound: Bound = AT_ONCE
+    scheme: str = "http"
+    reads_first: bool = True
+    make_server_context: Callable[[], ssl.SSLContext] = own_context
+    make_ssl: Callable[[], ssl.SSLContext | aiohttp.Fingerprint | None] = client_context
+
+
+def granted(script: Script, **columns: Any) -> Row:
+    """A fault that costs nothing: a token, from the first reply."""
+    return Row(script=script, **columns)
+
+
+def broken(script: Script, problem: str, **columns: Any) -> Row:
+    """No complete reply, three times."""
+    defaults: dict[str, Any] = {"error": TokenTransportError, "retryable": True, "posts": 3, "connections": 3}
+    return Row(script=script, problem=problem, **defaults | columns)
+
+
+def endless(script: Script, **columns: Any) -> Row:
+    """No end, three times: each attempt takes its time."""
+    defaults: dict[str, Any] = {"error": TokenTimeoutError, "bound": BY_ATTEMPTS}
+    return broken(script, "no complete response within 0.25 s", **defaults | columns)
+
+
+def beyond_budget(script: Script, **columns: Any) -> Row:
+    """No end, and no second attempt: the budget is used up."""
+    defaults: dict[str, Any] = {"error": TokenTimeoutError, "retryable": True, "bound": BY_BUDGET}
+    return Row(script=script, problem=" s", **defaults | columns)
+
+
+def no_token(script: Script, problem: str, **columns: Any) -> Row:
+    """A complete 200 that is no token, three times."""
+    return broken(script, f"token request failed: status 200, but {problem}", error=TokenResponseError, **columns)
+
+
+def final(script: Script, problem: str) -> Row:
+    """A complete 200 that another attempt would not change."""
+    return no_token(script, problem, retryable=False, posts=1, connections=1)
+
+
+def strange(status: int, script: Script, problem: str) -> Row:
+    """A status that says nothing about tokens: final."""
+    return Row(script=script, error=TokenResponseError, problem=f"token request failed: status {status}, but {problem}")
+
+
+def refused(status: int, script: Script, **columns: Any) -> Row:
+    """A refusal with its status: final."""
+    problem = f"token request failed: status {status}"
+    return Row(script=script, error=TokenEndpointError, status=status, problem=problem, **columns)
+
+
+def handshake(script: Script, problem: str, **columns: Any) -> Row:
+    """A TLS handshake that a plain script answers; no request is sent."""
+    return broken(script, problem, **{"scheme": "https", "reads_first": False, "posts": 0} | columns)
+
+
+def untrusted(
+    make_server_context: Callable[[], ssl.SSLContext],
+    reason: str,
+    make_ssl: Callable[[], ssl.SSLContext | aiohttp.Fingerprint | None] = client_context,
+) -> Row:
+    """A certificate that is not trusted: final, no request is sent, and the error says what to pass."""
+    return Row(
+        script=says(REPLY),
+        error=TokenTransportError,
+        problem=f" failed: the certificate is not trusted ({reason})",
+        posts=0,
+        scheme="https",
+        make_server_context=make_server_context,
+        make_ssl=make_ssl,
+    )
+
+
+CLOSED: Final = "the connection was closed before the response was complete"
+NO_HTTP: Final = "the response is not HTTP"
+NO_JSON: Final = "it is not JSON"
+TOO_LONG: Final = "it is longer than 128 KiB"
+NOT_VISIBLE: Final = "access_token is empty or not visible ASCII (RFC 6749 A.12)"
+NOT_FINITE: Final = "expires_in is not a finite number of seconds"
+RESET: Final = os.strerror(errno.ECONNRESET)
+
+# "canary" stands in everything that is sent; none of it may be shown.
+TOKEN: Final = "canary-token"
+GRANT: Final = b'{"access_token": "canary-token", "expires_in": 3600, "token_type": "Bearer"}'
+UNTIL_CLOSED: Final = JSON_HEAD + b"X-Request-Id: canary\r\n\r\n"
+CHUNKED: Final = JSON_HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+GRANT_AS_CHUNK: Final = b"%x\r\n%s\r\n" % (len(GRANT), GRANT)
+
+
+def length(count: object) -> bytes:
+    """Return the header, and the end of the head."""
+    return f"Content-Length: {count}\r\n\r\n".encode()
+
+
+REPLY: Final = JSON_HEAD + length(len(GRANT)) + GRANT
+
+
+def grant(member: bytes) -> bytes:
+    """Return a reply with another `expires_in`."""
+    return UNTIL_CLOSED + GRANT.replace(b"3600", member)
+
+
+def refusal(status: int, header: bytes = b"X-Request-Id: canary") -> bytes:
+    """Return a head."""
+    return b"HTTP/1.1 %d canary\r\n%s\r\n" % (status, header)
+
+
+BOMB: Final = zlib.compress(bytes(16 << 20))
+"""About 16 KiB that open to 16 MiB."""
+NESTED: Final = b'{"canary":' * 10_000
+LIMITS_HEADERS: Final = "max_headers" in inspect.signature(aiohttp.ClientSession).parameters
+"""Whether this aiohttp counts headers, and so ends what would never end."""
+
+
+def many_headers(script: Script) -> Row:
+    return broken(script, NO_HTTP) if LIMITS_HEADERS else endless(script)
+
+
+async def request(row: Row, port: int) -> AccessToken | TokenError:
+    """Return what comes of the request, which must come in time."""
+    url = f"{row.scheme}://127.0.0.1:{port}/connect/token?tenant=7"
+    credentials = ClientCredentials(client_id="app", client_secret=SECRET, token_url=url)
+    make_ssl = row.make_ssl if row.scheme == "https" else lambda: None
+    endpoint = TokenEndpoint(credentials, policy=row.bound.policy, ssl=make_ssl())
+    try:
+        async with asyncio.timeout(row.bound.seconds):
+            return await endpoint.request_token()
+    except TokenError as error:
+        return error
+
+
+def check(row: Row, outcome: AccessToken | TokenError) -> None:
+    """Assert that the outcome is the row's, and shows nothing."""
+    if row.error is None:
+        assert isinstance(outcome, AccessToken)
+        assert TOKEN == outcome.value
+        assert "canary" not in repr(outcome)
+        return
+    assert row.error is type(outcome)
+    assert isinstance(outcome, TokenError)
+    assert row.retryable is outcome.retryable
+    assert row.status == getattr(outcome, "status", None)
+    assert outcome.problem.endswith(row.problem)
+    assert "tenant" not in str(outcome)
+    assert (None, None) == (outcome.__cause__, outcome.__context__)
+    shown = everything_shown(outcome)
+    assert "canary" not in shown
+    assert not shows_secret(shown)

@@ -1,0 +1,296 @@
+"""The cache contracts of `simplestore_async.testing`: a sound cache passes, and each broken one fails."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import pytest
+
+from simplestore_async import MemoryTokenCache
+from simplestore_async.testing import SharedTokenCacheContract, _cache_contract
+from simplestore_async.testing import _shared_cache_contract as _shared_contract
+from simplestore_async.testing._running import run
+from tests.support import broken_caches as broken
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@attrs.frozen
+class Case:
+    """A broken cache, the test that it fails, and the words by which it does."""
+
+    test: str
+    make_cache: Callable[[], object]
+    words: str
+    error: type[BaseException] = attrs.field(default=AssertionError, kw_only=True)
+    arguments: dict[str, Any] = attrs.field(factory=dict[str, Any], kw_only=True)
+
+
+def backwards(scope: tuple[str, ...]) -> tuple[str, ...]:
+    return scope[::-1]
+
+
+def with_other(**changes: Callable[[Any], object]) -> Case:
+    """Return the case of a cache that gives tokens back with other fields."""
+    words = {
+        "value": "a token keeps its value",
+        "issued_at": "a token keeps its instants to the microsecond",
+        "expires_at": "a token keeps its instants to the microsecond",
+        "scope": "a token keeps its scope, in its order",
+        "is_replacement": "a token keeps is_replacement",
+    }
+    make_cache = partial(broken.Changing, **changes)
+    return Case("test_what_is_set_is_got", make_cache, words[next(iter(changes))], arguments={"changes": {}})
+
+
+def forgetting(make_cache: Callable[[], object]) -> Case:
+    words = "get() gives the AccessToken that was set, again and again"
+    return Case("test_what_is_set_is_got", make_cache, words, arguments={"changes": {}})
+
+
+CASES = [
+    Case("test_is_a_token_cache", object, "a cache has the coroutines get(key) and set(key, token)"),
+    Case("test_unknown_key", broken.AlwaysFull, "get() of a key that was never set gives None"),
+    forgetting(broken.Forgetful),
+    forgetting(broken.ReadOnce),
+    with_other(value=str.upper),
+    with_other(issued_at=round),
+    with_other(expires_at=round),
+    with_other(scope=backwards),
+    with_other(is_replacement=lambda _: False),
+    Case("test_the_last_one_counts", broken.FirstCounts, "get() gives the token that was set last, whole"),
+    Case("test_expired_tokens", broken.RefusesExpired, "invalid expire time", error=ValueError),
+    Case(
+        "test_expired_tokens",
+        broken.IgnoresExpired,
+        "get() gives a token that has expired, or None, and never an older one",
+    ),
+    Case("test_expired_tokens", broken.BuriesExpired, "a token can be set where an expired one was"),
+    Case("test_keys_are_independent", broken.FoldsCase, "a key is not taken for another that is like it"),
+    Case("test_keys_are_independent", broken.Small, "each key keeps a token of its own"),
+    Case("test_odd_keys", broken.IgnoresPaths, "any text is a key", arguments={"key": "../x"}),
+    Case(
+        "test_many_tasks_with_keys_of_their_own",
+        broken.SharedVariable,
+        "tasks at once with keys of their own do not disturb each other",
+    ),
+    Case("test_many_tasks_with_one_key", broken.TornWrites, "a get during sets gives one of their tokens, whole"),
+    Case("test_a_cancelled_call", broken.GoesOn, "a cancelled call ends", arguments={"operation": "get"}),
+    Case(
+        "test_a_cancelled_call",
+        broken.Reinterprets,
+        "a cancelled call raises nothing but CancelledError",
+        arguments={"operation": "get"},
+    ),
+    Case(
+        "test_a_cancelled_call",
+        broken.StaysBusy,
+        "a cancelled call does not block the next one",
+        arguments={"operation": "get"},
+    ),
+    Case(
+        "test_a_cancelled_call",
+        broken.DeletesFirst,
+        "a cancelled call leaves a whole token behind",
+        arguments={"operation": "set"},
+    ),
+    Case(
+        "test_threads_at_once",
+        partial(broken.FirstThreadOnly, answers=False),
+        "a cache answers on event loops in several threads at once",
+    ),
+    Case(
+        "test_threads_at_once",
+        partial(broken.FirstThreadOnly, answers=True),
+        "event loops in several threads at once do not disturb each other",
+    ),
+    Case(
+        "test_loops_after_each_other",
+        partial(broken.FirstLoopOnly, answers=False),
+        "a cache answers on each event loop, whatever became of others",
+    ),
+    Case(
+        "test_loops_after_each_other",
+        partial(broken.FirstLoopOnly, answers=True),
+        "what was set on one event loop is got there and on the next",
+    ),
+    Case("test_shows_no_token", broken.ShowsBytes, "a cache does not show the tokens that it keeps"),
+    Case("test_providers_share_it", broken.Forgetful, "a provider takes the token that another one put there"),
+    Case(
+        "test_providers_of_other_credentials_do_not",
+        broken.OneForAll,
+        "a provider does not take the token of other credentials",
+    ),
+    Case("test_is_a_shared_token_cache", MemoryTokenCache, "a shared cache also has the method renewal_lock(key)"),
+    Case("test_one_task_at_a_time", broken.NoLock, "one task at a time holds a key's lock"),
+    Case(
+        "test_one_task_at_a_time",
+        partial(broken.Stingy, times=2),
+        "each task that waits for the lock gets it in turn",
+    ),
+    Case(
+        "test_one_thread_at_a_time",
+        broken.NoLock,
+        "one event loop at a time holds a key's lock, whichever thread it is in",
+    ),
+    Case(
+        "test_one_thread_at_a_time",
+        partial(broken.Stingy, times=1),
+        "a lock that another event loop held is free afterwards",
+    ),
+    Case("test_threads_take_turns", broken.NoLockAmongThreads, "one thread at a time holds a key's lock"),
+    Case(
+        "test_threads_take_turns",
+        partial(broken.Stingy, times=0),
+        "each thread that waits for the lock gets it in turn",
+    ),
+    Case(
+        "test_locks_on_loops_after_each_other",
+        broken.LoopLock,
+        "is bound to a different event loop",
+        error=RuntimeError,
+    ),
+    Case(
+        "test_locks_on_loops_after_each_other",
+        partial(broken.Stingy, times=3),
+        "a lock is given on each event loop, whatever became of others",
+    ),
+    Case("test_locks_are_independent", broken.OneLockForAll, "holding one key's lock keeps nobody from another's"),
+    Case(
+        "test_holder_uses_the_cache",
+        partial(broken.Locked, answers=False),
+        "the cache is read and written while its lock is held",
+    ),
+    Case(
+        "test_holder_uses_the_cache",
+        partial(broken.Locked, answers=True),
+        "what is set while the lock is held is got",
+    ),
+    Case(
+        "test_odd_locks",
+        partial(broken.Stingy, times=1),
+        "any text has a lock, again and again",
+        arguments={"key": ""},
+    ),
+    Case("test_is_released_after_an_error", broken.Swallows, "DID NOT RAISE", error=pytest.fail.Exception),
+    Case(
+        "test_is_released_after_an_error",
+        partial(broken.KeepsAfter, ZeroDivisionError),
+        "an error of its holder releases a lock",
+    ),
+    Case(
+        "test_is_released_by_a_cancelled_holder",
+        partial(broken.Stingy, times=0),
+        "a lock that nobody holds is given",
+    ),
+    Case(
+        "test_is_released_by_a_cancelled_holder",
+        partial(broken.KeepsAfter, asyncio.CancelledError),
+        "the cancellation of its holder releases a lock",
+    ),
+    Case(
+        "test_is_released_by_a_cancelled_holder",
+        broken.ReinterpretsEnd,
+        "whoever is cancelled at a lock gets CancelledError, and nothing else",
+    ),
+    Case("test_is_released_by_a_cancelled_holder", broken.NeverEnds, "whoever is cancelled at a lock ends"),
+    Case(
+        "test_is_free_after_a_cancelled_wait",
+        broken.KeepsWhenLate,
+        "whoever is cancelled in a wait does not keep the lock",
+        arguments={"is_held": False},
+    ),
+]
+
+
+class TestSoundCache(SharedTokenCacheContract):
+    @pytest.fixture
+    def cache(self) -> broken.SoundCache:
+        return broken.SoundCache()
+
+
+class Impatient(SharedTokenCacheContract):
+    patience_seconds = 0.5
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.test}-{case.words}")
+def test_broken_cache(case: Case) -> None:
+    """A cache that breaks a promise fails the test of that promise, by words that say what it is."""
+
+    def prove() -> None:
+        coroutine = getattr(Impatient(), case.test)(case.make_cache(), **case.arguments)
+        if coroutine is not None:
+            run(coroutine)
+
+    with pytest.raises(case.error, match=re.escape(case.words)):
+        prove()
+
+
+def rules_in(source: str) -> Iterator[str]:
+    """Yield the rule of each check in a contract."""
+    checks = {"check", "check_equal", "fail", "within", "self._assert_free"}
+    for node in ast.walk(ast.parse(source)):
+        words = node.args[-1] if isinstance(node, ast.Call) and ast.unparse(node.func) in checks and node.args else None
+        if isinstance(words, ast.Constant):
+            yield str(words.value)
+
+
+def test_nothing_is_left_unproved() -> None:
+    """Each test of the contracts, and each of their assertions, is failed by some broken cache."""
+    tests = {name for name in dir(SharedTokenCacheContract) if name.startswith("test_")}
+    rules = {words for module in (_cache_contract, _shared_contract) for words in rules_in(inspect.getsource(module))}
+    assert len(tests) > 20
+    assert len(rules) > 40
+    assert tests == {case.test for case in CASES}
+    assert rules == {case.words for case in CASES if case.error is AssertionError}
+
+
+_FORGETS = """
+import pytest
+from simplestore_async.testing import TokenCacheContract
+
+class Forgetful:
+    async def get(self, key, /):
+        return None
+
+    async def set(self, key, token, /):
+        pass
+
+class TestForgetful(TokenCacheContract):
+    @pytest.fixture
+    def cache(self):
+        return Forgetful()
+"""
+
+
+def test_optimized_python(tmp_path: Path) -> None:
+    """Under `python -O` a broken cache fails the same tests as without."""
+    (tmp_path / "test_forgetful.py").write_text(_FORGETS)
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist", "-W", "ignore"]
+    failed = []
+    for flags in ([], ["-O"]):
+        command = [
+            sys.executable,
+            *flags,
+            "-m",
+            "pytest",
+            *options,
+            "-k",
+            "set_is_got or last_one or odd_keys",
+            str(tmp_path),
+        ]
+        process = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+        failed.append(sorted(re.findall(r"^FAILED \S+::(.*?) - ", process.stdout, flags=re.MULTILINE)))
+    assert failed[0] == failed[1]
+    assert len(failed[0]) > 5
