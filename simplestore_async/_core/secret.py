@@ -186,11 +186,13 @@ class SecretFile:
         return read_secret_file("client_secret", self)
 
 
-def read_secret_file(field: str, file: SecretFile, *, keep_spaces: bool = True) -> str:
-    """Return the text of a file that *field* names.
+def read_secret_file(
+    field: str, file: SecretFile, *, keep_spaces: bool = True, check: Callable[[str], str] | None = None
+) -> str:
+    """Return the text of a file that *field* names, as *check* returns it.
 
     Raises:
-        ConfigurationError: if the file cannot be read, is empty, or has more than one line of text.
+        ConfigurationError: if the file cannot be read; without *check* if it is empty or has more than one line.
     """
     # No path among the locals of a frame that an error passes, where a traceback shows it.
     text, problem = read_secret_text(file.path)
@@ -199,10 +201,17 @@ def read_secret_file(field: str, file: SecretFile, *, keep_spaces: bool = True) 
         raise ConfigurationError(field, f"cannot be read: {problem}", "it must be the path of a file, not a secret")
     if problem:
         raise ConfigurationError(field, f"cannot be read from {shown}: {problem}", "check the path and its permissions")
+    if check is not None:
+        return check(text)
     return check_secret_text(field, text, keep_spaces=keep_spaces, where=f" in {shown}")
 
 
-async def ask_secret(secret: Callable[[], Any], worker: Worker) -> tuple[str, str]:
+async def ask_secret(
+    secret: Callable[[], Any],
+    worker: Worker,
+    *,
+    check: Callable[[Any], str] = lambda value: check_secret_text("client_secret", value),
+) -> tuple[str, str]:
     """Return the secret of a callable, redacted, or the problem; an async callable runs here, a plain one in *worker*.
 
     An exception of the callable is named by its type: its text may hold the secret.
@@ -219,7 +228,7 @@ async def ask_secret(secret: Callable[[], Any], worker: Worker) -> tuple[str, st
             value = await value if inspect.isawaitable(value) else value
         if not problem:
             value, problem = reveal(value)
-        return ("", problem) if problem else (check_secret_text("client_secret", value), "")
+        return ("", problem) if problem else (check(value), "")
     except asyncio.CancelledError:
         # Unless this task is being cancelled, it is the callable's own failure.
         task = asyncio.current_task()
