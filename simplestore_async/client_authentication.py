@@ -9,7 +9,7 @@ import time
 from functools import partial
 from itertools import chain
 from secrets import token_urlsafe
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast
 
 from ._core.client_authentication import ClientAuthentication, unavailable
 from ._core.redaction import MASK, RedactedBytes, RedactedStr, conceal
@@ -135,11 +135,10 @@ class PrivateKeyJwt(_Unpicklable):
         self._key_id = None if key_id is None else check_secret_text("key_id", key_id)
         self._type = check_secret_text("type", type)
         check_number("lifetime_seconds", lifetime_seconds, above=0, at_most=_LONGEST_LIFETIME_SECONDS)
-        if algorithm is not None and algorithm not in chain(*_ALGORITHMS.values()):
-            got = "another string" if isinstance(algorithm, str) else type_name(algorithm)
-            raise ConfigurationError(
-                "algorithm", f"must be one of {', '.join(chain(*_ALGORITHMS.values()))}, got {got}"
-            )
+        names = list(chain(*_ALGORITHMS.values()))
+        if algorithm is not None and algorithm not in names:
+            got = "another string" if isinstance(cast("object", algorithm), str) else type_name(algorithm)
+            raise ConfigurationError("algorithm", f"must be one of {', '.join(names)}, got {got}")
         self._algorithm = algorithm
         self._lifetime_seconds = lifetime_seconds
         self._key: str | Callable[[], Any] = source

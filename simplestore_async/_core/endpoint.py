@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
     from .proxy import Proxy
+    from .redaction import SupportsSecretValue
     from .token import AccessToken
     from .wire import Exchange
 
@@ -75,7 +76,7 @@ class TokenEndpoint:
         connector: aiohttp.BaseConnector | None = None,
         headers: Mapping[str, str] | None = None,
         ssl: ssl_module.SSLContext | aiohttp.Fingerprint | None = None,
-        proxy: str | URL | None = None,
+        proxy: str | URL | SupportsSecretValue | None = None,
         trust_env: bool = False,
         clock: Clock | None = None,
     ) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .cache import TokenCache
     from .credentials import ClientCredentials
     from .policy import RenewalPolicy
+    from .redaction import SupportsSecretValue
     from .token import TokenSource
 
 __all__ = ["open_client"]
@@ -73,7 +74,7 @@ class _Arguments(ClientOptions, total=False):
     policy: RenewalPolicy | None
     on_event: Listener | None
     ssl: SSLContext | None
-    proxy: str | URL | None
+    proxy: str | URL | SupportsSecretValue | None
     trust_env: bool
     is_rejected: Callable[[int, Mapping[str, str]], bool] | None
     allow_insecure_http: bool
@@ -138,7 +139,7 @@ class open_client(Opening[C]):  # noqa: N801 - called like a function
         policy: RenewalPolicy | None = None,
         on_event: Listener | None = None,
         ssl: SSLContext | None = None,
-        proxy: str | URL | None = None,
+        proxy: str | URL | SupportsSecretValue | None = None,
         trust_env: bool = False,
         is_rejected: Callable[[int, Mapping[str, str]], bool] | None = None,
         allow_insecure_http: bool = False,

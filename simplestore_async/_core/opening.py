@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from .cache import TokenCache
     from .policy import RenewalPolicy
+    from .redaction import SupportsSecretValue
     from .token import TokenSource
 
 __all__ = ["Opening", "check_options", "positional_error"]
@@ -69,7 +70,7 @@ class Opening(Generic[C]):
         policy: RenewalPolicy | None,
         on_event: Listener | None,
         ssl: ssl_module.SSLContext | aiohttp.Fingerprint | None,
-        proxy: str | URL | None,
+        proxy: str | URL | SupportsSecretValue | None,
         trust_env: bool,
         allow_insecure_http: bool,
     ) -> None:

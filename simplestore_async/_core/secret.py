@@ -12,13 +12,13 @@ import stat
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import attrs
 
 from simplestore_async.errors import ConfigurationError
 
-from .redaction import MASK, RedactedBytes, RedactedStr, conceal
+from .redaction import MASK, RedactedBytes, RedactedStr, SupportsSecretValue, conceal, reveal
 from .text import find_odd_character, trim
 from .validation import is_coroutine_function, type_error
 
@@ -38,14 +38,6 @@ __all__ = [
 ]
 
 
-class SupportsSecretValue(Protocol):
-    """A secret that hides its text, such as pydantic's `SecretStr`."""
-
-    def get_secret_value(self) -> str:
-        """Return the text."""
-        ...
-
-
 Secret: TypeAlias = str | Callable[[], str | SupportsSecretValue | Awaitable[str | SupportsSecretValue]]
 
 _MAX_BYTES: Final = 1 << 16
@@ -58,20 +50,6 @@ _FLAGS: Final = (
     | getattr(os, "O_BINARY", 0)
 )
 _COPY: Final = "copy it from the Control Panel"
-
-
-def reveal(value: Any) -> tuple[Any, str]:
-    """Return *value* redacted, or the problem; an object with `get_secret_value()`, as pydantic's `SecretStr`, is read.
-
-    An exception is named by its type: its text may hold the secret.
-    """
-    read = None if isinstance(value, type) else getattr(value, "get_secret_value", None)
-    if not callable(read):
-        return conceal(value), ""
-    try:
-        return conceal(read()), ""
-    except Exception as error:  # noqa: BLE001 - whatever it raises, its values stay out of our error
-        return None, f"cannot be read: get_secret_value() raised {type(error).__name__}"
 
 
 def check_secret_text(field: str, value: Any, *, keep_spaces: bool = True, where: str = "") -> str:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .cache import TokenCache
     from .credentials import ClientCredentials
     from .policy import RenewalPolicy
+    from .redaction import SupportsSecretValue
     from .session_options import ClientSessionOptions
     from .token import TokenSource
 
@@ -78,7 +79,7 @@ class open_session(Opening[aiohttp.ClientSession]):  # noqa: N801 - called like 
         policy: RenewalPolicy | None = None,
         on_event: Listener | None = None,
         ssl: ssl_module.SSLContext | aiohttp.Fingerprint | None = None,
-        proxy: str | URL | None = None,
+        proxy: str | URL | SupportsSecretValue | None = None,
         trust_env: bool = False,
         is_rejected: Callable[[int, Mapping[str, str]], bool] | None = None,
         allow_insecure_http: bool = False,

@@ -74,16 +74,16 @@ class TestBearerTransport:
     @pytest.mark.parametrize("kind", ["content", "text", "json", "form"])
     async def test_bodies_in_memory(self, package: Any, kind: str) -> None:
         """Bytes, text, JSON and forms are sent again, byte for byte."""
-        body: dict[str, Any] = {
+        bodies: dict[str, dict[str, Any]] = {
             "content": {"content": b"bytes"},
             "text": {"content": "text"},
             "json": {"json": {"key": [1, "é"]}},
             "form": {"data": {"key": ["1", "2"]}},
-        }[kind]
+        }
         async with WireServer() as server:
             server.rejected.add("canary-token-1")
             async with open_api(package, ListSource("canary-token-1", "canary-token-2"), server) as client:
-                response = await client.post("path", **body)
+                response = await client.post("path", **bodies[kind])
 
             assert "fine" == response.text
             first, second = server.requests
@@ -427,7 +427,8 @@ class TestOpenClient:
 
     async def test_option_that_httpx_refuses(self) -> None:
         """An option of a wrong type is reported when the client is opened."""
-        opened = open_client(OneToken(), base_url="https://api.example", event_hooks=3)  # type: ignore[arg-type]
+        hooks: Any = 3
+        opened = open_client(OneToken(), base_url="https://api.example", event_hooks=hooks)
         with pytest.raises(ConfigurationError, match="httpx refuses"):
             await opened.__aenter__()
 
