@@ -13,21 +13,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 from aiohttp import web
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
-    NoEncryption,
-    PrivateFormat,
     PublicFormat,
 )
 from joserfc import jwt
-from joserfc.jwk import import_key
 from pydantic import SecretStr
 
 from simplestore_async import ClientCredentials, SecretFile, TokenEndpoint
 from simplestore_async.client_authentication import ClientAssertion, ClientAuthentication, PrivateKeyJwt
 from simplestore_async.errors import ConfigurationError, InvalidClientError, TokenError
+from tests.support.keys import KINDS, pem_of, private_key, public_key
 from tests.support.servers import SECRET, TokenServer
 
 if TYPE_CHECKING:
@@ -38,19 +36,8 @@ ISSUER = "https://issuer.example"
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
-def pem_of(key: Any, encryption: Any = None) -> str:
-    return str(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption()).decode())
-
-
-RSA = rsa.generate_private_key(65537, 2048)
+RSA = private_key("RS256")
 RSA_PEM = pem_of(RSA)
-KEYS = {
-    "RS256": RSA,
-    "ES256": ec.generate_private_key(ec.SECP256R1()),
-    "ES384": ec.generate_private_key(ec.SECP384R1()),
-    "ES512": ec.generate_private_key(ec.SECP521R1()),
-    "Ed25519": ed25519.Ed25519PrivateKey.generate(),
-}
 
 
 def credentials(server: TokenServer, method: Any, **changes: Any) -> ClientCredentials:
@@ -66,11 +53,8 @@ def refusal(description: str = "") -> web.Response:
     return web.json_response({"error": "invalid_client", "error_description": description}, status=400)
 
 
-def decode(assertion: str, key: Any) -> Any:
-    kind = "RSA" if isinstance(key, rsa.RSAPrivateKey) else "OKP" if hasattr(key, "private_bytes_raw") else "EC"
-    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    algorithms = ["RS256", "PS256", "ES256", "ES384", "ES512", "Ed25519"]
-    return jwt.decode(assertion, import_key(public, kind), algorithms=algorithms)  # type: ignore[call-overload]
+def decode(assertion: str, algorithm: str = "RS256") -> Any:
+    return jwt.decode(assertion, public_key(algorithm), algorithms=["PS256", *KINDS])
 
 
 class TestClientAssertion:
@@ -148,11 +132,11 @@ class TestClientAssertion:
 
 
 class TestPrivateKeyJwt:
-    @pytest.mark.parametrize("name", KEYS)
+    @pytest.mark.parametrize("name", KINDS)
     async def test_claims(self, token_server: TokenServer, name: str) -> None:
         """The JWT names client, issuer and type as the successor of RFC 7523 asks, with a short life."""
-        form = await request_form(token_server, PrivateKeyJwt(pem_of(KEYS[name]), audience=ISSUER, key_id="k1"))
-        token = decode(form["client_assertion"], KEYS[name])
+        form = await request_form(token_server, PrivateKeyJwt(pem_of(private_key(name)), audience=ISSUER, key_id="k1"))
+        token = decode(form["client_assertion"], name)
 
         assert {"alg": name, "typ": "client-authentication+jwt", "kid": "k1"} == token.header
         claims = token.claims
@@ -163,7 +147,7 @@ class TestPrivateKeyJwt:
     async def test_old_text(self, token_server: TokenServer) -> None:
         """For servers of RFC 7523 itself audience, type and algorithm can be chosen; no kid is sent without one."""
         method = PrivateKeyJwt(RSA_PEM, audience=token_server.token_url, type="JWT", algorithm="PS256")
-        token = decode((await request_form(token_server, method))["client_assertion"], RSA)
+        token = decode((await request_form(token_server, method))["client_assertion"])
         assert {"alg": "PS256", "typ": "JWT"} == token.header
         assert token_server.token_url == token.claims["aud"]
 
@@ -173,7 +157,7 @@ class TestPrivateKeyJwt:
         method = PrivateKeyJwt(RSA_PEM, audience=ISSUER)
         await TokenEndpoint(credentials(token_server, method), policy=quick).request_token()
 
-        sent = [decode(request.form["client_assertion"], RSA).claims["jti"] for request in token_server.requests]
+        sent = [decode(request.form["client_assertion"]).claims["jti"] for request in token_server.requests]
         assert 2 == len(set(sent))
 
     @pytest.mark.parametrize("kind", ["file", "async", "secret value", "bytes"])
@@ -191,7 +175,7 @@ class TestPrivateKeyJwt:
             "bytes": RSA_PEM.encode(),
         }
         form = await request_form(token_server, PrivateKeyJwt(keys[kind], audience=ISSUER))
-        assert decode(form["client_assertion"], RSA).claims["iss"] == "app"
+        assert decode(form["client_assertion"]).claims["iss"] == "app"
 
     async def test_rotation(self, token_server: TokenServer, tmp_path: Path) -> None:
         """After a refusal a new key in the file is tried at once; the same key is not."""
@@ -203,12 +187,12 @@ class TestPrivateKeyJwt:
             await endpoint.request_token()
         assert 1 == len(token_server.requests)
 
-        texts = iter([RSA_PEM, pem_of(KEYS["ES256"])])
+        texts = iter([RSA_PEM, pem_of(private_key("ES256"))])
         token_server.replies += [refusal()]
         method = PrivateKeyJwt(lambda: next(texts), audience=ISSUER)
         await TokenEndpoint(credentials(token_server, method)).request_token()
         assert 3 == len(token_server.requests)
-        decode(token_server.requests[-1].form["client_assertion"], KEYS["ES256"])
+        decode(token_server.requests[-1].form["client_assertion"], "ES256")
 
     @pytest.mark.parametrize(
         ("arguments", "field", "words"),

@@ -15,14 +15,13 @@ import pytest
 import trustme
 from aiohttp import web
 from authlib.oauth2.rfc7523 import JWTBearerClientAssertion
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from joserfc import jwt
 from joserfc.jwk import import_key
 
 from simplestore_async import ClientCredentials, TokenEndpoint
 from simplestore_async.client_authentication import ClientAssertion, PrivateKeyJwt
 from simplestore_async.errors import InvalidClientError
+from tests.support.keys import KINDS, pem_of, private_key, public_key
 from tests.support.servers import Server
 
 if TYPE_CHECKING:
@@ -31,21 +30,15 @@ if TYPE_CHECKING:
 SERVER = Path(__file__).parents[1] / "support" / "oidc_provider.mjs"
 PROVIDER = "oidc-provider@9.13.3"
 SECRET = "canary-secret-of-more-than-thirty-two-characters"
-KEYS: dict[str, tuple[str, Any]] = {
-    "RS256": ("RSA", rsa.generate_private_key(65537, 2048)),
-    "ES256": ("EC", ec.generate_private_key(ec.SECP256R1())),
-    "Ed25519": ("OKP", ed25519.Ed25519PrivateKey.generate()),
-}
+ALGORITHMS = ["RS256", "ES256", "Ed25519"]
 
 
-def pem_of(key: Any) -> str:
-    return str(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode())
+def pem(algorithm: str) -> str:
+    return pem_of(private_key(algorithm))
 
 
-def public_jwk(name: str) -> dict[str, Any]:
-    kind, key = KEYS[name]
-    public: bytes = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    return {**import_key(public, kind).as_dict(), "kid": "k1", "alg": name}  # type: ignore[call-overload]
+def public_jwk(algorithm: str) -> dict[str, Any]:
+    return {**public_key(algorithm).as_dict(), "kid": "k1", "alg": algorithm}
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +91,7 @@ class TestOidcProvider:
             with pytest.raises(InvalidClientError):
                 await request_token(issuer, client_secret="other", auth_method=method)
 
-    @pytest.mark.parametrize("name", KEYS)
+    @pytest.mark.parametrize("name", ALGORITHMS)
     async def test_private_key(self, oidc_folder: Path, name: str) -> None:
         """It accepts PrivateKeyJwt with each kind of key, again and again, and refuses another key and audience."""
         client = {
@@ -106,7 +99,7 @@ class TestOidcProvider:
             "token_endpoint_auth_signing_alg": name,
             "jwks": {"keys": [public_jwk(name)]},
         }
-        key = pem_of(KEYS[name][1])
+        key = pem(name)
         async with oidc_provider(oidc_folder, client) as issuer:
             method = PrivateKeyJwt(key, audience=issuer, key_id="k1")
             for _ in range(3):
@@ -117,7 +110,7 @@ class TestOidcProvider:
 
             other = "RS256" if name != "RS256" else "ES256"
             for wrong in (
-                PrivateKeyJwt(pem_of(KEYS[other][1]), audience=issuer),
+                PrivateKeyJwt(pem(other), audience=issuer),
                 PrivateKeyJwt(key, audience="https://other.example"),
             ):
                 with pytest.raises(InvalidClientError):
@@ -162,9 +155,7 @@ class AuthlibAssertion(JWTBearerClientAssertion):  # type: ignore[misc]  # Authl
         return is_new
 
     def resolve_client_public_key(self, client: Any) -> Any:
-        kind, key = KEYS[self.name]
-        public: bytes = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        return import_key(public, kind)  # type: ignore[call-overload]
+        return public_key(self.name)
 
 
 class TestAuthlib:
@@ -188,24 +179,24 @@ class TestAuthlib:
         async with Server(reply) as server:
             issuer = server.url
             checks = AuthlibAssertion(issuer, name)
-            own = PrivateKeyJwt(pem_of(KEYS[name][1]), audience=issuer)
+            own = PrivateKeyJwt(pem(name), audience=issuer)
             await request_token(
                 issuer, auth_method=own if kind == "private key" else ClientAssertion(make(name, issuer))
             )
             await request_token(issuer, auth_method=own)
             assert 2 == len(checks.seen)
 
-            wrong = PrivateKeyJwt(pem_of(KEYS[name][1]), audience="https://other.example")
+            wrong = PrivateKeyJwt(pem(name), audience="https://other.example")
             with pytest.raises(InvalidClientError):
                 await request_token(issuer, auth_method=wrong)
 
 
 def make(name: str, issuer: str) -> Any:
     """Return a function that signs as a workload's platform does."""
-    kind, key = KEYS[name]
 
     def sign() -> str:
         claims = {"iss": "app", "sub": "app", "aud": issuer, "exp": 4_000_000_000, "jti": "from-elsewhere"}
-        return jwt.encode({"alg": name}, claims, import_key(pem_of(key), kind), algorithms=[name])  # type: ignore[call-overload]
+        key = import_key(pem(name), KINDS[name])  # type: ignore[call-overload]
+        return jwt.encode({"alg": name}, claims, key, algorithms=[name])
 
     return sign
