@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from yarl import URL
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from .proxy import Proxy
 
-__all__ = ["Connections", "find_pools"]
+__all__ = ["Connections", "find_pools", "hide_header_blocks"]
 
 _DEEPEST_WRAPPER: Final = 8
 
@@ -33,6 +34,8 @@ class Connections:
     def __init__(
         self, proxies: ProxySettings | None = None, *, ssl: ssl_module.SSLContext | None = None, **options: Any
     ) -> None:
+        if options.get("http2"):
+            hide_header_blocks()
         self._proxies = proxies or ProxySettings()
         self._ssl = ssl
         self._options = options
@@ -82,3 +85,14 @@ def find_pools(transport: object, depth: int = 0) -> Iterator[Any]:
         for value in list(getattr(transport, "__dict__", {}).values()):
             if callable(getattr(value, "handle_async_request", None)):
                 yield from find_pools(value, depth + 1)
+
+
+def hide_header_blocks() -> None:
+    """Keep hpack from logging encoded headers of HTTP/2 at DEBUG: the token can be decoded from them."""
+    logger = logging.getLogger("hpack.hpack")
+    if _is_no_header_block not in logger.filters:
+        logger.addFilter(_is_no_header_block)
+
+
+def _is_no_header_block(record: logging.LogRecord) -> bool:
+    return "header block" not in str(record.msg)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from simplestore_async.errors import ConfigurationError
 
 from .bearer import Bearer, proxy_error
-from .httpx_connections import Connections, find_pools
+from .httpx_connections import Connections, find_pools, hide_header_blocks
 from .httpx_cookies import list_cookies, update_cookies
 from .httpx_package import package_of
 from .origin import conceal_urls, read_origin
@@ -184,6 +184,8 @@ def _check_transport(transport: Any) -> Any:
     if isinstance(transport, type) or not callable(getattr(transport, "handle_async_request", None)):
         raise type_error("transport", transport, "an async transport", "such as httpx2.AsyncHTTPTransport()")
     for pool in find_pools(transport):
+        if getattr(pool, "_http2", False):
+            hide_header_blocks()
         if isinstance(context := getattr(pool, "_ssl_context", None), SSLContext):
             check_ssl("transport's verify", context)
     return transport

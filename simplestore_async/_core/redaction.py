@@ -23,6 +23,7 @@ class SupportsSecretValue(Protocol):
 
     def get_secret_value(self) -> str:
         """Return the text."""
+        ...
 
 
 class RedactedStr(str):

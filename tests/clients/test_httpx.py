@@ -289,6 +289,21 @@ class TestSecrecy:
                 await client.get("http://127.0.0.1:9/", headers=[(b"X-Bad", b"a\r\nb")])
         assert "canary" not in shown_by(caught.value)
 
+    @pytest.mark.parametrize("is_own", [True, False])
+    def test_http2(self, package: Any, caplog: pytest.LogCaptureFixture, *, is_own: bool) -> None:
+        """With HTTP/2, hpack does not log header blocks, from which the token can be decoded."""
+        logger = logging.getLogger("hpack.hpack")
+        logger.filters.clear()
+        caplog.set_level(logging.DEBUG)
+        options = {"transport": package.AsyncHTTPTransport(http2=True)} if is_own else {"http2": True}
+        for _ in range(2):
+            open_client(OneToken(), base_url="https://api.example", client_class=package.AsyncClient, **options)
+        logger.debug("Encoded header block to %s", b"canary")
+        logger.debug("other")
+
+        assert ["other"] == caplog.messages
+        assert 1 == len(logger.filters)
+
 
 class TestOpenClient:
     async def test_one_line(
