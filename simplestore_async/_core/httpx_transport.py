@@ -165,8 +165,7 @@ class BearerTransport(_AsyncTransport):
         def __enter__(self) -> NoReturn:
             raise _sync_error()
 
-        def __exit__(self, *_: object) -> NoReturn:
-            raise AssertionError
+        __exit__ = __enter__  # `with` looks for it first
 
         def handle_request(self, _: object) -> NoReturn:
             """Refuse a synchronous client."""

@@ -5,6 +5,7 @@ It finds the API, its origins and its provider, for any HTTP client.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeVar
 
@@ -42,16 +43,14 @@ _HINTS: Final = {
     "proxy_auth": "write user name and password into the URL: proxy='http://user:password@…'",
 }
 _CREDENTIALS: Final = "write {call}(ClientCredentials(client_id=…, client_secret=…))"
-_CREDENTIAL_FIELDS: Final = (
-    "client_id", "client_secret", "token_url", "scope", "extra_parameters", "auth_method"
-)  # fmt: skip
+_CREDENTIAL_FIELDS: Final = {"client_id", "client_secret", "token_url", "scope", "extra_parameters", "auth_method"}
 
 
 class _NotEnteredError(ConfigurationError, AttributeError):
     """Use of a client that is not open yet; an AttributeError as well, for `hasattr`."""
 
 
-class Opening(Generic[C]):
+class Opening(ABC, Generic[C]):
     """A client of some API that is open within `async with`, once.
 
     Subclasses open the client. Their arguments are the same but for the client's own.
@@ -123,13 +122,15 @@ class Opening(Generic[C]):
     ) -> None:
         await self._stack.__aexit__(kind, error, traceback)
 
+    @abstractmethod
     async def _open(self, stack: AsyncExitStack) -> C:
         """Return the open client; *stack* closes it."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def _has_attribute(self, name: str) -> bool:
         """Return whether the client has a public attribute of this name."""
-        raise NotImplementedError
+        ...
 
     if not TYPE_CHECKING:  # type checkers report these themselves
 
@@ -144,8 +145,7 @@ class Opening(Generic[C]):
         def __enter__(self) -> NoReturn:
             raise self._misused("needs `async with`, not `with`")
 
-        def __exit__(self, *_: object) -> NoReturn:
-            raise AssertionError
+        __exit__ = __enter__  # `with` looks for it first
 
         def __getattr__(self, name: str) -> NoReturn:
             if not name.startswith("_") and self._has_attribute(name):

@@ -14,7 +14,8 @@ import httpx2
 import pytest
 from aiohttp import web
 
-from simplestore_async import TokenProvider
+from simplestore_async import AccessToken, TokenProvider
+from simplestore_async._core import httpx_package
 from simplestore_async.errors import ConfigurationError, TokenError
 from simplestore_async.httpx import BearerTransport, open_client
 from tests.support.api_requests import BEARER_1, BEARER_2, ListSource, OneToken, authorizations
@@ -241,6 +242,47 @@ class TestBearerTransport:
         with pytest.raises(ConfigurationError, match="AsyncClient"):
             package.Client(transport=transport).__enter__()
 
+    async def test_last_cookie_deleted(self, package: Any) -> None:
+        """After the deletion of its only cookie the second request has no Cookie header."""
+        seen: list[bool] = []
+
+        async def reply(request: web.Request) -> web.StreamResponse:
+            seen.append("Cookie" in request.headers)
+            response = web.Response(status=401 if len(seen) == 1 else 200)
+            response.del_cookie("stale")
+            return response
+
+        async with Server(reply) as server:
+            source = ListSource("canary-token-1", "canary-token-2")
+            async with open_api(package, source, server, cookies={"stale": "1"}) as client:
+                await client.get("path")
+        assert [True, False] == seen
+
+    async def test_odd_transports(self, api_server: ApiServer) -> None:
+        """A transport that holds itself, or a pool of another kind, is no obstacle; the inner one is closed."""
+        inner: Any = Wrapping(httpx2.AsyncHTTPTransport())
+        inner.myself = inner
+        inner.other = Wrapping(None)
+        inner.other._pool = object()
+        transport = BearerTransport(OneToken(), origins=api_server.url, transport=inner)
+        response = await transport.handle_async_request(httpx2.Request("GET", api_server.url))
+        assert 200 == response.status_code
+        await response.aclose()
+        await transport.aclose()
+        with pytest.raises(RuntimeError):
+            async with inner.wrapped:
+                raise RuntimeError
+
+    async def test_replacement_without_accept(self, package: Any, api_server: ApiServer) -> None:
+        """A source without `accept()` may return replacements."""
+
+        class Source(OneToken):
+            async def get_token(self) -> AccessToken:
+                return AccessToken("own-token", issued_at=0, expires_at=3600, is_replacement=True)
+
+        async with open_api(package, Source(), api_server) as client:
+            assert 200 == (await client.get("path")).status_code
+
 
 class Wrapping:
     """A transport around another, as those that cache or retry."""
@@ -432,6 +474,13 @@ class TestOpenClient:
             _ = opened.get
         assert not hasattr(opened, "nothing")
 
+    def test_positional(self) -> None:
+        """A second positional argument is refused, and not shown."""
+        opened: Any = open_client
+        with pytest.raises(ConfigurationError, match="one positional argument") as caught:
+            opened("canary-id", "canary-secret")
+        assert "canary" not in shown_by(caught.value)
+
     async def test_entered_twice(self) -> None:
         """An object can be entered once."""
         opened = open_client(OneToken(), base_url="https://api.example")
@@ -473,3 +522,10 @@ print(opened._client_class.__module__.partition(".")[0])
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert outcome in (result.stdout.split() or [result.stderr.splitlines()[-1]])[0] or outcome in result.stderr
+
+
+def test_neither_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without both packages the error names the extra."""
+    monkeypatch.setattr(httpx_package, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="httpx2 or httpx"):
+        httpx_package.require_package()

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import pickle
 import ssl
+import sys
 import threading
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 from aiohttp import web
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed448
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -203,6 +204,7 @@ class TestPrivateKeyJwt:
             ({"key": pem_of(RSA, BestAvailableEncryption(b"canary"))}, "key", "encrypted"),
             ({"key": RSA_PEM[:200]}, "key", "cannot be used"),
             ({"key": pem_of(ec.generate_private_key(ec.SECP256K1()))}, "key", "must be RSA"),
+            ({"key": pem_of(ed448.Ed448PrivateKey.generate())}, "key", "must be RSA"),
             ({"algorithm": "ES256"}, "key", "does not suit"),
             ({"algorithm": "none"}, "algorithm", "must be one of"),
             ({"algorithm": "HS256"}, "algorithm", "must be one of"),
@@ -228,6 +230,22 @@ class TestPrivateKeyJwt:
         with pytest.raises(TokenError, match="cannot be used") as caught:
             await request_form(token_server, method)
         assert "secret-unavailable" == caught.value.code
+
+    async def test_failing_callable(self, token_server: TokenServer) -> None:
+        """A callable that fails is named by its exception's type."""
+
+        def read() -> str:
+            raise RuntimeError("canary")
+
+        with pytest.raises(TokenError, match="RuntimeError") as caught:
+            await request_form(token_server, PrivateKeyJwt(read, audience=ISSUER))
+        assert "canary" not in str(caught.value)
+
+    def test_without_joserfc(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without the extra the error names it."""
+        monkeypatch.setitem(sys.modules, "joserfc", None)
+        with pytest.raises(ImportError, match=r"simplestore-async\[jwt\]"):
+            PrivateKeyJwt(RSA_PEM, audience=ISSUER)
 
 
 class Custom:
