@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import httpx2
 import pytest
 from aiohttp import web
@@ -29,23 +27,13 @@ from tests.support.api_servers import (
     rejecting,
 )
 from tests.support.servers import ApiServer, Server, TokenServer
-from tests.support.sessions import clear_environment, name_credentials
+from tests.support.sessions import name_credentials
 from tests.support.tracebacks import shown_by
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 PROXY_PASSWORD = "canary-password"
-
-
-@pytest.fixture(params=[httpx2, httpx], ids=["httpx2", "httpx"])
-def package(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    clear_environment(monkeypatch)
 
 
 def open_api(package: Any, source: Any, server: Any, **options: Any) -> Any:
@@ -295,60 +283,6 @@ class Wrapping:
 
     async def aclose(self) -> None:
         await self.wrapped.aclose()
-
-
-class TestSecrecy:
-    @pytest.mark.parametrize("kind", ["refused", "reset", "timeout", "cancelled"])
-    async def test_errors(self, package: Any, caplog: pytest.LogCaptureFixture, kind: str) -> None:
-        """Errors and cancellations show no token, nor do logs at DEBUG."""
-        caplog.set_level(logging.DEBUG)
-
-        async def reply(request: web.Request) -> web.StreamResponse:
-            if kind == "reset" and request.transport is not None:
-                request.transport.abort()
-            await may_end.wait()
-            return web.Response()
-
-        may_end = asyncio.Event()
-        timeout = package.Timeout(10, read=0.05 if kind == "timeout" else 10)
-        async with Server(reply) as server:
-            url = refusing_url() if kind == "refused" else server.url
-            client_class: Any = package.AsyncClient
-            source = ListSource("canary-token-1")
-            async with open_client(source, base_url=url, client_class=client_class, timeout=timeout) as client:
-                request = asyncio.create_task(client.post("path", content=b"x" * 1_000_000))
-                if kind == "cancelled":
-                    await server.arrived.wait()
-                    request.cancel()
-                with pytest.raises((package.HTTPError, asyncio.CancelledError)) as caught:
-                    await request
-            may_end.set()
-
-        assert "canary" not in shown_by(caught.value)
-        assert "canary" not in caplog.text
-
-    async def test_write_error(self, package: Any) -> None:
-        """An error while the head is written shows no token."""
-        transport = BearerTransport(ListSource("canary-token-1"), origins="http://127.0.0.1:9")
-        async with package.AsyncClient(transport=transport) as client:
-            with pytest.raises(package.HTTPError) as caught:
-                await client.get("http://127.0.0.1:9/", headers=[(b"X-Bad", b"a\r\nb")])
-        assert "canary" not in shown_by(caught.value)
-
-    @pytest.mark.parametrize("is_own", [True, False])
-    def test_http2(self, package: Any, caplog: pytest.LogCaptureFixture, *, is_own: bool) -> None:
-        """With HTTP/2, hpack does not log header blocks, from which the token can be decoded."""
-        logger = logging.getLogger("hpack.hpack")
-        logger.filters.clear()
-        caplog.set_level(logging.DEBUG)
-        options = {"transport": package.AsyncHTTPTransport(http2=True)} if is_own else {"http2": True}
-        for _ in range(2):
-            open_client(OneToken(), base_url="https://api.example", client_class=package.AsyncClient, **options)
-        logger.debug("Encoded header block to %s", b"canary")
-        logger.debug("other")
-
-        assert ["other"] == caplog.messages
-        assert 1 == len(logger.filters)
 
 
 class TestOpenClient:
