@@ -119,6 +119,15 @@ def rejecting(server: ApiServer, status: int, *challenges: str, text: str = "") 
     return handle
 
 
+def answering(**response: Any) -> Handler:
+    """Return a handler that answers every request with this response."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return web.Response(**response)
+
+    return handle
+
+
 async def echo_websocket(request: web.Request) -> web.StreamResponse:
     """Answer a WebSocket's first message with itself."""
     websocket = web.WebSocketResponse()
