@@ -86,7 +86,7 @@ def find_renewal() -> asyncio.Task[Any]:
 
 
 async def outcomes(tasks: list[asyncio.Task[AccessToken]]) -> list[AccessToken | BaseException]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         return await asyncio.gather(*tasks, return_exceptions=True)
 
 

@@ -25,7 +25,7 @@ NO_HTTP = "the response is not HTTP"
 async def failure(endpoint: TokenEndpoint) -> TokenError:
     """Return the error of a request, which must come soon and bring no other error along."""
     with pytest.raises(TokenError) as caught:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await endpoint.request_token()
     assert (None, None) == (caught.value.__cause__, caught.value.__context__)
     return caught.value
@@ -42,7 +42,7 @@ def raw_credentials(server: RawServer, **changes: Any) -> ClientCredentials:
 async def cancelled(request: Awaitable[object], reached: asyncio.Event) -> asyncio.CancelledError:
     """Cancel *request* once *reached* is set; return what it ended with, which must be the cancellation itself."""
     task = asyncio.ensure_future(request)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await reached.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError) as caught:

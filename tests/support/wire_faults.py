@@ -61,7 +61,7 @@ class RawServer:
 
     async def clients_left(self) -> None:
         """Wait until every client has closed its connection."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await asyncio.gather(*self._conversations)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
