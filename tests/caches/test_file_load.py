@@ -48,8 +48,8 @@ async def test_many_clients(
 
     async def use(number: int) -> None:
         credentials = token_server.credentials(client_id=f"client-{number}")
-        options = {"credentials": credentials, "cache": cache, "policy": PATIENT, "on_event": note}
-        async with token_server.provider(**options) as provider:
+        options: dict[str, Any] = {"cache": cache, "policy": PATIENT, "on_event": note}
+        async with token_server.provider(credentials=credentials, **options) as provider:
             await provider.get_token()
 
     await asyncio.gather(*map(use, range(clients)))
