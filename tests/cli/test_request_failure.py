@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
-from tests.support.api_servers import RawServer, refusing_url
+from tests.support.api_servers import refusing_url
 from tests.support.command import COMMAND, assert_one_line, finish, simplestore, start
+from tests.support.raw_server import RawServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

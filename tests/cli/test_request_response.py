@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
-from tests.support.api_servers import RawServer, answering, redirecting, refusing_url
+from tests.support.api_servers import answering, redirecting, refusing_url
 from tests.support.command import COMMAND, assert_one_line, finish, shell, simplestore, start
+from tests.support.raw_server import RawServer
 from tests.support.servers import ApiServer
 
 if TYPE_CHECKING:

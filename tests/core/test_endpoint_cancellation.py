@@ -17,7 +17,9 @@ from simplestore_async.errors import (
     InvalidClientError,
     TokenTransportError,
 )
+from tests.support.raw_server import RawServer
 from tests.support.servers import SECRET, TokenServer
+from tests.support.tls import authority, client_context, server_context
 from tests.support.token_requests import (
     WatchedConnector,
     cancelled,
@@ -25,17 +27,7 @@ from tests.support.token_requests import (
     raw_credentials,
     raw_endpoint,
 )
-from tests.support.wire_faults import (
-    JSON_HEAD,
-    RawServer,
-    authority,
-    client_context,
-    everything_shown,
-    hangs_after,
-    says,
-    server_context,
-    shows_secret,
-)
+from tests.support.wire_faults import JSON_HEAD, everything_shown, hangs_after, says, shows_secret
 
 
 class TestCancellation:

@@ -12,7 +12,7 @@ from simplestore_async import MemoryTokenCache, RenewalPolicy, open_session
 from simplestore_async.errors import ConfigurationError
 from simplestore_async.events import TokenReceived
 from tests.support.api_requests import OneToken
-from tests.support.api_servers import LocalResolver
+from tests.support.resolver import LocalResolver
 from tests.support.servers import SECRET, ApiServer, TokenServer
 from tests.support.sessions import clear_environment, get, name_credentials
 

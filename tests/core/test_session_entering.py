@@ -12,8 +12,8 @@ import pytest
 from simplestore_async import TokenProvider, open_session
 from simplestore_async.errors import ConfigurationError, ProviderClosedError
 from tests.support.api_requests import OneToken
-from tests.support.api_servers import private_ca
 from tests.support.sessions import clear_environment, get
+from tests.support.tls import private_ca
 from tests.support.tracebacks import shown_by
 
 if TYPE_CHECKING:

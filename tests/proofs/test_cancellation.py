@@ -15,6 +15,7 @@ from simplestore_async import AccessToken, MemoryTokenCache, RetryPolicy, TokenP
 from simplestore_async.errors import ProviderClosedError, TokenEndpointError, TokenTransportError
 from simplestore_async.events import Event, RenewalStarted
 from tests.support.clocks import FakeClock
+from tests.support.providers import find_renewal
 from tests.support.servers import SECRET, TokenServer
 
 LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
@@ -72,17 +73,6 @@ async def begin(provider: TokenProvider, *, callers: int) -> list[asyncio.Task[A
 async def get_token_before(deadline: asyncio.Timeout, provider: TokenProvider) -> AccessToken:
     async with deadline:
         return await provider.get_token()
-
-
-def find_renewal() -> asyncio.Task[Any]:
-    """Return the only task that runs code of the package and was started by the package."""
-    codes = {task: getattr(task.get_coro(), "cr_code", None) for task in asyncio.all_tasks()}
-    [renewal] = [
-        task
-        for task, code in codes.items()
-        if code and "simplestore_async" in code.co_filename and code.co_name not in {"get_token", "aclose"}
-    ]
-    return renewal
 
 
 async def outcomes(tasks: list[asyncio.Task[AccessToken]]) -> list[AccessToken | BaseException]:

@@ -39,7 +39,8 @@ from tests.support.fuzzing import (
     shown,
     texts,
 )
-from tests.support.wire_faults import RawServer, says
+from tests.support.raw_server import RawServer
+from tests.support.wire_faults import says
 
 header_texts: Final = texts(st.characters(max_codepoint=0xFF, exclude_characters="\r\n\0"))
 dates: Final = st.sampled_from(

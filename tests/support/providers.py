@@ -36,8 +36,14 @@ def find_renewals() -> list[asyncio.Task[Any]]:
     return [
         task
         for task, code in codes.items()
-        if code and "simplestore_async" in code.co_filename and code.co_name != "get_token"
+        if code and "simplestore_async" in code.co_filename and code.co_name not in {"get_token", "aclose"}
     ]
+
+
+def find_renewal() -> asyncio.Task[Any]:
+    """Return the only one of these tasks."""
+    (renewal,) = find_renewals()
+    return renewal
 
 
 async def renewal_ends() -> None:

@@ -15,7 +15,7 @@ from tests.support.servers import SECRET
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from tests.support.wire_faults import RawServer
+    from tests.support.raw_server import RawServer
 
 GRANT = b'{"access_token": "canary-token", "expires_in": 3600, "token_type": "Bearer"}'
 CLOSED = "the connection was closed before the response was complete"
