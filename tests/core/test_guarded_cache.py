@@ -296,29 +296,30 @@ class QueuedCache:
 class TestQueue:
     async def test_wait_is_not_counted(self) -> None:
         """Reads that wait for each other longer than one may take find their tokens."""
-        cache = QueuedCache(job_seconds=0.01)
-        guards = [guard(cache, cache_seconds=0.1) for _ in range(40)]
+        cache = QueuedCache(job_seconds=0.02)
+        guards = [guard(cache, cache_seconds=0.5) for _ in range(40)]
         assert [TOKEN] * 40 == await asyncio.gather(*(guarded.get() for guarded in guards))
         assert [] == [failure for guarded in guards for failure in guarded.failures]
 
     async def test_wait_is_limited(self) -> None:
         """A read that waits longer than the renewal may wait for others is a failure."""
         cache = QueuedCache(job_seconds=0.02)
-        guards = [guard(cache, cache_seconds=0.1, lock_seconds=0.15) for _ in range(20)]
+        guards = [guard(cache, cache_seconds=0.5, lock_seconds=0.5) for _ in range(60)]
         found = await asyncio.gather(*(guarded.get() for guarded in guards))
         assert None in found
         failures = [failure for guarded in guards for failure in guarded.failures]
+        assert {"get"} == {failure.operation for failure in failures}
         assert {"other work kept it busy for longer than"} == {failure.problem[:39] for failure in failures}
 
     async def test_store_is_done_later(self) -> None:
         """A queued store that nothing waits for any longer is done, and is no failure."""
-        cache = QueuedCache(job_seconds=0.01)
-        guards = [guard(cache, cache_seconds=0.1) for _ in range(40)]
+        cache = QueuedCache(job_seconds=0.02)
+        guards = [guard(cache, cache_seconds=0.5) for _ in range(60)]
         await asyncio.gather(*(guarded.set(TOKEN) for guarded in guards))
-        assert len(cache.stored) < 40
+        assert len(cache.stored) < 60
         assert [] == [failure for guarded in guards for failure in guarded.failures]
         await cache.get("after the others")
-        assert [TOKEN] * 40 == cache.stored
+        assert [TOKEN] * 60 == cache.stored
 
 
 class StopHereError(Exception):
