@@ -150,3 +150,20 @@ def test_names_break_where_parts_meet(code: str, opened: str) -> None:
     """A word of code too long for a phone may break between its parts, and so may a heading; prose is as it was."""
     page = '<h2>test_it<a>#</a></h2> so_long_a_word_that_it_is_over_31 <span class="pre">{}</span>'.format
     assert page(opened).replace("test_it", "test_<wbr>it") == open_names(page(code))
+
+
+def test_every_code_has_its_entry() -> None:
+    """Troubleshooting has one entry for each error code of the package, and no other."""
+    page = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
+    entries = re.findall(r"^\(([a-z-]+)\)=\n(?=\([a-z-]+\)=\n|### `)", page, re.MULTILINE)
+    assert sorted(find_codes()) == sorted(entries)
+
+
+def find_codes() -> set[str]:
+    trees = [ast.parse(path.read_text("utf-8")) for path in (ROOT / "simplestore_async").rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    errors = next(tree for tree in trees if ast.get_docstring(tree, clean=False) == simplestore_async.errors.__doc__)
+    attributes = [node for node in ast.walk(errors) if isinstance(node, ast.Assign)]
+    values = [node.value for node in attributes if getattr(node.targets[0], "id", "") == "code"]
+    values += [node.value for node in nodes if isinstance(node, ast.keyword) and node.arg == "code"]
+    return {each.value for each in values if isinstance(each, ast.Constant) and isinstance(each.value, str)}
