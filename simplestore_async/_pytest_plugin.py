@@ -1,9 +1,8 @@
-"""The pytest plugin. Rule: until a fixture is used it imports nothing of the package, for pytest loads it everywhere.
+"""The pytest plugin. Rule: it imports nothing of the package until a fixture is used, because pytest always loads it.
 
-That is why it stands in the root: to import a module is to import the packages around it. `simplestore_sandbox` runs in
-a thread of its own. So it is a plain fixture, which needs no asyncio plugin and no mode of one; a test need not be a
-coroutine, and may call a program's `main()` with an `asyncio.run()` in it, block, start processes, or run on uvloop;
-and the test's own event loop holds no task that is not the test's.
+It is in the root because importing a module imports the packages around it. `simplestore_sandbox` runs in a thread of
+its own: it is a plain fixture that needs no asyncio plugin. A test may be sync and call a program's `main()` with an
+`asyncio.run()` in it, block, start processes, or run on uvloop; the test's own event loop holds no foreign task.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ _TEST_LOOP_SCOPE = "asyncio_default_test_loop_scope"
 
 @pytest.fixture
 def simplestore_clock(monkeypatch: pytest.MonkeyPatch) -> MovableClock:
-    """The time that the package sees: the machine's, and as much more as `advance(seconds)` adds.
+    """The time as the package sees it: the machine's plus what `advance(seconds)` adds.
 
     It is the clock of `simplestore_sandbox`, and of each TokenProvider, TokenEndpoint, MemoryTokenCache and
-    OpenTelemetryListener that is made during the test and given no `clock=`. asyncio's own time is not moved: sleeps,
-    timeouts, and the pauses between the attempts of one renewal.
+    OpenTelemetryListener that the test creates without `clock=`. asyncio's own time does not move: sleeps, timeouts,
+    and the pauses between the attempts of one renewal.
     """
     from .sandbox import MovableClock
 
@@ -46,31 +45,50 @@ def simplestore_clock(monkeypatch: pytest.MonkeyPatch) -> MovableClock:
 
 @pytest.fixture
 def simplestore_sandbox(simplestore_clock: MovableClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    """A local SimpleStore (`simplestore_async.sandbox.Sandbox`) for one test, which its environment leads to.
+    """A local SimpleStore (`simplestore_async.sandbox.Sandbox`) for one test, named by its environment.
 
-    The variables `SIMPLESTORE_…` are those of the sandbox and no others, here and in processes that the test starts:
+    The `SIMPLESTORE_…` variables are those of the sandbox and no others, also in processes that the test starts:
     `open_session()` without arguments reaches it. Proxies of the environment are not used for it. It runs in a thread
-    of its own, so the test may be a coroutine or not; its methods may be called from any thread.
+    of its own, so the test may be sync or async; its methods may be called from any thread.
     """
     from .sandbox import Sandbox
 
     with Sandbox(clock=simplestore_clock) as sandbox:
-        for name in [name for name in os.environ if name.startswith("SIMPLESTORE_")]:
-            monkeypatch.delenv(name)
-        for name, value in sandbox.environment.items():
-            monkeypatch.setenv(name, value)
-        without_proxy = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-        if without_proxy != "*":
-            monkeypatch.setenv("no_proxy", f"{without_proxy},127.0.0.1".lstrip(","))
+        _set_environment(sandbox, monkeypatch)
         yield sandbox
+
+
+@pytest.fixture(scope="session")
+def simplestore_shared_sandbox() -> Iterator[Sandbox]:
+    """A local SimpleStore for all tests of the session, named by the environment until the session ends.
+
+    For programs that read their settings once, such as an application fixture of session scope. Its counters, log and
+    scripted faults are shared by the tests; with pytest-xdist each worker has its own. `simplestore_clock` does not
+    move its time. A test that uses `simplestore_sandbox` meanwhile gets its own, and its own environment.
+    """
+    from .sandbox import Sandbox
+
+    with Sandbox() as sandbox, pytest.MonkeyPatch.context() as monkeypatch:
+        _set_environment(sandbox, monkeypatch)
+        yield sandbox
+
+
+def _set_environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("SIMPLESTORE_")]:
+        monkeypatch.delenv(name)
+    for name, value in sandbox.environment.items():
+        monkeypatch.setenv(name, value)
+    without_proxy = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if without_proxy != "*":
+        monkeypatch.setenv("no_proxy", f"{without_proxy},127.0.0.1".lstrip(","))
 
 
 @pytest.fixture
 def simplestore_session(request: pytest.FixtureRequest) -> ClientSession:
-    """An open `aiohttp.ClientSession` to `simplestore_sandbox`, as `open_session()` gives it.
+    """An open `aiohttp.ClientSession` to `simplestore_sandbox`, as from `open_session()`.
 
-    It is opened on the event loop of the test, which pytest-asyncio (in either mode, with whatever loop scope),
-    pytest-aiohttp or anyio runs.
+    It is opened on the event loop of the test, under pytest-asyncio (either mode, any loop scope), pytest-aiohttp or
+    anyio (on asyncio).
     """
     session: ClientSession = request.getfixturevalue(_name_of_session(request))
     return session
@@ -85,7 +103,7 @@ async def _simplestore_session_of_anyio(simplestore_sandbox: Sandbox) -> AsyncIt
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Add what only pytest-asyncio can run, if it is there: now all plugins are known."""
+    """Register the fixtures that need pytest-asyncio, if it is loaded; all plugins are known now."""
     if _has_test_loop_scope(config):
         config.pluginmanager.register(_make_asyncio_fixtures(), "simplestore-asyncio")
 
@@ -99,9 +117,9 @@ def _has_test_loop_scope(config: pytest.Config) -> bool:
 
 
 def _make_asyncio_fixtures() -> ModuleType:
-    """Return a plugin with a session for each event loop that pytest-asyncio may run a test on.
+    """Return a plugin with a session fixture for each loop scope of pytest-asyncio.
 
-    A fixture of its strict mode must be made with its own decorator, which fixes the loop.
+    Strict mode requires its own decorator, which fixes the loop scope.
     """
     import pytest_asyncio
 
@@ -127,13 +145,21 @@ def _name_for_loop(loop_scope: str) -> str:
 
 
 def _name_of_session(request: pytest.FixtureRequest) -> str:
-    """Return the name of the fixture that opens a session on the loop that runs the test."""
+    """Return the name of the fixture that opens a session on the test's loop."""
     if "anyio_backend" in request.fixturenames:
+        backend = request.getfixturevalue("anyio_backend")
+        name = backend if isinstance(backend, str) else backend[0]
+        if name != "asyncio":
+            pytest.fail(
+                f"simplestore_session needs asyncio, and this test runs on {name}; restrict it with a fixture "
+                '`anyio_backend` that returns "asyncio"',
+                pytrace=False,
+            )
         return "_simplestore_session_of_anyio"
     if not _has_test_loop_scope(request.config):
         pytest.fail(
-            "simplestore_session needs a test that pytest-asyncio 0.26 or later, pytest-aiohttp or anyio runs: "
-            "install one of them, or use simplestore_sandbox alone, and open_session() in the test",
+            "simplestore_session needs pytest-asyncio 0.26 or later, pytest-aiohttp or anyio to run the test; install "
+            "one of them, or use simplestore_sandbox and call open_session() in the test",
             pytrace=False,
         )
     marker = request.node.get_closest_marker("asyncio")

@@ -17,6 +17,7 @@ from simplestore_async import RenewalPolicy
 from tests.support.clocks import FakeClock
 from tests.support.redis_server import RedisServer
 from tests.support.servers import ApiServer, TokenServer
+from tests.support.surroundings import reset_surroundings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -83,9 +84,7 @@ def namespace() -> str:
 
 
 def pytest_configure() -> None:
-    # Who runs the tests may have settings of their own, or a sandbox's.
-    for name in [name for name in os.environ if name.startswith("SIMPLESTORE_")]:
-        del os.environ[name]
+    reset_surroundings()
     # A shell's jobs in the background ignore Ctrl-C, and so would every program that the tests start and interrupt.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -13,15 +13,12 @@ environment that `simplestore sandbox --port 8080` prints, but for the secret:
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
 import re
 import shlex
 import struct
 import subprocess
 import sys
-import termios
 from io import StringIO
 from pathlib import Path
 from typing import Final
@@ -62,6 +59,10 @@ text {{ font: {char_height}px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono",
 
 def run_in_terminal(command: list[str]) -> tuple[int, str]:
     """Return the exit code of *command*, and all that it printed to a terminal, control sequences included."""
+    import fcntl  # not on Windows
+    import pty
+    import termios
+
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, _COLUMNS, 0, 0))
     environment = os.environ | {"TERM": "xterm-256color", "COLORTERM": "truecolor"}

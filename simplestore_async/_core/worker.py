@@ -68,7 +68,7 @@ class Worker:
         try:
             return await job.result  # type: ignore[no-any-return]
         finally:
-            limit.resume()
+            limit.resume(job)
 
     def __reduce__(self) -> tuple[type[Self], tuple[str]]:
         return type(self), (self._name,)
@@ -78,7 +78,7 @@ class WorkTimeout:
     """A time limit that does not count the wait for other jobs of a `Worker`.
 
     Attributes:
-        is_queued: whether the limit of that wait was reached.
+        is_queued: whether the limit of that wait was reached before any job started.
         is_dropped: whether the job will therefore not be done.
     """
 
@@ -90,6 +90,8 @@ class WorkTimeout:
         self._scope = scope
         self._seconds = seconds
         self._latest = time.monotonic() + queue_seconds
+        self._left = seconds  # to count when there is no job
+        self._has_run = False
         self._timer: asyncio.TimerHandle | None = None
 
     def expired(self) -> bool:
@@ -98,14 +100,18 @@ class WorkTimeout:
 
     def pause(self, job: _Job, queue: _Queue) -> None:
         """Stop counting until the *job* starts; end the wait when another job has run for the limit."""
+        self._left = (self._scope.when() or 0.0) - self.loop.time()
         self._reschedule(None)
         self._check(job, queue)
 
-    def resume(self) -> None:
-        """Start counting again."""
+    def resume(self, job: _Job) -> None:
+        """Start counting again, with what is left after the *job*'s own time."""
         if self._timer is not None:
             self._timer.cancel()
-        self._reschedule(self.loop.time() + self._seconds)
+        if job.began_at is not None:
+            self._has_run = True
+            self._left -= time.monotonic() - job.began_at
+        self._reschedule(self.loop.time() + self._left)
 
     def _check(self, job: _Job, queue: _Queue) -> None:
         # Called when a limit may be reached: with thousands of waiting callers, a check at each job's start would be
@@ -113,13 +119,13 @@ class WorkTimeout:
         if job.is_done:  # and the event loop is late
             return
         is_waiting = job.began_at is None
-        blocked_at = (queue.began_at if job.began_at is None else job.began_at) + self._seconds
+        blocked_at = queue.began_at + self._seconds if job.began_at is None else job.began_at + self._left
         ends_at = min(blocked_at, self._latest) if is_waiting else blocked_at
         left = ends_at - time.monotonic()
         if left > 0:
             self._timer = self.loop.call_later(left, self._check, job, queue)
         else:
-            self.is_queued = ends_at < blocked_at
+            self.is_queued = ends_at < blocked_at and not self._has_run
             self.is_dropped = self.is_queued and job.is_droppable
             self._reschedule(self.loop.time())
 

@@ -1,9 +1,10 @@
-"""`simplestore cache`. Rule: the folder is looked at and changed by its `FileTokenCache` only, and shows no token."""
+"""`simplestore cache`. Rule: the caches themselves read and change their tokens; no token is shown."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -12,98 +13,137 @@ import click
 
 from simplestore_async.errors import TokenCacheError
 
-from ._output import CommandError, json_option, print_json, show_duration, show_instant
+from ._output import (
+    CommandError,
+    as_line,
+    debug_option,
+    json_option,
+    print_json,
+    show_duration,
+    show_instant,
+)
 
 if TYPE_CHECKING:
-    from simplestore_async import FileTokenCache
     from simplestore_async.caches import TokenFile
 
 __all__ = ["cache"]
 
 _DIGITS_SHOWN: Final = 12
-_ROW: Final = "{:<12}  {:<25}  {:<25}  {:<13}  {:>5}"
+_ROW: Final = "{:<12}  {:<25}  {:<25}  {:<9}"
 
 _directory_option = click.option(
     "--directory",
     type=click.Path(file_okay=False, path_type=Path),
-    metavar="FOLDER",
-    help="Another folder than the default one, such as that of a service.",
+    metavar="DIRECTORY",
+    help="Another directory than the default one, such as that of a service.",
 )
 
+_HELP: Final = """\
+Inspect and clear shared tokens.
 
-@click.group(no_args_is_help=False)
-def cache() -> None:
-    """Look after the folder of shared tokens.
-
-    Processes share them by a FileTokenCache, and this command by its option --cache.
-    """
+Programs share tokens through a FileTokenCache, and these commands through --cache. If SIMPLESTORE_REDIS_URL is set
+the shared tokens are those in Redis, unless --directory names a directory.
+"""
 
 
-@cache.command("path")
+@click.group(help=_HELP, short_help="Inspect and clear shared tokens.", invoke_without_command=True)
+@debug_option
+@click.pass_context
+def cache(context: click.Context, /) -> None:
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@cache.command(
+    "path",
+    help="Print the cache directory, which need not exist yet.\n\nJSON: directory.",
+    short_help="Print the cache directory.",
+)
 @_directory_option
 @json_option
 def print_path(*, directory: Path | None, is_json: bool) -> None:
-    """Print the folder, which need not exist yet.
+    from simplestore_async import FileTokenCache
 
-    JSON: directory.
-    """
     try:
-        folder = _open(directory).directory
+        path = FileTokenCache(directory).directory
     except TokenCacheError as error:
-        raise CommandError(f"{error.problem}; name the folder with --directory") from None
+        raise CommandError(f"{error.problem}; name the directory with --directory") from None
     if is_json:
-        print_json({"directory": str(folder)})
+        print_json({"directory": str(path)})
+    elif sys.stdout.isatty():
+        click.echo(as_line(str(path)))
     else:
-        # As bytes: a shell wants the very name, even if it is no text.
-        click.echo(os.fsencode(folder))
+        # As bytes: a shell needs the exact name, even if it is not text.
+        click.echo(os.fsencode(path))
 
 
-@cache.command("list")
+_LIST_HELP: Final = """\
+List stored tokens, without their values.
+
+One row per token: the start of a digest of its token endpoint, client id and scope, its issue and its expiry. A file
+that is damaged or not private has its reason in place of these. Encrypted files are read with the keys in
+SIMPLESTORE_CACHE_KEY or SIMPLESTORE_CACHE_KEY_FILE. In Redis a token is not read: only its expiry and size are known.
+
+JSON, a list: digest, problem (or null), issued_at, expires_at (POSIX seconds or null), life_seconds, size_bytes.
+"""
+
+
+@cache.command("list", help=_LIST_HELP, short_help="List stored tokens.")
 @_directory_option
 @json_option
 def print_files(*, directory: Path | None, is_json: bool) -> None:
-    """Print what the folder holds, but no token.
+    from ._folder import has_redis, open_folder
 
-    A row for each token's file: the start of a digest of its token endpoint, client id and scope, when the token was
-    issued and expires, and the size of the file. A file from which no token is taken, because it is damaged or not
-    private, says why. Encrypted files are read with the keys in SIMPLESTORE_CACHE_KEY or SIMPLESTORE_CACHE_KEY_FILE.
+    if has_redis() and directory is None:
+        from ._redis import list_tokens
 
-    JSON, a list: digest, problem (or null), issued_at, expires_at (POSIX seconds), life_seconds, size_bytes.
-    """
-    from ._folder import open_folder
-
-    files = asyncio.run(open_folder(directory).list_files())
+        files, place = asyncio.run(list_tokens()), "in Redis"
+    else:
+        folder = open_folder(directory)
+        files, place = asyncio.run(folder.list_files()), f"in {_show_directory(folder.directory)}"
     now = time.time()
     if is_json:
         print_json([_facts(file, now) for file in files])
-    elif files:
-        click.echo(_ROW.format("digest", "issued", "expires", "lifetime left", "bytes"))
+    elif not files:
+        click.echo(f"no tokens are stored {place}")
+    else:
+        click.echo(_ROW.format("digest", "issued", "expires", "time left"))
         for file in files:
             click.echo(_row(file, now))
 
 
-@cache.command("clear")
+_CLEAR_HELP: Final = """\
+Remove stored tokens.
+
+Also removes temporary files that killed processes left. Locks and other files stay. This revokes nothing: a process
+that holds a token goes on using it, and the API accepts it until it expires.
+
+JSON: removed (number of files, or of tokens in Redis).
+"""
+
+
+@cache.command("clear", help=_CLEAR_HELP, short_help="Remove stored tokens.")
 @_directory_option
 @json_option
 def clear_files(*, directory: Path | None, is_json: bool) -> None:
-    """Remove the tokens' files.
+    from simplestore_async import FileTokenCache
 
-    Also temporary ones that killed processes left. Everything else in the folder stays, such as locks. This revokes
-    nothing: a process that holds a token goes on with it, and until it expires the API accepts it.
+    from ._folder import has_redis
 
-    JSON: removed (how many files).
-    """
-    removed = asyncio.run(_open(directory).clear())
+    if has_redis() and directory is None:
+        from ._redis import clear_tokens
+
+        removed = asyncio.run(clear_tokens())
+    else:
+        removed = asyncio.run(FileTokenCache(directory).clear())
     if is_json:
         print_json({"removed": removed})
     else:
-        click.echo(f"files removed: {removed}")
+        click.echo(f"files removed: {removed}" if directory or not has_redis() else f"tokens removed: {removed}")
 
 
-def _open(directory: Path | None) -> FileTokenCache:
-    from simplestore_async import FileTokenCache
-
-    return FileTokenCache(directory)
+def _show_directory(directory: Path) -> str:
+    return as_line(str(directory))
 
 
 def _facts(file: TokenFile, now: float) -> dict[str, object]:
@@ -119,7 +159,8 @@ def _facts(file: TokenFile, now: float) -> dict[str, object]:
 
 def _row(file: TokenFile, now: float) -> str:
     digest = file.digest[:_DIGITS_SHOWN]
-    if file.issued_at is None or file.expires_at is None:
-        return f"{digest}  not used: {file.problem}"
+    if file.expires_at is None:
+        return f"{digest}  not used: {as_line(file.problem)}"
+    issued = "unknown" if file.issued_at is None else show_instant(file.issued_at)
     left = show_duration(file.expires_at - now) if file.expires_at > now else "expired"
-    return _ROW.format(digest, show_instant(file.issued_at), show_instant(file.expires_at), left, file.size_bytes)
+    return _ROW.format(digest, issued, show_instant(file.expires_at), left).rstrip()

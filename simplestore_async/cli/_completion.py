@@ -11,24 +11,29 @@ from ._output import json_option, print_json
 
 __all__ = ["completion"]
 
+_HELP: Final = """\
+Print a completion script for bash, zsh or fish.
+
+\b
+bash  add to ~/.bashrc:
+        eval "$(simplestore completion bash)"
+zsh   add to ~/.zshrc, after compinit:
+        eval "$(simplestore completion zsh)"
+fish  run once:
+        simplestore completion fish \\
+          > ~/.config/fish/completions/simplestore.fish
+
+JSON: shell, script.
+"""
 _SHELLS: Final = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 
 
-@click.command()
+@click.command(help=_HELP, short_help="Print a completion script for a shell.")
 @click.argument("shell", type=click.Choice(list(_SHELLS)))
 @json_option
 @click.pass_context
 def completion(context: click.Context, /, *, shell: str, is_json: bool) -> None:
-    """Print the script for completion in a shell.
-
-    \b
-    bash  add to ~/.bashrc:  eval "$(simplestore completion bash)"
-    zsh   add to ~/.zshrc, after compinit:  eval "$(simplestore completion zsh)"
-    fish  run once:  simplestore completion fish > ~/.config/fish/completions/simplestore.fish
-
-    JSON: shell, script.
-    """  # noqa: D301 - \b is click's sign for lines that must stay lines
-    # The variable is the one that click looks for.
+    # click reads this variable.
     script = _SHELLS[shell](context.find_root().command, {}, "simplestore", "_SIMPLESTORE_COMPLETE").source()
     if is_json:
         print_json({"shell": shell, "script": script})

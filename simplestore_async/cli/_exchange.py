@@ -1,41 +1,50 @@
-"""One request and its answer. Rule: it goes to the API's origin or to nobody; bodies pass through as bytes."""
+"""One request and its response. Rule: it goes to the API's origin only; bodies are bytes, except on terminals."""
 
 from __future__ import annotations
 
 import base64
-from typing import IO, TYPE_CHECKING
+import codecs
+import sys
+from contextlib import suppress
+from typing import IO, TYPE_CHECKING, Final
 
 import attrs
+import click
 from aiohttp import ClientError, ClientTimeout
 
 from simplestore_async import open_session
+from simplestore_async._core.origin import is_loopback
 from simplestore_async._core.target import check_target, find_base_url, find_target
 from simplestore_async.errors import SimpleStoreError
 
-from ._folder import open_folder
+from ._folder import open_cache
 from ._output import CommandError, warn_of_cache
+from ._text import as_text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from aiohttp import ClientResponse
 
-__all__ = ["Call", "RequestError", "StatusError", "answer_facts", "copy_answer", "send"]
+__all__ = ["Call", "RequestError", "StatusError", "copy_response", "response_facts", "send"]
+
+
+_TEXT_ENCODINGS: Final = "utf-", "ascii", "iso8859", "cp", "koi8", "shift_jis", "euc_", "gb", "big5"
 
 
 class RequestError(CommandError):
-    """No complete answer came from the API."""
+    """No complete response came from the API."""
 
 
 class StatusError(CommandError):
-    """The API answered 4xx or 5xx. The exit code is that of `curl --fail`."""
+    """The API responded 4xx or 5xx. The exit code is that of `curl --fail`."""
 
     exit_code = 22
 
 
 @attrs.frozen(kw_only=True)
 class Call:
-    """What is asked for; *path* as the user wrote it."""
+    """A request; *path* as the user wrote it."""
 
     method: str
     path: str
@@ -47,19 +56,22 @@ class Call:
 
 
 async def send(call: Call, show: Callable[[ClientResponse], Awaitable[None]]) -> None:
-    """Send the request, and *show* the response.
+    """Send the request and *show* the response.
 
     Raises:
-        SimpleStoreError: if the environment is wrong, PATH leads elsewhere, or no token can be had; nothing was sent.
-        RequestError: if no complete answer came.
+        SimpleStoreError: if a setting is wrong, PATH leads elsewhere, or no token can be obtained; nothing was sent.
+        RequestError: if no complete response came.
         StatusError: if it was shown, and its status is 400 or more.
     """
-    check_target("PATH", call.path, base_url=find_base_url())
+    base_url = find_base_url()
+    check_target("PATH", call.path, base_url=base_url)
     timeout = ClientTimeout(total=call.timeout_seconds)
-    cache = open_folder() if call.is_cached else None
+    cache = open_cache() if call.is_cached else None
     try:
         async with (
-            open_session(cache=cache, on_event=warn_of_cache, timeout=timeout) as session,
+            open_session(
+                cache=cache, on_event=warn_of_cache, timeout=timeout, trust_env=not is_loopback(base_url)
+            ) as session,
             session.request(
                 call.method,
                 find_target(call.path),
@@ -75,22 +87,58 @@ async def send(call: Call, show: Callable[[ClientResponse], Awaitable[None]]) ->
     except SimpleStoreError:
         raise  # a TokenTimeoutError is a TimeoutError, too
     except TimeoutError as error:
-        raise RequestError(f"no complete answer within {call.timeout_seconds:g} s (--timeout)") from error
+        raise RequestError(f"no complete response within {call.timeout_seconds:g} s (--timeout)") from error
     except ClientError as error:
-        raise RequestError(f"no complete answer: {str(error) or type(error).__name__}") from error
+        raise RequestError(f"no complete response: {str(error) or type(error).__name__}") from error
 
 
-async def copy_answer(response: ClientResponse, output: IO[bytes], *, is_head_shown: bool) -> None:
+async def copy_response(response: ClientResponse, output: IO[bytes] | None, *, is_head_shown: bool) -> None:
+    """Write the response to *output*, or to stdout if that is None."""
+    if output is None and sys.stdout.isatty():
+        await _show_response(response, is_head_shown=is_head_shown)
+        return
+    output = output or sys.stdout.buffer
     if is_head_shown:
         output.write(_head(response))
     async for chunk in response.content.iter_any():
         output.write(chunk)
         output.flush()
-    output.flush()  # so that the file is made even if it stays empty
+    output.flush()  # creates the file even if it stays empty
+
+
+async def _show_response(response: ClientResponse, *, is_head_shown: bool) -> None:
+    """Print the response on a terminal: only what is printable, and a line break at its end."""
+    if is_head_shown:
+        click.echo(as_text(_head(response).decode(errors="backslashreplace")), nl=False)
+    decoder = codecs.getincrementaldecoder(_find_encoding(response))(errors="backslashreplace")
+    is_line_open = False
+    try:
+        rest = ""  # a carriage return whose line feed may be in the next chunk
+        async for chunk in response.content.iter_any():
+            text = rest + decoder.decode(chunk)
+            rest = "\r" if text.endswith("\r") else ""
+            text = as_text(text.removesuffix(rest))
+            click.echo(text, nl=False)
+            is_line_open = not text.endswith("\n") if text else is_line_open
+        text = as_text(rest + decoder.decode(b"", final=True))
+        click.echo(text, nl=False)
+        is_line_open = is_line_open or bool(text)
+    finally:
+        if is_line_open:
+            click.echo()
+
+
+def _find_encoding(response: ClientResponse) -> str:
+    # Python also has encodings that are not text, such as zip.
+    with suppress(LookupError):
+        name = codecs.lookup(response.charset or "utf-8").name
+        if name.startswith(_TEXT_ENCODINGS):
+            return name
+    return "utf-8"
 
 
 def _head(response: ClientResponse) -> bytes:
-    """Return the status line and the headers as they came (RFC 9112 2.1)."""
+    """Return the status line and the headers as received (RFC 9112 §2.1)."""
     version = response.version
     name = f"HTTP/{version.major}.{version.minor}" if version else "HTTP"
     status = f"{name} {response.status} {response.reason or ''}".encode("utf-8", "surrogateescape")
@@ -98,7 +146,8 @@ def _head(response: ClientResponse) -> bytes:
     return b"".join(line + b"\r\n" for line in [*lines, b""])
 
 
-async def answer_facts(response: ClientResponse) -> dict[str, object]:
+async def response_facts(response: ClientResponse) -> dict[str, object]:
+    """Return the response for `--json`."""
     headers: dict[str, list[str]] = {}
     for name, value in response.headers.items():
         headers.setdefault(name.lower(), []).append(value)

@@ -1,18 +1,20 @@
-"""What the command prints. Rule: results go to stdout, all else to stderr, in lines that cannot move the cursor.
-
-Also the options that several commands share.
-"""
+"""Output and options that all commands share. Rule: results go to stdout, everything else to stderr, line by line."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
+import traceback
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import attrs
 import click
 
 from simplestore_async.errors import BatchFileError, ConfigurationError, SimpleStoreError
+
+from ._text import as_line, as_text, hidden_values, hide
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,13 +23,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CommandError",
+    "Settings",
     "as_line",
     "cache_option",
+    "debug_option",
     "json_option",
     "log_to_stderr",
     "print_error",
     "print_json",
     "print_problem",
+    "print_traceback",
     "show_duration",
     "show_instant",
     "timeout_option",
@@ -36,59 +41,99 @@ __all__ = [
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
-json_option: Final = click.option("--json", "is_json", is_flag=True, help="Print JSON, on one line, for programs.")
+
+@attrs.define
+class Settings:
+    """State of one run of the command."""
+
+    is_debug: bool = False
+
+
+def _set_debug(context: click.Context, _parameter: click.Parameter, is_debug: bool) -> None:  # noqa: FBT001 - click's
+    settings = context.find_object(Settings)
+    if is_debug and settings is not None and not settings.is_debug:
+        settings.is_debug = True
+        log_to_stderr()
+
+
+debug_option: Final = click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    callback=_set_debug,
+    help="Log to standard error; print tracebacks of errors.",
+)
+
+
+def json_option(command: F) -> F:
+    """Add `--json`, and `--debug`, which every command has."""
+    add_json = click.option("--json", "is_json", is_flag=True, help="Print JSON, on one line.")
+    return add_json(debug_option(command))
+
+
 cache_option: Final = click.option(
     "--cache",
     "is_cached",
     is_flag=True,
-    help="Share the token with other calls, in the folder that `simplestore cache path` prints; encrypted if "
-    "SIMPLESTORE_CACHE_KEY or SIMPLESTORE_CACHE_KEY_FILE is set.",
+    help="Share the token with other runs: in Redis if SIMPLESTORE_REDIS_URL is set, else in the directory that "
+    "`simplestore cache path` prints. SIMPLESTORE_CACHE_KEY or SIMPLESTORE_CACHE_KEY_FILE encrypts it.",
 )
 
 
 def timeout_option(what: str, *, default: float, most: float = 86_400) -> Callable[[F], F]:
-    """Return the option that says how many seconds something may take."""
+    """Return the option for a time limit."""
     return click.option(
         "--timeout",
         type=click.FloatRange(min=0, min_open=True, max=most),
         default=default,
         show_default=True,
         metavar="SECONDS",
-        help=f"How long {what} may take.",
+        help=f"Time limit of {what}.",
     )
 
 
 class CommandError(click.ClickException):
-    """The command could not do what it was asked to. Exit code 1."""
+    """The command failed. Exit code 1."""
+
+
+class _LineFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return as_text(super().format(record))
 
 
 def log_to_stderr(prefix: str = "") -> None:
-    """Let what the package logs be seen, each line after *prefix*."""
+    """Log the package's records to stderr, each after *prefix*."""
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(f"{prefix}%(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_LineFormatter(f"{prefix}%(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("simplestore_async")
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
 
 
 def print_json(value: object) -> None:
-    """Print *value* on stdout."""
+    """Print *value* on stdout; JSON escapes what is not ASCII."""
     click.echo(json.dumps(value))
 
 
 def print_error(error: Exception, *, is_json: bool) -> int:
-    """Print *error* on stderr, as one line of words or of JSON, and return the exit code that tells its kind."""
-    kind, problem, code = _describe(error)
-    problem = as_line(problem)
+    """Print *error* on stderr, as one line of text or JSON; return the exit code."""
+    kind, message, code = _describe(error)
+    message = as_line(hide(message, hidden_values(os.environ)))
     if is_json:
-        click.echo(json.dumps({"error": {"type": kind, "message": problem, "exit_code": code}}), err=True)
+        click.echo(json.dumps({"error": {"type": kind, "message": message, "exit_code": code}}), err=True)
     else:
-        click.echo(f"simplestore: {problem}", err=True)
+        click.echo(f"simplestore: {message}", err=True)
     return code
 
 
+def print_traceback(error: Exception) -> None:
+    """Print the traceback of *error* on stderr."""
+    text = "".join(traceback.format_exception(error))
+    click.echo(as_text(hide(text, hidden_values(os.environ))), err=True, nl=False)
+
+
 def print_problem(problem: str, *, line: int, is_json: bool) -> None:
-    """Print what is wrong with a line of a file, on stderr, before the error that ends the command."""
+    """Print what is wrong with a line of a file, on stderr."""
     if is_json:
         click.echo(json.dumps({"problem": {"line": line, "message": problem}}), err=True)
     else:
@@ -96,7 +141,7 @@ def print_problem(problem: str, *, line: int, is_json: bool) -> None:
 
 
 def warn_of_cache(event: Event) -> None:
-    """Say so when the cache that the user asked for does not work; a provider's listener."""
+    """Print a warning if the cache that `--cache` asked for fails; an event listener."""
     from simplestore_async.events import CacheFailed
 
     if isinstance(event, CacheFailed):
@@ -104,7 +149,7 @@ def warn_of_cache(event: Event) -> None:
 
 
 def show_instant(posix_seconds: float) -> str:
-    """Return the date and time in UTC, in a form that also sorts."""
+    """Return date and time in UTC, in a form that also sorts."""
     try:
         return datetime.fromtimestamp(posix_seconds, UTC).isoformat(sep=" ", timespec="seconds")
     except (OverflowError, ValueError, OSError):
@@ -120,8 +165,8 @@ def show_duration(seconds: float) -> str:
 
 
 def _describe(error: Exception) -> tuple[str, str, int]:
-    """Return the error's type, as far as it is documented, its message and the exit code."""
-    # Before OSError, which a TokenTimeoutError is, too.
+    """Return the documented type of the error, its message and the exit code."""
+    # Before OSError, because a TokenTimeoutError is one, too.
     if isinstance(error, SimpleStoreError):
         is_usage = isinstance(error, ConfigurationError | BatchFileError)
         return type(error).__name__, str(error), 2 if is_usage else 1
@@ -132,9 +177,4 @@ def _describe(error: Exception) -> tuple[str, str, int]:
     if isinstance(error, click.ClickException):
         return "OSError", error.format_message(), 1
     problem, path = getattr(error, "strerror", None) or str(error), getattr(error, "filename", None)
-    return "OSError", f"{path}: {problem}" if path else problem, 1
-
-
-def as_line(text: str) -> str:
-    # A server's words may be in it: they must not move the cursor or make a second line.
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return "OSError", f"{os.fsdecode(path)}: {problem}" if isinstance(path, str | bytes) else problem, 1

@@ -1,11 +1,10 @@
-"""`simplestore request`. Rule: what cannot be sent is wrong usage, and no header's value is in a message."""
+"""`simplestore request`. Rule: what cannot be sent is wrong usage; no message holds the value of a header."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
 from io import BytesIO
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
@@ -15,14 +14,50 @@ from simplestore_async._core.target import METHODS
 from ._output import cache_option, json_option, print_json, timeout_option
 
 if TYPE_CHECKING:
+    import os
+
     from aiohttp import ClientResponse
 
 __all__ = ["request"]
 
+_HELP: Final = """\
+Send an authorised request and print the response.
+
+METHOD is GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS. PATH is relative to SIMPLESTORE_BASE_URL, with or without a
+leading slash, or a URL of the same origin. The body is copied to standard output as it arrives. If the API rejects the
+token, the request is resent once with another. The request uses the proxy that the environment names.
+
+--data reads a file, or standard input for `-`. Standard input and pipes are read to their end first, so that the body
+can be resent:
+
+\b
+  echo '{"state": "shipped"}' | simplestore request PUT orders/42 --data -
+
+JSON: status, reason, headers (names in lower case, each with a list of values), body, is_base64 (whether body is
+base64, because it is not UTF-8).
+"""
+_DATA_IS_TEXT: Final = (
+    "--data names a file, and there is no such file; to send text, pipe it: "
+    "echo '…' | simplestore request METHOD PATH --data -"
+)
+
+
+class _DataFile(click.File):
+    def convert(
+        self, value: str | os.PathLike[str] | IO[Any], param: click.Parameter | None, ctx: click.Context | None
+    ) -> IO[Any]:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            # Not quoted: it is the data itself.
+            if isinstance(value, str) and value.startswith(("{", "[", '"')):
+                raise click.UsageError(_DATA_IS_TEXT, ctx) from None
+            raise click.BadParameter(f"{error.message}; `-` reads standard input", ctx, param) from None
+
 
 def _check_text(_context: click.Context, _parameter: click.Parameter, text: str) -> str:
     if not text.isprintable():
-        raise click.BadParameter("it holds a line break or another character that is not text")
+        raise click.BadParameter("must not contain a line break or another control character")
     return text
 
 
@@ -33,26 +68,26 @@ def _parse_headers(
 
 
 def _parse_header(text: str) -> tuple[str, str]:
-    # Its value is in no message: it may be a secret of its own.
+    # Its value may be a secret.
     name, colon, value = text.partition(":")
     if not colon or not is_header_name(name):
-        raise click.BadParameter("write NAME:VALUE, such as 'Accept: text/csv'")
+        raise click.BadParameter("must be NAME:VALUE, such as 'Accept: text/csv'")
     if problem := find_header_problem(name, value.strip()):
         raise click.BadParameter(problem)
     return name, value.strip()
 
 
-@click.command()
+@click.command(help=_HELP, short_help="Send an authorised request and print the response.")
 @click.argument("method", type=click.Choice(METHODS, case_sensitive=False), metavar="METHOD")
 @click.argument("path", callback=_check_text)
-@click.option("--data", type=click.File("rb"), metavar="FILE", help="Send the bytes of FILE; - is standard input.")
+@click.option("--data", type=_DataFile("rb"), metavar="FILE", help="Body of the request; `-` for standard input.")
 @click.option(
     "--content-type",
     default="application/json",
     show_default=True,
     callback=_check_text,
     metavar="TYPE",
-    help="What --data holds.",
+    help="Content type of --data.",
 )
 @click.option(
     "-H",
@@ -61,14 +96,12 @@ def _parse_header(text: str) -> tuple[str, str]:
     multiple=True,
     callback=_parse_headers,
     metavar="NAME:VALUE",
-    help="Send this header, too. May be given again.",
+    help="Additional header; may be repeated.",
 )
-@click.option("-i", "--include", "is_head_shown", is_flag=True, help="Print the status line and the headers, too.")
-@click.option(
-    "-o", "--output", type=click.File("wb"), metavar="FILE", help="Write to FILE what would go to standard output."
-)
+@click.option("-i", "--include", "is_head_shown", is_flag=True, help="Also print the status line and the headers.")
+@click.option("-o", "--output", type=click.File("wb"), metavar="FILE", help="Write to FILE, not to standard output.")
 @click.option("-L", "--location", "does_follow", is_flag=True, help="Follow redirects; the token stays with the API.")
-@timeout_option("the whole", default=300)
+@timeout_option("the whole exchange", default=300)
 @cache_option
 @json_option
 def request(  # noqa: PLR0913 - an argument for each option
@@ -85,29 +118,18 @@ def request(  # noqa: PLR0913 - an argument for each option
     is_cached: bool,
     is_json: bool,
 ) -> None:
-    """Send an authorised request, print the answer.
-
-    METHOD is GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS. PATH is relative to SIMPLESTORE_BASE_URL, with or without
-    a slash at its start; or it is a URL of that same origin. The answer's body goes to standard output as it comes. If
-    the API rejects the token, the request is sent once more with another one.
-
-    A body from standard input or another pipe is read to its end first, so that it can be sent again.
-
-    JSON: status, reason, headers (each name in lower case, with a list of values), body, is_base64 (whether body is
-    base64, because it is not UTF-8).
-    """
     if is_json and (is_head_shown or output is not None):
-        raise click.UsageError("--json prints status, headers and body: leave out --include and --output")
+        raise click.UsageError("--json prints status, headers and body; leave out --include and --output")
     if data is not None and "content-type" not in {name.lower() for name, _ in headers}:
         headers = [*headers, ("Content-Type", content_type)]
 
-    from ._exchange import Call, answer_facts, copy_answer, send  # completion does without aiohttp
+    from ._exchange import Call, copy_response, response_facts, send  # completion needs no aiohttp
 
     async def show(response: ClientResponse) -> None:
         if is_json:
-            print_json(await answer_facts(response))
+            print_json(await response_facts(response))
         else:
-            await copy_answer(response, output or sys.stdout.buffer, is_head_shown=is_head_shown)
+            await copy_response(response, output, is_head_shown=is_head_shown)
 
     call = Call(
         method=method,

@@ -1,4 +1,4 @@
-"""`simplestore sandbox`. Rule: standard output is the environment and nothing else, and ends as soon as it is said."""
+"""`simplestore sandbox`. Rule: standard output is the environment and nothing else, and is closed after it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import os
 import shlex
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ._output import json_option, print_json
+from ._output import as_line, json_option, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,46 +22,52 @@ if TYPE_CHECKING:
 
 __all__ = ["sandbox"]
 
-_STOP_SIGNALS: Final = signal.SIGINT, signal.SIGTERM
+_HELP: Final = """\
+Serve a local SimpleStore and print its environment.
+
+Nothing leaves this machine. The token endpoint is as documented; the API echoes every authorised request. The output
+is for a POSIX shell to evaluate:
+
+\b
+  eval "$(simplestore sandbox &)"
+
+The sandbox then runs in the background, where Ctrl-C does not reach it, until `kill` with the process number on
+standard error, or until the terminal is closed. In the foreground Ctrl-C ends it.
+
+JSON: each variable with its value.
+"""
+_WATCH_SECONDS: Final = 1.0
 
 
-@click.command(epilog='In a POSIX shell: eval "$(simplestore sandbox &)"')
+@click.command(help=_HELP, short_help="Serve a local SimpleStore and print its environment.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=0, help="Port on 127.0.0.1; any free one by default.")
 @click.option(
-    "--port", type=click.IntRange(0, 65_535), default=0, help="Port on 127.0.0.1; by default one that is free."
-)
-@click.option(
-    "--lifetime", type=click.IntRange(min=1), default=3600, show_default=True, help="Seconds that a token lives."
+    "--lifetime",
+    type=click.IntRange(min=1),
+    default=3600,
+    show_default=True,
+    metavar="SECONDS",
+    help="Lifetime of tokens.",
 )
 @click.option(
     "--latency",
     type=click.FloatRange(min=0),
     default=0,
     show_default=True,
-    help="Seconds by which the token endpoint's replies are late.",
+    metavar="SECONDS",
+    help="Delay of the token endpoint's responses.",
 )
-@click.option("--client", "client_id", metavar="ID", help="The client that gets tokens, if not the sandbox's own.")
-@click.option(
-    "--secret-file",
-    metavar="FILE",
-    help="A file with the client's secret, read once, if not the sandbox's own; the environment names the file.",
-)
+@click.option("--client", "client_id", metavar="ID", help="Client id, in place of the sandbox's own.")
+@click.option("--secret-file", metavar="FILE", help="File with the client secret, in place of the sandbox's own.")
 @json_option
 def sandbox(  # noqa: PLR0913 - the options, one by one
     *, port: int, lifetime: int, latency: float, client_id: str | None, secret_file: str | None, is_json: bool
 ) -> None:
-    """Serve a local SimpleStore until Ctrl-C or SIGTERM, and print the environment that leads to it.
-
-    Nothing leaves this machine. The token endpoint is the documented one, and the API echoes every authorised request.
-    What is printed is for a POSIX shell to evaluate, as below: then the sandbox goes on in the background. Its process
-    is named on standard error; `kill` stops it.
-
-    JSON: each variable with its value.
-    """
     from simplestore_async import SecretFile
-    from simplestore_async.sandbox import Sandbox  # `simplestore token` does without a server
+    from simplestore_async.sandbox import Sandbox  # the other commands need no server
 
     client: dict[str, Any] = {} if client_id is None else {"client_id": client_id}
-    # An empty variable counts as unset: one that was set before must not fight with the other.
+    # An empty variable counts as unset: a file named earlier must not conflict with the secret.
     secret = {"SIMPLESTORE_CLIENT_SECRET_FILE": ""}
     if secret_file is not None:
         client["client_secret"] = SecretFile(secret_file)()
@@ -71,33 +78,79 @@ def sandbox(  # noqa: PLR0913 - the options, one by one
 
 async def _serve(server: Sandbox, *, secret: Mapping[str, str], is_json: bool) -> None:
     is_stopped = asyncio.Event()
+    is_background = _is_background()
     _stop_by_signals(is_stopped)
     async with server:
         _print_environment(server.environment | dict(secret), is_json=is_json)
-        click.echo(f"Serving {server.base_url} until Ctrl-C or SIGTERM (process {os.getpid()}).", err=True)
+        end = "SIGTERM" if is_background else "Ctrl-C or SIGTERM"
+        click.echo(f"Serving {server.base_url} until {end} (process {os.getpid()}).", err=True)
+        watching = asyncio.create_task(_stop_with_terminal(is_stopped)) if is_background else None
         await is_stopped.wait()
+        if watching is not None:
+            watching.cancel()
+
+
+def _is_background() -> bool:
+    """Return whether Ctrl-C is not meant for it; if so, leave the process group that Ctrl-C goes to.
+
+    Inside `$(…)` it is in the group of the shell, whose prompt is used while it runs. A shell that runs a script
+    ignores SIGINT for what it starts with `&`.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        return True
+    if sys.platform == "win32" or sys.stdout.isatty() or os.getpgrp() == os.getpid():
+        return False
+    with suppress(OSError):
+        os.setpgid(0, 0)
+    return True
 
 
 def _stop_by_signals(is_stopped: asyncio.Event) -> None:
-    """Let either signal set the event. Not by the loop's own method, which Windows does not have."""
+    """Set the event on SIGINT or SIGTERM. Not by the loop's own method, which Windows does not have."""
     loop = asyncio.get_running_loop()
+    numbers = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) is not signal.SIG_IGN]
 
     def stop(*_: object) -> None:
-        # A second one must not meet a loop that is closed.
-        for number in _STOP_SIGNALS:
+        # A second one must not meet a closed loop.
+        for number in numbers:
             signal.signal(number, signal.SIG_IGN)
         loop.call_soon_threadsafe(is_stopped.set)
 
-    for number in _STOP_SIGNALS:
+    for number in numbers:
         signal.signal(number, stop)
 
 
+async def _stop_with_terminal(is_stopped: asyncio.Event) -> None:
+    """Set the event when the shell of our terminal has ended: its hangup does not reach a background process group.
+
+    With `nohup`, and without a terminal, nothing is watched.
+    """
+    if sys.platform == "win32" or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        return
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return
+    os.close(terminal)
+    shell = os.getsid(0)
+    while True:
+        await asyncio.sleep(_WATCH_SECONDS)
+        try:
+            os.kill(shell, 0)
+        except PermissionError:
+            continue
+        except ProcessLookupError:
+            is_stopped.set()
+            return
+
+
 def _print_environment(environment: Mapping[str, str], *, is_json: bool) -> None:
-    """Print it all, and let the reader see its end: a shell's `$(…)` waits for that."""
+    """Print the environment, then close stdout: a shell's `$(…)` waits for its end."""
     if is_json:
         print_json(dict(environment))
     else:
-        click.echo("\n".join(f"export {name}={shlex.quote(value)}" for name, value in environment.items()))
+        lines = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+        click.echo("\n".join(map(as_line, lines) if sys.stdout.isatty() else lines))
     sys.stdout.flush()
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from ._clock import MovableClock
-from ._endpoint import SandboxEndpoint
-from ._faults import Drip, Fault, Garbage, Late, RejectedToken, Reset, Status, Truncated
-from ._ledger import Counters
+from ._endpoint import RecordedRequest, SandboxApi, SandboxEndpoint
+from ._faults import Drip, Fault, Garbage, Late, RejectedToken, Reset, Response, Status, Truncated
 from ._sandbox import Sandbox
-from ._traffic import RecordedRequest
+from ._script import HeldResponses
+from ._state import Counters
 
 __all__ = [
     "Counters",
     "Drip",
     "Fault",
     "Garbage",
+    "HeldResponses",
     "Late",
     "MovableClock",
     "RecordedRequest",
     "RejectedToken",
     "Reset",
+    "Response",
     "Sandbox",
+    "SandboxApi",
     "SandboxEndpoint",
     "Status",
     "Truncated",

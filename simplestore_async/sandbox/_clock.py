@@ -1,4 +1,4 @@
-"""The clock that tests move. Rule: it goes on as the machine's does, and only ever further ahead."""
+"""A clock that tests move ahead."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ __all__ = ["MovableClock"]
 
 
 class MovableClock:
-    """The machine's time, and as much on top of it as a test adds.
+    """The machine's time plus what a test adds.
 
-    The fixture `simplestore_clock` is one, and the package sees it; one that you make yourself is seen by the parts to
-    which you pass it as `clock=`. It may be moved from any thread.
+    The fixture `simplestore_clock` is one that the whole package uses; another one is used where it is passed as
+    `clock=`. It may be moved from any thread.
     """
 
     def __init__(self) -> None:
         self._machine = SystemClock()
         self._ahead_seconds = 0.0
-        self._lock = threading.Lock()  # guards the sum against another thread's
+        self._lock = threading.Lock()  # of the sum
 
     def advance(self, seconds: float) -> None:
-        """Let *seconds* pass at once, for the life of tokens and for the pauses after failures.
+        """Let *seconds* pass at once, for token lifetimes and for the backoff after failures.
 
         asyncio's own time does not move: sleeps, timeouts, and the pauses between the attempts of one renewal.
 
@@ -32,14 +32,14 @@ class MovableClock:
             ConfigurationError: if *seconds* is not a number, 0 or more.
         """
         if not is_number(seconds) or seconds < 0:
-            raise ConfigurationError(f"seconds is {seconds!r}: set how far the clock moves ahead, 0 or more")
+            raise ConfigurationError("seconds", f"must be a number, 0 or more, got {seconds!r}")
         with self._lock:
             self._ahead_seconds += seconds
 
     def monotonic(self) -> float:
-        """Return the machine's reading, and what was added."""
+        """Return the machine's reading plus what was added."""
         return self._machine.monotonic() + self._ahead_seconds
 
     def time(self) -> float:
-        """Return POSIX seconds, and what was added."""
+        """Return POSIX seconds plus what was added."""
         return self._machine.time() + self._ahead_seconds

@@ -1,92 +1,260 @@
-"""What a test says to one endpoint of the sandbox. Rule: a script is checked when it is written."""
+"""One endpoint of the sandbox: its script, its canned responses and its log. Rule: a script is checked when written."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import inspect
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+import attrs
 
 from simplestore_async.errors import ConfigurationError
 
-from ._checks import check_seconds, check_whole
-from ._faults import Fault, RejectedToken, Status
-from ._script import RateLimit
+from ._faults import UNAVAILABLE, Fault, RejectedToken, Response, Status, check_seconds, check_whole
+from ._script import HeldResponses, RateLimit, Script
 
 if TYPE_CHECKING:
-    from ._traffic import RecordedRequest, Traffic
+    from collections.abc import Awaitable, Callable, Iterator
 
-__all__ = ["UNAVAILABLE", "SandboxEndpoint"]
+    from aiohttp import web
 
-UNAVAILABLE: Final = Status(503)
+    from simplestore_async._core.clock import Clock
+
+    Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+__all__ = ["MOST_RECORDED", "RecordedRequest", "Route", "SandboxApi", "SandboxEndpoint"]
+
+MOST_RECORDED: Final = 10_000
+
+
+@attrs.frozen(kw_only=True)
+class RecordedRequest:
+    """A request and the status of its response, without secret, token or query.
+
+    It is recorded when its response is decided, before that is sent.
+
+    Attributes:
+        number: its number among all requests to either endpoint, from 1.
+        endpoint: `"token"` or `"api"`.
+        method: the HTTP method.
+        path: the path, decoded, without the query.
+        client_id: the client named by the token request, or the client whose token it is; None if unknown.
+        token_number: the number of the token that was issued, or that the API request carried, in order of issue from
+            1, even if expired or revoked; None if there was none.
+        status: the HTTP status of the response; None if the connection was reset.
+        received_at: POSIX seconds of the sandbox's clock.
+        fault: the scripted fault; a `Status` of 429 for the rate limit; None if there was none.
+    """
+
+    number: int
+    endpoint: Literal["token", "api"]
+    method: str
+    path: str
+    client_id: str | None
+    token_number: int | None
+    status: int | None
+    received_at: float
+    fault: Fault | None
 
 
 class SandboxEndpoint:
-    """Script one of the sandbox's two endpoints, and read what it saw: `sandbox.token_endpoint` and `sandbox.api`.
+    """Script and log of one endpoint: `sandbox.token_endpoint` or `sandbox.api`.
 
-    Scripted faults queue up: each starts when the one before it is over. A fault comes before anything else about the
-    request is looked at, but for the rate limit, which comes first.
+    Scripted faults queue up: each starts when the previous one is over. The rate limit comes first, then a fault, then
+    the request itself. All methods may be called from any thread.
     """
 
-    def __init__(self, traffic: Traffic) -> None:
-        self._traffic = traffic
+    def __init__(self, name: Literal["token", "api"], *, clock: Clock, numbers: Iterator[int]) -> None:
+        self._name = name
+        self._clock = clock
+        self._numbers = numbers
+        self._script = Script()
+        self._limit: RateLimit | None = None
+        self._held: HeldResponses | None = None
+        self._recorded: deque[RecordedRequest] = deque(maxlen=MOST_RECORDED)
+        self._lock = threading.Lock()  # of the log
 
     def __repr__(self) -> str:
-        return f"<SandboxEndpoint {self._traffic.name!r}>"
+        return f"<{type(self).__name__} {self._name!r}>"
 
     def fail_next(self, requests: int, fault: Fault = UNAVAILABLE) -> None:
-        """Let the next requests meet a fault.
+        """Apply a fault to the next requests.
 
         Args:
             requests: how many, 1 or more.
-            fault: which one; by default HTTP status 503.
+            fault: by default HTTP status 503.
 
         Raises:
-            ConfigurationError: names the argument, what was wrong and what to set.
+            ConfigurationError: names the argument and what it must be.
         """
-        check_whole("requests", requests, advice="set how many requests meet the fault, 1 or more")
-        self._traffic.script.add(self._check(fault), requests=requests)
+        check_whole("requests", requests, expected="the number of requests that meet the fault, 1 or more")
+        self._script.add(self._check(fault), requests=requests)
 
     def fail_for(self, seconds: float, fault: Fault = UNAVAILABLE) -> None:
-        """Let every request meet a fault for a while, which starts with the next one.
+        """Apply a fault to every request for a while, starting with the next one.
 
         Args:
-            seconds: how long from that request on, by the sandbox's clock; above 0.
+            seconds: counted from that request by the sandbox's clock; above 0.
             fault: as for `fail_next()`.
 
         Raises:
-            ConfigurationError: names the argument, what was wrong and what to set.
+            ConfigurationError: names the argument and what it must be.
         """
-        check_seconds("seconds", seconds, advice="set how long requests meet the fault, above 0")
-        self._traffic.script.add(self._check(fault), seconds=seconds)
+        check_seconds("seconds", seconds, expected="the duration of the fault, above 0")
+        self._script.add(self._check(fault), seconds=seconds)
 
     def limit_rate(self, requests: int | None, *, seconds: float = 1.0) -> None:
-        """Let through at most so many requests in any window of so many seconds, from now on.
+        """Limit the requests in any window of some seconds, from now on.
 
-        The others are answered 429, with the least number of whole seconds in Retry-After after which one would pass.
-        They do not count against the limit.
+        Others get 429, with the least whole number of seconds in Retry-After. They do not count against the limit.
 
         Args:
-            requests: how many, 1 or more; None lifts the limit.
-            seconds: the length of the window, by the sandbox's clock; above 0.
+            requests: the maximum, 1 or more; None lifts the limit.
+            seconds: the length of the window by the sandbox's clock; above 0.
 
         Raises:
-            ConfigurationError: names the argument, what was wrong and what to set.
+            ConfigurationError: names the argument and what it must be.
         """
         if requests is not None:
-            check_whole("requests", requests, advice="set how many requests pass, 1 or more, or None for no limit")
-        check_seconds("seconds", seconds, advice="set the length of the window in seconds, above 0")
-        self._traffic.limit = None if requests is None else RateLimit(requests=requests, seconds=seconds)
+            check_whole("requests", requests, expected="the number of requests that pass, 1 or more, or None")
+        check_seconds("seconds", seconds, expected="the length of the window in seconds, above 0")
+        self._limit = None if requests is None else RateLimit(requests=requests, seconds=seconds)
+
+    def hold(self) -> HeldResponses:
+        """Hold back the responses to requests from now on, until `release()`.
+
+        For tests of what happens while a request is in flight::
+
+            with sandbox.token_endpoint.hold() as held:
+                fetching = asyncio.create_task(provider.get_token())
+                await held.wait_for_requests()
+                ...  # the token request is in flight
+            await fetching
+        """
+        self._held = HeldResponses()
+        return self._held
 
     @property
     def requests(self) -> tuple[RecordedRequest, ...]:
-        """What this endpoint saw, oldest first: its newest 10 000 requests."""
-        return self._traffic.recorded
+        """The newest 10 000 requests, oldest first."""
+        with self._lock:
+            return tuple(self._recorded)
 
     def clear_requests(self) -> None:
-        """Forget the requests so far; numbers go on."""
-        self._traffic.clear_recorded()
+        """Empty the log; numbers go on."""
+        with self._lock:
+            self._recorded.clear()
+
+    def draw_fault(self) -> Fault | None:
+        """Return the fault for the request that has just arrived; called by the server."""
+        now = self._clock.monotonic()
+        limit = self._limit  # another thread may lift it
+        wait_seconds = limit.seconds_to_wait(now) if limit else 0
+        return Status(429, retry_after=wait_seconds) if wait_seconds else self._script.draw(now)
+
+    def record(  # noqa: PLR0913 - the fields of a request
+        self,
+        *,
+        method: str,
+        path: str,
+        client_id: str | None,
+        token_number: int | None,
+        status: int | None,
+        fault: Fault | None,
+    ) -> None:
+        """Log a request whose response is decided; called by the server."""
+        request = RecordedRequest(
+            number=next(self._numbers),
+            endpoint=self._name,
+            method=method,
+            path=path,
+            client_id=client_id,
+            token_number=token_number,
+            status=status,
+            received_at=self._clock.time(),
+            fault=fault,
+        )
+        with self._lock:
+            self._recorded.append(request)
+
+    async def wait_for_release(self) -> None:
+        """Wait while responses are held; called by the server."""
+        if self._held is not None:
+            await self._held.wait()
 
     def _check(self, fault: Fault) -> Fault:
         if not isinstance(fault, Fault):
-            raise ConfigurationError(f"fault is {fault!r}: set a value such as Status(503) or Reset()")
-        if isinstance(fault, RejectedToken) and self._traffic.name != "api":
-            raise ConfigurationError("fault is RejectedToken(): only sandbox.api sees tokens, use reject_next()")
+            raise ConfigurationError("fault", f"must be a value such as Status(503) or Reset(), got {fault!r}")
+        if isinstance(fault, RejectedToken) and self._name != "api":
+            raise ConfigurationError("fault", "RejectedToken() is for sandbox.api", hint="use reject_next()")
         return fault
+
+
+@attrs.frozen(kw_only=True)
+class Route:
+    """What the API responds at one path."""
+
+    response: Response | Handler
+    is_public: bool
+
+
+class SandboxApi(SandboxEndpoint):
+    """Script, canned responses and log of the API: `sandbox.api`."""
+
+    def __init__(self, name: Literal["token", "api"], *, clock: Clock, numbers: Iterator[int]) -> None:
+        super().__init__(name, clock=clock, numbers=numbers)
+        self._routes: dict[tuple[str | None, str], Route] = {}  # by method, None for all, and path
+        self._rejection: Response | None = None
+
+    def respond(
+        self, path: str, response: Response | Handler, *, method: str | None = None, is_public: bool = False
+    ) -> None:
+        """Respond at a path with a canned response, or with what a handler returns, in place of the echo.
+
+        A handler is a coroutine function that receives the `aiohttp.web.Request` and returns a response; it runs on the
+        sandbox's event loop. Setting the same path and method again replaces the response.
+
+        Args:
+            path: relative to `base_url`, decoded, without a query; a leading slash makes no difference.
+            response: a `Response`, or the handler.
+            method: the HTTP method; all methods if None.
+            is_public: whether requests without a valid token get it, too.
+
+        Raises:
+            ConfigurationError: names the argument and what it must be.
+        """
+        _check_text("path", path)
+        if "?" in path:
+            raise ConfigurationError("path", "must have no query", hint="set the response for all queries")
+        if not isinstance(response, Response) and not inspect.iscoroutinefunction(response):
+            raise ConfigurationError(
+                "response", f"must be a Response or a coroutine function, got {type(response).__name__}"
+            )
+        if method is not None:
+            _check_text("method", method)
+        key = None if method is None else method.upper(), path.lstrip("/")
+        self._routes[key] = Route(response=response, is_public=is_public)
+
+    def reject_with(self, response: Response | None) -> None:
+        """Set the response to requests without a valid token, from now on; None for the default 401.
+
+        For APIs that report an expired token in another way, such as 403 with a JSON body.
+        """
+        if response is not None and not isinstance(response, Response):
+            raise ConfigurationError("response", f"must be a Response, got {type(response).__name__}")
+        self._rejection = response
+
+    @property
+    def rejection(self) -> Response | None:
+        """The response set by `reject_with()`."""
+        return self._rejection
+
+    def find_route(self, method: str, path: str) -> Route | None:
+        """Return what to respond at *path*, relative to `base_url`; called by the server."""
+        return self._routes.get((method, path)) or self._routes.get((None, path))
+
+
+def _check_text(field: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise ConfigurationError(field, f"must be a str, got {type(value).__name__}")

@@ -1,4 +1,4 @@
-"""The sandbox as a test sees it. Rule: it only passes on; what it knows is in its parts."""
+"""The sandbox as tests use it."""
 
 from __future__ import annotations
 
@@ -12,88 +12,90 @@ from simplestore_async._core.credentials import ClientCredentials
 from simplestore_async._core.redaction import conceal
 from simplestore_async.errors import ConfigurationError
 
-from ._endpoint import UNAVAILABLE, SandboxEndpoint
-from ._faults import RejectedToken
-from ._server import API_PATH, TOKEN_PATH, Server
-from ._thread import ServerThread
+from ._faults import UNAVAILABLE, RejectedToken, check_seconds, check_whole
+from ._server import API_PATH, TOKEN_PATH, Server, ServerThread
 
 if TYPE_CHECKING:
+    import ssl
     from types import TracebackType
 
     from simplestore_async._core.clock import Clock
 
+    from ._endpoint import RecordedRequest, SandboxApi, SandboxEndpoint
     from ._faults import Fault
-    from ._ledger import Counters
-    from ._traffic import RecordedRequest
+    from ._state import Counters
 
 __all__ = ["Sandbox"]
 
 
 class Sandbox:
-    """Run a local SimpleStore: the token endpoint exactly as documented, and an API that echoes authorised requests.
+    """A local SimpleStore: the token endpoint as documented, and an API that echoes authorised requests.
 
-    `async with` runs it on your event loop; a plain `with` on one in a thread of its own, for programs that run event
-    loops themselves. It listens on 127.0.0.1, on a port of its own, so any number may run at once; leaving the context
-    drops open connections and leaves nothing behind. A sandbox may be entered again: its counters, clients and tokens
-    live on, its port changes. Its methods may be called from any thread.
+    `async with` runs it on the current event loop; a plain `with` runs it in a thread of its own, for programs that run
+    event loops themselves. It listens on 127.0.0.1, on a port of its own, so any number may run at once. Leaving the
+    context drops open connections. A sandbox may be entered again: counters, clients and tokens persist, the port
+    changes. All methods may be called from any thread.
 
-    The API answers every method below `base_url`: 200 and JSON with `method`, `path`, `query` and `headers` (a repeated
-    name of the query gives a list), the token masked, `body` (text, or base64 if it is not UTF-8) and `is_base64`;
-    without a valid token 401 with the challenge of RFC 6750 3. The token endpoint also accepts `client_secret_basic`.
+    The API responds to every method below `base_url`: 200 and JSON with `method`, `path`, `query` and `headers` (a
+    repeated query name gives a list), the token masked, `body` (text, or base64 if it is not UTF-8) and `is_base64`;
+    without a valid token 401 with the challenge of RFC 6750 §3. `sandbox.api.respond()` sets other responses. The token
+    endpoint also accepts `client_secret_basic`.
 
-    A test makes things go wrong, lets its program run, and asserts what the sandbox saw::
+    A test scripts faults, runs its program, and asserts what the sandbox saw::
 
         async with Sandbox() as sandbox:
             sandbox.fail_next(1, Reset())        # the token endpoint; or Status(429, retry_after=2), …
             sandbox.api.fail_next(1, Late(0.1))  # the API takes the same faults
             async with open_session(sandbox.credentials, base_url=sandbox.base_url) as session:
-                async with session.get("orders/42") as response:  # here your program comes in
+                async with session.get("orders/42") as response:  # the program under test
                     assert response.status == 200
             assert [each.status for each in sandbox.requests] == [None, 200, 200]
             assert sandbox.counters.tokens_issued == 1
 
-    A program that takes its settings from the environment gets `sandbox.environment`.
+    A program that reads its settings from the environment gets `sandbox.environment`.
 
     Args:
-        client_id: the client that may get tokens, whose are `credentials` and `environment`.
+        client_id: the first client, that of `credentials` and `environment`.
         client_secret: its secret.
         clients: further clients, each with its secret.
-        lifetime_seconds: how long a token lives, sent as `expires_in`; a whole number, because that is. May be changed
-            at any time, for the tokens that follow.
-        latency_seconds: how late the token endpoint's replies are sent, in real time. What they say is decided when the
-            request arrives, so a slow token may be revoked before it is delivered. May be changed at any time.
-        port: the TCP port to listen on; 0 for any that is free.
+        lifetime_seconds: lifetime of tokens, sent as `expires_in`; a whole number. May be changed at any time, for
+            later tokens.
+        latency_seconds: delay of the token endpoint's responses, in real time. They are decided on arrival, so a slow
+            token may be revoked before it is delivered. May be changed at any time.
+        port: the TCP port to listen on; 0 for any free one.
         clock: decides when tokens expire, faults end and rate limits pass; the machine's clock if None.
+        ssl_context: serve https with this server context; plain http if None.
 
     Raises:
-        ConfigurationError: names the argument, what was wrong and what to set; on entering, if the port is taken.
+        ConfigurationError: names the argument and what it must be; on entering, if the port is in use.
     """
 
     def __init__(  # noqa: PLR0913 - each with its default
         self,
         *,
         client_id: str = "sandbox-client",
-        client_secret: str = "sandbox-secret",  # noqa: S107 - it opens nothing but this sandbox
+        client_secret: str = "sandbox-secret",  # noqa: S107 - opens nothing but this sandbox
         clients: Mapping[str, str] = MappingProxyType({}),
         lifetime_seconds: int = 3600,
         latency_seconds: float = 0.0,
         port: int = 0,
         clock: Clock | None = None,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         client_secret = conceal(client_secret)
+        check_whole("port", port, expected="a TCP port, or 0 for any free one", least=0, most=65_535)
         self._client_id = client_id
         self._server = Server(
             clock=default_clock() if clock is None else clock,
             port=port,
-            lifetime_seconds=lifetime_seconds,
-            latency_seconds=latency_seconds,
+            lifetime_seconds=_check_lifetime(lifetime_seconds),
+            latency_seconds=_check_latency(latency_seconds),
+            ssl_context=ssl_context,
         )
         self._thread: ServerThread | None = None
-        self._token_endpoint = SandboxEndpoint(self._server.token_traffic)
-        self._api = SandboxEndpoint(self._server.api_traffic)
         self.add_client(client_id, client_secret=client_secret)
         if not isinstance(clients, Mapping):
-            raise ConfigurationError("clients must map client ids to their secrets")
+            raise ConfigurationError("clients", "must map client ids to secrets")
         for further_id, further_secret in clients.items():
             self.add_client(further_id, client_secret=further_secret)
 
@@ -127,33 +129,33 @@ class Sandbox:
         root = self._server.root
         if root is None:
             raise RuntimeError(
-                "The Sandbox is not running: use it inside `async with Sandbox() as sandbox:`, or a plain `with`."
+                "the Sandbox is not running; use it inside `async with Sandbox() as sandbox:`, or a plain `with`"
             )
         return root
 
     @property
     def token_url(self) -> str:
-        """The token endpoint. Raises `RuntimeError` unless the sandbox runs, as all of the addresses do."""
+        """The token endpoint's URL. All URLs raise `RuntimeError` unless the sandbox runs."""
         return self._root + TOKEN_PATH
 
     @property
     def base_url(self) -> str:
-        """The root of the API, with a slash at its end."""
+        """The root of the API, with a trailing slash."""
         return self._root + API_PATH
 
     @property
     def credentials(self) -> ClientCredentials:
-        """The credentials that the sandbox accepts, for its token endpoint: the first client's, its newest secret."""
+        """Credentials of the first client, with its newest secret."""
         return self.credentials_of(self._client_id)
 
     def credentials_of(self, client_id: str) -> ClientCredentials:
-        """Return the same for any of the clients. Raises `ConfigurationError` if there is no such client."""
+        """Return the credentials of any client. Raises `ConfigurationError` if it is unknown."""
         client_secret = self._server.clients.newest_secret_of(client_id)
         return ClientCredentials(client_id=client_id, client_secret=client_secret, token_url=self.token_url)
 
     @property
     def environment(self) -> dict[str, str]:
-        """`credentials` as environment variables, and the base URL: what `from_env()` and `open_session()` read."""
+        """Credentials and base URL as the environment variables that `from_env()` and `open_session()` read."""
         return {
             "SIMPLESTORE_CLIENT_ID": self._client_id,
             "SIMPLESTORE_CLIENT_SECRET": self._server.clients.newest_secret_of(self._client_id),
@@ -163,100 +165,114 @@ class Sandbox:
 
     @property
     def lifetime_seconds(self) -> int:
-        """How long the tokens that follow live."""
+        """Lifetime of later tokens."""
         return self._server.lifetime_seconds
 
     @lifetime_seconds.setter
     def lifetime_seconds(self, value: int) -> None:
-        self._server.lifetime_seconds = value
+        self._server.lifetime_seconds = _check_lifetime(value)
 
     @property
     def latency_seconds(self) -> float:
-        """How late the token endpoint's replies are sent."""
+        """Delay of the token endpoint's responses."""
         return self._server.latency_seconds
 
     @latency_seconds.setter
     def latency_seconds(self, value: float) -> None:
-        self._server.latency_seconds = value
+        self._server.latency_seconds = _check_latency(value)
 
     @property
     def token_endpoint(self) -> SandboxEndpoint:
-        """What can be scripted for the token endpoint, and what it saw."""
-        return self._token_endpoint
+        """Script and log of the token endpoint."""
+        return self._server.token_endpoint
 
     @property
-    def api(self) -> SandboxEndpoint:
-        """What can be scripted for the API, and what it saw."""
-        return self._api
+    def api(self) -> SandboxApi:
+        """Script, canned responses and log of the API."""
+        return self._server.api
 
     @property
     def counters(self) -> Counters:
-        """What the server saw so far, as a value of its own."""
-        return self._server.ledger.counters
+        """The counters, as a snapshot."""
+        return self._server.counters
 
     @property
     def requests(self) -> tuple[RecordedRequest, ...]:
-        """What both endpoints saw, oldest first: the newest 10 000 requests of each."""
-        return tuple(sorted((*self._token_endpoint.requests, *self._api.requests), key=attrgetter("number")))
+        """The newest 10 000 requests of each endpoint, oldest first."""
+        return tuple(sorted((*self.token_endpoint.requests, *self.api.requests), key=attrgetter("number")))
 
     def clear_requests(self) -> None:
-        """Forget the requests so far; numbers and counters go on."""
-        self._token_endpoint.clear_requests()
-        self._api.clear_requests()
+        """Empty both logs; numbers and counters go on."""
+        self.token_endpoint.clear_requests()
+        self.api.clear_requests()
 
     def fail_next(self, requests: int, fault: Fault = UNAVAILABLE) -> None:
-        """Let the next token requests meet a fault: short for `token_endpoint.fail_next()`."""
-        self._token_endpoint.fail_next(requests, fault)
+        """Apply a fault to the next token requests: short for `token_endpoint.fail_next()`."""
+        self.token_endpoint.fail_next(requests, fault)
 
     def fail_for(self, seconds: float, fault: Fault = UNAVAILABLE) -> None:
-        """Let every token request meet a fault for a while: short for `token_endpoint.fail_for()`."""
-        self._token_endpoint.fail_for(seconds, fault)
+        """Apply a fault to every token request for a while: short for `token_endpoint.fail_for()`."""
+        self.token_endpoint.fail_for(seconds, fault)
 
     def reject_next(self, requests: int) -> None:
-        """Let the API reject the tokens of its next requests, valid or not: short for a fault, `RejectedToken()`."""
-        self._api.fail_next(requests, RejectedToken())
+        """Reject the tokens of the next API requests: short for `api.fail_next(requests, RejectedToken())`."""
+        self.api.fail_next(requests, RejectedToken())
 
     def revoke(self, token_value: str) -> bool:
-        """Revoke one token, and return whether it was valid; the API answers 401 to it from now on.
+        """Revoke one token; return whether it was valid.
 
         Raises:
-            ConfigurationError: if it is no string: pass the `value` of an `AccessToken`.
+            ConfigurationError: if it is not a string.
         """
         if not isinstance(token_value, str):
-            raise ConfigurationError("token_value must be a string: pass the value of an AccessToken")
-        return self._server.ledger.revoke(token_value)
+            raise ConfigurationError(
+                "token_value",
+                f"must be a str, got {type(token_value).__name__}",
+                hint="pass the value of an AccessToken",
+            )
+        return self._server.tokens.revoke(token_value)
 
     def revoke_all(self, client_id: str | None = None) -> None:
-        """Revoke every token issued so far, or those of one client; the API answers 401 to them from now on.
+        """Revoke every token issued so far, or those of one client.
 
         Raises:
-            ConfigurationError: if there is no such client.
+            ConfigurationError: if the client is unknown.
         """
         if client_id is not None:
-            self._server.clients.check_known(client_id)
-        self._server.ledger.revoke_all(client_id)
+            self._server.clients.newest_secret_of(client_id)
+        self._server.tokens.revoke_all(client_id)
 
     def add_client(self, client_id: str, *, client_secret: str) -> None:
-        """Let a further client get tokens.
+        """Add a client.
 
         Raises:
-            ConfigurationError: if id or secret cannot be one, or the client is there already.
+            ConfigurationError: if the id or secret is invalid, or the client exists.
         """
         self._server.clients.add(client_id, client_secret=conceal(client_secret))
 
     def rotate_secret(self, client_id: str, *, new_secret: str, keep_old: bool = False) -> None:
-        """Give a client a new secret. Its tokens live on.
+        """Give a client a new secret. Its tokens stay valid.
 
         Args:
-            client_id: which client.
-            new_secret: what it is to use from now on, and what `credentials_of()` gives.
-            keep_old: accept the secrets before it, too, until `drop_old_secrets()`.
+            client_id: the client.
+            new_secret: its secret from now on, in `credentials_of()`, too.
+            keep_old: accept earlier secrets until `drop_old_secrets()`.
 
         Raises:
-            ConfigurationError: if there is no such client, or that cannot be a secret.
+            ConfigurationError: if the client is unknown or the secret invalid.
         """
         self._server.clients.rotate(client_id, new_secret=conceal(new_secret), keep_old=keep_old)
 
     def drop_old_secrets(self, client_id: str) -> None:
-        """Refuse every secret of a client but its newest. Raises `ConfigurationError` if there is no such client."""
+        """Refuse all secrets of a client except its newest. Raises `ConfigurationError` if it is unknown."""
         self._server.clients.drop_old(client_id)
+
+
+def _check_lifetime(value: int) -> int:
+    check_whole("lifetime_seconds", value, expected="a whole number, 1 or more")
+    return value
+
+
+def _check_latency(value: float) -> float:
+    check_seconds("latency_seconds", value, expected="a number of seconds, 0 or more", is_zero_allowed=True)
+    return value

@@ -1,15 +1,22 @@
-"""What is to go wrong, and how much may come. Rule: no I/O and no clock: whoever asks says what time it is."""
+"""Scripted faults, rate limits and held responses. Rule: no I/O; the caller passes the time."""
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections import deque
+from concurrent.futures import Future
 from math import ceil, inf
+from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from ._faults import Fault
+from ._faults import Fault, check_whole
 
-__all__ = ["RateLimit", "Script"]
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["HeldResponses", "RateLimit", "Script"]
 
 
 @attrs.define(kw_only=True)
@@ -22,7 +29,7 @@ class _Run:
     _ends_at: float | None = attrs.field(init=False, default=None)
 
     def covers(self, now: float) -> bool:
-        """Return whether a request at *now* meets the fault; if so, it is counted."""
+        """Return whether a request at *now* meets the fault, and count it."""
         if self._ends_at is None:
             self._ends_at = now + self.seconds
         if self.requests_left <= 0 or now >= self._ends_at:
@@ -33,16 +40,16 @@ class _Run:
 
 @attrs.define
 class Script:
-    """Runs of faults, one after the other; any thread may add one, while one thread draws."""
+    """Runs of faults, one after the other. Any thread may add one while one thread draws."""
 
     _runs: deque[_Run] = attrs.field(init=False, factory=deque[_Run])
 
     def add(self, fault: Fault, *, requests: float = inf, seconds: float = inf) -> None:
-        """Let *fault* meet so many requests, or those of so many seconds, after what was scripted before."""
+        """Append a run of *fault*."""
         self._runs.append(_Run(fault=fault, requests_left=requests, seconds=seconds))
 
-    def draw_fault(self, now: float) -> Fault | None:
-        """Return the fault that a request at *now* meets, or None."""
+    def draw(self, now: float) -> Fault | None:
+        """Return the fault that a request at *now* meets."""
         while self._runs:
             if self._runs[0].covers(now):
                 return self._runs[0].fault
@@ -52,14 +59,14 @@ class Script:
 
 @attrs.define(kw_only=True)
 class RateLimit:
-    """At most so many requests in any window of so many seconds; only those that were let through count."""
+    """A maximum of requests in any window of some seconds; only requests that passed count."""
 
     requests: int
     seconds: float
     _passed_at: deque[float] = attrs.field(init=False, factory=deque[float])
 
     def seconds_to_wait(self, now: float) -> int:
-        """Return after how many whole seconds a request at *now* would pass; if 0, it has passed and is counted."""
+        """Return the whole seconds until a request would pass; 0 if this one passes, and count it."""
         if len(self._passed_at) == self.requests:
             wait_seconds = self._passed_at[0] + self.seconds - now
             if wait_seconds > 0:
@@ -67,3 +74,66 @@ class RateLimit:
             self._passed_at.popleft()
         self._passed_at.append(now)
         return 0
+
+
+class HeldResponses:
+    """Responses held back until `release()`, or the end of the `with`.
+
+    They are decided, counted and recorded on arrival. All methods may be called from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_released = False
+        self._held: list[Future[None]] = []
+        self._awaited: list[tuple[int, Future[None]]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+    @property
+    def requests(self) -> int:
+        """The number of requests that arrived since the hold began."""
+        with self._lock:
+            return len(self._held)
+
+    async def wait_for_requests(self, requests: int = 1) -> None:
+        """Wait, on any event loop, until *requests* requests have arrived since the hold began."""
+        check_whole("requests", requests, expected="the number of requests, 1 or more")
+        arrived: Future[None] = Future()
+        with self._lock:
+            if len(self._held) >= requests:
+                return
+            self._awaited.append((requests, arrived))
+        await asyncio.wrap_future(arrived)
+
+    def release(self) -> None:
+        """Send the held responses, and hold no further ones."""
+        with self._lock:
+            self._is_released = True
+            held = list(self._held)
+        for each in held:
+            _settle(each)
+
+    async def wait(self) -> None:
+        """Hold one response; called by the server."""
+        released: Future[None] = Future()
+        with self._lock:
+            if self._is_released:
+                return
+            self._held.append(released)
+            arrived = [future for requests, future in self._awaited if requests <= len(self._held)]
+        for each in arrived:
+            _settle(each)
+        await asyncio.wrap_future(released)
+
+
+def _settle(future: Future[None]) -> None:
+    # Refuses if the other side was cancelled, or it is settled already.
+    if not future.done() and future.set_running_or_notify_cancel():
+        future.set_result(None)

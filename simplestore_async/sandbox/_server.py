@@ -1,10 +1,14 @@
-"""The sandbox's HTTP side. Rule: loopback only, and a request costs no more than its reply."""
+"""The sandbox's HTTP side, and the thread it may run in. Rule: loopback only."""
 
 from __future__ import annotations
 
 import asyncio
+import ssl
+import threading
+from concurrent.futures import Future
+from functools import partial
 from itertools import count
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 from aiohttp import web
@@ -12,104 +16,107 @@ from aiohttp import web
 from simplestore_async._core.clock import Clock
 from simplestore_async.errors import ConfigurationError
 
-from ._checks import check_seconds, check_whole
-from ._clients import Clients
-from ._delivery import deliver
-from ._faults import RejectedToken, Reset
-from ._ledger import Ledger
-from ._replies import echo_reply, refusal_reply, substitute_reply, token_reply, unauthorized_reply
+from ._endpoint import SandboxApi, SandboxEndpoint
+from ._faults import RejectedToken, Reset, Response
+from ._responses import (
+    canned_response,
+    deliver,
+    echo_response,
+    refusal_response,
+    replacement_response,
+    token_response,
+    unauthorized_response,
+)
+from ._state import Clients, Counters, Tokens
 from ._token_request import Refusal, TokenRequest
-from ._traffic import Traffic
 
-__all__ = ["API_PATH", "TOKEN_PATH", "Server"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from ._faults import Fault
+
+__all__ = ["API_PATH", "TOKEN_PATH", "Server", "ServerThread"]
 
 TOKEN_PATH: Final = "/connect/token"  # noqa: S105 - the documented path, no secret
 API_PATH: Final = "/api/"
 
 _HOST: Final = "127.0.0.1"
-
-# What a handler that is still busy gets when the sandbox closes; zero would mean to wait for ever.
+# For handlers that are still busy when the sandbox closes; aiohttp takes zero for "no limit".
 _SHUTDOWN_SECONDS: Final = 0.05
-
-
-def _check_port(_server: object, _field: object, value: Any) -> None:
-    check_whole("port", value, least=0, most=65_535, advice="set a TCP port, or 0 for any that is free")
-
-
-def _check_lifetime(_server: object, _field: object, value: Any) -> None:
-    advice = "set a whole number, 1 or more, because it is sent as expires_in"
-    check_whole("lifetime_seconds", value, advice=advice)
-
-
-def _check_latency(_server: object, _field: object, value: Any) -> None:
-    check_seconds("latency_seconds", value, advice="set a number of seconds, 0 or more", is_zero_allowed=True)
 
 
 @attrs.define(kw_only=True, eq=False)
 class Server:
-    """Serve the token endpoint and the API; what they saw, and what they are to do, is in the parts.
-
-    It runs on one event loop, which may be in a thread of its own. The parts may be used from any thread meanwhile.
+    """Serve the token endpoint and the API on one event loop. Any thread may change the parts meanwhile.
 
     Attributes:
-        root: where it serves, or None.
+        root: the URL without a path while it runs, else None.
     """
 
     clock: Clock
-    port: int = attrs.field(validator=_check_port)
-    lifetime_seconds: int = attrs.field(validator=_check_lifetime)
-    latency_seconds: float = attrs.field(validator=_check_latency)
+    port: int
+    lifetime_seconds: int
+    latency_seconds: float
+    ssl_context: ssl.SSLContext | None
     clients: Clients = attrs.field(init=False, factory=Clients)
-    ledger: Ledger = attrs.field(init=False)
-    token_traffic: Traffic = attrs.field(init=False)
-    api_traffic: Traffic = attrs.field(init=False)
+    tokens: Tokens = attrs.field(init=False)
+    token_endpoint: SandboxEndpoint = attrs.field(init=False)
+    api: SandboxApi = attrs.field(init=False)
     root: str | None = attrs.field(init=False, default=None)
+    _counts: dict[str, int] = attrs.field(
+        init=False, factory=lambda: dict.fromkeys((field.name for field in attrs.fields(Counters)), 0)
+    )
     _runner: web.AppRunner | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         numbers = count(1)
-        self.ledger = Ledger(self.clock)
-        self.token_traffic = Traffic(name="token", clock=self.clock, numbers=numbers)
-        self.api_traffic = Traffic(name="api", clock=self.clock, numbers=numbers)
+        self.tokens = Tokens(self.clock)
+        self.token_endpoint = SandboxEndpoint("token", clock=self.clock, numbers=numbers)
+        self.api = SandboxApi("api", clock=self.clock, numbers=numbers)
+
+    @property
+    def counters(self) -> Counters:
+        """The counters as they are now."""
+        return Counters(**self._counts)
 
     async def start(self) -> None:
         """Serve.
 
         Raises:
-            RuntimeError: if it does so already.
-            ConfigurationError: if its port cannot be opened.
+            RuntimeError: if it runs already.
+            ConfigurationError: if the port cannot be opened.
         """
         if self._runner is not None:
-            raise RuntimeError("The Sandbox is already running: make a second one, or leave the first context.")
-        # No limit to a body: a test sends what it likes.
-        app = web.Application(client_max_size=0)
-        app.router.add_route("*", TOKEN_PATH, self._answer_token_request)
-        app.router.add_route("*", API_PATH + "{tail:.*}", self._answer_api_request)
-        # A client that leaves ends its handler, which else might wait beyond the sandbox's own end.
+            raise RuntimeError("the Sandbox is already running; make a second one, or leave the first context")
+        app = web.Application(client_max_size=0)  # no limit
+        app.router.add_route("*", TOKEN_PATH, self._handle_token_request)
+        app.router.add_route("*", API_PATH + "{tail:.*}", self._handle_api_request)
+        # A client that leaves ends its handler, which might outlive the sandbox otherwise.
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_SECONDS)
         await runner.setup()
         try:
             # A batch job connects from thousands of tasks at once; a full backlog would cost each a second.
-            await web.TCPSite(runner, _HOST, self.port, backlog=1024).start()
+            await web.TCPSite(runner, _HOST, self.port, backlog=1024, ssl_context=self.ssl_context).start()
         except BaseException as error:
             await runner.cleanup()
             if self.port and isinstance(error, OSError):
                 raise ConfigurationError(
-                    f"port {self.port} is taken, or not yours to open: set another, or 0 for any that is free"
+                    "port", f"{self.port} is in use or not permitted", hint="choose another, or 0 for any free port"
                 ) from error
             raise
         self._runner = runner
         host, port = runner.addresses[0][:2]
-        self.root = f"http://{host}:{port}"
+        self.root = f"{'https' if self.ssl_context else 'http'}://{host}:{port}"
 
     async def stop(self) -> None:
-        """Drop every connection and leave nothing behind."""
+        """Drop every connection and release the port."""
         if self._runner is not None:
             runner, self._runner, self.root = self._runner, None, None
             await runner.cleanup()
 
-    async def _answer_token_request(self, request: web.Request) -> web.StreamResponse:
-        self.ledger.count("token_requests")
+    async def _handle_token_request(self, request: web.Request) -> web.StreamResponse:
+        self._counts["token_requests"] += 1
         verdict = TokenRequest(
             method=request.method,
             query=request.query_string,
@@ -117,52 +124,113 @@ class Server:
             authorization=request.headers.get("Authorization"),
             body=await request.read(),
         ).judge(self.clients)
-        fault = self.token_traffic.draw_fault()
-        reply = substitute_reply(fault)
+        endpoint = self.token_endpoint
+        fault = endpoint.draw_fault()
+        response = replacement_response(fault)
         token_number = None
-        if reply is not None:
-            self.ledger.count("failures")
+        if response is not None:
+            self._counts["failures"] += 1
         elif isinstance(verdict, Refusal):
-            self.ledger.count("refusals")
-            reply = refusal_reply(verdict)
+            self._counts["refusals"] += 1
+            response = refusal_response(verdict)
         else:
-            self.ledger.count("tokens_issued")
+            self._counts["tokens_issued"] += 1
             lifetime_seconds = self.lifetime_seconds
-            value, token = self.ledger.issue_token(verdict.client_id, lifetime_seconds=lifetime_seconds)
+            value, token = self.tokens.issue(verdict.client_id, lifetime_seconds=lifetime_seconds)
             token_number = token.number
-            reply = token_reply(value, expires_in=lifetime_seconds)
-        self.token_traffic.record(
+            response = token_response(value, expires_in=lifetime_seconds)
+        endpoint.record(
             method=request.method,
             path=request.path,
             client_id=verdict.client_id,
             token_number=token_number,
-            status=None if isinstance(fault, Reset) else reply.status,
+            status=None if isinstance(fault, Reset) else response.status,
             fault=fault,
         )
+        await endpoint.wait_for_release()
         if self.latency_seconds:
             await asyncio.sleep(self.latency_seconds)
-        return await deliver(reply, request, fault)
+        return await deliver(response, request, fault)
 
-    async def _answer_api_request(self, request: web.Request) -> web.StreamResponse:
-        self.ledger.count("api_requests")
+    async def _handle_api_request(self, request: web.Request) -> web.StreamResponse:
+        self._counts["api_requests"] += 1
         scheme, _, value = request.headers.get("Authorization", "").partition(" ")
         is_bearer = scheme.lower() == "bearer"
-        token = self.ledger.find_token(value) if is_bearer else None
-        fault = self.api_traffic.draw_fault()
-        reply = substitute_reply(fault)
-        if reply is not None:
-            self.ledger.count("api_failures")
-        elif token is None or not self.ledger.is_valid(token) or isinstance(fault, RejectedToken):
-            self.ledger.count("unauthorized")
-            reply = unauthorized_reply(has_token=is_bearer)
-        self.api_traffic.record(
+        token = self.tokens.find(value) if is_bearer else None
+        is_valid = token is not None and self.tokens.is_valid(token)
+        fault = self.api.draw_fault()
+        response = await self._choose_api_response(request, fault, is_valid=is_valid, is_bearer=is_bearer)
+        self.api.record(
             method=request.method,
             path=request.path,
             client_id=token.client_id if token else None,
             token_number=token.number if token else None,
-            status=None if isinstance(fault, Reset) else 200 if reply is None else reply.status,
+            status=None if isinstance(fault, Reset) else response.status,
             fault=fault,
         )
-        if reply is None:
-            reply = await echo_reply(request)
-        return reply if fault is None else await deliver(reply, request, fault)
+        await self.api.wait_for_release()
+        return response if fault is None else await deliver(response, request, fault)
+
+    async def _choose_api_response(
+        self, request: web.Request, fault: Fault | None, *, is_valid: bool, is_bearer: bool
+    ) -> web.StreamResponse:
+        replacement = replacement_response(fault)
+        if replacement is not None:
+            self._counts["api_failures"] += 1
+            return replacement
+        route = self.api.find_route(request.method, request.match_info["tail"])
+        is_public = route is not None and route.is_public
+        if isinstance(fault, RejectedToken) or not (is_valid or is_public):
+            self._counts["unauthorized"] += 1
+            rejection = self.api.rejection
+            return canned_response(rejection) if rejection else unauthorized_response(has_token=is_bearer)
+        if route is None:
+            return await echo_response(request)
+        if isinstance(route.response, Response):
+            return canned_response(route.response)
+        return await route.response(request)
+
+
+class ServerThread:
+    """Keep an async context manager entered, on an event loop in a thread of its own.
+
+    A program under test may block its own thread, or run one event loop after another.
+    """
+
+    def __init__(self, server: AbstractAsyncContextManager[object]) -> None:
+        self._server = server
+        self._entered: Future[Callable[[], object]] = Future()  # resolves to what ends the thread
+        self._left: Future[None] = Future()
+        # A daemon: an interrupted test run does not wait for it.
+        self._thread = threading.Thread(target=self._run, name="simplestore-sandbox", daemon=True)
+
+    def start(self) -> None:
+        """Return once the server is entered; raise what entering raises."""
+        self._thread.start()
+        error = self._entered.exception()
+        if error is not None:
+            self._thread.join()
+            raise error
+
+    def stop(self) -> None:
+        """Return once the server is left and the thread has ended; raise what leaving raises."""
+        leave = self._entered.result()
+        leave()
+        self._thread.join()
+        self._left.result()
+
+    def _run(self) -> None:
+        try:
+            # Not asyncio.run(), which nest_asyncio replaces.
+            with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+                runner.run(self._serve())
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
+            (self._left if self._entered.done() else self._entered).set_exception(error)
+        else:
+            self._left.set_result(None)
+
+    async def _serve(self) -> None:
+        is_over = asyncio.Event()
+        async with self._server:
+            self._entered.set_result(partial(asyncio.get_running_loop().call_soon_threadsafe, is_over.set))
+            await is_over.wait()

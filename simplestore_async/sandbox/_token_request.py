@@ -1,7 +1,7 @@
-"""The token endpoint's rules. Rule: no I/O; what SimpleStore's page documents is accepted, and nothing else.
+"""Validation of token requests. Rule: no I/O; only what SimpleStore documents is accepted.
 
-That is a POST with a form body and an empty query, `grant_type=client_credentials`, and a client that authenticates in
-the form or, as any OAuth 2.0 server allows, by Basic (RFC 6749 2.3.1, 4.4).
+A POST with a form body and an empty query, `grant_type=client_credentials`, and a client that authenticates in the form
+or by Basic (RFC 6749 §2.3.1, §4.4).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote_plus
 import attrs
 
 if TYPE_CHECKING:
-    from ._clients import Clients
+    from ._state import Clients
 
 __all__ = ["Admission", "Refusal", "TokenRequest"]
 
@@ -30,11 +30,10 @@ class Admission:
 
 @attrs.frozen(kw_only=True)
 class Refusal:
-    """An error reply (RFC 6749 5.2), with the `title` that SimpleStore documents.
+    """An error response (RFC 6749 §5.2) with the `title` that SimpleStore documents.
 
     Attributes:
-        client_id: the client that asked, if there is such a client. Other text is not kept: it may be a secret in the
-            wrong place.
+        client_id: the client, if it exists. Other text is not kept: it may be a secret in the wrong place.
     """
 
     error: str
@@ -46,7 +45,7 @@ class Refusal:
 
 @attrs.frozen(kw_only=True)
 class TokenRequest:
-    """A token request as it came over the wire."""
+    """A token request as received."""
 
     method: str
     query: str
@@ -55,7 +54,7 @@ class TokenRequest:
     body: bytes = attrs.field(repr=False)
 
     def judge(self, clients: Clients) -> Admission | Refusal:
-        """Return which client gets a token, or why none does."""
+        """Return the client that gets a token, or the refusal."""
         if self.method != "POST":
             return Refusal(
                 error="invalid_request", title="Only POST is allowed.", status=405, headers={"Allow": "POST"}
@@ -79,7 +78,7 @@ class TokenRequest:
         if self.content_type != _FORM_CONTENT_TYPE:
             raise _Malformed(f"The body must be a form: Content-Type {_FORM_CONTENT_TYPE}.")
         try:
-            # RFC 6749 3.2: a field without a value counts as omitted (parse_qsl drops it), and none may be repeated.
+            # RFC 6749 §3.2: a field without a value counts as omitted (parse_qsl drops it); repetition is an error.
             pairs = parse_qsl(self.body.decode("ascii"), errors="strict", max_num_fields=100)
         except ValueError:
             raise _Malformed("The form cannot be read: it must be percent-encoded UTF-8.") from None
@@ -100,7 +99,7 @@ class TokenRequest:
         return fields["client_id"], fields["client_secret"]
 
     def _refuse_client(self, client_id: str | None) -> Refusal:
-        # RFC 6749 5.2: whoever used the Authorization header gets 401 and a challenge.
+        # RFC 6749 §5.2: a client that used the Authorization header gets 401 and a challenge.
         is_basic = self.authorization is not None
         return Refusal(
             error="invalid_client",
@@ -111,12 +110,12 @@ class TokenRequest:
         )
 
 
-class _Malformed(Exception):  # noqa: N818 - not an error of ours: it carries the words of a refusal
-    """The request breaks a rule of the endpoint; its text says which."""
+class _Malformed(Exception):  # noqa: N818 - carries the title of a refusal
+    """The request breaks a rule of the endpoint."""
 
 
 def _parse_basic(authorization: str) -> tuple[str, str]:
-    """Return id and secret, form-decoded after base64 (RFC 6749 2.3.1); two empty strings if there are none."""
+    """Return id and secret, form-decoded after base64 (RFC 6749 §2.3.1); two empty strings if there are none."""
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic":
         return "", ""

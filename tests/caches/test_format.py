@@ -36,9 +36,9 @@ tokens = st.builds(
     lambda value, life, scope, is_replacement: AccessToken(
         value, issued_at=life[0], expires_at=life[1], scope=scope, is_replacement=is_replacement
     ),
-    st.from_regex(r"[A-Za-z0-9\-._~+/]+=*", fullmatch=True),
+    st.from_regex(r"[!-~]+", fullmatch=True),
     st.tuples(instants, instants).filter(lambda pair: pair[0] != pair[1]).map(sorted),
-    st.lists(st.text(st.characters(codec=None))),
+    st.lists(st.from_regex(r"\S+", fullmatch=True)),
     st.booleans(),
 )
 documents = st.recursive(
@@ -118,7 +118,7 @@ NOT_TOKENS: dict[str, Any] = {
 }
 WRONG: dict[str, tuple[Any, ...]] = {
     "version": (0, 1, 3, -1, "2", None, True, 2.0, [2], {}),
-    "value": ("", f"{CANARY} x", f"{CANARY}\n", f"={CANARY}", f"{CANARY}é", 5, None, True, [CANARY]),
+    "value": ("", f"{CANARY} x", f"{CANARY}\n", f"{CANARY}é", 5, None, True, [CANARY]),
     "token_type": ("bearer", "mac", "", None, 1, [CANARY]),
     "issued_at": ("1700000000", None, True, [], float("nan"), float("inf"), 10**400, -(10**400)),
     "expires_at": ("1700003600", None, True, [], float("nan"), float("inf"), 10**400, -(10**400)),

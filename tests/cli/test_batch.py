@@ -169,7 +169,7 @@ class TestResults:
         outcome = await simplestore("--debug", *folder.command, environment=folder.sandbox.environment)
         everything = outcome.stdout + outcome.stderr + folder.results.read_text() + folder.journal.read_text()
         assert "Bearer ***" in everything
-        tokens = list(folder.sandbox._server.ledger._tokens)
+        tokens = list(folder.sandbox._server.tokens._tokens)
         assert tokens
         assert not [token for token in [*tokens, "sandbox-secret"] if token in everything]
 

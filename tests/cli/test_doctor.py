@@ -1,4 +1,4 @@
-"""`simplestore doctor` as a person uses it: in a terminal and in pipes, interrupted, with whatever fails."""
+"""`simplestore doctor` in terminals and pipes, interrupted, and with every kind of failure; its secrecy."""
 
 from __future__ import annotations
 
@@ -36,11 +36,17 @@ def environment(token_server: TokenServer, api_server: ApiServer, tmp_path: Path
     }
 
 
+NAMES: Final = (
+    *("client secret", "token URL", "scope", "base URL", "characters", "other variables", "proxies", "trusted CAs"),
+)
+
+
 class TestLines:
-    async def test_plain(self, environment: dict[str, str]) -> None:
-        """Each line is whole by itself, in the order of `--json`; what to do stands below; the last one counts."""
+    async def test_verbose(self, environment: dict[str, str]) -> None:
+        """With `-v` each result has a line, in the order of `--json`, with advice below; the last line counts."""
         environment["SIMPLESTORE_CLEINT_ID"] = "x"
-        outcome = await simplestore("doctor", environment=environment | {"FORCE_COLOR": "1", "COLUMNS": "20"})
+        forced = {"FORCE_COLOR": "1", "COLUMNS": "20"}
+        outcome = await simplestore("doctor", "--verbose", environment=environment | forced)
         lines = outcome.stdout.splitlines()
         rows = read_rows(await simplestore("doctor", "--json", environment=environment))
 
@@ -52,19 +58,40 @@ class TestLines:
         assert re.fullmatch(r"\d+ checks: \d+ ok, 1 warning, 3 skipped", lines[-1])
         assert "\x1b" not in outcome.stdout
 
-    async def test_failed(self, environment: dict[str, str]) -> None:
-        """What failed is named once more on stderr, and the exit code is 1."""
+    async def test_folded(self, environment: dict[str, str]) -> None:
+        """What passed is one line for each subject, and what was skipped one for each reason."""
         environment["SIMPLESTORE_CLIENT_ID"] = ""
+        lines = (await simplestore("doctor", environment=environment)).stdout.splitlines()
+        for line in (
+            f"ok       Settings: {', '.join(NAMES)}",
+            "ok       Token endpoint: DNS, TCP, clock",
+            "skipped  Token endpoint: TLS: plain http, on this machine only",
+            "skipped  Token endpoint: token: not checked, because of Settings: client id",
+            "ok       Installation: Python, packages, extras",
+        ):
+            assert line in lines
+
+    async def test_failed(self, environment: dict[str, str]) -> None:
+        """Failures stand once more at the end, with their advice, and by name on stderr; the exit code is 1."""
+        environment |= {"SIMPLESTORE_CLIENT_ID": "", "SIMPLESTORE_SCOPE": '"'}
         outcome = await simplestore("doctor", environment=environment)
+        head, _, tail = outcome.stdout.partition("\nWhat failed:\n")
 
         assert 1 == outcome.code
-        assert re.fullmatch(r"simplestore: 1 of \d+ checks failed: Settings: client id\n", outcome.stderr)
+        assert re.fullmatch(
+            r"simplestore: 2 of \d+ checks failed: Settings: client id, Settings: scope\n", outcome.stderr
+        )
+        failures = [line for line in head.splitlines() if line.startswith("failed")]
+        repeated = tail.splitlines()
+        assert failures == [line for line in repeated if line.startswith("failed")]
+        assert 2 == len(failures) == sum(line.startswith("         -> ") for line in repeated)
+        assert re.fullmatch(r"\d+ checks: .* 2 failed, .* \(--verbose for details\)", repeated[-1])
 
     @pytest.mark.slow
     async def test_ascii(self, environment: dict[str, str]) -> None:
         """A locale that knows only ASCII does not end the checklist."""
         environment |= {"SIMPLESTORE_CLIENT_ID": "ключ", "PYTHONIOENCODING": "ascii"}
-        outcome = await finish(await start(*COMMAND, "doctor", environment=environment))
+        outcome = await finish(await start(*COMMAND, "doctor", "-v", environment=environment))
 
         assert 0 == outcome.code
         assert "Settings: client id: \\u043a" in outcome.stdout
@@ -77,7 +104,7 @@ class TestLines:
     async def test_help(self) -> None:
         """The help has the exit codes, and what is sent."""
         outcome = await simplestore("doctor", "--help")
-        for text in ("0    all is well, or there are warnings only", "1    a check failed", "130  interrupted"):
+        for text in ("0    every check passed, perhaps with warnings", "1    a check failed", "130  interrupted"):
             assert f"  {text}" in outcome.stdout
         assert "`HEAD /`" in outcome.stdout
 
@@ -85,22 +112,24 @@ class TestLines:
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX terminals")
 class TestTerminal:
     async def test_signs_and_words(self, environment: dict[str, str]) -> None:
-        """A state is a sign and a word, under its subject; the lines fit the terminal."""
+        """A state is a sign and a word, under its subject; the lines fit the terminal, whatever its width."""
         environment |= {"SIMPLESTORE_CLIENT_ID": "", "SIMPLESTORE_CLEINT_ID": "x", "TERM": "xterm-256color"}
         output = await on_terminal("doctor", environment=environment)
         text = re.sub(r"\x1b\[[\d;]*m", "", output).replace("\r", "")
 
         assert text != output.replace("\r", "")
-        assert text.startswith("Settings\n  ✗ failed   client id        SIMPLESTORE_CLIENT_ID is empty, which counts")
+        assert text.startswith("Settings\n  ✗ failed   client id: SIMPLESTORE_CLIENT_ID is empty, which counts as not")
         for line in (
-            r"  ! warning  other variables  not read: SIMPLESTORE_CLEINT_ID",
+            r"  ! warning  other variables: not read: SIMPLESTORE_CLEINT_ID",
             r" +→ did you mean SIMPLESTORE_CLIENT_ID\?",
-            r"  - skipped  token            not looked at, because of Settings: client id",
+            r"  - skipped  token: not checked, because of Settings: client id",
             r"Shared tokens",
-            r"  ✓ ok       folder           .+",
+            r"  ✓ ok       directory, key, files",
+            r"What failed:\n  ✗ failed   Settings: client id: .*",
         ):
             assert re.search(f"^{line} *$", text, re.MULTILINE), line
         assert max(map(len, text.splitlines()[:-1])) <= 80
+        assert not re.search(r"\w-?\n +\w+_", text)
 
     async def test_no_color(self, environment: dict[str, str]) -> None:
         """With NO_COLOR there are neither colours nor other styles."""
@@ -112,7 +141,7 @@ class TestTerminal:
     async def test_dumb(self, environment: dict[str, str]) -> None:
         """A terminal that can do no more gets the plain lines."""
         output = await on_terminal("doctor", environment=environment | {"TERM": "dumb"})
-        assert "ok       Settings: client id: app, " in output
+        assert "ok       Settings: client id, " in output
         assert "\x1b" not in output
 
     async def test_ctrl_c(self, token_server: TokenServer, environment: dict[str, str]) -> None:
@@ -140,7 +169,7 @@ class TestPipes:
         token_server.gate.set()
 
         assert (130, "") == (outcome.code, outcome.stderr.strip())
-        assert "Settings: client id: app" in outcome.stdout
+        assert "Settings: client id" in outcome.stdout
         assert "checks" not in outcome.stdout
 
     @pytest.mark.parametrize("options", ["", pytest.param("--json", marks=pytest.mark.slow)])
@@ -171,7 +200,7 @@ class TestBrokenCheck:
 
         row = rows["Token endpoint: DNS"]
         assert_row(
-            row, state="failed", says="the check itself broke: LookupError", advises="simplestore --debug doctor"
+            row, state="failed", says="the check itself failed: LookupError", advises="simplestore doctor --debug"
         )
         assert ["Token endpoint: DNS", "API: DNS"] == failures_in(rows)
         assert "ok" == rows["Installation: extras"].state
@@ -184,7 +213,7 @@ class TestBrokenCheck:
         outcome = await finish(await start(*command, environment=environment))
 
         assert "DEBUG simplestore_async: doctor: Token endpoint: DNS: LookupError\n" in outcome.stderr
-        assert "in _ask\n" in outcome.stderr
+        assert "in _resolve\n" in outcome.stderr
         assert "canary" not in outcome.stdout + outcome.stderr
 
 
@@ -214,7 +243,6 @@ REPLIES: Final = {
 }
 
 
-# cases 55, 56, 57
 class TestSecrecy:
     @pytest.fixture
     def secrets(self, environment: dict[str, str], tmp_path: Path) -> dict[str, str]:

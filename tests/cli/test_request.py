@@ -45,9 +45,25 @@ def answering(**response: Any) -> Handler:
     return handle
 
 
+class TestData:
+    @pytest.mark.parametrize("text", ['{"state": "canary"}', "[1]", '"canary"', '{"' + "x" * 10_000])
+    async def test_json_as_file(self, environment: dict[str, str], text: str) -> None:
+        """JSON in the place of a file leads to `-`; it is not shown, and nothing is sent."""
+        outcome = await simplestore("request", "PUT", "orders/42", "--data", text, environment=environment)
+        assert_one_line(
+            outcome, code=2, says="to send text, pipe it: echo '…' | simplestore request METHOD PATH --data -"
+        )
+        assert "canary" not in outcome.stderr
+
+    async def test_missing_file(self, environment: dict[str, str]) -> None:
+        """A file that is not there is named, with the hint at standard input."""
+        outcome = await simplestore("request", "PUT", "orders/42", "--data", "order.json", environment=environment)
+        assert_one_line(outcome, code=2, says="'order.json': No such file or directory; `-` reads standard input")
+
+
 class TestTarget:
     async def test_get(self, api_server: ApiServer, environment: dict[str, str]) -> None:
-        """The answer's body is printed, and nothing else; the request carried the token."""
+        """The body is printed, and nothing else; the request carried the token."""
         outcome = await simplestore("request", "GET", "orders/42", environment=environment)
 
         assert (0, '{"path": "/v1/orders/42"}', "") == (outcome.code, outcome.stdout, outcome.stderr)
@@ -198,9 +214,9 @@ class TestHeaders:
             ("authorization: Bearer s3cr3t", "authorization is set by the command itself"),
             ("Content-Length: s3cr3t", "Content-Length is set by the command itself"),
             ("Transfer-Encoding: s3cr3t", "Transfer-Encoding is set by the command itself"),
-            ("s3cr3t", "write NAME:VALUE"),
-            (": s3cr3t", "write NAME:VALUE"),
-            ("X Y: s3cr3t", "write NAME:VALUE"),
+            ("s3cr3t", "must be NAME:VALUE"),
+            (": s3cr3t", "must be NAME:VALUE"),
+            ("X Y: s3cr3t", "must be NAME:VALUE"),
             ("X-Api-Key: s3cr3t\r\nX-Other: y", "the value of X-Api-Key holds a line break"),
         ],
     )
@@ -219,7 +235,7 @@ class TestHeaders:
     async def test_refused_text(self, environment: dict[str, str], arguments: list[str]) -> None:
         """A line break has no place in a path or a content type."""
         outcome = await simplestore("request", *arguments, environment=environment)
-        assert_one_line(outcome, code=2, says="it holds a line break")
+        assert_one_line(outcome, code=2, says="must not contain a line break")
 
     @pytest.mark.parametrize("method", ["TRACE", "CONNECT", "G\nT"])
     async def test_refused_method(self, environment: dict[str, str], method: str) -> None:
@@ -313,15 +329,15 @@ class TestAnswer:
         async with HostileReason() as server:
             elsewhere = environment | {"SIMPLESTORE_BASE_URL": server.url}
             outcome = await simplestore("request", "GET", "x", environment=elsewhere)
-        assert (22, "simplestore: 400 a [2Jb\n") == (outcome.code, outcome.stderr)
+        assert (22, "simplestore: 400 a\\x1b[2Jb\n") == (outcome.code, outcome.stderr)
 
     async def test_head(self, api_server: ApiServer, environment: dict[str, str]) -> None:
-        """HEAD has an answer without body."""
+        """HEAD has a response without body."""
         outcome = await simplestore("request", "head", "x", environment=environment)
         assert (0, "", "HEAD") == (outcome.code, outcome.stdout, api_server.requests[0].method)
 
     async def test_every_token_is_rejected(self, api_server: ApiServer, environment: dict[str, str]) -> None:
-        """If the second token is rejected, too, the answer is the API's."""
+        """If the second token is rejected, too, the response is the API's."""
         api_server.rejected = {"canary-token-1", "canary-token-2"}
         outcome = await simplestore("request", "GET", "x", environment=environment)
 
@@ -349,8 +365,8 @@ class TestOutput:
         outcome = await simplestore("request", "GET", "x", "-o", "-", environment=environment)
         assert (0, '{"path": "/v1/x"}') == (outcome.code, outcome.stdout)
 
-    async def test_no_answer(self, environment: dict[str, str], tmp_path: Path) -> None:
-        """Where no answer came the file stays as it was."""
+    async def test_no_response(self, environment: dict[str, str], tmp_path: Path) -> None:
+        """Without a response the file stays as it was."""
         (tmp_path / "out").write_text("before")
         nowhere = environment | {"SIMPLESTORE_BASE_URL": refusing_url()}
         await simplestore("request", "GET", "x", "-o", str(tmp_path / "out"), environment=nowhere)
@@ -386,7 +402,7 @@ class TestOutput:
 
 class TestRedirects:
     async def test_not_followed(self, api_server: ApiServer, environment: dict[str, str]) -> None:
-        """A redirect is an answer like others: exit code 0."""
+        """A redirect is a response like others: exit code 0."""
         api_server.handler = redirecting(api_server, {"/v1/x": "/v1/y"})
         outcome = await simplestore("request", "GET", "x", "-i", environment=environment)
 
@@ -415,7 +431,7 @@ class TestRedirects:
         """Redirects that lead round in circles are an error."""
         api_server.handler = redirecting(api_server, {"/v1/x": "/v1/x"})
         outcome = await simplestore("request", "GET", "x", "-L", environment=environment)
-        assert_one_line(outcome, code=1, says="no complete answer")
+        assert_one_line(outcome, code=1, says="no complete response")
 
 
 class CutShort(RawServer):
@@ -442,26 +458,26 @@ class TestFailure:
         """Nobody listens: exit code 1, and the host is named."""
         nowhere = environment | {"SIMPLESTORE_BASE_URL": refusing_url()}
         outcome = await simplestore("request", "GET", "x", environment=nowhere)
-        assert_one_line(outcome, code=1, says="no complete answer: Cannot connect to host 127.0.0.1")
+        assert_one_line(outcome, code=1, says="no complete response: Cannot connect to host 127.0.0.1")
 
     @pytest.mark.parametrize(("server", "stdout"), [(CutShort, "half"), (NoHttp, ""), (HangsUp, "")])
-    async def test_broken_answer(
+    async def test_broken_response(
         self, environment: dict[str, str], server: Callable[[], RawServer], stdout: str
     ) -> None:
-        """An answer that ends too early, or is none: exit code 1; what came before it is printed."""
+        """A response that is cut short, or is none: exit code 1; what came before it is printed."""
         async with server() as broken:
             elsewhere = environment | {"SIMPLESTORE_BASE_URL": broken.url}
             outcome = await simplestore("request", "GET", "x", environment=elsewhere)
 
         assert (1, stdout) == (outcome.code, outcome.stdout)
-        assert outcome.stderr.startswith("simplestore: no complete answer: ")
+        assert outcome.stderr.startswith("simplestore: no complete response: ")
         assert 1 == outcome.stderr.count("\n")
 
     @pytest.mark.parametrize("is_api_slow", [True, False])
     async def test_timeout(
         self, token_server: TokenServer, api_server: ApiServer, environment: dict[str, str], is_api_slow: bool
     ) -> None:
-        """An API or a token endpoint that does not answer: exit code 1 when the time is over."""
+        """An API or a token endpoint that does not respond: exit code 1 when the time is over."""
         is_over = asyncio.Event()
 
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -475,7 +491,7 @@ class TestFailure:
         outcome = await simplestore("request", "GET", "x", "--timeout", "0.3", environment=environment)
         is_over.set()
         token_server.gate.set()
-        assert_one_line(outcome, code=1, says="no complete answer within 0.3 s (--timeout)")
+        assert_one_line(outcome, code=1, says="no complete response within 0.3 s (--timeout)")
 
     @pytest.mark.parametrize("seconds", ["0", "-1", "inf", "soon"])
     async def test_wrong_timeout(self, environment: dict[str, str], seconds: str) -> None:
@@ -501,7 +517,7 @@ class TestFailure:
 
 class TestJson:
     async def test_text(self, api_server: ApiServer, environment: dict[str, str]) -> None:
-        """`--json` prints the answer as one object; headers of one name stand in a list."""
+        """`--json` prints the response as one object; headers of one name stand in a list."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
             response = web.Response(text="ключ", reason="Fine")
@@ -525,15 +541,15 @@ class TestJson:
         assert BODY == base64.b64decode(answer["body"])
 
     async def test_status(self, api_server: ApiServer, environment: dict[str, str]) -> None:
-        """An answer of 400 and more is printed, and the error is an object on stderr."""
+        """A response of 400 or more is printed, and the error is an object on stderr."""
         api_server.handler = answering(status=404, text="why")
         outcome = await simplestore("request", "GET", "x", "--json", environment=environment)
 
         assert (22, 404, "why") == (outcome.code, outcome.json["status"], outcome.json["body"])
         assert {"type": "StatusError", "message": "404 Not Found", "exit_code": 22} == outcome.error
 
-    async def test_no_answer(self, environment: dict[str, str]) -> None:
-        """Where no answer came stdout stays empty."""
+    async def test_no_response(self, environment: dict[str, str]) -> None:
+        """Without a response stdout stays empty."""
         nowhere = environment | {"SIMPLESTORE_BASE_URL": refusing_url()}
         outcome = await simplestore("request", "GET", "x", "--json", environment=nowhere)
 
@@ -542,7 +558,7 @@ class TestJson:
 
     @pytest.mark.parametrize("option", [["--include"], ["--output", "out"]])
     async def test_excludes(self, api_server: ApiServer, environment: dict[str, str], option: list[str]) -> None:
-        """It prints all of the answer, so that options for parts of it are wrong usage."""
+        """It prints the whole response, so that options for parts of it are wrong usage."""
         outcome = await simplestore("request", "GET", "x", "--json", *option, environment=environment)
 
         assert (2, "", "UsageError") == (outcome.code, outcome.stdout, outcome.error["type"])

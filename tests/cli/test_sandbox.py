@@ -7,10 +7,12 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import sys
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 import pytest
@@ -20,10 +22,14 @@ from simplestore_async.errors import InvalidClientError
 from simplestore_async.sandbox import Sandbox
 from tests.support.command import COMMAND, TIMEOUT_SECONDS, Outcome, assert_one_line, finish, simplestore, start
 from tests.support.ports import held_port
+from tests.support.terminals import in_terminal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
+
+    from tests.support.terminals import Terminal
+
+LINUX: Final = sys.platform == "linux"
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and shells")
 
@@ -170,13 +176,71 @@ class TestServing:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 lines = [(await process.stderr.readline()).decode() for _ in range(2)]
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+        number = re.search(r"\(process (\d+)\)", lines[0])
+        assert number is not None
+        os.kill(int(number[1]), signal.SIGTERM)  # not in the shell's process group
         outcome = await finish(process)
 
         assert "ended with 0\n" == lines[1]
-        assert re.fullmatch(r"Serving \S+ until Ctrl-C or SIGTERM \(process \d+\)\.\n", lines[0])
+        assert re.fullmatch(r"Serving \S+ until SIGTERM \(process \d+\)\.\n", lines[0])
         assert re.search(r"^type +Bearer$", facts.read_text("utf-8"), re.MULTILINE)
         assert ("", "") == (outcome.stdout, outcome.stderr)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+class TestPrompt:
+    """`eval "$(simplestore sandbox &)"` at the prompt of a shell in a terminal."""
+
+    @asynccontextmanager
+    async def at_prompt(self) -> AsyncIterator[tuple[Terminal, str, int]]:
+        """Give the terminal, the sandbox's base URL and its process, once the prompt is back."""
+        environment = {"PS1": "ready$ ", "TERM": "dumb", "HISTFILE": ""}
+        async with in_terminal("bash", "--norc", "--noprofile", "-i", environment=environment) as terminal:
+            await terminal.wait_for(lambda shown: "ready$ " in shown)
+            terminal.type(f'eval "$({shlex.join(COMMAND)} sandbox &)"; echo "at" "$SIMPLESTORE_BASE_URL"\n'.encode())
+            await terminal.wait_for(lambda shown: re.search(r"^at http\S+\s+ready\$ ", shown, re.MULTILINE))
+            serving = re.compile(r"Serving (\S+) until SIGTERM \(process (\d+)\)")
+            await terminal.wait_for(serving.search)
+            words = serving.search(terminal.shown)
+            assert words is not None
+            pid = int(words[2])
+            try:
+                yield terminal, words[1], pid
+            finally:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    async def test_ctrl_c(self) -> None:
+        """Ctrl-C at the prompt does not reach it; `kill` with the printed number ends it."""
+        async with self.at_prompt() as (terminal, base_url, pid):
+            terminal.type(b"\x03")
+            await terminal.wait_for(lambda shown: shown.count("ready$ ") > 2)
+            async with aiohttp.ClientSession() as session, session.get(base_url) as response:
+                assert 401 == response.status
+            os.kill(pid, signal.SIGTERM)
+            await wait_for_end(pid)
+
+    async def test_end_of_the_shell(self) -> None:
+        """It ends with the shell of its terminal."""
+        async with self.at_prompt() as (terminal, _, pid):
+            terminal.type(b"exit\n")
+            await wait_for_end(pid)
+
+
+async def wait_for_end(pid: int) -> None:
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while is_alive(pid):
+            await asyncio.sleep(0.01)  # another process sets no event
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "Z" != Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] if LINUX else True
 
 
 class TestErrors:
@@ -186,9 +250,7 @@ class TestErrors:
             port = other.base_url.split(":")[2].partition("/")[0]
             outcome = await simplestore("sandbox", "--port", port)
 
-        assert_one_line(
-            outcome, code=2, says=f"port {port} is taken, or not yours to open: set another, or 0 for any that is free"
-        )
+        assert_one_line(outcome, code=2, says=f"port {port} is in use")
 
     @pytest.mark.parametrize(
         ("arguments", "says"),
@@ -196,9 +258,9 @@ class TestErrors:
             (["--port", "65536"], "--port"),
             (["--lifetime", "0"], "--lifetime"),
             (["--latency", "-1"], "--latency"),
-            (["--latency", "nan"], "latency_seconds is nan"),
-            (["--client", ""], "client_id is empty"),
-            (["--secret-file", "/nowhere/at/all"], "client_secret cannot be read: No such file"),
+            (["--latency", "nan"], "latency_seconds must be a number"),
+            (["--client", ""], "client_id"),
+            (["--secret-file", "/nowhere/at/all"], "client_secret cannot be read"),
             (["--secret", "x"], "No such option"),
         ],
     )

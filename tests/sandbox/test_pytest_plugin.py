@@ -283,6 +283,41 @@ async def test_shop(shop):
     await ask(shop)
 """
 
+TRIO = """
+@pytest.fixture
+def anyio_backend():
+    return {backend!r}
+
+@pytest.mark.anyio
+async def test_session(simplestore_session): ...
+"""
+
+SHARED = """
+async def main():
+    async with open_session() as session:
+        await ask(session)
+
+@pytest.fixture(scope="session")
+def program(simplestore_shared_sandbox):
+    asyncio.run(main())
+    return simplestore_shared_sandbox
+
+def test_first(program):
+    assert 1 == program.counters.api_requests
+
+def test_own(program, simplestore_sandbox):
+    asyncio.run(main())
+    assert (1, 1) == (program.counters.api_requests, simplestore_sandbox.counters.api_requests)
+
+def test_again(program, simplestore_shared_sandbox):
+    asyncio.run(main())
+    assert program is simplestore_shared_sandbox
+    assert 2 == program.counters.api_requests
+
+def test_without():
+    asyncio.run(main())
+"""
+
 MODULES = """
 import sys
 
@@ -344,9 +379,21 @@ class TestPlugins:
         result = pytest_process.run(source, ["simplestore"])
         result.assert_outcomes(passed=1, errors=1)
         result.stdout.fnmatch_lines(
-            "simplestore_session needs a test that pytest-asyncio 0.26 or later, pytest-aiohttp or anyio runs: "
-            "install one of them, or use simplestore_sandbox alone, and open_session() in the test"
+            "simplestore_session needs pytest-asyncio 0.26 or later, pytest-aiohttp or anyio to run the test; install "
+            "one of them, or use simplestore_sandbox and call open_session() in the test"
         )
+
+    @pytest.mark.parametrize("backend", ["trio", ("trio", {})])
+    def test_trio(self, pytest_process: PytestProcess, backend: object) -> None:
+        """On trio the session fails with a sentence that names asyncio."""
+        source = PROGRAM + TRIO.format(backend=backend)
+        result = pytest_process.run(source, [OURS, ANYIO])
+        result.assert_outcomes(errors=1)
+        result.stdout.fnmatch_lines("simplestore_session needs asyncio, and this test runs on trio; restrict it *")
+
+    def test_shared_sandbox(self, pytest_process: PytestProcess) -> None:
+        """One sandbox serves all tests of a session, and a test with its own sandbox in between has its own."""
+        pytest_process.run(PROGRAM + SHARED, [OURS]).assert_outcomes(passed=4)
 
     def test_is_installed(self) -> None:
         """Pytest finds the plugin by itself."""

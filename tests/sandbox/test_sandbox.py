@@ -207,7 +207,7 @@ class TestLife:
             await bearer(client, sandbox)
 
             assert [200, 200, 401] == statuses
-            assert 1 == len(sandbox._server.ledger._tokens)
+            assert 1 == len(sandbox._server.tokens._tokens)
 
     async def test_lifetime_may_change(self, client: aiohttp.ClientSession) -> None:
         """A new lifetime holds for the tokens that follow, not for those that are out."""
@@ -392,44 +392,44 @@ class TestContext:
 
 class TestArguments:
     @pytest.mark.parametrize(
-        ("arguments", "message"),
+        ("arguments", "field"),
         [
             ({"client_id": ""}, "client_id"),
             ({"client_secret": ""}, "client_secret"),
-            ({"client_secret": lambda: "x"}, "client_secret must be a string"),
-            ({"lifetime_seconds": 0}, "lifetime_seconds is 0: set a whole number"),
-            ({"lifetime_seconds": 1.5}, "lifetime_seconds is 1.5"),
-            ({"lifetime_seconds": True}, "lifetime_seconds is True"),
-            ({"latency_seconds": -1}, "latency_seconds is -1: set a number of seconds"),
-            ({"latency_seconds": float("nan")}, "latency_seconds is nan"),
-            ({"latency_seconds": "1"}, "latency_seconds is '1'"),
+            ({"client_secret": lambda: "x"}, "client_secret"),
+            ({"lifetime_seconds": 0}, "lifetime_seconds"),
+            ({"lifetime_seconds": 1.5}, "lifetime_seconds"),
+            ({"lifetime_seconds": True}, "lifetime_seconds"),
+            ({"latency_seconds": -1}, "latency_seconds"),
+            ({"latency_seconds": float("nan")}, "latency_seconds"),
+            ({"latency_seconds": "1"}, "latency_seconds"),
         ],
     )
-    def test_constructor(self, arguments: dict[str, Any], message: str) -> None:
+    def test_constructor(self, arguments: dict[str, Any], field: str) -> None:
         """A bad argument is named, with what to set instead."""
-        with pytest.raises(ConfigurationError, match=message):
+        with pytest.raises(ConfigurationError, match=f"^{field} "):
             Sandbox(**arguments)
 
     def test_attributes_are_checked_too(self) -> None:
         """What may change while it runs is checked as the constructor checks it."""
         sandbox = Sandbox()
-        with pytest.raises(ConfigurationError, match="lifetime_seconds"):
+        with pytest.raises(ConfigurationError, match=r"^lifetime_seconds "):
             sandbox.lifetime_seconds = -1
-        with pytest.raises(ConfigurationError, match="latency_seconds"):
+        with pytest.raises(ConfigurationError, match=r"^latency_seconds "):
             sandbox.latency_seconds = -1
         assert (3600, 0.0) == (sandbox.lifetime_seconds, sandbox.latency_seconds)
 
     @pytest.mark.parametrize(
-        ("arguments", "message"),
+        ("arguments", "field"),
         [
-            ({"requests": 0}, "requests is 0"),
-            ({"requests": 1.0}, "requests is 1.0"),
-            ({"seconds": 0}, "seconds is 0"),
-            ({"seconds": float("inf")}, "seconds is inf"),
+            ({"requests": 0}, "requests"),
+            ({"requests": 1.0}, "requests"),
+            ({"seconds": 0}, "seconds"),
+            ({"seconds": float("inf")}, "seconds"),
         ],
     )
-    def test_scripts(self, arguments: dict[str, Any], message: str) -> None:
+    def test_scripts(self, arguments: dict[str, Any], field: str) -> None:
         """A bad script is refused when it is written."""
         sandbox = Sandbox()
-        with pytest.raises(ConfigurationError, match=message):
+        with pytest.raises(ConfigurationError, match=f"^{field} "):
             (sandbox.fail_next if "requests" in arguments else sandbox.fail_for)(**arguments)

@@ -17,8 +17,7 @@ import pytest
 from yarl import URL
 
 from simplestore_async.sandbox import Counters, Sandbox, Status
-from simplestore_async.sandbox._clients import Clients
-from simplestore_async.sandbox._ledger import Ledger
+from simplestore_async.sandbox._state import Clients, Tokens
 from simplestore_async.testing._running import run
 from tests.support.sandbox_client import ask, bearer, send
 
@@ -152,21 +151,21 @@ class TestOtherThreads:
 
     def test_tokens_are_revoked(self) -> None:
         """Whoever revokes all tokens while some are issued revokes all that were there, and spoils none."""
-        ledger = Ledger(Doorbell())
-        issued = [ledger.issue_token("app", lifetime_seconds=60)]
+        tokens = Tokens(Doorbell())
+        issued = [tokens.issue("app", lifetime_seconds=60)]
 
         def issue() -> None:
             while len(issued) < 1_000:
-                issued.append(ledger.issue_token("app", lifetime_seconds=60))
+                issued.append(tokens.issue("app", lifetime_seconds=60))
 
         def revoke() -> None:
             before = issued[-100:]
-            ledger.revoke_all(None)
-            assert not any(ledger.is_valid(token) for _, token in before)
+            tokens.revoke_all(None)
+            assert not any(tokens.is_valid(token) for _, token in before)
 
         repeat_beside(issue, revoke)
         assert 1_000 == len({value for value, _ in issued})
-        assert all(token is ledger.find_token(value) for value, token in issued)
+        assert all(token is tokens.find(value) for value, token in issued)
 
     def test_secrets_rotate(self) -> None:
         """Secrets that are given at once are all kept."""

@@ -19,13 +19,13 @@ from simplestore_async.cli import main
 # What the commands import when they need it.
 LIBRARIES = "filelock", "importlib.metadata", "platformdirs"
 MODULES = (
-    "cli._display",
+    "cli._demo_display",
     "cli._doctor._plan",
     "cli._doctor._report",
-    "cli._doctor._runner",
+    "cli._doctor._check",
     "cli._exchange",
     "cli._main",
-    "cli._token",
+    "cli._folder",
     "_core.endpoint",
     "_core.renewal",
     "_core.wire",

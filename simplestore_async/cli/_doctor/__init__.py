@@ -1,4 +1,4 @@
-"""`simplestore doctor`. Rule: the checks know nothing of their order, the order nothing of the display."""
+"""`simplestore doctor`: settings, network, requests, shared tokens, installation."""
 
 from ._command import doctor
 

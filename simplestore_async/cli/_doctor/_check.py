@@ -1,20 +1,27 @@
-"""What a check is, and what it may find. Rule: values only; none of them holds a secret or moves the cursor."""
+"""Checks, their results, and how they run. Rule: each check ends in time and in a result, and never ends another."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+import inspect
+import logging
+import traceback
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Final
 
 import attrs
 
-from simplestore_async.cli._output import as_line
+from simplestore_async.cli._text import as_line
 
-__all__ = ["Check", "Outcome", "State", "failed", "ok", "skipped", "warning"]
+__all__ = ["Check", "Result", "State", "failed", "ok", "run_checks", "skipped", "warning"]
+
+_log: Final = logging.getLogger("simplestore_async")
 
 
 class State(StrEnum):
-    """How a check ended."""
+    """State of a check."""
 
     OK = "ok"
     WARNING = "warning"
@@ -23,58 +30,106 @@ class State(StrEnum):
 
 
 @attrs.frozen(kw_only=True)
-class Outcome:
-    """What a check found.
+class Result:
+    """Result of a check.
 
     Attributes:
-        state: how it ended.
-        finding: what is so, in one line.
-        advice: what to do about it, in one line; empty if nothing is to be done.
+        state: the state.
+        finding: what was found, in one printable line.
+        advice: what to do about it, in one printable line; may be empty.
         facts: the same for programs; numbers have their units in their names.
-        holds_up: whether the checks that need this one make no sense any more.
+        is_blocking: whether checks that need this one are skipped.
     """
 
     state: State
     finding: str = attrs.field(converter=as_line)
     advice: str = attrs.field(default="", converter=as_line)
     facts: Mapping[str, object] = MappingProxyType({})
-    holds_up: bool = False
+    is_blocking: bool = False
+
+
+def ok(finding: str, **facts: object) -> Result:
+    """Return the result of a check that passed."""
+    return Result(state=State.OK, finding=finding, facts=facts)
+
+
+def warning(finding: str, *, advice: str, **facts: object) -> Result:
+    """Return the result for something that works, and may be a mistake or end soon."""
+    return Result(state=State.WARNING, finding=finding, advice=advice, facts=facts)
+
+
+def failed(finding: str, *, advice: str, **facts: object) -> Result:
+    """Return the result for something that does not work."""
+    return Result(state=State.FAILED, finding=finding, advice=advice, facts=facts, is_blocking=True)
+
+
+def skipped(finding: str, *, advice: str = "", is_blocking: bool = False) -> Result:
+    """Return the result of a check that did not apply."""
+    return Result(state=State.SKIPPED, finding=finding, advice=advice, is_blocking=is_blocking)
 
 
 @attrs.frozen(eq=False, kw_only=True)
 class Check:
-    """A question, and who answers it.
+    """A check.
 
     Attributes:
-        subject: what it is about, with others.
-        name: what it is called, among those of its subject.
-        look: answers it, and raises nothing that it foresees.
-        needs: checks that come first; if one of them holds it up, this one is skipped.
-        if_late: what to do if it has no answer in time.
+        subject: its group.
+        name: its name within the group.
+        run: returns the result.
+        needs: checks that run first; if one of them is blocking, this one is skipped.
+        if_late: advice if it exceeds its time limit.
     """
 
     subject: str
     name: str
-    look: Callable[[], Awaitable[Outcome]] | Callable[[], Outcome]
+    run: Callable[[], Awaitable[Result]] | Callable[[], Result]
     needs: tuple[Check, ...] = ()
-    if_late: str = "give it longer: --timeout"
+    if_late: str = "raise --timeout"
 
 
-def ok(finding: str, **facts: object) -> Outcome:
-    """Return that all is well."""
-    return Outcome(state=State.OK, finding=finding, facts=facts)
+async def run_checks(
+    checks: Sequence[Check], *, timeout_seconds: float, show: Callable[[Check, Result], None]
+) -> dict[Check, Result]:
+    """Run the checks concurrently, as far as none needs another; return their results.
+
+    Args:
+        checks: each after those that it needs.
+        timeout_seconds: time limit of each.
+        show: called with each result, in the order of *checks*.
+    """
+    tasks: dict[Check, asyncio.Task[Result]] = {}
+    for check in checks:
+        needed = {each: tasks[each] for each in check.needs}
+        tasks[check] = asyncio.create_task(_run_one(check, needed, timeout_seconds))
+    results: dict[Check, Result] = {}
+    try:
+        for check, task in tasks.items():
+            results[check] = await task
+            show(check, results[check])
+    finally:
+        # A closed pipe or Ctrl-C ends the checks.
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.wait(tasks.values())
+    return results
 
 
-def warning(finding: str, *, advice: str, **facts: object) -> Outcome:
-    """Return what works, and may be a mistake or end soon."""
-    return Outcome(state=State.WARNING, finding=finding, advice=advice, facts=facts)
-
-
-def failed(finding: str, *, advice: str, **facts: object) -> Outcome:
-    """Return what does not work."""
-    return Outcome(state=State.FAILED, finding=finding, advice=advice, facts=facts, holds_up=True)
-
-
-def skipped(finding: str, *, advice: str = "", holds_up: bool = False) -> Outcome:
-    """Return why there was nothing to look at."""
-    return Outcome(state=State.SKIPPED, finding=finding, advice=advice, holds_up=holds_up)
+async def _run_one(check: Check, needed: Mapping[Check, asyncio.Task[Result]], timeout_seconds: float) -> Result:
+    for each, task in needed.items():
+        if (await task).is_blocking:
+            return skipped(f"not checked, because of {each.subject}: {each.name}", is_blocking=True)
+    deadline = asyncio.timeout(timeout_seconds)
+    try:
+        async with deadline:
+            result = check.run()
+            return await result if inspect.isawaitable(result) else result
+    except Exception as error:  # noqa: BLE001 - one broken check must not end the others
+        if deadline.expired():
+            return failed(f"no response within {timeout_seconds:g} s", advice=check.if_late)
+        # Without the error's own text, which may hold anything.
+        stack = "".join(traceback.format_tb(error.__traceback__))
+        _log.debug("doctor: %s: %s: %s\n%s", check.subject, check.name, type(error).__name__, stack)
+        return failed(
+            f"the check itself failed: {type(error).__name__}",
+            advice="report it, with the output of `simplestore doctor --debug`",
+        )

@@ -1,58 +1,94 @@
-"""The command itself. Rule: a checklist on stdout; what failed is also an error, as every command's are."""
+"""The command `simplestore doctor`. Rule: a report on stdout; what failed is also an error on stderr."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
+import attrs
 import click
 
 from simplestore_async.cli._output import CommandError, json_option, print_json, timeout_option
+from simplestore_async.cli._text import hidden_values, hide
+
+if TYPE_CHECKING:
+    from ._check import Check, Result
 
 __all__ = ["doctor"]
 
-_EPILOG = """\
+_HELP: Final = """\
+Find out why no token can be obtained or used.
+
+Checks settings, secret, proxy, DNS, TCP, TLS, clock, a token request, an API request if SIMPLESTORE_BASE_URL is set,
+shared tokens (in Redis if SIMPLESTORE_REDIS_URL is set), and installed versions. A failure does not end the others.
+
+It requests one token, which it stores nowhere, sends `HEAD /` to the token endpoint's host to read its clock, and GET
+with the token to SIMPLESTORE_BASE_URL. It changes nothing. Neither secret nor token is in the output.
+
+JSON, a list: subject, name, state (ok, warning, failed, skipped), finding, advice (may be empty), facts (an object;
+numbers have their units in their names).
+"""
+_EPILOG: Final = """\
 \b
 Exit codes:
-  0    all is well, or there are warnings only
+  0    every check passed, perhaps with warnings
   1    a check failed
   2    wrong usage
   130  interrupted
 """
 
 
-@click.command(epilog=_EPILOG)
+@click.command(help=_HELP, short_help="Find out why no token can be obtained or used.", epilog=_EPILOG)
 @timeout_option("each check", default=10, most=3_600)
 @click.option(
     "--directory",
     type=click.Path(path_type=Path),
-    metavar="FOLDER",
-    help="Another folder of shared tokens than the default one, such as that of a service.",
+    metavar="DIRECTORY",
+    help="Another cache directory than the default one, such as that of a service.",
 )
+@click.option("-v", "--verbose", "is_verbose", is_flag=True, help="Show every finding, not only what needs attention.")
 @json_option
-def doctor(*, timeout: float, directory: Path | None, is_json: bool) -> None:
-    """Find out why no token can be had, or the API refuses it: a checklist, with what to do about each failure.
+def doctor(*, timeout: float, directory: Path | None, is_verbose: bool, is_json: bool) -> None:
+    from ._check import State, run_checks
+    from ._plan import plan_checks  # completion needs no aiohttp
+    from ._report import Report, facts_of
 
-    Settings, secret, DNS, TCP, TLS, clock, a token request, a call to the API if SIMPLESTORE_BASE_URL is set, the
-    folder of shared tokens, versions. What fails does not end it, as far as the rest can go on without.
+    secrets = hidden_values(os.environ)
+    report = None if is_json else Report(is_verbose=is_verbose)
 
-    It asks for one token, which it stores nowhere, sends `HEAD /` to the token endpoint's host to read its clock, and
-    GET with the token to SIMPLESTORE_BASE_URL. It changes nothing, and neither secret nor token is in what it prints.
-
-    JSON, a list: subject, name, state (ok, warning, failed, skipped), finding, advice (empty if nothing is to be done),
-    facts (an object; numbers have their units in their names).
-    """
-    from ._check import State
-    from ._plan import plan_checks  # completion does without aiohttp
-    from ._report import facts_of, open_report
-    from ._runner import examine
+    def show(check: Check, result: Result) -> None:
+        if report is not None:
+            report.show(check, _hide_secrets(result, secrets))
 
     checks = plan_checks(directory=directory, timeout_seconds=timeout)
-    report = open_report(is_silent=is_json)
-    found = asyncio.run(examine(checks, timeout_seconds=timeout, show=report.show))
-    report.sum_up(found.values())
-    if is_json:
-        print_json([facts_of(check, outcome) for check, outcome in found.items()])
-    failures = [f"{check.subject}: {check.name}" for check, outcome in found.items() if outcome.state is State.FAILED]
+    found = asyncio.run(run_checks(checks, timeout_seconds=timeout, show=show))
+    results = {check: _hide_secrets(result, secrets) for check, result in found.items()}
+    if report is None:
+        print_json([facts_of(check, result) for check, result in results.items()])
+    else:
+        report.sum_up(results)
+    failures = [f"{check.subject}: {check.name}" for check, result in results.items() if result.state is State.FAILED]
     if failures:
-        raise CommandError(f"{len(failures)} of {len(found)} checks failed: {', '.join(failures)}")
+        raise CommandError(f"{len(failures)} of {len(results)} checks failed: {', '.join(failures)}")
+
+
+def _hide_secrets(result: Result, secrets: list[str]) -> Result:
+    """Return the result without the environment's secrets, wherever one was put by mistake."""
+    return attrs.evolve(
+        result,
+        finding=hide(result.finding, secrets),
+        advice=hide(result.advice, secrets),
+        facts={name: _hide_in_fact(value, secrets) for name, value in result.facts.items()},
+    )
+
+
+def _hide_in_fact(value: object, secrets: list[str]) -> object:
+    if isinstance(value, str):
+        return hide(value, secrets)
+    if isinstance(value, list):
+        return [_hide_in_fact(each, secrets) for each in value]
+    if isinstance(value, dict):
+        return {hide(str(name), secrets): _hide_in_fact(each, secrets) for name, each in value.items()}
+    return value

@@ -1,4 +1,4 @@
-"""Which checks there are. Rule: their order, and which needs which; what a check does is its own affair."""
+"""The checks, their order, and which needs which."""
 
 from __future__ import annotations
 
@@ -6,36 +6,40 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from yarl import URL
-
-from simplestore_async._core.credentials import DEFAULT_TOKEN_URL
-from simplestore_async._core.origin import origin_of, parse_url
+from simplestore_async._core.origin import origin_of
+from simplestore_async._core.proxy import ProxySettings
+from simplestore_async.cli._folder import has_redis
 from simplestore_async.errors import ConfigurationError
 
-from ._access import Access
 from ._check import Check
-from ._folder import TokenFolder
-from ._host import Host
+from ._network import Host, check_proxy_connection
+from ._requests import Requests, compare_clocks
 from ._secret import check_secret
 from ._settings import (
     check_base_url,
     check_cas,
+    check_characters,
     check_client_id,
     check_other_variables,
     check_proxies,
     check_scope,
     check_token_url,
+    read_url,
 )
-from ._skew import compare_clocks
+from ._tokens import Directory, check_key, check_redis
 from ._versions import check_extras, check_packages, check_python
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from yarl import URL
+
+    from simplestore_async._core.proxy import Proxy
+
 __all__ = ["plan_checks"]
 
-_SILENT: Final = "something on the way drops what it does not like, such as a firewall; or give it longer: --timeout"
-# An address that does not answer must leave time for the next one, and for the outcome.
+_SILENT: Final = "packets are probably being dropped (firewall?); or raise --timeout"
+# An address that does not respond must leave time for the next one, and for the result.
 _PATIENCE: Final = 0.75
 
 
@@ -43,92 +47,104 @@ def plan_checks(*, directory: Path | None, timeout_seconds: float) -> list[Check
     """Return the checks of this process's environment, each after those that it needs.
 
     Args:
-        directory: the folder of shared tokens; the default one if None.
-        timeout_seconds: how long each may take.
+        directory: the cache directory; None for the environment's Redis server or the default directory.
+        timeout_seconds: time limit of each.
     """
     settings = _plan_settings()
     patience_seconds = timeout_seconds * _PATIENCE
-    token_url = _read_url("SIMPLESTORE_TOKEN_URL", default=DEFAULT_TOKEN_URL)
-    host = Host(url=token_url, variable="SIMPLESTORE_TOKEN_URL", patience_seconds=patience_seconds)
-    way = _plan_way("Token endpoint", host, after=settings["token URL"])
+    token_url = read_url("SIMPLESTORE_TOKEN_URL", os.environ)
+    base_url = read_url("SIMPLESTORE_BASE_URL", os.environ)
+    way = _plan_way("Token endpoint", token_url, after=settings["token URL"], patience_seconds=patience_seconds)
     clock = Check(
         subject="Token endpoint",
         name="clock",
-        look=partial(compare_clocks, token_url, patience_seconds=patience_seconds),
+        run=partial(compare_clocks, token_url, proxy=_find_proxy(token_url), patience_seconds=patience_seconds),
         needs=way[-1:],
     )
-    base_url = _read_url("SIMPLESTORE_BASE_URL", default="")
     api_way: tuple[Check, ...] = ()
     if base_url.absolute and origin_of(base_url) != origin_of(token_url):
-        host = Host(url=base_url, variable="SIMPLESTORE_BASE_URL", patience_seconds=patience_seconds)
-        api_way = _plan_way("API", host, after=settings["base URL"])
-    access = Access()
+        api_way = _plan_way("API", base_url, after=settings["base URL"], patience_seconds=patience_seconds)
+    requests = Requests()
     token = Check(
         subject="Token endpoint",
         name="token",
-        look=access.request_token,
-        needs=(*(settings[name] for name in ("client id", "client secret", "scope")), *way[-1:]),
-        if_late="the host accepts connections and does not answer: is SIMPLESTORE_TOKEN_URL right?",
+        run=requests.request_token,
+        needs=(*(settings[name] for name in ("client id", "client secret", "scope", "proxies")), *way[-1:]),
+        if_late="the host accepts connections and does not respond; check SIMPLESTORE_TOKEN_URL",
     )
     call = Check(
         subject="API",
         name="request",
-        look=access.call_api,
+        run=requests.call_api,
         needs=(settings["base URL"], *api_way[-1:], token),
-        if_late="the host accepts connections and does not answer: is SIMPLESTORE_BASE_URL right?",
+        if_late="the host accepts connections and does not respond; check SIMPLESTORE_BASE_URL",
     )
-    return [*settings.values(), *way, clock, token, *api_way, call, *_plan_folder(directory), *_plan_installation()]
+    tokens = _plan_redis() if has_redis() and directory is None else _plan_directory(directory)
+    return [*settings.values(), *way, clock, token, *api_way, call, *tokens, *_plan_installation()]
 
 
 def _plan_settings() -> dict[str, Check]:
-    looks = {
+    checks = {
         "client id": check_client_id,
         "client secret": check_secret,
         "token URL": check_token_url,
         "scope": check_scope,
         "base URL": check_base_url,
+        "characters": check_characters,
         "other variables": check_other_variables,
         "proxies": check_proxies,
         "trusted CAs": check_cas,
     }
-    return {name: Check(subject="Settings", name=name, look=partial(look, os.environ)) for name, look in looks.items()}
+    return {name: Check(subject="Settings", name=name, run=partial(run, os.environ)) for name, run in checks.items()}
 
 
-def _plan_way(subject: str, host: Host, *, after: Check) -> tuple[Check, ...]:
-    """Return the checks of the way to a host; who needs the last one needs all of them."""
+def _plan_way(subject: str, url: URL, *, after: Check, patience_seconds: float) -> tuple[Check, ...]:
+    """Return the checks of the connection to a host; a check that needs the last one needs all of them."""
+    variable = "SIMPLESTORE_BASE_URL" if subject == "API" else "SIMPLESTORE_TOKEN_URL"
+    proxy = _find_proxy(url)
+    if proxy is not None:
+        connect = partial(check_proxy_connection, proxy.url, f"{url.scheme}_proxy", patience_seconds=patience_seconds)
+        return (Check(subject=subject, name="proxy", run=connect, needs=(after,), if_late=_SILENT),)
+    host = Host(url=url, variable=variable, patience_seconds=patience_seconds)
     name = Check(
         subject=subject,
         name="DNS",
-        look=host.look_up,
+        run=host.check_name,
         needs=(after,),
-        if_late="the resolver does not answer: mend this machine's or container's DNS",
+        if_late="the resolver does not respond; check the DNS settings of this machine or container",
     )
-    connection = Check(subject=subject, name="TCP", look=host.connect, needs=(name,), if_late=_SILENT)
-    tls = Check(subject=subject, name="TLS", look=host.shake_hands, needs=(connection,), if_late=_SILENT)
+    connection = Check(subject=subject, name="TCP", run=host.check_connection, needs=(name,), if_late=_SILENT)
+    tls = Check(subject=subject, name="TLS", run=host.check_tls, needs=(connection,), if_late=_SILENT)
     return name, connection, tls
 
 
-def _plan_folder(directory: Path | None) -> list[Check]:
-    folder = TokenFolder(directory)
-    look = Check(subject="Shared tokens", name="folder", look=folder.look)
-    key = Check(subject="Shared tokens", name="key", look=folder.look_at_key)
-    files = Check(subject="Shared tokens", name="files", look=folder.count_files, needs=(look, key))
-    lock = Check(subject="Shared tokens", name="locks", look=folder.try_lock, needs=(look,))
-    return [look, key, files, lock]
+def _find_proxy(url: URL) -> Proxy | None:
+    """Return the environment's proxy for *url*; None if it is invalid, which another check reports."""
+    try:
+        return ProxySettings(trust_env=True).find(url) if url.absolute else None
+    except ConfigurationError:
+        return None
+
+
+def _plan_redis() -> list[Check]:
+    return [
+        Check(subject="Shared tokens", name="Redis", run=check_redis, if_late=_SILENT),
+        Check(subject="Shared tokens", name="key", run=check_key),
+    ]
+
+
+def _plan_directory(path: Path | None) -> list[Check]:
+    directory = Directory(path)
+    usable = Check(subject="Shared tokens", name="directory", run=directory.check)
+    key = Check(subject="Shared tokens", name="key", run=check_key)
+    files = Check(subject="Shared tokens", name="files", run=directory.check_files, needs=(usable, key))
+    lock = Check(subject="Shared tokens", name="locks", run=directory.check_lock, needs=(usable,))
+    return [usable, key, files, lock]
 
 
 def _plan_installation() -> list[Check]:
     return [
-        Check(subject="Installation", name="Python", look=check_python),
-        Check(subject="Installation", name="packages", look=check_packages),
-        Check(subject="Installation", name="extras", look=check_extras),
+        Check(subject="Installation", name="Python", run=check_python),
+        Check(subject="Installation", name="packages", run=check_packages),
+        Check(subject="Installation", name="extras", run=check_extras),
     ]
-
-
-def _read_url(variable: str, *, default: str) -> URL:
-    """Return the URL of a setting; an empty one if it is wrong, of which that setting's own check tells."""
-    value = os.environ.get(variable) or default
-    try:
-        return parse_url(variable, value, allow_insecure_http=False)
-    except ConfigurationError:
-        return URL()

@@ -1,118 +1,128 @@
-"""How the checklist looks. Rule: a state is a word, whatever sign and colour it has besides."""
+"""The report of the checks. Rule: a state is a word, whatever sign and colour it has as well."""
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from collections import Counter
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
+import attrs
 import click
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console
 
 from simplestore_async.cli._console import open_console
 
-from ._check import Check, Outcome, State
+from ._check import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping, Sequence
 
-    from rich.console import Console
+    from ._check import Check, Result
 
-__all__ = ["Report", "facts_of", "open_report"]
+__all__ = ["Report", "facts_of"]
 
 _WIDTH: Final = max(map(len, State))
-_NAME_WIDTH: Final = 15
+_SIGNS: Final = {State.OK: "✓", State.WARNING: "!", State.FAILED: "✗", State.SKIPPED: "-"}
+_COLORS: Final = {State.OK: "green", State.WARNING: "yellow", State.FAILED: "red", State.SKIPPED: None}
 
 
-class Report(Protocol):
-    """What tells of outcomes as they come, and in the end of all of them."""
-
-    def show(self, check: Check, outcome: Outcome, /) -> None: ...
-
-    def sum_up(self, outcomes: Iterable[Outcome], /) -> None: ...
-
-
-def open_report(*, is_silent: bool) -> Report:
-    """Return the report that suits stdout; with *is_silent* one that tells nothing."""
-    if is_silent:
-        return _Silence()
-    console = open_console()
-    return _Lines() if console is None else _Table(console)
-
-
-def facts_of(check: Check, outcome: Outcome) -> dict[str, object]:
-    """Return what is known, for programs."""
+def facts_of(check: Check, result: Result) -> dict[str, object]:
+    """Return the result for `--json`."""
     return {
         "subject": check.subject,
         "name": check.name,
-        "state": outcome.state,
-        "finding": outcome.finding,
-        "advice": outcome.advice,
-        "facts": dict(outcome.facts),
+        "state": result.state,
+        "finding": result.finding,
+        "advice": result.advice,
+        "facts": dict(result.facts),
     }
 
 
-def _sum_up(outcomes: Iterable[Outcome]) -> str:
-    counts = Counter(outcome.state for outcome in outcomes)
-    told = (f"{counts[state]} {state}" for state in State if counts[state])
-    return f"{counts.total()} checks: {', '.join(told)}"
+@attrs.define
+class Report:
+    """Results as they come, grouped by subject, and a summary.
+
+    Checks of a subject that passed are folded into one line, and so are those skipped for the same reason.
+
+    Attributes:
+        is_verbose: whether each of these has a line of its own.
+    """
+
+    is_verbose: bool
+    _console: Console | None = attrs.field(init=False, factory=open_console)
+    _subject: str = attrs.field(init=False, default="")
+    _folded: dict[tuple[State, str], list[str]] = attrs.field(init=False, factory=dict[tuple[State, str], list[str]])
+
+    @property
+    def _is_terminal(self) -> bool:
+        return self._console is not None
+
+    def show(self, check: Check, result: Result) -> None:
+        """Print a result, or fold it."""
+        if check.subject != self._subject:
+            self._print_folded()
+            self._subject = check.subject
+            if self._is_terminal:
+                click.echo(self._style(check.subject, bold=True))
+        is_foldable = result.state is State.OK or (result.state is State.SKIPPED and not result.advice)
+        if is_foldable and not self.is_verbose:
+            reason = "" if result.state is State.OK else f": {result.finding}"
+            self._folded.setdefault((result.state, reason), []).append(check.name)
+        else:
+            self._print(result.state, f"{check.name}: {result.finding}", result.advice)
+
+    def sum_up(self, results: Mapping[Check, Result]) -> None:
+        """Print the failures again, then the counts."""
+        self._print_folded()
+        failures = {check: result for check, result in results.items() if result.state is State.FAILED}
+        if failures:
+            _echo("")
+            _echo("What failed:")
+        for check, result in failures.items():
+            self._subject = check.subject
+            self._print(State.FAILED, f"{check.name}: {result.finding}", result.advice, is_summary=True)
+        counts = Counter(result.state for result in results.values())
+        parts = [f"{counts[state]} {state}" for state in State if counts[state]]
+        hint = "" if self.is_verbose else " (--verbose for details)"
+        if self._is_terminal or failures:
+            _echo("")
+        _echo(f"{counts.total()} checks: {', '.join(parts)}{hint}")
+
+    def _print_folded(self) -> None:
+        for (state, reason), names in self._folded.items():
+            self._print(state, f"{', '.join(names)}{reason}", "")
+        self._folded.clear()
+
+    def _print(self, state: State, text: str, advice: str, *, is_summary: bool = False) -> None:
+        """Print a result: on a terminal below its subject and wrapped, else whole on one line."""
+        if not self._is_terminal:
+            _echo(f"{state:<{_WIDTH}}  {self._subject}: {text}")
+            if advice:
+                _echo(f"{'':<{_WIDTH}}  -> {advice}")
+            return
+        label = f"{_SIGNS[state]} {state}".ljust(_WIDTH + 2)
+        label = self._style(label, fg=_COLORS[state], bold=state is State.FAILED)
+        first, *others = _wrap(f"{self._subject}: {text}" if is_summary else text, indent=_WIDTH + 6)
+        click.echo(f"  {label}  {first}")
+        for line in others:
+            click.echo(" " * (_WIDTH + 6) + line)
+        for number, line in enumerate(_wrap(advice, indent=_WIDTH + 8) if advice else ()):
+            click.echo(" " * (_WIDTH + 6) + self._style(f"{'  ' if number else '→ '}{line}", bold=True))
+
+    def _style(self, text: str, *, fg: str | None = None, bold: bool) -> str:
+        has_style = self._console is not None and not self._console.no_color
+        return click.style(text, fg=fg, bold=bold or None) if has_style else text
 
 
-class _Silence:
-    def show(self, _check: Check, _outcome: Outcome, /) -> None:
-        pass
-
-    def sum_up(self, _outcomes: Iterable[Outcome], /) -> None:
-        pass
+def _wrap(text: str, *, indent: int) -> Sequence[str]:
+    # A long path or URL stays whole, so that it can be copied.
+    width = max(shutil.get_terminal_size().columns - indent, 20)
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
 
 
-class _Lines:
-    """A line for each outcome, whole by itself, and one for what to do."""
-
-    def show(self, check: Check, outcome: Outcome, /) -> None:
-        _print(f"{outcome.state:<{_WIDTH}}  {check.subject}: {check.name}: {outcome.finding}")
-        if outcome.advice:
-            _print(f"{'':<{_WIDTH}}  -> {outcome.advice}")
-
-    def sum_up(self, outcomes: Iterable[Outcome], /) -> None:
-        _print(_sum_up(outcomes))
-
-
-def _print(text: str) -> None:
-    # A locale of ASCII must not end the checklist.
+def _echo(text: str) -> None:
+    # A locale of ASCII must not end the report.
     encoding = sys.stdout.encoding
     click.echo(text.encode(encoding, "backslashreplace").decode(encoding))
-
-
-class _Table:
-    """A part for each subject, in a terminal, whose width is filled."""
-
-    _LOOKS: Final = {
-        State.OK: ("✓", "green"),
-        State.WARNING: ("!", "yellow"),
-        State.FAILED: ("✗", "bold red"),
-        State.SKIPPED: ("-", "dim"),
-    }
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._subject = ""
-
-    def show(self, check: Check, outcome: Outcome, /) -> None:
-        if check.subject != self._subject:
-            self._subject = check.subject
-            self._console.print(Text(check.subject, style="bold"))
-        sign, style = self._LOOKS[outcome.state]
-        grid = Table.grid(padding=(0, 2, 0, 0))
-        grid.add_column(width=_WIDTH + 2)
-        grid.add_column(width=_NAME_WIDTH)
-        grid.add_column(overflow="fold")
-        grid.add_row(Text(f"{sign} {outcome.state}", style=style), check.name, Text(outcome.finding))
-        if outcome.advice:
-            grid.add_row("", "", Text(f"→ {outcome.advice}", style="bold"))
-        self._console.print(Padding(grid, (0, 0, 0, 2)))
-
-    def sum_up(self, outcomes: Iterable[Outcome], /) -> None:
-        self._console.print(_sum_up(outcomes))

@@ -1,4 +1,4 @@
-"""What is installed. Rule: the floors are those of the package's own metadata."""
+"""Installed versions. Rule: the package's own metadata has the floors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 
 import attrs
 
-from ._check import Outcome, failed, ok
+from ._check import Result, failed, ok
 
 __all__ = ["check_extras", "check_packages", "check_python"]
 
@@ -21,7 +21,7 @@ _REQUIREMENT: Final = re.compile(r"(?P<name>[\w.-]+)(?:\[.*?\])? *\(?(?P<bounds>
 _BOUND: Final = re.compile(r"(>=|<) *([\d.]+)")
 
 
-async def check_python() -> Outcome:
+async def check_python() -> Result:
     loop = type(asyncio.get_running_loop())
     facts = {
         "python": platform.python_version(),
@@ -37,16 +37,16 @@ async def check_python() -> Outcome:
     )
 
 
-def check_packages() -> Outcome:
-    """Compare what is installed with what the package needs."""
+def check_packages() -> Result:
+    """Compare installed versions with those that the package needs."""
     needed = _requirements("")
-    installed: dict[str, str | None] = {_PACKAGE: version(_PACKAGE)}
+    installed = {_PACKAGE: _find_version(_PACKAGE)}
     installed |= {each.name: each.installed for each in needed}
     return _judge([each for each in needed if not each.is_met], installed)
 
 
-def check_extras() -> Outcome:
-    """Compare what is installed of the extras, of which none is needed."""
+def check_extras() -> Result:
+    """Compare installed versions of the extras, of which none is needed."""
     known = [each for extra in _EXTRAS for each in _requirements(extra)]
     unmet = [each for each in known if each.installed and not each.is_met]
     return _judge(unmet, {each.name: each.installed for each in known})
@@ -70,14 +70,21 @@ class _Requirement:
 
 
 def _requirements(extra: str) -> list[_Requirement]:
-    """Return what the package requires for one of its extras; for none of them if that is empty."""
+    """Return the requirements of an extra, or of the package itself if that is empty."""
     found: list[_Requirement] = []
-    for text in requires(_PACKAGE) or ():
+    for text in _read_requirements():
         match = _REQUIREMENT.fullmatch(text)
         marker = match and re.search(r"extra *== *['\"]([\w-]+)['\"]", match["marker"] or "")
         if match and (marker[1] if marker else "") == extra:
             found.append(_Requirement(match["name"], match["bounds"].strip(), _find_version(match["name"])))
     return found
+
+
+def _read_requirements() -> list[str]:
+    try:
+        return requires(_PACKAGE) or []
+    except PackageNotFoundError:  # copied without its metadata
+        return []
 
 
 def _find_version(name: str) -> str | None:
@@ -93,9 +100,9 @@ def _numbers(text: str) -> tuple[int, ...]:
     return (*numbers, *[0] * (4 - len(numbers)))
 
 
-def _judge(unmet: list[_Requirement], installed: dict[str, str | None]) -> Outcome:
-    told = ", ".join(f"{name} {number or 'is not installed'}" for name, number in installed.items())
+def _judge(unmet: list[_Requirement], installed: dict[str, str | None]) -> Result:
+    shown = ", ".join(f"{name} {number or 'is not installed'}" for name, number in installed.items())
     if not unmet:
-        return ok(told, packages=installed)
+        return ok(shown, packages=installed)
     wanted = " ".join(f'"{each.name}{each.bounds}"' for each in unmet)
-    return failed(told, advice=f"pip install {wanted}", packages=installed)
+    return failed(shown, advice=f"pip install {wanted}", packages=installed)

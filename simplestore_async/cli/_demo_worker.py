@@ -1,7 +1,7 @@
-"""One of the demo's processes. Rule: it knows its environment and its share, and tells what happened, as JSON.
+"""A process of the demo. Rule: it has its environment and its share only, and reports as JSON.
 
-It does what a service's process does: `open_session()` over a folder that it shares with the others. A line on its
-standard output is a `Report`; the first one says that it is ready, and a line on its standard input lets it go.
+It does what a process of a service does: `open_session()` with a directory that it shares with the others. A line on
+its standard output is a `Report`; the first means that it is ready, and a line on its standard input starts it.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ _REPORT_SECONDS: Final = 0.1
 
 @attrs.frozen(kw_only=True)
 class Share:
-    """What one process is to do: every *processes*-th request, from its own number on.
+    """The requests of one process: every *processes*-th, from its own number on.
 
     Attributes:
-        number: which process this is, from 0.
-        processes: how many there are.
-        requests: how many requests all of them send.
-        concurrency: how many this one sends at once, at most.
-        duration_seconds: over how long all of them are sent, evenly.
-        first_due_fractions: when the first renewal is due, if not by the package's own policy.
-        folder: where tokens are shared.
-        is_debug: whether it logs, to the standard error that all of them share.
+        number: number of the process, from 0.
+        processes: number of processes.
+        requests: number of requests of all processes.
+        concurrency: maximum concurrent requests of this process.
+        duration_seconds: time over which all requests are spread.
+        first_due_fractions: when the first renewal is due; None for the package's own policy.
+        folder: directory of the shared token.
+        is_debug: whether to log to the shared standard error.
     """
 
     number: int
@@ -56,13 +56,13 @@ class Share:
     is_debug: bool
 
     def policy(self) -> RenewalPolicy | None:
-        """Return the policy that it asks for."""
+        """Return the renewal policy; None for the default."""
         return self.first_due_fractions and RenewalPolicy(first_due_fractions=self.first_due_fractions)
 
 
 @attrs.define
 class Tally:
-    """What callers saw so far; a request that failed never got its 200."""
+    """Results of requests so far; a failed one got no 200."""
 
     succeeded: int = 0
     failed: int = 0
@@ -71,18 +71,18 @@ class Tally:
 
     @property
     def done(self) -> int:
-        """How many requests have ended, either way."""
+        """The number of finished requests."""
         return self.succeeded + self.failed
 
     def count(self, problem: str, seconds: float) -> None:
-        """Add one request, which took *seconds*, and failed if there was a *problem*."""
+        """Add a request that took *seconds*; it failed if there is a *problem*."""
         self.failed += bool(problem)
         self.succeeded += not problem
         self.slowest_seconds = max(self.slowest_seconds, seconds)
         self.first_problem = self.first_problem or problem
 
     def add(self, other: Tally) -> None:
-        """Add what other callers saw."""
+        """Add the results of other callers."""
         self.succeeded += other.succeeded
         self.failed += other.failed
         self.slowest_seconds = max(self.slowest_seconds, other.slowest_seconds)
@@ -91,14 +91,14 @@ class Tally:
 
 @attrs.frozen(kw_only=True)
 class Report:
-    """What a process has seen so far, and what has just happened in it, if anything.
+    """The state of a process, and its latest event, if any.
 
     Attributes:
-        tally: what its callers saw.
-        news: what has happened, in words.
-        has_token: whether a token has ever come.
+        tally: results of its callers.
+        news: the event, in words.
+        has_token: whether a token has ever arrived.
         is_in_outage: whether its last renewal failed.
-        has_recovered: whether one has failed, and a later one has not.
+        has_recovered: whether a renewal succeeded after a failed one.
     """
 
     tally: Tally
@@ -117,7 +117,7 @@ class _Worker:
         self._has_recovered = False
 
     async def run(self) -> None:
-        """Send every request of the share. One that fails is counted, and raises nothing."""
+        """Send every request of the share, and count those that fail."""
         share = self._share
         began_at = asyncio.get_running_loop().time()
         numbers = iter(range(share.number, share.requests, share.processes))
@@ -137,7 +137,7 @@ class _Worker:
         self.report()
 
     def report(self, news: str = "") -> None:
-        """Tell the first process what was seen."""
+        """Report to the first process."""
         report = Report(
             tally=self._tally,
             news=news,
@@ -157,13 +157,13 @@ class _Worker:
         now = asyncio.get_running_loop().time
         pace = self._share.duration_seconds / self._share.requests
         for number in numbers:
-            # Each request has its own moment, so that a stall is made up for.
+            # Each request has its own start time: a stall is caught up.
             await asyncio.sleep(max(began_at + number * pace - now(), 0))
             sent_at = now()
             try:
                 async with session.get(f"orders/{number}") as response:
                     await response.read()
-                    problem = "" if response.status == 200 else f"the API answered {response.status}"
+                    problem = "" if response.status == 200 else f"the API responded {response.status}"
             except (SimpleStoreError, aiohttp.ClientError, TimeoutError) as error:
                 problem = str(error) or type(error).__name__
             self._tally.count(problem, now() - sent_at)
@@ -172,7 +172,7 @@ class _Worker:
         match event:
             case TokenReceived(source="cache"):
                 self._has_token = True
-                self.report("takes the token that another process got")
+                self.report("uses the token of another process")
             case TokenReceived(cause="first"):
                 self._has_token = True
                 self.report("first token received")
@@ -183,7 +183,7 @@ class _Worker:
                     f"new token after {event.duration_seconds:.1f} s; {event.waiter_count} requests waited for it"
                 )
             case RenewalFailed(error=TokenEndpointError() as error, is_token_alive=True):
-                self.report(f"token endpoint answers {error.status}; the old token serves on")
+                self.report(f"token endpoint responds {error.status}; the current token stays in use")
             case RenewalFailed():
                 self.report(f"renewal failed: {event.error}")
             case TokenRejected():
@@ -199,7 +199,7 @@ class _Worker:
 
 
 def _end_with_the_first_process() -> None:
-    """End this process when the other end of its standard input is closed, however that came about."""
+    """End this process when the other end of its standard input is closed."""
     os.read(sys.stdin.fileno(), 1)
     os._exit(1)
 
@@ -219,4 +219,4 @@ if __name__ == "__main__":
     try:
         _main()
     except BrokenPipeError:
-        os._exit(1)  # the first process is gone, and nobody is left to tell
+        os._exit(1)  # the first process has ended

@@ -1,8 +1,9 @@
-"""How `simplestore demo` looks. Rule: it reads the demo and changes nothing; all output is written by one coroutine."""
+"""Display of `simplestore demo`. Rule: it only reads the demo; one coroutine writes all output."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, Self
 
@@ -14,31 +15,41 @@ from rich.table import Table
 from rich.text import Text
 
 from ._console import RateColumn, open_console, show_trouble
-from ._demo import LIFETIME_SECONDS, Demo
+from ._demo_run import LIFETIME_SECONDS, Demo
 
 if TYPE_CHECKING:
-    from ._demo import Plan
+    from ._demo_run import Plan
 
 __all__ = ["show_demo"]
 
 _REFRESH_SECONDS: Final = 0.1
 _NEWS_SHOWN: Final = 12
 _PLAIN_STEPS: Final = 10
+_START_SANDBOX: Final = (
+    "simplestore sandbox           # in a terminal of its own; set what it prints"
+    if os.name == "nt"
+    else 'eval "$(simplestore sandbox &)"'
+)
+_NEXT_STEPS: Final = f"""
+Next, a local SimpleStore for your own shell:
+  {_START_SANDBOX}
+  simplestore token
+  simplestore request GET orders/42
+"""
 
 
 async def show_demo(plan: Plan, *, is_plain: bool) -> str:
-    """Run the demo, show it on stdout, and return why it failed: empty if no request did.
+    """Run the demo and show it on stdout; return why it failed, or nothing if no request did.
 
     Args:
-        plan: how many requests, and how fast.
-        is_plain: print lines of text, without colour or cursor movements; so it does by itself where stdout is no
-            terminal, or one that cannot do better.
+        plan: the requests to send.
+        is_plain: print lines of text, as for a stdout that is not a capable terminal.
     """
     console = None if is_plain else open_console()
     if console is None:
         is_plain = True
-        # Wide enough for the table, whatever COLUMNS says: in a log no number may be cut off.
-        console = Console(highlight=False, color_system=None, force_terminal=False, width=100)
+        # Fixed, whatever COLUMNS says: in a log no number may be cut off.
+        console = Console(highlight=False, color_system=None, force_terminal=False, width=80)
     demo = Demo(plan)
     running = asyncio.create_task(demo.run())
     try:
@@ -48,38 +59,41 @@ async def show_demo(plan: Plan, *, is_plain: bool) -> str:
                 await asyncio.wait({running}, timeout=_REFRESH_SECONDS)
                 display.update()
     finally:
-        # Whatever ended the display, a closed pipe or Ctrl-C, ends the demo.
+        # A closed pipe or Ctrl-C ends the display, and the demo with it.
         running.cancel()
         await asyncio.wait({running})
     await running
     console.print(_table(demo, box=ASCII if is_plain else ROUNDED))
     if not demo.has_revoked:
-        console.print("The run ended before the second fault: give it more requests.")
+        console.print("The run ended before the second fault; give it more requests.")
+    if not demo.problem:
+        console.print(_NEXT_STEPS.rstrip(), markup=False, highlight=False, soft_wrap=True)
     return demo.problem
 
 
 def _table(demo: Demo, *, box: Box) -> Table:
     server, caller = demo.sandbox.counters, demo.caller
     table = Table(
-        title=f"{caller.done} requests in {demo.elapsed_seconds:.1f} s, with tokens that live {LIFETIME_SECONDS} s",
+        title=f"{caller.done} requests in {demo.elapsed_seconds:.1f} s ({demo.rate:.0f}/s), "
+        f"tokens live {LIFETIME_SECONDS} s",
         title_justify="left",
         box=box,
     )
-    # In a narrow terminal the names are folded, never the numbers.
+    # A narrow terminal wraps the names, never the numbers.
     for name in ("What the server saw", "What the callers saw"):
         table.add_column(name)
         table.add_column(justify="right", no_wrap=True)
     table.add_row("token requests", str(server.token_requests), "requests", str(caller.done))
-    table.add_row("- answered with a token", str(server.tokens_issued), "- succeeded", str(caller.succeeded))
+    table.add_row("- token issued", str(server.tokens_issued), "- succeeded", str(caller.succeeded))
     table.add_row("- failed with 503", str(server.failures), "- failed", str(caller.failed))
     table.add_row("- refused", str(server.refusals), "slowest", f"{caller.slowest_seconds * 1000:.0f} ms")
     table.add_row("API requests", str(server.api_requests), "processes", str(demo.plan.processes))
-    table.add_row("- answered 401", str(server.unauthorized), "", "")
+    table.add_row("- rejected (401)", str(server.unauthorized), "", "")
     return table
 
 
 class _LiveDisplay:
-    """A progress bar, and a line for what is happening now."""
+    """A progress bar, and the latest news below it."""
 
     def __init__(self, console: Console, demo: Demo) -> None:
         self._demo = demo
@@ -106,7 +120,7 @@ class _LiveDisplay:
         self._live.stop()
 
     def update(self) -> None:
-        """Draw what has changed."""
+        """Draw the current state."""
         caller = self._demo.caller
         failed = show_trouble(caller.failed, "failed")
         self._progress.update(self._task, completed=caller.done, succeeded=caller.succeeded, failed=failed)
@@ -117,26 +131,26 @@ class _LiveDisplay:
 
 
 class _Lines:
-    """A line for everything that happens, and one for every tenth of the requests."""
+    """A line for each event, and one for every tenth of the requests."""
 
     def __init__(self, console: Console, demo: Demo) -> None:
         self._console = console
         self._demo = demo
-        self._told = 0
+        self._printed = 0
         self._steps = 0
 
     def update(self) -> None:
         """Print what is new."""
         demo = self._demo
-        for at, text in demo.news[self._told :]:
+        for at, text in demo.news[self._printed :]:
             self._print(at, text)
-        self._told = len(demo.news)
+        self._printed = len(demo.news)
         steps = demo.caller.done * _PLAIN_STEPS // demo.plan.requests
         if steps > self._steps:
             self._steps = steps
             seconds = demo.elapsed_seconds
             done = f"{demo.caller.done} of {demo.plan.requests} requests"
-            self._print(seconds, f"{done}, {demo.caller.done / seconds:.0f}/s, {demo.caller.failed} failed")
+            self._print(seconds, f"{done}, {demo.rate:.0f}/s, {demo.caller.failed} failed")
 
     def _print(self, at: float, text: str) -> None:
         self._console.print(f"{at:6.1f} s  {text}", markup=False, soft_wrap=True)

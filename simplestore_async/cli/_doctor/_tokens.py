@@ -1,0 +1,157 @@
+"""Shared tokens: the cache directory, or Redis. Rule: the caches judge; what a check creates is removed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import stat
+import time
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import attrs
+import click
+from filelock import FileLock, Timeout
+
+from simplestore_async import FileTokenCache
+from simplestore_async.cli._folder import open_folder
+from simplestore_async.errors import ConfigurationError, TokenCacheError
+
+from ._check import Result, failed, ok, skipped, warning
+
+__all__ = ["Directory", "check_key", "check_redis"]
+
+# A stored token takes some hundred bytes, and 64 KiB at most.
+_LITTLE_BYTES: Final = 1 << 20
+_KEY_VARIABLES: Final = "SIMPLESTORE_CACHE_KEY", "SIMPLESTORE_CACHE_KEY_FILE"
+_ELSEWHERE: Final = "choose another directory: FileTokenCache(directory) in a program, --directory here"
+
+
+def check_key() -> Result:
+    """Check whether tokens are encrypted, and the key."""
+    names = [name for name in _KEY_VARIABLES if os.environ.get(name)]
+    try:
+        open_folder()
+    except ConfigurationError as error:
+        hint = error.hint or f"fix it, or unset {' and '.join(names)}"
+        return failed(f"{error.field} {error.problem}", advice=hint)
+    if not names:
+        return ok("none; tokens are stored in clear, readable by their owner only", is_encrypted=False)
+    return ok(f"from {' and '.join(names)}; tokens are stored encrypted", is_encrypted=True)
+
+
+async def check_redis() -> Result:
+    """Connect to the environment's Redis server, and authenticate."""
+    from simplestore_async.cli._redis import list_tokens, ping
+
+    began_at = time.perf_counter()
+    try:
+        await ping()
+        seconds = time.perf_counter() - began_at
+        tokens = len(await list_tokens())
+    except ConfigurationError as error:
+        return failed(f"{error.field} {error.problem}", advice=error.hint or f"correct {error.field}")
+    except click.ClickException as error:
+        return failed(
+            error.message,
+            advice="check its host, port, user, password and TLS (rediss://), and whether the server is up; until "
+            "then each process requests its own token",
+        )
+    return ok(
+        f"server reached in {seconds * 1000:.0f} ms; tokens stored: {tokens}", duration_seconds=seconds, tokens=tokens
+    )
+
+
+@attrs.frozen(eq=False)
+class Directory:
+    """A cache directory: whether it can be used, what it holds, and whether it takes files and locks."""
+
+    path: Path | None
+
+    async def check(self) -> Result:
+        cache = FileTokenCache(self.path)
+        try:
+            path = cache.directory
+        except TokenCacheError:
+            # As in many containers, where a program may not need it.
+            return skipped("no home directory, so there is no default", advice=_ELSEWHERE, is_blocking=True)
+        try:
+            await cache.list_files()
+        except TokenCacheError as error:
+            return failed(error.problem, advice=error.hint or _ELSEWHERE, directory=str(path))
+        return await asyncio.to_thread(_describe, path)
+
+    async def check_files(self) -> Result:
+        files = await open_folder(self.path).list_files()
+        now = time.time()
+        unused = [file for file in files if file.problem]
+        expired = [file for file in files if file.expires_at is not None and file.expires_at <= now]
+        if not files:
+            return ok("no tokens stored", files=0, expired=0, unused=0)
+        shown = f"{len(files)} token files, {len(expired)} expired"
+        facts = {"files": len(files), "expired": len(expired), "unused": len(unused)}
+        if unused:
+            problems = dict.fromkeys(file.problem for file in unused)
+            return warning(
+                f"{shown}; {len(unused)} not usable: {'; '.join(problems)}",
+                advice="programs replace them when needed; `simplestore cache clear` removes them",
+                **facts,
+            )
+        return ok(shown, **facts)
+
+    async def check_lock(self) -> Result:
+        """Store and lock as a provider does, in a directory inside that is removed again."""
+        path = FileTokenCache(self.path).directory
+        if not path.exists():
+            return skipped("there is no directory yet")
+        try:
+            with TemporaryDirectory(prefix="doctor-", dir=path) as scratch:
+                cache = FileTokenCache(scratch)
+                async with cache.renewal_lock("doctor"):
+                    is_exclusive = await asyncio.to_thread(_is_locked, Path(scratch))
+        except TokenCacheError as error:
+            return failed(f"files cannot be created and locked: {error.problem}", advice=_ELSEWHERE)
+        except OSError as error:
+            return failed(f"files cannot be created and locked: {error.strerror or error}", advice=_ELSEWHERE)
+        if not is_exclusive:
+            return failed(
+                "the file system grants one lock twice; processes would not wait for each other's renewal",
+                advice=_ELSEWHERE,
+            )
+        return ok("files can be created and locked (test file removed)")
+
+
+def _describe(path: Path) -> Result:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return _describe_missing(path)
+    free = shutil.disk_usage(path).free
+    mode = f"{stat.S_IMODE(status.st_mode):04o}"
+    facts = {"directory": str(path), "exists": True, "mode": mode, "owner_id": status.st_uid, "free_bytes": free}
+    shown = f"{path}, mode {mode}, {free / (1 << 20):.0f} MiB free"
+    if free < _LITTLE_BYTES:
+        return warning(shown, advice="free some space; a token that cannot be stored is not shared", **facts)
+    return ok(shown, **facts)
+
+
+def _describe_missing(path: Path) -> Result:
+    parent = next(each for each in path.parents if each.exists())
+    facts = {"directory": str(path), "exists": False}
+    if os.access(parent, os.W_OK | os.X_OK):
+        return ok(f"{path} does not exist yet; it is created at first use", **facts)
+    return warning(f"{path} does not exist, and cannot be created in {parent}", advice=_ELSEWHERE, **facts)
+
+
+def _is_locked(directory: Path) -> bool:
+    """Return whether the lock held in *directory* keeps others out."""
+    (path,) = directory.glob("*.lock")
+    other = FileLock(path, thread_local=False, fallback_to_soft=False)
+    with suppress(Timeout):
+        other.acquire(blocking=False)
+        other.release()
+        return False
+    return True

@@ -1,0 +1,126 @@
+"""Text of servers and of the environment that reaches a terminal, by any command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from aiohttp import web
+
+from simplestore_async.sandbox import Response, Sandbox
+from tests.support.command import Outcome, simplestore
+from tests.support.terminals import on_terminal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+# Erase, bell, C1, right-to-left override, zero-width, line separator.
+HOSTILE: Final = "a\x1b[2J\x07\x9b2J\u202e\u200b\u2028z"
+needs_terminal = pytest.mark.skipif(sys.platform == "win32", reason="POSIX terminals")
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with Sandbox() as sandbox:
+        yield sandbox
+
+
+def assert_harmless(text: str) -> None:
+    assert "" == "".join(char for char in text if not char.isprintable() and char not in "\r\n\t")
+
+
+async def run(*arguments: str, sandbox: Sandbox) -> Outcome:
+    return await simplestore(*arguments, environment=sandbox.environment)
+
+
+async def test_scope(sandbox: Sandbox) -> None:
+    """The scope of a token, by `token` and `doctor`."""
+    content = {"access_token": "token", "token_type": "Bearer", "expires_in": 60, "scope": HOSTILE}
+    sandbox.token_endpoint.fail_for(60, Response(json=content))
+    for arguments in ["token"], ["token", "--show"], ["doctor", "-v"], ["--debug", "token"]:
+        outcome = await run(*arguments, sandbox=sandbox)
+        assert_harmless(outcome.stdout + outcome.stderr)
+
+
+async def test_error_description(sandbox: Sandbox) -> None:
+    """The words of a refusal, on stderr and in a traceback."""
+    sandbox.fail_for(60, Response(400, json={"error": "x", "error_description": HOSTILE, "title": HOSTILE}))
+    for arguments in ["token"], ["token", "--debug"], ["doctor"], ["request", "GET", "x"]:
+        outcome = await run(*arguments, sandbox=sandbox)
+        assert_harmless(outcome.stdout + outcome.stderr)
+
+
+@needs_terminal
+async def test_body(sandbox: Sandbox) -> None:
+    """A body on a terminal; in a pipe it is copied byte by byte."""
+    body = f"{HOSTILE}\nключ".encode() + b"\xff"
+    sandbox.api.respond("orders", Response(body=body))
+    shown = await on_terminal("request", "GET", "orders", environment=sandbox.environment)
+
+    assert_harmless(shown)
+    assert "a\\x1b[2J\\x07\\x9b2J\\u202e\\u200b\\u2028z\r\nключ\\xff\r\n" == shown
+    piped = await run("request", "GET", "orders", sandbox=sandbox)
+    assert body.decode(errors="surrogateescape") == piped.stdout
+
+
+@needs_terminal
+async def test_head(sandbox: Sandbox) -> None:
+    """Header values on a terminal."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"X-Odd": "a\u202ez\x9b"})
+        await response.prepare(request)
+        return response
+
+    sandbox.api.respond("orders", handle)
+    shown = await on_terminal("request", "GET", "orders", "-i", environment=sandbox.environment)
+    assert_harmless(shown)
+    assert "X-Odd: a" in shown
+
+
+@needs_terminal
+@pytest.mark.parametrize(
+    ("body", "shown"), [(b"", ""), (b"a", "a\r\n"), (b"a\n", "a\r\n"), (b"a\r\n", "a\r\n"), (b"\xc3", "\\xc3\r\n")]
+)
+async def test_line_break(sandbox: Sandbox, body: bytes, shown: str) -> None:
+    """On a terminal a body ends with a line break, its own or ours."""
+    sandbox.api.respond("orders", Response(body=body))
+    assert shown == await on_terminal("request", "GET", "orders", environment=sandbox.environment)
+
+
+@needs_terminal
+@pytest.mark.parametrize(
+    ("charset", "body", "shown"),
+    [("iso-8859-1", b"na\xefve", "naïve"), ("zip", b"plain", "plain"), ("nonsense", b"plain", "plain")],
+)
+async def test_charset(sandbox: Sandbox, charset: str, body: bytes, shown: str) -> None:
+    """A body is decoded by its charset if that is one of text."""
+    response = Response(headers={"Content-Type": f"text/plain; charset={charset}"}, body=body)
+    sandbox.api.respond("orders", response)
+    assert f"{shown}\r\n" == await on_terminal("request", "GET", "orders", environment=sandbox.environment)
+
+
+async def test_environment(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Values of the environment and names of files."""
+    directory = tmp_path / "a\x1b[2J\u202ez"
+    directory.mkdir()
+    changes = {"SIMPLESTORE_CLIENT_ID": HOSTILE, "SIMPLESTORE_SCOPE": HOSTILE, "SIMPLESTORE_BASE_URL": HOSTILE}
+    for arguments in (
+        ["doctor", "-v", "--directory", str(directory)],
+        ["cache", "list", "--directory", str(directory)],
+        ["token"],
+        ["request", "GET", "x", "--data", str(directory / "gone")],
+    ):
+        outcome = await simplestore(*arguments, environment=sandbox.environment | changes)
+        assert_harmless(outcome.stdout + outcome.stderr)
+
+
+async def test_json(sandbox: Sandbox) -> None:
+    """JSON escapes what is not ASCII, and has the text as it was."""
+    sandbox.api.respond("orders", Response(body=HOSTILE))
+    outcome = await run("request", "GET", "orders", "--json", sandbox=sandbox)
+    assert outcome.stdout.isascii()
+    assert HOSTILE == json.loads(outcome.stdout)["body"]

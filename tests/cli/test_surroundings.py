@@ -1,0 +1,103 @@
+"""Proxies and Redis that the environment names, by `token`, `request` and `cache`."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from typing import TYPE_CHECKING
+
+import pytest
+import trustme
+from yarl import URL
+
+from simplestore_async.sandbox import Sandbox
+from tests.support.api_servers import ConnectProxy
+from tests.support.command import COMMAND, assert_one_line, finish, simplestore, start
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.support.redis_server import RedisServer
+
+
+class TestProxy:
+    @pytest.fixture
+    async def environment(self, tmp_path: Path) -> AsyncIterator[dict[str, str]]:
+        """A SimpleStore that only a proxy reaches, and that proxy with a password."""
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("store.invalid").configure_cert(context)
+        async with Sandbox(ssl_context=context) as sandbox:
+            port = URL(sandbox.base_url).port or 0
+            async with ConnectProxy({"store.invalid:443": port}) as self.proxy:
+                yield {
+                    **sandbox.environment,
+                    "SIMPLESTORE_TOKEN_URL": "https://store.invalid/connect/token",
+                    "SIMPLESTORE_BASE_URL": "https://store.invalid/api/",
+                    "HTTPS_PROXY": f"http://user:hunter2-canary@127.0.0.1:{self.proxy.port}",
+                    "SSL_CERT_FILE": str(tmp_path / "ca.pem"),
+                }
+
+    @pytest.mark.parametrize("arguments", [["token"], ["request", "GET", "orders"], ["doctor", "-v"]])
+    async def test_is_used(self, environment: dict[str, str], arguments: list[str]) -> None:
+        """All requests go through it, and its password is shown nowhere."""
+        # A process of its own: aiohttp reads what is trusted when it is imported.
+        outcome = await finish(await start(*COMMAND, "--debug", *arguments, environment=environment))
+
+        assert 0 == outcome.code, outcome.stdout + outcome.stderr
+        assert {"store.invalid:443"} == self.proxy.targets
+        assert "canary" not in outcome.stdout + outcome.stderr
+
+    async def test_is_not_used_for_loopback(self) -> None:
+        """A sandbox of this machine is reached directly."""
+        async with Sandbox() as sandbox:
+            environment = sandbox.environment | {"http_proxy": "http://127.0.0.1:9"}
+            for arguments in ["token"], ["request", "GET", "orders"]:
+                assert 0 == (await simplestore(*arguments, environment=environment)).code
+
+
+class TestRedis:
+    @pytest.fixture
+    async def environment(self, redis_server: RedisServer, tmp_path: Path) -> AsyncIterator[dict[str, str]]:
+        async with Sandbox() as self.sandbox:
+            home = {"HOME": str(tmp_path), "SIMPLESTORE_REDIS_URL": redis_server.patient_url}
+            yield self.sandbox.environment | home
+
+    async def test_shared(self, environment: dict[str, str], tmp_path: Path) -> None:
+        """With `--cache` commands share a token there, and store no file."""
+        header = (await simplestore("token", "--cache", "--header", environment=environment)).stdout
+        assert header == (await simplestore("token", "--cache", "--header", environment=environment)).stdout
+        assert 0 == (await simplestore("request", "GET", "x", "--cache", environment=environment)).code
+        assert 1 == self.sandbox.counters.token_requests
+        assert [] == os.listdir(tmp_path)  # noqa: PTH208 - a test may block
+
+    async def test_list_and_clear(self, environment: dict[str, str]) -> None:
+        """`cache list` has digest and expiry of each token, `cache clear` removes them; no token is shown."""
+        assert "no tokens are stored in Redis\n" == (await simplestore("cache", "list", environment=environment)).stdout
+        token = (await simplestore("token", "--cache", "--json", "--show", environment=environment)).json
+        (facts,) = (await simplestore("cache", "list", "--json", environment=environment)).json
+        lines = (await simplestore("cache", "list", environment=environment)).stdout.splitlines()
+
+        assert token["expires_at"] == pytest.approx(facts["expires_at"], abs=2)
+        assert (64, None, None) == (len(facts["digest"]), facts["problem"], facts["issued_at"])
+        assert lines[1].startswith(facts["digest"][:12])
+        assert token["value"] not in str(facts) + str(lines)
+        assert 1 == (await simplestore("cache", "clear", "--json", environment=environment)).json["removed"]
+        assert [] == (await simplestore("cache", "list", "--json", environment=environment)).json
+
+    async def test_directory(self, environment: dict[str, str], tmp_path: Path) -> None:
+        """`--directory` names a directory all the same."""
+        outcome = await simplestore("cache", "list", "--directory", str(tmp_path / "x"), environment=environment)
+        assert f"no tokens are stored in {tmp_path / 'x'}\n" == outcome.stdout
+
+    async def test_refused(self, environment: dict[str, str]) -> None:
+        """A server that cannot be reached costs `token` a warning, and `cache` its result; no URL is shown."""
+        environment["SIMPLESTORE_REDIS_URL"] = "redis://user:canary@127.0.0.1:9/0"
+        outcome = await simplestore("token", "--cache", environment=environment)
+        assert 0 == outcome.code
+        assert outcome.stderr.startswith("simplestore: warning: ")
+        assert "canary" not in outcome.stderr
+        outcome = await simplestore("cache", "list", environment=environment)
+        assert_one_line(outcome, code=1, says="cannot use the server of SIMPLESTORE_REDIS_URL: ConnectionError")

@@ -1,0 +1,86 @@
+"""`simplestore_async.cli._text`: text from outside, made safe for terminals."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from simplestore_async.cli._text import as_line, as_text, find_odd, hidden_values, hide, is_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("ключ, naïve, 鍵", "ключ, naïve, 鍵"),
+        ("a\x1b[2Jb\x07", "a\\x1b[2Jb\\x07"),
+        ("a\x9b2Jb", "a\\x9b2Jb"),
+        ("\u202egnp.exe", "\\u202egnp.exe"),
+        ("\u2066a\u2069", "\\u2066a\\u2069"),
+        ("a\u200bb\ufeffc\xadd", "a\\u200bb\\ufeffc\\xadd"),
+        ("a\u3164b\ufe0fc\u034fd", "a\\u3164b\\ufe0fc\\u034fd"),
+        ("a\U000e0041b", "a\\U000e0041b"),
+        ("a\udcffb", "a\\udcffb"),
+        ("\x00", "\\x00"),
+    ],
+)
+def test_escapes(text: str, shown: str) -> None:
+    """Control characters, C1 too, bidirectional, invisible and lone ones are escapes; letters stay."""
+    assert shown == as_line(text) == as_text(text)
+
+
+def test_every_character() -> None:
+    """Nothing that is not printable gets through, on one line or on several."""
+    text = "".join(map(chr, range(sys.maxunicode + 1)))
+    assert as_line(text).isprintable()
+    assert as_text(text).replace("\n", "").replace("\t", "").isprintable()
+
+
+def test_white_space() -> None:
+    """A line has single blanks; a text keeps line breaks and tabs, and no other separators."""
+    text = "a\r\nb\tc\u2028d\x85e\rf"
+    assert "a b c d e f" == as_line(text)
+    assert "a\nb\tc\\u2028d\\x85e\\rf" == as_text(text)
+
+
+def test_odd_characters() -> None:
+    """Characters that no one sees are named once each; blanks are none of them."""
+    assert ["U+FEFF", "U+00A0", "U+200B"] == find_odd("\ufeffa b\xa0c\u200b\u200bd\ufeff")
+
+
+class TestHidden:
+    def test_values(self, tmp_path: Path) -> None:
+        """Secrets of the environment, of the files that it names and of the Redis URL; the longest first."""
+        path = tmp_path / "secret"
+        path.write_text("from-the-file\n")
+        environment = {
+            "SIMPLESTORE_CLIENT_SECRET_FILE": str(path),
+            "SIMPLESTORE_CACHE_KEY": "k" * 44,
+            "SIMPLESTORE_REDIS_URL": "redis://user:p%C3%A4ssw%C3%B6rd@host/0",
+        }
+        assert ["k" * 44, "p%C3%A4ssw%C3%B6rd", "from-the-file", "pässwörd"] == hidden_values(environment)
+
+    @pytest.mark.parametrize("value", ["s3cr3t-0f-the-shop", "/x9/Kd0+u1TbXq4=", "a/b-canary-c", "x" * 10_000])
+    def test_secret_as_path(self, value: str) -> None:
+        """What cannot be the path of a file counts as a secret."""
+        assert not is_path(value)
+        assert [value] == hidden_values({"SIMPLESTORE_CLIENT_SECRET_FILE": value})
+
+    def test_path(self, tmp_path: Path) -> None:
+        """A path that is there, or whose first directory is, is shown."""
+        assert is_path(str(tmp_path))
+        assert is_path(str(tmp_path / "gone" / "secret"))
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX devices")
+    def test_endless_file(self) -> None:
+        """Only regular files are read."""
+        assert [] == hidden_values({"SIMPLESTORE_CLIENT_SECRET_FILE": "/dev/zero"})
+
+    def test_hide(self) -> None:
+        """Every occurrence is replaced; values shorter than eight characters are left."""
+        values = hidden_values({"SIMPLESTORE_CLIENT_SECRET": "12345678", "SIMPLESTORE_CACHE_KEY": "1234567"})
+        assert "a *** b *** 1234567" == hide("a 12345678 b 12345678 1234567", values)

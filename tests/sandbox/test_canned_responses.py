@@ -1,0 +1,231 @@
+"""Canned responses, handlers and held responses of a sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from simplestore_async import TokenProvider, open_session
+from simplestore_async.errors import ConfigurationError, TokenResponseError
+from simplestore_async.sandbox import Counters, Response, Sandbox, Truncated
+from tests.support.api_servers import private_ca
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@pytest.fixture(params=["loop", "thread"])
+async def sandbox(request: pytest.FixtureRequest) -> AsyncIterator[Sandbox]:
+    """On the test's own loop, and in a thread of its own."""
+    if request.param == "loop":
+        async with Sandbox() as sandbox:
+            yield sandbox
+    else:
+        with Sandbox() as sandbox:
+            yield sandbox
+
+
+@pytest.fixture
+async def session(sandbox: Sandbox) -> AsyncIterator[aiohttp.ClientSession]:
+    async with open_session(sandbox.credentials, base_url=sandbox.base_url) as session:
+        yield session
+
+
+class TestRespond:
+    async def test_canned(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
+        """A path gets its status, its headers, repeated ones too, and its body; other paths are echoed."""
+        headers = [("ETag", '"7"'), ("X-Tag", "a"), ("X-Tag", "b")]
+        sandbox.api.respond("orders/42", Response(201, headers=headers, json={"state": "new"}))
+
+        async with session.get("orders/42", params={"a": "1"}) as response:
+            assert (201, {"state": "new"}) == (response.status, await response.json())
+            assert ('"7"', ["a", "b"]) == (response.headers["ETag"], response.headers.getall("X-Tag"))
+        async with session.get("orders/43") as response:
+            assert "/api/orders/43" == (await response.json())["path"]
+        assert [201, 200] == [each.status for each in sandbox.api.requests]
+        assert 0 == sandbox.counters.api_failures
+
+    async def test_method(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
+        """A response for one method goes before that for all; the last one set for the same path holds."""
+        sandbox.api.respond("/orders", Response(body="old"))
+        sandbox.api.respond("orders", Response(body="all"))
+        sandbox.api.respond("orders", Response(204), method="post")
+
+        async with session.get("orders") as response:
+            assert ("all", "text/plain") == (await response.text(), response.content_type)
+        async with session.post("orders") as response:
+            assert 204 == response.status
+
+    async def test_handler(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
+        """A handler receives the request and returns the response; faults apply to it."""
+
+        async def handle(request: web.Request) -> web.Response:
+            return web.json_response({"sent": await request.json()})
+
+        sandbox.api.respond("orders", handle, method="PUT")
+        async with session.put("orders", json=[1]) as response:
+            assert {"sent": [1]} == await response.json()
+
+        sandbox.api.fail_next(1, Truncated())
+        with pytest.raises(aiohttp.ClientPayloadError):
+            async with session.put("orders", json=[1]) as response:
+                await response.read()
+
+    async def test_redirect(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
+        """A canned redirect is followed."""
+        sandbox.api.respond("old", Response(302, headers={"Location": f"{sandbox.base_url}new"}))
+        async with session.get("old") as response:
+            assert "/api/new" == (await response.json())["path"]
+
+    async def test_needs_a_token(self, sandbox: Sandbox) -> None:
+        """Without a valid token a path is rejected, unless it is public."""
+        sandbox.api.respond("orders", Response(body="secret"))
+        sandbox.api.respond("health", Response(body="fine"), is_public=True)
+        async with aiohttp.ClientSession(sandbox.base_url) as client:
+            async with client.get("orders") as response:
+                assert 401 == response.status
+            async with client.get("health") as response:
+                assert (200, "fine") == (response.status, await response.text())
+        assert 1 == sandbox.counters.unauthorized
+
+    async def test_rejection(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
+        """A rejection may look as the real API's, until it is the default again."""
+        sandbox.api.reject_with(Response(419, json={"code": "expired"}))
+        sandbox.reject_next(1)
+        async with session.get("orders") as response:
+            assert (419, {"code": "expired"}) == (response.status, await response.json())
+        sandbox.api.reject_with(None)
+        async with aiohttp.ClientSession() as client, client.get(sandbox.base_url) as response:
+            assert (401, "Bearer") == (response.status, response.headers["WWW-Authenticate"])
+
+
+class TestScriptedResponse:
+    async def test_both_endpoints(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
+        """As a fault a `Response` serves the next requests of an endpoint, and counts as a failure."""
+        sandbox.fail_next(1, Response(503, body="busy"))
+        sandbox.api.fail_next(1, Response(409, body=b"\xff"))
+        async with session.get("orders") as response:  # the token request is repeated
+            assert (409, b"\xff") == (response.status, await response.read())
+        assert Counters(token_requests=2, tokens_issued=1, failures=1, api_requests=1, api_failures=1) == (
+            sandbox.counters
+        )
+
+    async def test_unusable_token(self, sandbox: Sandbox) -> None:
+        """A token endpoint may respond with anything."""
+        sandbox.fail_for(60, Response(json=[]))
+        async with TokenProvider(sandbox.credentials) as provider:
+            with pytest.raises(TokenResponseError):
+                await provider.get_token()
+
+
+class TestHold:
+    async def test_token_endpoint(self, sandbox: Sandbox) -> None:
+        """A held token request is counted and recorded; callers get the token once it is released."""
+        async with TokenProvider(sandbox.credentials) as provider:
+            with sandbox.token_endpoint.hold() as held:
+                callers = [asyncio.create_task(provider.get_token()) for _ in range(3)]
+                await held.wait_for_requests()
+                assert (1, 1) == (held.requests, sandbox.counters.tokens_issued)
+                assert not any(each.done() for each in callers)
+            assert 1 == len({(await each).value for each in callers})
+            await provider.get_token()
+
+    async def test_api(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
+        """Several API requests can be awaited; after the release nothing is held."""
+
+        async def get() -> int:
+            async with session.get("orders") as response:
+                return response.status
+
+        with sandbox.api.hold() as held:
+            sending = [asyncio.create_task(get()) for _ in range(3)]
+            await held.wait_for_requests(3)
+            await held.wait_for_requests(2)
+            held.release()
+            assert [200, 200, 200] == await asyncio.gather(*sending)
+        assert 200 == await get()
+
+    async def test_client_leaves(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
+        """A client that gives up does not disturb the others, nor the release."""
+        with sandbox.api.hold() as held:
+            one, two = [asyncio.create_task(session.get("orders").__aenter__()) for _ in range(2)]
+            await held.wait_for_requests(2)
+            one.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await one
+        response = await two
+        assert 200 == response.status
+        response.release()
+
+    async def test_sandbox_ends(self) -> None:
+        """Leaving the sandbox drops held requests."""
+        async with aiohttp.ClientSession() as client:
+            async with Sandbox() as sandbox:
+                held = sandbox.api.hold()
+                sending = asyncio.create_task(client.get(sandbox.base_url).__aenter__())
+                await held.wait_for_requests()
+            with pytest.raises(aiohttp.ClientError):
+                await sending
+        held.release()
+
+
+async def test_tls() -> None:
+    """With a server context both endpoints are https."""
+    ca = private_ca()
+    async with (
+        Sandbox(ssl_context=ca.server) as sandbox,
+        open_session(sandbox.credentials, base_url=sandbox.base_url, ssl=ca.client) as session,
+        session.get("orders") as response,
+    ):
+        assert sandbox.token_url.startswith("https://")
+        assert 200 == response.status
+
+
+async def _handle(_: web.Request) -> web.Response:
+    return web.Response()
+
+
+class TestArguments:
+    @pytest.mark.parametrize(
+        ("arguments", "field"),
+        [
+            ({"status": 199}, "status"),
+            ({"status": "200"}, "status"),
+            ({"headers": 1}, "headers"),
+            ({"headers": ["ab", "c"]}, "headers"),
+            ({"headers": {"X": 1}}, "headers"),
+            ({"headers": {"X": "a\r\nb"}}, "headers"),
+            ({"body": {}}, "body"),
+            ({"json": {}, "body": "x"}, "json"),
+            ({"json": object()}, "json"),
+        ],
+    )
+    def test_response(self, arguments: dict[str, Any], field: str) -> None:
+        """A response that cannot be sent is refused when it is made."""
+        with pytest.raises(ConfigurationError, match=f"^{field} "):
+            Response(**arguments)
+
+    @pytest.mark.parametrize(
+        ("arguments", "field"),
+        [
+            ({"path": 1, "response": Response()}, "path"),
+            ({"path": "a?b=1", "response": Response()}, "path"),
+            ({"path": "a", "response": 200}, "response"),
+            ({"path": "a", "response": Response}, "response"),
+            ({"path": "a", "response": lambda request: request}, "response"),
+            ({"path": "a", "response": _handle, "method": 1}, "method"),
+        ],
+    )
+    def test_respond(self, arguments: dict[str, Any], field: str) -> None:
+        """A route that cannot be is refused when it is set."""
+        with pytest.raises(ConfigurationError, match=f"^{field} "):
+            Sandbox().api.respond(**arguments)
+
+    def test_reject_with(self) -> None:
+        """A rejection is a `Response`."""
+        with pytest.raises(ConfigurationError, match=r"^response "):
+            Sandbox().api.reject_with(401)  # type: ignore[arg-type]  # it must fail

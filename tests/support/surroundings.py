@@ -1,0 +1,28 @@
+"""The developer's shell, kept out of the tests: settings, terminal, colours, locale, time zone, umask and proxies."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Final
+
+# Terminal size, colours and encodings reach every program that a test starts.
+_REMOVED: Final = (
+    *("COLUMNS", "LINES"),
+    *("NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLORTERM", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
+    *("LANG", "LANGUAGE", "PYTHONIOENCODING"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+    *("XDG_CACHE_HOME",),
+)
+_SET: Final = {"LC_ALL": "C.UTF-8", "TZ": "UTC"}
+
+
+def reset_surroundings() -> None:
+    """Give this process, and those that tests start, the same surroundings on every machine."""
+    for name in list(os.environ):
+        if name in _REMOVED or name.startswith(("SIMPLESTORE_", "LC_")):
+            del os.environ[name]
+    os.environ.update(_SET)
+    if hasattr(time, "tzset"):
+        time.tzset()
+    os.umask(0o022)
