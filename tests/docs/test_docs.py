@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from typing import TYPE_CHECKING
 
@@ -162,8 +163,11 @@ def test_every_code_has_its_entry() -> None:
 def find_codes() -> set[str]:
     trees = [ast.parse(path.read_text("utf-8")) for path in (ROOT / "simplestore_async").rglob("*.py")]
     nodes = [node for tree in trees for node in ast.walk(tree)]
-    errors = next(tree for tree in trees if ast.get_docstring(tree, clean=False) == simplestore_async.errors.__doc__)
-    attributes = [node for node in ast.walk(errors) if isinstance(node, ast.Assign)]
-    values = [node.value for node in attributes if getattr(node.targets[0], "id", "") == "code"]
-    values += [node.value for node in nodes if isinstance(node, ast.keyword) and node.arg == "code"]
-    return {each.value for each in values if isinstance(each, ast.Constant) and isinstance(each.value, str)}
+    values = [node.value for node in nodes if isinstance(node, ast.keyword) and node.arg == "code"]
+    members = [member for node in nodes if isinstance(node, ast.ClassDef) for member in node.body]
+    values += [member.value for member in members if isinstance(member, ast.Assign) and names_code(member)]
+    return {value.value for value in values if isinstance(value, ast.Constant) and isinstance(value.value, str)}
+
+
+def names_code(assignment: ast.Assign) -> bool:
+    return [getattr(target, "id", None) for target in assignment.targets] == ["code"]
