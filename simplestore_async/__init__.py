@@ -1,7 +1,7 @@
 """One access token for every task that talks to SimpleStore: obtained once, renewed in time, sent where it belongs.
 
 Re-exports only; the modules behind them say which rule each obeys. Each is imported when one of its names is first
-used: whoever only catches errors, or has the pytest plugin installed, does not wait for aiohttp.
+used: code that only catches errors, and the pytest plugin, do not wait for aiohttp.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def quick() -> RenewalPolicy:
 
 @pytest.fixture
 def events() -> list[Event]:
-    """What a provider told: pass `on_event=events.append`."""
+    """Events of a provider: pass `on_event=events.append`."""
     return []
 
 
@@ -88,7 +88,7 @@ def pytest_configure() -> None:
     # A shell's jobs in the background ignore Ctrl-C, and so would every program that the tests start and interrupt.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    # pytest-asyncio asks for the current loop, and asyncio would make one that nobody closes.
+    # pytest-asyncio asks for the current loop, and asyncio would make one that is never closed.
     asyncio.set_event_loop(None)
 
 

@@ -1,7 +1,7 @@
-"""The picture of a token's life. Rule: every instant is one that the policy gives, every word one that the table has.
+"""The picture of a token's life. Rule: every instant comes from the policy, every word from the table.
 
-Not to scale: half a minute would not be seen beside an hour. Time runs downward, so that the words stand beside the
-line on a phone, too. The colours are the site's own, see `site.css`.
+Not to scale: half a minute would be invisible next to an hour. Time runs downward, so that the words fit next to the
+line on a phone. The colours are the site's own, see `site.css`.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def draw_life(policy: RenewalPolicy, *, life_seconds: float) -> str:
 
 
 def _draw_arrow(name: str, *, x: float, starts: list[float], end: float, label: str) -> list[str]:
-    """Return a line beside the bar, from several states to one; the two lines leave room for each other's ends."""
+    """Return a line next to the bar, from several states to one; the two lines leave room for each other's ends."""
     shift = 6 if name == "renewal" else -6
     top, bottom = min(*starts, end) + shift, max(*starts, end) + shift
     edge = _BAR - 2

@@ -1,4 +1,4 @@
-"""Tokens in Redis or Valkey, for many hosts. Rule: a token is written by the holder of its lock, and expires by itself.
+"""Tokens in Redis or Valkey, for many hosts. Rule: a token is written by the holder of its lock, and expires with its key.
 
 Each key has a token and a lock. Both are changed by scripts only, or by a single command, so that no host sees half of
 a change. No other module of the package imports this one: it needs the extra `redis`.
@@ -101,9 +101,9 @@ class RedisTokenCache:
 
         Args:
             url: `redis://user:password@host:6379/0`, `rediss://…` for TLS, or `unix:///path`. It is kept like a secret.
-            namespace: as above.
-            lease_seconds: as above.
-            codec: as above.
+            namespace: start of every key's name.
+            lease_seconds: how long the lock of a dead process is kept.
+            codec: how tokens are encrypted at rest.
 
         Raises:
             ConfigurationError: if an argument is wrong; names it, and does not quote the URL.
@@ -124,9 +124,9 @@ class RedisTokenCache:
         It pickles as this recipe: another process reads its own environment.
 
         Args:
-            namespace: as above.
-            lease_seconds: as above.
-            codec: as above.
+            namespace: start of every key's name.
+            lease_seconds: how long the lock of a dead process is kept.
+            codec: how tokens are encrypted at rest.
 
         Raises:
             ConfigurationError: if the variable is missing or is not the URL of a server, or an argument is wrong.

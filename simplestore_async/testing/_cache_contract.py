@@ -81,7 +81,7 @@ class TokenCacheContract:
 
     @pytest.mark.asyncio
     async def test_the_last_one_counts(self, cache: TokenCache) -> None:
-        """A second token for a key takes the place of the first, be it longer or shorter."""
+        """A second token for a key replaces the first, whether longer or shorter."""
         for value in ["long" * 100, "short", "longer" * 100]:
             await cache.set("key", make_token(value))
             check_equal(make_token(value), await cache.get("key"), "get() gives the token that was set last, whole")
@@ -147,7 +147,7 @@ class TokenCacheContract:
     @pytest.mark.asyncio
     @pytest.mark.parametrize("operation", ["get", "set"])
     async def test_a_cancelled_call(self, cache: TokenCache, operation: str) -> None:
-        """Whoever is cancelled in whatever step of a call leaves nothing behind that stops or spoils the next one."""
+        """A call that is cancelled at any step leaves nothing behind that blocks or corrupts the next one."""
         token = make_token()
         await cache.set("key", token)
         for steps in range(CANCELLED_STEPS):

@@ -15,7 +15,7 @@ _EXPIRES_AT: Final = round(_ISSUED_AT + 72_000.1, 6)
 
 ODD_KEYS: Final = {
     "empty": "",
-    "a path out of the folder": "../../x",
+    "a path out of the directory": "../../x",
     "an absolute path": "/x",
     "a dot": ".",
     "NUL": "\0",

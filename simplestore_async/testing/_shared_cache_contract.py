@@ -115,9 +115,9 @@ class SharedTokenCacheContract(TokenCacheContract):
 
     @pytest.mark.asyncio
     async def test_locks_are_independent(self, cache: SharedTokenCache) -> None:
-        """Holding one key's lock keeps nobody from another's."""
+        """One key's lock does not block another's."""
         async with (
-            within(self.patience_seconds, "holding one key's lock keeps nobody from another's"),
+            within(self.patience_seconds, "one key's lock does not block another's"),
             cache.renewal_lock("key"),
             cache.renewal_lock("other"),
         ):
@@ -161,7 +161,7 @@ class SharedTokenCacheContract(TokenCacheContract):
                 await asyncio.Event().wait()
 
         holder = asyncio.create_task(hold())
-        async with within(self.patience_seconds, "a lock that nobody holds is given"):
+        async with within(self.patience_seconds, "a free lock is acquired"):
             await is_held.wait()
         holder.cancel()
         await self._assert_cancelled(holder)
@@ -170,7 +170,7 @@ class SharedTokenCacheContract(TokenCacheContract):
     @pytest.mark.asyncio
     @pytest.mark.parametrize("is_held", [True, False], ids=["held", "free"])
     async def test_is_free_after_a_cancelled_wait(self, cache: SharedTokenCache, *, is_held: bool) -> None:
-        """Whoever is cancelled in whatever step of waiting for the lock, or of getting it, does not keep it."""
+        """A caller that is cancelled at any step of waiting for the lock, or of acquiring it, does not keep it."""
 
         async def hold() -> None:
             async with cache.renewal_lock("key"):
@@ -185,16 +185,18 @@ class SharedTokenCacheContract(TokenCacheContract):
                     await asyncio.sleep(0)
                 waiter.cancel()
                 await self._assert_cancelled(waiter)
-            await self._assert_free(cache.renewal_lock("key"), "whoever is cancelled in a wait does not keep the lock")
+            await self._assert_free(
+                cache.renewal_lock("key"), "a caller cancelled while waiting does not keep the lock"
+            )
 
     async def _assert_cancelled(self, task: asyncio.Task[None]) -> None:
-        async with within(self.patience_seconds, "whoever is cancelled at a lock ends"):
+        async with within(self.patience_seconds, "a caller cancelled at a lock ends"):
             await asyncio.wait([task])
-        # Taken from the task: an error that nobody retrieves is logged by asyncio, in the middle of another test.
+        # Taken from the task: an error that is never retrieved is logged by asyncio, in the middle of another test.
         [outcome] = await asyncio.gather(task, return_exceptions=True)
         check(
             isinstance(outcome, asyncio.CancelledError),
-            "whoever is cancelled at a lock gets CancelledError, and nothing else",
+            "a caller cancelled at a lock gets CancelledError, and nothing else",
         )
 
     async def _assert_free(self, lock: AbstractAsyncContextManager[object], rule: str) -> None:

@@ -1,5 +1,5 @@
 """`simplestore_async.caches._coding`: codecs of one's own, and what becomes of one that fails."""
-# ruff: noqa: ASYNC240 - these tests are about files, and share their loop with nobody
+# ruff: noqa: ASYNC240 - these tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ async def test_nothing_to_store(tmp_path: Path) -> None:
 async def test_a_failure_costs_no_token(
     token_server: TokenServer, tmp_path: Path, misdeed: Callable[[bytes], Any], problem: str
 ) -> None:
-    """A provider goes on without it, tells of it, and leaves the file as it was."""
+    """A provider continues without it, reports it, and leaves the file unchanged."""
     await FileTokenCache(tmp_path).set(token_server.credentials().cache_key, make_token())
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     events: list[Event] = []

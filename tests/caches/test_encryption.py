@@ -1,5 +1,5 @@
 """`simplestore_async.caches.encryption`: tokens that are encrypted where they are kept."""
-# ruff: noqa: ASYNC240 - these tests are about files, and share their loop with nobody
+# ruff: noqa: ASYNC240 - these tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_tampered_bytes() -> None:
 @settings(derandomize=True, deadline=None, max_examples=100)
 @given(st.binary() | st.binary(min_size=70).map(lambda data: base64.urlsafe_b64encode(b"\x80" + data)))
 def test_any_bytes(data: bytes) -> None:
-    """What nobody encrypted is a miss."""
+    """Unencrypted bytes are a cache miss."""
     assert FernetCodec(OLD).decode(data) is None
 
 
@@ -217,7 +217,7 @@ async def test_a_file_that_is_gone(token_server: TokenServer, tmp_path: Path) ->
 
 
 def test_what_it_was_given_does_not_show(tmp_path: Path) -> None:
-    """Whoever calls it directly gets an error without what was to be encrypted, in a traceback with locals, too."""
+    """A direct call raises an error without the plain text, also in a traceback with locals."""
     path = tmp_path / "keys"
     path.write_text(OLD)
     codec = FernetCodec(path)

@@ -1,5 +1,5 @@
 """`FileTokenCache`: location, content, arguments. The contract of all caches is in `test_every_cache.py`."""
-# ruff: noqa: ASYNC240 - these tests are about files, and share their loop with nobody
+# ruff: noqa: ASYNC240 - these tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ class BytesPath:
                 BytesPath(),
                 "cache\0",
                 "\ud800",
-                "~nobody-of-this-name/x",
+                "~no-such-user/x",
                 "$HOME/x",
                 "${HOME}/x",
                 "%APPDATA%/x",

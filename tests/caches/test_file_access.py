@@ -1,5 +1,5 @@
 """`FileTokenCache`: owners, modes, symlinks."""
-# ruff: noqa: ASYNC240 - these tests are about files, and share their loop with nobody
+# ruff: noqa: ASYNC240 - these tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ async def test_what_is_no_file_is_replaced(
 
 
 async def test_a_fifo_is_not_read(cache: FileTokenCache, path: Path) -> None:
-    """A FIFO is a miss even while somebody writes this key's token to it, and what was written stays there."""
+    """A FIFO is a cache miss, even while this key's token is written to it, and its content stays."""
     content = path.read_bytes()
     put_fifo(path, path)
     fifo = os.open(path, os.O_RDWR | os.O_NONBLOCK)
@@ -253,7 +253,7 @@ async def test_a_folder_that_is_swapped(
     swap_for: Callable[[Path, Path], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A folder that somebody swaps once it was opened and checked makes no difference: the first one is worked on."""
+    """A directory swapped after it was opened and checked has no effect: the first one is used."""
     folder = path.parent
     shutil.copytree(folder, tmp_path / "hostile")
     (tmp_path / "hostile" / NAME).write_bytes(path.read_bytes().replace(b"canary", b"hostile"))
@@ -277,7 +277,7 @@ async def test_a_folder_that_is_swapped(
 async def test_a_folder_that_becomes_a_symlink(
     token_server: TokenServer, clock: FakeClock, events: list[Event], tmp_path: Path
 ) -> None:
-    """A folder that somebody swaps for a symlink between two renewals is used no more; callers get their tokens."""
+    """A directory swapped for a symlink between two renewals is not used; callers get their tokens."""
     folder = tmp_path / "cache"
     async with token_server.provider(clock=clock, cache=FileTokenCache(folder), on_event=events.append) as provider:
         await provider.get_token()

@@ -1,5 +1,5 @@
 """`FileTokenCache`: directories that cannot be used."""
-# ruff: noqa: ASYNC240 - these tests are about files, and share their loop with nobody
+# ruff: noqa: ASYNC240 - these tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("has_old", [False, True])
 async def test_a_full_disk(cache: FileTokenCache, folder: Path, *, has_old: bool) -> None:
-    """A write that fails halfway leaves the old token, if any, whole, and nothing else; the error tells why."""
+    """A write that fails halfway leaves the old token intact, and nothing else; the error has the cause."""
     if has_old:
         await cache.set(KEY, make_token("old"))
     with full_disk():
@@ -46,7 +46,7 @@ async def test_a_full_disk(cache: FileTokenCache, folder: Path, *, has_old: bool
 async def test_a_provider_on_a_full_disk(
     cache: FileTokenCache, token_server: TokenServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The caller gets its token; one event tells, and one warning in the log."""
+    """The caller gets its token, and one event and one warning report the failure."""
     with full_disk():
         token, failures = await renew(token_server, cache)
     assert token_server.issued == [token.value]
@@ -69,7 +69,7 @@ async def test_a_file_in_the_folder_s_place(tmp_path: Path, operation: str, *, i
 async def test_a_provider_without_a_usable_folder(
     tmp_path: Path, token_server: TokenServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The caller gets its token; an event and a warning tell of the read that failed, and of the write."""
+    """The caller gets its token; an event and a warning report the failed read, and the failed write."""
     (tmp_path / "file").touch()
     token, failures = await renew(token_server, FileTokenCache(tmp_path / "file" / "cache"))
     assert token_server.issued == [token.value]

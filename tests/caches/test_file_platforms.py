@@ -1,5 +1,5 @@
 """`FileTokenCache`: platforms that lack something."""
-# ruff: noqa: ASYNC240 - these tests are about files, and share their loop with nobody
+# ruff: noqa: ASYNC240 - these tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """`FileTokenCache`: locks, threads, forks, killed writers."""
-# ruff: noqa: ASYNC240 - these tests are about files, and share their loop with nobody
+# ruff: noqa: ASYNC240 - these tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 async def test_a_held_lock_is_asked_for_every_20_ms(cache: FileTokenCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever waits for the lock asks for it again every 20 ms: that costs little, and delays little."""
+    """A waiter polls the lock every 20 ms, at little cost and delay."""
     sleep = asyncio.sleep
     pauses: list[float] = []
     async with AsyncExitStack() as holder:
@@ -58,7 +58,7 @@ async def test_a_held_lock_is_asked_for_every_20_ms(cache: FileTokenCache, monke
 
 
 async def test_a_release_that_never_began(cache: FileTokenCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lock whose release is cancelled while the thread is busy is free once nobody knows of it."""
+    """A lock whose release is cancelled while the thread is busy is released afterwards."""
     lock, is_over = cache.renewal_lock(KEY), threading.Event()
     await lock.__aenter__()
     record(monkeypatch, "open", lambda _: is_over.wait(10))
@@ -217,7 +217,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_process_can_use_it(tmp_path: Path) -> None:
     """A cache that was used before a fork, as by a server that preloads, works in the child, which has no threads."""
-    # Later Pythons warn of any fork beside threads.
+    # Later Pythons warn of any fork alongside threads.
     command = [sys.executable, "-P", "-W", "ignore::DeprecationWarning", "-c", _FORK, str(tmp_path)]
     child = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert (0, "") == (child.returncode, child.stderr)

@@ -95,7 +95,7 @@ def without(field: str) -> bytes:
 
 
 NOT_TOKENS: dict[str, Any] = {
-    "a miss, as many caches tell it": None,
+    "a miss, as many caches report it": None,
     "nothing": b"",
     "white space": b" \n",
     "binary": bytes(range(256)),

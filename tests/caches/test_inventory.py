@@ -1,5 +1,5 @@
-"""`simplestore_async.caches._inventory`: what a `FileTokenCache` tells of its folder, and how it is cleared."""
-# ruff: noqa: ASYNC240 - these tests are about files, and share their loop with nobody
+"""`simplestore_async.caches._inventory`: listing and clearing the directory of a `FileTokenCache`."""
+# ruff: noqa: ASYNC240 - these tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
 
@@ -70,11 +70,11 @@ def remove_after_a_look(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "scandir", scandir_and_remove)
 
 
-# ---- what it tells
+# ---- listing
 
 
 async def test_a_token_s_file(cache: FileTokenCache, path: Path) -> None:
-    """Of a file that holds a token it tells whose it is, how long, and the token's instants, but not the token."""
+    """A file with a token is listed with its key's digest, length and the token's instants, without the token."""
     size = path.stat().st_size
     expected = TokenFile(digest=DIGEST, size_bytes=size, issued_at=ISSUED_AT, expires_at=ISSUED_AT + 3600.1)
 
@@ -94,7 +94,7 @@ async def test_the_order(cache: FileTokenCache) -> None:
 
 
 async def test_only_token_s_files(cache: FileTokenCache, folder: Path, path: Path) -> None:
-    """Locks, temporary files and whatever else is in the folder are not told of."""
+    """Locks, temporary files and other files in the directory are not listed."""
     async with cache.renewal_lock(KEY):
         for name in (f"{NAME}.0123.tmp", f"{NAME}.0123.folder", f"old-{NAME}", f"{NAME}x", "token-v2-0123.json", "x"):
             (folder / name).write_text("data")
@@ -129,14 +129,14 @@ def put_fifo(path: Path) -> None:
 async def test_a_file_that_is_not_trusted(
     cache: FileTokenCache, path: Path, spoil: Callable[[Path], object], problem: str
 ) -> None:
-    """A file that others could have written or read, or that is no file, is told of with the reason only."""
+    """A file that others could have written or read, or that is no file, is listed with the reason only."""
     spoil(path)
     assert await cache.get(KEY) is None
     assert [TokenFile(digest=DIGEST, problem=problem)] == await cache.list_files()
 
 
 async def test_another_user_s_file(cache: FileTokenCache, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another user's file is told of as such."""
+    """Another user's file is listed as such."""
     give_away(path, monkeypatch)
     assert [TokenFile(digest=DIGEST, problem="it belongs to another user")] == await cache.list_files()
 
@@ -144,7 +144,7 @@ async def test_another_user_s_file(cache: FileTokenCache, path: Path, monkeypatc
 async def test_a_file_that_is_gone_meanwhile(
     cache: FileTokenCache, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file that another process removes while the folder is being read is told of as missing."""
+    """A file that another process removes during the listing is listed as missing."""
     remove_after_a_look(path, monkeypatch)
     assert [TokenFile(digest=DIGEST, problem=os.strerror(2))] == await cache.list_files()
 
@@ -160,7 +160,7 @@ async def test_a_file_that_is_gone_meanwhile(
     ids=["empty", "cut", "another key's", "another kind"],
 )
 async def test_a_damaged_file(cache: FileTokenCache, path: Path, damage: Callable[[bytes], bytes]) -> None:
-    """A file from which no token can be read is told of as damaged, with its length."""
+    """A file from which no token can be read is listed as damaged, with its length."""
     data = damage(path.read_bytes())
     path.write_bytes(data)
     expected = TokenFile(digest=DIGEST, problem="it is damaged, or encrypted", size_bytes=len(data))
@@ -180,14 +180,14 @@ async def test_a_damaged_file(cache: FileTokenCache, path: Path, damage: Callabl
 async def test_an_encrypted_file(
     folder: Path, writer: FernetCodec | None, reader: FernetCodec | None, problem: str
 ) -> None:
-    """Of an encrypted file the codec's cache tells as of any other; where the key is not the file's, that is said."""
+    """A cache with the codec lists an encrypted file as any other; a wrong key is reported."""
     await FileTokenCache(folder, codec=writer).set(KEY, make_token())
     (file,) = await FileTokenCache(folder, codec=reader).list_files()
     assert (problem, problem == "") == (file.problem, file.expires_at is not None)
 
 
 async def test_another_version(cache: FileTokenCache, folder: Path, path: Path) -> None:
-    """A file of another version of the package is told of, and not read."""
+    """A file of another version of the format is listed, and not read."""
     path.rename(folder / NAME.replace("v2", "v23"))
     problem = "it is of another version of the format, 23"
     assert [TokenFile(digest=DIGEST, problem=problem)] == await cache.list_files()
@@ -203,7 +203,7 @@ async def test_clear(cache: FileTokenCache, folder: Path, path: Path) -> None:
     kept = ["notes.tmp", f"old-{NAME}", "token-v1-0123.json", f"{NAME}.0123.folder"]
     for name in [f"token-v1-{DIGEST}.json", *stale, *kept]:
         leave_file(folder / name, age=61)
-    leave_file(folder / f"{NAME}.fedcba9876543210.tmp", age=0)  # somebody may be writing it now
+    leave_file(folder / f"{NAME}.fedcba9876543210.tmp", age=0)  # it may be in use
     before = (folder / "notes.tmp").read_bytes()
 
     assert 5 == await cache.clear()
@@ -251,7 +251,7 @@ async def test_clear_while_another_clears(cache: FileTokenCache, path: Path, mon
 
 
 async def test_no_folder(cache: FileTokenCache, folder: Path) -> None:
-    """Where there is no folder there is nothing to tell and to remove, and none is made."""
+    """Without a directory there is nothing to list or to remove, and none is created."""
     assert [] == await cache.list_files()
     assert 0 == await cache.clear()
     assert not folder.exists()

@@ -106,7 +106,7 @@ async def test_cancelled_calls_leave_no_replies(network: Proxy, is_text: bool) -
 
 
 async def test_cancelled_at_any_step(shared_redis: RedisServer, namespace: str) -> None:
-    """Whoever is cancelled at any step, closing and release included, leaves neither a lock nor an open connection."""
+    """A call that is cancelled at any step, including close and release, leaves neither a lock nor a connection."""
     cache = RedisTokenCache.from_url(shared_redis.patient_url, namespace=namespace)
 
     async def use() -> None:
@@ -191,7 +191,7 @@ async def coroutine() -> None: ...
     ids=["blocking", "coroutine", "raises"],
 )
 async def test_callable_without_client(make: Any, problem: str) -> None:
-    """A callable that makes no client is told about, in words without its values."""
+    """A callable that returns no client is reported, without its values."""
     with pytest.raises(TokenCacheError) as caught:
         await RedisTokenCache(make).get(KEY)
     assert f"the callable that makes the Redis client {problem}" == caught.value.problem
@@ -321,7 +321,7 @@ async def test_nothing_secret_shows(
     """Neither the password nor a token is in what can be seen of a cache: its repr, its errors with locals, the log."""
     caplog.set_level(logging.DEBUG)
     asyncio.get_running_loop().set_debug(True)
-    await redis_server.tell("ACL", "SETUSER", "app", "on", f">{PASSWORD}", "+@all", "~*", "-set", "-getrange")
+    await redis_server.command("ACL", "SETUSER", "app", "on", f">{PASSWORD}", "+@all", "~*", "-set", "-getrange")
     errors: list[Exception] = []
     for url in (f"unix://app:{QUOTED}@{redis_server.path}", f"redis://app:{QUOTED}@127.0.0.1:1", f"x://{QUOTED}"):
         monkeypatch.setenv("SIMPLESTORE_REDIS_URL", url)
@@ -361,7 +361,7 @@ async def test_nothing_secret_shows(
 @pytest.mark.parametrize("is_connecting", [True, False], ids=["connecting", "connected"])
 async def test_deadline(redis_server: RedisServer, operation: str, *, is_connecting: bool) -> None:
     """A caller's deadline that ends a call shows neither password nor token among the locals of any frame."""
-    await redis_server.tell("ACL", "SETUSER", "default", "on", f">{PASSWORD}")
+    await redis_server.command("ACL", "SETUSER", "default", "on", f">{PASSWORD}")
     async with Proxy(redis_server.path) as network:
         url = network.url.replace("redis://", f"redis://:{QUOTED}@")
         # A client of the user's has its connection.

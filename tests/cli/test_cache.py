@@ -1,5 +1,5 @@
 """`simplestore cache`, run as a user runs it, over folders that a real `FileTokenCache` filled."""
-# ruff: noqa: ASYNC240 - these tests are about files, and share their loop with nobody
+# ruff: noqa: ASYNC240 - these tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class TestList:
         assert re.fullmatch(r"0:5[78]:\d\d", row[3])
 
     async def test_expired(self, folder: Path) -> None:
-        """A token that has expired is told of as such."""
+        """An expired token is listed as such."""
         await FileTokenCache(folder).set("key", make_token(issued_at=1_700_000_000, expires_at=1_700_003_600))
         outcome = await cache("list", folder)
 

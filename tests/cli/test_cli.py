@@ -1,5 +1,5 @@
 """`simplestore`, run as a user runs it: a process of its own, against a real sandbox."""
-# ruff: noqa: ASYNC240 - some tests are about files, and share their loop with nobody
+# ruff: noqa: ASYNC240 - some tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def is_alive(pid: int) -> bool:
-    """Return whether the process runs; one that has ended, and that nobody has waited for, does not."""
+    """Return whether the process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -223,7 +223,7 @@ class TestToken:
 
     @pytest.mark.parametrize("option", ["--show", "--json"])
     async def test_header_excludes(self, sandbox: Sandbox, option: str) -> None:
-        """What would print more than the header is wrong usage beside it."""
+        """Options that print more than the header cannot be combined with it."""
         outcome = await simplestore("token", "--header", option, environment=sandbox.environment)
 
         assert (2, "") == (outcome.code, outcome.stdout)

@@ -195,7 +195,7 @@ class TestBrokenCheck:
     CHANGE = "import socket\ndef fail(*_, **__): raise LookupError('can' + 'ary')\nsocket.getaddrinfo = fail"
 
     async def test_goes_on(self, environment: dict[str, str]) -> None:
-        """A check that raises what nobody foresaw fails by its type alone; the others go on."""
+        """A check that raises an unexpected error fails with its type only; the others continue."""
         rows = await changed_doctor(self.CHANGE, environment=environment)
 
         row = rows["Token endpoint: DNS"]

@@ -75,7 +75,7 @@ def swap(folder: Path) -> None:
 
 class TestFolder:
     async def test_right_one(self, environment: dict[str, str], filled: Path) -> None:
-        """Path, mode and free room are told, tokens counted, a lock tried; and nothing in it is changed."""
+        """It reports path, mode and free space, counts tokens, tries a lock, and changes nothing."""
         before = names_in(filled)
         rows = await doctor("--directory", str(filled), environment=environment)
 
@@ -227,7 +227,7 @@ class TestRedis:
 
 class TestInstallation:
     async def test_this_one(self, environment: dict[str, str]) -> None:
-        """Versions of Python, OpenSSL, the package and what it needs are told."""
+        """It reports the versions of Python, OpenSSL, the package and its dependencies."""
         rows = await doctor(environment=environment)
 
         assert_row(rows["Installation: Python"], state="ok", says=f"{sys.version_info[0]}.{sys.version_info[1]}.")
@@ -241,7 +241,7 @@ class TestInstallation:
         assert not [name for name in failures_in(rows) if name.startswith("Installation")]
 
     async def test_wrong_versions(self, environment: dict[str, str], tmp_path: Path) -> None:
-        """What is too old, or too new, fails, with the command that mends it."""
+        """What is too old, or too new, fails, with the command that fixes it."""
         versions = {"platformdirs": "4.1.0", "aiohttp": "4.0.0", "rich": "13.8.1rc1"}
         for name, version in versions.items():
             metadata = tmp_path / f"{name}-{version}.dist-info"

@@ -82,7 +82,7 @@ class TestHost:
         assert_row(row, state="failed", says="no response within 0.5 s", advises="the resolver does not respond")
 
     async def test_refused(self, environment: dict[str, str]) -> None:
-        """A port where nobody listens, for either host."""
+        """A closed port, for either host."""
         urls = {"SIMPLESTORE_TOKEN_URL": refusing_url(), "SIMPLESTORE_BASE_URL": refusing_url()}
         rows = await doctor(environment=environment | urls)
         for subject, variable in ("Token endpoint", "SIMPLESTORE_TOKEN_URL"), ("API", "SIMPLESTORE_BASE_URL"):
@@ -134,7 +134,7 @@ class TestTls:
         return authority
 
     async def test_trusted(self, authority: trustme.CA, environment: dict[str, str]) -> None:
-        """Version, issuer and days are told, and the token comes by the same way."""
+        """It reports version, issuer and days, and the token request takes the same way."""
         async with tls_server(authority.issue_cert("127.0.0.1")) as server:
             environment["SIMPLESTORE_TOKEN_URL"] = server.token_url
             # A process of its own: aiohttp reads what is trusted when it is imported.
@@ -159,7 +159,7 @@ class TestTls:
     async def test_certificate(
         self, authority: trustme.CA, environment: dict[str, str], row: tuple[dict[str, Any], str, str, str]
     ) -> None:
-        """A certificate that is not accepted, or soon will not be, says why and who can mend it."""
+        """A certificate that is not accepted, or soon will not be, is reported with the reason and the fix."""
         certificate, state, says, advises = row
         host = certificate.get("host", "127.0.0.1")
         now = datetime.now(UTC) + timedelta(minutes=1)

@@ -1,5 +1,5 @@
 """What `simplestore doctor` says of settings and secret: a row for each mistake, what is said, and what to do."""
-# ruff: noqa: ASYNC240 - these tests are about files, and share their loop with nobody
+# ruff: noqa: ASYNC240 - these tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PANEL = "Control Panel"
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """Credentials for a place where nobody listens: these tests look at settings only."""
+    """Credentials for a closed port: these tests are about settings only."""
     return NEUTRAL | {
         "SIMPLESTORE_CLIENT_ID": "app",
         "SIMPLESTORE_CLIENT_SECRET": SECRET,
@@ -35,7 +35,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 async def test_right_ones(environment: dict[str, str]) -> None:
-    """Of settings that are right the value is told, but the secret's, and where each comes from."""
+    """Correct settings are shown with their source and, except for the secret, their value."""
     environment |= {"SIMPLESTORE_SCOPE": "orders  products", "SIMPLESTORE_BASE_URL": "https://api.invalid/v1"}
     rows = await doctor(environment=environment)
 
@@ -216,7 +216,7 @@ class TestMisplacedSecret:
 
     @pytest.mark.parametrize("variable", ["CLIENT_ID", "SCOPE", "TOKEN_URL", "BASE_URL", "FOO"])
     async def test_elsewhere(self, environment: dict[str, str], variable: str) -> None:
-        """As the value of another variable, beside its own."""
+        """As the value of another variable, next to its own."""
         secret = "s3cr3t-0f-the-shop"
         values = {"TOKEN_URL": f"https://{secret}.invalid/token", "BASE_URL": f"https://a.invalid/{secret}"}
         environment |= {
@@ -257,7 +257,7 @@ class TestSecretFile:
         return path
 
     async def test_right_one(self, environment: dict[str, str], path: Path) -> None:
-        """The file's path and mode are told, and nothing of what it holds."""
+        """It reports the file's path and mode, and nothing of its content."""
         row = (await doctor(environment=environment))["Settings: client secret"]
 
         assert ("ok", f"set, from the file {path} (mode 0600)") == (row.state, row.finding)

@@ -127,7 +127,7 @@ class TestTarget:
     async def test_no_token(
         self, token_server: TokenServer, api_server: ApiServer, environment: dict[str, str]
     ) -> None:
-        """If no token can be had: exit code 1, and the request is not sent."""
+        """If no token can be obtained: exit code 1, and the request is not sent."""
         token_server.replies = [{"error": "invalid_client"}]
         outcome = await simplestore("request", "GET", "x", environment=environment)
 
@@ -455,7 +455,7 @@ class HangsUp(RawServer):
 
 class TestFailure:
     async def test_refused_connection(self, environment: dict[str, str]) -> None:
-        """Nobody listens: exit code 1, and the host is named."""
+        """A closed port: exit code 1, and the message names the host."""
         nowhere = environment | {"SIMPLESTORE_BASE_URL": refusing_url()}
         outcome = await simplestore("request", "GET", "x", environment=nowhere)
         assert_one_line(outcome, code=1, says="no complete response: Cannot connect to host 127.0.0.1")

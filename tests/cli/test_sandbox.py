@@ -110,7 +110,7 @@ class TestServing:
         assert 5 == len(environment)
 
     async def test_options(self) -> None:
-        """Port, lifetime and latency are as told."""
+        """Port, lifetime and latency are those of the options."""
         with held_port() as port:
             async with serving("--port", str(port), "--lifetime", "20", "--latency", "0.2") as sandbox:
                 environment = sandbox.environment

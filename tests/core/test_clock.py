@@ -46,7 +46,7 @@ def test_system_clock_runs() -> None:
 
 
 def test_the_machine_s_clock_is_the_default() -> None:
-    """Whoever is given no clock gets the machine's."""
+    """Without a clock, parts use the machine's."""
     assert SYSTEM_CLOCK is default_clock()
 
 

@@ -171,7 +171,7 @@ class TestFields:
         ids=str,
     )
     def test_equality(self, change: dict[str, Any]) -> None:
-        """Credentials with equal fields are equal, and one in a set; a difference in any field tells them apart."""
+        """Credentials with equal fields are equal, and one in a set; a difference in any field makes them differ."""
         fields = FIELDS | {"extra_parameters": {"audience": "api"}}
 
         assert 1 == len({ClientCredentials(**fields), ClientCredentials(**fields)})

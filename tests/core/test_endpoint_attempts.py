@@ -215,7 +215,7 @@ class TestAttempts:
         assert posted_at == posting_times(RenewalPolicy(budget_seconds=30), busy, busy)
 
     def test_pauses_end(self) -> None:
-        """The pause between attempts is at most retry_seconds, doubled each time, if nobody asks for a longer one."""
+        """The pause between attempts is at most retry_seconds, doubled each time, without Retry-After."""
         first, second = gaps(posting_times(RenewalPolicy(retry_seconds=0.25), *[Reply(503)] * 3))
 
         assert 0.125 <= first <= 0.25
@@ -254,7 +254,7 @@ class TestAttempts:
         assert attempts == len(token_server.requests)
 
     async def test_success_asks_nothing(self, token_server: TokenServer) -> None:
-        """A first attempt that succeeds, or is refused for good, does not ask whether there may be another."""
+        """A first attempt that succeeds, or fails terminally, does not ask whether there may be another."""
         question = Question()
         token_server.replies = [{"access_token": "a"}, 400]
         deadline = asyncio.get_running_loop().time() + 5

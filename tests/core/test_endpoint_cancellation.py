@@ -78,20 +78,20 @@ class TestCancellation:
 
     async def test_during_the_secret(self, token_server: TokenServer) -> None:
         """A request that is cancelled while it asks for the secret cancels the callable, and sends nothing."""
-        asked, told = asyncio.Event(), asyncio.Event()
+        asked, answered = asyncio.Event(), asyncio.Event()
 
         async def read() -> str:
             asked.set()
             try:
                 return await asyncio.Future()
             except asyncio.CancelledError:
-                told.set()
+                answered.set()
                 raise
 
         credentials = token_server.credentials(client_secret=read)
         await cancelled(token_server.endpoint(credentials=credentials).request_token(), asked)
 
-        assert told.is_set()
+        assert answered.is_set()
         assert [] == token_server.requests
 
     async def test_during_a_blocking_secret(self, token_server: TokenServer) -> None:

@@ -52,7 +52,7 @@ INVALID_CLIENT = {"error": "invalid_client", "title": "Unknown client"}
 
 
 class Secrets:
-    """A secret that changes: each call gives the next, the last one for good. An exception is raised."""
+    """A secret that changes: each call returns the next, and the last one is repeated. An exception is raised."""
 
     def __init__(self, *secrets: str | Exception) -> None:
         self.calls = 0

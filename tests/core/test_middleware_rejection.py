@@ -170,7 +170,7 @@ class TestRejection:
         assert "'same'" not in str(caught.value)
 
     async def test_no_token(self, token_server: TokenServer, api_server: ApiServer) -> None:
-        """When no token can be had the request is not sent: the error is raised."""
+        """If no token can be obtained the request is not sent, and the error is raised."""
         token_server.replies.append(web.json_response(INVALID_CLIENT, status=400))
         async with token_server.provider() as provider, authorized_session(provider, api_server.url) as session:
             with pytest.raises(InvalidClientError):

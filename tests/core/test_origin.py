@@ -66,7 +66,7 @@ def test_origin_of(url: str, expected: Origin) -> None:
     ids=ascii,
 )
 def test_origin_of_an_encoded_url(url: str, expected: Origin) -> None:
-    """A URL that yarl was told to leave as it is (as aiohttp may for a redirect) has the same origin as any other."""
+    """A URL made with encoded=True (as aiohttp may for a redirect) has the same origin as any other."""
     assert expected == origin_of(URL(url, encoded=True))
 
 

@@ -150,7 +150,7 @@ def test_conceal_anything_else(value: object) -> None:
 
 
 def test_conceal_bytes() -> None:
-    """Bytes are redacted, too, and still called bytes: somebody passes them by mistake."""
+    """Bytes, which are passed by mistake, are redacted, and still called bytes."""
     concealed = conceal(SECRET.encode())
     assert ("b'***'", SECRET.encode(), "bytes") == (repr(concealed), concealed, kind_of(concealed))
     assert RedactedBytes is type(concealed)

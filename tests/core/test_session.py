@@ -125,7 +125,7 @@ class TestSource:
         "options", [{"cache": MemoryTokenCache()}, {"policy": RenewalPolicy()}, {"on_event": print}]
     )
     async def test_provider_options(self, api_server: ApiServer, options: dict[str, Any]) -> None:
-        """What belongs to a provider is refused beside one, not ignored."""
+        """Arguments of a provider are refused next to one, not ignored."""
         with pytest.raises(ConfigurationError) as caught:
             open_session(OneToken(), base_url=api_server.url, **options)
 

@@ -300,7 +300,7 @@ os.wait()
 
 
 def run_program(text: str) -> str:
-    # Later Pythons warn of a fork beside threads.
+    # Later Pythons warn of a fork alongside threads.
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", text]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
 

@@ -75,7 +75,7 @@ async def start(*command: str, log: Path, environment: dict[str, str]) -> AsyncI
 async def find_port(log: Path) -> int:
     """Return the port that the scheduler says it listens at."""
     while True:
-        for line in log.read_text("utf-8").splitlines():  # noqa: ASYNC240 - nobody else is on this loop
+        for line in log.read_text("utf-8").splitlines():  # noqa: ASYNC240 - this loop runs nothing else
             _, is_there, address = line.partition("Scheduler at:")
             if is_there:
                 return int(address.strip().rpartition(":")[2])
@@ -97,8 +97,8 @@ async def run_example(environment: dict[str, str]) -> str:
 
 async def find_token(server: RedisServer) -> bytes:
     """Return the token that the workers shared."""
-    [key] = await server.tell("KEYS", "*:token-v2")
-    token = loads((await server.tell("GET", key)).partition(b"\n")[2])
+    [key] = awaitserver.command("KEYS", "*:token-v2")
+    token = loads((awaitserver.command("GET", key)).partition(b"\n")[2])
     return str(token.value).encode()
 
 

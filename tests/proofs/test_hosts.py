@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
-# No test waits so long: where this is the bound, nobody has waited for it.
+# No test waits so long: where this is the bound, no test has waited for it.
 PATIENT: dict[str, Any] = {"lock_seconds": 600, "budget_seconds": 900, "cache_seconds": 60}
 
 
@@ -63,14 +63,14 @@ async def test_holder_is_slow(token_server: TokenServer, redis_server: RedisServ
 
 
 async def count_waiters(server: RedisServer) -> int:
-    channels = await server.tell("PUBSUB", "CHANNELS")
-    counts = await server.tell("PUBSUB", "NUMSUB", *channels)
+    channels = awaitserver.command("PUBSUB", "CHANNELS")
+    counts = awaitserver.command("PUBSUB", "NUMSUB", *channels)
     return int(sum(counts[1::2]))
 
 
 # case 53
 async def test_holder_is_killed(token_server: TokenServer, job: dict[str, Any]) -> None:
-    """When the process that renews is killed, the others renew as soon as the policy says, and tell why."""
+    """When the process that renews is killed, the others renew as soon as the policy says, and report why."""
     token_server.gate.clear()
     holder = await swarm.start("get_token", **job)
     await token_server.arrived.wait()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 MANY = 50
-# No test waits so long: where this is the bound, nobody has waited for it.
+# No test waits so long: where this is the bound, no test has waited for it.
 PATIENT: dict[str, Any] = {"cache_seconds": 600, "lock_seconds": 600, "budget_seconds": 900}
 
 
@@ -72,7 +72,7 @@ async def test_holder_is_killed(token_server: TokenServer, job: dict[str, Any]) 
 
 # case 51
 async def test_holder_is_stopped(token_server: TokenServer, job: dict[str, Any]) -> None:
-    """While the process that renews is stopped, the others wait as long as the policy says, renew, and tell why."""
+    """While the process that renews is stopped, the others wait as long as the policy says, renew, and report why."""
     token_server.gate.clear()
     holder = await swarm.start("get_token", **job)
     await token_server.arrived.wait()
@@ -129,7 +129,7 @@ async def test_rejected_token(token_server: TokenServer, job: dict[str, Any]) ->
     await swarm.run("get_token", **job)
     results = await swarm.run("replace_rejected", **job, processes=10)
 
-    # One that comes late finds the replacement already, has that one rejected, and is told to keep it: see below.
+    # One that comes late finds the replacement already, has that one rejected, and keeps it: see below.
     assert {"canary-token-2"} == {result["token"] for result in results}
     assert [result["rejected"] == "canary-token-1" for result in results] == [
         result["is_replaced"] for result in results
@@ -195,5 +195,5 @@ class TestFork:
 
         assert [{"token": "canary-token-1"}] * 4 == results
         assert 1 == len(token_server.requests)
-        (path,) = folder.glob("token-*.json")  # noqa: ASYNC240 - nobody else is on this loop
+        (path,) = folder.glob("token-*.json")  # noqa: ASYNC240 - this loop runs nothing else
         assert b"canary" not in path.read_bytes()

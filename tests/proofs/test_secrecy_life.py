@@ -139,7 +139,7 @@ class TestWaiting:
     # case 55
     @pytest.mark.parametrize("auth_method", ["client_secret_post", "client_secret_basic"])
     async def test_token_request(self, scene: Scene, auth_method: str) -> None:
-        """While a token request is under way, no frame of any task holds the secret where it shows."""
+        """While a token request is in flight, no frame of any task holds the secret where it shows."""
         scene.token_server.gate.clear()
         task = asyncio.create_task(
             scene.get_token(scene.credentials(auth_method=auth_method, client_secret=read_secret))
@@ -154,7 +154,7 @@ class TestWaiting:
 
     # case 55
     async def test_api_request(self, scene: Scene) -> None:
-        """While an API request is under way, no frame of any task holds the token where it shows."""
+        """While an API request is in flight, no frame of any task holds the token where it shows."""
         may_answer = asyncio.Event()
 
         async def handle(request: web.Request) -> web.StreamResponse:

@@ -1,5 +1,5 @@
 """Neither secret nor token is shown by processes that share a folder: not while they run, not by what they leave."""
-# ruff: noqa: ASYNC240 - this test is about files, and shares its loop with nobody
+# ruff: noqa: ASYNC240 - this test is about files, and its loop runs nothing else
 
 from __future__ import annotations
 

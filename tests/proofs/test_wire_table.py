@@ -66,7 +66,7 @@ WIRE: Final[dict[str, Row]] = {
     "reset in the head": broken(resets_after(b"HTTP/1.1 200 canary\r\nContent-"), RESET),
     "reset after the head": broken(resets_after(JSON_HEAD + length(99)), CLOSED),
     "reset in the body": broken(resets_after(JSON_HEAD + length(99) + GRANT), CLOSED),
-    # aiohttp takes a reset for the end of such a body: JSON tells whether it is whole.
+    # aiohttp takes a reset for the end of such a body: JSON shows whether it is complete.
     "reset in a body without length": no_token(resets_after(UNTIL_CLOSED + GRANT[:-1]), NO_JSON),
     "reset in a chunk": broken(resets_after(CHUNKED + b"99\r\n" + GRANT), CLOSED),
     "reset before the last chunk": broken(resets_after(CHUNKED + GRANT_AS_CHUNK), CLOSED),
@@ -98,7 +98,7 @@ WIRE: Final[dict[str, Row]] = {
     ),
     # Chunks
     "bad chunk": broken(says(CHUNKED + b"zz\r\ncanary"), NO_HTTP),
-    # aiohttp's C parser forgets to tell the body that it ends here.
+    # aiohttp's C parser does not end the body here.
     "bad second chunk": endless(says(CHUNKED + b"2\r\n{ \r\n", b"zz\r\ncanary")),
     "negative chunk": broken(says(CHUNKED + b"-1\r\ncanary"), NO_HTTP),
     "chunk above 64 bits": broken(says(CHUNKED + b"f" * 17 + b"\r\ncanary"), NO_HTTP),
@@ -146,7 +146,7 @@ WIRE: Final[dict[str, Row]] = {
     "bomb in a refusal": refused(400, says(refusal(400, b"Content-Encoding: deflate") + b"\r\n", BOMB)),
     "cut gzip": no_token(says(JSON_HEAD + b"Content-Encoding: gzip\r\n\r\n", gzip.compress(GRANT)[:60]), NO_JSON),
     "gzip that is none": granted(says(JSON_HEAD + b"Content-Encoding: gzip\r\n\r\n", GRANT)),
-    "gzip that nobody announced": no_token(says(UNTIL_CLOSED + gzip.compress(GRANT)), NO_JSON),
+    "gzip without Content-Encoding": no_token(says(UNTIL_CLOSED + gzip.compress(GRANT)), NO_JSON),
     # JSON
     "nested JSON": no_token(says(UNTIL_CLOSED + NESTED), NO_JSON),
     "nested JSON in a refusal": refused(403, says(refusal(403) + b"\r\n" + NESTED)),

@@ -49,7 +49,7 @@ from tests.support.wire_rows import (
 
 @cache
 def stranger() -> trustme.CA:
-    """Return an authority that nobody trusts."""
+    """Return an authority that is not trusted."""
     return trustme.CA()
 
 

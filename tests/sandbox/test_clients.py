@@ -141,7 +141,7 @@ class TestClients:
         assert sandbox._server.clients.accepts(ID, SECRET)
 
     async def test_unknown_client(self) -> None:
-        """Whoever names a client that is not there learns how to make it one."""
+        """An unknown client is an error whose hint is how to add it."""
         unknown = "^client_id 'shop-9' is unknown; add it with add_client"
         async with Sandbox() as sandbox:
             with pytest.raises(ConfigurationError, match=unknown):
@@ -210,7 +210,7 @@ class TestRequests:
             assert "s3cr3t" not in repr(request)
 
     async def test_which_token(self, client: aiohttp.ClientSession) -> None:
-        """A token that was revoked or has expired is still told apart; one that is unknown or missing is None."""
+        """A revoked or expired token still has its number; one that is unknown or missing has None."""
         clock = FakeClock()
         async with Sandbox(clock=clock) as sandbox:
             revoked = await bearer(client, sandbox)
@@ -225,7 +225,7 @@ class TestRequests:
             assert [(ID, 1), (ID, 2), (None, None), (None, None)] == seen
 
     async def test_failed_api_request(self, client: aiohttp.ClientSession) -> None:
-        """A scripted failure of the API tells whose token it met."""
+        """A scripted failure of the API is logged with the number of the token."""
         async with Sandbox() as sandbox:
             headers = await bearer(client, sandbox)
             sandbox.api.fail_next(1, Status(500))
@@ -286,7 +286,7 @@ class TestRequests:
 
 class TestPort:
     async def test_named_port(self, client: aiohttp.ClientSession) -> None:
-        """A sandbox listens on the port that it is told to, again and again."""
+        """A sandbox listens on the given port, again and again."""
         with held_port() as port:
             sandbox = Sandbox(port=port)
             for _ in range(2):

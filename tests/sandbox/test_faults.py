@@ -1,4 +1,4 @@
-"""What a sandbox can be told to do wrong, at both endpoints."""
+"""Faults of a sandbox, at both endpoints."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ class TestBothEndpoints:
 
     @pytest.mark.parametrize("fault", [Late(3600), Drip(3600)])
     async def test_stops_at_once(self, name: str, fault: Fault) -> None:
-        """Leaving the sandbox ends an answer that is under way, and leaves no task behind."""
+        """Leaving the sandbox ends a response in flight, and leaves no task behind."""
         tasks = asyncio.all_tasks()
         async with asyncio.timeout(10):
             async with Sandbox() as sandbox:
@@ -239,7 +239,7 @@ class TestBothEndpoints:
 
     @pytest.mark.parametrize("fault", [Late(3600), Drip(3600)])
     async def test_client_leaves(self, name: str, fault: Fault) -> None:
-        """A client that gives up ends its answer: nothing goes on for nobody."""
+        """A client that disconnects ends its response."""
         async with asyncio.timeout(10), Sandbox() as sandbox:
             tasks = asyncio.all_tasks()
             endpoint_of(sandbox, name).fail_next(1, fault)
@@ -317,7 +317,7 @@ class TestRejection:
         assert [RejectedToken(), RejectedToken(), None] == [request.fault for request in sandbox.api.requests]
 
     async def test_revoke(self, client: aiohttp.ClientSession) -> None:
-        """One token is revoked and no other, and whether there was anything to revoke is told."""
+        """One token is revoked and no other; the result is whether there was one."""
         clock = FakeClock()
         async with Sandbox(clock=clock) as sandbox:
             one, other = [await bearer(client, sandbox) for _ in range(2)]

@@ -245,7 +245,7 @@ class TestLife:
 
 class TestFaults:
     async def test_fail_next(self, client: aiohttp.ClientSession) -> None:
-        """The next requests fail as told, whatever they hold; the one after them succeeds."""
+        """The next requests fail as scripted, whatever they hold; the one after them succeeds."""
         async with Sandbox() as sandbox:
             sandbox.fail_next(2, Status(429, retry_after=7))
             first = await ask(client, sandbox)

@@ -147,10 +147,10 @@ def repeat_beside(others: Callable[[], object], own: Callable[[], object]) -> No
 
 @pytest.mark.usefixtures("hasty_threads")
 class TestOtherThreads:
-    """What a test does while the server's thread answers requests, and another thread of the test does likewise."""
+    """Calls from two threads of a test while the server's thread handles requests."""
 
     def test_tokens_are_revoked(self) -> None:
-        """Whoever revokes all tokens while some are issued revokes all that were there, and spoils none."""
+        """Revoking all tokens while some are issued revokes all earlier ones, and corrupts none."""
         tokens = Tokens(Doorbell())
         issued = [tokens.issue("app", lifetime_seconds=60)]
 

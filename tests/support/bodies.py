@@ -76,7 +76,7 @@ def multipart_of(*parts: Any) -> aiohttp.MultipartWriter:
 async def wire_and_session(
     token_server: TokenServer, reject: Callable[[asyncio.StreamWriter], Awaitable[None]] | None = None
 ) -> AsyncIterator[tuple[WireServer, aiohttp.ClientSession]]:
-    """A server that rejects the first token, and a session for it; a hanging test ends by itself."""
+    """A server that rejects the first token, and a session for it; a hanging test times out."""
     async with (
         WireServer(reject) as server,
         token_server.provider() as provider,

@@ -293,7 +293,7 @@ class OneLockForAll(SoundCache):
 
 
 class Locked(SoundCache):
-    """While its lock is held, nobody reads or writes."""
+    """While its lock is held, reads and writes block."""
 
     def __init__(self, *, answers: bool) -> None:
         super().__init__()
@@ -352,7 +352,7 @@ class NeverEnds(Held):
 
 
 class KeepsWhenLate(SoundCache):
-    """Whoever is cancelled between getting the lock and going on keeps it."""
+    """A caller that is cancelled right after acquiring the lock keeps it."""
 
     async def acquire(self, key: str) -> None:
         await super().acquire(key)

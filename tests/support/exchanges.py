@@ -64,5 +64,5 @@ def refusal(
 
 
 def everything_of(error: TokenError | AccessToken) -> str:
-    """Return all that an error shows by itself."""
+    """Return all that an error shows without its chain."""
     return f"{error}\n{error!r}\n{getattr(error, 'args', ())}\n{vars(error) if hasattr(error, '__dict__') else ''}"

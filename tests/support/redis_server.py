@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import ssl
 
 # The shell ends the server when its standard input does, which is ours: also if we are killed. The server's number is
-# told by what becomes the server, so that it comes first.
+# printed by the process that becomes the server, so that it comes first.
 _WATCH = """sh -c 'echo $$; exec "$@"' sh "$0" "$@" & read -r _; kill -9 $!; wait"""
 
 
@@ -98,7 +98,7 @@ class RedisServer:
     def go_on(self) -> None:
         os.kill(self._pid, signal.SIGCONT)
 
-    async def tell(self, *command: Any) -> Any:
+    async def command(self, *command: Any) -> Any:
         """Send one command, and return the answer, in bytes."""
         client: Any = Redis(unix_socket_path=str(self.path))  # whose methods are not all typed
         async with client:

@@ -1,4 +1,4 @@
-"""A plain HTTP client of the sandbox, and a clock that tells when the server read it."""
+"""A plain HTTP client of the sandbox, and a clock that records when the server read it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Reply = tuple[int, "Mapping[str, str]", dict[str, Any]]
 
 
 class HandClock:
-    """A clock that stands still until it is moved, and can tell that the server read it."""
+    """A clock that stands still until it is moved, and records that the server read it."""
 
     def __init__(self) -> None:
         self.now = 1_000.0

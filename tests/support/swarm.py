@@ -86,7 +86,7 @@ async def start(
     job = Job(scenario=scenario, folder=str(folder), token_url=token_url, **changes)
     client = {"SIMPLESTORE_CLIENT_ID": "app", "SIMPLESTORE_TOKEN_URL": token_url}
     secret = {"SIMPLESTORE_CLIENT_SECRET": "secret"}
-    # Later Pythons warn of any fork beside threads.
+    # Later Pythons warn of any fork alongside threads.
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-W", "ignore::DeprecationWarning", __file__),
         env={**os.environ, **client, **(environment or secret)},
@@ -110,7 +110,7 @@ async def run(scenario: str, **job: Any) -> list[Any]:
 
 @attrs.define
 class Heard:
-    """What a provider told, in a form that travels."""
+    """Events of a provider, in a form that can be pickled."""
 
     failures: list[str] = attrs.field(factory=list)
     sources: list[str] = attrs.field(factory=list)

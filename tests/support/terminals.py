@@ -1,4 +1,4 @@
-"""Commands in a terminal of their own, with somebody who types."""
+"""Commands in a pseudo-terminal, with keyboard input."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Terminal:
     async def _read(self) -> bool:
         try:
             part = await asyncio.to_thread(os.read, self._descriptor, 65_536)
-        except OSError:  # on Linux, when nobody has the other end any more
+        except OSError:  # on Linux, when the other end is closed
             part = b""
         self._shown += part
         return bool(part)

@@ -166,7 +166,7 @@ CASES = [
         partial(broken.Stingy, times=3),
         "a lock is given on each event loop, whatever became of others",
     ),
-    Case("test_locks_are_independent", broken.OneLockForAll, "holding one key's lock keeps nobody from another's"),
+    Case("test_locks_are_independent", broken.OneLockForAll, "one key's lock does not block another's"),
     Case(
         "test_holder_uses_the_cache",
         partial(broken.Locked, answers=False),
@@ -192,7 +192,7 @@ CASES = [
     Case(
         "test_is_released_by_a_cancelled_holder",
         partial(broken.Stingy, times=0),
-        "a lock that nobody holds is given",
+        "a free lock is acquired",
     ),
     Case(
         "test_is_released_by_a_cancelled_holder",
@@ -202,13 +202,13 @@ CASES = [
     Case(
         "test_is_released_by_a_cancelled_holder",
         broken.ReinterpretsEnd,
-        "whoever is cancelled at a lock gets CancelledError, and nothing else",
+        "a caller cancelled at a lock gets CancelledError, and nothing else",
     ),
-    Case("test_is_released_by_a_cancelled_holder", broken.NeverEnds, "whoever is cancelled at a lock ends"),
+    Case("test_is_released_by_a_cancelled_holder", broken.NeverEnds, "a caller cancelled at a lock ends"),
     Case(
         "test_is_free_after_a_cancelled_wait",
         broken.KeepsWhenLate,
-        "whoever is cancelled in a wait does not keep the lock",
+        "a caller cancelled while waiting does not keep the lock",
         arguments={"is_held": False},
     ),
 ]

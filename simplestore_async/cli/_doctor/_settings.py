@@ -158,7 +158,7 @@ def check_proxies(environment: Environment) -> Result:
     if not used:
         return ok(f"{', '.join(names)} set; not used for these hosts", names=names)
     return warning(
-        f"{', '.join(names)} used by this command; a program uses it only if told to",
+        f"{', '.join(names)} used by this command; a program uses it only with trust_env=True",
         advice="pass trust_env=True or proxy=… to open_session() in the program",
         names=names,
     )
