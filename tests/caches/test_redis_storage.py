@@ -141,7 +141,7 @@ async def test_codec_that_blocks(shared_redis: RedisServer, namespace: str) -> N
 
 async def lose_lock(server: RedisServer, namespace: str) -> None:
     """End the lease of KEY's lock, as its time would."""
-    assert 1 == awaitserver.command("DEL", name(namespace, "lock"))
+    assert 1 == await server.command("DEL", name(namespace, "lock"))
 
 
 class TestLeaseIsOver:

@@ -57,7 +57,7 @@ async def test_sentinel(watched: Watched) -> None:
         await watched.cache.set(KEY, TOKEN)
     assert TOKEN == await watched.cache.get(KEY)
     for server in (watched.primary, watched.sentinel):
-        clients = (awaitserver.command("CLIENT", "LIST", "TYPE", "NORMAL")).decode().splitlines()
+        clients = (await server.command("CLIENT", "LIST", "TYPE", "NORMAL")).decode().splitlines()
         assert 1 == len([each for each in clients if "lib-name=redis-py" in each])  # the one that asks
 
 
@@ -103,11 +103,11 @@ def cluster_port() -> Iterator[int]:
 async def form_cluster(servers: list[RedisServer], ports: list[tuple[int, int]]) -> None:
     for number, server in enumerate(servers):
         first, end = (16_384 * each // len(servers) for each in (number, number + 1))
-        awaitserver.command("CLUSTER", "ADDSLOTSRANGE", first, end - 1)
+        await server.command("CLUSTER", "ADDSLOTSRANGE", first, end - 1)
         await servers[0].command("CLUSTER", "MEET", "127.0.0.1", *ports[number])
     async with asyncio.timeout(PATIENCE_SECONDS):
         for server in servers:
-            while b"cluster_state:ok" not in awaitserver.command("CLUSTER", "INFO"):
+            while b"cluster_state:ok" not in await server.command("CLUSTER", "INFO"):
                 await asyncio.sleep(0.05)  # servers set no event
 
 

@@ -97,8 +97,8 @@ async def run_example(environment: dict[str, str]) -> str:
 
 async def find_token(server: RedisServer) -> bytes:
     """Return the token that the workers shared."""
-    [key] = awaitserver.command("KEYS", "*:token-v2")
-    token = loads((awaitserver.command("GET", key)).partition(b"\n")[2])
+    [key] = await server.command("KEYS", "*:token-v2")
+    token = loads((await server.command("GET", key)).partition(b"\n")[2])
     return str(token.value).encode()
 
 

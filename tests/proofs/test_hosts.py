@@ -63,8 +63,8 @@ async def test_holder_is_slow(token_server: TokenServer, redis_server: RedisServ
 
 
 async def count_waiters(server: RedisServer) -> int:
-    channels = awaitserver.command("PUBSUB", "CHANNELS")
-    counts = awaitserver.command("PUBSUB", "NUMSUB", *channels)
+    channels = await server.command("PUBSUB", "CHANNELS")
+    counts = await server.command("PUBSUB", "NUMSUB", *channels)
     return int(sum(counts[1::2]))
 
 

@@ -32,7 +32,7 @@ def name(namespace: str, kind: str) -> str:
 
 
 async def keys_in(server: RedisServer, namespace: str) -> list[str]:
-    return sorted(key.decode() for key in awaitserver.command("KEYS", f"{namespace}:*"))
+    return sorted(key.decode() for key in await server.command("KEYS", f"{namespace}:*"))
 
 
 async def renew(token_server: TokenServer, cache: RedisTokenCache) -> tuple[AccessToken, list[CacheFailed]]:
