@@ -125,7 +125,7 @@ class Directory:
                 file.write(data)
             if self._is_directory(name):
                 # Moved aside: its contents are not ours to delete.
-                self._rename(name, f"{name}.{uuid.uuid4().hex}.folder")
+                self._rename(name, f"{name}.{uuid.uuid4().hex}.directory")
             self._rename(temporary, name)
         except OSError:
             with suppress(OSError):

@@ -20,8 +20,8 @@ from simplestore_async.batch import BatchPolicy, Journal, RequestFile, run_batch
 from simplestore_async.errors import BatchFileError
 
 from ._batch_display import Tally, open_display
+from ._caches import open_directory
 from ._exchange import RequestError, StatusError
-from ._folder import open_folder
 from ._output import CommandError, print_json, print_problem, warn_of_cache
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _check(job: Job) -> RequestFile:
 async def _send(job: Job, requests: RequestFile, journal: Journal, signals: _Signals) -> None:
     tally = _tally(job, journal, requests.line_count)
     connector = aiohttp.TCPConnector(limit=job.concurrency, keepalive_timeout=_KEEP_ALIVE_SECONDS)
-    cache = open_folder() if job.is_cached else None
+    cache = open_directory() if job.is_cached else None
     # On one terminal results and a bar would be drawn over each other.
     is_plain = job.is_plain or (job.output is None and sys.stdout.isatty())
     with open_display(tally, is_plain=is_plain) as display, signals.caught(display):

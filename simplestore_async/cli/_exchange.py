@@ -17,7 +17,7 @@ from simplestore_async._core.origin import is_loopback
 from simplestore_async._core.target import check_target, find_base_url, find_target
 from simplestore_async.errors import SimpleStoreError
 
-from ._folder import open_cache
+from ._caches import open_cache
 from ._output import CommandError, warn_of_cache
 from ._text import as_text
 

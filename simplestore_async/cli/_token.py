@@ -54,7 +54,7 @@ def token(*, show: bool, header: bool, is_cached: bool, is_json: bool) -> None:
 async def _get_token(*, is_cached: bool) -> AccessToken:
     from simplestore_async import ClientCredentials, TokenEndpoint, TokenProvider  # completion needs no aiohttp
 
-    from ._folder import open_cache
+    from ._caches import open_cache
 
     cache = open_cache() if is_cached else None
     endpoint = TokenEndpoint(ClientCredentials.from_env(), trust_env=True)

@@ -56,8 +56,8 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return set_to
 
 
-def file_in(folder: Path) -> Path:
-    (path,) = folder.glob("token-*")
+def file_in(directory: Path) -> Path:
+    (path,) = directory.glob("token-*")
     return path
 
 

@@ -62,7 +62,7 @@ async def failing_cache(
 async def test_server_is_gone_and_comes_back(
     token_server: TokenServer, redis_server: RedisServer, failing_cache: RedisTokenCache
 ) -> None:
-    """While the server is down tokens come from the endpoint, with one problem reported; once it is up they are shared."""
+    """While the server is down tokens come from the endpoint, with one report; once it is up they are shared."""
     await renew(token_server, failing_cache)
     redis_server.kill()
     token, failures = await renew(token_server, failing_cache)

@@ -258,12 +258,12 @@ class TestToken:
         assert 2 == sandbox.counters.token_requests
 
     async def test_cache_that_fails(self, sandbox: Sandbox, tmp_path: Path) -> None:
-        """A folder that cannot be used costs a line on stderr that says so, not the token."""
+        """A directory that cannot be used costs a line on stderr that says so, not the token."""
         environment = sandbox.environment | {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
-        folder = Path((await simplestore("cache", "path", environment=environment)).stdout.strip())
-        folder.mkdir(parents=True)
-        (folder / "notes.txt").touch()  # with another program's file its mode is not repaired
-        folder.chmod(0o777)
+        directory = Path((await simplestore("cache", "path", environment=environment)).stdout.strip())
+        directory.mkdir(parents=True)
+        (directory / "notes.txt").touch()  # with another program's file its mode is not repaired
+        directory.chmod(0o777)
         outcome = await simplestore("token", "--header", "--cache", environment=environment)
 
         assert 0 == outcome.code

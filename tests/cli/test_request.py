@@ -186,7 +186,7 @@ class TestBody:
         assert [body] == [request.body for request in api_server.requests]
 
     async def test_no_file(self, api_server: ApiServer, environment: dict[str, str], tmp_path: Path) -> None:
-        """A file that is not there, or a folder, is wrong usage; nothing is sent."""
+        """A file that is not there, or a directory, is wrong usage; nothing is sent."""
         for path in tmp_path / "gone", tmp_path:
             outcome = await simplestore("request", "POST", "x", "--data", str(path), environment=environment)
             assert_one_line(outcome, code=2, says=str(path))
@@ -372,7 +372,7 @@ class TestOutput:
         await simplestore("request", "GET", "x", "-o", str(tmp_path / "out"), environment=nowhere)
         assert "before" == (tmp_path / "out").read_text()
 
-    async def test_no_such_folder(self, environment: dict[str, str], tmp_path: Path) -> None:
+    async def test_no_such_directory(self, environment: dict[str, str], tmp_path: Path) -> None:
         """A file that cannot be written: exit code 1, and the file is named."""
         path = str(tmp_path / "gone" / "out")
         outcome = await simplestore("request", "GET", "x", "-o", path, environment=environment)
@@ -418,7 +418,6 @@ class TestRedirects:
         assert (0, '{"path": "/v1/y"}') == (outcome.code, outcome.stdout)
         assert ["canary-token-1", "canary-token-1"] == api_server.tokens
 
-    # case 35
     async def test_followed_elsewhere(self, api_server: ApiServer, environment: dict[str, str]) -> None:
         """A redirect to another origin does not carry the token away."""
         async with ApiServer() as other:
@@ -590,7 +589,6 @@ class TestCache:
         assert not (tmp_path / "home").exists()
 
 
-# cases 55, 56, 57
 @pytest.mark.parametrize("outcome_of", ["api", "endpoint", "connection"])
 async def test_secrecy(
     token_server: TokenServer, api_server: ApiServer, environment: dict[str, str], outcome_of: str

@@ -36,14 +36,14 @@ if TYPE_CHECKING:
     from tests.support.virtual_loop import VirtualLoop
 
 
-def mount(folder: Path, secret: str) -> Path:
-    """Put *secret* into *folder* as Kubernetes does: swap a symlink to a folder; return the secret's path."""
-    version_folder = folder / f"..{secret}"
-    version_folder.mkdir()
-    (version_folder / "client_secret").write_text(f"{secret}\n")
-    (folder / "..data_tmp").symlink_to(version_folder.name)
-    (folder / "..data_tmp").rename(folder / "..data")
-    path = folder / "client_secret"
+def mount(directory: Path, secret: str) -> Path:
+    """Put *secret* into *directory* as Kubernetes does: swap a symlink to a directory; return the secret's path."""
+    version_directory = directory / f"..{secret}"
+    version_directory.mkdir()
+    (version_directory / "client_secret").write_text(f"{secret}\n")
+    (directory / "..data_tmp").symlink_to(version_directory.name)
+    (directory / "..data_tmp").rename(directory / "..data")
+    path = directory / "client_secret"
     if not path.is_symlink():
         path.symlink_to("..data/client_secret")
     return path

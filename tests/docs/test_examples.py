@@ -33,7 +33,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 
 def surroundings(sandbox: Sandbox, home: Path) -> dict[str, str]:
-    """Return the environment of a program whose cache folder is below *home*."""
+    """Return the environment of a program whose cache directory is below *home*."""
     return os.environ | sandbox.environment | {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
 
 

@@ -30,14 +30,13 @@ def job(
 ) -> dict[str, Any]:
     """What all processes of a test share."""
     monkeypatch.setenv("SIMPLESTORE_REDIS_URL", redis_server.patient_url)
-    return {"folder": tmp_path, "token_url": token_server.token_url, "policy": PATIENT}
+    return {"directory": tmp_path, "token_url": token_server.token_url, "policy": PATIENT}
 
 
 def found(results: list[Any]) -> list[tuple[str, list[str]]]:
     return [(result["token"], result["failures"]) for result in results]
 
 
-# case 53
 async def test_groups_at_once(token_server: TokenServer, job: dict[str, Any]) -> None:
     """Four groups of 25 processes that start at once make one token request, and share the token."""
     groups = await asyncio.gather(*(swarm.run("get_token", **job, processes=25) for _ in range(4)))
@@ -48,7 +47,6 @@ async def test_groups_at_once(token_server: TokenServer, job: dict[str, Any]) ->
     assert 1 == len(token_server.requests)
 
 
-# case 53
 async def test_holder_is_slow(token_server: TokenServer, redis_server: RedisServer, job: dict[str, Any]) -> None:
     """While the endpoint takes its time, fifty processes wait for the one that asks it."""
     token_server.gate.clear()
@@ -68,7 +66,6 @@ async def count_waiters(server: RedisServer) -> int:
     return int(sum(counts[1::2]))
 
 
-# case 53
 async def test_holder_is_killed(token_server: TokenServer, job: dict[str, Any]) -> None:
     """When the process that renews is killed, the others renew as soon as the policy says, and report why."""
     token_server.gate.clear()
@@ -84,7 +81,6 @@ async def test_holder_is_killed(token_server: TokenServer, job: dict[str, Any]) 
     assert "canary-token-2" == other["token"]
 
 
-# case 53
 @pytest.mark.slow  # the whole lease passes
 async def test_holder_is_cut_off(token_server: TokenServer, redis_server: RedisServer, job: dict[str, Any]) -> None:
     """When the holder's host is cut off in mid-renewal, the others have one token within the lease, by one request."""

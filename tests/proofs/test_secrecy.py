@@ -219,14 +219,14 @@ async def _closed(scene: Scene) -> None:
 
 
 @fails_with(errors.TokenCacheError)
-async def _no_folder(scene: Scene) -> None:
+async def _no_directory(scene: Scene) -> None:
     (scene.tmp_path / "file").touch()
     await FileTokenCache(scene.tmp_path / "file").set("key", AccessToken(LONG_TOKEN, issued_at=0, expires_at=1))
 
 
 @fails_with(errors.TokenCacheError)
 async def _failing_write(scene: Scene) -> None:
-    # A folder that cannot hold a file, not even root's.
+    # A directory that cannot hold a file, not even root's.
     await FileTokenCache("/proc/self").set("key", AccessToken(LONG_TOKEN, issued_at=0, expires_at=1))
 
 
@@ -404,7 +404,6 @@ async def _batch_on_full_disk(scene: Scene) -> None:
             await run_batch(file, session=session, journal=journal)
 
 
-# case 55
 class TestFailures:
     @pytest.mark.parametrize("name", FAILURES)
     async def test_error(self, scene: Scene, caplog: pytest.LogCaptureFixture, name: str) -> None:

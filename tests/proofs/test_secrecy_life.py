@@ -35,7 +35,6 @@ from tests.support.secrecy import (
 
 
 class TestLife:
-    # case 55
     @pytest.mark.parametrize(
         "changes",
         [
@@ -67,7 +66,6 @@ class TestLife:
         assert [] == [line for line in caplog.text.splitlines() if shows_canary(line)]
         assert ("", "") == capfd.readouterr()
 
-    # case 55
     async def test_events(self, scene: Scene, clock: FakeClock) -> None:
         """No event shows a canary, in whatever way it is shown; a life has them all."""
         heard: list[events.Event] = []
@@ -77,7 +75,6 @@ class TestLife:
         assert kinds == {type(event).__name__ for event in heard}
         assert [] == [event for event in heard for show in WAYS.values() if shows_canary(show(event))]
 
-    # case 55
     async def test_names(self, scene: Scene, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
         """Names of threads, tasks and files hold no canary, and the environment is left as it was."""
         monkeypatch.chdir(scene.tmp_path)
@@ -136,7 +133,6 @@ async def ask(session: aiohttp.ClientSession) -> None:
 
 
 class TestWaiting:
-    # case 55
     @pytest.mark.parametrize("auth_method", ["client_secret_post", "client_secret_basic"])
     async def test_token_request(self, scene: Scene, auth_method: str) -> None:
         """While a token request is in flight, no frame of any task holds the secret where it shows."""
@@ -152,7 +148,6 @@ class TestWaiting:
         assert any("endpoint.py" in line for line in dumps)
         assert [] == [line for line in dumps if shows_canary(line)]
 
-    # case 55
     async def test_api_request(self, scene: Scene) -> None:
         """While an API request is in flight, no frame of any task holds the token where it shows."""
         may_answer = asyncio.Event()

@@ -91,7 +91,7 @@ async def replace(provider: TokenProvider) -> AccessToken:
 
 @pytest.mark.parametrize("new_loop", LOOPS)
 async def test_four_threads_at_once(token_server: TokenServer, cache: FileTokenCache, new_loop: Any) -> None:
-    """Four cold threads over one provider and one folder make one request: the folder's lock holds among them too."""
+    """Four cold threads over one provider and one directory make one request: its lock also excludes threads."""
     provider = token_server.provider(cache=cache)
     barrier = threading.Barrier(4)
 

@@ -25,7 +25,7 @@ MODULES = (
     "cli._doctor._check",
     "cli._exchange",
     "cli._main",
-    "cli._folder",
+    "cli._caches",
     "_core.endpoint",
     "_core.renewal",
     "_core.wire",

@@ -1,4 +1,4 @@
-"""A real Valkey for tests: on a unix socket in a folder of its own, and gone when the tests are, however they end."""
+"""A real Valkey for tests: on a unix socket in its own directory, and stopped with the tests, however they end."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class RedisServer:
         self._options = options
         self._config = config
         self._is_ready = is_ready.encode()
-        self._folder = Path(tempfile.mkdtemp(prefix="redis-"))
+        self._directory = Path(tempfile.mkdtemp(prefix="redis-"))
         self._shell: subprocess.Popen[bytes] | None = None
         self._pid = 0
 
     @property
     def path(self) -> Path:
-        return self._folder / "socket"
+        return self._directory / "socket"
 
     @property
     def url(self) -> str:
@@ -65,12 +65,12 @@ class RedisServer:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
-        shutil.rmtree(self._folder)
+        shutil.rmtree(self._directory)
 
     def start(self) -> None:
         """Start it, and wait until it answers; what it held before is gone."""
-        config = self._folder / "config"
-        config.write_text(f"port 0\nunixsocket {self.path}\nsave ''\ndir {self._folder}\n{self._config}", "utf-8")
+        config = self._directory / "config"
+        config.write_text(f"port 0\nunixsocket {self.path}\nsave ''\ndir {self._directory}\n{self._config}", "utf-8")
         self._shell = subprocess.Popen(
             ["/bin/sh", "-c", _WATCH, find_binary(), config, *self._options],
             stdin=subprocess.PIPE,

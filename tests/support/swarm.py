@@ -46,7 +46,7 @@ class Job:
     """What the processes are to do; it travels as JSON."""
 
     scenario: str
-    folder: str
+    directory: str
     token_url: str
     processes: int = 1
     policy: dict[str, Any] = attrs.field(factory=dict)
@@ -80,13 +80,13 @@ class Running:
 async def start(
     scenario: str,
     *,
-    folder: Path,
+    directory: Path,
     token_url: str,
     environment: Mapping[str, str] = MappingProxyType({}),
     **changes: Any,
 ) -> Running:
     """Start a swarm that does *scenario*, the name of a function below, with credentials from its environment."""
-    job = Job(scenario=scenario, folder=str(folder), token_url=token_url, **changes)
+    job = Job(scenario=scenario, directory=str(directory), token_url=token_url, **changes)
     client = {"SIMPLESTORE_CLIENT_ID": "app", "SIMPLESTORE_TOKEN_URL": token_url}
     secret = {"SIMPLESTORE_CLIENT_SECRET": "secret"}
     # Later Pythons warn of any fork alongside threads.
@@ -127,7 +127,9 @@ class Heard:
 
 def open_cache(job: Job) -> FileTokenCache:
     """Return the cache that all share, an encrypted one if their environment names a key."""
-    return FileTokenCache(job.folder, codec=FernetCodec.from_env() if "SIMPLESTORE_CACHE_KEY" in os.environ else None)
+    return FileTokenCache(
+        job.directory, codec=FernetCodec.from_env() if "SIMPLESTORE_CACHE_KEY" in os.environ else None
+    )
 
 
 def build_provider(job: Job, heard: Heard) -> TokenProvider:

@@ -51,29 +51,29 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def directory(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
 @pytest.fixture
-async def filled(folder: Path) -> Path:
-    """The folder with a token's file."""
+async def filled(directory: Path) -> Path:
+    """The directory with a token's file."""
     now = time.time()
-    await FileTokenCache(folder).set("key", make_token(issued_at=now - 60, expires_at=now + 3_540))
-    return folder
+    await FileTokenCache(directory).set("key", make_token(issued_at=now - 60, expires_at=now + 3_540))
+    return directory
 
 
-def names_in(folder: Path) -> list[str]:
-    return sorted(each.name for each in folder.iterdir())
+def names_in(directory: Path) -> list[str]:
+    return sorted(each.name for each in directory.iterdir())
 
 
-def swap(folder: Path) -> None:
-    """Put a file in the folder's place."""
-    folder.rename(folder.with_name("aside"))
-    folder.write_text("")
+def swap(directory: Path) -> None:
+    """Put a file in the directory's place."""
+    directory.rename(directory.with_name("aside"))
+    directory.write_text("")
 
 
-class TestFolder:
+class TestDirectory:
     async def test_right_one(self, environment: dict[str, str], filled: Path) -> None:
         """It reports path, mode and free space, counts tokens, tries a lock, and changes nothing."""
         before = names_in(filled)
@@ -86,20 +86,20 @@ class TestFolder:
         assert_row(rows["Shared tokens: locks"], state="ok", says="(test file removed)")
         assert before == names_in(filled)
 
-    async def test_encrypted(self, environment: dict[str, str], folder: Path) -> None:
+    async def test_encrypted(self, environment: dict[str, str], directory: Path) -> None:
         """Encrypted files are read with the environment's key, which is not shown; without it they are not used."""
         key = Fernet.generate_key().decode()
         now = time.time()
         token = make_token(issued_at=now - 60, expires_at=now + 3_540)
-        await FileTokenCache(folder, codec=FernetCodec(key)).set("key", token)
-        rows = await doctor("--directory", str(folder), environment=environment | {"SIMPLESTORE_CACHE_KEY": key})
+        await FileTokenCache(directory, codec=FernetCodec(key)).set("key", token)
+        rows = await doctor("--directory", str(directory), environment=environment | {"SIMPLESTORE_CACHE_KEY": key})
 
         assert_row(
             rows["Shared tokens: key"], state="ok", says="from SIMPLESTORE_CACHE_KEY; tokens are stored encrypted"
         )
         assert_row(rows["Shared tokens: files"], state="ok", says="1 token files, 0 expired")
         assert key not in str(rows)
-        rows = await doctor("--directory", str(folder), environment=environment)
+        rows = await doctor("--directory", str(directory), environment=environment)
         assert_row(rows["Shared tokens: key"], state="ok", says="none; tokens are stored in clear")
         assert_row(rows["Shared tokens: files"], state="warning", says="1 not usable", advises="clear")
 
@@ -137,7 +137,7 @@ class TestFolder:
     @pytest.mark.parametrize(
         ("spoil", "says"),
         [
-            (lambda folder: folder.chmod(0o777), "0777"),
+            (lambda directory: directory.chmod(0o777), "0777"),
             (swap, "Not a directory"),
         ],
         ids=["mode", "file"],
@@ -145,7 +145,7 @@ class TestFolder:
     async def test_bad_one(
         self, environment: dict[str, str], filled: Path, spoil: Callable[[Path], Any], says: str
     ) -> None:
-        """A folder that no token would be kept in fails, in the package's own words; the rest is skipped."""
+        """A directory that no token would be kept in fails, in the package's own words; the rest is skipped."""
         spoil(filled)
         rows = await doctor("--directory", str(filled), environment=environment)
 
@@ -184,7 +184,7 @@ class TestFolder:
     async def test_short_of_something(
         self, environment: dict[str, str], filled: Path, change: str, expected: dict[str, str]
     ) -> None:
-        """What the file system lacks is said, and nothing is left in the folder."""
+        """What the file system lacks is said, and nothing is left in the directory."""
         before = names_in(filled)
         rows = await changed_doctor(change, "--directory", str(filled), environment=environment)
 
@@ -194,7 +194,7 @@ class TestFolder:
         assert before == names_in(filled)
 
     async def test_no_home(self, environment: dict[str, str]) -> None:
-        """Without a home there is no default folder, which is no failure: not every program needs one."""
+        """Without a home there is no default directory, which is no failure: not every program needs one."""
         change = (
             "import os, pwd\ndef find_nobody(uid): raise KeyError(uid)\npwd.getpwuid = find_nobody\n"
             "for name in ('HOME', 'XDG_CACHE_HOME'): os.environ.pop(name, None)"
