@@ -29,7 +29,7 @@ class SimpleStoreError(Exception):
     Attributes:
         code: stable identifier; the anchor of its entry in *Troubleshooting*.
         problem: what failed, and why.
-        hint: what to do about it; may be empty.
+        hint: the next step; may be empty.
     """
 
     code: str = "error"
@@ -55,7 +55,7 @@ class ConfigurationError(SimpleStoreError, ValueError):
 
     Attributes:
         field: the argument or environment variable.
-        problem: what is wrong with it, as the rest of a sentence that starts with the field.
+        problem: the rest of the sentence that starts with the field.
     """
 
     code = "configuration"
@@ -161,7 +161,7 @@ class TokenEndpointError(TokenError):
 
 
 class InvalidClientError(TokenEndpointError):
-    """The endpoint does not know this client id with this secret (`error == "invalid_client"`). Always terminal."""
+    """The endpoint refuses this client id with this secret (`error == "invalid_client"`). Always terminal."""
 
     code = "invalid-client"
 
@@ -184,7 +184,7 @@ class BatchError(SimpleStoreError):
 
     @property
     def retryable(self) -> bool:
-        """Always True: what was not sent can be sent later."""
+        """Always True: the remaining requests can be sent later."""
         return True
 
 

@@ -277,19 +277,19 @@ async def test_secrecy(token_server: TokenServer, clock: FakeClock, telemetry: T
         ({"tracer_provider": trace.NoOpTracer()}, "tracer_provider must be a TracerProvider, got NoOpTracer"),
         ({"meter_provider": 1}, "meter_provider must be a MeterProvider, got int"),
         ({"clock": 1}, "clock must be a Clock, got int"),
-        ({"attributes": ["shop"]}, 'attributes must be a mapping, such as {"shop": "7"}, which list is not'),
+        ({"attributes": ["shop"]}, 'attributes must be a mapping, got list; write it like {"shop": "7"}'),
         (
             {"attributes": {"shops": ["canary"]}},
-            "attributes['shops'] must have a string for its name, and for its value a string, a number or a bool",
+            "attributes['shops'] must have a string as name, and a string, a number or a bool as value",
         ),
         (
             {"attributes": {7: "canary"}},
-            "attributes[7] must have a string for its name, and for its value a string, a number or a bool",
+            "attributes[7] must have a string as name, and a string, a number or a bool as value",
         ),
     ],
 )
 def test_wrong_argument(options: dict[str, Any], words: str) -> None:
-    """A wrong argument is named, and what it must be; its value is not."""
+    """The error of a wrong argument has its name and the expected type, without its value."""
     with pytest.raises(ConfigurationError) as caught:
         OpenTelemetryListener(**options)
 

@@ -19,7 +19,7 @@ MASK: Final = "***"
 
 
 class RedactedStr(str):
-    """A string whose `repr` hides it. `+` and f-strings with it give plain strings: build it whole."""
+    """A string whose `repr` hides it. `+` and f-strings make plain strings of it: build it whole."""
 
     __slots__ = ()
 

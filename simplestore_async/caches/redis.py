@@ -157,7 +157,7 @@ class RedisTokenCache:
 
         Raises:
             ConfigurationError: if *key* is not a string.
-            TokenCacheError: if the server does not respond, or refuses; says what to do.
+            TokenCacheError: if the server does not respond, or refuses.
         """
         names = self._names_of(key)
         data = await self._call(names, lambda client, lock: read(client, names, lock))
@@ -180,12 +180,12 @@ class RedisTokenCache:
     async def renewal_lock(self, key: str, /) -> AsyncGenerator[None]:
         """Hold *key*'s lock among all processes that share the server; entering it waits for other holders.
 
-        The wait ends without the lock as soon as its holder has stored a token, which is what all wait for. Leaving it
+        The wait ends without the lock as soon as its holder has stored a token, which waiters then use. Leaving it
         never fails: a lock that cannot be released ends with its lease.
 
         Raises:
             ConfigurationError: when entered, if *key* is not a string.
-            TokenCacheError: when entered, if the server does not respond, or refuses; says what to do.
+            TokenCacheError: when entered, if the server does not respond, or refuses.
         """
         names = self._names_of(key)
         holder = (asyncio.current_task(), names.digest)

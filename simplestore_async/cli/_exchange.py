@@ -85,7 +85,7 @@ async def send(call: Call, show: Callable[[ClientResponse], Awaitable[None]]) ->
             if response.status >= 400:
                 raise StatusError(f"{response.status} {response.reason or ''}")
     except SimpleStoreError:
-        raise  # a TokenTimeoutError is a TimeoutError, too
+        raise  # a TokenTimeoutError is also a TimeoutError
     except TimeoutError as error:
         raise RequestError(f"no complete response within {call.timeout_seconds:g} s (--timeout)") from error
     except ClientError as error:
@@ -107,7 +107,7 @@ async def copy_response(response: ClientResponse, output: IO[bytes] | None, *, i
 
 
 async def _show_response(response: ClientResponse, *, is_head_shown: bool) -> None:
-    """Print the response on a terminal: only what is printable, and a line break at its end."""
+    """Print the response on a terminal: printable characters only, with a line break at its end."""
     if is_head_shown:
         click.echo(as_text(_head(response).decode(errors="backslashreplace")), nl=False)
     decoder = codecs.getincrementaldecoder(_find_encoding(response))(errors="backslashreplace")

@@ -115,7 +115,7 @@ def check_base_url(environment: Environment) -> Result:
 
 
 def check_characters(environment: Environment) -> Result:
-    """Look for characters at the ends of values, and within them, that no one sees."""
+    """Check values for invisible characters, at their ends and inside."""
     found: list[str] = []
     for name in KNOWN_VARIABLES:
         value = environment.get(name, "")
@@ -125,12 +125,12 @@ def check_characters(environment: Environment) -> Result:
         elif value != value.strip():
             found.append(f"{name} has a blank at its start or end")
     if found:
-        return warning("; ".join(found), advice="type the value again, or copy it without what surrounds it")
+        return warning("; ".join(found), advice="type the value again, or copy it without its surroundings")
     return ok("no invisible characters, no blanks at the ends")
 
 
 def check_other_variables(environment: Environment) -> Result:
-    """Look for names that are nearly right."""
+    """Check for misspelt names."""
     near = find_near_misses(*KNOWN_VARIABLES)
     if near:
         return warning(
