@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("kind", [str, Path])
 def test_a_directory_of_one_s_own(tmp_path: Path, kind: Callable[[Path], str | Path]) -> None:
-    """`directory` is what was passed, as a path."""
+    """`directory` is the argument, as a path."""
     assert tmp_path / "x" == FileTokenCache(kind(tmp_path / "x")).directory
 
 
@@ -92,7 +92,7 @@ async def test_the_file_s_name(cache: FileTokenCache, directory: Path) -> None:
 
 
 async def test_another_instance_sees_it(cache: FileTokenCache, directory: Path) -> None:
-    """What one cache set every other over the same directory gets, and the other way round."""
+    """Caches over one directory read each other's tokens."""
     other = FileTokenCache(directory)
     await cache.set(KEY, TOKEN)
     assert TOKEN == await other.get(KEY)

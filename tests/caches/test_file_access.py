@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
 async def test_modes(cache: FileTokenCache, directory: Path, mask: int) -> None:
-    """Whatever the umask, the directory is 0700 and the file 0600."""
+    """Under any umask, the directory is 0700 and the file 0600."""
     with umask(mask):
         await cache.set(KEY, TOKEN)
     assert (0o700, 0o600) == (mode_of(directory), mode_of(directory / NAME))
@@ -183,7 +183,7 @@ async def test_mode_that_cannot_be_changed(
 
 
 async def test_parents(tmp_path: Path) -> None:
-    """Missing parents are made private, whatever the umask."""
+    """Missing parents are made private, under any umask."""
     with umask(0):
         await FileTokenCache(tmp_path / "a" / "b" / "c").set(KEY, TOKEN)
     assert [0o700] * 3 == [mode_of(tmp_path / name) for name in ("a", "a/b", "a/b/c")]
@@ -203,7 +203,7 @@ async def test_another_user_s_directory(
 async def test_a_symlink_in_the_directory_s_place(
     tmp_path: Path, directory: Path, path: Path, operation: str, *, is_dangling: bool
 ) -> None:
-    """A symlink is no directory, whatever it points to; the error says so."""
+    """A symlink is refused as a directory, for any target; the error names it."""
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "nowhere" if is_dangling else directory)
 
@@ -218,7 +218,7 @@ async def test_a_symlink_in_the_directory_s_place(
 async def test_what_is_no_file_is_replaced(
     cache: FileTokenCache, path: Path, tmp_path: Path, put: Callable[[Path, Path], None]
 ) -> None:
-    """What is not a regular file is a miss, at once, and a private file takes its place."""
+    """Anything but a regular file is a cache miss, at once, and a private file replaces it."""
     put(path, tmp_path / "aside")
 
     async with asyncio.timeout(5):
@@ -297,7 +297,7 @@ async def test_a_directory_that_becomes_a_symlink(
 
 
 async def test_a_symlink_s_target_is_left_alone(cache: FileTokenCache, path: Path, tmp_path: Path) -> None:
-    """A symlink is not followed: what it points to is neither read nor written."""
+    """A symlink is not followed: its target is neither read nor written."""
     before = path.read_bytes()
     put_symlink(path, tmp_path / "aside")
     await cache.set(KEY, make_token("second"))

@@ -78,7 +78,7 @@ async def test_a_provider_without_a_usable_directory(
 
 
 async def test_a_read_only_directory(token_server: TokenServer, tmp_path: Path) -> None:
-    """In a directory that cannot be written to nothing is kept; the error says so, and a provider goes on."""
+    """In a read-only directory nothing is stored; the error has the reason, and a provider continues."""
     # A directory of one's own, unless one is root, who may write to all of them but the kernel's.
     directory = tmp_path if os.geteuid() else Path("/sys")
     tmp_path.chmod(0o500)

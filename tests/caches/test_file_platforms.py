@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 async def test_without_directory_descriptors(
     cache: FileTokenCache, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where files cannot be opened relative to a directory it works by paths, with what checks are left."""
+    """Where files cannot be opened relative to a directory it works by paths, with the remaining checks."""
     monkeypatch.setattr(_directory, "_HAS_DIR_FD", False)
     assert await cache.get(KEY) is None
     await cache.set(KEY, TOKEN)
@@ -96,7 +96,7 @@ async def test_sharing_on_windows(
 async def test_access_denied_on_windows(
     cache: FileTokenCache, path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An operation that goes on being refused is an error after a short time; the old token stays."""
+    """An operation that keeps being refused is an error after a short time; the old token stays."""
     monkeypatch.setattr(_directory, "_SHARING_SECONDS", 0.05)
     monkeypatch.setattr(sys, "platform", "win32")
     with monkeypatch.context() as patch:

@@ -115,7 +115,7 @@ async def test_stale_temporary_files(
 async def test_stale_things_that_are_no_files(
     cache: FileTokenCache, directory: Path, path: Path, tmp_path: Path
 ) -> None:
-    """What is named like a stale file does no harm: a directory stays, of a symlink only the link itself is judged."""
+    """Other entries named like a stale file are handled: a directory stays, a symlink itself is removed."""
     (directory / f"{NAME}.a.tmp").mkdir()
     os.utime(directory / f"{NAME}.a.tmp", (0, 0))
     leave_file(tmp_path / "target", age=100_000)
@@ -131,7 +131,7 @@ async def test_stale_things_that_are_no_files(
 async def test_no_descriptor_leaks(
     cache: FileTokenCache, path: Path, tmp_path: Path, put: Callable[[Path, Path], None]
 ) -> None:
-    """Getting and setting leave no file open, whatever is in the file's place."""
+    """Reading and writing leave no file open, for any content of the file."""
     before = count_descriptors()
     put(path, tmp_path / "aside")
     for _ in range(3):

@@ -204,7 +204,7 @@ async def test_another_version(cache: FileTokenCache, directory: Path, path: Pat
 
 
 async def test_clear(cache: FileTokenCache, directory: Path, path: Path) -> None:
-    """Every token's file goes, of any version, and what killed writers left; they are counted. All else stays."""
+    """Token files of any version, and temporary files of killed writers, are removed and counted. Others stay."""
     await cache.set("second", make_token())
     stale = [f"{NAME}.0123456789abcdef.tmp", f"token-v1-{DIGEST}.json.0123456789abcdef.tmp"]
     kept = ["notes.tmp", f"old-{NAME}", "token-v1-0123.json", f"{NAME}.0123.directory"]
@@ -225,7 +225,7 @@ async def test_clear(cache: FileTokenCache, directory: Path, path: Path) -> None
 async def test_clear_what_is_not_trusted(
     cache: FileTokenCache, directory: Path, path: Path, spoil: Callable[[Path], object]
 ) -> None:
-    """What stands in the place of a token's file goes, too; of a symlink the link itself."""
+    """Anything in the place of a token's file is removed; a symlink itself, not its target."""
     spoil(path)
     assert 1 == await cache.clear()
     assert names_in(directory) in ([], ["aside"])
@@ -277,7 +277,7 @@ async def test_a_directory_that_others_may_write_to(directory: Path, operation: 
 
 @pytest.mark.parametrize("operation", ["list_files", "clear"])
 async def test_a_symlink_in_the_directory_s_place(tmp_path: Path, directory: Path, operation: str) -> None:
-    """A symlink is no directory, whatever it leads to."""
+    """A symlink is refused as a directory, for any target."""
     await FileTokenCache(directory).set(KEY, make_token())
     (tmp_path / "link").symlink_to(directory)
     with pytest.raises(TokenCacheError, match="it is a symlink"):
@@ -288,7 +288,7 @@ async def test_a_symlink_in_the_directory_s_place(tmp_path: Path, directory: Pat
 async def test_a_file_that_cannot_be_removed(
     cache: FileTokenCache, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What keeps a file from being removed is an error that says so."""
+    """A file that cannot be removed is an error with the reason."""
 
     def unlink(*_: Any, **__: Any) -> None:
         raise OSError(30, os.strerror(30))

@@ -128,7 +128,7 @@ async def test_cancelled_at_any_step(shared_redis: RedisServer, namespace: str) 
 
 
 async def test_cancellation_that_redis_py_swallows() -> None:
-    """A call that goes on when it is cancelled, as redis-py's may before Python 3.12, ends as cancelled."""
+    """A call that does not stop on cancellation, as redis-py's may before Python 3.12, ends as cancelled."""
 
     async def call() -> int:
         with suppress(asyncio.CancelledError):
@@ -143,7 +143,7 @@ async def test_cancellation_that_redis_py_swallows() -> None:
 
 
 async def test_cancelled_while_it_lets_go(network: Proxy, redis_server: RedisServer, namespace: str) -> None:
-    """A holder who is cancelled before the server says that the lock is gone ends as cancelled, without it."""
+    """A holder cancelled before the server confirms the release ends as cancelled, without the lock."""
     cache, is_held = RedisTokenCache.from_url(network.url, namespace=namespace), asyncio.Event()
 
     async def hold() -> None:
@@ -163,7 +163,7 @@ async def test_cancelled_while_it_lets_go(network: Proxy, redis_server: RedisSer
 
 
 def test_client_of_another_loop(shared_redis: RedisServer, namespace: str) -> None:
-    """A client that was given serves the event loop that used it first; on another one the message says what to do."""
+    """A client passed by the caller serves the event loop that used it first; on another one the error has a hint."""
     client = Redis(unix_socket_path=str(shared_redis.path))
     cache = RedisTokenCache(client, namespace=namespace)
 
@@ -318,7 +318,7 @@ def below(error: Exception) -> TracebackType | None:
 async def test_nothing_secret_shows(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Neither the password nor a token is in what can be seen of a cache: its repr, its errors with locals, the log."""
+    """Neither password nor token is visible in a cache's repr, in its errors with locals, or in the log."""
     caplog.set_level(logging.DEBUG)
     asyncio.get_running_loop().set_debug(True)
     await redis_server.command("ACL", "SETUSER", "app", "on", f">{PASSWORD}", "+@all", "~*", "-set", "-getrange")
@@ -408,7 +408,7 @@ async def end_by_deadline(call: Any, network: Proxy) -> TimeoutError:
 
 
 def test_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without redis-py the import says what to install."""
+    """Without redis-py the import error names the extra."""
     ours = [
         each
         for each in sys.modules

@@ -35,7 +35,7 @@ async def network(redis_server: RedisServer) -> AsyncIterator[Proxy]:
 
 @pytest.fixture
 async def broken_connections(watch_over_asyncio: None) -> None:
-    """Leave alone what asyncio says of a broken connection: redis-py does not ask what became of it."""
+    """Ignore asyncio's report of a broken connection: redis-py does not retrieve its outcome."""
     loop = asyncio.get_running_loop()
     watch = loop.get_exception_handler()
     assert watch is not None
@@ -161,7 +161,7 @@ LEAST_RIGHTS += "+getrange +get +set +del +eval +publish +subscribe"
 
 
 async def test_least_rights(token_server: TokenServer, redis_server: RedisServer) -> None:
-    """The commands, keys and channels that the page names are enough, also for those who wait; others are refused."""
+    """The documented commands, keys and channels suffice, also for waiters; others are refused."""
     await redis_server.command("ACL", "SETUSER", "app", "on", f">{PASSWORD}", *LEAST_RIGHTS.split())
     url = f"unix://app:{QUOTED}@{redis_server.path}"
     cache = RedisTokenCache.from_url(url)

@@ -38,7 +38,7 @@ async def test_expiry_follows_the_token(cache: RedisTokenCache, shared_redis: Re
     ("expires_at", "is_kept"), [(1e308, True), (ISSUED_AT + 1e-6, True), (1e-9, False), (-1e9, False)]
 )
 async def test_far_expiry(cache: RedisTokenCache, expires_at: float, is_kept: bool) -> None:
-    """What expires at no instant that Redis knows is kept as long as it can, or not at all."""
+    """A token whose expiry exceeds Redis's range is stored as long as possible, or not at all."""
     token = make_token(issued_at=min(ISSUED_AT, expires_at - 1), expires_at=expires_at)
     await cache.set(KEY, token)
     assert (token if is_kept else None) == await cache.get(KEY)
@@ -65,7 +65,7 @@ async def test_token_under_another_key(cache: RedisTokenCache, shared_redis: Red
 
 @pytest.mark.parametrize("junk", [b"", b"\xff\0", b"{}", DIGEST.encode() + b"\n{}", b"x" * 100_000])
 async def test_junk(cache: RedisTokenCache, shared_redis: RedisServer, namespace: str, junk: bytes) -> None:
-    """What is no token is a miss, and is replaced."""
+    """Anything but a token is a cache miss, and is replaced."""
     await shared_redis.command("SET", name(namespace, "token-v2"), junk)
     assert await cache.get(KEY) is None
     await cache.set(KEY, TOKEN)
@@ -95,7 +95,7 @@ async def test_namespaces(cache: RedisTokenCache, shared_redis: RedisServer) -> 
 
 
 async def test_encrypted(cache: RedisTokenCache, shared_redis: RedisServer, namespace: str) -> None:
-    """With a codec no token is in Redis; what it did not encrypt, or encrypted for another key, is a miss."""
+    """With a codec no token is in Redis; data in clear, or encrypted for another key, is a cache miss."""
     keys = [Fernet.generate_key() for _ in range(2)]
 
     def open_with(*keys: bytes) -> RedisTokenCache:
@@ -191,7 +191,7 @@ async def test_lock_ends_with_its_lease(shared_redis: RedisServer, namespace: st
 
 
 async def test_waiters_need_not_queue(cache: RedisTokenCache, shared_redis: RedisServer, namespace: str) -> None:
-    """As soon as the holder has stored a token, all who wait are let go, and find it, while it holds the lock."""
+    """As soon as the holder has stored a token, all waiters continue and find it, even while the lock is held."""
     async with asyncio.timeout(30), asyncio.TaskGroup() as waiters:
 
         async def wait() -> None:
@@ -211,7 +211,7 @@ async def test_waiters_need_not_queue(cache: RedisTokenCache, shared_redis: Redi
 
 
 async def test_who_was_let_go_may_store(cache: RedisTokenCache, shared_redis: RedisServer, namespace: str) -> None:
-    """One who waited, and has no use for the token that the holder stored, stores another in its place."""
+    """A waiter that cannot use the stored token stores another in its place."""
 
     async def wait() -> None:
         async with cache.renewal_lock(KEY):

@@ -63,7 +63,7 @@ async def test_sentinel(watched: Watched) -> None:
 
 @pytest.mark.slow  # Sentinel waits before it believes that a server is gone
 async def test_failover(watched: Watched) -> None:
-    """When the primary is gone, the cache goes on with the replica, as soon as Sentinel has made that the primary."""
+    """When the primary fails, the cache continues with the replica, once Sentinel has promoted it."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not (await watched.primary.command("INFO", "REPLICATION"))["connected_slaves"]:
             await asyncio.sleep(0.05)  # servers set no event
@@ -142,7 +142,7 @@ class TestCluster(OnOneLoop):
 
     @pytest.mark.skipif(not hasattr(RedisCluster, "pubsub"), reason="before redis-py 8 a cluster has no messages")
     async def test_waiters_are_woken(self, cluster_port: int, namespace: str) -> None:
-        """Waiters are notified when the holder has stored a token, whichever nodes they are connected to."""
+        """Waiters are notified when the holder has stored a token, on any node."""
         async with AsyncExitStack() as stack:
             clients = [
                 await stack.enter_async_context(RedisCluster(host="127.0.0.1", port=cluster_port)) for _ in range(4)

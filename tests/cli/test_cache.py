@@ -90,7 +90,7 @@ class TestPath:
 
     @pytest.mark.parametrize(("operation", "says"), [("path", "--directory"), ("list", "user's cache directory")])
     async def test_no_home(self, operation: str, says: str) -> None:
-        """Without a home directory the one line says what to do."""
+        """Without a home directory the error line has a hint."""
         outcome = await finish(await start(sys.executable, "-c", _AS_NOBODY, "cache", operation))
         assert_one_line(outcome, code=1, says=says)
 
@@ -116,7 +116,7 @@ class TestList:
         assert "2023-11-14 22:13:20+00:00  2023-11-14 23:13:20+00:00  expired" in outcome.stdout
 
     async def test_instants_beyond_any_calendar(self, directory: Path) -> None:
-        """What a file claims cannot break the table."""
+        """The content of a file cannot break the table."""
         await FileTokenCache(directory).set("key", make_token(issued_at=1e300, expires_at=1e301))
         outcome = await cache("list", directory)
 
@@ -133,7 +133,7 @@ class TestList:
         ],
     )
     async def test_not_used(self, directory: Path, path: Path, spoil: Callable[[Path], object], problem: str) -> None:
-        """A file that no token is taken from says why."""
+        """An unusable file is listed with the reason."""
         spoil(path)
         outcome = await cache("list", directory)
 
@@ -166,7 +166,7 @@ class TestList:
         assert 0 == facts["life_seconds"]
 
     async def test_nothing(self, directory: Path) -> None:
-        """Where there is no directory, or none with tokens, a line says so; JSON has an empty list."""
+        """For no directory, or one without tokens, a line reports so; JSON has an empty list."""
         for _ in range(2):
             for options, expected in (([], f"no tokens are stored in {directory}\n"), (["--json"], "[]\n")):
                 outcome = await cache("list", directory, *options)
@@ -176,7 +176,7 @@ class TestList:
 
 class TestClear:
     async def test_clear(self, directory: Path, path: Path) -> None:
-        """Tokens go, and are counted; a held lock and whatever else is there stay."""
+        """Tokens are removed and counted; a held lock and other files stay."""
         await FileTokenCache(directory).set("second", living_token())
         (directory / "notes.txt").write_text("precious")
         async with FileTokenCache(directory).renewal_lock("key"):
@@ -201,7 +201,7 @@ class TestClear:
 class TestDirectory:
     @pytest.mark.parametrize("operation", ["list", "clear"])
     async def test_not_private(self, directory: Path, path: Path, operation: str) -> None:
-        """A directory that others may write to: exit code 1, a line that says so and what to do; nothing is removed."""
+        """A directory that others may write to: exit code 1, a line with reason and hint; nothing is removed."""
         directory.chmod(0o777)
         outcome = await cache(operation, directory)
 
@@ -255,7 +255,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 class TestEncrypted:
     async def test_token_and_list(self, sandbox: Sandbox, tmp_path: Path) -> None:
-        """With a key in the environment calls share an encrypted token, and `list` reads it; without, it says so."""
+        """With a key in the environment calls share an encrypted token, and `list` reads it; without, it cannot."""
         home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
         key = {"SIMPLESTORE_CACHE_KEY": Fernet.generate_key().decode()}
         outcomes = [
@@ -275,7 +275,7 @@ class TestEncrypted:
         "arguments", [("cache", "list"), ("token", "--cache"), ("request", "GET", "orders", "--cache")]
     )
     async def test_wrong_key(self, sandbox: Sandbox, arguments: tuple[str, ...]) -> None:
-        """What is no key is wrong usage, and is not quoted."""
+        """An invalid key is wrong usage, and is not quoted."""
         environment = sandbox.environment | {"SIMPLESTORE_CACHE_KEY": "canary"}
         outcome = await simplestore(*arguments, environment=environment)
 
@@ -286,7 +286,7 @@ class TestEncrypted:
         assert 0 == sandbox.counters.token_requests
 
     async def test_wrong_key_clears(self, directory: Path, path: Path) -> None:
-        """Files can be removed whatever the key is."""
+        """Files can be removed with any key."""
         environment = {"SIMPLESTORE_CACHE_KEY": "canary"}
         outcome = await simplestore("cache", "clear", "--directory", str(directory), environment=environment)
 
@@ -294,7 +294,7 @@ class TestEncrypted:
         assert [] == names_in(directory)
 
     async def test_missing_extra(self) -> None:
-        """Without the extra the one line says what to install."""
+        """Without the extra the error line names it."""
         program = (
             "import sys; sys.modules['cryptography.fernet'] = None; sys.argv[1:] = ['cache', 'list']; "
             "from simplestore_async.cli import main; sys.exit(main())"

@@ -45,7 +45,7 @@ shutil.disk_usage = lambda _: types.SimpleNamespace(free=4096)
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """The least that makes no resolver be asked; what is said of credentials is other tests' affair."""
+    """The minimum that needs no resolver; other tests cover the credentials."""
     home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
     return NEUTRAL | home | {"SIMPLESTORE_TOKEN_URL": refusing_url()}
 
@@ -118,7 +118,7 @@ class TestDirectory:
     async def test_wrong_key(
         self, environment: dict[str, str], changes: dict[str, str], says: str, advises: str
     ) -> None:
-        """What is no key fails, in the package's own words, and is not quoted; the files are not looked at."""
+        """An invalid key fails, with the package's message, and is not quoted; the files are not read."""
         rows = await doctor(environment=environment | changes)
 
         assert_row(rows["Shared tokens: key"], state="failed", says=says, advises=advises)
@@ -154,7 +154,7 @@ class TestDirectory:
             assert_row(rows[f"Shared tokens: {name}"], state="skipped", says="because of Shared tokens: directory")
 
     async def test_expired_and_unused(self, environment: dict[str, str], filled: Path) -> None:
-        """Expired files are counted; of those from which no token is taken it is said why."""
+        """Expired files are counted; unusable ones are listed with the reason."""
         await FileTokenCache(filled).set("old", make_token(issued_at=1_700_000_000, expires_at=1_700_003_600))
         (filled / f"token-v2-{'0' * 64}.json").write_text("canary")
         (filled / f"token-v2-{'0' * 64}.json").chmod(0o600)
@@ -184,7 +184,7 @@ class TestDirectory:
     async def test_short_of_something(
         self, environment: dict[str, str], filled: Path, change: str, expected: dict[str, str]
     ) -> None:
-        """What the file system lacks is said, and nothing is left in the directory."""
+        """A missing feature of the file system is reported, and nothing is left in the directory."""
         before = names_in(filled)
         rows = await changed_doctor(change, "--directory", str(filled), environment=environment)
 
@@ -241,7 +241,7 @@ class TestInstallation:
         assert not [name for name in failures_in(rows) if name.startswith("Installation")]
 
     async def test_wrong_versions(self, environment: dict[str, str], tmp_path: Path) -> None:
-        """What is too old, or too new, fails, with the command that fixes it."""
+        """A version too old, or too new, fails, with the command that fixes it."""
         versions = {"platformdirs": "4.1.0", "aiohttp": "4.0.0", "rich": "13.8.1rc1"}
         for name, version in versions.items():
             metadata = tmp_path / f"{name}-{version}.dist-info"

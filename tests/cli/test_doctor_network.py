@@ -1,4 +1,4 @@
-"""What `simplestore doctor` says of hosts, clock, token and API, against real servers."""
+"""`simplestore doctor` on hosts, clock, token and API, against real servers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_all_is_well(token_server: TokenServer, api_server: ApiServer, env
 
 class TestHost:
     async def test_unknown_name(self, environment: dict[str, str]) -> None:
-        """A name that does not exist: what needs it is skipped, and says because of what."""
+        """A name that does not exist: dependent checks are skipped, with the reason."""
         rows = await doctor(environment=environment | {"SIMPLESTORE_TOKEN_URL": "https://auth.invalid/connect/token"})
 
         assert ["Token endpoint: DNS"] == failures_in(rows)
@@ -112,7 +112,7 @@ class TestHost:
 
 
 class Silent(RawServer):
-    """It accepts, and never says anything."""
+    """A server that accepts and never responds."""
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
@@ -355,7 +355,7 @@ class TestApi:
         environment: dict[str, str],
         row: tuple[int, str, str, str],
     ) -> None:
-        """Whatever the API answers will do, but a refusal of the token; and no second token is asked for."""
+        """Any response of the API passes, except a rejected token; no second token is requested."""
         status, state, says, advises = row
 
         async def handle(request: web.Request) -> web.StreamResponse:

@@ -82,7 +82,7 @@ class TestTarget:
         ],
     )
     async def test_relative(self, api_server: ApiServer, environment: dict[str, str], path: str, expected: str) -> None:
-        """A path is joined to the base URL, whatever it looks like, and never leads to another host."""
+        """A path of any form is joined to the base URL, and never leads to another host."""
         await simplestore("request", "get", path, environment=environment)
 
         assert [expected] == [request.path for request in api_server.requests]
@@ -156,7 +156,7 @@ class TestBody:
         assert [("POST", BODY)] * 2 == [(request.method, request.body) for request in api_server.requests]
 
     async def test_headers_of_a_body(self, api_server: ApiServer, environment: dict[str, str], tmp_path: Path) -> None:
-        """A body is JSON unless it is said to be something else, and its file's name stays here."""
+        """A body is JSON unless its type is given, and its file's name is not sent."""
         (tmp_path / "private name").write_bytes(b"[]")
         send = "request", "POST", "x", "--data", str(tmp_path / "private name")
         for options in [], ["--content-type", "text/csv"], ["-H", "content-type: a/b", "--content-type", "text/csv"]:
@@ -272,7 +272,7 @@ class TestAnswer:
         assert outcome.stdout.encode(errors="surrogateescape").endswith(b"\r\n\r\n" + BODY)
 
     async def test_as_it_comes(self, api_server: ApiServer, environment: dict[str, str]) -> None:
-        """What has come is printed before the rest comes."""
+        """The first part is printed before the rest arrives."""
         may_go_on = asyncio.Event()
 
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -463,7 +463,7 @@ class TestFailure:
     async def test_broken_response(
         self, environment: dict[str, str], server: Callable[[], RawServer], stdout: str
     ) -> None:
-        """A response that is cut short, or is none: exit code 1; what came before it is printed."""
+        """A response cut short, or none: exit code 1; the part received is printed."""
         async with server() as broken:
             elsewhere = environment | {"SIMPLESTORE_BASE_URL": broken.url}
             outcome = await simplestore("request", "GET", "x", environment=elsewhere)
@@ -593,7 +593,7 @@ class TestCache:
 async def test_secrecy(
     token_server: TokenServer, api_server: ApiServer, environment: dict[str, str], outcome_of: str
 ) -> None:
-    """With `--debug`, whatever fails, neither the secret nor a token is shown, and the last line is the error."""
+    """With `--debug`, for any failure, neither secret nor token is shown, and the last line is the error."""
     if outcome_of == "api":
         api_server.rejected = {"canary-token-1", "canary-token-2"}
     elif outcome_of == "endpoint":

@@ -1,4 +1,4 @@
-"""`TokenEndpoint`: cancelled requests, and what is logged."""
+"""`TokenEndpoint`: cancelled requests, and logging."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class TestLogs:
     async def test_debug_mode(
         self, auth_method: str, *, is_dynamic: bool, quick: RetryPolicy, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """With asyncio's debug mode and every logger at DEBUG neither secret nor token is logged, whatever comes."""
+        """With asyncio's debug mode and every logger at DEBUG neither secret nor token is logged, for any outcome."""
         caplog.set_level(logging.DEBUG)
         loop = asyncio.get_running_loop()
         loop.set_debug(True)

@@ -50,7 +50,7 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_proxies")
 class TestProxy:
-    """The token endpoint is https://token.example; only a proxy, or `LoopbackResolver`, knows where that is."""
+    """The token endpoint is https://token.example, which only a proxy or `LoopbackResolver` can resolve."""
 
     USERINFO = "us%40er:hunter%3A2"
     AUTHORIZATION = b"Proxy-Authorization: Basic " + base64.b64encode(b"us@er:hunter:2")
@@ -155,7 +155,7 @@ class TestProxy:
             assert 0 == proxy.connections
 
     async def test_plain_http(self, token_server: TokenServer) -> None:
-        """Plain http never goes through a proxy: ConfigurationError, whatever asked for it."""
+        """Plain http never goes through a proxy: ConfigurationError, for each source of the proxy."""
         with pytest.raises(ConfigurationError) as caught:
             token_server.endpoint(proxy="http://us:hunter2@proxy.example:3128")
 
@@ -211,7 +211,7 @@ class TestProxy:
         assert "hunter" not in everything_shown(error)
 
     async def test_unreachable_proxy_is_named(self, server: TokenServer, quick: RetryPolicy) -> None:
-        """The error says that it was the proxy to which no connection could be made."""
+        """The error names the proxy as the unreachable part."""
         async with RawServer(says()) as proxy:
             url = f"http://127.0.0.1:{proxy.port}"
         error = await failure(server.endpoint(credentials=self.credentials(server), proxy=url, policy=quick))

@@ -142,7 +142,7 @@ class TestSecret:
 
     @pytest.mark.parametrize("reply", [503, {}])
     async def test_passing_failure(self, token_server: TokenServer, reply: Any) -> None:
-        """After a failure that says nothing of the secret it is not asked for again; all attempts use one."""
+        """After a failure not caused by the secret it is not read again; all attempts use one."""
         secrets = Secrets("first", "second")
         token_server.replies = [reply] * 3
         error = await failure(self.endpoint(token_server, secrets))
@@ -171,7 +171,7 @@ class TestSecret:
 
     @pytest.mark.parametrize("before", [[], ["first"]])
     async def test_raises(self, token_server: TokenServer, before: list[str]) -> None:
-        """A callable that raises, at first or when asked again, is a TokenError without what it said."""
+        """A callable that raises, at first or on a second reading, is a TokenError without the callable's text."""
         self.refuse(token_server)
         secrets = Secrets(*before, ValueError(SECRET))
         error = await failure(self.endpoint(token_server, secrets))

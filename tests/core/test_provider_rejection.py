@@ -1,4 +1,4 @@
-"""`TokenProvider.invalidate` and `accept`: what becomes of a token that the API rejected."""
+"""`TokenProvider.invalidate` and `accept`: tokens that the API rejected."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ONCE = RetryPolicy(attempts=1)
 
 class TestInvalidate:
     async def test_first_rejection(self, token_server: TokenServer, clock: FakeClock, events: list[Event]) -> None:
-        """A first rejection is replaced at once, however young the token; an event tells its age."""
+        """A first rejection causes a renewal at once, for a token of any age; an event has its age."""
         async with token_server.provider(clock=clock, on_event=events.append) as provider:
             token = await provider.get_token()
             clock.advance(0.25)
@@ -220,7 +220,7 @@ class TestInvalidate:
         assert [False] == [event.is_token_alive for event in events if isinstance(event, RenewalFailed)]
 
     async def test_after_close(self, token_server: TokenServer, events: list[Event]) -> None:
-        """After aclose() the answer is False, and nothing is told."""
+        """After aclose() the result is False, and no event is reported."""
         provider = token_server.provider(on_event=events.append)
         token = await provider.get_token()
         await provider.aclose()

@@ -141,7 +141,7 @@ class TestSource:
         assert "secret" not in str(caught.value).replace("client_secret", "")
 
     async def test_no_credentials(self) -> None:
-        """Without arguments and environment the error says which variables to set."""
+        """Without arguments and environment the error names the variables."""
         with pytest.raises(ConfigurationError, match="SIMPLESTORE_CLIENT_ID"):
             open_session()
 
@@ -229,7 +229,7 @@ class TestAddresses:
             open_session()
 
     async def test_wrong_origin(self, token_server: TokenServer) -> None:
-        """An origin with a path is refused, whatever the base URL."""
+        """An origin with a path is refused, with any base URL."""
         with pytest.raises(ConfigurationError, match=r"^origins "):
             open_session(
                 token_server.credentials(), base_url="https://api.example", origins=["https://files.example/x"]

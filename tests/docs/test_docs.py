@@ -32,7 +32,7 @@ def ids(paths: list[Path]) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
 def test_links_to_files(page: Path) -> None:
-    """What a page links, takes in or names of this repository is there; what leads elsewhere is known."""
+    """Links to files of the repository, and names of them, lead to existing files; other links are known."""
     inner = [link for link in links_of(page) if not re.match(r"\w+:", link)]
     assert set(links_of(page)) - set(inner) <= EXTERNAL
     files = [link.partition("#")[0] for link in inner]
@@ -122,7 +122,7 @@ def test_guarantees_are_found() -> None:
 
 
 def test_proofs_are_the_tests() -> None:
-    """A proof is a test as it stands, with its decorators; of a whole file it is what its tests claim."""
+    """A proof is a test with its decorators; for a whole file it is the list of docstrings."""
     proofs = list_proofs()
     assert "\n````python\n@on_every_loop\nasync def test_cold_callers_make_one_request(" in proofs
     assert '\n````python\n@pytest.mark.parametrize("row", WIRE.values(), ids=WIRE)\nasync def test_wire(' in proofs

@@ -60,7 +60,7 @@ class Tap:
 
 @asynccontextmanager
 async def start(*command: str, log: Path, environment: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run one of Dask's own commands, and end it; what it says is in *log*."""
+    """Run one of Dask's own commands, and end it; its output is in *log*."""
     with log.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", *command), env=os.environ | DASK | environment, stdout=file, stderr=file
@@ -73,7 +73,7 @@ async def start(*command: str, log: Path, environment: dict[str, str]) -> AsyncI
 
 
 async def find_port(log: Path) -> int:
-    """Return the port that the scheduler says it listens at."""
+    """Return the port that the scheduler reports."""
     while True:
         for line in log.read_text("utf-8").splitlines():  # noqa: ASYNC240 - this loop runs nothing else
             _, is_there, address = line.partition("Scheduler at:")
@@ -104,7 +104,7 @@ async def find_token(server: RedisServer) -> bytes:
 
 @pytest.mark.slow
 async def test_on_a_cluster(sandbox: Sandbox, redis_server: RedisServer, tmp_path: Path) -> None:
-    """The workers share one token, which is nowhere in what Dask sends and logs, and nor is the secret."""
+    """The workers share one token, and neither it nor the secret is in Dask's traffic and logs."""
     secrets = sandbox.environment | {"SIMPLESTORE_REDIS_URL": redis_server.url}
     nowhere = {"SIMPLESTORE_CLIENT_ID": "", "SIMPLESTORE_CLIENT_SECRET": ""}
     scheduler_log, worker_log = tmp_path / "scheduler", tmp_path / "workers"

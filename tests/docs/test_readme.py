@@ -37,7 +37,7 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_badges_are_true() -> None:
-    """Each badge is what the build's own settings draw, with the same text for screen readers."""
+    """Each badge is generated from the build's settings, with the same text for screen readers."""
     shown = dict(re.findall(r"!\[([^\]]+)\]\(docs/_static/badges/(\w+)\.svg\)", README))
     drawn = draw_badges()
     assert set(drawn) == set(shown.values())
@@ -69,7 +69,7 @@ async def test_first_request(simplestore_sandbox: Sandbox, tmp_path: Path) -> No
 
 @pytest.mark.usefixtures("simplestore_sandbox")
 async def test_service() -> None:
-    """The service passes on what the API responds."""
+    """The service passes on the API's response."""
     app = runpy.run_path(str(PROGRAMS / "service.py"))["app"]
     async with TestClient(TestServer(app)) as client, client.get("/") as response:
         assert "/api/orders/42" == (await response.json())["path"]

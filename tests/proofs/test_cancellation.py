@@ -1,4 +1,4 @@
-"""One renewal for everybody, whatever becomes of the callers: on asyncio's own loop, with eager tasks, on uvloop."""
+"""One renewal for all callers, in spite of cancellations: on asyncio's own loop, with eager tasks, on uvloop."""
 
 from __future__ import annotations
 
@@ -343,7 +343,7 @@ async def test_renewal_ends_with_its_first_step(server: TokenServer) -> None:
 
 @on_every_loop
 async def test_renewal_runs_outside_the_context_of_its_caller(server: TokenServer) -> None:
-    """What the first caller set in its context (a trace span) is not seen by the renewal, nor by its listener."""
+    """The first caller's context (a trace span) is not visible to the renewal, nor to its listener."""
     span: ContextVar[str] = ContextVar("span", default="none")
     seen: list[str] = []
 
@@ -393,7 +393,7 @@ async def test_close_before_the_first_step_of_a_renewal(server: TokenServer) -> 
 
 @on_every_loop
 async def test_close_waits_for_the_end_of_the_renewal(server: TokenServer) -> None:
-    """aclose() returns once the renewal has put away what it held."""
+    """aclose() returns once the renewal has released its resources."""
     has_begun, has_ended = asyncio.Event(), asyncio.Event()
 
     async def read_secret() -> str:

@@ -1,4 +1,4 @@
-"""Whatever comes from outside, nothing but SimpleStoreError leaves the package, and no secret with it.
+"""For any external input, only SimpleStoreError leaves the package, and without a secret.
 
 `FUZZ_EXAMPLES=n` tries n of everything. What failed once is an `@example` now.
 """
@@ -82,7 +82,7 @@ def shown(error: BaseException) -> str:
 
 
 def outcome_of(call: Callable[[], T]) -> T | SimpleStoreError:
-    """Return what *call* returns, or the error of ours that it raises, which must not show secret or token."""
+    """Return the result or the SimpleStoreError of *call*, which must not show secret or token."""
     try:
         return call()
     except SimpleStoreError as error:
@@ -107,7 +107,7 @@ def texts(
     min_size: int = 0,
     max_size: int | None = None,
 ) -> st.SearchStrategy[str]:
-    """Return texts but the canaries: Hypothesis draws what stands in a program as text, too, as they do in this one."""
+    """Return texts except the canaries: Hypothesis also draws string constants of programs, such as these."""
     return st.text(alphabet, min_size=min_size, max_size=max_size).filter(lambda text: "canary" not in text)
 
 
@@ -176,7 +176,7 @@ def test_reply(status: int, headers: dict[str, str], body: bytes, now: float) ->
 @FUZZ
 @given(texts(ascii_letters + digits, min_size=4).filter(lambda text: text not in {"error", "title"}), bodies)
 def test_reply_echoes_the_secret(secret: str, body: bytes) -> None:
-    """Whatever the secret is, a reply that quotes it does not put it into the error."""
+    """For any secret, a response that quotes it does not put it into the error."""
     secret += "Canary"
     exchange = Exchange(CREDENTIALS, RedactedStr(secret))
     quoting = json.dumps({"error": "server_error", "error_description": f"{secret}{body!r}{secret}"}).encode()
@@ -215,7 +215,7 @@ raw_replies: Final = st.one_of(
 @SLOWER
 @given(st.lists(raw_replies, min_size=1, max_size=3))
 def test_raw_reply(parts: list[bytes]) -> None:
-    """Whatever bytes answer a token request, it ends in time with a token or a `TokenError`, and its connection too."""
+    """For any bytes, a token request ends in time with a token or a `TokenError`, and closes its connection."""
 
     async def ask() -> None:
         async with RawServer(says(*parts)) as server:
@@ -249,7 +249,7 @@ challenges: Final = st.one_of(
 @SLOWER
 @given(st.sampled_from([200, 400, 401, 403, 500]), st.lists(challenges, max_size=3))
 def test_challenge(status: int, values: list[str]) -> None:
-    """Whatever an API says in WWW-Authenticate, its caller gets the answer, or aiohttp's refusal to read it."""
+    """For any WWW-Authenticate of an API, its caller gets the response, or aiohttp's parser error."""
     head = [f"HTTP/1.1 {status} x", "Content-Length: 0", *(f"WWW-Authenticate: {value}" for value in values)]
 
     async def ask() -> None:
@@ -417,7 +417,7 @@ def test_environment_of_the_codec(text: str, path: str) -> None:
 
 
 class Locked:
-    """An object that is refused whatever is done with it."""
+    """An object that raises on every operation."""
 
     def get_secret_value(self) -> str:
         raise LookupError(SECRET)
@@ -567,7 +567,7 @@ odd_tokens: Final = st.dictionaries(
 @FUZZ
 @given(st.one_of(st.binary(), damaged_tokens, odd_tokens, bodies))
 def test_stored_token(data: bytes) -> None:
-    """What a cache kept is a token that can be stored again, or is refused."""
+    """A token from a cache can be stored again, or is refused."""
     outcome = outcome_of(lambda: loads(data))
     if isinstance(outcome, AccessToken):
         assert is_visible_ascii(outcome.value)
@@ -579,7 +579,7 @@ def test_stored_token(data: bytes) -> None:
 @SLOWER
 @given(texts(), st.one_of(st.binary(), damaged_tokens, odd_tokens), st.booleans())
 def test_cache_file(tmp_path_factory: pytest.TempPathFactory, key: str, data: bytes, is_after_header: bool) -> None:
-    """Whatever stands in a cache's file is a token or a miss, and is replaced; every text is a key."""
+    """For any content, a cache's file is a token or a cache miss, and is replaced; every text is a key."""
     directory = tmp_path_factory.mktemp("cache")
     cache = FileTokenCache(directory / "tokens")
 
@@ -601,7 +601,7 @@ def test_cache_file(tmp_path_factory: pytest.TempPathFactory, key: str, data: by
 @SLOWER
 @given(st.one_of(st.binary(), damaged_tokens, odd_tokens), st.integers(0), st.binary(max_size=4))
 def test_encrypted_cache_file(tmp_path_factory: pytest.TempPathFactory, data: bytes, at: int, noise: bytes) -> None:
-    """Whatever stands in an encrypted cache's file is a miss, unless it is what was written; so is any damage to it."""
+    """For any content, an encrypted cache's file is a cache miss, unless it is unchanged."""
     directory = tmp_path_factory.mktemp("cache")
     cache = FileTokenCache(directory, codec=CODEC)
 

@@ -28,7 +28,7 @@ PATIENT: dict[str, Any] = {"lock_seconds": 600, "budget_seconds": 900, "cache_se
 def job(
     redis_server: RedisServer, token_server: TokenServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, Any]:
-    """What all processes of a test share."""
+    """Arguments common to all processes of a test."""
     monkeypatch.setenv("SIMPLESTORE_REDIS_URL", redis_server.patient_url)
     return {"directory": tmp_path, "token_url": token_server.token_url, "policy": PATIENT}
 
@@ -67,7 +67,7 @@ async def count_waiters(server: RedisServer) -> int:
 
 
 async def test_holder_is_killed(token_server: TokenServer, job: dict[str, Any]) -> None:
-    """When the process that renews is killed, the others renew as soon as the policy says, and report why."""
+    """When the renewing process is killed, the others renew as soon as the policy allows, and report why."""
     token_server.gate.clear()
     holder = await swarm.start("get_token", **job)
     await token_server.arrived.wait()

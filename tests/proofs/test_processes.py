@@ -35,7 +35,7 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def job(directory: Path, token_server: TokenServer) -> dict[str, Any]:
-    """What all processes of a test share."""
+    """Arguments common to all processes of a test."""
     return {"directory": directory, "token_url": token_server.token_url, "policy": PATIENT}
 
 
@@ -69,7 +69,7 @@ async def test_holder_is_killed(token_server: TokenServer, job: dict[str, Any]) 
 
 
 async def test_holder_is_stopped(token_server: TokenServer, job: dict[str, Any]) -> None:
-    """While the process that renews is stopped, the others wait as long as the policy says, renew, and report why."""
+    """While the renewing process is stopped, the others wait as long as the policy allows, renew, and report why."""
     token_server.gate.clear()
     holder = await swarm.start("get_token", **job)
     await token_server.arrived.wait()
@@ -108,7 +108,7 @@ async def test_holder_is_slow(token_server: TokenServer, job: dict[str, Any], di
 
 
 class WatchedCache(FileTokenCache):
-    """A cache that says when it is about to wait for its lock."""
+    """A cache that signals when it is about to wait for its lock."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)

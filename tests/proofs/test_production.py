@@ -105,7 +105,7 @@ def test_fleet() -> None:
 
 
 def test_picture(tmp_path: Path) -> None:
-    """The picture among the benchmarks is what the command draws, and its figures are printed."""
+    """The picture among the benchmarks is the command's, and its figures are printed."""
     command = [sys.executable, "-m", "benchmarks", "day", "--folder", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, timeout=600)
     assert (0, b"") == (done.returncode, done.stderr)

@@ -1,4 +1,4 @@
-"""Neither the secret nor a token is shown by anything, whatever happens: the whole package, end to end.
+"""Neither the secret nor a token is shown, in any circumstances: the whole package, end to end.
 
 `test_redaction` tests the values alone. Here they are in the midst of servers, sessions, tasks and caches. The canaries
 are module constants, and what is made of them is no local of a test: a traceback with locals would show it.
@@ -407,7 +407,7 @@ async def _batch_on_full_disk(scene: Scene) -> None:
 class TestFailures:
     @pytest.mark.parametrize("name", FAILURES)
     async def test_error(self, scene: Scene, caplog: pytest.LogCaptureFixture, name: str) -> None:
-        """No error shows a canary, not by what it carries nor by the locals of its traceback; nor does a log."""
+        """No error shows a canary, neither in its attributes nor in its traceback's locals; nor does a log."""
         show_every_step(caplog)
         expected, scenario = FAILURES[name]
         with pytest.raises(expected) as caught:

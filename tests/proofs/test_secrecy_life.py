@@ -67,7 +67,7 @@ class TestLife:
         assert ("", "") == capfd.readouterr()
 
     async def test_events(self, scene: Scene, clock: FakeClock) -> None:
-        """No event shows a canary, in whatever way it is shown; a life has them all."""
+        """No event shows a canary, in any representation; a whole life has all events."""
         heard: list[events.Event] = []
         await live_a_life(scene, clock, heard)
 
@@ -115,7 +115,7 @@ def frames_of(task: asyncio.Task[Any]) -> Iterator[tuple[Any, int]]:
 
 
 def dump_of_waiting_tasks() -> list[str]:
-    """Return the stacks of all tasks but the servers', with locals: what a debugger or a watchdog shows."""
+    """Return the stacks of all tasks but the servers', with locals, as a debugger or a watchdog shows them."""
     dumps: list[str] = []
     for task in asyncio.all_tasks():
         frames = list(frames_of(task))

@@ -1,4 +1,4 @@
-"""Neither secret nor token is shown by processes that share a directory: not while they run, not by what they leave."""
+"""Processes that share a directory show neither secret nor token, while they run and in their files."""
 # ruff: noqa: ASYNC240 - this test is about files, and its loop runs nothing else
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PROCESSES = 4
 
 
 def words_of_processes(first: int) -> Iterator[str]:
-    """Give the command line, environment and thread names of a process and its children: what `ps` and `top` show."""
+    """Yield command line, environment and thread names of a process and its children, as in `ps` and `top`."""
     children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
     assert PROCESSES == len(children)
     for pid in (first, *map(int, children)):

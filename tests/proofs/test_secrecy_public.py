@@ -109,7 +109,7 @@ class TestEverythingPublic:
         assert len(world) + 5 < len(shown)
 
     async def test_pickled(self, scene: Scene) -> None:
-        """What can be pickled at all takes no canary along; what cannot says so without one."""
+        """A picklable object takes no canary along; for others the error has none."""
         leaks: list[str] = []
         async with a_world(scene) as world:
             for name, value in world.items():

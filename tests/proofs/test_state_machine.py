@@ -1,4 +1,4 @@
-"""Random schedules over one provider on virtual time, beside a model of what its policy allows.
+"""Random schedules over one provider on virtual time, checked against a model of its policy.
 
 Hypothesis plays callers, their deadlines and cancellations, the endpoint, the API that rejects tokens, other processes,
 the clock and the operator, on two event loops. The model knows what went over the wire and what the policy's numbers
@@ -83,7 +83,7 @@ BREAKS: Final[tuple[Callable[[], Exception], ...]] = (
 
 @attrs.define(eq=False)
 class Post:
-    """One POST on the wire: whose, since when (deciding clock), and what will answer it."""
+    """One POST on the wire: its loop, its time (deciding clock), and its scripted response."""
 
     loop: int
     requested_at: float
@@ -93,7 +93,7 @@ class Post:
 
 @attrs.define(eq=False)
 class Renewal:
-    """What one renewal did so far."""
+    """Progress of one renewal."""
 
     posts: int = 0
     may_post: bool = True  # as the last attempt ended: did somebody wait for another?
@@ -110,7 +110,7 @@ class Caller:
 
 
 class SharedCache(MemoryTokenCache):
-    """A cache that others share, with a lock; it works, raises or hangs, as it is told."""
+    """A shared cache with a lock; it works, raises or hangs, as scripted."""
 
     def __init__(self, clock: FakeClock) -> None:
         super().__init__(clock=clock)
@@ -147,7 +147,7 @@ class SharedCache(MemoryTokenCache):
 
 
 class Schedules(RuleBasedStateMachine):
-    """One provider, two event loops, and everybody who deals with it."""
+    """One provider, two event loops, and all that acts on them."""
 
     @initialize(seed=st.integers(0, 2**16))
     def begin(self, seed: int) -> None:
@@ -317,7 +317,7 @@ class Schedules(RuleBasedStateMachine):
 
     @rule(life=st.sampled_from([None, *LIVES]))
     def other_process_renews(self, life: float | None) -> None:
-        """It takes the lock, if it is free; else it stores what it got, if anything, and releases the lock."""
+        """It takes the lock, if it is free; else it stores its token, if any, and releases the lock."""
         if self.cache.holder is None:
             self.cache.holder = self
             return
@@ -351,7 +351,7 @@ class Schedules(RuleBasedStateMachine):
 
     @rule()
     def nobody_answers(self) -> None:
-        """Whoever waits has an answer in time, whatever does not answer."""
+        """Waiters get an outcome in time, even if endpoint or cache hang."""
         self.pass_time(PATIENCE_SECONDS)
         assert not self.pending()
 
@@ -402,7 +402,7 @@ def play(examples: int) -> None:
 
 
 def test_some_schedules(caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever happens, in whatever order: see `Model` and `Schedules.all_is_right`."""
+    """For any schedule: see `Model` and `Schedules.all_is_right`."""
     caplog.set_level(logging.CRITICAL, "simplestore_async")  # else pytest keeps every line of every schedule
     play(50)
 

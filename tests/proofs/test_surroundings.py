@@ -53,7 +53,7 @@ def secret_file(tmp_path: Path) -> SecretFile:
 
 
 async def in_thread(work: Callable[[], Any]) -> Any:
-    """Run *work* in a thread that is not the default executor's, while this loop goes on serving."""
+    """Run *work* in a thread outside the default executor, while this loop keeps running."""
     with ThreadPoolExecutor(1) as threads:
         return await asyncio.get_running_loop().run_in_executor(threads, work)
 

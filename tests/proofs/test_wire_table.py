@@ -1,4 +1,4 @@
-"""What the wire can do to a token request, as one table: a server that breaks HTTP or TLS, and what the caller gets.
+"""Faults of the wire in a token request, as one table: a server that breaks HTTP or TLS, and the outcome.
 
 Every row is played whole, with up to three attempts. Whatever happens ends in time, with one of our errors or with a
 token; no connection stays open; nothing that was sent or received is shown.
@@ -241,7 +241,7 @@ WIRE: Final[dict[str, Row]] = {
 
 @pytest.mark.parametrize("row", WIRE.values(), ids=WIRE)
 async def test_wire(row: Row, caplog: pytest.LogCaptureFixture) -> None:
-    """A fault of the wire ends as its row says: error, attempts, time; no connection is left, nothing is shown."""
+    """A fault has the outcome of its row: error, attempts, time; no connection is left, nothing is shown."""
     caplog.set_level(logging.DEBUG)
     async with RawServer(row.script, reads_first=row.reads_first) as server:
         outcome = await request(row, server.port)

@@ -1,4 +1,4 @@
-"""Clients of a sandbox, their secrets, and what it recorded of their requests."""
+"""Clients of a sandbox, their secrets, and the log of their requests."""
 
 from __future__ import annotations
 
@@ -129,12 +129,12 @@ class TestClients:
         ],
     )
     def test_wrong_arguments(self, arguments: dict[str, Any], field: str) -> None:
-        """A bad argument is named, with what to set instead."""
+        """A wrong argument is an error with its name and a hint."""
         with pytest.raises(ConfigurationError, match=f"^{field} "):
             Sandbox(**arguments)
 
     def test_wrong_secret(self) -> None:
-        """What cannot be a secret replaces none."""
+        """An invalid secret replaces none."""
         sandbox = Sandbox()
         with pytest.raises(ConfigurationError, match=r"^client_secret "):
             sandbox.rotate_secret(ID, new_secret="")
@@ -156,7 +156,7 @@ class TestClients:
 
 class TestRequests:
     async def test_order_and_answers(self, client: aiohttp.ClientSession) -> None:
-        """Each request is recorded in its order: who, what, which token, how answered, when, and what was scripted."""
+        """Each request is logged in order: client, operation, token, response, time, and fault."""
         clock = FakeClock()
         async with Sandbox(clients={SHOP: SHOP_SECRET}, clock=clock) as sandbox:
             sandbox.fail_next(1)
@@ -247,7 +247,7 @@ class TestRequests:
             assert SECRET not in repr(sandbox.requests)
 
     async def test_clear(self, client: aiohttp.ClientSession) -> None:
-        """The log can be emptied, wholly or for one endpoint; numbers and counters go on."""
+        """The log can be emptied, wholly or for one endpoint; numbering and counters continue."""
         async with Sandbox() as sandbox:
             headers = await bearer(client, sandbox)
             await call(client, sandbox, headers)
@@ -261,7 +261,7 @@ class TestRequests:
             assert 2 == sandbox.counters.api_requests
 
     async def test_snapshot(self, client: aiohttp.ClientSession) -> None:
-        """What was read does not change while the server goes on, and cannot be changed."""
+        """An entry of the log does not change later, and is frozen."""
         async with Sandbox() as sandbox:
             before = sandbox.requests
             await ask(client, sandbox)
@@ -295,7 +295,7 @@ class TestPort:
                     assert 200 == (await ask(client, sandbox))[0]
 
     async def test_taken_port(self) -> None:
-        """A port that is taken is an error that says what to do, and the sandbox can be entered later."""
+        """A port in use is an error with a hint, and the sandbox can be entered later."""
         with held_port() as port:
             second = Sandbox(port=port)
             async with Sandbox(port=port):

@@ -122,7 +122,7 @@ class TestBothEndpoints:
             assert (None, Reset()) == (request.status, request.fault)
 
     async def test_truncated(self, name: str) -> None:
-        """`Truncated` promises the whole body, sends half of it and closes; it counts as what it would have been."""
+        """`Truncated` announces the whole body, sends half of it and closes; it counts as the complete response."""
         async with Sandbox() as sandbox:
             endpoint_of(sandbox, name).fail_next(1, Truncated())
             reader, writer = await connect(sandbox, name)
@@ -195,7 +195,7 @@ class TestBothEndpoints:
         assert 3 == failures(sandbox, name)
 
     async def test_rate_limit_comes_first(self, client: aiohttp.ClientSession, name: str) -> None:
-        """What the limit stops meets no scripted fault; both show in the log."""
+        """A request refused by the limit uses up no fault; both are in the log."""
         clock = FakeClock()
         async with Sandbox(clock=clock) as sandbox:
             method, url, options = await prepare(client, sandbox, name)
@@ -304,7 +304,7 @@ class TestTokenEndpoint:
 
 class TestRejection:
     async def test_reject_next(self, client: aiohttp.ClientSession) -> None:
-        """The next requests are answered 401 invalid_token whatever they bring; the token stays valid."""
+        """The next requests get 401 invalid_token with any token; the token stays valid."""
         async with Sandbox() as sandbox:
             headers = await bearer(client, sandbox)
             sandbox.reject_next(2)
@@ -392,7 +392,7 @@ class TestArguments:
         ],
     )
     def test_faults(self, fault: type[Any], arguments: dict[str, Any], field: str) -> None:
-        """A fault that cannot be is refused when it is made, with what to set instead."""
+        """An impossible fault is refused when it is made, with a hint."""
         with pytest.raises(ConfigurationError, match=f"^{field} "):
             fault(**arguments)
 
@@ -405,7 +405,7 @@ class TestArguments:
         ],
     )
     def test_scripts(self, arguments: dict[str, Any], field: str) -> None:
-        """One thing is scripted at a time, and only what the endpoint can do."""
+        """One fault is scripted at a time, and only one that the endpoint supports."""
         sandbox = Sandbox()
         with pytest.raises(ConfigurationError, match=f"^{field} "):
             sandbox.fail_next(1, **arguments)
@@ -427,14 +427,14 @@ class TestArguments:
             Sandbox().api.limit_rate(requests, seconds=seconds)
 
     def test_reject(self) -> None:
-        """`reject_next()` and `revoke()` check what they get."""
+        """`reject_next()` and `revoke()` check their arguments."""
         with pytest.raises(ConfigurationError, match=r"^requests "):
             Sandbox().reject_next(0)
         with pytest.raises(ConfigurationError, match=r"^token_value "):
             Sandbox().revoke(object())  # type: ignore[arg-type]  # it must fail
 
     def test_faults_are_values(self) -> None:
-        """Faults compare by what they say, cannot be changed, and show it."""
+        """Faults compare by value, are frozen, and have a readable repr."""
         assert Late(1) == Late(1.0)
         assert Late(1) != Late(2)
         assert {Reset()} == {Reset(), Reset()}

@@ -53,7 +53,7 @@ def pytest_process(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -
 
 
 async def ask() -> int:
-    """Be a program that knows only its environment."""
+    """Run as a program that uses only its environment."""
     async with open_session() as session, session.get("orders") as response:
         return response.status
 
@@ -90,7 +90,7 @@ class TestSandbox:
         assert 1 == simplestore_sandbox.counters.tokens_issued
 
     async def test_methods(self, simplestore_sandbox: Sandbox) -> None:
-        """What the test asks of it holds for the request that follows, although another thread answers that."""
+        """A fault that the test sets applies to its next request, although another thread handles that."""
         async with open_session() as session:
             for _ in range(2):
                 async with session.get("orders") as response:
@@ -151,7 +151,7 @@ class TestClock:
     async def test_moves_provider_and_sandbox(
         self, simplestore_clock: MovableClock, simplestore_sandbox: Sandbox
     ) -> None:
-        """What a provider holds expires, and so does what the sandbox gave: both see the same time."""
+        """The provider's token expires together with the sandbox's: both use the same time."""
         async with TokenProvider() as provider, aiohttp.ClientSession() as session:
             token = await provider.get_token()
             headers = {"Authorization": token.authorization}
@@ -357,7 +357,7 @@ class TestPlugins:
         result.assert_outcomes(passed=4)
 
     def test_loop_scopes(self, pytest_process: PytestProcess) -> None:
-        """The session is on the loop of its test, whether a mark says which one or pytest's settings do, and in
+        """The session is on the loop of its test, chosen by a mark or by pytest's settings, and in
         fixtures that use it.
         """
         scopes = {"function": 2, "class": 1, "module": 1, "package": 1, "session": 1}

@@ -1,4 +1,4 @@
-"""Bodies of requests, and a server that keeps what arrives of them."""
+"""Bodies of requests, and a server that keeps received bodies."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ async def send(session: aiohttp.ClientSession, url: str, *, method: str = "POST"
 
 
 def is_whole(content: bytes) -> bool:
-    """Return whether *content* holds the text that every body here holds, in whatever form it was sent."""
+    """Return whether *content* holds the text of the bodies here, in any encoding."""
     quoted = json.dumps(MARK)[1:-1].encode()
     return any(
         form in content

@@ -153,7 +153,7 @@ class TornWrites(SoundCache):
 
 
 class Cancelled(SoundCache):
-    """What becomes of a call that is cancelled: `get` and `set` take a step in which it may happen."""
+    """A cancelled call: `get` and `set` take a step at which it may be cancelled."""
 
     def __init__(self) -> None:
         super().__init__()

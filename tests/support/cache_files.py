@@ -1,4 +1,4 @@
-"""What the tests of `FileTokenCache` share."""
+"""Common parts of the tests of `FileTokenCache`."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def parse(
     now: float = NOW,
     of: Exchange | None = None,
 ) -> AccessToken | TokenError:
-    """Return what becomes of a response, whose *payload* is bytes or a JSON value."""
+    """Return the outcome of a response, whose *payload* is bytes or a JSON value."""
     body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     return (of or exchange()).parse_response(status, CIMultiDict(headers or {}), body, issued_at=issued_at, now=now)
 

@@ -1,4 +1,4 @@
-"""What a cache leaves out of the contract that serves one event loop only, as with a client that was given to it."""
+"""The tests that do not apply to a cache for one event loop, as with a caller's own client."""
 
 from __future__ import annotations
 

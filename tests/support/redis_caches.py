@@ -1,4 +1,4 @@
-"""What the tests of `simplestore_async.caches.redis` share."""
+"""Common parts of the tests of `simplestore_async.caches.redis`."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def find_binary() -> Path:
 
 
 class RedisServer:
-    """A server with these *options*, such as `"--maxmemory", "1"`, and whatever may befall it."""
+    """A server with these *options*, such as `"--maxmemory", "1"`, and controls for its faults."""
 
     def __init__(self, *options: str, config: str = "", is_ready: str = "Ready to accept connections") -> None:
         self._options = options
@@ -68,7 +68,7 @@ class RedisServer:
         shutil.rmtree(self._directory)
 
     def start(self) -> None:
-        """Start it, and wait until it answers; what it held before is gone."""
+        """Start it, and wait until it responds; earlier data is gone."""
         config = self._directory / "config"
         config.write_text(f"port 0\nunixsocket {self.path}\nsave ''\ndir {self._directory}\n{self._config}", "utf-8")
         self._shell = subprocess.Popen(

@@ -43,7 +43,7 @@ TIMEOUT_SECONDS = 60
 
 @attrs.frozen(kw_only=True)
 class Job:
-    """What the processes are to do; it travels as JSON."""
+    """Instructions for the processes, sent as JSON."""
 
     scenario: str
     directory: str
@@ -63,7 +63,7 @@ class Running:
     process: asyncio.subprocess.Process
 
     async def results(self) -> list[Any]:
-        """Return what each process said, the first one's own words last."""
+        """Return each process's output, the first one's own last."""
         stdout, stderr = await self.output()
         assert not stderr, stderr
         assert 0 == self.process.returncode
@@ -104,7 +104,7 @@ async def start(
 
 
 async def run(scenario: str, **job: Any) -> list[Any]:
-    """Run such a swarm to its end and return what each process said."""
+    """Run such a swarm to its end and return each process's output."""
     return await (await start(scenario, **job)).results()
 
 
@@ -224,7 +224,7 @@ def use_in_many_runs(job: Job) -> Callable[[Job], dict[str, Any]]:
 
 
 def get_in_pool(job: Job, credentials: ClientCredentials, cache: FileTokenCache) -> dict[str, Any]:
-    """Get a token with what the pool's first process sent along."""
+    """Get a token with the credentials or provider from the pool's first process."""
 
     async def get() -> str:
         async with TokenProvider(credentials, cache=cache, policy=RenewalPolicy(**job.policy)) as provider:
@@ -237,7 +237,7 @@ def get_in_pool(job: Job, credentials: ClientCredentials, cache: FileTokenCache)
 
 
 def fork_all(job: Job, work: Callable[[Job], dict[str, Any]]) -> list[Any]:
-    """Return what each of the forked processes says, all let go at one moment; then what this one says, after them."""
+    """Return the output of each forked process, started at one moment; then of this one."""
     go_reader, go_writer = os.pipe()
     reader, writer = os.pipe()
     children = []

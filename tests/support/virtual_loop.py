@@ -34,7 +34,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, and what is due become ready."""
+        """Advance time, and make due handles ready."""
         self._now += seconds
         self._collect_due()
 

@@ -1,4 +1,4 @@
-"""What can go wrong on the wire, played by raw servers on loopback; and what of a secret can be seen afterwards."""
+"""Faults of the wire, played by raw servers on loopback; and a search for traces of a secret afterwards."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 def tunnels_to(port: int) -> Script:
-    """Be a CONNECT proxy that opens every tunnel to one port of 127.0.0.1, whatever host it is asked for."""
+    """Run a CONNECT proxy that opens every tunnel to one port of 127.0.0.1, for any host."""
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", port)

@@ -226,7 +226,7 @@ class Impatient(SharedTokenCacheContract):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.test}-{case.words}")
 def test_broken_cache(case: Case) -> None:
-    """A cache that breaks a promise fails the test of that promise, by words that say what it is."""
+    """A cache that breaks a promise fails the test of that promise, with the promise as message."""
 
     def prove() -> None:
         coroutine = getattr(Impatient(), case.test)(case.make_cache(), **case.arguments)
