@@ -27,7 +27,7 @@ __all__ = ["measure_batch"]
 _CONCURRENCY = 50
 _LATENCY_SECONDS = 0.02
 _NOTES = {
-    "GET": "checks and reads the file, and writes results and journal",
+    "GET": "checks and reads the file, and writes results and database",
     "POST": "the same, and each request is on the disk before it is sent",
 }
 _BARE_LOOP = Path(__file__).with_name("_bare_loop.py")
@@ -64,7 +64,7 @@ async def _measure(scale: Scale, method: str, *, latency_seconds: float) -> Resu
 
             async def run_command() -> tuple[float, ...]:
                 results = f"{folder}/{next(numbers)}"
-                options = "--output", results, "--journal", f"{results}.journal", "--concurrency", str(_CONCURRENCY)
+                options = "--output", results, "--database", f"{results}.batch", "--concurrency", str(_CONCURRENCY)
                 seconds = await _time(settings, "-m", "simplestore_async.cli", "batch", str(path), *options)
                 return (seconds / requests * 1e6,)
 
@@ -73,7 +73,7 @@ async def _measure(scale: Scale, method: str, *, latency_seconds: float) -> Resu
                 Contender(
                     name="a loop",
                     is_peer=False,
-                    note="reads the file, sends, and writes the answers, without check or journal",
+                    note="reads the file, sends, and writes the answers, without check or database",
                     sample=looping("whole"),
                 ),
             ]
