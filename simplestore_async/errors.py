@@ -60,7 +60,7 @@ class ConfigurationError(SimpleStoreError, ValueError):
 
     code = "configuration"
 
-    def __init__(self, field: str, problem: str = "", hint: str = "", *, code: str | None = None) -> None:
+    def __init__(self, field: str, problem: str, hint: str = "", *, code: str | None = None) -> None:
         super().__init__(problem, hint, code=code)
         self.args: tuple[object, ...] = (field, problem, hint)
         self.field = field

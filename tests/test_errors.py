@@ -46,7 +46,7 @@ TREE = {
 
 EXAMPLES: list[SimpleStoreError] = [
     SimpleStoreError("text"),
-    ConfigurationError("text"),
+    ConfigurationError("field", "is wrong"),
     ProviderClosedError(),
     ProviderClosedError("text"),
     TokenCacheError("text"),
@@ -95,7 +95,7 @@ def test_tree_is_whole() -> None:
     ("error", "expected"),
     [
         (SimpleStoreError("text"), False),
-        (ConfigurationError("text"), False),
+        (ConfigurationError("field", "is wrong"), False),
         (ProviderClosedError(), False),
         (TokenCacheError("text"), False),
         (TokenError("text"), False),

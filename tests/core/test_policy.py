@@ -217,7 +217,7 @@ class TestBackoff:
             (TERMINAL, True, [5, 10, 20, 40, 60, 60]),
             (TERMINAL, False, [5, 10, 20, 40, 60, 60]),
             (refused(None, status=400), False, [5, 10, 20]),
-            (ConfigurationError("terminal"), False, [5, 10, 20]),
+            (ConfigurationError("field", "is wrong"), False, [5, 10, 20]),
             (TokenError("terminal"), True, [5, 10, 20]),
             # Retry-After, if it is later; 300 s at most.
             (refused(10), True, [10, 10, 10, 10, 16, 30]),
