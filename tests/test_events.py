@@ -162,7 +162,7 @@ def test_listener_gets_the_event() -> None:
 
 
 def test_listener_that_raises(caplog: pytest.LogCaptureFixture) -> None:
-    """A listener that raises is logged with its traceback, and harms nobody."""
+    """A listener that raises is logged with its traceback, and affects no caller."""
 
     def fail(event: Event) -> None:
         raise LookupError("from the listener")

@@ -89,7 +89,7 @@ class TestMeasurements:
         assert [(error_type, 1)] == telemetry.values("outages")
 
     async def test_background(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
-        """A renewal in the background is one of a token that is due, and nobody waited for it."""
+        """A background renewal has the cause `due`, and no waiters."""
         async with token_server.provider(clock=clock, on_event=telemetry.listener()) as provider:
             await provider.get_token()
             clock.advance(DUE)

@@ -262,7 +262,7 @@ def refuse(status: int, *, retry_after: str | None = None, error: str = "invalid
 
 class TestListener:
     async def test_raises(self, token_server: TokenServer, caplog: pytest.LogCaptureFixture) -> None:
-        """A listener that raises is logged each time, and harms nobody."""
+        """A listener that raises is logged each time, and affects no caller."""
 
         def listen(event: Event) -> None:
             raise ZeroDivisionError

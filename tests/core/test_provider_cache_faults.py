@@ -166,7 +166,7 @@ class TestFaultyCache:
         assert [RenewalStarted, CacheFailed, RenewalFailed, OutageBegan] == [type(event) for event in events]
 
     async def test_held_token_needs_no_cache(self, token_server: TokenServer, clock: FakeClock) -> None:
-        """A cache that hangs makes nobody wait while a token lives."""
+        """A cache that hangs delays no caller while a token is valid."""
         cache = FaultyCache(get=hang)
         policy = RenewalPolicy(cache_seconds=0.02)
         async with token_server.provider(clock=clock, cache=cache, policy=policy) as provider:

@@ -250,7 +250,7 @@ class TestWhileTokenIsStored:
     """Waiters get the token once it is stored; other callers have it before."""
 
     async def test_it_is_rejected(self, token_server: TokenServer, clock: FakeClock) -> None:
-        """A token that is rejected meanwhile goes to nobody any more: all wait for another."""
+        """A token rejected meanwhile is no longer served: all callers wait for another."""
         cache = SlowToWrite(clock)
         async with token_server.provider(clock=clock, cache=cache) as provider:
             first = asyncio.create_task(provider.get_token())

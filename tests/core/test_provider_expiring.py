@@ -257,7 +257,7 @@ class TestLongestWait:
     async def test_of_a_caller_that_is_gone(
         self, token_server: TokenServer, clock: FakeClock, events: list[Event]
     ) -> None:
-        """A caller that was cancelled counts, although nobody waits in the end; the next renewal starts anew."""
+        """A cancelled caller counts, although no waiter is left; the next renewal counts anew."""
         async with token_server.provider(clock=clock, on_event=events.append) as provider:
             token_server.gate.clear()
             caller = await begin(provider)

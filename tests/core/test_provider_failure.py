@@ -65,7 +65,7 @@ class TestFailureWithoutToken:
         reply: Callable[[], web.Response],
         pauses: list[float],
     ) -> None:
-        """After a failure nobody asks the endpoint until the pause is over; callers get the error at once."""
+        """After a failure there is no token request during the backoff; callers get the error at once."""
         async with token_server.provider(clock=clock, retry=ONCE, on_event=events.append) as provider:
             for count in range(1, len(pauses) + 1):
                 token_server.replies = [reply()]
@@ -200,7 +200,7 @@ class TestFailureWithoutToken:
 
 
 class BrokenEndpoint(TokenEndpoint):
-    """An endpoint with a defect of its own, until it is mended."""
+    """An endpoint with a defect, until it is repaired."""
 
     is_broken = True
     fetches = 0
@@ -320,7 +320,7 @@ class TestDefect:
         assert [True] * 3 == [str(error).startswith("unexpected ZeroDivisionError in ") for error in errors]
 
     async def test_in_the_clock_for_good(self, token_server: TokenServer) -> None:
-        """A clock that stays broken leaves nobody waiting; once it is mended the next call gets a token."""
+        """A broken clock leaves no waiter; once it works the next call gets a token."""
         clock = FailingClock()
         token_server.gate.clear()
         async with token_server.provider(clock=clock) as provider:

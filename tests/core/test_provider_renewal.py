@@ -224,7 +224,7 @@ class TestOutageWhileTheTokenLives:
 
 class TestAttempts:
     async def test_background_makes_one(self, token_server: TokenServer, clock: FakeClock) -> None:
-        """A renewal that nobody waits for makes one attempt."""
+        """A renewal without waiters makes one attempt."""
         async with token_server.provider(clock=clock) as provider:
             await provider.get_token()
             clock.advance(DUE)

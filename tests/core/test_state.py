@@ -341,7 +341,7 @@ class TestRejection:
         assert expected == state.is_rejected(token(value))
 
     def test_successor_ends_the_replacing(self) -> None:
-        """Once the replacement came, the next token replaces nobody, and the rejections are still known."""
+        """After the replacement, the next token is no replacement, and the rejections are remembered."""
         state, _ = reject(holding(hold("first")), 1_100.0, "first")
         replacement = hold("second", sent=1_101.0, is_unproven=state.is_replacing)
         state = state.with_token(replacement, 1_101.0)

@@ -83,10 +83,10 @@ async def find_port(log: Path) -> int:
         await asyncio.sleep(0.05)  # another process sets no event
 
 
-async def run_example(folder: Path, environment: dict[str, str]) -> str:
-    path = write_lines(folder / "orders.jsonl", (make_line(n, "PUT", key=n % 30) for n in range(ORDERS)))
+async def run_example(directory: Path, environment: dict[str, str]) -> str:
+    path = write_lines(directory / "orders.jsonl", (make_line(n, "PUT", key=n % 30) for n in range(ORDERS)))
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "dask_cluster.py", str(path), str(folder / "results.jsonl"), "--parts=8"),
+        *(sys.executable, "dask_cluster.py", str(path), str(directory / "results.jsonl"), "--parts=8"),
         cwd=EXAMPLES,
         env=os.environ | environment,
         stdout=asyncio.subprocess.PIPE,
@@ -104,11 +104,11 @@ async def find_token(server: RedisServer) -> bytes:
     return str(token.value).encode()
 
 
-def check(folder: Path, sandbox: Sandbox, printed: str) -> None:
+def check(directory: Path, sandbox: Sandbox, printed: str) -> None:
     """Check that each request was sent once, with one token for all, and has its result in the one file."""
     assert f"succeeded: {ORDERS}\n" in printed
     assert (1, ORDERS) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
-    results = read_results(folder / "results.jsonl")
+    results = read_results(directory / "results.jsonl")
     assert list(range(ORDERS)) == sorted(result["id"] for result in results)
 
 

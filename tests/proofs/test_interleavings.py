@@ -105,7 +105,7 @@ class Disturbance:
     """A disturbance: its action, failures of the endpoint, permitted outcomes, and number of requests.
 
     Attributes:
-        schedules: how many orders there are at least, for each number of callers; whoever has a token rejected is one
+        schedules: how many orders there are at least, for each number of callers; the task that rejects a token is one
             more.
     """
 
@@ -118,7 +118,7 @@ class Disturbance:
 
 TOKEN, CANCELLED, FAILED, CLOSED = AccessToken, asyncio.CancelledError, TokenEndpointError, ProviderClosedError
 SCENES = {
-    "nobody disturbs": Disturbance(leave_alone, {TOKEN}, {2: 400, 3: 15_000}),
+    "no disturbance": Disturbance(leave_alone, {TOKEN}, {2: 400, 3: 15_000}),
     "it fails": Disturbance(leave_alone, {FAILED}, {2: 400, 3: 18_000}, failures=1),
     "one is cancelled": Disturbance(cancel_one, {TOKEN, CANCELLED}, {2: 800, 3: 20_000}),
     "one is cancelled, and it fails": Disturbance(cancel_one, {FAILED, CANCELLED}, {2: 600, 3: 20_000}, failures=1),

@@ -53,7 +53,7 @@ def assert_weather_is_bad(day: Day) -> None:
 def assert_requests_follow_the_policy(day: Day) -> None:
     """Each renewal begins with the very call that may begin it, no sooner and no later, and has no attempt too many.
 
-    Told from the log alone, and from the numbers of the design: nothing is asked of the package.
+    Derived from the log and the policy's numbers only, not from the package.
     """
     called_at = [*sorted(call.began_at for call in day.calls), inf]
 

@@ -77,7 +77,7 @@ BREAKS: Final[tuple[Callable[[], Exception], ...]] = (
     aiohttp.ClientPayloadError,
     lambda: ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
     lambda: aiohttp.ServerFingerprintMismatch(b"a", b"b", "host", 443),
-    lambda: ValueError("what nobody foresaw"),
+    lambda: ValueError("an unexpected error"),
 )
 
 
@@ -96,7 +96,7 @@ class Renewal:
     """Progress of one renewal."""
 
     posts: int = 0
-    may_post: bool = True  # as the last attempt ended: did somebody wait for another?
+    may_post: bool = True  # as the last attempt ended: did a caller wait for another?
     begins_anew: bool = False  # what came had been rejected, or replaced by what has expired: it is asked for once more
 
 
@@ -192,7 +192,7 @@ class Schedules(RuleBasedStateMachine):
             self.renewals[number] = renewal = Renewal()
         self.model.check(not self.model.is_closed, "a closed provider asks")
         self.model.check(all(post.loop != number for post in self.posts), "a second POST is in flight")
-        self.model.check(renewal.may_post, "an attempt is repeated for nobody")
+        self.model.check(renewal.may_post, "an attempt is repeated without a waiter")
         self.model.check(renewal.posts < RETRY.attempts, "more attempts than the policy allows")
         renewal.posts += 1
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
@@ -214,7 +214,7 @@ class Schedules(RuleBasedStateMachine):
         except ProviderClosedError:
             model.check(model.is_closed, "an open provider says that it is closed")
         except TimeoutError:
-            model.check(seconds is not None, "a caller without a deadline is told that it passed")
+            model.check(seconds is not None, "a caller without a deadline gets a timeout")
         else:
             model.is_handed_out(token.value, at_once=step == self.step)
             self.handed_out.append(token)

@@ -37,7 +37,7 @@ LEAST_FIRST_DUE: Final = POLICY.first_due_fractions[0]
 
 @attrs.define(eq=False)
 class Given:
-    """A token that somebody granted: its latest request and end on the deciding clock."""
+    """An issued token: its latest request and end on the deciding clock."""
 
     requested_at: float
     expires_at: float
