@@ -26,7 +26,7 @@ exclude_patterns = ["_build"]
 nitpicky = True
 # A client's class of another package, and private types.
 nitpick_ignore_regex = [
-    (r"py:.*", r"Redis(Cluster)?|ClientSessionOptions"),
+    (r"py:.*", r"Redis(Cluster)?|ClientSessionOptions|Handler"),
     (r"py:class", r"simplestore_async\._core\.secret\.SupportsSecretValue"),
 ]
 # Inventories of the names that signatures use, in Sphinx's plain first format: the build has no network.
