@@ -68,7 +68,7 @@ class TokenReceived(Event):
     Attributes:
         cause: why it ran.
         source: where the token came from; `memory` if another event loop renewed it meanwhile.
-        is_unchanged: whether it is the token that was held already; the endpoint is then left alone for a while.
+        is_unchanged: whether it is the token that was held already; a backoff follows.
         duration_seconds: duration of the renewal.
         life_seconds: how long the token can be used from now on.
         waiter_count: number of callers waiting for it at the end.
@@ -101,7 +101,7 @@ class RenewalFailed(Event):
         error: the failure.
         is_token_alive: whether callers still get the held token.
         duration_seconds: duration of the renewal.
-        retry_in_seconds: how long the endpoint is left alone now.
+        retry_in_seconds: length of the backoff.
         waiter_count: number of callers waiting for it at the end.
         longest_wait_seconds: as in `TokenReceived`.
     """
@@ -197,7 +197,7 @@ class TokenRejected(Event):
 
     Attributes:
         age_seconds: time since it was requested.
-        is_replaced: whether it is replaced; False if it is itself a young replacement, or the endpoint is left alone.
+        is_replaced: whether it is replaced; False if it is itself a young replacement, or during a backoff.
     """
 
     age_seconds: float

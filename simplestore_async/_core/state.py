@@ -124,7 +124,7 @@ class Verdict(enum.Enum):
 
 
 IsBackingOff: TypeAlias = bool
-"""Whether the token endpoint is left alone after a failure."""
+"""Whether the provider backs off from the token endpoint after a failure."""
 
 REJECTIONS: Final[Mapping[tuple[Rejected, IsBackingOff], Verdict]] = {
     (Rejected.OTHER, False): Verdict.RESEND,
@@ -207,7 +207,7 @@ class ProviderState:
         policy: the numbers.
         held: the held token, if any.
         has_renewed: whether a token was ever held; the first one is due at another time.
-        not_before: until when the endpoint is left alone.
+        not_before: end of the backoff.
         failures: renewals that failed in a row.
         error: the last failure; callers without a token get it until `not_before`.
         outage_began_at: when the first of these failures was.

@@ -152,7 +152,7 @@ def test_numbers_are_kept_whole() -> None:
         ("https://auth.example.com/connect/1.0", "https://auth.<wbr>example.<wbr>com/<wbr>connect/<wbr>1.0"),
         ("(SIMPLESTORE_CLIENT_SECRET_FILE", "(SIMPLESTORE_CLIENT_SECRET_FILE"),
         ("test_this_where_files_have_no_owners", "test_<wbr>this_<wbr>where_<wbr>files_<wbr>have_<wbr>no_<wbr>owners"),
-        ("test_provider_renewal.py::test_no_caller", "test_<wbr>provider_<wbr>renewal.py::<wbr>test_<wbr>no_<wbr>caller"),
+        ("test_provider_cache.py::test_no_caller", "test_<wbr>provider_<wbr>cache.py::<wbr>test_<wbr>no_<wbr>caller"),
         ("simplestore_async.Sandbox", "simplestore_async.Sandbox"),
         ("[", "[<wbr>"),
     ],
