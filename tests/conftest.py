@@ -1,4 +1,4 @@
-"""Fixtures for all tests: real servers, a manual clock, and failures for errors that asyncio would only log."""
+"""Fixtures for all tests: real servers, a clock that stands still, and a watch over what asyncio would only log."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import gc
 import inspect
 import os
 import signal
+import sys
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ if os.environ.get("EVENT_LOOP") == "uvloop":
     import uvloop
 
     def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-        """Run the tests' coroutines on uvloop if `EVENT_LOOP=uvloop`; some tests make their own loops."""
+        """Run the tests' coroutines on uvloop, if `EVENT_LOOP=uvloop` says so; some make loops of their own besides."""
         return {"uvloop": uvloop.new_event_loop}
 
 
@@ -48,7 +49,7 @@ def quick() -> RetryPolicy:
 
 @pytest.fixture
 def events() -> list[Event]:
-    """Events of a provider: pass `on_event=events.append`."""
+    """What a provider told: pass `on_event=events.append`."""
     return []
 
 
@@ -88,6 +89,9 @@ def pytest_configure() -> None:
     # A shell's jobs in the background ignore Ctrl-C, and so would every program that the tests start and interrupt.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # As nohup does with the end of a terminal.
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # pytest-asyncio asks for the current loop, and asyncio would make one that is never closed.
     asyncio.set_event_loop(None)
 

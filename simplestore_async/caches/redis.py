@@ -1,4 +1,4 @@
-"""Tokens in Redis or Valkey, for many hosts. Rule: a token is written by its lock's holder, and expires with its key.
+"""Tokens in Redis or Valkey, for many hosts. Rule: a token is written by the holder of its lock, and expires by itself.
 
 Each key has a token and a lock. Both are changed by scripts only, or by a single command, so that no host sees half of
 a change. No other module of the package imports this one: it needs the extra `redis`.
@@ -12,7 +12,7 @@ import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from simplestore_async._core.redaction import conceal
+from simplestore_async._core.redaction import SupportsSecretValue, conceal, reveal
 from simplestore_async._core.token import AccessToken
 from simplestore_async._core.validation import check_number, check_type
 from simplestore_async._core.worker import Worker
@@ -88,7 +88,7 @@ class RedisTokenCache:
     @classmethod
     def from_url(
         cls,
-        url: str,
+        url: str | SupportsSecretValue,
         *,
         namespace: str = _NAMESPACE,
         lease_seconds: float = _LEASE_SECONDS,
@@ -100,16 +100,20 @@ class RedisTokenCache:
         such as `?ssl_ca_certs=/etc/ca.pem`.
 
         Args:
-            url: `redis://user:password@host:6379/0`, `rediss://…` for TLS, or `unix:///path`. It is kept like a secret.
-            namespace: start of every key's name.
-            lease_seconds: how long the lock of a dead process is kept.
-            codec: how tokens are encrypted at rest.
+            url: `redis://user:password@host:6379/0`, `rediss://…` for TLS, or `unix:///path`. It is kept like a secret;
+                an object with `get_secret_value()` is also accepted.
+            namespace: prefix of all keys and channels.
+            lease_seconds: when the lock of a dead holder ends.
+            codec: encrypts the tokens.
 
         Raises:
             ConfigurationError: if an argument is wrong; names it, and does not quote the URL.
         """
-        url = conceal(url)
-        return cls(clients_of_url(url, field="url"), namespace=namespace, lease_seconds=lease_seconds, codec=codec)
+        given, problem = reveal(url)
+        del url
+        if problem:
+            raise ConfigurationError("url", problem)
+        return cls(clients_of_url(given, field="url"), namespace=namespace, lease_seconds=lease_seconds, codec=codec)
 
     @classmethod
     def from_env(
@@ -124,9 +128,9 @@ class RedisTokenCache:
         It pickles as this recipe: another process reads its own environment.
 
         Args:
-            namespace: start of every key's name.
-            lease_seconds: how long the lock of a dead process is kept.
-            codec: how tokens are encrypted at rest.
+            namespace: prefix of all keys and channels.
+            lease_seconds: when the lock of a dead holder ends.
+            codec: encrypts the tokens.
 
         Raises:
             ConfigurationError: if the variable is missing or is not the URL of a server, or an argument is wrong.

@@ -1,4 +1,4 @@
-"""Commands in a pseudo-terminal, with keyboard input."""
+"""Commands in a terminal of their own, with somebody who types."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Terminal:
         os.write(self._descriptor, keys)
 
     async def wait_for(self, is_there: Callable[[str], object]) -> None:
-        """Return when the output is as expected."""
+        """Return when what is shown is as expected."""
         async with asyncio.timeout(TIMEOUT_SECONDS):
             while not is_there(self.shown):
                 assert await self._read(), self.shown
@@ -45,8 +45,16 @@ class Terminal:
             return await self._process.wait()
 
     async def _read(self) -> bool:
+        # Not in a thread: one that still reads would keep the event loop from closing.
+        loop = asyncio.get_running_loop()
+        is_readable = asyncio.Event()
+        loop.add_reader(self._descriptor, is_readable.set)
         try:
-            part = await asyncio.to_thread(os.read, self._descriptor, 65_536)
+            await is_readable.wait()
+        finally:
+            loop.remove_reader(self._descriptor)
+        try:
+            part = os.read(self._descriptor, 65_536)
         except OSError:  # on Linux, when the other end is closed
             part = b""
         self._shown += part
@@ -55,7 +63,7 @@ class Terminal:
 
 @asynccontextmanager
 async def in_terminal(*command: str, environment: Mapping[str, str], columns: int = 80) -> AsyncIterator[Terminal]:
-    """Run a command in a terminal with colours, as its session's leader, so that Ctrl-C reaches it."""
+    """Run a command in a terminal that knows colours, as its session's leader, so that Ctrl-C reaches it."""
     import fcntl  # not on Windows
     import termios
 
@@ -81,7 +89,7 @@ async def in_terminal(*command: str, environment: Mapping[str, str], columns: in
 
 
 async def on_terminal(*arguments: str, environment: Mapping[str, str], command: tuple[str, ...] = COMMAND) -> str:
-    """Return the command's output on such a terminal."""
+    """Return what the command writes to such a terminal until it ends."""
     async with in_terminal(*command, *arguments, environment=environment) as terminal:
         await terminal.wait()
         return terminal.shown
