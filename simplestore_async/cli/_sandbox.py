@@ -96,7 +96,7 @@ def _is_background() -> bool:
     """Return whether Ctrl-C is not meant for it; if so, leave the process group that Ctrl-C goes to.
 
     Inside `$(…)` it is in the group of the shell, whose prompt is used while it runs. A shell that runs a script
-    ignores SIGINT for what it starts with `&`.
+    ignores SIGINT for processes started with `&`.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         return True

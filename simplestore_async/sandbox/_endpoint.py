@@ -57,7 +57,7 @@ class SandboxEndpoint:
             fault: by default HTTP status 503.
 
         Raises:
-            ConfigurationError: names the argument and what it must be.
+            ConfigurationError: if an argument is wrong.
         """
         check_whole("requests", requests, expected="the number of requests that meet the fault, 1 or more")
         self._script.add(self._check(fault), requests=requests)
@@ -70,7 +70,7 @@ class SandboxEndpoint:
             fault: as for `fail_next()`.
 
         Raises:
-            ConfigurationError: names the argument and what it must be.
+            ConfigurationError: if an argument is wrong.
         """
         check_seconds("seconds", seconds, expected="the duration of the fault, above 0")
         self._script.add(self._check(fault), seconds=seconds)
@@ -85,7 +85,7 @@ class SandboxEndpoint:
             seconds: the length of the window by the sandbox's clock; above 0.
 
         Raises:
-            ConfigurationError: names the argument and what it must be.
+            ConfigurationError: if an argument is wrong.
         """
         if requests is not None:
             check_whole("requests", requests, expected="the number of requests that pass, 1 or more, or None")
@@ -95,7 +95,7 @@ class SandboxEndpoint:
     def hold(self) -> HeldResponses:
         """Hold back the responses to requests from now on, until `release()`.
 
-        For tests of what happens while a request is in flight::
+        For tests that need a request in flight::
 
             with sandbox.token_endpoint.hold() as held:
                 fetching = asyncio.create_task(provider.get_token())
@@ -113,7 +113,7 @@ class SandboxEndpoint:
             return tuple(self._recorded)
 
     def clear_requests(self) -> None:
-        """Empty the log; numbers go on."""
+        """Empty the log; numbering continues."""
         with self._lock:
             self._recorded.clear()
 
@@ -166,7 +166,7 @@ class SandboxEndpoint:
 
 @attrs.frozen(kw_only=True)
 class Route:
-    """What the API responds at one path."""
+    """Response of the API at one path."""
 
     response: Response | Handler
     is_public: bool
@@ -183,7 +183,7 @@ class SandboxApi(SandboxEndpoint):
     def respond(
         self, path: str, response: Response | Handler, *, method: str | None = None, is_public: bool = False
     ) -> None:
-        """Respond at a path with a canned response, or with what a handler returns, in place of the echo.
+        """Respond at a path with a canned response, or by a handler, in place of the echo.
 
         A handler is a coroutine function that receives the `aiohttp.web.Request` and returns a response; it runs on the
         sandbox's event loop. Setting the same path and method again replaces the response.
@@ -192,10 +192,10 @@ class SandboxApi(SandboxEndpoint):
             path: relative to `base_url`, decoded, without a query; a leading slash makes no difference.
             response: a `Response`, or the handler.
             method: the HTTP method; all methods if None.
-            is_public: whether requests without a valid token get it, too.
+            is_public: whether requests without a valid token also get it.
 
         Raises:
-            ConfigurationError: names the argument and what it must be.
+            ConfigurationError: if an argument is wrong.
         """
         _check_text("path", path)
         if "?" in path:
@@ -224,7 +224,7 @@ class SandboxApi(SandboxEndpoint):
         return self._rejection
 
     def find_route(self, method: str, path: str) -> Route | None:
-        """Return what to respond at *path*, relative to `base_url`; called by the server."""
+        """Return the response of *path*, relative to `base_url`; called by the server."""
         return self._routes.get((method, path)) or self._routes.get((None, path))
 
 

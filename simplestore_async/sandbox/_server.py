@@ -195,20 +195,20 @@ class Server:
 
 
 class ServerThread:
-    """Keep an async context manager entered, on an event loop in a thread of its own.
+    """Keep an async context manager entered, on an event loop in its own thread.
 
     A program under test may block its own thread, or run one event loop after another.
     """
 
     def __init__(self, server: AbstractAsyncContextManager[object]) -> None:
         self._server = server
-        self._entered: Future[Callable[[], object]] = Future()  # resolves to what ends the thread
+        self._entered: Future[Callable[[], object]] = Future()  # resolves to the callable that ends the thread
         self._left: Future[None] = Future()
         # A daemon: an interrupted test run does not wait for it.
         self._thread = threading.Thread(target=self._run, name="simplestore-sandbox", daemon=True)
 
     def start(self) -> None:
-        """Return once the server is entered; raise what entering raises."""
+        """Return once the server is entered; raise the error of entering."""
         self._thread.start()
         error = self._entered.exception()
         if error is not None:
@@ -216,7 +216,7 @@ class ServerThread:
             raise error
 
     def stop(self) -> None:
-        """Return once the server is left and the thread has ended; raise what leaving raises."""
+        """Return once the server is left and the thread has ended; raise the error of leaving."""
         leave = self._entered.result()
         leave()
         self._thread.join()

@@ -147,7 +147,7 @@ async def test_refused_credentials(runner: Runner) -> None:
                 await run_batch(database.requests, session=session, database=database)
         assert 50 == database.remaining
     assert [] == runner.statuses
-    assert not (runner.folder / "batch").exists()
+    assert not (runner.directory / "batch").exists()
 
 
 async def test_api_returns(runner: Runner) -> None:

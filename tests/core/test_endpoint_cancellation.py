@@ -1,4 +1,4 @@
-"""`TokenEndpoint`: cancelled requests, and what is logged."""
+"""`TokenEndpoint`: cancelled requests, and logging."""
 
 from __future__ import annotations
 
@@ -71,20 +71,20 @@ class TestCancellation:
 
     async def test_during_the_secret(self, token_server: TokenServer) -> None:
         """A request that is cancelled while it asks for the secret cancels the callable, and sends nothing."""
-        asked, told = asyncio.Event(), asyncio.Event()
+        asked, answered = asyncio.Event(), asyncio.Event()
 
         async def read() -> str:
             asked.set()
             try:
                 return await asyncio.Future()
             except asyncio.CancelledError:
-                told.set()
+                answered.set()
                 raise
 
         credentials = token_server.credentials(client_secret=read)
         await cancelled(token_server.endpoint(credentials=credentials).request_token(), asked)
 
-        assert told.is_set()
+        assert answered.is_set()
         assert [] == token_server.requests
 
     async def test_during_a_blocking_secret(self, token_server: TokenServer) -> None:
@@ -132,7 +132,7 @@ class TestLogs:
     async def test_debug_mode(
         self, auth_method: str, *, is_dynamic: bool, quick: RetryPolicy, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """With asyncio's debug mode and every logger at DEBUG neither secret nor token is logged, whatever comes."""
+        """With asyncio's debug mode and every logger at DEBUG neither secret nor token is logged, for any outcome."""
         caplog.set_level(logging.DEBUG)
         loop = asyncio.get_running_loop()
         loop.set_debug(True)

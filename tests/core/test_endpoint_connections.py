@@ -54,7 +54,7 @@ class TestTls:
 class TestBorrowedConnector:
     @pytest.mark.parametrize("replies", [[], [400], [503] * 3])
     async def test_stays_open(self, token_server: TokenServer, quick: RetryPolicy, replies: list[int]) -> None:
-        """A borrowed connector of one connection serves all attempts and stays open for others, whatever came."""
+        """A borrowed connector of one connection serves all attempts and stays usable, for any outcome."""
         token_server.replies = list(replies)
         async with aiohttp.TCPConnector(limit=1) as connector:
             endpoint = token_server.endpoint(connector=connector, policy=quick)

@@ -132,7 +132,7 @@ class TestExchange:
 class TestRedirect:
     @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
     async def test_not_followed(self, token_server: TokenServer, quick: RetryPolicy, status: int) -> None:
-        """A redirect is a TokenEndpointError that says what to set; the other server sees nothing."""
+        """A redirect is a TokenEndpointError that names the setting; the other server receives nothing."""
         async with TokenServer() as other:
             token_server.replies = [web.Response(status=status, headers={"Location": other.token_url})]
             error = await failure(token_server.endpoint(policy=quick))

@@ -261,7 +261,7 @@ async def test_lock_timeout_does_not_end_the_body() -> None:
 
 
 async def test_patience_is_shared() -> None:
-    """The wait for the lock has what the read left of the time for waiting."""
+    """The wait for the lock has the time that the read left."""
     guarded = guard(ScriptedCache(get=lambda: asyncio.sleep(0.06), enter=hang), lock_seconds=0.1)
     async with asyncio.timeout(60):
         await use(guarded, "get")
@@ -332,7 +332,7 @@ async def swallow() -> bool:
 
 @pytest.mark.parametrize("leave", [succeed, swallow, fail, fail_at_once, raise_cancelled, hang])
 async def test_error_releases_the_lock(leave: Callable[[], Any]) -> None:
-    """An error in the body reaches the renewal, whatever the release does or returns."""
+    """An error in the body reaches the renewal, for any outcome of the release."""
     cache = ScriptedCache(leave=leave)
     guarded = guard(cache, cache_seconds=SHORT)
     with pytest.raises(StopHereError):

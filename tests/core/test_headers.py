@@ -43,7 +43,7 @@ class TestTokenHeaders:
         ],
     )
     def test_set_by_the_request(self, name: str) -> None:
-        """Authentication, framing and what the request depends on are refused by name."""
+        """Authentication, framing and headers that the request sets are refused by name."""
         with pytest.raises(ConfigurationError, match=f"^headers must not hold {name}; ") as caught:
             parse_token_headers({name: "x"})
 

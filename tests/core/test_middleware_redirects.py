@@ -23,7 +23,7 @@ class TestRedirects:
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
     async def test_other_port(self, token_server: TokenServer, api_server: ApiServer, status: int) -> None:
-        """A redirect to another port carries no token there, whatever its status and the request's body."""
+        """A redirect to another port carries no token there, for any status and body."""
         async with (
             ApiServer() as other,
             token_server.provider() as provider,

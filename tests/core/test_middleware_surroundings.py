@@ -240,7 +240,7 @@ class TestCertificates:
 
 
 class TestFloor:
-    """What the oldest aiohttp that we allow has to do."""
+    """Behaviour required of the oldest supported aiohttp."""
 
     async def test_redirect(self, token_server: TokenServer, api_server: ApiServer) -> None:
         """A redirect to another origin carries none of the caller's own credentials."""

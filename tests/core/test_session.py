@@ -120,7 +120,7 @@ class TestSource:
         "options", [{"cache": MemoryTokenCache()}, {"policy": RenewalPolicy()}, {"on_event": print}]
     )
     async def test_provider_options(self, api_server: ApiServer, options: dict[str, Any]) -> None:
-        """What belongs to a provider is refused beside one, not ignored."""
+        """Arguments of a provider are refused next to one, not ignored."""
         with pytest.raises(ConfigurationError) as caught:
             open_session(OneToken(), base_url=api_server.url, **options)
 
@@ -136,7 +136,7 @@ class TestSource:
         assert "secret" not in str(caught.value).replace("client_secret", "")
 
     async def test_no_credentials(self) -> None:
-        """Without arguments and environment the error says which variables to set."""
+        """Without arguments and environment the error names the variables."""
         with pytest.raises(ConfigurationError, match="SIMPLESTORE_CLIENT_ID"):
             open_session()
 
@@ -224,7 +224,7 @@ class TestAddresses:
             open_session()
 
     async def test_wrong_origin(self, token_server: TokenServer) -> None:
-        """An origin with a path is refused, whatever the base URL."""
+        """An origin with a path is refused, with any base URL."""
         with pytest.raises(ConfigurationError, match=r"^origins "):
             open_session(
                 token_server.credentials(), base_url="https://api.example", origins=["https://files.example/x"]

@@ -1,4 +1,4 @@
-"""`open_session()`: entering, misuse, and that leaving closes what was made."""
+"""`open_session()`: entering, misuse, and closing on exit."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class TestEntering:
 
     @pytest.mark.parametrize("is_open", [False, True])
     async def test_twice(self, *, is_open: bool) -> None:
-        """Entering again is refused, with what to write instead, and the session stays as it is."""
+        """Entering again is refused, with a hint, and the session is unaffected."""
         opening = open_session(OneToken(), base_url=API)
         async with opening as session:
             if is_open:
@@ -221,7 +221,7 @@ class TestMisuse:
         ],
     )
     def test_unknown_option(self, options: dict[str, Any], hint: str) -> None:
-        """An option that does not exist is refused by its name, with what may have been meant."""
+        """An unknown option is refused by name, with a similar one as hint."""
         with pytest.raises(ConfigurationError) as caught:
             open_session(OneToken(), base_url=API, **options)
 
@@ -231,7 +231,7 @@ class TestMisuse:
 
     @pytest.mark.parametrize("arguments", [("id", "canary"), ("id", "canary", "https://token.example")])
     def test_positional(self, arguments: tuple[Any, ...]) -> None:
-        """Client id and secret as two arguments get what to write, and are shown nowhere."""
+        """Client id and secret as two arguments are refused with the correct form, and shown nowhere."""
         with pytest.raises(ConfigurationError, match=r"write open_session\(ClientCredentials\(") as caught:
             open_session(*arguments)
 

@@ -29,7 +29,7 @@ def worker() -> Worker:
 
 @pytest.fixture
 def gate() -> Iterator[threading.Event]:
-    """What a blocked job waits for; open at the end."""
+    """Blocks a job; open at the end."""
     gate = threading.Event()
     yield gate
     gate.set()
@@ -50,19 +50,19 @@ async def block(worker: Worker, gate: threading.Event) -> asyncio.Task[bool]:
 
 class TestRun:
     async def test_result(self, worker: Worker) -> None:
-        """The caller gets what the work returns, from another thread."""
+        """The caller gets the result of the work, from another thread."""
         assert (1, 2) == await worker.run(lambda: (1, 2))
         assert threading.get_ident() != await worker.run(threading.get_ident)
 
     async def test_error(self, worker: Worker) -> None:
-        """The caller gets what the work raises, and the next job runs."""
+        """The caller gets the error of the work, and the next job runs."""
         with pytest.raises(ZeroDivisionError):
             await worker.run(lambda: 1 // 0)
         assert await worker.run(lambda: True)
 
     @pytest.mark.parametrize("error", [StopIteration, asyncio.CancelledError, SystemExit, KeyboardInterrupt])
     async def test_error_that_would_end_the_caller(self, worker: Worker, error: type[BaseException]) -> None:
-        """What would hang or end the caller's task or event loop is a RuntimeError that names it."""
+        """An error that would hang or end the caller's task or event loop becomes a RuntimeError that names it."""
 
         def work() -> None:
             raise error
@@ -106,7 +106,7 @@ class TestRun:
             assert not thread.is_alive()
 
     async def test_no_further_thread(self, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Where no thread can be started the caller gets the error, and the worker goes on later."""
+        """Without a thread the caller gets the error, and the worker recovers later."""
 
         def refuse(_: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")
@@ -305,7 +305,7 @@ os.wait()
 
 
 def run_program(text: str) -> str:
-    # Later Pythons warn of a fork beside threads.
+    # Later Pythons warn of a fork alongside threads.
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", text]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
 

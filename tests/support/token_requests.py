@@ -40,7 +40,7 @@ def raw_credentials(server: RawServer, **changes: Any) -> ClientCredentials:
 
 
 async def cancelled(request: Awaitable[object], reached: asyncio.Event) -> asyncio.CancelledError:
-    """Cancel *request* once *reached* is set; return what it ended with, which must be the cancellation itself."""
+    """Cancel *request* once *reached* is set; return its outcome, which must be the cancellation itself."""
     task = asyncio.ensure_future(request)
     async with asyncio.timeout(60):
         await reached.wait()
