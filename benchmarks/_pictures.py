@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PICTURES"]
 
-DAY_SEED = 17
+DAY_SEED = 11
 FLEET_SEED = 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -18,11 +19,16 @@ extensions = [
     "sphinx.ext.intersphinx",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
+    "sphinx_llms_txt",
     "pages_from_code.extension",
 ]
 exclude_patterns = ["_build"]
 nitpicky = True
-nitpick_ignore_regex = [(r"py:.*", r"Redis(Cluster)?|ClientSessionOptions")]
+# A client's class of another package, and private types.
+nitpick_ignore_regex = [
+    (r"py:.*", r"Redis(Cluster)?|ClientSessionOptions"),
+    (r"py:class", r"simplestore_async\._core\.secret\.SupportsSecretValue"),
+]
 # Inventories of the names that signatures use, in Sphinx's plain first format: the build has no network.
 intersphinx_mapping = {
     "python": ("https://docs.python.org/3/", "inventories/python.inv"),
@@ -44,6 +50,8 @@ python_use_unqualified_type_names = True
 add_module_names = False
 
 html_theme = "furo"
+# Read the Docs names the address of the version that it builds.
+html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL", "")
 # The sister of the light one: furo's own underlines the names of modules as if they were links.
 pygments_dark_style = "a11y-high-contrast-dark"
 html_title = f"simplestore-async {release}"

@@ -1,4 +1,4 @@
-"""httpx instead of aiohttp: fifteen lines that put the token on the requests to one origin, and replace a rejected one.
+"""httpx2 instead of aiohttp: fifteen lines that put the token on requests to one origin, and replace a rejected one.
 
 python client_httpx.py PATH
 """
@@ -10,7 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-import httpx
+import httpx2
 
 from simplestore_async import TokenProvider
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
 
-class SimpleStoreAuth(httpx.Auth):
+class SimpleStoreAuth(httpx2.Auth):
     """Authorise the requests to the origin of *base_url*; others go on without the token."""
 
     def __init__(self, provider: TokenProvider, base_url: str) -> None:
-        self._provider, self._base = provider, httpx.URL(base_url)
+        self._provider, self._base = provider, httpx2.URL(base_url)
 
-    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+    async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
         """Send the request with a token; once more, with another one, if that was rejected."""
         if (request.url.scheme, request.url.netloc) != (self._base.scheme, self._base.netloc):
             yield request
@@ -42,7 +42,7 @@ async def main(path: str) -> int:
     base_url = os.environ["SIMPLESTORE_BASE_URL"]
     async with (
         TokenProvider() as provider,
-        httpx.AsyncClient(base_url=base_url, auth=SimpleStoreAuth(provider, base_url)) as client,
+        httpx2.AsyncClient(base_url=base_url, auth=SimpleStoreAuth(provider, base_url)) as client,
     ):
         return (await client.get(path)).status_code
 

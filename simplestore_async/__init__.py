@@ -1,7 +1,7 @@
 """One access token for every task that talks to SimpleStore: obtained once, renewed in time, sent where it belongs.
 
-Re-exports only; the modules behind them say which rule each obeys. Each is imported when one of its names is first
-used: whoever only catches errors, or has the pytest plugin installed, does not wait for aiohttp.
+Re-exports only. A module is imported when one of its names is first used: a program that only catches errors does not
+wait for aiohttp, nor does a test run with the pytest plugin.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from ._core.credentials import ClientCredentials, SecretFile
     from ._core.endpoint import TokenEndpoint
     from ._core.middleware import BearerAuthMiddleware
+    from ._core.policy import RenewalPolicy, RetryPolicy
     from ._core.provider import TokenProvider
     from ._core.session import open_session
-    from ._core.state import RenewalPolicy
     from ._core.token import AccessToken, TokenSource
     from .caches import FileTokenCache
 
@@ -30,6 +30,7 @@ __all__ = [
     "FileTokenCache",
     "MemoryTokenCache",
     "RenewalPolicy",
+    "RetryPolicy",
     "SecretFile",
     "SharedTokenCache",
     "TokenCache",
@@ -49,7 +50,8 @@ _HOMES = {
     "Clock": "_core.clock",
     "FileTokenCache": "caches",
     "MemoryTokenCache": "_core.cache",
-    "RenewalPolicy": "_core.state",
+    "RenewalPolicy": "_core.policy",
+    "RetryPolicy": "_core.policy",
     "SecretFile": "_core.credentials",
     "SharedTokenCache": "_core.cache",
     "TokenCache": "_core.cache",
@@ -67,6 +69,8 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of ours
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         module = import_module(f".{_HOMES.get(name, name)}", __name__)
         value = globals()[name] = getattr(module, name) if name in _HOMES else module
+        if name in _HOMES:
+            value.__module__ = __name__  # what users see in reprs, tracebacks, docs and pickles
         return value
 
 

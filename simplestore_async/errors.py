@@ -32,7 +32,7 @@ class SimpleStoreError(Exception):
         hint: what to do about it; may be empty.
     """
 
-    code = "error"
+    code: str = "error"
 
     def __init__(self, problem: str, hint: str = "", *, code: str | None = None) -> None:
         super().__init__(problem, hint)
@@ -62,7 +62,7 @@ class ConfigurationError(SimpleStoreError, ValueError):
 
     def __init__(self, field: str, problem: str = "", hint: str = "", *, code: str | None = None) -> None:
         super().__init__(problem, hint, code=code)
-        self.args = (field, problem, hint)
+        self.args: tuple[object, ...] = (field, problem, hint)
         self.field = field
 
     def __str__(self) -> str:

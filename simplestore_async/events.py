@@ -1,14 +1,18 @@
-"""What happened, as values. Rule: an event says what, why, how long and how many waited, and never holds a token.
+"""Events. Rule: an event says what happened, why, how long it took and how many callers waited; it holds no token.
 
 A listener gets events synchronously, outside every lock, on the thread of the event loop that renewed; the logger
-`simplestore_async` gets the same. A listener that raises is logged and harms nobody.
+`simplestore_async` gets the same. A listener that raises is logged, and affects no caller.
 
-A renewal tells its own within a `contextvars.Context` that is its own too, in which everything that it does runs:
-`RenewalStarted` first, in the end `TokenReceived` or `RenewalFailed`; unless it is cancelled, which is not told.
+A renewal reports within a `contextvars.Context` of its own, in which everything that it does runs: `RenewalStarted`
+first, `TokenReceived` or `RenewalFailed` at the end. A cancelled renewal reports no end.
+
+The package adds no handler to its logger. Without any logging set up, Python's last-resort handler writes warnings and
+errors to standard error.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Final, Literal, TypeAlias
@@ -32,10 +36,9 @@ __all__ = [
 ]
 
 Cause: TypeAlias = Literal["first", "due", "expired", "rejected"]
-"""Why a renewal runs: no token yet, one that is due or nearly expired, an expired one, one that the API rejected."""
+"""Why a renewal runs: no token yet, one that is due or expiring, an expired one, or one that the API rejected."""
 
 _logger: Final = logging.getLogger("simplestore_async")
-_logger.addHandler(logging.NullHandler())
 
 
 @attrs.frozen
@@ -60,17 +63,17 @@ class RenewalStarted(Event):
 
 @attrs.frozen(kw_only=True)
 class TokenReceived(Event):
-    """A renewal brought a token.
+    """A renewal obtained a token.
 
     Attributes:
         cause: why it ran.
         source: where the token came from; `memory` if another event loop renewed it meanwhile.
         is_unchanged: whether it is the token that was held already; the endpoint is then left alone for a while.
-        duration_seconds: how long the renewal took.
-        life_seconds: how long the token may be used from now on.
-        waiter_count: how many callers waited for it at the end.
-        longest_wait_seconds: how long ago the first caller came that could get no token without it, be it gone since;
-            0 if there was none.
+        duration_seconds: duration of the renewal.
+        life_seconds: how long the token can be used from now on.
+        waiter_count: number of callers waiting for it at the end.
+        longest_wait_seconds: time since the first caller came that could get no token without it, even if that caller
+            is gone; 0 if there was none.
     """
 
     cause: Cause
@@ -82,10 +85,10 @@ class TokenReceived(Event):
     longest_wait_seconds: float = 0.0
 
     def __str__(self) -> str:
-        unchanged = ", unchanged" if self.is_unchanged else ""
+        unchanged = ", unchanged," if self.is_unchanged else ""
         return (
-            f"token received from the {self.source}{unchanged}, in {self.duration_seconds:.3f} s ({self.cause}); "
-            f"it lives {self.life_seconds:.0f} s, {self.waiter_count} waited"
+            f"token received from {self.source}{unchanged} in {self.duration_seconds:.3f} s ({self.cause}); "
+            f"valid for {self.life_seconds:.0f} s, waiters: {self.waiter_count}"
         )
 
 
@@ -96,10 +99,10 @@ class RenewalFailed(Event):
     Attributes:
         cause: why it ran.
         error: what went wrong.
-        is_token_alive: whether callers still get the old token.
-        duration_seconds: how long the renewal took.
+        is_token_alive: whether callers still get the held token.
+        duration_seconds: duration of the renewal.
         retry_in_seconds: how long the endpoint is left alone now.
-        waiter_count: how many callers waited for it at the end.
+        waiter_count: number of callers waiting for it at the end.
         longest_wait_seconds: as in `TokenReceived`.
     """
 
@@ -113,19 +116,19 @@ class RenewalFailed(Event):
 
     @property
     def level(self) -> int:
-        """ERROR if callers fail, else DEBUG: `OutageBegan` warns once."""
+        """ERROR if callers fail, else DEBUG: `OutageBegan` warns once in an outage."""
         return logging.DEBUG if self.is_token_alive else logging.ERROR
 
     def __str__(self) -> str:
         return (
-            f"renewal failed after {self.duration_seconds:.3f} s ({self.cause}), {self.waiter_count} waited, "
+            f"token renewal failed after {self.duration_seconds:.3f} s ({self.cause}); waiters: {self.waiter_count}, "
             f"next attempt in {self.retry_in_seconds:.0f} s at the earliest: {self.error}"
         )
 
 
 @attrs.frozen(kw_only=True)
 class OutageBegan(Event):
-    """The first failure after a success; told once, until `OutageEnded`.
+    """The first failure after a success; reported once, until `OutageEnded`.
 
     Attributes:
         error: what went wrong.
@@ -137,11 +140,14 @@ class OutageBegan(Event):
 
     @property
     def level(self) -> int:
-        """WARNING."""
-        return logging.WARNING
+        """WARNING while a token lives; else DEBUG, as `RenewalFailed` has reported the error already."""
+        return logging.WARNING if self.life_seconds > 0 else logging.DEBUG
 
     def __str__(self) -> str:
-        return f"the token cannot be renewed; the old one lives another {self.life_seconds:.0f} s: {self.error}"
+        if self.life_seconds > 0:
+            life = f"the current token is valid for another {self.life_seconds:.0f} s"
+            return f"token renewal is failing; {life}: {self.error}"
+        return f"no token can be obtained: {self.error}"
 
 
 @attrs.frozen(kw_only=True)
@@ -149,7 +155,7 @@ class OutageEnded(Event):
     """The first success after failures.
 
     Attributes:
-        duration_seconds: how long ago the first of them was.
+        duration_seconds: time since the first of them.
     """
 
     duration_seconds: float
@@ -160,16 +166,16 @@ class OutageEnded(Event):
         return logging.INFO
 
     def __str__(self) -> str:
-        return f"the token is renewed again, after {self.duration_seconds:.0f} s of failures"
+        return f"token renewal recovered after {self.duration_seconds:.0f} s"
 
 
 @attrs.frozen(kw_only=True)
 class RenewalOverdue(Event):
-    """A caller waited for a renewal as long as it may and got the old token; told once for each renewal.
+    """A caller waited for a renewal as long as it may and got the held token; reported once for each renewal.
 
     Attributes:
         waited_seconds: how long it waited.
-        life_seconds: how long the old token can still be used.
+        life_seconds: how long the held token can still be used.
     """
 
     waited_seconds: float
@@ -181,7 +187,8 @@ class RenewalOverdue(Event):
         return logging.WARNING
 
     def __str__(self) -> str:
-        return f"no renewal within {self.waited_seconds:.1f} s; the old token lives another {self.life_seconds:.0f} s"
+        left = f"serving the current token ({self.life_seconds:.0f} s left)"
+        return f"renewal still pending after {self.waited_seconds:.1f} s; {left}"
 
 
 @attrs.frozen(kw_only=True)
@@ -189,9 +196,8 @@ class TokenRejected(Event):
     """The API rejected a held token.
 
     Attributes:
-        age_seconds: how long ago it was requested.
-        is_replaced: whether a replacement is asked for; False if it is itself a young replacement, or the endpoint is
-            left alone.
+        age_seconds: time since it was requested.
+        is_replaced: whether it is replaced; False if it is itself a young replacement, or the endpoint is left alone.
     """
 
     age_seconds: float
@@ -203,15 +209,13 @@ class TokenRejected(Event):
         return logging.INFO
 
     def __str__(self) -> str:
-        what_next = (
-            "it is replaced" if self.is_replaced else "it is kept for now, so as not to storm the token endpoint"
-        )
-        return f"the API rejected a token that is {self.age_seconds:.0f} s old; {what_next}"
+        what_next = "replacing it" if self.is_replaced else "keeping it for now, to limit token requests"
+        return f"the API rejected a token {self.age_seconds:.0f} s old; {what_next}"
 
 
 @attrs.frozen(kw_only=True)
 class CacheFailed(Event):
-    """A cache failed or took too long; the provider went on without it.
+    """A cache failed or took too long; the provider continued without it.
 
     Attributes:
         operation: what failed: `get`, `set`, or `lock` for the renewal lock.
@@ -230,18 +234,18 @@ class CacheFailed(Event):
 
     def __str__(self) -> str:
         problem = f"{self.problem}; {self.hint}" if self.hint else self.problem
-        return f"token cache failed ({self.operation}), going on without it: {problem}"
+        return f"token cache failed ({self.operation}); continuing without it: {problem}"
 
 
 Listener: TypeAlias = Callable[[Event], object]
 
 
 def emit(event: Event, listener: Listener | None) -> None:
-    """Log *event* and hand it to *listener*."""
+    """Log *event* and pass it to *listener*."""
     _logger.log(event.level, "%s", event)
     if listener is None:
         return
     try:
         listener(event)
-    except Exception:
+    except (Exception, asyncio.CancelledError):  # raised in a plain call, it cancels nothing
         _logger.exception("on_event raised for %s", type(event).__name__)

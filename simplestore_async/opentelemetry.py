@@ -1,20 +1,20 @@
 """Events as OpenTelemetry's spans and metrics. Rule: bounded attributes, nothing secret, and only the API package.
 
-Nothing imports this module: whoever wants it does, with the extra `opentelemetry`. A renewal tells its events within a
-`contextvars.Context` of its own. There its span is kept, so that none is taken for another's, and none is left over.
+The package never imports this module; a program does, with the extra `opentelemetry`. A renewal reports its events
+within a `contextvars.Context` of its own. Its span is kept there: spans of concurrent renewals cannot be confused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache, partial
-from importlib.metadata import version
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
 
 import attrs
 
+from ._core import __version__
 from ._core.clock import Clock, default_clock
 from ._core.validation import check_type
 from .errors import ConfigurationError, TokenEndpointError
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenTelemetryListener"]
 
-_SCOPE: Final = ("simplestore_async", version("simplestore-async"))
+_SCOPE: Final = ("simplestore_async", __version__)
 
 # The names of the semantic conventions, where they have one; their package has no stable version to depend on.
 _ERROR_TYPE: Final = "error.type"
@@ -53,8 +53,8 @@ _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 
 
 @attrs.define(eq=False)
-class _Held:
-    """Until when the token lives that a listener heard of last, and whom that is told to."""
+class _LastToken:
+    """Expiry of the token that a listener got last, and where it is exported."""
 
     meter_provider: metrics.MeterProvider | None
     attributes: Mapping[str, str | float]
@@ -68,8 +68,8 @@ class _Held:
 
 
 # All listeners' own. A meter keeps the callback of the first gauge of a name and drops the others, so that each must
-# observe for all who report to the same provider.
-_all_held: Final[dict[ref[_Held], None]] = {}
+# observe for all that export to the same provider.
+_last_tokens: Final[dict[ref[_LastToken], None]] = {}
 
 
 def _observe_lives(
@@ -77,13 +77,13 @@ def _observe_lives(
 ) -> list[metrics.Observation]:
     asking = meter_provider or metrics.get_meter_provider()
     # A list of them first: this is the exporter's thread, and listeners come and go on others.
-    everyone = [held for reference in [*_all_held] if (held := reference()) is not None]
+    everyone = [held for reference in [*_last_tokens] if (held := reference()) is not None]
     lives = [(held, held.expires_at - held.clock.monotonic()) for held in everyone if held.reports_to is asking]
     return [metrics.Observation(life, held.attributes) for held, life in lives if life > 0]
 
 
 class _Instruments:
-    """What is measured."""
+    """The metrics."""
 
     def __init__(self, meter_provider: metrics.MeterProvider | None) -> None:
         meter = metrics.get_meter(*_SCOPE, meter_provider)
@@ -91,14 +91,14 @@ class _Instruments:
         self.renewals = meter.create_counter(
             "simplestore.token.renewals", unit="{renewal}", description="Renewals that ended"
         )
-        self.duration = seconds("simplestore.token.renewal.duration", description="How long a renewal took")
+        self.duration = seconds("simplestore.token.renewal.duration", description="Duration of a renewal")
         self.wait = seconds(
-            "simplestore.token.renewal.wait", description="How long callers waited that had no token without it"
+            "simplestore.token.renewal.wait", description="Longest wait of callers that had no other token"
         )
         self.overdue = meter.create_counter(
             "simplestore.token.overdue_renewals",
             unit="{renewal}",
-            description="Renewals that callers waited for in vain, and got the old token",
+            description="Renewals still pending when their callers got the held token",
         )
         self.rejections = meter.create_counter(
             "simplestore.token.rejections", unit="{rejection}", description="Tokens that the API rejected"
@@ -107,28 +107,28 @@ class _Instruments:
             "simplestore.token.outages", unit="{outage}", description="First failures after a success"
         )
         self.cache_failures = meter.create_counter(
-            "simplestore.token.cache_failures", unit="{failure}", description="Uses of the cache that failed"
+            "simplestore.token.cache_failures", unit="{failure}", description="Cache operations that failed"
         )
         meter.create_observable_gauge(
             "simplestore.token.remaining_life",
             callbacks=[partial(_observe_lives, meter_provider)],
             unit="s",
-            description="How long the token can still be used",
+            description="Remaining life of the token",
         )
 
 
 @cache
 def _global_instruments() -> _Instruments:
-    # Made once: as long as no SDK is configured, the API keeps for good what it is asked for.
+    # Made once: as long as no SDK is configured, the API keeps every instrument it creates.
     return _Instruments(None)
 
 
 class OpenTelemetryListener:
     """Turn a provider's events into OpenTelemetry's spans and metrics: pass it as `on_event`.
 
-    Each renewal is a span, `simplestore.token.renewal`. It is the root of a trace: no caller owns what all of them wait
-    for. What the renewal does is within it, such as its HTTP requests if aiohttp's client is instrumented. Its status
-    is an error if the renewal failed. One that is cancelled, with its provider or event loop, leaves no span.
+    Each renewal is a span, `simplestore.token.renewal`. It is the root of a trace, because no caller owns a renewal
+    that all of them wait for. Its HTTP requests are within it if aiohttp's client is instrumented. Its status is an
+    error if the renewal failed. A renewal cancelled with its provider or event loop leaves no span.
 
     The metrics' names, and those of attributes without a semantic convention, begin with `simplestore.token.`:
 
@@ -138,7 +138,7 @@ class OpenTelemetryListener:
     - `overdue_renewals`, `rejections` by `is_replaced`, `outages` by `error.type`, and `cache_failures` by
       `cache_operation` count the events `RenewalOverdue`, `TokenRejected`, `OutageBegan` and `CacheFailed`.
     - `remaining_life` is a gauge of the token that came last, read when it is observed. It is gone while there is no
-      token: once it expired, a renewal failed without one, or the listener went out of use.
+      token: once it expired, a renewal failed without one, or the listener was garbage-collected.
 
     Safe to share among providers, event loops and threads; providers that share a listener, or whose listeners have the
     same attributes, share its gauge too. No attribute holds a secret, a token, a client id, a scope or a URL. A span of
@@ -146,9 +146,9 @@ class OpenTelemetryListener:
 
     Args:
         tracer_provider: where spans go; by default the global one, even if it is set later.
-        meter_provider: where metrics go; likewise.
+        meter_provider: where metrics go; by default the global one, even if it is set later.
         attributes: attributes of your own for every span and measurement, such as `{"shop": "7"}` to tell providers
-            apart. Each combination is a time series of its own: do not name what there is no end of.
+            apart. Each combination is a time series of its own: use names from a bounded set.
         clock: the clock that decides about a token's life, if the provider was given one; for tests.
 
     Raises:
@@ -169,15 +169,15 @@ class OpenTelemetryListener:
         check_type("clock", clock, Clock | None)
         self._attributes = _read_attributes(attributes)
         if meter_provider is metrics.get_meter_provider():
-            meter_provider = None  # as everybody else who reports to the global one
+            meter_provider = None  # as all others that export to the global one
         self._tracer = trace.get_tracer(*_SCOPE, tracer_provider)
         self._instruments = _global_instruments() if meter_provider is None else _Instruments(meter_provider)
         self._span_key = context.create_key("simplestore-token-renewal")
-        self._held = _Held(meter_provider, self._attributes, clock or default_clock())
-        _all_held[ref(self._held, _all_held.pop)] = None
+        self._last_token = _LastToken(meter_provider, self._attributes, clock or default_clock())
+        _last_tokens[ref(self._last_token, _last_tokens.pop)] = None
 
     def __call__(self, event: Event) -> None:
-        """Note *event*, on whatever thread it is told."""
+        """Export *event*; thread-safe."""
         instruments, own = self._instruments, self._attributes
         match event:
             case RenewalStarted():
@@ -203,22 +203,22 @@ class OpenTelemetryListener:
 
     def _note_life(self, event: TokenReceived | RenewalFailed) -> None:
         if isinstance(event, TokenReceived):
-            self._held.expires_at = self._held.clock.monotonic() + event.life_seconds
+            self._last_token.expires_at = self._last_token.clock.monotonic() + event.life_seconds
         elif not event.is_token_alive:
-            self._held.expires_at = -inf
+            self._last_token.expires_at = -inf
 
     def _begin_span(self, event: RenewalStarted) -> None:
         # Within an empty context it is a root.
         span = self._tracer.start_span(
             "simplestore.token.renewal", context.Context(), attributes=self._attributes | {_CAUSE: event.cause}
         )
-        # Not detached in the end: the context in which this is told is the renewal's own, and ends with it.
+        # Not detached in the end: this context is the renewal's own, and ends with it.
         context.attach(context.set_value(self._span_key, span, trace.set_span_in_context(span)))
 
     def _end_span(self, event: TokenReceived | RenewalFailed, attributes: dict[str, str | float]) -> None:
         span = context.get_value(self._span_key)
         if not isinstance(span, trace.Span):
-            return  # somebody hands events on from elsewhere
+            return  # an event passed on from elsewhere
         span.set_attributes(attributes | {"simplestore.token.waiter_count": event.waiter_count})
         if isinstance(event, TokenReceived):
             span.set_attribute("simplestore.token.life_seconds", event.life_seconds)

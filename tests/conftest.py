@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
-from simplestore_async import RenewalPolicy
+from simplestore_async import RetryPolicy
 from tests.support.clocks import FakeClock
 from tests.support.redis_server import RedisServer
 from tests.support.servers import ApiServer, TokenServer
@@ -41,9 +41,9 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def quick() -> RenewalPolicy:
-    """The policy with pauses that a test can wait for; what it decides by the clock stays as it is."""
-    return RenewalPolicy(retry_seconds=0.01, hard_wait_seconds=0.05)
+def quick() -> RetryPolicy:
+    """Retries with pauses that a test can wait for."""
+    return RetryPolicy(retry_seconds=0.01)
 
 
 @pytest.fixture

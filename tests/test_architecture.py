@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pickle
 import subprocess
 import sys
 
@@ -24,6 +25,14 @@ def test_every_public_name_is_found(name: str) -> None:
     )
     assert expected is getattr(simplestore_async, name)
     assert name in dir(simplestore_async)
+
+
+@pytest.mark.parametrize("name", sorted(simplestore_async._HOMES))
+def test_public_names_show_as_the_root_s(name: str) -> None:
+    """A public class or function shows as `simplestore_async.Name`, in reprs, tracebacks and pickles."""
+    value = getattr(simplestore_async, name)
+    assert f"{PACKAGE}.{name}" == f"{value.__module__}.{value.__qualname__}"
+    assert value is pickle.loads(pickle.dumps(value))
 
 
 def test_other_names_are_not_found() -> None:

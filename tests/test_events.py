@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 
 import attrs
 import pytest
@@ -22,7 +24,7 @@ from simplestore_async.events import (
     emit,
 )
 
-ERROR = TokenError("No token: reason")
+ERROR = TokenError("reason")
 
 EXAMPLES: list[tuple[Event, int, str]] = [
     (Event(), logging.DEBUG, "Event()"),
@@ -37,7 +39,7 @@ EXAMPLES: list[tuple[Event, int, str]] = [
             waiter_count=12,
         ),
         logging.DEBUG,
-        "token received from the endpoint, in 0.123 s (first); it lives 3600 s, 12 waited",
+        "token received from endpoint in 0.123 s (first); valid for 3600 s, waiters: 12",
     ),
     (
         TokenReceived(
@@ -49,7 +51,7 @@ EXAMPLES: list[tuple[Event, int, str]] = [
             waiter_count=0,
         ),
         logging.DEBUG,
-        "token received from the cache, unchanged, in 2.000 s (rejected); it lives 10 s, 0 waited",
+        "token received from cache, unchanged, in 2.000 s (rejected); valid for 10 s, waiters: 0",
     ),
     (
         RenewalFailed(
@@ -61,7 +63,7 @@ EXAMPLES: list[tuple[Event, int, str]] = [
             waiter_count=0,
         ),
         logging.DEBUG,
-        "renewal failed after 1.500 s (due), 0 waited, next attempt in 4 s at the earliest: No token: reason",
+        "token renewal failed after 1.500 s (due); waiters: 0, next attempt in 4 s at the earliest: reason",
     ),
     (
         RenewalFailed(
@@ -73,37 +75,38 @@ EXAMPLES: list[tuple[Event, int, str]] = [
             waiter_count=7,
         ),
         logging.ERROR,
-        "renewal failed after 30.000 s (expired), 7 waited, next attempt in 1 s at the earliest: No token: reason",
+        "token renewal failed after 30.000 s (expired); waiters: 7, next attempt in 1 s at the earliest: reason",
     ),
     (
         OutageBegan(error=ERROR, life_seconds=720.4),
         logging.WARNING,
-        "the token cannot be renewed; the old one lives another 720 s: No token: reason",
+        "token renewal is failing; the current token is valid for another 720 s: reason",
     ),
+    (OutageBegan(error=ERROR, life_seconds=0.0), logging.DEBUG, "no token can be obtained: reason"),
     (
         OutageEnded(duration_seconds=61.6),
         logging.INFO,
-        "the token is renewed again, after 62 s of failures",
+        "token renewal recovered after 62 s",
     ),
     (
         RenewalOverdue(waited_seconds=1.96, life_seconds=25.2),
         logging.WARNING,
-        "no renewal within 2.0 s; the old token lives another 25 s",
+        "renewal still pending after 2.0 s; serving the current token (25 s left)",
     ),
     (
         TokenRejected(age_seconds=90.2, is_replaced=True),
         logging.INFO,
-        "the API rejected a token that is 90 s old; it is replaced",
+        "the API rejected a token 90 s old; replacing it",
     ),
     (
         TokenRejected(age_seconds=2, is_replaced=False),
         logging.INFO,
-        "the API rejected a token that is 2 s old; it is kept for now, so as not to storm the token endpoint",
+        "the API rejected a token 2 s old; keeping it for now, to limit token requests",
     ),
     (
         CacheFailed(operation="set", problem="it raised OSError"),
         logging.WARNING,
-        "token cache failed (set), going on without it: it raised OSError",
+        "token cache failed (set); continuing without it: it raised OSError",
     ),
 ]
 
@@ -182,9 +185,15 @@ def test_program_may_end_in_a_listener(exception: type[BaseException]) -> None:
         emit(RenewalStarted(cause="due"), end)
 
 
-def test_null_handler() -> None:
-    """A program that does not configure logging gets nothing on its standard error."""
-    assert logging.NullHandler in [type(handler) for handler in logging.getLogger("simplestore_async").handlers]
+def test_without_logging_set_up() -> None:
+    """A program that sets no logging up sees warnings and errors on its standard error, and nothing below."""
+    code = (
+        "from simplestore_async.events import *; from simplestore_async.events import emit; "
+        "emit(RenewalStarted(cause='due'), None); emit(CacheFailed(operation='get', problem='the disk is full'), None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert "token cache failed (get); continuing without it: the disk is full\n" == done.stderr
 
 
 @pytest.mark.parametrize("event", [event for event, *_ in EXAMPLES], ids=lambda event: type(event).__name__)

@@ -1,37 +1,55 @@
-"""The table of decisions. Rule: it is the code's own, cell by cell."""
+"""The tables of decisions and rejections, and the numbers. Rule: they are the code's own, cell by cell."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
 
-from simplestore_async._core.state import DEFAULT_POLICY, TABLE, Endpoint, State
+from simplestore_async._core import policy
+from simplestore_async._core.state import DECISIONS, REJECTIONS, EndpointState, Rejected, TokenState
 
-__all__ = ["list_decisions", "list_plots", "number_of"]
+__all__ = ["list_decisions", "list_plots", "list_rejections", "number_of"]
 
 _RESULTS: Final = Path(__file__).parent.parent.parent / "benchmarks" / "results"
 
 
 def list_decisions() -> str:
-    """Return the table in Markdown: a row for each state of the token, a column for each of the endpoint."""
-    head = ["the token is …", *(f"the endpoint {endpoint.value}" for endpoint in Endpoint)]
+    """Return the decision table in Markdown: a row for each state of the token, a column for each of the endpoint."""
+    head = ["the token is …", *(f"the endpoint {endpoint.value}" for endpoint in EndpointState)]
     rows = [
-        [f"**{state.name.lower()}** ({state.value})", *(TABLE[state, endpoint].value for endpoint in Endpoint)]
-        for state in State
+        [f"**{token.name.lower()}** ({token.value})", *(DECISIONS[token, endpoint].value for endpoint in EndpointState)]
+        for token in TokenState
     ]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
+    return _table(head, rows)
+
+
+def list_rejections() -> str:
+    """Return the rejection table in Markdown: a row for each kind of rejected token."""
+    head = ["the API rejected …", "the endpoint is not backing off", "the endpoint is backing off"]
+    rows = [
+        [which.value, *(REJECTIONS[which, is_backing_off].value for is_backing_off in (False, True))]
+        for which in Rejected
+    ]
+    return _table(head, rows)
 
 
 def number_of(field: str) -> str:
-    """Return the default of a field of `RenewalPolicy`, as it is written in a sentence.
+    """Return a number as it is written in a sentence: a field of a default policy, or a constant in lower case.
 
     Raises:
-        AttributeError: if there is no such field.
+        AttributeError: if there is no such number.
     """
-    return f"{getattr(DEFAULT_POLICY, field):g}"
+    for numbers in (policy.DEFAULT_RENEWAL_POLICY, policy.DEFAULT_RETRY_POLICY):
+        if hasattr(numbers, field):
+            return f"{getattr(numbers, field):g}"
+    return f"{getattr(policy, field.upper()):g}"
 
 
 def list_plots(results: Path = _RESULTS) -> str:
     """Return the benchmarks' plots in Markdown, that of all measures first; nothing if they were not drawn."""
     plots = sorted(results.glob("*.svg"), key=lambda plot: (plot.stem != "overview", plot.stem))
     return "\n\n".join(f"![{plot.stem}](../benchmarks/results/{plot.name})" for plot in plots)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])

@@ -10,10 +10,10 @@ from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
-from simplestore_async._core.state import DEFAULT_POLICY
+from simplestore_async._core.policy import DEFAULT_RENEWAL_POLICY
 from simplestore_async._core.wire import DEFAULT_LIFETIME_SECONDS
 
-from .decisions import list_decisions, list_plots, number_of
+from .decisions import list_decisions, list_plots, list_rejections, number_of
 from .life import draw_life
 from .lines import keep_numbers_whole, open_names
 from .names import PACKAGE, find_public_names
@@ -45,6 +45,7 @@ class FromCode(SphinxDirective):
         "decisions": list_decisions,
         "plots": list_plots,
         "proofs": list_proofs,
+        "rejections": list_rejections,
     }
 
     def run(self) -> list[nodes.Node]:
@@ -61,12 +62,12 @@ class Life(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the SVG as it is, so that it follows the site's colours."""
-        picture = draw_life(DEFAULT_POLICY, life_seconds=DEFAULT_LIFETIME_SECONDS)
+        picture = draw_life(DEFAULT_RENEWAL_POLICY, life_seconds=DEFAULT_LIFETIME_SECONDS)
         return [nodes.raw("", picture, format="html")]
 
 
 class PolicyNumber(SphinxRole):
-    """Write a number of the default `RenewalPolicy`."""
+    """Write a number that the package decides by."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """Return the number as text."""

@@ -1,7 +1,7 @@
 """The picture of a token's life. Rule: every instant is one that the policy gives, every word one that the table has.
 
-Not to scale: half a minute would not be seen beside an hour. Time runs downward, so that the words stand beside the
-line on a phone, too. The colours are the site's own, see `site.css`.
+Not to scale: half a minute would be invisible next to an hour. Time runs downward, so that the words fit next to the
+line on a phone. The colours are the site's own, see `site.css`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from simplestore_async import AccessToken
-from simplestore_async._core.state import TABLE, Endpoint, State
+from simplestore_async._core.state import DECISIONS, EndpointState, TokenState
 
 if TYPE_CHECKING:
     from simplestore_async import RenewalPolicy
@@ -33,7 +33,7 @@ class Instants:
 
     first_due: tuple[float, float]
     due: tuple[float, float]
-    hard: float
+    expiring: float
     expiry: float
 
 
@@ -42,14 +42,14 @@ def read_instants(policy: RenewalPolicy, *, life_seconds: float) -> Instants:
     token = AccessToken("example", issued_at=0, expires_at=life_seconds)
 
     def due_at(*, is_first: bool, lot: float) -> float:
-        return policy.lease(token, requested_at=0, is_first=is_first, is_replacement=False, random=lambda: lot).due_at
+        return policy.hold(token, requested_at=0, is_first=is_first, is_unproven=False, random=lambda: lot).due_at
 
-    lease = policy.lease(token, requested_at=0, is_first=False, is_replacement=False, random=lambda: 0)
+    held = policy.hold(token, requested_at=0, is_first=False, is_unproven=False, random=lambda: 0)
     return Instants(
         first_due=(due_at(is_first=True, lot=0), due_at(is_first=True, lot=1)),
         due=(due_at(is_first=False, lot=1), due_at(is_first=False, lot=0)),
-        hard=lease.hard_at,
-        expiry=lease.expires_at,
+        expiring=held.expiring_at,
+        expiry=held.expires_at,
     )
 
 
@@ -57,16 +57,16 @@ def draw_life(policy: RenewalPolicy, *, life_seconds: float) -> str:
     """Return an SVG for use inside a page: the states from top to bottom, and what a caller gets in each."""
     instants = read_instants(policy, life_seconds=life_seconds)
     starts = {
-        State.FRESH: ["0:00 requested"],
-        State.DUE: [f"{_span(instants.due)} due", f"{_span(instants.first_due)} for a provider's first"],
-        State.HARD: [f"{_clock(instants.hard)} hard"],
-        State.NONE: [f"{_clock(instants.expiry)} expired"],
+        TokenState.FRESH: ["0:00 requested"],
+        TokenState.DUE: [f"{_span(instants.due)} due", f"{_span(instants.first_due)} for a provider's first"],
+        TokenState.EXPIRING: [f"{_clock(instants.expiring)} expiring"],
+        TokenState.EXPIRED: [f"{_clock(instants.expiry)} expired"],
     }
     parts: list[str] = []
     middles: list[float] = []
     y = 16.0
     for state, labels in starts.items():
-        words = textwrap.wrap(TABLE[state, Endpoint.IDLE].value, _LONGEST_LINE)
+        words = textwrap.wrap(DECISIONS[state, EndpointState.IDLE].value, _LONGEST_LINE)
         parts += [f'<line class="tick" x1="{_BAR}" y1="{y:g}" x2="{_WIDTH}" y2="{y:g}"/>']
         top = y
         for label in labels:
@@ -80,9 +80,9 @@ def draw_life(policy: RenewalPolicy, *, life_seconds: float) -> str:
         y += 14
         parts.append(f'<rect class="{state.name.lower()}" x="{_BAR}" y="{top:g}" width="16" height="{y - top:g}"/>')
         middles.append((top + y) / 2)
-    fresh, *later, none = middles
-    parts += _draw_arrow("renewal", x=36, starts=[*later, none], end=fresh, label="renewed")
-    parts += _draw_arrow("rejection", x=12, starts=[fresh, *later], end=none, label="rejected by the API")
+    fresh, *later, expired = middles
+    parts += _draw_arrow("renewal", x=36, starts=[*later, expired], end=fresh, label="renewed")
+    parts += _draw_arrow("rejection", x=12, starts=[fresh, *later], end=expired, label="rejected by the API")
     return (
         f'<svg class="life" viewBox="0 0 {_WIDTH} {y + 4:g}" role="img" aria-labelledby="life-title">'
         f'<title id="life-title">The states of a token that lives {life_seconds / 60:g} minutes</title>'
@@ -91,7 +91,7 @@ def draw_life(policy: RenewalPolicy, *, life_seconds: float) -> str:
 
 
 def _draw_arrow(name: str, *, x: float, starts: list[float], end: float, label: str) -> list[str]:
-    """Return a line beside the bar, from several states to one; the two lines leave room for each other's ends."""
+    """Return a line next to the bar, from several states to one; the two lines leave room for each other's ends."""
     shift = 6 if name == "renewal" else -6
     top, bottom = min(*starts, end) + shift, max(*starts, end) + shift
     edge = _BAR - 2

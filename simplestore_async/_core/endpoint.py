@@ -25,9 +25,9 @@ from simplestore_async.errors import (
 from .clock import Clock, default_clock
 from .credentials import ClientCredentials
 from .headers import conceal_values, parse_token_headers
+from .policy import DEFAULT_RETRY_POLICY, RetryPolicy
 from .proxy import ProxySettings
 from .redaction import RedactedBytes, conceal
-from .state import DEFAULT_POLICY, RenewalPolicy
 from .transport_errors import build_transport_error
 from .validation import check_type, type_error
 
@@ -71,7 +71,7 @@ class TokenEndpoint:
         self,
         credentials: ClientCredentials,
         *,
-        policy: RenewalPolicy | None = None,
+        policy: RetryPolicy | None = None,
         connector: aiohttp.BaseConnector | None = None,
         headers: Mapping[str, str] | None = None,
         ssl: ssl_module.SSLContext | aiohttp.Fingerprint | None = None,
@@ -82,7 +82,7 @@ class TokenEndpoint:
         # A password or a key may be in them, and an error shows the locals of this frame.
         credentials, proxy, headers = conceal(credentials), conceal(proxy), conceal_values(headers)
         check_type("credentials", credentials, ClientCredentials)
-        check_type("policy", policy, RenewalPolicy | None)
+        check_type("policy", policy, RetryPolicy | None)
         check_type("connector", connector, aiohttp.BaseConnector | None)
         check_type("clock", clock, Clock | None)
         _check_ssl("ssl", ssl)
@@ -90,7 +90,7 @@ class TokenEndpoint:
         if connector is not None:
             _check_connector(connector, has_ssl=ssl is not None, has_proxy=proxy is not None or trust_env)
         self.credentials: Final = credentials
-        self.policy: Final = policy or DEFAULT_POLICY
+        self.policy: Final = policy or DEFAULT_RETRY_POLICY
         self.clock: Final[Clock] = clock or default_clock()
         self._connector = connector
         self._headers = parse_token_headers({} if headers is None else headers)
@@ -152,7 +152,7 @@ class TokenEndpoint:
             outcome = await self._post(session, Exchange(self.credentials, secret, headers=self._headers), deadline)
             if not isinstance(outcome, TokenError):
                 return outcome
-            pause = self.policy.retry_pause(attempt, random.random)
+            pause = self.policy.pause_seconds(attempt, random.random)
             pause = max(pause, getattr(outcome, "retry_after", None) or pause)
             is_last = attempt >= self.policy.attempts or loop.time() + pause >= deadline
             # Raised here, where no local holds the response.

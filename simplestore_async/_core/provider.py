@@ -1,4 +1,4 @@
-"""The provider. Rule: is the token fresh? Then here it is; else renew once, for everybody.
+"""The provider. Rule: a fresh token is returned at once; else one renewal runs, and every caller gets its outcome.
 
 There is one renewal per event loop, owned by that loop's `SingleFlight`. Callers queue on no lock: each waits for the
 one outcome, and whatever becomes of a caller, the renewal goes on.
@@ -8,42 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 from weakref import ref
 
-from simplestore_async.errors import ConfigurationError, ProviderClosedError, SimpleStoreError, TokenTransportError
+from simplestore_async.errors import ConfigurationError, ProviderClosedError, SimpleStoreError
 
-from .cache import MemoryTokenCache, TokenCache
+from .cache import MemoryTokenCache, TokenCache, check_cache
+from .clock import Clock
 from .credentials import ClientCredentials
 from .endpoint import TokenEndpoint
-from .holdings import Commit, Holdings
-from .single_flight import Outcome, SingleFlight
-from .state import Action
+from .policy import DEFAULT_RENEWAL_POLICY, RenewalPolicy
+from .single_flight import SingleFlight
+from .state import START_AND_WAIT, WAIT, Fail, ProviderState, RenewalResult, Serve, StateStore, Wait
 from .token import AccessToken
+from .validation import check_callable, check_type
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from simplestore_async.events import Cause, Listener
 
-    from .clock import Clock
-    from .state import Lease, Memory, RenewalPolicy
+    from .renewal import Renewal
+    from .state import Decision
 
 __all__ = ["TokenProvider"]
-
-
-class _Loop:
-    """What a provider keeps for one event loop; it does not refer to the loop while no renewal runs."""
-
-    is_overdue_told: bool  # set whenever a renewal starts
-    waiting_since: float | None  # likewise; when the first caller came that has no token without the running renewal
-
-    def __init__(self, flight: SingleFlight[Commit]) -> None:
-        self.flight = flight
-        self.lock = asyncio.Lock()
-        self.awaited: Memory | None = None  # the snapshot by which callers wait for the running renewal
 
 
 class TokenProvider:
@@ -54,16 +41,15 @@ class TokenProvider:
     calls: only a call starts a renewal. Safe to share among tasks, event loops and threads.
 
     Args:
-        credentials: who asks for tokens; by default `ClientCredentials.from_env()`.
+        credentials: client credentials; by default `ClientCredentials.from_env()`.
         cache: where tokens are kept beyond this provider; by default in memory.
-        policy: the numbers of the state machine.
-        endpoint: a `TokenEndpoint` of your own, for a proxy, a private CA or a connector. It has its own credentials,
-            policy and clock, so it excludes these three arguments.
+        policy: when to renew, how long to wait, how long to back off.
+        endpoint: a `TokenEndpoint` in place of *credentials*, for a proxy, a private CA, a connector or other retries.
         on_event: called with each of `simplestore_async.events`, synchronously, on the renewing loop's thread.
-        clock: the clock that decides about a token's life; for tests.
+        clock: the clock that decides about a token's life, for tests; that of *endpoint* if there is one.
 
     Raises:
-        ConfigurationError: if an argument is wrong, or the environment names no credentials.
+        ConfigurationError: an argument is wrong, or the environment has no credentials.
     """
 
     def __init__(  # noqa: PLR0913 - one argument for each part that can be replaced
@@ -76,191 +62,211 @@ class TokenProvider:
         on_event: Listener | None = None,
         clock: Clock | None = None,
     ) -> None:
+        check_type("credentials", credentials, ClientCredentials | None)
+        check_cache(cache)
+        check_type("policy", policy, RenewalPolicy | None)
+        check_type("endpoint", endpoint, TokenEndpoint | None)
+        check_type("clock", clock, Clock | None)
+        if on_event is not None:
+            check_callable("on_event", on_event, arguments=1, is_plain=True)
         if endpoint is None:
-            if credentials is None:
-                credentials = ClientCredentials.from_env()
-            endpoint = TokenEndpoint(credentials, policy=policy, clock=clock)
-        elif not isinstance(endpoint, TokenEndpoint):
-            raise ConfigurationError(f"endpoint must be a TokenEndpoint, which {type(endpoint).__name__} is not")
-        elif credentials is not None or policy is not None or clock is not None:
-            raise ConfigurationError(
-                "endpoint has its own credentials, policy and clock: give them to TokenEndpoint only"
-            )
-        if cache is not None and not isinstance(cache, TokenCache):
-            raise ConfigurationError(
-                f"cache must have the coroutines get and set, which {type(cache).__name__} has not"
-            )
-        if on_event is not None and not callable(on_event):
-            raise ConfigurationError(f"on_event must be callable, which {type(on_event).__name__} is not")
+            endpoint = TokenEndpoint(credentials or ClientCredentials.from_env(), clock=clock)
+        elif credentials is not None or clock is not None:
+            field = "clock" if credentials is None else "credentials"
+            raise ConfigurationError(field, "must not be given together with endpoint", "give it to TokenEndpoint")
         self._endpoint = endpoint
-        self._policy = endpoint.policy
+        self._policy = policy or DEFAULT_RENEWAL_POLICY
         self._now = endpoint.clock.monotonic
-        self._holdings = Holdings(endpoint.policy, endpoint.clock)
+        self._store = StateStore(ProviderState(policy=self._policy))
         self._cache = MemoryTokenCache(clock=endpoint.clock) if cache is None else cache
-        self._key = endpoint.credentials.cache_key
         self._on_event = on_event
-        self._loops_lock = threading.Lock()
-        # Not a WeakKeyDictionary, whose methods are Python: thousands of callers look here at once.
-        self._loops: dict[ref[asyncio.AbstractEventLoop], _Loop] = {}
+        # By weak references, of which only a loop's own thread adds one. Not a WeakKeyDictionary, whose methods are
+        # Python: thousands of callers look here at once.
+        self._flights: dict[ref[asyncio.AbstractEventLoop], SingleFlight[Renewal]] = {}
 
     async def get_token(self) -> AccessToken:
-        """Return a token that lives, renewing it first if there is none.
+        """Return a token that can be used now, renewing it first if there is none.
 
         A token that is due for renewal is returned at once, while one renewal runs in the background. In the last
-        seconds of its life callers wait briefly for the renewal, and get the old token if it does not come.
+        seconds of its life callers wait briefly for the renewal, and get the held token if it does not come.
 
         Raises:
-            TokenError: no token can be had; each caller gets an instance of its own.
+            TokenError: no token could be obtained; each caller gets an instance of its own.
             ConfigurationError: a borrowed connector is closed or belongs to another loop, or a proxy setting is wrong.
             ProviderClosedError: the provider was closed, before or meanwhile.
         """
-        lease = self._holdings.memory.lease
-        if lease is not None and self._now() < lease.due_at:
-            return lease.token
+        held = self._store.state.held
+        if held is not None and self._now() < held.due_at:
+            return held.token
         while True:
-            step = self._next_step()
-            if isinstance(step, AccessToken):
-                return step
-            # Thousands may wait here, each in this one coroutine, with as little in its frame as can be.
-            token = self._open(await step)
-            if token is not None:
-                return token
+            flights = self._flights_of_running_loop()
+            decision = self._decide(flights)
+            if decision.starts_renewal:
+                await self._start_renewal(flights, decision)
+            match decision:
+                case Wait():
+                    # Thousands of callers may be suspended here: keep this frame small.
+                    if decision.fallback is None:
+                        token = self._open(await flights.join())
+                    else:
+                        token = await self._wait_briefly(flights, decision)
+                    if token is not None:
+                        return token
+                case Serve():
+                    return decision.token
+                case Fail():
+                    raise copy.copy(decision.error)
 
     def invalidate(self, token: AccessToken) -> bool:
-        """Note that the API rejected *token* (RFC 6750 3.1); return whether `get_token()` may now give another one.
+        """Note that the API rejected *token* (RFC 6750 §3.1); return whether `get_token()` may now give another one.
 
-        Does no I/O. False means: use the rejection as the answer. That is so while the endpoint is left alone after a
+        Does no I/O. False means: the rejection is the response. That is so while the endpoint is left alone after a
         failure, for a replacement that is rejected in turn while it is young, and once the provider is closed.
+
+        Raises:
+            ConfigurationError: *token* is not an AccessToken.
         """
-        rejected, is_replaced = self._holdings.reject(token)
+        check_type("token", token, AccessToken)
+        now = self._now()
+        verdict, rejected = self._store.step(lambda state: state.rejects(token, now))
         if rejected is not None:
             from simplestore_async.events import TokenRejected, emit
 
-            age = self._now() - rejected.requested_at
-            emit(TokenRejected(age_seconds=age, is_replaced=is_replaced), self._on_event)
-        return is_replaced
+            age = now - rejected.requested_at
+            emit(TokenRejected(age_seconds=age, is_replaced=verdict.allows_resend), self._on_event)
+        return verdict.allows_resend
 
     def accept(self, token: AccessToken) -> None:
         """Note that the API accepted *token*: if it is a replacement, its next rejection renews at once.
 
         Does no I/O. Needed only for tokens with `is_replacement`, and only once for each.
+
+        Raises:
+            ConfigurationError: *token* is not an AccessToken.
         """
-        held = self._holdings.memory.lease
-        if held is not None and held.is_replacement:
-            self._holdings.accept(token)
+        check_type("token", token, AccessToken)
+        held = self._store.state.held
+        if held is not None and held.is_unproven:
+            self._store.step(lambda state: (state.accepts(token), None))
 
     async def aclose(self) -> None:
         """Cancel a running renewal and wait for its end; its waiters, and all later callers, get ProviderClosedError.
 
         Renewals on other event loops are asked to end. Calling it again does nothing.
         """
-        with self._loops_lock:
-            self._holdings.close()
-            # A list of them first: a loop that ends meanwhile leaves the dictionary.
-            loops = {loop: state for get_loop, state in [*self._loops.items()] if (loop := get_loop()) is not None}
-        own = loops.pop(asyncio.get_running_loop(), None)
-        for loop, state in loops.items():
+        self._store.step(lambda state: (state.closed(), None))
+        # Whatever registers its loop after this line finds the provider closed.
+        flights = {loop: flights for get_loop, flights in self._flights.copy().items() if (loop := get_loop())}
+        own = flights.pop(asyncio.get_running_loop(), None)
+        for loop, others in flights.items():
             with suppress(RuntimeError):  # that loop is closed, and its tasks with it
-                loop.call_soon_threadsafe(state.flight.cancel, ProviderClosedError())
-        task = own.flight.cancel(ProviderClosedError()) if own else None
+                loop.call_soon_threadsafe(_cancel, others)
+        task = _cancel(own) if own is not None else None
         if task is not None:
             await asyncio.wait([task])
 
     async def __aenter__(self) -> Self:
-        if self._holdings.is_closed:
+        if self._store.state.is_closed:
             raise ProviderClosedError
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
+    def __repr__(self) -> str:
+        credentials, cache = self._endpoint.credentials, self._cache
+        # Another package's cache may show anything.
+        shown = repr(cache) if type(cache).__module__.startswith("simplestore_async") else type(cache).__name__
+        origin = str(credentials.token_url.origin())
+        return f"TokenProvider(client_id={credentials.client_id!r}, token_url={origin!r}, cache={shown})"
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            "a TokenProvider cannot be pickled: make one in each process, and let them share a FileTokenCache"
+            "a TokenProvider cannot be pickled; make one in each process, and let them share a FileTokenCache"
         )
 
-    def _next_step(self) -> AccessToken | asyncio.Future[Outcome[Commit]] | Coroutine[Any, Any, AccessToken | None]:
-        """Return the token for a caller that found no fresh one, or what it waits for; start the renewal it needs."""
-        state, memory = self._state_of_running_loop(), self._holdings.memory
-        if state.flight.is_running and state.awaited is memory:
-            return state.flight.join()  # as the callers before: with the same snapshot no token comes to life
+    def _flights_of_running_loop(self) -> SingleFlight[Renewal]:
+        loop = asyncio.get_running_loop()
+        flights = self._flights.get(ref(loop))
+        if flights is None:
+            for get_known in self._flights.copy():
+                known = get_known()
+                if known is not None and known.is_closed():  # in mid-renewal, which would keep it alive
+                    self._flights.pop(get_known, None)
+            flights = self._flights[ref(loop, self._flights.pop)] = SingleFlight()
+        return flights
+
+    def _decide(self, flights: SingleFlight[Renewal]) -> Decision:
+        """Return what a caller gets that found no fresh token."""
+        renewal, state = flights.current if flights.is_taken() else None, self._store.state
+        if renewal is not None and renewal.awaited_state is state:
+            return WAIT  # as the callers before: with the same snapshot no token comes to life
         now = self._now()
-        action = memory.action(now, is_renewing=state.flight.is_running)
-        if action is Action.RAISE and memory.error is not None:
-            raise copy.copy(memory.error)
-        if action is not Action.SERVE and not state.flight.is_running:
-            self._start_renewal(state, memory, now)
-        if memory.lease is None or action is Action.WAIT:
-            state.awaited = memory
-            if state.waiting_since is None:
-                state.waiting_since = now
-            return state.flight.join()
-        return self._wait_briefly(state, memory.lease, now) if action is Action.WAIT_BRIEFLY else memory.lease.token
+        decision = state.decide(now, is_renewing=renewal is not None)
+        if renewal is not None and decision is WAIT:
+            renewal.note_wait(state, now)
+        return decision
 
-    def _open(self, waited: Outcome[Commit] | AccessToken | None) -> AccessToken | None:
-        """Return the token that a caller waited for, if it can still be used."""
-        if not isinstance(waited, Outcome):
-            return waited
-        commit = waited.result()
-        return commit.token if self._holdings.can_serve(commit) else None
+    def _open(self, outcome: RenewalResult | BaseException) -> AccessToken | None:
+        """Return the token that a caller waited for, if it can still be used; raise the caller's own error."""
+        if isinstance(outcome, BaseException):
+            raise copy.copy(outcome)
+        return outcome.token if self._store.state.can_serve(outcome, self._now()) else None
 
-    async def _wait_briefly(self, state: _Loop, lease: Lease, now: float) -> AccessToken | None:
-        """Return the new token if it comes soon, else the old one; None if it expired or was rejected meanwhile."""
-        seconds = self._policy.hard_wait(lease, now)
+    async def _wait_briefly(self, flights: SingleFlight[Renewal], wait: Wait) -> AccessToken | None:
+        """Return the new token if it comes soon, else the held one; None if that expired or was rejected meanwhile."""
+        renewal = flights.current
         try:
-            async with asyncio.timeout(seconds):
-                commit = await state.flight.wait()
-            return commit.token if self._holdings.can_serve(commit) else None
+            async with asyncio.timeout(wait.seconds):
+                return self._open(await flights.join())
         except ProviderClosedError:
             raise
         except SimpleStoreError:
-            is_overdue = False  # it failed, and has told so
+            renewal = None  # it failed, and reported that
         except TimeoutError:
-            is_overdue = True
-        life_seconds = lease.expires_at - self._now()
-        if self._holdings.memory.lease is not lease or life_seconds <= 0:
+            pass
+        now = self._now()
+        held = self._store.state.live_token(now)
+        if held is None or held is not wait.fallback:
             return None
-        if is_overdue and not state.is_overdue_told:
-            from simplestore_async.events import RenewalOverdue, emit
+        if renewal is not None:
+            renewal.report_overdue(waited_seconds=wait.seconds, life_seconds=held.expires_at - now)
+        return held.token
 
-            state.is_overdue_told = True
-            emit(RenewalOverdue(waited_seconds=seconds, life_seconds=life_seconds), self._on_event)
-        return lease.token
-
-    def _state_of_running_loop(self) -> _Loop:
-        loop = asyncio.get_running_loop()
-        state = self._loops.get(ref(loop))
-        if state is None or self._holdings.is_closed:
-            with self._loops_lock:
-                if self._holdings.is_closed:
-                    raise ProviderClosedError
-                cancelled = TokenTransportError("No token: the program cancelled its renewal; the next call asks again")
-                state = self._loops[ref(loop, self._loops.pop)] = _Loop(SingleFlight(cancelled=cancelled))
-        return state
-
-    def _start_renewal(self, state: _Loop, memory: Memory, now: float) -> None:
+    async def _start_renewal(self, flights: SingleFlight[Renewal], decision: Decision) -> None:
         # Imported here: most of the package's import time is its events and what else only a renewal needs.
         from .guarded_cache import GuardedCache
         from .renewal import Renewal
 
-        if memory.is_replacing:
+        state, now = self._store.state, self._now()
+        if state.is_replacing:
             cause: Cause = "rejected"
-        elif memory.lease is None:
+        elif state.held is None:
             cause = "first"
         else:
-            cause = "due" if now < memory.lease.expires_at else "expired"
-        deadline = asyncio.get_running_loop().time() + self._policy.budget_seconds
+            cause = "due" if now < state.held.expires_at else "expired"
+        policy, deadline = self._policy, asyncio.get_running_loop().time() + self._policy.budget_seconds
+        key = self._endpoint.credentials.cache_key
         renewal = Renewal(
             cause=cause,
             deadline=deadline,
-            seen=memory.lease,
-            holdings=self._holdings,
+            seen=state.held,
+            store=self._store,
+            clock=self._endpoint.clock,
             endpoint=self._endpoint,
-            cache=GuardedCache(self._cache, self._key, deadline, self._policy.cache_seconds, self._policy.lock_seconds),
-            count_waiters=lambda: state.flight.waiter_count,
-            waiting_since=lambda: state.waiting_since,
+            cache=GuardedCache(self._cache, key, deadline, policy.cache_seconds, policy.lock_seconds),
             on_event=self._on_event,
+            waiting_since=now if decision is START_AND_WAIT else None,
         )
-        state.is_overdue_told = False
-        state.waiting_since = None
-        state.flight.start(lambda: renewal.run(state.lock))
+        await flights.start(renewal)
+
+
+def _cancel(flights: SingleFlight[Renewal]) -> asyncio.Task[RenewalResult] | None:
+    renewal = flights.current
+    return None if renewal is None else renewal.cancel(ProviderClosedError())

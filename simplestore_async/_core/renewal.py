@@ -1,158 +1,210 @@
-"""One renewal. Rule: look in the cache, take its lock, look again, fetch, store; tell once the locks are released.
+"""One renewal. Rule: read the cache, take its lock, read again, request, store; report once the lock is released.
 
-A renewal is one task, owned by its event loop's flight. The loop's `asyncio.Lock` guards the critical section, so that
-renewals of different causes never overlap; callers do not queue on it.
+A renewal is one task in its event loop's single flight. It makes one attempt while no caller waits for it, and as many
+as the endpoint's policy allows once one does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import copy
 from traceback import extract_tb
 from typing import TYPE_CHECKING
 
 import attrs
 
-from simplestore_async.errors import ConfigurationError, ProviderClosedError, TokenError
+from simplestore_async.errors import ConfigurationError, ProviderClosedError, TokenError, TokenTransportError
 from simplestore_async.events import (
     Cause,
     Listener,
     OutageBegan,
     OutageEnded,
     RenewalFailed,
+    RenewalOverdue,
     RenewalStarted,
     TokenReceived,
     emit,
 )
 
+from .clock import Clock
 from .endpoint import TokenEndpoint
 from .guarded_cache import GuardedCache
-from .holdings import Commit, Holdings
-from .state import Lease, State
+from .policy import HeldToken
+from .single_flight import Flight
+from .state import ProviderState, RenewalResult, StateStore
 
 if TYPE_CHECKING:
-    import asyncio
-
     from simplestore_async.events import Event
 
 __all__ = ["Renewal"]
 
 
 @attrs.define(eq=False, kw_only=True)
-class Renewal:
-    """One run: why, by when (loop time), what the provider held before, and who waits."""
+class Renewal(Flight[RenewalResult]):
+    """All that belongs to one renewal.
+
+    Attributes:
+        cause: why it runs.
+        deadline: by when it must end, in the loop's time.
+        seen: the held token when it started.
+        waiting_since: when the first caller came that has no token without it, on the deciding clock.
+        awaited_state: the snapshot by which such callers wait for it.
+        is_overdue: whether a caller has waited for it in vain.
+    """
 
     cause: Cause
     deadline: float
-    seen: Lease | None
-    holdings: Holdings
+    seen: HeldToken | None
+    store: StateStore
+    clock: Clock
     endpoint: TokenEndpoint
     cache: GuardedCache
-    count_waiters: Callable[[], int]
-    waiting_since: Callable[[], float | None]
     on_event: Listener | None
+    waiting_since: float | None
     began_at: float = attrs.field(init=False)
+    awaited_state: ProviderState | None = attrs.field(init=False, default=None)
+    is_overdue: bool = attrs.field(init=False, default=False)
 
-    async def run(self, lock: asyncio.Lock) -> Commit:
-        """Return what is now held, or what serves those who wait; remember a failure and raise it."""
-        self.began_at = self.holdings.now()
-        self._tell(RenewalStarted(cause=self.cause))
+    def __attrs_pre_init__(self) -> None:
+        super().__init__(
+            cancelled=TokenTransportError("token renewal was cancelled by the program", "the next call starts another")
+        )
+
+    async def run(self) -> RenewalResult:
+        """Return what waiting callers get; remember a failure and raise it."""
+        self.began_at = self.clock.monotonic()
+        self._report(RenewalStarted(cause=self.cause))
         try:
-            async with lock:
-                commit = await self._obtain()
+            result = await self._obtain()
         except ProviderClosedError:
             raise
+        except asyncio.CancelledError as error:
+            if _is_cancelled():
+                raise
+            failure = _as_failure(error)  # a part raised it: no one cancelled this task
         except Exception as error:  # noqa: BLE001 - even a defect must not leave callers waiting, or storm the endpoint
+            if self.is_stranded:
+                raise GeneratorExit from None  # as the collector, which closes this coroutine, expects
             failure = _as_failure(error)
         else:
-            self._tell_success(commit)
-            return commit
-        renewed = self.holdings.renewed_since(self.seen)
-        if renewed is not None:
-            self._tell_success(renewed)
+            self._report_success(result)
+            return result
+        return self._settle_failure(failure)
+
+    def note_wait(self, state: ProviderState, now: float) -> None:
+        """Note that by snapshot *state* callers have no token without it."""
+        self.awaited_state = state
+        if self.waiting_since is None:
+            self.waiting_since = now
+
+    def report_overdue(self, *, waited_seconds: float, life_seconds: float) -> None:
+        """Report, once, that a caller waited for this renewal in vain."""
+        if not self.is_overdue:
+            self.is_overdue = True
+            self._report(RenewalOverdue(waited_seconds=waited_seconds, life_seconds=life_seconds))
+
+    async def _obtain(self) -> RenewalResult:
+        result = await self._look()
+        if result is not None:
+            return result
+        async with self.cache.renewal_lock() as may_have_changed:
+            result = await self._look() if may_have_changed else None
+            while result is None:
+                result = await self._request()
+            # A token that may expire while it is being stored serves only the callers that wait for it.
+            is_worth_storing = result.expires_at - self.clock.monotonic() > self.cache.cache_seconds
+            if is_worth_storing and result.is_kept and result.source == "endpoint":
+                await self.cache.set(result.token)
+        return result
+
+    async def _look(self) -> RenewalResult | None:
+        """Return a token that another event loop, or through the cache another process, has obtained meanwhile."""
+        stored = await self.cache.get()
+        now = self.clock.monotonic()
+        renewed = self.store.state.renewed_since(self.seen, now)
+        if renewed is not None or stored is None:
             return renewed
-        self._remember_and_tell(failure)
-        # A token that came so late that it is due already serves those who wait.
-        renewed = self.holdings.renewed_since(self.seen, may_be_due=True)
+        return self.store.step(lambda state: state.found(stored, now=now, wall_now=self.clock.time()))
+
+    async def _request(self) -> RenewalResult | None:
+        token, requested_at = await self.endpoint.fetch(deadline=self.deadline, may_retry=lambda: self.waiter_count > 0)
+        return self.store.step(
+            lambda state: state.received(
+                token,
+                requested_at=requested_at,
+                now=self.clock.monotonic(),
+                is_replacement=self.cause == "rejected",
+            )
+        )
+
+    def _settle_failure(self, failure: TokenError | ConfigurationError) -> RenewalResult:
+        """Return what another event loop obtained meanwhile, or remember *failure* and raise it."""
+        renewed = self.store.state.renewed_since(self.seen, self.clock.monotonic())
+        if renewed is not None:
+            self._report_success(renewed)
+            return renewed
+        self._report_failure(failure)
+        # A token that came so late that it is due already serves the callers that wait.
+        renewed = self.store.state.renewed_since(self.seen, self.clock.monotonic(), may_be_due=True)
         if renewed is None:
             raise failure
         return renewed
 
-    async def _obtain(self) -> Commit:
-        commit = await self._look()
-        if commit is not None:
-            return commit
-        async with self.cache.renewal_lock() as has_waited:
-            commit = await self._look() if has_waited else None
-            while commit is None:
-                # One attempt in the background; as many as the policy says once callers wait for it.
-                token, requested_at = await self.endpoint.fetch(
-                    deadline=self.deadline, may_retry=lambda: self.count_waiters() > 0
-                )
-                commit = self.holdings.take(token, requested_at, is_replacement=self.cause == "rejected")
-            # A token that may expire while it is being stored serves those who wait, and nobody else.
-            is_worth_storing = commit.expires_at - self.holdings.now() > self.cache.cache_seconds
-            if is_worth_storing and commit.is_kept and commit.source == "endpoint":
-                await self.cache.set(commit.token)
-        return commit
-
-    async def _look(self) -> Commit | None:
-        """Return a token that another event loop put here, or another process into the cache, meanwhile."""
-        stored = await self.cache.get()
-        renewed = self.holdings.renewed_since(self.seen)
-        return renewed if renewed or stored is None else self.holdings.adopt(stored)
-
-    def _tell_success(self, commit: Commit) -> None:
-        now = self.holdings.now()
-        self._tell(
+    def _report_success(self, result: RenewalResult) -> None:
+        now = self.clock.monotonic()
+        self._report(
             *self.cache.failures,
             TokenReceived(
                 cause=self.cause,
-                source=commit.source,
-                is_unchanged=commit.is_unchanged,
+                source=result.source,
+                is_unchanged=result.is_unchanged,
                 duration_seconds=now - self.began_at,
-                life_seconds=commit.expires_at - now,
-                waiter_count=self.count_waiters(),
+                life_seconds=result.expires_at - now,
+                waiter_count=self.waiter_count,
                 longest_wait_seconds=self._longest_wait(now),
             ),
         )
-        if commit.outage_began_at is not None:
-            self._tell(OutageEnded(duration_seconds=now - commit.outage_began_at))
+        if result.outage_began_at is not None:
+            self._report(OutageEnded(duration_seconds=now - result.outage_began_at))
 
-    def _remember_and_tell(self, failure: TokenError | ConfigurationError) -> None:
-        before, after = self.holdings.fail(failure)
-        now = self.holdings.now()
-        is_alive = before.state(now) is not State.NONE
-        self._tell(
+    def _report_failure(self, failure: TokenError | ConfigurationError) -> None:
+        """Remember *failure*, and report it."""
+        # A copy, which has no traceback: its frames would keep the event loop, and much else, alive.
+        error, now = copy.copy(failure), self.clock.monotonic()
+        before, after = self.store.step(lambda state: (after := state.failed(error, now), (state, after)))
+        held = before.live_token(now)
+        self._report(
             *self.cache.failures,
             RenewalFailed(
                 cause=self.cause,
-                error=after.error or failure,
-                is_token_alive=is_alive,
+                error=error,
+                is_token_alive=held is not None,
                 duration_seconds=now - self.began_at,
                 retry_in_seconds=after.not_before - now,
-                waiter_count=self.count_waiters(),
+                waiter_count=self.waiter_count,
                 longest_wait_seconds=self._longest_wait(now),
             ),
         )
         if before.outage_began_at is None:
-            life = before.lease.expires_at - now if before.lease is not None and is_alive else 0.0
-            self._tell(OutageBegan(error=after.error or failure, life_seconds=life))
+            self._report(OutageBegan(error=error, life_seconds=held.expires_at - now if held else 0.0))
 
     def _longest_wait(self, now: float) -> float:
-        since = self.waiting_since()
-        return 0.0 if since is None else now - since
+        return 0.0 if self.waiting_since is None else now - self.waiting_since
 
-    def _tell(self, *events: Event) -> None:
+    def _report(self, *events: Event) -> None:
         for event in events:
             emit(event, self.on_event)
 
 
-def _as_failure(error: Exception) -> TokenError | ConfigurationError:
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def _as_failure(error: BaseException) -> TokenError | ConfigurationError:
     if isinstance(error, TokenError | ConfigurationError):
         return error
     # Not chained: its values are unknown. Where it happened is enough to find it.
     where = extract_tb(error.__traceback__)[-1]
-    return TokenError(
-        f"No token: unexpected {type(error).__name__} in {where.name}, line {where.lineno}; please report it",
-        retryable=True,
-    )
+    problem = f"unexpected {type(error).__name__} in {where.name}, line {where.lineno}"
+    return TokenError(problem, "" if isinstance(error, asyncio.CancelledError) else "please report it", retryable=True)

@@ -149,10 +149,13 @@ def _as_path(value: Any) -> Path:
         raise type_error("path", value, "a str or os.PathLike")
     if not path:
         raise ConfigurationError("path", "is empty", "name the file")
+    plain = Path(path)
+    if plain.parts[:1] != ("~",):
+        return plain  # not `~user`: Windows makes a path of any name, which would show a secret in the wrong setting
     try:
-        return Path(path).expanduser()
+        return plain.expanduser()
     except RuntimeError:
-        return Path(path)  # no home directory; reading it reports that there is no such file
+        return plain  # no home directory; reading it reports that there is no such file
 
 
 @attrs.frozen(repr=False)

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from simplestore_async.events import Listener
 
     from .cache import TokenCache
+    from .policy import RenewalPolicy
     from .session_options import ClientSessionOptions
-    from .state import RenewalPolicy
     from .token import TokenSource
 
 __all__ = ["open_session"]
@@ -117,8 +117,8 @@ class open_session:  # noqa: N801 - called like a function
             from .endpoint import TokenEndpoint
             from .provider import TokenProvider
 
-            endpoint = TokenEndpoint(source, policy=policy, ssl=ssl, proxy=proxy, trust_env=trust_env)
-            source = TokenProvider(endpoint=endpoint, cache=cache, on_event=on_event)
+            endpoint = TokenEndpoint(source, ssl=ssl, proxy=proxy, trust_env=trust_env)
+            source = TokenProvider(endpoint=endpoint, cache=cache, policy=policy, on_event=on_event)
             self._stack.push_async_callback(source.aclose)
         else:
             _check_unused(source, cache=cache, policy=policy, on_event=on_event)

@@ -1,108 +1,91 @@
-"""Single flight. Rule: one operation at a time, one outcome for everybody who waits, and nobody owns it but the flight.
+"""Single flight. Rule: one flight at a time on an event loop, one outcome for every waiter, and no waiter owns it.
 
-A caller that is cancelled, or whose deadline passes, ends its own wait and nothing else. Each awaits a plain future of
-its own (a queue on a lock serves them one by one, and `asyncio.shield` makes cancelling them quadratic). Outcomes are
-settled in a done-callback, because a task that is cancelled before its first step runs none of its own code.
+A waiter that is cancelled, or whose deadline passes, ends its own wait and nothing else. Each awaits a plain future (a
+queue on a lock serves waiters one by one, and `asyncio.shield` makes cancelling them quadratic). Outcomes are settled
+in a done-callback, because a task that is cancelled before its first step runs none of its own code.
 """
 
 from __future__ import annotations
 
 import asyncio
-import copy
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
-__all__ = ["Outcome", "SingleFlight"]
+__all__ = ["Flight", "SingleFlight"]
 
 T = TypeVar("T")
 
-# With so many waiters, and then each time they have doubled, those who wait no more are dropped.
+# At so many waiters, and then each time their number has doubled, those that were cancelled are dropped.
 _FIRST_SWEEP: Final = 1000
 
 
-class Outcome(Generic[T]):
-    """How an operation ended, for everybody who waited."""
-
-    __slots__ = ("_error", "_task")
-
-    def __init__(self, task: asyncio.Task[T], error: BaseException | None) -> None:
-        self._task = task
-        self._error = error
-
-    def result(self) -> T:
-        """Return the result, or raise the caller's own copy of the error."""
-        # The error travels as a result: an exception set on a future that is then cancelled is "never retrieved".
-        if self._error is not None:
-            raise copy.copy(self._error)
-        return self._task.result()
-
-
-class SingleFlight(Generic[T]):
-    """One running operation on one event loop, and everyone who waits for it.
-
-    Used from one loop only. Between two flights it refers to no loop and no task.
-
-    Attributes:
-        is_running: whether an operation is under way; to be read only.
+class Flight(Generic[T]):
+    """One run of an operation, which a subclass defines: its task, and a future for each waiter.
 
     Args:
-        cancelled: what waiters are told if the operation's task is cancelled by somebody other than `cancel()`.
+        cancelled: what waiters get if the task is cancelled by anything but `cancel()`.
     """
-
-    __slots__ = ("_cancel_error", "_cancelled", "_sweep_at", "_task", "_waiters", "is_running")
 
     def __init__(self, *, cancelled: Exception) -> None:
         self._cancelled = cancelled
-        self.is_running = False
-        self._task: asyncio.Task[T] | None = None
         self._cancel_error: Exception | None = None
-        # Who came first is woken first. Who waits no more stays until the list is swept, or the flight over.
-        self._waiters: list[asyncio.Future[Outcome[T]]] = []
+        self._task: asyncio.Task[T] | None = None
+        # First come, first woken. A cancelled waiter stays until the next sweep.
+        self._waiters: list[asyncio.Future[T | BaseException]] = []
         self._sweep_at = _FIRST_SWEEP
+
+    async def run(self) -> T:
+        """Do the work; return what every waiter gets."""
+        raise NotImplementedError
 
     @property
     def waiter_count(self) -> int:
-        """How many callers wait for the outcome right now."""
+        """Number of callers waiting for the outcome right now."""
         return sum(not waiter.done() for waiter in self._waiters)
 
-    def start(self, operation: Callable[[], Coroutine[Any, Any, T]]) -> None:
-        """Start *operation* in a task of its own, in an empty `contextvars.Context`; no-op while one runs."""
-        if self.is_running:
-            return
-        coroutine = operation()
-        # An eager task factory runs the operation before create_task returns: by then the slot must be taken.
-        self.is_running = True
-        # Not create_task(context=…): a plain task factory does not know that argument.
-        try:
-            self._task = Context().run(asyncio.get_running_loop().create_task, coroutine)
-        except BaseException:  # a task factory of the caller's own
-            self.is_running = False
-            coroutine.close()
-            raise
-        self._task.add_done_callback(self._settle)
-        if self._cancel_error is not None:  # by the operation itself, which an eager factory ran before this line
-            self._task.cancel()
+    @property
+    def is_stranded(self) -> bool:
+        """Whether the event loop was closed in mid-flight: then only the coroutine's clean-up runs."""
+        return self._task is not None and self._task.get_loop().is_closed()
 
-    def join(self) -> asyncio.Future[Outcome[T]]:
-        """Return a future of the caller's own for the outcome of the running operation."""
+    def join(self) -> asyncio.Future[T | BaseException]:
+        """Return a future for one more waiter; its result is the outcome, an error included.
+
+        A waiter raises its own copy of an error. An exception set on a future that is then cancelled would be "never
+        retrieved".
+        """
         if len(self._waiters) >= self._sweep_at:
             self._waiters = [waiter for waiter in self._waiters if not waiter.done()]
             self._sweep_at = 2 * len(self._waiters) + _FIRST_SWEEP
-        waiter: asyncio.Future[Outcome[T]] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[T | BaseException] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         return waiter
 
-    async def wait(self) -> T:
-        """Return the outcome of the running operation, or raise the caller's own copy of its error."""
-        return (await self.join()).result()
+    def begin(self, on_settled: Callable[[], object]) -> None:
+        """Run in a task of its own, in an empty `contextvars.Context`; call *on_settled* as the outcome is settled."""
+
+        def settle(task: asyncio.Task[T]) -> None:
+            on_settled()
+            self._settle(task)
+
+        coroutine = self.run()
+        try:
+            # Not create_task(context=…): a plain task factory does not take that argument.
+            self._task = Context().run(asyncio.get_running_loop().create_task, coroutine)
+        except BaseException:  # from a task factory of the caller's
+            coroutine.close()
+            raise
+        self._task.add_done_callback(settle)
+        if self._cancel_error is not None:  # by the operation itself, which an eager factory ran before this line
+            self._task.cancel()
 
     def cancel(self, error: Exception) -> asyncio.Task[T] | None:
-        """Cancel the running operation; its waiters get *error*. Return its task, to be awaited, if there is one."""
-        # Once only: a second cancellation would interrupt the operation's own cleaning up.
-        if self.is_running and self._cancel_error is None:
+        """Cancel the task; waiters get *error*. Return the task, to be awaited, if there is one."""
+        # Once only: a second cancellation would interrupt the operation's own clean-up.
+        if self._cancel_error is None:
             self._cancel_error = error
             if self._task is not None:
                 self._task.cancel()
@@ -110,12 +93,53 @@ class SingleFlight(Generic[T]):
 
     def _settle(self, task: asyncio.Task[T]) -> None:
         if task.cancelled():
-            error: BaseException | None = self._cancel_error or self._cancelled
+            outcome: T | BaseException = self._cancel_error or self._cancelled
         else:
-            error = task.exception()
-        outcome = Outcome(task, error)
-        waiters, self._waiters, self._sweep_at = self._waiters, [], _FIRST_SWEEP
-        self._task, self._cancel_error, self.is_running = None, None, False
+            outcome = task.exception() or task.result()
+        waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(outcome)
+
+
+F = TypeVar("F", bound="Flight[Any]")
+
+
+class SingleFlight(Generic[F]):
+    """The slot for one flight at a time on one event loop. Between two flights it refers to no loop and no task.
+
+    The slot is an `asyncio.Lock`. The caller that starts a flight acquires it, which does not suspend because only a
+    caller that found it free does so; it is released when the outcome is settled. No caller queues on it.
+
+    Attributes:
+        is_taken: returns whether a flight is under way.
+        current: that flight.
+        join: that flight's `Flight.join`.
+    """
+
+    __slots__ = ("_slot", "current", "is_taken", "join")
+
+    def __init__(self) -> None:
+        self._slot = asyncio.Lock()
+        self.is_taken: Final = self._slot.locked
+        self.current: F | None = None
+        self.join: Callable[[], asyncio.Future[Any]] = _join_none
+
+    async def start(self, flight: F) -> None:
+        """Start *flight*; the slot must be free."""
+        await self._slot.acquire()
+        # Before it begins: an eager task factory runs the operation's first step inside `begin()`.
+        self.current, self.join = flight, flight.join
+        try:
+            flight.begin(self._free)
+        except BaseException:
+            self._free()
+            raise
+
+    def _free(self) -> None:
+        self.current, self.join = None, _join_none
+        self._slot.release()
+
+
+def _join_none() -> NoReturn:
+    raise RuntimeError("no flight is under way")

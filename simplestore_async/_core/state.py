@@ -1,54 +1,76 @@
-"""When to renew. Rule: a pure table of state and endpoint, and pure steps from one memory to the next.
+"""The provider's state. Rule: two tables and pure steps decide; the store around them has no logic of its own.
 
-No I/O, no clock, no asyncio: every function takes the clock's reading. `RenewalPolicy` holds the numbers, `TABLE` the
-decisions, and the methods of `Memory` what is remembered of tokens, failures and rejections.
+`DECISIONS` says what a caller gets, `REJECTIONS` what becomes of a token that the API rejected. `ProviderState` is one
+immutable snapshot, and each of its methods is one step to the next. No I/O, no clock, no asyncio.
 """
 
 from __future__ import annotations
 
 import enum
-from contextlib import suppress
-from math import inf, ldexp
-from typing import TYPE_CHECKING, Any, Final
+import os
+import random
+import threading
+from math import inf
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
 import attrs
 
-from simplestore_async.errors import ConfigurationError, SimpleStoreError
+from simplestore_async.errors import ProviderClosedError, SimpleStoreError
 
+from .policy import DEFAULT_RENEWAL_POLICY, REJECTION_CAP_SECONDS, HeldToken, RenewalPolicy
 from .redaction import show_fields
-from .token import AccessToken
-from .validation import is_number
+from .token import LONGEST_LIFETIME_SECONDS, AccessToken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+__all__ = [
+    "DECISIONS",
+    "REJECTIONS",
+    "START_AND_WAIT",
+    "WAIT",
+    "Action",
+    "Decision",
+    "EndpointState",
+    "Fail",
+    "ProviderState",
+    "Rejected",
+    "RenewalResult",
+    "Serve",
+    "StateStore",
+    "TokenState",
+    "Verdict",
+    "Wait",
+]
 
-__all__ = ["DEFAULT_POLICY", "TABLE", "Action", "Endpoint", "Lease", "Memory", "RenewalPolicy", "State"]
+T = TypeVar("T")
 
-# Tokens are rejected one after the other; what is older than this many has expired or is gone from every cache.
+# Tokens are rejected one after the other; one older than this many has expired or has left every cache.
 _REMEMBERED_REJECTIONS: Final = 16
+# A cached token from further in the future was written by a clock that cannot be trusted.
+_LARGEST_CLOCK_SKEW_SECONDS: Final = 60.0
 
 
-class State(enum.Enum):
-    """What can be said of the held token at one reading of the clock."""
+class TokenState(enum.Enum):
+    """State of the held token at one reading of the clock."""
 
     # Thousands of callers look the table up at once, and an enumeration's own hash is computed in Python.
     __hash__ = object.__hash__
 
     FRESH = "before due"
-    DUE = "due … hard"
-    HARD = "hard … expiry"
-    NONE = "expired, rejected or never had"
+    DUE = "due … expiring"
+    EXPIRING = "expiring … expired"
+    EXPIRED = "expired, rejected or never obtained"
 
 
-class Endpoint(enum.Enum):
-    """What can be said of the token endpoint at one reading of the clock."""
+class EndpointState(enum.Enum):
+    """State of the token endpoint at one reading of the clock."""
 
     __hash__ = object.__hash__
 
-    IDLE = "may be asked"
-    RENEWING = "is being asked"
-    BARRED = "is left alone until not_before"
+    IDLE = "is idle"
+    RENEWING = "has a renewal in flight"
+    BACKING_OFF = "is left alone after a failure"
 
 
 class Action(enum.Enum):
@@ -56,196 +78,147 @@ class Action(enum.Enum):
 
     SERVE = "the token, at once"
     SERVE_AND_RENEW = "the token, at once, while a renewal starts in the background"
-    WAIT_BRIEFLY = "the renewal's outcome if it comes soon, else the token"
-    WAIT = "the renewal's outcome"
-    RAISE = "the remembered error, at once"
+    WAIT_BRIEFLY = "the renewal's token if it comes soon, else the held token"
+    WAIT = "the renewal's token, or its error"
+    FAIL = "the remembered error, at once"
 
 
-TABLE: Final[Mapping[tuple[State, Endpoint], Action]] = {
-    (State.FRESH, Endpoint.IDLE): Action.SERVE,
-    (State.FRESH, Endpoint.RENEWING): Action.SERVE,
-    (State.FRESH, Endpoint.BARRED): Action.SERVE,
-    (State.DUE, Endpoint.IDLE): Action.SERVE_AND_RENEW,
-    (State.DUE, Endpoint.RENEWING): Action.SERVE,
-    (State.DUE, Endpoint.BARRED): Action.SERVE,
-    (State.HARD, Endpoint.IDLE): Action.WAIT_BRIEFLY,
-    (State.HARD, Endpoint.RENEWING): Action.WAIT_BRIEFLY,
-    (State.HARD, Endpoint.BARRED): Action.SERVE,
-    (State.NONE, Endpoint.IDLE): Action.WAIT,
-    (State.NONE, Endpoint.RENEWING): Action.WAIT,
-    (State.NONE, Endpoint.BARRED): Action.RAISE,
+DECISIONS: Final[Mapping[tuple[TokenState, EndpointState], Action]] = {
+    (TokenState.FRESH, EndpointState.IDLE): Action.SERVE,
+    (TokenState.FRESH, EndpointState.RENEWING): Action.SERVE,
+    (TokenState.FRESH, EndpointState.BACKING_OFF): Action.SERVE,
+    (TokenState.DUE, EndpointState.IDLE): Action.SERVE_AND_RENEW,
+    (TokenState.DUE, EndpointState.RENEWING): Action.SERVE,
+    (TokenState.DUE, EndpointState.BACKING_OFF): Action.SERVE,
+    (TokenState.EXPIRING, EndpointState.IDLE): Action.WAIT_BRIEFLY,
+    (TokenState.EXPIRING, EndpointState.RENEWING): Action.WAIT_BRIEFLY,
+    (TokenState.EXPIRING, EndpointState.BACKING_OFF): Action.SERVE,
+    (TokenState.EXPIRED, EndpointState.IDLE): Action.WAIT,
+    (TokenState.EXPIRED, EndpointState.RENEWING): Action.WAIT,
+    (TokenState.EXPIRED, EndpointState.BACKING_OFF): Action.FAIL,
 }
 
 
-@attrs.frozen(repr=False)
-class Lease:
-    """A token with its instants on the deciding clock, in seconds; its draw of *due* is its own."""
+class Rejected(enum.Enum):
+    """Which token the API rejected."""
+
+    OTHER = "another than the held one, which lives"
+    HELD = "the held one"
+    UNPROVEN = "the held one: a young replacement that the API never accepted"
+    NONE = "none that is held"
+
+
+class Verdict(enum.Enum):
+    """What becomes of a rejected token, and whether the request may be sent again."""
+
+    RESEND = "send again with the held token"
+    REPLACE = "drop it, renew at once, send again"
+    RENEW = "renew, send again"
+    KEEP = "keep it; the rejection is the response"
+    GIVE_UP = "nothing changes; the rejection is the response"
+
+    @property
+    def allows_resend(self) -> bool:
+        """Whether `get_token()` may now give another token."""
+        return self not in {Verdict.KEEP, Verdict.GIVE_UP}
+
+
+IsBackingOff: TypeAlias = bool
+"""Whether the token endpoint is left alone after a failure."""
+
+REJECTIONS: Final[Mapping[tuple[Rejected, IsBackingOff], Verdict]] = {
+    (Rejected.OTHER, False): Verdict.RESEND,
+    (Rejected.OTHER, True): Verdict.RESEND,
+    (Rejected.HELD, False): Verdict.REPLACE,
+    (Rejected.HELD, True): Verdict.KEEP,
+    (Rejected.UNPROVEN, False): Verdict.KEEP,
+    (Rejected.UNPROVEN, True): Verdict.KEEP,
+    (Rejected.NONE, False): Verdict.RENEW,
+    (Rejected.NONE, True): Verdict.GIVE_UP,
+}
+
+
+@attrs.frozen(eq=False, repr=False)
+class Serve:
+    """The caller gets *token* at once."""
 
     token: AccessToken
-    requested_at: float
-    due_at: float
-    hard_at: float
-    expires_at: float
-    is_replacement: bool
+    starts_renewal: bool = False
 
     __repr__ = show_fields
 
 
-def _problem(name: str, value: Any) -> str:
-    """Return what is wrong with a field of `RenewalPolicy`; its name says what it must be."""
-    if name == "attempts":
-        is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-        return "" if is_count else "must be a whole number, 1 or more"
-    if name == "first_due_fractions":
-        with suppress(TypeError, ValueError):
-            first, last = value
-            if isinstance(value, tuple) and 0 < first <= last < 1:
-                return ""
-        return "must be two rising numbers between 0 and 1, in a tuple"
-    if not is_number(value) or value <= 0:
-        return "must be a number above 0"
-    return "must lie between 0 and 1" if name.endswith("_fraction") and value >= 1 else ""
+@attrs.frozen(eq=False, repr=False)
+class Wait:
+    """The caller waits for the renewal; if there is a *fallback*, for *seconds* at most, and then gets that."""
+
+    starts_renewal: bool = False
+    fallback: HeldToken | None = None
+    seconds: float = inf
+
+    __repr__ = show_fields
 
 
-@attrs.frozen(kw_only=True, repr=False)
-class RenewalPolicy:
-    """The numbers of the state machine. The defaults suit SimpleStore's 60-minute tokens; lifetimes are seconds.
+@attrs.frozen(eq=False, repr=False)
+class Fail:
+    """The caller gets a copy of *error*, at once."""
+
+    error: SimpleStoreError
+    starts_renewal: Literal[False] = False
+
+    __repr__ = show_fields
+
+
+Decision: TypeAlias = Serve | Wait | Fail
+
+WAIT: Final = Wait()
+START_AND_WAIT: Final = Wait(starts_renewal=True)
+"""Shared by all callers that have no token."""
+
+
+@attrs.frozen(eq=False, repr=False)
+class RenewalResult:
+    """The token that the callers waiting for a renewal get.
 
     Attributes:
-        due_fraction: renewal is due this part of the life before expiry …
-        due_seconds: … but at most this early; ±20 % at random.
-        first_due_fractions: a provider's first token is due at a random part of its life between these two, so that
-            workers that start together drift apart.
-        hard_fraction: callers begin to wait for the renewal this part of the life before expiry …
-        hard_seconds: … but at most this early.
-        hard_wait_seconds: how long a caller waits, at most, while a token still lives.
-        attempts: how often one renewal that callers wait for asks the endpoint, at most.
-        attempt_seconds: how long one attempt may take.
-        budget_seconds: how long a renewal may take in all: secret, caches, attempts and the pauses between them.
-        retry_seconds: the first pause between two attempts; it doubles, and half of it is random.
-        failure_seconds: how long the endpoint is left alone after a passing failure; doubles while a token lives …
-        failure_cap_seconds: … up to this.
-        terminal_seconds: how long it is left alone after a terminal failure; doubles …
-        terminal_cap_seconds: … up to this.
-        retry_after_cap_seconds: how long the server's Retry-After is obeyed, at most.
-        rejection_seconds: how long a replacement is kept at least although the API rejects it too; doubles …
-        rejection_cap_seconds: … up to this.
-        cache_seconds: how long a cache may take to read or write before the provider goes on without it.
-        lock_seconds: how long to wait for another process's renewal, at most.
-
-    Raises:
-        ConfigurationError: if a number is not above 0, or a fraction not below 1.
+        token: the token to serve.
+        source: where it came from; `memory` if another event loop renewed it meanwhile.
+        expires_at: until when it can be used, on the deciding clock.
+        is_kept: whether it is now the held token.
+        is_unchanged: whether it was the held token before.
+        outage_began_at: when the outage began that it ended, if any.
     """
 
-    due_fraction: float = 0.2
-    due_seconds: float = 900
-    first_due_fractions: tuple[float, float] = (0.45, 0.84)
-    hard_fraction: float = 0.1
-    hard_seconds: float = 30
-    hard_wait_seconds: float = 2
-    attempts: int = 3
-    attempt_seconds: float = 10
-    budget_seconds: float = 30
-    retry_seconds: float = 1
-    failure_seconds: float = 1
-    failure_cap_seconds: float = 30
-    terminal_seconds: float = 5
-    terminal_cap_seconds: float = 60
-    retry_after_cap_seconds: float = 300
-    rejection_seconds: float = 5
-    rejection_cap_seconds: float = 300
-    cache_seconds: float = 2
-    lock_seconds: float = 15
+    token: AccessToken
+    source: Literal["cache", "endpoint", "memory"]
+    expires_at: float
+    is_kept: bool = False
+    is_unchanged: bool = False
+    outage_began_at: float | None = None
 
     __repr__ = show_fields
-
-    def __attrs_post_init__(self) -> None:
-        # Not validators: attrs writes code for each, and this class alone took a tenth of the package's import time.
-        for name in attrs.fields_dict(type(self)):
-            problem = _problem(name, getattr(self, name))
-            if problem:
-                raise ConfigurationError(f"RenewalPolicy {name} {problem}")
-
-    def lease(
-        self,
-        token: AccessToken,
-        *,
-        requested_at: float,
-        is_first: bool,
-        is_replacement: bool,
-        random: Callable[[], float],
-    ) -> Lease:
-        """Return *token* with its instants; *requested_at* on the deciding clock, *random* gives numbers in [0, 1)."""
-        life = token.expires_at - token.issued_at
-        expires_at = requested_at + life
-        hard_at = expires_at - min(self.hard_seconds, life * self.hard_fraction)
-        if is_first:
-            first, last = self.first_due_fractions
-            due_at = requested_at + life * (first + (last - first) * random())
-        else:
-            due_at = expires_at - min(self.due_seconds, life * self.due_fraction) * (0.8 + 0.4 * random())
-        return Lease(
-            token=token,
-            requested_at=requested_at,
-            due_at=min(due_at, hard_at),
-            hard_at=hard_at,
-            expires_at=expires_at,
-            is_replacement=is_replacement,
-        )
-
-    def retry_pause(self, attempt: int, random: Callable[[], float]) -> float:
-        """Return the pause in seconds after failed attempt number *attempt* (1, 2, …): doubling, with equal jitter."""
-        pause = _doubled(self.retry_seconds, attempt - 1, self.budget_seconds)
-        return pause / 2 + pause / 2 * random()
-
-    def hard_wait(self, lease: Lease, now: float) -> float:
-        """Return how long a caller may wait in `State.HARD`, in seconds."""
-        return min(self.hard_wait_seconds, (lease.expires_at - now) / 2)
-
-    def failure_pause(self, error: SimpleStoreError, failures: int, *, is_alive: bool) -> float:
-        """Return how long to leave the endpoint alone, in seconds, after *error*, which followed *failures* others."""
-        if not error.retryable:
-            pause = _doubled(self.terminal_seconds, failures, self.terminal_cap_seconds)
-        elif is_alive:
-            pause = _doubled(self.failure_seconds, failures, self.failure_cap_seconds)
-        else:
-            pause = self.failure_seconds
-        retry_after: float | None = getattr(error, "retry_after", None)
-        return pause if retry_after is None else max(pause, min(retry_after, self.retry_after_cap_seconds))
-
-    def rejection_hold(self, rejections: int) -> float:
-        """Return how long a replacement is kept although it is rejected, in seconds since it was requested."""
-        return _doubled(self.rejection_seconds, rejections, self.rejection_cap_seconds)
-
-
-DEFAULT_POLICY: Final = RenewalPolicy()
-"""Shared by all providers that are given none: its numbers are checked once."""
-
-
-def _doubled(seconds: float, times: int, cap: float) -> float:
-    try:
-        return min(ldexp(seconds, times), cap)
-    except OverflowError:
-        return cap
 
 
 @attrs.frozen(repr=False)
-class Memory:
-    """All that a provider remembers: one immutable snapshot, replaced as a whole.
+class ProviderState:
+    """All that a provider remembers: one immutable snapshot.
 
     Attributes:
-        lease: the held token, if any.
-        has_renewed: whether any token was ever held; the first one is due at another time.
+        policy: the numbers.
+        held: the held token, if any.
+        has_renewed: whether a token was ever held; the first one is due at another time.
         not_before: until when the endpoint is left alone.
-        failures: how many renewals failed since the last that did not.
-        error: what callers without a token are told until `not_before`.
-        outage_began_at: when the first of those renewals failed.
-        rejected: values that the API rejected, with the instant, newest last.
-        rejections: how often replacements were rejected in turn.
+        failures: renewals that failed in a row.
+        error: the last failure; callers without a token get it until `not_before`.
+        outage_began_at: when the first of these failures was.
+        rejected: values that the API rejected, each with the instant, newest last.
+        rejections: unproven replacements rejected in a row.
         is_replacing: whether the next token replaces a rejected one.
+        is_closed: whether the provider is closed: nothing is held any more, and nothing taken.
     """
 
-    lease: Lease | None = None
+    policy: RenewalPolicy = DEFAULT_RENEWAL_POLICY
+    held: HeldToken | None = None
     has_renewed: bool = False
     not_before: float = -inf
     failures: int = 0
@@ -254,109 +227,258 @@ class Memory:
     rejected: tuple[tuple[str, float], ...] = ()
     rejections: int = 0
     is_replacing: bool = False
+    is_closed: bool = False
+    _serve: Serve | None = attrs.field(init=False, eq=False, repr=False)
 
     __repr__ = show_fields
 
-    def state(self, now: float) -> State:
+    def __attrs_post_init__(self) -> None:
+        # Made once for each snapshot: thousands of callers share it.
+        object.__setattr__(self, "_serve", None if self.held is None else Serve(self.held.token))
+
+    # Looking
+
+    def live_token(self, now: float) -> HeldToken | None:
+        """Return the held token unless it has expired."""
+        return self.held if self.held is not None and now < self.held.expires_at else None
+
+    def token_state(self, now: float) -> TokenState:
         """Return the held token's state."""
-        lease = self.lease
-        if lease is None or now >= lease.expires_at:
-            return State.NONE
-        if now >= lease.hard_at:
-            return State.HARD
-        return State.DUE if now >= lease.due_at else State.FRESH
+        held = self.held
+        if held is None or now >= held.expires_at:
+            return TokenState.EXPIRED
+        if now >= held.expiring_at:
+            return TokenState.EXPIRING
+        return TokenState.DUE if now >= held.due_at else TokenState.FRESH
 
     def action(self, now: float, *, is_renewing: bool) -> Action:
-        """Return what a caller gets: the entry of `TABLE`."""
+        """Return the entry of `DECISIONS`. A renewal in flight outranks the backoff, which is another loop's."""
         if is_renewing:
-            return TABLE[self.state(now), Endpoint.RENEWING]
-        return TABLE[self.state(now), Endpoint.BARRED if now < self.not_before else Endpoint.IDLE]
+            endpoint = EndpointState.RENEWING
+        else:
+            endpoint = EndpointState.BACKING_OFF if now < self.not_before else EndpointState.IDLE
+        return DECISIONS[self.token_state(now), endpoint]
 
-    def accepts(self, lease: Lease) -> bool:
-        """Return whether a token that just came from the endpoint is newer than the held one and than its rejection."""
-        if self.lease is not None and lease.requested_at <= self.lease.requested_at:
-            return False
-        return all(value != lease.token.value or at <= lease.requested_at for value, at in self.rejected)
+    def decide(self, now: float, *, is_renewing: bool) -> Decision:
+        """Return what a caller gets. Behind the first check the held token lives, before it none is served."""
+        if self.is_closed:
+            return Fail(ProviderClosedError())
+        held, action = self.held, self.action(now, is_renewing=is_renewing)
+        if held is None or self._serve is None or now >= held.expires_at:
+            if action is Action.FAIL and self.error is not None:
+                return Fail(self.error)
+            return WAIT if is_renewing else START_AND_WAIT
+        if action is Action.WAIT_BRIEFLY:
+            return Wait(not is_renewing, held, self.policy.wait_seconds(held, now))
+        return Serve(held.token, starts_renewal=True) if action is Action.SERVE_AND_RENEW else self._serve
 
-    def wants_cached(self, lease: Lease, now: float) -> bool:
-        """Return whether a token from a cache is better than what is held: newer, not rejected, and not itself old."""
-        if any(value == lease.token.value for value, _ in self.rejected):
-            return False
-        held = self.lease
-        if held is not None and held.token.value == lease.token.value:
-            return False  # even if it has expired: a step of the wall clock does not give it another life
-        if held is None or now >= held.expires_at:
-            return now < lease.hard_at
-        return lease.requested_at > held.requested_at and now < lease.due_at
+    def verdict(self, token: AccessToken, now: float) -> Verdict:
+        """Return the entry of `REJECTIONS` for a rejected *token*."""
+        held = self.held
+        if held is None:
+            which = Rejected.NONE
+        elif held.token.value != token.value:
+            which = Rejected.OTHER if now < held.expires_at else Rejected.NONE
+        elif held.is_unproven and now - held.requested_at < self.policy.hold_seconds(self.rejections):
+            which = Rejected.UNPROVEN
+        else:
+            which = Rejected.HELD
+        return REJECTIONS[which, now < self.not_before]
 
     def is_rejected(self, token: AccessToken) -> bool:
-        """Return whether the API rejected *token*, and the endpoint has not given it again since."""
-        is_held = self.lease is not None and self.lease.token.value == token.value
+        """Return whether the API rejected *token*, and the endpoint has not issued it again since."""
+        is_held = self.held is not None and self.held.token.value == token.value
         return not is_held and any(value == token.value for value, _ in self.rejected)
 
-    def after_token(self, lease: Lease, now: float, policy: RenewalPolicy) -> Memory:
-        """Return the memory once *lease* came.
+    def can_serve(self, result: RenewalResult, now: float) -> bool:
+        """Return whether a renewal's token can be used by a caller that waited for it.
 
-        The value that is held already is no renewal: its life follows the newer reply, but the endpoint is left alone
-        for a while, as after a failure; yet never past the token's end, since an endpoint that answers is not an
-        outage.
+        The caller gets it after it was stored. Meanwhile the machine may have been suspended, and other callers, which
+        had the token already, may have seen it rejected.
         """
-        if self.is_unchanged(lease, now):
-            pause = _doubled(policy.failure_seconds, self.failures, policy.failure_cap_seconds)
-            return attrs.evolve(
-                self,
-                lease=attrs.evolve(lease, is_replacement=self.lease is not None and self.lease.is_replacement),
-                not_before=min(now + pause, lease.expires_at),
-                failures=self.failures + 1,
-                error=None,
-                outage_began_at=None,
-            )
-        return attrs.evolve(
-            self,
-            lease=lease,
-            has_renewed=True,
-            not_before=-inf,
-            failures=0,
-            error=None,
-            outage_began_at=None,
-            is_replacing=False,
-        )
+        return now < result.expires_at and not self.is_rejected(result.token)
 
-    def is_unchanged(self, lease: Lease, now: float) -> bool:
-        """Return whether *lease* brings the very token that is held and still lives."""
-        held = self.lease
-        return held is not None and now < held.expires_at and held.token.value == lease.token.value
+    def renewed_since(self, seen: HeldToken | None, now: float, *, may_be_due: bool = False) -> RenewalResult | None:
+        """Return the held token if it is fresh and not *seen*: then another event loop renewed it."""
+        held = self.held
+        if held is None or held is seen or now >= (held.expires_at if may_be_due else held.due_at):
+            return None
+        return RenewalResult(held.token, source="memory", expires_at=held.expires_at)
 
-    def after_failure(self, error: SimpleStoreError, now: float, policy: RenewalPolicy) -> Memory:
-        """Return the memory after a renewal failed with *error*."""
-        is_alive = self.state(now) is not State.NONE
+    # Steps
+
+    def received(
+        self, token: AccessToken, *, requested_at: float, now: float, is_replacement: bool
+    ) -> tuple[ProviderState, RenewalResult | None]:
+        """Return the state after the endpoint issued *token*, and what waiting callers get.
+
+        They get None if the token was rejected before it came, or is older than one that has expired: then it must be
+        requested again. A late response never replaces a token that was requested after it.
+        """
+        self._check_open()
+        new = self._hold(token, requested_at, is_replacement=is_replacement)
+        if now >= new.expiring_at:  # so short-lived, or so late, that it serves only its waiters
+            return self, RenewalResult(new.token, source="endpoint", expires_at=new.expires_at)
+        if self.is_newest(new):
+            return self.with_token(new, now), self._result(new, now, source="endpoint")
+        held = self.live_token(now)
+        if held is None:
+            return self, None
+        return self, RenewalResult(held.token, source="memory", expires_at=held.expires_at)
+
+    def found(self, token: AccessToken, *, now: float, wall_now: float) -> tuple[ProviderState, RenewalResult | None]:
+        """Return the state after a cache returned *token*, and what waiting callers get: None if it is no better."""
+        self._check_open()
+        lifetime = token.expires_at - token.issued_at
+        if token.issued_at > wall_now + _LARGEST_CLOCK_SKEW_SECONDS or lifetime > LONGEST_LIFETIME_SECONDS:
+            return self, None
+        # From the wall clock to the deciding one. A writer whose clock is ahead of ours must not lengthen the life.
+        age = max(wall_now - token.issued_at, 0.0)
+        new = self._hold(token, now - age, is_replacement=token.is_replacement)
+        if not self.is_better(new, now):
+            return self, None
+        return self.with_token(new, now), self._result(new, now, source="cache")
+
+    def failed(self, error: SimpleStoreError, now: float) -> ProviderState:
+        """Return the state after a renewal failed with *error*."""
+        self._check_open()
+        is_alive = self.live_token(now) is not None
+        pause = self.policy.backoff_seconds(error, failures=self.failures, is_alive=is_alive)
         return attrs.evolve(
             self,
             failures=self.failures + 1,
             error=error,
-            not_before=max(self.not_before, now + policy.failure_pause(error, self.failures, is_alive=is_alive)),
+            not_before=max(self.not_before, now + pause),
             outage_began_at=now if self.outage_began_at is None else self.outage_began_at,
         )
 
-    def after_acceptance(self, token: AccessToken) -> Memory:
-        """Return the memory after the API accepted *token*: a replacement that worked is an ordinary token."""
-        held = self.lease
-        if held is None or not held.is_replacement or held.token.value != token.value:
-            return self
-        return attrs.evolve(self, lease=attrs.evolve(held, is_replacement=False), rejections=0)
+    def rejects(self, token: AccessToken, now: float) -> tuple[ProviderState, tuple[Verdict, HeldToken | None]]:
+        """Return the state after the API rejected *token*, the verdict, and the held token if it was that."""
+        if self.is_closed:
+            return self, (Verdict.GIVE_UP, None)
+        verdict = self.verdict(token, now)
+        held = self.held if self.held is not None and self.held.token.value == token.value else None
+        if held is None or verdict is not Verdict.REPLACE:
+            return self, (verdict, held)
+        is_recent = now - held.requested_at < REJECTION_CAP_SECONDS
+        after = attrs.evolve(
+            self,
+            held=None,
+            rejected=(*self.rejected, (token.value, now))[-_REMEMBERED_REJECTIONS:],
+            rejections=self.rejections + held.is_unproven if is_recent else 0,
+            is_replacing=True,
+        )
+        return after, (verdict, held)
 
-    def after_rejection(self, token: AccessToken, now: float, policy: RenewalPolicy) -> tuple[Memory, bool]:
-        """Return the memory after the API rejected *token*, and whether a replacement may be asked for now."""
-        held = self.lease
-        if held is not None and held.token.value != token.value:
-            return self, True
-        if now < self.not_before:
-            return self, False
+    def accepts(self, token: AccessToken) -> ProviderState:
+        """Return the state after the API accepted *token*: a replacement that worked is an ordinary token."""
+        held = self.held
+        if held is None or not held.is_unproven or held.token.value != token.value:
+            return self
+        return attrs.evolve(self, held=attrs.evolve(held, is_unproven=False), rejections=0)
+
+    def closed(self) -> ProviderState:
+        """Return the state after the provider was closed."""
+        return ProviderState(policy=self.policy, is_closed=True)
+
+    # What the steps are made of
+
+    def _check_open(self) -> None:
+        if self.is_closed:
+            raise ProviderClosedError
+
+    def _hold(self, token: AccessToken, requested_at: float, *, is_replacement: bool) -> HeldToken:
+        is_replacement = is_replacement or self.is_replacing
+        if is_replacement and not token.is_replacement:
+            token = attrs.evolve(token, is_replacement=True)
+        return self.policy.hold(
+            token,
+            requested_at=requested_at,
+            is_first=not self.has_renewed,
+            is_unproven=is_replacement,
+            random=random.random,
+        )
+
+    def is_newest(self, new: HeldToken) -> bool:
+        """Return whether an issued token is newer than the held one, and than its own rejection."""
+        if self.held is not None and new.requested_at <= self.held.requested_at:
+            return False
+        return all(value != new.token.value or at <= new.requested_at for value, at in self.rejected)
+
+    def is_better(self, new: HeldToken, now: float) -> bool:
+        """Return whether a cached token is better than the held one: newer, not rejected, and not itself old."""
+        if any(value == new.token.value for value, _ in self.rejected):
+            return False
+        if self.held is not None and self.held.token.value == new.token.value:
+            return False  # even if it has expired: a step of the wall clock does not give it another life
+        held = self.live_token(now)
         if held is None:
-            return self, True
-        age = now - held.requested_at
-        if held.is_replacement and age < policy.rejection_hold(self.rejections):
-            return self, False
-        rejections = self.rejections + held.is_replacement if age < policy.rejection_cap_seconds else 0
-        rejected = (*self.rejected, (token.value, now))[-_REMEMBERED_REJECTIONS:]
-        return attrs.evolve(self, lease=None, rejected=rejected, rejections=rejections, is_replacing=True), True
+            return now < new.expiring_at
+        return new.requested_at > held.requested_at and now < new.due_at
+
+    def is_unchanged(self, new: HeldToken, now: float) -> bool:
+        held = self.live_token(now)
+        return held is not None and held.token.value == new.token.value
+
+    def with_token(self, new: HeldToken, now: float) -> ProviderState:
+        """Return the state with *new* held.
+
+        The same value again is no renewal: its life follows the newer response, but the endpoint is left alone for a
+        while, as after a failure; yet never past the token's end, since an endpoint that responds is not an outage.
+        """
+        if self.held is not None and self.is_unchanged(new, now):
+            pause = self.policy.unchanged_backoff_seconds(self.failures)
+            return attrs.evolve(
+                self,
+                held=attrs.evolve(new, is_unproven=self.held.is_unproven),
+                not_before=min(now + pause, new.expires_at),
+                failures=self.failures + 1,
+                error=None,
+                outage_began_at=None,
+            )
+        return ProviderState(
+            policy=self.policy,
+            held=new,
+            has_renewed=True,
+            rejected=self.rejected,
+            rejections=self.rejections,
+        )
+
+    def _result(self, new: HeldToken, now: float, *, source: Literal["cache", "endpoint"]) -> RenewalResult:
+        return RenewalResult(
+            new.token,
+            source=source,
+            expires_at=new.expires_at,
+            is_kept=True,
+            is_unchanged=self.is_unchanged(new, now),
+            outage_began_at=self.outage_began_at,
+        )
+
+
+class StateStore:
+    """The current `ProviderState`: read without a lock, replaced under one.
+
+    Several event loops and threads may share a provider. The lock belongs to the process: steps are short.
+    """
+
+    __slots__ = ("__weakref__", "state")
+
+    _lock = threading.Lock()
+
+    def __init__(self, state: ProviderState) -> None:
+        self.state: ProviderState = state
+
+    def step(self, step: Callable[[ProviderState], tuple[ProviderState, T]]) -> T:
+        """Replace the state by what *step* returns; return the rest of it."""
+        with StateStore._lock:
+            self.state, result = step(self.state)
+        return result
+
+    @classmethod
+    def renew_lock(cls) -> None:
+        """Make the lock anew: a thread that a forked child does not have may have held it."""
+        cls._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=StateStore.renew_lock)

@@ -66,8 +66,9 @@ def _describe_certificate_error(error: Exception) -> str:
 
 
 def _describe_system_error(error: OSError) -> str:
-    # asyncio replaces the system's words by its own; the resolver and OpenSSL have numbers of their own.
     number = error.errno
-    if number is None or number not in errno.errorcode or isinstance(error, socket.gaierror | ssl.SSLError):
+    # Windows, the resolver and OpenSSL have numbers of their own; Windows gives a refused connection errno 22.
+    has_own_number = getattr(error, "winerror", None) or isinstance(error, socket.gaierror | ssl.SSLError)
+    if has_own_number or number is None or number not in errno.errorcode:
         return error.strerror or ""
-    return os.strerror(number)
+    return os.strerror(number)  # asyncio replaces the system's words by its own

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 __all__ = ["main"]
 
 _EXTRA = frozenset({"click", "rich", "msgspec"})
+
+# The command reports failures itself, in processes of its own too; `--debug` adds a handler that shows all.
+logging.getLogger("simplestore_async").addHandler(logging.NullHandler())
 
 
 def main() -> int:

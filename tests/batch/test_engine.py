@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from simplestore_async import RenewalPolicy, open_session
+from simplestore_async import open_session
 from simplestore_async.batch import BatchPolicy, BatchRequest, BatchResult, BatchSummary, Journal, run_batch
 from simplestore_async.errors import (
     BatchError,
@@ -65,7 +65,6 @@ class Runner:
         async with open_session(
             self.sandbox.credentials,
             base_url=base_url or self.sandbox.base_url,
-            policy=RenewalPolicy(retry_seconds=0.01),
         ) as session:
             return await run_batch(
                 requests,

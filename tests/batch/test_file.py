@@ -101,10 +101,11 @@ def test_empty(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
-@pytest.mark.parametrize("make", [lambda path: path.mkdir(), os.mkfifo], ids=["folder", "pipe"])
-def test_no_regular_file(tmp_path: Path, make: Callable[[Path], None]) -> None:
-    """What cannot be read twice is refused, without waiting for who might write to it."""
-    make(tmp_path / "orders")
+@pytest.mark.parametrize("kind", ["directory", "pipe"])
+def test_no_regular_file(tmp_path: Path, kind: str) -> None:
+    """A directory or pipe is refused, without waiting for a writer."""
+    path = tmp_path / "orders"
+    path.mkdir() if kind == "directory" else os.mkfifo(path)
     assert "is no regular file" in str(refused(tmp_path / "orders"))
 
 

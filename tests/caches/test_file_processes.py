@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import gc
 import os
 import subprocess
@@ -85,7 +84,7 @@ async def test_a_file_system_without_locks(cache: FileTokenCache, monkeypatch: p
     def flock(*_: Any) -> None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
-    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(pytest.importorskip("fcntl", reason="needs POSIX locks"), "flock", flock)
     with pytest.raises(TokenCacheError, match=f"{os.strerror(errno.ENOSYS)}; fix it or choose another directory"):
         await cache.renewal_lock(KEY).__aenter__()
 

@@ -6,7 +6,6 @@ import asyncio
 import functools
 import os
 import socket
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +16,7 @@ from pydantic import SecretStr
 
 from simplestore_async import ClientCredentials, SecretFile
 from simplestore_async.errors import ConfigurationError, TokenError
+from tests.support.platforms import needs_posix_files
 from tests.support.programs import run_script
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class TestSecretFile:
         assert ("client_secret", problem.format(path)) == (caught.value.field, caught.value.problem)
         assert "canary" not in str(caught.value)
 
-    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
+    @needs_posix_files
     @pytest.mark.parametrize(
         ("kind", "problem"),
         [
@@ -148,6 +148,7 @@ class TestSecretFile:
 
         assert tmp_path / "secret" == SecretFile("~/secret").path
 
+    @needs_posix_files
     def test_symlink_swap(self, tmp_path: Path) -> None:
         """A file that Kubernetes rotates (..data is swapped) is read anew each time; its mode is 0644, as there."""
         for name in ("first", "second"):

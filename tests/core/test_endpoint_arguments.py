@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-from simplestore_async import ClientCredentials, RenewalPolicy, TokenEndpoint
+from simplestore_async import ClientCredentials, RetryPolicy, TokenEndpoint
 from simplestore_async._core.clock import SYSTEM_CLOCK
 from simplestore_async.errors import ConfigurationError
 from tests.support.servers import SECRET
@@ -41,7 +41,7 @@ def test_defaults() -> None:
     """The default policy and the machine's clock are used unless others are given."""
     endpoint = make()
 
-    assert (CREDENTIALS, RenewalPolicy()) == (endpoint.credentials, endpoint.policy)
+    assert (CREDENTIALS, RetryPolicy()) == (endpoint.credentials, endpoint.policy)
     assert SYSTEM_CLOCK is endpoint.clock
 
 
@@ -52,7 +52,7 @@ def test_defaults() -> None:
         ("credentials", "app"),
         ("credentials", ClientCredentials),
         ("policy", {"attempts": 1}),
-        ("policy", RenewalPolicy),
+        ("policy", RetryPolicy),
         ("connector", "http"),
         ("connector", aiohttp.TCPConnector),
         ("headers", "X-Key: 1"),

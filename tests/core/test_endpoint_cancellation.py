@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from simplestore_async import RenewalPolicy, TokenEndpoint
+from simplestore_async import RetryPolicy, TokenEndpoint
 from simplestore_async.errors import (
     InvalidClientError,
     TokenTransportError,
@@ -70,7 +70,7 @@ class TestCancellation:
             pauses.set()
             return True
 
-        endpoint = token_server.endpoint(policy=RenewalPolicy(retry_seconds=100, budget_seconds=1000))
+        endpoint = token_server.endpoint(policy=RetryPolicy(retry_seconds=100, budget_seconds=1000))
         deadline = asyncio.get_running_loop().time() + 1000
         await cancelled(endpoint.fetch(deadline=deadline, may_retry=may_retry), pauses)
 
@@ -137,7 +137,7 @@ class TestLogs:
         ("auth_method", "is_dynamic"), [("client_secret_post", True), ("client_secret_basic", False)]
     )
     async def test_debug_mode(
-        self, auth_method: str, *, is_dynamic: bool, quick: RenewalPolicy, caplog: pytest.LogCaptureFixture
+        self, auth_method: str, *, is_dynamic: bool, quick: RetryPolicy, caplog: pytest.LogCaptureFixture
     ) -> None:
         """With asyncio's debug mode and every logger at DEBUG neither secret nor token is logged, whatever comes."""
         caplog.set_level(logging.DEBUG)

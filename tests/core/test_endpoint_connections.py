@@ -9,7 +9,7 @@ from hashlib import sha256
 import aiohttp
 import pytest
 
-from simplestore_async import RenewalPolicy, TokenEndpoint
+from simplestore_async import RetryPolicy, TokenEndpoint
 from simplestore_async.errors import (
     ConfigurationError,
 )
@@ -47,7 +47,7 @@ class TestTls:
 
         assert "canary-token-1" == token.value
 
-    async def test_error_is_the_same_each_time(self, quick: RenewalPolicy) -> None:
+    async def test_error_is_the_same_each_time(self, quick: RetryPolicy) -> None:
         """The text of an error holds no address of an object in memory."""
         async with RawServer(says()) as server:
             credentials = raw_credentials(server, token_url=f"https://127.0.0.1:{server.port}/connect/token")
@@ -58,7 +58,7 @@ class TestTls:
 
 class TestBorrowedConnector:
     @pytest.mark.parametrize("replies", [[], [400], [503] * 3])
-    async def test_stays_open(self, token_server: TokenServer, quick: RenewalPolicy, replies: list[int]) -> None:
+    async def test_stays_open(self, token_server: TokenServer, quick: RetryPolicy, replies: list[int]) -> None:
         """A borrowed connector of one connection serves all attempts and stays open for others, whatever came."""
         token_server.replies = list(replies)
         async with aiohttp.TCPConnector(limit=1) as connector:

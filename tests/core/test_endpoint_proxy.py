@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
-from simplestore_async import ClientCredentials, RenewalPolicy, TokenEndpoint
+from simplestore_async import ClientCredentials, RetryPolicy, TokenEndpoint
 from simplestore_async.errors import (
     ConfigurationError,
     TokenTransportError,
@@ -181,7 +181,7 @@ class TestProxy:
         ],
     )
     async def test_failing_proxy(
-        self, server: TokenServer, quick: RenewalPolicy, script: Script, problem: str, monkeypatch: pytest.MonkeyPatch
+        self, server: TokenServer, quick: RetryPolicy, script: Script, problem: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A proxy that opens no tunnel is a TokenTransportError; its user and password are not shown."""
         async with server, RawServer(script) as proxy:
@@ -198,7 +198,7 @@ class TestProxy:
             assert self.AUTHORIZATION.decode() not in shown
             assert 3 == len(proxy.requests)
 
-    async def test_unreachable_proxy(self, server: TokenServer, quick: RenewalPolicy) -> None:
+    async def test_unreachable_proxy(self, server: TokenServer, quick: RetryPolicy) -> None:
         """A proxy that cannot be reached is a TokenTransportError without its user and password."""
         async with RawServer(says()) as proxy:
             url = f"http://{self.USERINFO}@127.0.0.1:{proxy.port}"
@@ -210,7 +210,7 @@ class TestProxy:
         assert error.retryable
         assert "hunter" not in everything_shown(error)
 
-    async def test_unreachable_proxy_is_named(self, server: TokenServer, quick: RenewalPolicy) -> None:
+    async def test_unreachable_proxy_is_named(self, server: TokenServer, quick: RetryPolicy) -> None:
         """The error says that it was the proxy to which no connection could be made."""
         async with RawServer(says()) as proxy:
             url = f"http://127.0.0.1:{proxy.port}"
@@ -222,7 +222,7 @@ class TestProxy:
     async def test_untrusted_behind_proxy(
         self,
         server: TokenServer,
-        quick: RenewalPolicy,
+        quick: RetryPolicy,
         make_ssl: Callable[[], aiohttp.Fingerprint | None],
     ) -> None:
         """Inside the tunnel certificates and fingerprints are checked all the same."""

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from simplestore_async import RenewalPolicy, _core
+from simplestore_async import RetryPolicy, _core
 from simplestore_async.errors import (
     TokenEndpointError,
 )
@@ -118,13 +118,13 @@ class TestExchange:
         reply = web.json_response({"error": "busy"}, status=503, headers={"Set-Cookie": "session=1; Path=/"})
         token_server.replies = [reply]
         async with aiohttp.TCPConnector() as connector:
-            endpoint = token_server.endpoint(connector=connector, policy=RenewalPolicy(retry_seconds=0.01))
+            endpoint = token_server.endpoint(connector=connector, policy=RetryPolicy(retry_seconds=0.01))
             await endpoint.request_token()
             await endpoint.request_token()
 
         assert [None] * 3 == [request.headers.get("Cookie") for request in token_server.requests]
 
-    async def test_each_attempt_its_connection(self, quick: RenewalPolicy) -> None:
+    async def test_each_attempt_its_connection(self, quick: RetryPolicy) -> None:
         """No attempt reuses a connection that the endpoint may be about to close."""
         reply = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n"
         async with RawServer(hangs_after(reply)) as server:
@@ -136,7 +136,7 @@ class TestExchange:
 
 class TestRedirect:
     @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
-    async def test_not_followed(self, token_server: TokenServer, quick: RenewalPolicy, status: int) -> None:
+    async def test_not_followed(self, token_server: TokenServer, quick: RetryPolicy, status: int) -> None:
         """A redirect is a TokenEndpointError that says what to set; the other server sees nothing."""
         async with TokenServer() as other:
             token_server.replies = [web.Response(status=status, headers={"Location": other.token_url})]

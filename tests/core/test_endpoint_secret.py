@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
-from simplestore_async import ClientCredentials, RenewalPolicy, SecretFile, TokenEndpoint
+from simplestore_async import ClientCredentials, RetryPolicy, SecretFile, TokenEndpoint
 from simplestore_async.errors import (
     InvalidClientError,
     TokenEndpointError,
     TokenError,
     TokenTimeoutError,
 )
+from tests.support.platforms import needs_posix_files
 from tests.support.production import run
 from tests.support.servers import SECRET, TokenServer
 from tests.support.token_requests import (
@@ -69,7 +70,7 @@ class Secrets:
 class TestSecret:
     def endpoint(self, server: TokenServer, secret: Callable[[], Any] | str, **policy: Any) -> TokenEndpoint:
         policy = {"retry_seconds": 0.001} | policy
-        return server.endpoint(credentials=server.credentials(client_secret=secret), policy=RenewalPolicy(**policy))
+        return server.endpoint(credentials=server.credentials(client_secret=secret), policy=RetryPolicy(**policy))
 
     def sent(self, server: TokenServer) -> list[str]:
         return [request.form["client_secret"] for request in server.requests]
@@ -77,6 +78,7 @@ class TestSecret:
     def refuse(self, server: TokenServer, count: int = 1, status: int = 400) -> None:
         server.replies = [web.json_response(INVALID_CLIENT, status=status) for _ in range(count)]
 
+    @needs_posix_files
     async def test_rotated_file(self, token_server: TokenServer, tmp_path: Path) -> None:
         """A secret file that was swapped is taken up by the next request."""
         endpoint = self.endpoint(token_server, SecretFile(mount(tmp_path, "first")))
@@ -86,6 +88,7 @@ class TestSecret:
 
         assert ["first", "second"] == self.sent(token_server)
 
+    @needs_posix_files
     @pytest.mark.parametrize("status", [400, 401])
     async def test_rotated_in_time(self, token_server: TokenServer, tmp_path: Path, status: int) -> None:
         """A secret file that was swapped meanwhile is taken up at once after invalid_client."""
@@ -196,7 +199,7 @@ class TestSecret:
                 return Reply(401, json.dumps(INVALID_CLIENT).encode())
 
             credentials = ClientCredentials(client_id="app", client_secret=read)
-            policy = RenewalPolicy(budget_seconds=10)
+            policy = RetryPolicy(budget_seconds=10)
             with pytest.raises(TokenTimeoutError) as caught:
                 await VirtualEndpoint(credentials, policy=policy, answer=refuse).request_token()
             assert expected == str(caught.value)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from simplestore_async import AccessToken, RenewalPolicy
+from simplestore_async import AccessToken, RetryPolicy
 from simplestore_async.errors import (
     TokenError,
     TokenResponseError,
@@ -44,7 +44,7 @@ class TestTime:
         assert (1_700_000_000, 1_700_000_500) == (token.issued_at, token.expires_at)
 
     async def test_counted_from_the_attempt(
-        self, token_server: TokenServer, clock: FakeClock, quick: RenewalPolicy
+        self, token_server: TokenServer, clock: FakeClock, quick: RetryPolicy
     ) -> None:
         """It is the attempt that brought it from which a token's life counts, not the first one."""
         token_server.replies = [503]
@@ -72,7 +72,7 @@ class TestTime:
         assert not shows_secret(everything_shown(error))
         assert "canary-token" not in everything_shown(error)
 
-    async def test_asked_again(self, token_server: TokenServer, clock: FakeClock, quick: RenewalPolicy) -> None:
+    async def test_asked_again(self, token_server: TokenServer, clock: FakeClock, quick: RetryPolicy) -> None:
         """After a token that came too late another one is asked for."""
         token_server.lifetime = 60
         token_server.gate.clear()
@@ -130,7 +130,7 @@ async def failure_while(
 ) -> TokenError:
     """Return the error of a single attempt during which *move* was called."""
     server.gate.clear()
-    endpoint = server.endpoint(policy=RenewalPolicy(attempts=1), **options)
+    endpoint = server.endpoint(policy=RetryPolicy(attempts=1), **options)
     request = asyncio.create_task(failure(endpoint))
     await server.arrived.wait()
     move(seconds)

@@ -23,7 +23,7 @@ from tests.support.api_servers import (
 )
 
 if TYPE_CHECKING:
-    from simplestore_async import RenewalPolicy
+    from simplestore_async import RetryPolicy
     from simplestore_async.events import Event
     from tests.support.clocks import FakeClock
     from tests.support.servers import ApiServer, TokenServer
@@ -137,7 +137,7 @@ class TestRejection:
         assert [[BEARER_1]] == authorizations(api_server)
 
     async def test_barred_endpoint(
-        self, token_server: TokenServer, api_server: ApiServer, clock: FakeClock, quick: RenewalPolicy
+        self, token_server: TokenServer, api_server: ApiServer, clock: FakeClock, quick: RetryPolicy
     ) -> None:
         """While the token endpoint is left alone after a failure, the API's 401 is returned, readable."""
         api_server.handler = rejecting(api_server, 401, text="revoked")
@@ -147,7 +147,7 @@ class TestRejection:
             if isinstance(event, RenewalFailed):
                 has_failed.set()
 
-        provider = token_server.provider(clock=clock, policy=quick, on_event=listen)
+        provider = token_server.provider(clock=clock, retry=quick, on_event=listen)
         async with provider, authorized_session(provider, api_server.url) as session:
             token = await provider.get_token()
             clock.advance(token.expires_at - token.issued_at - 1)
@@ -178,11 +178,11 @@ class TestRejection:
 
         assert [] == api_server.requests
 
-    async def test_no_endpoint(self, api_server: ApiServer, token_server: TokenServer, quick: RenewalPolicy) -> None:
+    async def test_no_endpoint(self, api_server: ApiServer, token_server: TokenServer, quick: RetryPolicy) -> None:
         """A request is not sent when the token endpoint is unreachable."""
         credentials = token_server.credentials(token_url=refusing_url())
         async with (
-            token_server.provider(credentials=credentials, policy=quick) as provider,
+            token_server.provider(credentials=credentials, retry=quick) as provider,
             authorized_session(provider, api_server.url) as session,
         ):
             with pytest.raises(SimpleStoreError):

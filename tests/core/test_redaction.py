@@ -20,12 +20,14 @@ from yarl import URL
 
 from simplestore_async import AccessToken, ClientCredentials, RenewalPolicy, SecretFile
 from simplestore_async._core.redaction import MASK, RedactedBytes, RedactedStr, conceal, kind_of
-from simplestore_async._core.state import Lease, Memory
+from simplestore_async._core.state import ProviderState
 from simplestore_async.errors import ConfigurationError, TokenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from simplestore_async._core.policy import HeldToken
 
 SECRET = "canary-secret"
 TOKEN = "canary-token"
@@ -54,16 +56,17 @@ def token() -> AccessToken:
     return AccessToken(TOKEN, issued_at=1, expires_at=3601)
 
 
-def lease() -> Lease:
-    return RenewalPolicy().lease(token(), requested_at=1, is_first=True, is_replacement=False, random=lambda: 0.5)
+def held_token() -> HeldToken:
+    return RenewalPolicy().hold(token(), requested_at=1, is_first=True, is_unproven=False, random=lambda: 0.5)
 
 
-def memory() -> Memory:
-    return Memory().after_token(lease(), 1, RenewalPolicy())
+def state() -> ProviderState:
+    after, _ = ProviderState().received(token(), requested_at=1, now=1, is_replacement=False)
+    return after
 
 
-def memory_of_a_rejection() -> Memory:
-    after, _ = memory().after_rejection(token(), 2, RenewalPolicy())
+def state_after_a_rejection() -> ProviderState:
+    after, _ = state().rejects(token(), 2)
     return after
 
 
@@ -77,9 +80,9 @@ HOLDERS: list[Callable[[], Any]] = [
     lambda: credentials(client_secret=SecretFile("/run/secrets/simplestore")),
     lambda: credentials(extra_parameters={"assertion": SECRET}),
     token,
-    lease,
-    memory,
-    memory_of_a_rejection,
+    held_token,
+    state,
+    state_after_a_rejection,
 ]
 IDS = [
     "credentials",
@@ -87,8 +90,8 @@ IDS = [
     "file",
     "extra parameters",
     "token",
-    "lease",
-    "memory",
+    "held_token",
+    "state",
     "rejection",
 ]
 
@@ -212,9 +215,9 @@ def test_in_the_locals_of_a_traceback(build: Callable[[], Any]) -> None:
         (credentials, r"use ClientCredentials\.from_env\(\) in each process"),
         (lambda: credentials(client_secret=get_secret), r"use ClientCredentials\.from_env\(\) in each process"),
         (token, "give each process its own TokenProvider, and let them share a FileTokenCache"),
-        (lease, "give each process its own TokenProvider"),
-        (memory, "give each process its own TokenProvider"),
-        (memory_of_a_rejection, "let each process read or request its own"),
+        (held_token, "give each process its own TokenProvider"),
+        (state, "give each process its own TokenProvider"),
+        (state_after_a_rejection, "let each process read or request its own"),
         (lambda: {"headers": token().authorization}, "let each process read or request its own"),
     ],
     ids=[
@@ -222,8 +225,8 @@ def test_in_the_locals_of_a_traceback(build: Callable[[], Any]) -> None:
         "credentials",
         "callable",
         "token",
-        "lease",
-        "memory",
+        "held_token",
+        "state",
         "rejection",
         "authorization",
     ],

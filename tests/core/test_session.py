@@ -53,7 +53,7 @@ class TestSource:
 
     async def test_credentials(self, token_server: TokenServer, api_server: ApiServer) -> None:
         """Credentials make a provider, with the cache, policy and listener that are passed along."""
-        cache, policy = MemoryTokenCache(), RenewalPolicy(attempts=1)
+        cache, policy = MemoryTokenCache(), RenewalPolicy(budget_seconds=0.4)
         events: list[Event] = []
         credentials = token_server.credentials()
         token_server.replies.append(503)

@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from simplestore_async import RenewalPolicy, open_session
+from simplestore_async import open_session
 from simplestore_async.errors import ConfigurationError, TokenTransportError
 from tests.support.api_servers import (
     ConnectProxy,
@@ -152,12 +152,11 @@ class TestSurroundings:
         ) as session:
             assert 200 == await get(session, "items")
 
-    async def test_callers_own(self, token_server: TokenServer, api_server: ApiServer, quick: RenewalPolicy) -> None:
+    async def test_callers_own(self, token_server: TokenServer, api_server: ApiServer) -> None:
         """The caller's headers, cookies, content type and other options govern the API, and never the token request."""
         async with open_session(
             token_server.credentials(),
             base_url=api_server.url,
-            policy=quick,
             headers={"X-Tag": "mine", "Content-Type": "application/json", "Authorization": "Basic mine"},
             cookies={"session": "mine"},
             cookie_jar=aiohttp.CookieJar(unsafe=True),

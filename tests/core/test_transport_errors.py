@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from types import SimpleNamespace
@@ -48,7 +49,7 @@ def build(error: Exception) -> TokenTransportError:
         (broken_off(ConnectionResetError("Cannot write to closing transport")), CLOSED),
         (
             aiohttp.ClientConnectorError(KEY, OSError(111, "Connection refused")),
-            "cannot connect to token.example:443 (Connection refused)",
+            f"cannot connect to token.example:443 ({os.strerror(111)})",
         ),
         (
             aiohttp.ClientConnectorError(KEY, OSError(1, "Connect call failed ('203.0.113.1', 443)")),

@@ -6,14 +6,14 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from pages_from_code.decisions import list_decisions, list_plots, number_of
+from pages_from_code.decisions import list_decisions, list_plots, list_rejections, number_of
 from pages_from_code.life import draw_life, read_instants
 from pages_from_code.lines import keep_numbers_whole, open_names
 from pages_from_code.names import find_public_names
 from pages_from_code.proofs import Guarantee, list_proofs, read_guarantees
 
 from simplestore_async import RenewalPolicy
-from simplestore_async._core.state import TABLE, Endpoint, State
+from simplestore_async._core.state import DECISIONS, REJECTIONS, EndpointState, Rejected, TokenState
 from tests.support.pages import PAGES, ROOT, links_of
 
 if TYPE_CHECKING:
@@ -53,31 +53,42 @@ def test_reference_has_every_name() -> None:
 def test_decisions_are_the_code_s() -> None:
     """Each cell of the table of decisions is the code's own."""
     head, _, *rows = [line.strip("| ").split(" | ") for line in list_decisions().splitlines()]
-    assert [f"the endpoint {endpoint.value}" for endpoint in Endpoint] == head[1:]
+    assert [f"the endpoint {endpoint.value}" for endpoint in EndpointState] == head[1:]
     shown = {
         (state, endpoint): cell
-        for state, row in zip(State, rows, strict=True)
-        for endpoint, cell in zip(Endpoint, row[1:], strict=True)
+        for state, row in zip(TokenState, rows, strict=True)
+        for endpoint, cell in zip(EndpointState, row[1:], strict=True)
     }
-    assert {key: action.value for key, action in TABLE.items()} == shown
+    assert {key: action.value for key, action in DECISIONS.items()} == shown
+
+
+def test_rejections_are_the_code_s() -> None:
+    """Each cell of the table of rejections is the code's own."""
+    _, _, *rows = [line.strip("| ").split(" | ") for line in list_rejections().splitlines()]
+    shown = {
+        (which, is_backing_off): cell
+        for which, row in zip(Rejected, rows, strict=True)
+        for is_backing_off, cell in zip((False, True), row[1:], strict=True)
+    }
+    assert {key: verdict.value for key, verdict in REJECTIONS.items()} == shown
 
 
 def test_picture_has_the_policy_s_instants() -> None:
-    """The picture of an hour's token shows when it is due, hard and expired, by the default policy."""
+    """The picture of an hour's token shows when it is due, expiring and expired, by the default policy."""
     picture = draw_life(RenewalPolicy(), life_seconds=3600)
     assert ["0:00", "45:36 … 50:24", "27:00 … 50:24", "59:30", "60:00"] == instants_in(picture)
     # 20 % of the life before its end, ± 20 % of that
     instants = read_instants(RenewalPolicy(), life_seconds=3600)
     assert pytest.approx((3600 - 720 * 1.2, 3600 - 720 * 0.8)) == instants.due
     assert pytest.approx((3600 * 0.45, 3600 * 0.84)) == instants.first_due
-    assert (3570, 3600) == (instants.hard, instants.expiry)
+    assert (3570, 3600) == (instants.expiring, instants.expiry)
 
 
 def test_picture_follows_the_policy() -> None:
     """Another policy gives another picture."""
-    policy = RenewalPolicy(due_seconds=100, hard_seconds=60, first_due_fractions=(0.5, 0.6))
+    policy = RenewalPolicy(due_seconds=100, first_due_fractions=(0.5, 0.6))
     picture = draw_life(policy, life_seconds=1200)
-    assert ["0:00", "18:00 … 18:40", "10:00 … 12:00", "19:00", "20:00"] == instants_in(picture)
+    assert ["0:00", "18:00 … 18:40", "10:00 … 12:00", "19:30", "20:00"] == instants_in(picture)
 
 
 def instants_in(picture: str) -> list[str]:
@@ -89,8 +100,7 @@ def test_numbers_in_sentences_are_the_policy_s() -> None:
     roles = {name for page in PAGES for name in re.findall(r"\{policy\}`(\w+)`", page.read_text("utf-8"))}
     assert len(roles) > 10
     shown: Mapping[str, str] = {name: number_of(name) for name in roles}
-    assert {name: f"{getattr(RenewalPolicy(), name):g}" for name in roles} == shown
-    assert ("30", "10") == (shown["budget_seconds"], shown["attempt_seconds"])
+    assert ("30", "10", "300") == (shown["budget_seconds"], shown["attempt_seconds"], shown["retry_after_cap_seconds"])
 
 
 @pytest.mark.parametrize("guarantee", read_guarantees(), ids=lambda each: each.anchor)
@@ -116,7 +126,7 @@ def test_proofs_are_the_tests() -> None:
     assert "\n````python\n@on_every_loop\nasync def test_cold_callers_make_one_request(" in proofs
     assert '\n````python\n@pytest.mark.parametrize("row", WIRE.values(), ids=WIRE)\nasync def test_wire(' in proofs
     assert "\n````python\nclass TestFork:\n" in proofs
-    assert "(`test_stored_token_serves`)\n- " in proofs
+    assert "(`test_costs_no_token`)\n- " in proofs
 
 
 def test_plots_are_those_that_were_drawn(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from simplestore_async import (
     ClientCredentials,
     FileTokenCache,
     RenewalPolicy,
+    RetryPolicy,
     SecretFile,
     TokenEndpoint,
     TokenProvider,
@@ -219,7 +220,7 @@ def test_raw_reply(parts: list[bytes]) -> None:
     async def ask() -> None:
         async with RawServer(says(*parts)) as server:
             credentials = ClientCredentials(client_id="app", client_secret=SECRET, token_url=server.token_url)
-            endpoint = TokenEndpoint(credentials, policy=RenewalPolicy(attempts=1, attempt_seconds=0.5))
+            endpoint = TokenEndpoint(credentials, policy=RetryPolicy(attempts=1, attempt_seconds=0.5))
             try:
                 outcome: AccessToken | TokenError = await endpoint.request_token()
             except TokenError as error:
@@ -530,7 +531,7 @@ ARGUMENTS: Final = [
     with_argument(FileTokenCache, "codec"),
     with_argument(FernetCodec, "keys"),
     with_argument(loads, "data"),
-    *[with_argument(RenewalPolicy, name) for name in RenewalPolicy.__annotations__],
+    *[with_argument(policy, name) for policy in (RenewalPolicy, RetryPolicy) for name in policy.__annotations__],
 ]
 OF_OURS: Final = {"policy", "connector", "clock", "endpoint", "cache", "source", "credentials", "codec", "keys"}
 """Arguments that nothing of `anything` but None can be."""

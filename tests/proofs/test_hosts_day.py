@@ -97,8 +97,8 @@ def play_day(path: Path, *, workers: int) -> Log:
         async with TokenProvider(endpoint=endpoint, cache=cache, on_event=log) as provider:
             while clock.monotonic() < until:
                 await provider.get_token()
-                lease = provider._holdings.memory.lease
-                seconds = lease.due_at - clock.monotonic() if lease else 0.0
+                held = provider._store.state.held
+                seconds = held.due_at - clock.monotonic() if held else 0.0
                 # While a renewal runs in the background, after a second again.
                 await asyncio.sleep(seconds if seconds > 0 else 1.0)
 

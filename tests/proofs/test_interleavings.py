@@ -30,7 +30,7 @@ class ScheduledEndpoint(TokenEndpoint):
     """An endpoint that takes a step of the loop for each answer, and fails as often as it is told to at first."""
 
     def __init__(self, clock: FakeClock, failures: int) -> None:
-        super().__init__(CREDENTIALS, clock=clock, policy=RenewalPolicy(rejection_seconds=1e-6))
+        super().__init__(CREDENTIALS, clock=clock)
         self.failures = failures
         self.answers = 0
         self.in_flight = 0
@@ -63,7 +63,7 @@ class Scene:
 
     def __attrs_post_init__(self) -> None:
         self.endpoint = ScheduledEndpoint(self.clock, self.failures)
-        self.provider = TokenProvider(endpoint=self.endpoint)
+        self.provider = TokenProvider(endpoint=self.endpoint, policy=RenewalPolicy(rejection_seconds=1e-6))
 
     async def run(self, disturb: Disturb) -> list[Any]:
         names = ["the first", *["another"] * (self.callers - 1)]
@@ -140,7 +140,6 @@ def all_scenes() -> list[Any]:
     return scenes
 
 
-# case 59
 @pytest.mark.parametrize(("name", "callers", "least"), all_scenes())
 def test_every_order(name: str, callers: int, least: int) -> None:
     """In every order all callers get what they may, nobody waits for ever, and no request is made beside another."""

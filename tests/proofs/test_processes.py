@@ -144,7 +144,7 @@ async def test_api_that_rejects_every_token(
     """Fifty processes that send ten requests each to an API that rejects all make three token requests at most."""
     api_server.handler = reject
     # As if all of it took less than 5 s, on whichever machine.
-    policy = PATIENT | {"rejection_seconds": 600, "rejection_cap_seconds": 600}
+    policy = PATIENT | {"rejection_seconds": 600}
     results = await swarm.run("send_requests", **job | {"policy": policy}, api_url=api_server.url, processes=MANY)
 
     assert [[401] * 10] * MANY == [result["statuses"] for result in results]

@@ -26,7 +26,6 @@ def seeds(fast: int, slow: int) -> list[Any]:
     return [*range(fast), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(fast, slow))]
 
 
-# case 60
 @pytest.mark.parametrize("seed", seeds(1, 4))
 @pytest.mark.parametrize("weather", [pytest.param(SCATTERED, id="scattered"), pytest.param(DENSE, id="dense")])
 def test_day(weather: Weather, seed: int) -> None:
@@ -89,7 +88,6 @@ def assert_attempts_are_allowed(posts: list[Post], *, waited_from: float) -> Non
     assert posts[-1].ended_at - posts[0].began_at <= 30 + 1e-6
 
 
-# case 20
 @pytest.mark.slow
 def test_fleet() -> None:
     """10 000 workers ask together once; after the first hour the peak in ten seconds stays under 3 times the mean.

@@ -44,7 +44,7 @@ async def test_sweep(token_server: TokenServer, api_server: ApiServer, tmp_path:
     secret_file.write_text(SECRET)
     temporary.mkdir()
     echo: dict[str, Any] = {"error": "invalid_request", "error_description": f"<{SECRET}>", "title": SECRET}
-    token_server.replies = [web.json_response(echo, status=400), web.json_response(echo, status=503)]
+    token_server.replies = [web.json_response(echo, status=503) for _ in range(2)]
     token_server.gate.clear()
     api_server.rejected = {"canary-token-1"}
     running = await swarm.start(
@@ -52,7 +52,7 @@ async def test_sweep(token_server: TokenServer, api_server: ApiServer, tmp_path:
         folder=folder,
         token_url=token_server.token_url,
         environment={"SIMPLESTORE_CLIENT_SECRET_FILE": str(secret_file), "TMPDIR": str(temporary)},
-        policy={"terminal_seconds": 0.1, "retry_seconds": 0.1},
+        retry={"attempts": 1},
         api_url=api_server.url,
         processes=PROCESSES,
     )
@@ -63,7 +63,7 @@ async def test_sweep(token_server: TokenServer, api_server: ApiServer, tmp_path:
 
     assert 0 == running.process.returncode
     # They have been through it all: a failure, a rejection, a replacement.
-    for words in ("invalid_request", "Traceback", "the API rejected a token", "token received from the cache"):
+    for words in ("invalid_request", "Traceback", "the API rejected a token", "token received from cache"):
         assert words in stderr
     assert "canary-token-2" in token_server.issued
     files = [path for path in tmp_path.rglob("*") if path.is_file() and path != secret_file]

@@ -16,6 +16,7 @@ from simplestore_async import (
     ClientCredentials,
     FileTokenCache,
     MemoryTokenCache,
+    RenewalPolicy,
     TokenEndpoint,
     TokenProvider,
     open_session,
@@ -59,7 +60,7 @@ async def a_world(scene: Scene) -> AsyncIterator[dict[str, Any]]:
     credentials = scene.token_server.credentials(scope="read", extra_parameters={"audience": "api"})
     memory_cache = MemoryTokenCache()
     await memory_cache.set("key", AccessToken(LONG_TOKEN, issued_at=0, expires_at=1e10))
-    endpoint = TokenEndpoint(credentials, policy=scene.policy)
+    endpoint = TokenEndpoint(credentials, policy=scene.retry)
     async with (
         TokenProvider(endpoint=endpoint, cache=memory_cache) as provider,
         open_session(provider, base_url=scene.api_server.url) as session,
@@ -82,7 +83,8 @@ async def a_world(scene: Scene) -> AsyncIterator[dict[str, Any]]:
             "FileTokenCache": FileTokenCache(scene.tmp_path),
             "FileTokenCache with a codec": FileTokenCache(scene.tmp_path, codec=FernetCodec(CACHE_KEY)),
             "MemoryTokenCache": memory_cache,
-            "RenewalPolicy": scene.policy,
+            "RenewalPolicy": RenewalPolicy(),
+            "RetryPolicy": scene.retry,
             "SecretFile": write_secret(scene.tmp_path / "secret"),
             "TokenEndpoint": endpoint,
             "TokenProvider": provider,

@@ -30,10 +30,16 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from simplestore_async import AccessToken, ClientCredentials, MemoryTokenCache, RenewalPolicy, TokenProvider
+from simplestore_async import (
+    AccessToken,
+    ClientCredentials,
+    MemoryTokenCache,
+    TokenProvider,
+)
 from simplestore_async.errors import ProviderClosedError, TokenError
 from simplestore_async.events import Event, RenewalFailed, RenewalStarted, TokenReceived
 from tests.support.clocks import FakeClock
+from tests.support.provider_model import LEAST_FIRST_DUE, POLICY, RETRY, Given, Model
 from tests.support.virtual_loop import VirtualLoop
 from tests.support.virtual_wire import Reply, VirtualEndpoint, grant
 
@@ -46,14 +52,12 @@ PART: Final = 1_000
 """How many of them one run of Hypothesis plays, which remembers all of its own."""
 
 CREDENTIALS: Final = ClientCredentials(client_id="app", client_secret="secret")
-POLICY: Final = RenewalPolicy()
+
+
 LOOPS: Final = 2
-PATIENCE_SECONDS: Final = POLICY.budget_seconds + POLICY.cache_seconds + POLICY.hard_wait_seconds + 1
+PATIENCE_SECONDS: Final = POLICY.budget_seconds + POLICY.cache_seconds + POLICY.max_wait_seconds + 1
 """After so long every caller has its answer: a renewal's budget, the release of its lock, and a margin."""
-ROUNDING_SECONDS: Final = 1e-6
-"""A float holds today's POSIX seconds to a quarter of a microsecond."""
-LEAST_FIRST_DUE: Final = POLICY.first_due_fractions[0]
-"""No token is due before this part of its life."""
+
 
 LIVES: Final = (0.5, 5, 60, 600, 3_600, 86_400)
 PAUSES: Final = (2.0**-10, 0.25, 1, 2, 5, 10, 15, 31, 60, 301, 1_000, 3_600)
@@ -142,117 +146,6 @@ class SharedCache(MemoryTokenCache):
                 self.holder = None
 
 
-@attrs.define(eq=False)
-class Given:
-    """A token that somebody granted: its latest request and end on the deciding clock."""
-
-    requested_at: float
-    expires_at: float
-    stepped_back: float = 0  # how far the wall clock had been set back by then
-
-
-@attrs.define(eq=False)
-class Model:
-    """What one provider may do, by what it was given and by the policy's numbers.
-
-    Every bound is the policy's least: the model never forbids what the policy allows, whatever was drawn.
-    """
-
-    clock: FakeClock
-    violations: list[str]
-    given: dict[str, Given] = attrs.field(factory=dict)
-    held: str | None = None  # the newest token that came in time to be kept, unless it was rejected
-    held_since: float = -inf  # when it was requested
-    held_until: float = -inf  # a token that comes again has the life of its last coming
-    is_replacement: bool = False
-    is_replacing: bool = False
-    fresh_until: float = -inf
-    barred_until: float = -inf
-    failures: int = 0
-    rejected_at: dict[str, float] = attrs.field(factory=dict)
-    by_wall_clock: set[str] = attrs.field(factory=set)  # whose life was read off the wall clock
-    stepped_back: float = 0
-    is_closed: bool = False
-
-    def check(self, is_right: bool, words: str) -> None:
-        if not is_right:
-            self.violations.append(f"{words} at {self.clock.monotonic()}")
-
-    def renewal_starts(self) -> None:
-        now = self.clock.monotonic()
-        self.check(not self.is_closed, "a closed provider renews")
-        self.check(now >= self.fresh_until, f"a token that is fresh until {self.fresh_until} is renewed")
-        self.check(now >= self.barred_until, f"the endpoint, to be left alone until {self.barred_until}, is asked")
-
-    def renewal_fails(self, event: RenewalFailed) -> None:
-        if not event.error.retryable:
-            pause = min(POLICY.terminal_seconds * 2**self.failures, POLICY.terminal_cap_seconds)
-        elif event.is_token_alive:
-            pause = min(POLICY.failure_seconds * 2**self.failures, POLICY.failure_cap_seconds)
-        else:
-            pause = POLICY.failure_seconds
-        retry_after = getattr(event.error, "retry_after", None) or 0
-        pause = max(pause, min(retry_after, POLICY.retry_after_cap_seconds))
-        self.failures += 1
-        self.barred_until = max(self.barred_until, self.clock.monotonic() + pause)
-
-    def is_granted(self, value: str, requested_at: float, life: float) -> None:
-        """Take note of a grant that arrives now; it is kept unless it is too late or another is newer."""
-        now = self.clock.monotonic()
-        new = Given(requested_at, requested_at + life)
-        old = self.given.get(value, Given(-inf, -inf))
-        self.given[value] = max(old, new, key=lambda given: given.expires_at)
-        hard_at = new.expires_at - min(POLICY.hard_seconds, life * POLICY.hard_fraction)
-        if now >= hard_at or self.rejected_at.get(value, -inf) > requested_at or requested_at <= self.held_since:
-            return
-        if value == self.held and now < self.held_until:
-            pause = min(POLICY.failure_seconds * 2**self.failures, POLICY.failure_cap_seconds)
-            self.failures += 1
-            self.barred_until = min(now + pause, new.expires_at)
-        else:
-            self.failures, self.barred_until = 0, -inf
-            self.is_replacement, self.is_replacing = self.is_replacing, False
-        self.held, self.held_since, self.held_until = value, requested_at, new.expires_at
-        self.fresh_until = requested_at + life * LEAST_FIRST_DUE
-
-    def comes_from_cache(self, token: AccessToken) -> None:
-        self.check(token.value != self.held, f"{token.value}, which is held, comes back from the cache")
-        self.by_wall_clock.add(token.value)
-        self.failures, self.barred_until, self.fresh_until = 0, -inf, -inf
-        self.is_replacement, self.is_replacing = token.is_replacement or self.is_replacing, False
-        self.held = token.value
-        self.held_since = self.clock.monotonic() - max(self.clock.time() - token.issued_at, 0)
-        self.held_until = self.held_since + (token.expires_at - token.issued_at)
-
-    def is_rejected(self, value: str, *, is_replaced: bool) -> None:
-        """Take note of a 401 for *value*, and of what the provider made of it."""
-        now = self.clock.monotonic()
-        if value != self.held:
-            return
-        self.check(not is_replaced or now >= self.barred_until, f"{value} is given up while the endpoint is barred")
-        is_young = self.is_replacement and now < self.held_since + POLICY.rejection_seconds
-        self.check(not is_replaced or not is_young, f"{value}, a young replacement, is given up")
-        if is_replaced:
-            self.rejected_at[value] = now
-            self.held, self.held_since, self.held_until, self.fresh_until = None, -inf, -inf, -inf
-            self.is_replacing = True
-
-    def is_alive(self, value: str) -> bool:
-        given = self.given[value]
-        slack = self.stepped_back - given.stepped_back + ROUNDING_SECONDS if value in self.by_wall_clock else 0
-        return self.clock.monotonic() < given.expires_at + slack
-
-    def is_handed_out(self, value: str, *, at_once: bool) -> None:
-        self.check(not self.is_closed, f"a closed provider hands {value} out")
-        self.check(self.is_alive(value), f"{value}, expired at {self.given[value].expires_at}, is handed out")
-        self.check(value not in self.rejected_at, f"{value}, rejected, is handed out")
-        self.check(not at_once or value == self.held, f"{value} is handed out at once, {self.held} is held")
-
-    def caller_fails(self, error: TokenError) -> None:
-        is_alive = self.clock.monotonic() < self.held_until - ROUNDING_SECONDS
-        self.check(not is_alive, f"a caller fails although {self.held} lives ({error})")
-
-
 class Schedules(RuleBasedStateMachine):
     """One provider, two event loops, and everybody who deals with it."""
 
@@ -273,8 +166,8 @@ class Schedules(RuleBasedStateMachine):
     def open(self) -> None:
         self.model = Model(self.clock, self.violations)
         self.cache = SharedCache(self.clock)
-        endpoint = VirtualEndpoint(CREDENTIALS, policy=POLICY, clock=self.clock, answer=self.answer_post)
-        self.provider = TokenProvider(endpoint=endpoint, cache=self.cache, on_event=self.hear)
+        endpoint = VirtualEndpoint(CREDENTIALS, policy=RETRY, clock=self.clock, answer=self.answer_post)
+        self.provider = TokenProvider(endpoint=endpoint, policy=POLICY, cache=self.cache, on_event=self.hear)
 
     def loop_number(self) -> int:
         return self.loops.index(asyncio.get_running_loop())  # type: ignore[arg-type]  # all are virtual
@@ -300,7 +193,7 @@ class Schedules(RuleBasedStateMachine):
         self.model.check(not self.model.is_closed, "a closed provider asks")
         self.model.check(all(post.loop != number for post in self.posts), "a second POST is in flight")
         self.model.check(renewal.may_post, "an attempt is repeated for nobody")
-        self.model.check(renewal.posts < POLICY.attempts, "more attempts than the policy allows")
+        self.model.check(renewal.posts < RETRY.attempts, "more attempts than the policy allows")
         renewal.posts += 1
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         post = Post(number, self.clock.monotonic(), renewal, reply)
@@ -508,14 +401,12 @@ def play(examples: int) -> None:
     )
 
 
-# case 58
 def test_some_schedules(caplog: pytest.LogCaptureFixture) -> None:
     """Whatever happens, in whatever order: see `Model` and `Schedules.all_is_right`."""
     caplog.set_level(logging.CRITICAL, "simplestore_async")  # else pytest keeps every line of every schedule
     play(50)
 
 
-# case 58
 @pytest.mark.slow
 @pytest.mark.parametrize("start", range(0, EXAMPLES, PART))
 def test_many_schedules(start: int, caplog: pytest.LogCaptureFixture) -> None:

@@ -65,7 +65,6 @@ def run(
         return runner.run(coroutine)
 
 
-# cases 7, 9
 @pytest.mark.parametrize("new_loop", LOOPS)
 async def test_one_run_after_the_other(
     token_server: TokenServer, cache: FileTokenCache, secret_file: SecretFile, new_loop: Any
@@ -90,7 +89,6 @@ async def replace(provider: TokenProvider) -> AccessToken:
     return await provider.get_token()
 
 
-# case 9
 @pytest.mark.parametrize("new_loop", LOOPS)
 async def test_four_threads_at_once(token_server: TokenServer, cache: FileTokenCache, new_loop: Any) -> None:
     """Four cold threads over one provider and one folder make one request: the folder's lock holds among them too."""
@@ -109,7 +107,6 @@ async def test_four_threads_at_once(token_server: TokenServer, cache: FileTokenC
     assert 1 == len(token_server.requests)
 
 
-# case 61
 async def test_threads_that_wait_for_a_token(
     token_server: TokenServer, cache: FileTokenCache, secret_file: SecretFile
 ) -> None:
@@ -182,7 +179,7 @@ class TestNotebook:
         assert 2 == len(token_server.requests)
 
     async def test_nested_loops(self, token_server: TokenServer) -> None:
-        """With nest_asyncio, which lets one loop run inside itself, both levels share the token."""
+        """With nest_asyncio2, which lets one loop run inside itself, both levels share the token."""
         environment = {"SIMPLESTORE_CLIENT_ID": "app", "SIMPLESTORE_CLIENT_SECRET": "secret"}
         words = await run_script(_NESTED_LOOPS, environment | {"SIMPLESTORE_TOKEN_URL": token_server.token_url})
 
@@ -191,7 +188,7 @@ class TestNotebook:
 
 
 _NESTED_LOOPS = """
-import asyncio, nest_asyncio
+import asyncio, nest_asyncio2
 from simplestore_async import TokenProvider
 
 async def cell():
@@ -201,7 +198,7 @@ async def cell():
     again = asyncio.run(provider.get_token())
     print((await renewal).value, inner.value, again.value)
 
-nest_asyncio.apply()
+nest_asyncio2.apply()
 provider = TokenProvider()
 asyncio.run(cell())
 """

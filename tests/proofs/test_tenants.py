@@ -36,7 +36,6 @@ def build_providers(token_server: TokenServer, cache: TokenCache, count: int) ->
     }
 
 
-# case 64
 @pytest.mark.parametrize("kind", ["memory", pytest.param("file", marks=pytest.mark.slow)])
 async def test_a_thousand_clients(token_server: TokenServer, tmp_path: Path, kind: str) -> None:
     """A thousand providers over one cache get a token each, by one request each, and after that by none."""
@@ -53,7 +52,6 @@ async def test_a_thousand_clients(token_server: TokenServer, tmp_path: Path, kin
         assert MANY == len(token_server.requests)
 
 
-# case 64
 async def test_memory_of_a_provider(token_server: TokenServer) -> None:
     """A provider that holds a token takes no more than is said of it."""
     cache = MemoryTokenCache()

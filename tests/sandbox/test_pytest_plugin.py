@@ -198,7 +198,7 @@ class TestClock:
         """Whoever is given no clock has it; whoever is given one keeps that."""
         own = SystemClock()
         assert simplestore_clock is TokenEndpoint(CREDENTIALS).clock
-        assert simplestore_clock is OpenTelemetryListener()._held.clock
+        assert simplestore_clock is OpenTelemetryListener()._last_token.clock
         assert own is TokenEndpoint(CREDENTIALS, clock=own).clock
 
     def test_machine_s_clock_is_back(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import resource
 import stat
 import time
 from contextlib import contextmanager
@@ -42,6 +41,7 @@ async def renew(token_server: TokenServer, cache: FileTokenCache) -> tuple[Acces
 @contextmanager
 def full_disk() -> Iterator[None]:
     """No file may grow past 100 bytes, which is too little for a token."""
+    resource = pytest.importorskip("resource", reason="needs POSIX limits")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:

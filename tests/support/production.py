@@ -7,6 +7,7 @@ chance, which is all drawn from one seed: a run is the same wherever it runs, an
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 T = TypeVar("T")
+
+# Thousands of failures are played: without any logging set up Python would write them to standard error.
+logging.getLogger("simplestore_async").addHandler(logging.NullHandler())
 
 CREDENTIALS: Final = ClientCredentials(client_id="app", client_secret="secret")
 HOUR: Final = 3_600.0

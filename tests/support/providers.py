@@ -1,4 +1,4 @@
-"""What the tests of the provider share: instants of an hour's token, calls that must not wait, renewals that run."""
+"""Helpers for tests of the provider: instants of a 60-minute token, calls that must not wait, running renewals."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from simplestore_async import AccessToken, TokenProvider
+    from simplestore_async.events import Event
 
 # The least step of the clock here: a power of two, so that sums of it are exact.
 TICK = 2.0**-10
@@ -40,3 +43,15 @@ def find_renewals() -> list[asyncio.Task[Any]]:
 async def renewal_ends() -> None:
     """Wait for the renewal that runs in the background."""
     await asyncio.wait(find_renewals())
+
+
+async def begin(provider: TokenProvider) -> asyncio.Task[AccessToken]:
+    """Return a caller that has run until it waits."""
+    caller = asyncio.create_task(provider.get_token())
+    await asyncio.sleep(0)
+    assert not caller.done()
+    return caller
+
+
+def of_kind(kind: type[Event], events: Iterable[Event]) -> list[Any]:
+    return [event for event in events if isinstance(event, kind)]

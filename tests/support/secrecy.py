@@ -29,7 +29,7 @@ from simplestore_async import (
     AccessToken,
     ClientCredentials,
     FileTokenCache,
-    RenewalPolicy,
+    RetryPolicy,
     SecretFile,
     TokenEndpoint,
     TokenProvider,
@@ -93,7 +93,7 @@ class Scene:
 
     token_server: TokenServer = attrs.field(repr=False)
     api_server: ApiServer = attrs.field(repr=False)
-    policy: RenewalPolicy = attrs.field(repr=False)
+    retry: RetryPolicy = attrs.field(repr=False)
     tmp_path: Path = attrs.field(repr=False)
     environment: pytest.MonkeyPatch = attrs.field(repr=False)
 
@@ -105,15 +105,17 @@ class Scene:
     def credentials(self, **changes: Any) -> ClientCredentials:
         return self.token_server.credentials(**changes)
 
-    async def get_token(self, credentials: ClientCredentials | None = None, **policy: Any) -> None:
-        changed_policy = attrs.evolve(self.policy, **policy)
-        async with self.token_server.provider(credentials=credentials, policy=changed_policy) as provider:
+    async def get_token(self, credentials: ClientCredentials | None = None, **changes: Any) -> None:
+        retry = attrs.evolve(self.retry, **changes)
+        async with self.token_server.provider(credentials=credentials, retry=retry) as provider:
             await provider.get_token()
 
     @asynccontextmanager
     async def session(self, **options: Any) -> AsyncIterator[aiohttp.ClientSession]:
-        credentials = self.token_server.credentials()
-        async with open_session(credentials, base_url=self.api_server.url, policy=self.policy, **options) as session:
+        async with (
+            self.token_server.provider(retry=self.retry) as provider,
+            open_session(provider, base_url=self.api_server.url, **options) as session,
+        ):
             yield session
 
 
@@ -121,7 +123,7 @@ class Scene:
 def scene(
     token_server: TokenServer,
     api_server: ApiServer,
-    quick: RenewalPolicy,
+    quick: RetryPolicy,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Scene:
@@ -182,7 +184,7 @@ async def live_a_life(scene: Scene, clock: FakeClock, heard: list[events.Event],
 
     server, api = scene.token_server, scene.api_server
     credentials = server.credentials(**{"client_secret": LONG_SECRET} | changes)
-    endpoint = TokenEndpoint(credentials, policy=scene.policy, clock=clock)
+    endpoint = TokenEndpoint(credentials, policy=scene.retry, clock=clock)
     files = FileTokenCache(scene.tmp_path / "tokens", codec=FernetCodec(CACHE_KEY))
     async with (
         TokenProvider(endpoint=endpoint, cache=files, on_event=listen) as provider,
@@ -207,7 +209,7 @@ async def live_a_life(scene: Scene, clock: FakeClock, heard: list[events.Event],
         server.replies.clear()
         clock.advance(1000)
         await provider.get_token()
-    async with server.provider(policy=scene.policy, cache=FailingCache(), on_event=listen) as failing:
+    async with server.provider(retry=scene.retry, cache=FailingCache(), on_event=listen) as failing:
         await failing.get_token()
         server.gate.clear()
         failing.invalidate(await failing.get_token())

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 import attrs
 from aiohttp import web
 
-from simplestore_async import ClientCredentials, TokenEndpoint, TokenProvider
+from simplestore_async import ClientCredentials, RetryPolicy, TokenEndpoint, TokenProvider
 
 if TYPE_CHECKING:
     import ssl
@@ -99,8 +99,12 @@ class TokenServer(Server):
     def endpoint(self, **options: Any) -> TokenEndpoint:
         return TokenEndpoint(options.pop("credentials", None) or self.credentials(), **options)
 
-    def provider(self, **options: Any) -> TokenProvider:
-        return TokenProvider(options.pop("credentials", None) or self.credentials(), **options)
+    def provider(self, *, retry: RetryPolicy | None = None, **options: Any) -> TokenProvider:
+        credentials = options.pop("credentials", None) or self.credentials()
+        if retry is None:
+            return TokenProvider(credentials, **options)
+        endpoint = TokenEndpoint(credentials, policy=retry, clock=options.pop("clock", None))
+        return TokenProvider(endpoint=endpoint, **options)
 
     async def _reply(self, request: web.Request) -> web.StreamResponse:
         # Decided on arrival, so that a test that opens the gate later knows which request gets what.

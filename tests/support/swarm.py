@@ -23,7 +23,9 @@ from simplestore_async import (
     ClientCredentials,
     FileTokenCache,
     RenewalPolicy,
+    RetryPolicy,
     SharedTokenCache,
+    TokenEndpoint,
     TokenProvider,
     open_session,
 )
@@ -48,6 +50,7 @@ class Job:
     token_url: str
     processes: int = 1
     policy: dict[str, Any] = attrs.field(factory=dict)
+    retry: dict[str, Any] = attrs.field(factory=dict)
     lease_seconds: float = 45
     api_url: str = ""
     context: str = ""
@@ -131,7 +134,8 @@ def build_provider(job: Job, heard: Heard) -> TokenProvider:
     cache: SharedTokenCache = open_cache(job)
     if "SIMPLESTORE_REDIS_URL" in os.environ:
         cache = RedisTokenCache.from_env(lease_seconds=job.lease_seconds)
-    return TokenProvider(ClientCredentials.from_env(), cache=cache, policy=RenewalPolicy(**job.policy), on_event=heard)
+    endpoint = TokenEndpoint(ClientCredentials.from_env(), policy=RetryPolicy(**job.retry))
+    return TokenProvider(endpoint=endpoint, cache=cache, policy=RenewalPolicy(**job.policy), on_event=heard)
 
 
 async def get_token(job: Job) -> dict[str, Any]:
@@ -172,7 +176,7 @@ async def show_everything(job: Job) -> dict[str, Any]:
     loop.slow_callback_duration = 0
     failures = 0
     async with build_provider(job, Heard()) as provider, open_session(provider, base_url=job.api_url) as session:
-        for number in range(6):
+        for number in range(12):
             try:
                 async with session.post("/", json={"number": number}) as response:
                     sys.stderr.write(f"{response!r} {response.request_info!r} {provider!r} {session!r}\n")

@@ -14,7 +14,7 @@ from typing import Any, Final
 import aiohttp
 import attrs
 
-from simplestore_async import AccessToken, ClientCredentials, RenewalPolicy, TokenEndpoint
+from simplestore_async import AccessToken, ClientCredentials, RetryPolicy, TokenEndpoint
 from simplestore_async.errors import (
     TokenEndpointError,
     TokenError,
@@ -39,13 +39,13 @@ from tests.support.wire_faults import (
 class Bound:
     """The policy of a request, and the seconds in which it must have ended."""
 
-    policy: RenewalPolicy
+    policy: RetryPolicy
     seconds: float
 
 
 def bound(seconds: float, *, attempt_seconds: float, budget_seconds: float) -> Bound:
     return Bound(
-        RenewalPolicy(attempts=3, retry_seconds=0.01, attempt_seconds=attempt_seconds, budget_seconds=budget_seconds),
+        RetryPolicy(attempts=3, retry_seconds=0.01, attempt_seconds=attempt_seconds, budget_seconds=budget_seconds),
         seconds,
     )
 

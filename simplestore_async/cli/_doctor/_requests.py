@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 import attrs
 
-from simplestore_async import AccessToken, ClientCredentials, RenewalPolicy, TokenEndpoint, open_session
+from simplestore_async import AccessToken, ClientCredentials, RetryPolicy, TokenEndpoint, open_session
 from simplestore_async._core.origin import is_loopback
 from simplestore_async._core.server_text import SecretFilter
 from simplestore_async.cli._output import show_duration
@@ -53,7 +53,7 @@ _ADVICE_BY_STATUS: Final = {
     429: "too many token requests; share one provider among tasks, and a cache among processes",
 }
 # One attempt, which the check's own time limit ends.
-_POLICY: Final = RenewalPolicy(attempts=1, attempt_seconds=86_400, budget_seconds=86_400)
+_POLICY: Final = RetryPolicy(attempts=1, attempt_seconds=86_400, budget_seconds=86_400)
 # Half of what makes others ignore a stored token: one that was issued in their future.
 _TOLERATED_SECONDS: Final = 30.0
 # A Date has whole seconds, rounded down (RFC 9110 §5.6.7).

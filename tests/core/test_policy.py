@@ -1,0 +1,271 @@
+"""`simplestore_async._core.policy`: the numbers, a held token's instants, and backoffs."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from math import inf, nextafter
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simplestore_async import RenewalPolicy, RetryPolicy
+from simplestore_async.errors import (
+    ConfigurationError,
+    SimpleStoreError,
+    TokenError,
+    TokenResponseError,
+    TokenTimeoutError,
+)
+from tests.support.states import PASSING, POLICY, SENT, TERMINAL, hold, refused, token
+
+ALMOST_ONE = nextafter(1.0, 0.0)
+
+
+class TestPolicy:
+    def test_defaults(self) -> None:
+        """The defaults are the documented numbers; there are few enough to choose from."""
+        assert {
+            "due_fraction": 0.2,
+            "due_seconds": 900,
+            "first_due_fractions": (0.45, 0.84),
+            "max_wait_seconds": 2,
+            "budget_seconds": 30,
+            "max_backoff_seconds": 30,
+            "rejection_seconds": 5,
+            "cache_seconds": 2,
+            "lock_seconds": 15,
+        } == attrs.asdict(RenewalPolicy())
+        assert {"attempts": 3, "attempt_seconds": 10, "retry_seconds": 1, "budget_seconds": 30} == attrs.asdict(
+            RetryPolicy()
+        )
+
+    @pytest.mark.parametrize(
+        "value", [0, 0.0, -1, float("nan"), inf, -inf, "5", None, True, 10**400], ids=lambda value: str(value)[:10]
+    )
+    @pytest.mark.parametrize(
+        ("policy", "field"),
+        [
+            (policy, name)
+            for policy in (RenewalPolicy, RetryPolicy)
+            for name in attrs.fields_dict(policy)
+            if name != "attempts"
+        ],
+    )
+    def test_no_number_above_0(self, policy: type, field: str, value: Any) -> None:
+        """Seconds and fractions must be finite numbers above 0; the error names the field."""
+        change: dict[str, Any] = {field: (value, 0.84) if field == "first_due_fractions" else value}
+
+        with pytest.raises(ConfigurationError) as caught:
+            policy(**change)
+
+        assert f"{policy.__name__}.{field}" == caught.value.field
+
+    @pytest.mark.parametrize("value", [1, 1.0, 1.5, 20])
+    def test_no_fraction(self, value: float) -> None:
+        """A fraction must be below 1; the error names the field."""
+        with pytest.raises(ConfigurationError) as caught:
+            RenewalPolicy(due_fraction=value)
+
+        assert "RenewalPolicy.due_fraction must be below 1" == str(caught.value)
+
+    @pytest.mark.parametrize("value", [0, -1, 1.0, 1.5, True, "3", None])
+    def test_no_count(self, value: Any) -> None:
+        """`attempts` must be a whole number, 1 or more."""
+        with pytest.raises(ConfigurationError, match=r"^RetryPolicy.attempts must be a whole number, 1 or more$"):
+            RetryPolicy(attempts=value)
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            (0, 0.5),
+            (-0.1, 0.5),
+            (0.5, 0.4),
+            (0.5, 1),
+            (0.5, 1.5),
+            (float("nan"), 0.5),
+            (0.5, float("nan")),
+            (0.5,),
+            (0.1, 0.2, 0.3),
+            ("0.1", "0.2"),
+            (0.1, None),
+            "ab",
+            0.5,
+            None,
+            iter((0.1, 0.2)),
+        ],
+        ids=lambda value: "iterator" if hasattr(value, "__next__") else str(value),
+    )
+    def test_no_first_due_fractions(self, value: Any) -> None:
+        """`first_due_fractions` must be two rising numbers between 0 and 1."""
+        with pytest.raises(
+            ConfigurationError, match=r"^RenewalPolicy.first_due_fractions must be a tuple of two rising numbers"
+        ):
+            RenewalPolicy(first_due_fractions=value)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"due_fraction": ALMOST_ONE},
+            {"max_wait_seconds": 5e-324},
+            {"rejection_seconds": 5e-324},
+            {"due_seconds": 10**9},
+            {"first_due_fractions": (0.5, 0.5)},
+            {"first_due_fractions": (5e-324, ALMOST_ONE)},
+        ],
+        ids=str,
+    )
+    def test_extremes(self, change: dict[str, Any]) -> None:
+        """What is within the bounds is accepted, however odd."""
+        assert change == {field: getattr(RenewalPolicy(**change), field) for field in change}
+
+    def test_by_name(self) -> None:
+        """Numbers are given by name."""
+        build: Any = RenewalPolicy
+
+        with pytest.raises(TypeError):
+            build(0.2)
+
+    @pytest.mark.parametrize(
+        ("attempt", "shortest", "longest"),
+        [(1, 0.5, 1), (2, 1, 2), (3, 2, 4), (4, 4, 8), (5, 8, 16), (6, 15, 30), (7, 15, 30), (10_000, 15, 30)],
+    )
+    def test_pause(self, attempt: int, shortest: float, longest: float) -> None:
+        """Pauses between attempts are 1 s·2ⁿ up to the budget, half of each at random."""
+        assert shortest == RetryPolicy().pause_seconds(attempt, lambda: 0.0)
+        assert longest == pytest.approx(RetryPolicy().pause_seconds(attempt, lambda: ALMOST_ONE))
+        assert (shortest + longest) / 2 == RetryPolicy().pause_seconds(attempt, lambda: 0.5)
+
+    @pytest.mark.parametrize(
+        ("seconds_left", "expected"), [(30, 2), (4.1, 2), (4, 2), (3.9, 1.95), (1, 0.5), (0.1, 0.05)]
+    )
+    def test_wait(self, seconds_left: float, expected: float) -> None:
+        """While a token lives a caller waits at most 2 s, and half of what is left."""
+        held = hold()
+
+        assert expected == pytest.approx(POLICY.wait_seconds(held, held.expires_at - seconds_left))
+
+
+class TestHeldToken:
+    @pytest.mark.parametrize(
+        ("life", "earliest", "latest"),
+        [(3600, 1620, 3024), (7200, 3240, 6048), (60, 27, 50.4), (5, 2.25, 4.2), (86_400, 38_880, 72_576)],
+    )
+    def test_first_due(self, life: float, earliest: float, latest: float) -> None:
+        """A first token is due at L·U(0.45, 0.84), so that workers that start together drift apart."""
+        assert SENT + earliest == pytest.approx(hold(life=life, is_first=True, draw=0.0).due_at)
+        assert SENT + latest == pytest.approx(hold(life=life, is_first=True, draw=ALMOST_ONE).due_at)
+
+    @pytest.mark.parametrize(
+        ("life", "earliest", "latest"),
+        [
+            (3600, 864, 576),  # a fifth of the life, ±20 %
+            (4500, 1080, 720),  # a fifth is 900 s
+            (7200, 1080, 720),  # 900 s at most
+            (86_400, 1080, 720),
+            (60, 14.4, 9.6),
+            (5, 1.2, 0.8),
+        ],
+    )
+    def test_due(self, life: float, earliest: float, latest: float) -> None:
+        """A later token is due min(0.2·L, 900 s)·U(0.8, 1.2) before its expiry."""
+        assert SENT + life - earliest == pytest.approx(hold(life=life, draw=ALMOST_ONE).due_at)
+        assert SENT + life - latest == pytest.approx(hold(life=life, draw=0.0).due_at)
+
+    @pytest.mark.parametrize("is_first", [False, True])
+    @pytest.mark.parametrize(
+        ("life", "before_expiry"), [(3600, 30), (301, 30), (300, 30), (299, 29.9), (60, 6), (5, 0.5)]
+    )
+    def test_expiring(self, life: float, before_expiry: float, is_first: bool) -> None:
+        """Callers begin to wait min(30 s, L/10) before expiry."""
+        assert SENT + life - before_expiry == pytest.approx(hold(life=life, is_first=is_first).expiring_at)
+
+    @pytest.mark.parametrize("life", [5, 60, 3600.5])
+    def test_expiry(self, life: float) -> None:
+        """Expiry is the time the request was sent plus the lifetime; the wall clock has no part in it."""
+        held = hold(life=life)
+
+        assert (SENT, SENT + life) == (held.requested_at, held.expires_at)
+
+    @pytest.mark.parametrize("is_first", [False, True])
+    def test_due_is_never_after_expiring(self, is_first: bool) -> None:
+        """A policy whose due comes late makes the token due when callers begin to wait, not after."""
+        policy = RenewalPolicy(due_fraction=0.001, first_due_fractions=(0.999, 0.999))
+        held = policy.hold(token(), requested_at=SENT, is_first=is_first, is_unproven=False, random=lambda: 0.5)
+
+        assert (SENT + 3570, SENT + 3570) == (held.due_at, held.expiring_at)
+
+    @pytest.mark.parametrize("is_unproven", [False, True])
+    def test_carries(self, is_unproven: bool) -> None:
+        """A held token carries the token and whether it is an unproven replacement."""
+        held = hold("x", is_unproven=is_unproven)
+
+        assert (token("x"), is_unproven) == (held.token, held.is_unproven)
+
+
+class TestBackoff:
+    @pytest.mark.parametrize(
+        ("error", "is_alive", "pauses"),
+        [
+            (PASSING, True, [1, 2, 4, 8, 16, 30, 30]),
+            (PASSING, False, [1, 1, 1, 1, 1, 1, 1]),
+            (TokenTimeoutError("passing"), True, [1, 2, 4]),
+            (TokenResponseError("passing", retryable=True), True, [1, 2, 4]),
+            (refused(None), True, [1, 2, 4]),
+            (TERMINAL, True, [5, 10, 20, 40, 60, 60]),
+            (TERMINAL, False, [5, 10, 20, 40, 60, 60]),
+            (refused(None, status=400), False, [5, 10, 20]),
+            (ConfigurationError("terminal"), False, [5, 10, 20]),
+            (TokenError("terminal"), True, [5, 10, 20]),
+            # Retry-After, if it is later; 300 s at most.
+            (refused(10), True, [10, 10, 10, 10, 16, 30]),
+            (refused(10), False, [10, 10]),
+            (refused(0), True, [1, 2, 4]),
+            (refused(299), False, [299, 299]),
+            (refused(300), True, [300, 300]),
+            (refused(301), True, [300, 300]),
+            (refused(31_536_000), False, [300, 300]),
+            (refused(7, status=400), True, [7, 10, 20]),
+        ],
+        ids=repr,
+    )
+    def test_length(self, error: SimpleStoreError, is_alive: bool, pauses: list[float]) -> None:
+        """After a failure the endpoint is left alone for 1 s·2ⁿ (terminal 5 s·2ⁿ), or as long as it asked for."""
+        shown = [POLICY.backoff_seconds(error, failures=failures, is_alive=is_alive) for failures in range(len(pauses))]
+
+        assert pauses == shown
+
+    @pytest.mark.parametrize(("error", "cap"), [(PASSING, 30), (TERMINAL, 60), (refused(7), 30), (refused(1e9), 300)])
+    def test_endless_outage(self, error: SimpleStoreError, cap: float) -> None:
+        """However many failures there were, the pause is the cap; nothing overflows."""
+        assert [cap] * 3 == [POLICY.backoff_seconds(error, failures=n, is_alive=True) for n in (100, 10_000, 10**9)]
+
+    def test_longest(self) -> None:
+        """The policy's longest backoff holds while a token lives, also for an unchanged token."""
+        policy = RenewalPolicy(max_backoff_seconds=5)
+
+        assert [1, 5, 1] == [
+            policy.backoff_seconds(PASSING, failures=0, is_alive=True),
+            policy.backoff_seconds(PASSING, failures=9, is_alive=True),
+            policy.backoff_seconds(PASSING, failures=9, is_alive=False),
+        ]
+        assert [1, 2, 4, 5] == [policy.unchanged_backoff_seconds(failures) for failures in range(4)]
+
+    def test_hold(self) -> None:
+        """A rejected replacement is held for the policy's seconds, doubled each time, 300 s at most."""
+        policy = RenewalPolicy(rejection_seconds=70)
+
+        assert [70, 140, 280, 300, 300] == [policy.hold_seconds(n) for n in (0, 1, 2, 3, 10**9)]
+
+
+@settings(derandomize=True, max_examples=150, deadline=None)
+@given(life=st.floats(0.001, 86_400), draw=st.floats(0, ALMOST_ONE), is_first=st.booleans())
+def test_any_life(life: float, draw: float, is_first: bool) -> None:
+    """Whatever the life and the draw, a token is first fresh, then due, then expiring, then expired."""
+    held = hold(life=life, draw=draw, is_first=is_first)
+    instants = [held.requested_at, held.due_at, held.expiring_at, held.expires_at]
+
+    assert all(earlier <= later for earlier, later in pairwise(instants))
+    assert held.due_at - SENT >= 0.4 * life

@@ -1,0 +1,33 @@
+"""What platforms lack. Rule: a test runs, or a mark from here says why it does not."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+needs_case: Final = pytest.mark.skipif(os.name == "nt", reason="needs case-sensitive environment variables")
+needs_fork: Final = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+needs_posix: Final = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals, terminals and shells")
+needs_posix_files: Final = pytest.mark.skipif(os.name != "posix", reason="needs file modes, owners, symlinks and pipes")
+needs_proc: Final = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and /dev/full")
+needs_resets: Final = pytest.mark.skipif(
+    os.name != "posix", reason="Windows' event loop takes a reset for an end of file"
+)
+needs_uvloop: Final = pytest.mark.skipif(find_spec("uvloop") is None, reason="needs uvloop")
+
+
+def uvloop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Return uvloop's factory of event loops by its name; nothing where uvloop is not installed."""
+    if find_spec("uvloop") is None:
+        return {}
+    import uvloop
+
+    return {"uvloop": uvloop.new_event_loop}
