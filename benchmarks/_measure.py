@@ -24,7 +24,7 @@ __all__ = ["Contender", "Sample", "compare", "describe", "on_one_core", "summari
 Sample = Callable[[], Awaitable[tuple[float, ...]]]
 """One turn; returns a number for each result of the measure."""
 
-_TURN_SECONDS = 120
+_TURN_SECONDS = 45
 
 
 @attrs.define
@@ -61,7 +61,7 @@ class Contender:
 
 
 async def compare(
-    floor: Sample, contenders: Sequence[Contender], *, rounds: int, patience_seconds: float = 8
+    floor: Sample, contenders: Sequence[Contender], *, rounds: int, patience_seconds: float = 5
 ) -> None:
     """Collect *rounds* of samples; a first round is discarded.
 
@@ -99,7 +99,9 @@ async def _take(contender: Contender, *, is_first: bool) -> tuple[float, ...]:
     except Exception as error:
         if is_first:
             raise
-        contender.sample, contender.note = None, describe(error)
+        is_late = isinstance(error, TimeoutError) and time.perf_counter() - began_at > _TURN_SECONDS
+        contender.sample = None
+        contender.note = f"not finished within {_TURN_SECONDS} s" if is_late else describe(error)
         return ()
     finally:
         contender.seconds += time.perf_counter() - began_at

@@ -205,16 +205,19 @@ async def _open_google_auth(server: Server) -> AsyncGenerator[Client]:
             pass
 
     credentials = Credentials.from_service_account_file(server.service_account_file, scopes=[_SCOPE])
-    async with AsyncAuthorizedSession(credentials) as session, AsyncAuthorizedSession(credentials, AtOnce()) as alone:
+    session, alone = AsyncAuthorizedSession(credentials), AsyncAuthorizedSession(credentials, AtOnce())
 
-        async def get(url: str) -> bytes:
-            response = await session.request("GET", url)
-            body: bytes = await response.read()
-            await response.close()
-            return body
+    async def get(url: str) -> bytes:
+        response = await session.request("GET", url)
+        body: bytes = await response.read()
+        await response.close()
+        return body
 
-        # The first token belongs to `alone`; both sessions have the same credentials.
+    try:
         yield Client(lambda: alone.request("GET", server.base_url), get)
+    finally:
+        await session.close()
+        await alone.close()
 
 
 @asynccontextmanager
@@ -439,7 +442,11 @@ async def _open_safe(server: Server) -> AsyncGenerator[Client]:
                 await asyncio.shield(renewal)
             return token
 
-        yield Client(get_token)
+        try:
+            yield Client(get_token)
+        finally:
+            if renewal is not None:
+                renewal.cancel()
 
 
 OURS = Peer(
