@@ -313,13 +313,13 @@ async def _open_httpx_oauth2_flows(server: Server) -> AsyncGenerator[Client]:
 
     secret = ClientCredentialsClientSecretPostAuth(client_secret=CLIENT_SECRET)
     auth = Auth(ClientCredentialsFlow(auth_server=f"{server.root}/{_TENANT}/v2.0", client_id=CLIENT_ID, auth=secret))
-    request = httpx.Request("GET", server.base_url)
-
-    async def get_token() -> object:
-        async with aclosing(auth.async_auth_flow(request)) as flow:
-            return (await anext(flow)).headers["Authorization"]
-
     async with httpx.AsyncClient(auth=auth) as client:
+        request = client.build_request("GET", server.base_url)  # its timeout is the margin of a renewal
+
+        async def get_token() -> object:
+            async with aclosing(auth.async_auth_flow(request)) as flow:
+                return (await anext(flow)).headers["Authorization"]
+
         yield Client(get_token, get_by_httpx(client))
 
 
@@ -570,8 +570,6 @@ _PEERS = (
         documentation="https://github.com/openfga/python-sdk#client-credentials",
         module="openfga_sdk.oauth2",
         open=_open_openfga,
-        lifetime_seconds=603,
-        due_after_seconds=4,
         note="OAuth2Client of its asyncio client; its own requests are for OpenFGA only",
     ),
 )

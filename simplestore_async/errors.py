@@ -7,11 +7,11 @@ wrapped.
 from __future__ import annotations
 
 __all__ = [
+    "BatchDatabaseError",
     "BatchError",
     "BatchFileError",
     "ConfigurationError",
     "InvalidClientError",
-    "JournalError",
     "ProviderClosedError",
     "SimpleStoreError",
     "TokenCacheError",
@@ -178,9 +178,19 @@ class TokenResponseError(TokenError):
 
 
 class BatchError(SimpleStoreError):
-    """A batch ended early; it can be resumed."""
+    """A batch ended early; run again, it continues.
+
+    Attributes:
+        retry_after: seconds that the API asked to wait, if it did.
+    """
 
     code = "batch"
+
+    def __init__(
+        self, problem: str, hint: str = "", *, code: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(problem, hint, code=code)
+        self.retry_after = retry_after
 
     @property
     def retryable(self) -> bool:
@@ -212,7 +222,20 @@ class BatchFileError(SimpleStoreError, ValueError):
         self.count = count
 
 
-class JournalError(SimpleStoreError):
-    """A batch's journal or results file cannot be used or written; nothing was sent that is not in it."""
+class BatchDatabaseError(SimpleStoreError):
+    """The database of a batch cannot be used or written; nothing is sent that is not recorded in it.
 
-    code = "batch-journal"
+    Attributes:
+        path: where it is.
+    """
+
+    code = "batch-database"
+
+    def __init__(self, problem: str, hint: str = "", *, code: str | None = None, path: str = "") -> None:
+        super().__init__(problem, hint, code=code)
+        self.path = path
+
+    @property
+    def retryable(self) -> bool:
+        """Whether only another run is using it."""
+        return self.code == "batch-in-use"

@@ -10,11 +10,11 @@ import pytest
 
 from simplestore_async import errors
 from simplestore_async.errors import (
+    BatchDatabaseError,
     BatchError,
     BatchFileError,
     ConfigurationError,
     InvalidClientError,
-    JournalError,
     ProviderClosedError,
     SimpleStoreError,
     TokenCacheError,
@@ -41,7 +41,7 @@ TREE = {
     TokenCacheError: (SimpleStoreError,),
     BatchError: (SimpleStoreError,),
     BatchFileError: (SimpleStoreError, ValueError),
-    JournalError: (SimpleStoreError,),
+    BatchDatabaseError: (SimpleStoreError,),
 }
 
 EXAMPLES: list[SimpleStoreError] = [
@@ -66,7 +66,8 @@ EXAMPLES: list[SimpleStoreError] = [
     BatchError("text"),
     BatchFileError("text"),
     BatchFileError("text", problems=((7, "it is empty"),), count=1),
-    JournalError("text"),
+    BatchDatabaseError("text"),
+    BatchDatabaseError("text", code="batch-in-use", path="a"),
 ]
 
 ROUND_TRIPS: list[Callable[[SimpleStoreError], SimpleStoreError]] = [
@@ -107,7 +108,7 @@ def test_tree_is_whole() -> None:
         (TokenResponseError("text", retryable=True), True),
         (BatchError("text"), True),
         (BatchFileError("text"), False),
-        (JournalError("text"), False),
+        (BatchDatabaseError("text"), False),
     ],
     ids=repr,
 )

@@ -31,11 +31,11 @@ __all__ = ["measure_batch"]
 _CONCURRENCY = 50
 _LATENCY_SECONDS = 0.02
 _NOTES = {
-    "GET": "checks and reads the file, and writes results and journal",
+    "GET": "checks and reads the file, and writes results and database",
     "POST": "the same, and each request is on the disk before it is sent",
 }
 _BARE_LOOP = Path(__file__).with_name("_bare_loop.py")
-_LOOP_NOTE = "reads the file and writes the responses, without checks or journal"
+_LOOP_NOTE = "reads the file and writes the responses, without checks or database"
 _CURL_NOTE = "a process for each request, of a twentieth of them; keeps nothing"
 _WRK_NOTE = "a load generator in C: the upper limit, which one server process sets here"
 
@@ -67,7 +67,7 @@ async def _measure(scale: Scale, method: str, *, latency_seconds: float) -> Resu
 
             async def run_command() -> tuple[float, ...]:
                 results = f"{directory}/{next(numbers)}"
-                options = "--output", results, "--journal", f"{results}.journal", "--concurrency", str(_CONCURRENCY)
+                options = "--output", results, "--database", f"{results}.batch", "--concurrency", str(_CONCURRENCY)
                 command = sys.executable, "-m", "simplestore_async.cli", "batch", str(path), *options
                 seconds, _ = await _time(settings, *command)
                 return (seconds / requests * 1e6,)

@@ -111,7 +111,11 @@ async def measure_due(scale: Scale) -> list[Result]:
             else:
                 contender.pairs.append(((fresh,), (due,)))
 
-    contenders = enter(scale, lambda peer, contender: lambda: _renew(peer, contender, lock))
+    contenders = enter(
+        scale,
+        lambda peer, contender: lambda: _renew(peer, contender, lock),
+        refuse=lambda peer: "" if peer.due_after_seconds else "renews at a random instant within five minutes",
+    )
     async with asyncio.TaskGroup() as group:
         for contender in contenders:
             group.create_task(take_turns(contender))

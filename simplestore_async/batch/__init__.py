@@ -1,19 +1,20 @@
-"""Many requests from a file, each with its result, through interruptions. Rule: re-exports only."""
+"""Many requests, each sent at most once unless that is safe, each with a result. Rule: re-exports only."""
 
 from __future__ import annotations
 
+from ._database import BatchDatabase, read_results
 from ._engine import run_batch
 from ._file import RequestFile
-from ._journal import Journal
 from ._values import BatchPolicy, BatchRequest, BatchResult, BatchSummary, Outcome
 
 __all__ = [
+    "BatchDatabase",
     "BatchPolicy",
     "BatchRequest",
     "BatchResult",
     "BatchSummary",
-    "Journal",
     "Outcome",
     "RequestFile",
+    "read_results",
     "run_batch",
 ]

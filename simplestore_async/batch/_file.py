@@ -1,164 +1,255 @@
-"""A batch's file. Rule: every line is checked before anything is sent, and memory does not grow with their number."""
+"""The input of a batch. Rule: every line is checked before anything is sent; memory does not grow with their number."""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import os
+import shutil
 import sqlite3
 import stat
-from contextlib import closing
-from heapq import merge
-from itertools import islice
+import sys
+import tempfile
+import weakref
+import zlib
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
-
-import attrs
-from yarl import URL
+from typing import IO, TYPE_CHECKING, Any, Final, Self, cast
 
 from simplestore_async._core.target import find_base_url
 from simplestore_async.errors import BatchFileError
 
-from ._lines import MOST_BYTES, parse_line
+from ._lines import MOST_BYTES, describe_file, parse_line
 from ._values import BatchRequest
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Generator, Iterator
+
+    from yarl import URL
 
 __all__ = ["RequestFile"]
 
 _MOST_PROBLEMS: Final = 20
 _IDS_AT_ONCE: Final = 1_000
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_CHUNK_REQUESTS: Final = 100
+_CHUNK_BYTES: Final = 4 << 20
+_GZIP: Final = b"\x1f\x8b"
 
 
-@attrs.frozen(kw_only=True)
 class RequestFile:
-    """A file of requests, one JSON object a line, all of which have been checked: get it by `check()`.
+    """A file of requests, one JSON object per line; blank lines count as lines and hold nothing.
 
-    Iterating over it reads it again, line by line.
+    Args:
+        path: a file, compressed by gzip or not; `-` is standard input. What can be read only once is copied to a
+            temporary file.
+        base_url: the address of the API; by default `SIMPLESTORE_BASE_URL`.
+        allow_insecure_http: accept plain http to another machine; for closed test networks only.
 
     Attributes:
         path: where it is.
-        base_url: the API's address.
-        line_count: how many requests it holds.
-        sha256: the digest of its bytes, by which a journal knows it.
+        base_url: the address of the API.
+        sha256: digest of its bytes, decompressed.
+        is_spooled: whether it is a temporary copy.
+        line_count: number of lines; 0 before `check()`.
+        count: number of requests; None before `check()`.
+
+    Raises:
+        BatchFileError: if it is not a text of lines, such as UTF-16 or a JSON array.
+        ConfigurationError: if the address is not set, or wrong.
+        OSError: if it cannot be read.
     """
 
-    path: Path
-    base_url: URL
-    line_count: int
-    sha256: str
-
-    @classmethod
-    def check(
-        cls,
+    def __init__(
+        self,
         path: str | os.PathLike[str],
         *,
         base_url: str | URL | None = None,
         allow_insecure_http: bool = False,
-        on_line: Callable[[int], object] | None = None,
-    ) -> RequestFile:
-        """Read every line of a file, and return the file if each is a request, and no two have the same id.
+    ) -> None:
+        self.base_url = find_base_url(base_url, allow_insecure_http=allow_insecure_http)
+        self.count: int | None = None
+        self.line_count = 0
+        self._is_stdin = os.fspath(path) == "-"
+        self.is_spooled = self._is_stdin or not Path(path).is_file()
+        self.path = Path("standard input" if self._is_stdin else path)
+        self._file = _open(path, is_stdin=self._is_stdin)
+        weakref.finalize(self, self._file.close)
+        with self._reporting():
+            start = self._file.read(4096)
+            if problem := describe_file(start.removeprefix(_BYTE_ORDER_MARK)):
+                raise BatchFileError(f"{self.path} {problem}")
+            self._file.seek(0)
+            self.sha256 = hashlib.file_digest(cast("Any", self._file), "sha256").hexdigest()
+        self._signature = self._sign()
 
-        It blocks: a million lines take some ten seconds.
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def check(self, *, on_line: Callable[[int], object] | None = None) -> None:
+        """Check that each line is a request, and that no two have the same id.
+
+        It blocks: a million lines take some seconds.
 
         Args:
-            path: a regular file, because it is read twice.
-            base_url: the address of the API, beyond whose origin no path may lead; by default `SIMPLESTORE_BASE_URL`.
-            allow_insecure_http: accept one of plain http on another machine; for closed test networks only.
-            on_line: is told the number of each line that was read.
+            on_line: gets the number of each line that was read.
 
         Raises:
-            BatchFileError: if the file is empty, or some lines are no requests; names the first of them.
-            ConfigurationError: if the address is not set, or wrong.
+            BatchFileError: if some lines are not requests; names the first of them.
             OSError: if the file cannot be read.
         """
-        path, url = Path(path), find_base_url(base_url, allow_insecure_http=allow_insecure_http)
-        digest, problems = hashlib.sha256(), _Problems()
-        number = 0
-        with _open(path) as file, closing(_Ids()) as ids:
-            while line := file.readline(MOST_BYTES + 1):
-                number += 1
-                digest.update(line)
-                found = parse_line(line, number=number, base_url=url)
+        problems: list[tuple[int, str]] = []
+        count = bad = number = 0
+        with closing(_Ids()) as ids:
+            for number, found in self._parsed(finds_files=True):
                 if isinstance(found, BatchRequest):
+                    count += 1
                     ids.add(found.id, number)
-                else:
-                    problems.add(number, found)
-                while len(line) > MOST_BYTES and not line.endswith(b"\n"):  # the rest of what is too long
-                    line = file.readline(MOST_BYTES + 1)
-                    digest.update(line)
+                elif found:
+                    bad += 1
+                    problems += [(number, found)] if bad <= _MOST_PROBLEMS else []
                 if on_line:
                     on_line(number)
-            problems.add_sorted(ids.find_repeated())
-        problems.raise_if_any(path, line_count=number)
-        return cls(path=path, base_url=url, line_count=number, sha256=digest.hexdigest())
+            for repeated, (line, first) in enumerate(ids.find_repeated(), 1):
+                bad += 1
+                problems += [(line, f"id is also that of line {first}")] if repeated <= _MOST_PROBLEMS else []
+        if bad:
+            problems = sorted(problems)[:_MOST_PROBLEMS]
+            line, problem = problems[0]
+            raise BatchFileError(
+                f"{bad} of {number} lines of {self.path} are not valid requests; the first is line {line}: {problem}",
+                "nothing was sent",
+                problems=tuple(problems),
+                count=bad,
+            )
+        self.line_count, self.count = number, count
+
+    def chunks(self, is_wanted: Callable[[int], bool] = lambda _: True) -> Generator[list[BatchRequest]]:
+        """Yield requests whose line is wanted, some at a time.
+
+        Raises:
+            BatchFileError: if the file is no longer the one that was opened.
+            OSError: if it cannot be read.
+        """
+        chunk: list[BatchRequest] = []
+        size = 0
+        for _, found in self._parsed(is_wanted):
+            if isinstance(found, str):
+                raise self._changed()
+            if found:
+                chunk.append(found)
+                size += found.size
+            if len(chunk) >= _CHUNK_REQUESTS or size >= _CHUNK_BYTES:
+                self._check_signature()
+                yield chunk
+                chunk, size = [], 0
+        self._check_signature()
+        yield chunk
 
     def __iter__(self) -> Iterator[BatchRequest]:
-        """Yield each request; raise `BatchFileError` if the file is no longer the one that was checked."""
-        return self.select(lambda _: True)
+        """Yield each request."""
+        for chunk in self.chunks():
+            yield from chunk
 
-    def select(self, is_wanted: Callable[[int], bool]) -> Generator[BatchRequest]:
-        """Yield the requests whose line's number is wanted; the other lines are not even looked at."""
-        digest = hashlib.sha256()
-        with _open(self.path) as file:
-            for number, line in enumerate(file, 1):
+    def _parsed(
+        self, is_wanted: Callable[[int], bool] = lambda _: True, *, finds_files: bool = False
+    ) -> Generator[tuple[int, BatchRequest | str | None]]:
+        """Yield the number of each line with its request, its problem, or None if it is blank or not wanted."""
+        digest, number = hashlib.sha256(), 0
+        directory = Path() if self._is_stdin else self.path.parent
+        with self._reporting():
+            self._file.seek(0)
+            while line := self._file.readline(MOST_BYTES + 1):
+                number += 1
                 digest.update(line)
-                if number > self.line_count:
-                    break
-                if not is_wanted(number):
-                    continue
-                found = parse_line(line, number=number, base_url=self.base_url)
-                if not isinstance(found, BatchRequest):
-                    raise self._changed()
-                yield found
+                text = line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
+                if text.isspace() or not text or not is_wanted(number):
+                    yield number, None
+                else:
+                    yield (
+                        number,
+                        parse_line(
+                            text,
+                            number=number,
+                            base_url=self.base_url,
+                            directory=directory,
+                            finds_files=finds_files,
+                        ),
+                    )
+                while len(line) > MOST_BYTES and not line.endswith(b"\n"):  # the rest of a line that is too long
+                    line = self._file.readline(MOST_BYTES + 1)
+                    digest.update(line)
         if digest.hexdigest() != self.sha256:
             raise self._changed()
 
+    @contextmanager
+    def _reporting(self) -> Generator[None]:
+        try:
+            yield
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            problem = f"{self.path} is damaged or cut short: {error}"
+        else:
+            return
+        raise BatchFileError(problem)
+
+    def _sign(self) -> tuple[int, int]:
+        status = os.fstat(self._file.fileno())
+        return status.st_size, status.st_mtime_ns
+
+    def _check_signature(self) -> None:
+        if self._sign() != self._signature:
+            raise self._changed()
+
     def _changed(self) -> BatchFileError:
-        return BatchFileError(f"{self.path} was changed while its requests were sent: leave it as it is until all are")
-
-
-def _open(path: Path) -> IO[bytes]:
-    # Looked at first: to open a named pipe would wait for who writes to it.
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise BatchFileError(
-            f"{path} is no regular file: write the requests to one, because it is read twice, and again by --resume"
+        return BatchFileError(
+            f"{self.path} was changed while its requests were sent", "put it back as it was, and run the command again"
         )
-    return path.open("rb")
 
 
-class _Problems:
-    """The first problems, and the number of all."""
+def _open(path: str | os.PathLike[str], *, is_stdin: bool) -> IO[bytes]:
+    """Open a file that can be read twice, decompressed."""
+    if is_stdin:
+        file = _spool(sys.stdin.buffer)
+    elif stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - a Path would say "." of ""
+        file = open(path, "rb")  # noqa: PTH123, SIM115 - closed with the object
+    else:
+        with open(path, "rb") as pipe:  # noqa: PTH123 - as above
+            file = _spool(pipe)
+    is_compressed = file.read(2) == _GZIP
+    file.seek(0)
+    if is_compressed:
+        return cast("IO[bytes]", _GzipInput(file))
+    return file
 
-    def __init__(self) -> None:
-        self._first: list[tuple[int, str]] = []
-        self._count = 0
 
-    def add(self, number: int, problem: str) -> None:
-        self._count += 1
-        if len(self._first) < _MOST_PROBLEMS:
-            self._first.append((number, problem))
+class _GzipInput(gzip.GzipFile):
+    """A compressed file that closes what it reads from."""
 
-    def add_sorted(self, problems: Iterator[tuple[int, str]]) -> None:
-        few = list(islice(problems, _MOST_PROBLEMS))
-        self._count += len(few) + sum(1 for _ in problems)
-        self._first = list(islice(merge(self._first, few), _MOST_PROBLEMS))
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(fileobj=file, mode="rb")
+        self._compressed = file
 
-    def raise_if_any(self, path: Path, *, line_count: int) -> None:
-        if not line_count:
-            raise BatchFileError(f"{path} is empty: it should hold one request a line")
-        if self._count:
-            number, problem = self._first[0]
-            raise BatchFileError(
-                f"nothing was sent: {self._count} of {line_count} lines of {path} are no requests that can be sent; "
-                f"the first is line {number}: {problem}",
-                problems=tuple(self._first),
-                count=self._count,
-            )
+    def close(self) -> None:
+        super().close()
+        self._compressed.close()
+
+
+def _spool(source: IO[bytes]) -> IO[bytes]:
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the object
+    shutil.copyfileobj(source, file)
+    file.seek(0)
+    return file
 
 
 class _Ids:
-    """Which ids there were. They are kept in a database without a name, whose file the system removes by itself."""
+    """Ids that were seen, in a temporary database that SQLite removes."""
 
     def __init__(self) -> None:
         self._database = sqlite3.connect("", isolation_level=None)
@@ -168,22 +259,21 @@ class _Ids:
         self._waiting: list[tuple[str | int | bytes, int]] = []
 
     def add(self, id_: str | int, number: int) -> None:
-        # No text is equal to bytes, and no number has its place in a database that takes more than eight of them.
+        # SQLite has no integers of more than eight bytes; no text equals a blob.
         is_long = isinstance(id_, int) and id_.bit_length() > 63
         self._waiting.append((str(id_).encode() if is_long else id_, number))
         if len(self._waiting) >= _IDS_AT_ONCE:
             self._write()
 
-    def find_repeated(self) -> Iterator[tuple[int, str]]:
-        """Yield each line whose id an earlier one has, in order."""
+    def find_repeated(self) -> Iterator[tuple[int, int]]:
+        """Yield each line whose id an earlier line has, in order, and that line."""
         self._write()
-        # An index that is built in one go is sorted on disk; one that grows with each line is slow.
+        # Built at once, an index is sorted on disk; growing with each line, it is slow.
         self._database.execute("CREATE INDEX by_id ON ids (id, line)")
-        rows = self._database.execute(
+        return self._database.execute(
             "SELECT line, first FROM ids JOIN (SELECT id, min(line) AS first FROM ids GROUP BY id HAVING count(*) > 1)"
             " USING (id) WHERE line > first ORDER BY line"
         )
-        return ((line, f"id is that of line {first}, too") for line, first in rows)
 
     def close(self) -> None:
         self._database.close()

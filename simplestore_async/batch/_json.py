@@ -1,17 +1,11 @@
-"""JSON as a batch reads and writes it. Rule: what is read can be written again, and means the same to every program.
-
-Python's own reads and writes numbers that no other program could (`NaN`, 1e999), and takes ten times as long: where the
-API answers at once, that is a tenth of all that a batch takes.
-"""
+"""JSON of a batch. Rule: numbers keep the digits that they came with; a line of results is ASCII."""
 
 from __future__ import annotations
 
+import base64
 import json
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+import re
+from typing import TYPE_CHECKING, Final, Literal
 
 try:
     import msgspec
@@ -20,51 +14,56 @@ except ImportError as _missing:
         'simplestore_async.batch needs msgspec: pip install "simplestore-async[batch]"', name="msgspec"
     ) from _missing
 
-__all__ = ["NoJSONError", "read_json", "write_json", "write_line"]
+if TYPE_CHECKING:
+    from ._values import BatchResult
 
-_decode: Final = msgspec.json.Decoder().decode
+__all__ = ["read_body", "result_line"]
+
 _encode: Final = msgspec.json.Encoder().encode
-
-_ROOM: Final = 100
-"""How much deeper in the stack, or in another value, it must be possible to write what was read."""
+_NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
 
 
-class NoJSONError(Exception):
-    """It does not say why: what does holds the text."""
-
-
-def read_json(text: bytes) -> Any:
-    """Return the value that UTF-8 holds.
-
-    Raises:
-        NoJSONError: if it is no JSON (RFC 8259), or a number, the nesting or a lone surrogate goes too far.
-    """
+def read_body(body: bytes, content_type: str) -> tuple[str | None, Literal["json", "text", "base64"] | None]:
+    """Return the text of a body, JSON on one line, and its format."""
+    if not body:
+        return None, None
     try:
-        value = _decode(text)
-        if text.count(b"[") + text.count(b"{") > _ROOM:
-            _encode(_nest(value))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        pass
-    else:
-        return value
-    raise NoJSONError
+        text = body.decode()
+    except UnicodeDecodeError:
+        return base64.b64encode(body).decode(), "base64"
+    if content_type == "application/json" or content_type.endswith("+json"):
+        try:
+            return msgspec.json.format(text, indent=-1), "json"
+        except (msgspec.MsgspecError, RecursionError):
+            pass  # it is not what it claims to be
+    return text, "text"
 
 
-def _nest(value: Any) -> Any:
-    for _ in range(_ROOM):
-        value = [value]
-    return value
-
-
-def write_json(value: Any) -> bytes:
-    """Return what was read as UTF-8 again."""
-    return _encode(value)
-
-
-def write_line(fields: Mapping[str, Any]) -> bytes:
-    """Return a line of ASCII only, so that no terminal is moved by it."""
-    with suppress(UnicodeEncodeError):  # lone surrogates, which what the system says may hold
+def result_line(result: BatchResult) -> bytes:
+    """Return a result as a line of JSON. ASCII, so that no terminal obeys it."""
+    request, body = result.request, result.body_text
+    fields = {
+        "id": request.id,
+        "line": request.line,
+        "method": request.method,
+        "path": request.path,
+        "outcome": result.outcome,
+        "status": result.status,
+        "headers": result.headers,
+        "body": msgspec.Raw(body.encode()) if body and result.body_format == "json" else body,
+        "body_format": result.body_format,
+        "error_type": result.error_type,
+        "error_message": result.error_message,
+        "attempts": result.attempts,
+        "started_at": result.started_at,
+        "duration_seconds": result.duration_seconds,
+    }
+    if request.key is not None:
+        fields["key"] = request.key
+    try:
         line = _encode(fields)
-        if line.isascii():
-            return line + b"\n"
-    return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
+    except (UnicodeEncodeError, ValueError):  # lone surrogates, which messages of the system may hold
+        line = json.dumps(fields | {"body": result.body}).encode()
+    if not line.isascii():
+        line = _NOT_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], line.decode()).encode()
+    return line + b"\n"

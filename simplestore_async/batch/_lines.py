@@ -1,158 +1,144 @@
-"""A line of a batch's file. Rule: pure; a line is a request, or a problem in the words of who wrote the file.
-
-A problem names fields, never what they hold: that may be a secret.
-"""
+"""A line of a batch's file. Rule: pure; a problem names fields and never shows their values, which may be secret."""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any, Final, cast
+import re
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
 
-from simplestore_async._core.headers import find_header_problem, is_header_name
-from simplestore_async._core.target import METHODS, check_target
+import msgspec
+
+from simplestore_async._core.target import check_target, find_target
 from simplestore_async.errors import ConfigurationError
 
-from ._json import NoJSONError, read_json, write_json
 from ._values import BatchRequest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from yarl import URL
 
-__all__ = ["MOST_BYTES", "parse_line"]
+__all__ = ["MOST_BYTES", "check_path", "describe_file", "parse_line"]
 
 MOST_BYTES: Final = 16 << 20
-"""How long a line may be. Whatever is under way is in memory."""
+"""Maximum length of a line."""
 
-_NEEDED: Final = ("id", "method", "path")
-_FIELDS: Final = (*_NEEDED, "json", "body", "headers")
-_LEAST: Final = frozenset(_NEEDED)
-_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-"""With which some editors begin a file."""
+_JSON_TYPE: Final = ("Content-Type", "application/json")
+_PLAIN_PATH: Final = re.compile(r"/?[\w-]+(?:/[\w-]+)*", re.ASCII)
 
 
-class _LineProblemError(Exception):
-    """Its text is shown."""
+class _Line(msgspec.Struct, forbid_unknown_fields=True):
+    id: int | str
+    method: str
+    path: str
+    json: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    body: str | msgspec.UnsetType = msgspec.UNSET
+    body_file: str | msgspec.UnsetType = msgspec.UNSET
+    headers: dict[str, str | list[str]] | msgspec.UnsetType = msgspec.UNSET
+    key: str | int | None = None
 
 
-def parse_line(line: bytes, *, number: int, base_url: URL) -> BatchRequest | str:
-    """Return the request that a line holds, or what is wrong with it.
+_decode: Final = msgspec.json.Decoder(_Line).decode
+
+
+def parse_line(
+    text: bytes, *, number: int, base_url: URL, directory: Path, finds_files: bool = True
+) -> BatchRequest | str:
+    """Return the request of a line, or what is wrong with it.
 
     Args:
-        line: with its line break or without.
+        text: with its line break or without.
         number: its number in the file.
-        base_url: the API's address; a path that leads to another origin is a problem.
+        base_url: the API's address; a path must stay below it.
+        directory: what names of body files are relative to.
+        finds_files: whether these must be there already.
     """
+    if len(text) > MOST_BYTES:
+        return f"is longer than {MOST_BYTES >> 20} MiB; put the body into a file of its own, named by body_file"
     try:
-        return _read_request(_read_object(line), number=number, base_url=base_url)
-    except (_LineProblemError, ConfigurationError) as problem:
-        return str(problem)
-
-
-def _read_object(line: bytes) -> dict[str, Any]:
-    if len(line) > MOST_BYTES:
-        raise _LineProblemError(f"it is longer than {MOST_BYTES >> 20} MiB")
-    line = line.removeprefix(_BYTE_ORDER_MARK)
-    try:
-        value = read_json(line)
-    except NoJSONError:
-        problem = _explain(line)
-    else:
-        if isinstance(value, dict):
-            return cast("dict[str, Any]", value)
-        problem = 'it is not a JSON object: write {"id": …, "method": …, "path": …}'
-    raise _LineProblemError(problem)
-
-
-def _explain(line: bytes) -> str:
-    """Return why a line is no JSON."""
-    if not line.strip():
-        return "it is empty: take it out"
-    try:
-        json.loads(line.decode())
+        text.decode()
+        line = _decode(text)
+        check_path(line.path, base_url=base_url)
+        return BatchRequest(
+            id=line.id,
+            method=line.method.upper(),
+            path=line.path,
+            headers=_headers_of(line),
+            body=_body_of(line, directory, finds_files=finds_files),
+            key=line.key,
+            line=number,
+        )
     except UnicodeDecodeError:
-        return "it is not UTF-8"
-    except json.JSONDecodeError as error:
-        return f"it is not JSON: {error.msg}, column {error.colno}"
-    except (ValueError, RecursionError):  # 5 000 digits; thousands of brackets
-        pass
-    return "it is not JSON that every program could read: a number, the nesting or half a character goes too far"
+        return "is not UTF-8"
+    except RecursionError:
+        return "is nested too deeply"
+    except (msgspec.MsgspecError, ConfigurationError) as error:
+        return str(error)
 
 
-def _read_request(fields: dict[str, Any], *, number: int, base_url: URL) -> BatchRequest:
-    if fields.keys() != _LEAST:
-        _check_names(fields)
-    path = _read_path(fields["path"], base_url)
-    headers = _read_headers(fields["headers"]) if "headers" in fields else ()
-    body = None
-    if "json" in fields:
-        body = write_json(fields["json"])
-        if not any(name.lower() == "content-type" for name, _ in headers):
-            headers = (*headers, ("Content-Type", "application/json"))
-    elif "body" in fields:
-        body = _read_text(fields["body"])
-    return BatchRequest(
-        id=_read_id(fields["id"]),
-        line=number,
-        method=_read_method(fields["method"]),
-        path=path,
-        headers=headers,
-        body=body,
-    )
-
-
-def _check_names(fields: dict[str, Any]) -> None:
-    for name in fields:
-        if name not in _FIELDS:
-            # Shown as JSON, so that it cannot move the cursor.
-            raise _LineProblemError(
-                f"{json.dumps(name)[:60]} is no field of a request; these are: {', '.join(_FIELDS)}"
-            )
-    for name in _NEEDED:
-        if name not in fields:
-            raise _LineProblemError(f"{name} is missing")
-    if "json" in fields and "body" in fields:
-        raise _LineProblemError("json and body exclude each other: a request has one body")
-
-
-def _read_id(value: object) -> str | int:
-    if type(value) is int or (isinstance(value, str) and value):
-        return value
-    raise _LineProblemError("id must be text or a whole number, and not empty")
-
-
-def _read_method(value: object) -> str:
-    if isinstance(value, str) and value.upper() in METHODS:
-        return value.upper()
-    raise _LineProblemError(f"method must be one of {', '.join(METHODS)}")
-
-
-def _read_path(value: object, base_url: URL) -> str:
-    if not isinstance(value, str):
-        raise _LineProblemError("path must be text")
-    if not value.isprintable():
-        raise _LineProblemError("path holds a line break or another character that is not text")
-    check_target("path", value, base_url=base_url)
-    return value
-
-
-def _read_headers(value: object) -> tuple[tuple[str, str], ...]:
-    if not isinstance(value, dict):
-        raise _LineProblemError('headers must be an object: {"Name": "value"}')
+def _headers_of(line: _Line) -> tuple[tuple[str, str], ...]:
     headers: list[tuple[str, str]] = []
-    for name, given in cast("dict[str, object]", value).items():
-        if not is_header_name(name):
-            # Not shown: it may be a value in the wrong place.
-            raise _LineProblemError("headers has a name that no header can have")
-        for one in cast("list[object]", given) if isinstance(given, list) else [given]:
-            if not isinstance(one, str):
-                raise _LineProblemError(f"headers: the value of {name} must be text, or a list of texts")
-            if problem := find_header_problem(name, one.strip()):
-                raise _LineProblemError(f"headers: {problem}")
-            headers.append((name, one.strip()))
+    if line.headers:
+        for name, given in line.headers.items():
+            headers += [(name, value.strip()) for value in ([given] if isinstance(given, str) else given)]
+    if line.json is not msgspec.UNSET and not any(name.lower() == "content-type" for name, _ in headers):
+        headers.append(_JSON_TYPE)
     return tuple(headers)
 
 
-def _read_text(value: object) -> bytes:
-    if isinstance(value, str):
-        return value.encode()
-    raise _LineProblemError("body must be text; for anything else there is json")
+def _body_of(line: _Line, directory: Path, *, finds_files: bool) -> bytes | Path | None:
+    if [line.json, line.body, line.body_file].count(msgspec.UNSET) < 2:
+        raise ConfigurationError("body", "must be given once: as json, body or body_file")
+    if isinstance(line.json, msgspec.Raw):
+        return bytes(line.json)
+    if isinstance(line.body, str):
+        return line.body.encode()
+    if isinstance(line.body_file, str):
+        path = directory / line.body_file
+        if not finds_files:
+            return path
+        try:
+            if path.is_file():
+                with path.open("rb"):
+                    return path
+        except (OSError, ValueError):
+            pass
+        raise ConfigurationError("body_file", "must name a file that can be read")
+    return None
+
+
+def check_path(path: str, *, base_url: URL) -> None:
+    """Check that a path leads to the base URL or below it, however a server decodes it.
+
+    Raises:
+        ConfigurationError: if it does not.
+    """
+    if _PLAIN_PATH.fullmatch(path):
+        return
+    check_target("path", path, base_url=base_url)
+    try:
+        url = base_url.join(find_target(path))
+    except ValueError:
+        raise ConfigurationError("path", "is not a URL path") from None
+    if "#" in path:
+        raise ConfigurationError("path", "must not have a fragment (#), which is never sent", "write %23")
+    plain, before = re.split(r"[?]", path, maxsplit=1)[0], ""
+    while plain != before:
+        plain, before = unquote(plain), plain
+    if ".." in re.split(r"[/\\]", plain) or not url.raw_path.startswith(base_url.raw_path):
+        raise ConfigurationError("path", f"must lead to {base_url} or below it", "leave out ..")
+
+
+def describe_file(start: bytes) -> str:
+    """Return why a file that begins so holds no lines of JSON objects, by the name of its format; "" if it may."""
+    first = start.lstrip()
+    line = first.partition(b"\n")[0].rstrip()
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in start[:64]:
+        return "is UTF-16 or UTF-32; convert it to UTF-8, for example with iconv -t UTF-8"
+    if first.startswith(b"["):
+        return "is a JSON array; write one object per line, for example with jq -c '.[]'"
+    if line == b"{":
+        return "holds JSON objects over several lines; write one object per line, for example with jq -c ."
+    if line and not line.startswith(b"{") and re.search(rb"[,;\t]", line):
+        return "looks like CSV; write one JSON object per line"
+    return ""

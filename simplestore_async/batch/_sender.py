@@ -1,157 +1,222 @@
-"""A request until it has a result. Rule: what may have been done is never sent again; everything else is waited for."""
+"""A request until it has a result. Rule: what may have taken effect is never sent again, unless that does no harm."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+import time
+import uuid
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
+import attrs
+from aiohttp import hdrs
 
-from simplestore_async.errors import BatchError, SimpleStoreError
+from simplestore_async.errors import ConfigurationError, SimpleStoreError
 
-from ._attempts import Action, Cause, action_after, cause_of_error, cause_of_status
-from ._deadlines import Deadlines
-from ._pace import Pace
-from ._sending import Answer, describe_error, send_once
-from ._values import BatchResult
+from ._json import read_body
+from ._sending import Attempt, Response, describe_error
+from ._values import BatchRequest, BatchResult
+from ._verdict import judge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from multidict import CIMultiDictProxy
 
-    from ._values import BatchPolicy, BatchRequest
+    from ._gate import Gate
+    from ._values import BatchPolicy, Outcome
+    from ._verdict import Verdict
+    from ._writer import Writer
 
-__all__ = ["Sender"]
+__all__ = ["Sender", "interrupted_result"]
 
 _LONGEST_BACKOFF_SECONDS: Final = 30.0
+_LARGE_AT_ONCE: Final = 2
+
+
+def interrupted_result(request: BatchRequest) -> BatchResult:
+    """Return the result of a request that an earlier run may have sent."""
+    return BatchResult(
+        request=request,
+        outcome="unknown",
+        error_type="InterruptedError",
+        error_message="interrupted while sending in an earlier run; check whether it took effect, or resend it",
+    )
 
 
 class Sender:
-    """Send requests at the pace of all of them. It belongs to one event loop.
+    """Carry out requests, on one event loop.
 
-    Attributes:
-        stopping: set as soon as nothing more is to be begun.
-        error: why that is, if something went wrong.
+    Args:
+        session: the batch's own session.
+        gate: when requests may be sent.
+        writer: records them, if the batch has a database.
+        policy: limits and retries.
+        batch_id: what idempotency keys are derived from.
     """
 
     def __init__(
-        self, session: aiohttp.ClientSession, *, policy: BatchPolicy, on_pause: Callable[[str, float], object]
+        self,
+        session: aiohttp.ClientSession,
+        *,
+        gate: Gate,
+        writer: Writer | None,
+        policy: BatchPolicy,
+        batch_id: uuid.UUID,
     ) -> None:
-        self.stopping = asyncio.Event()
-        self.error: Exception | None = None
         self._session = session
+        self._gate = gate
+        self._writer = writer
         self._policy = policy
-        self._deadlines = Deadlines(policy.timeout_seconds)
-        self._on_pause = on_pause
-        self._pace = Pace(policy.rate, first_pause_seconds=policy.backoff_seconds)
+        self._batch_id = batch_id
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
         self._now = asyncio.get_running_loop().time
 
-    def close(self) -> None:
-        """Forget what is not needed any more."""
-        self._deadlines.close()
+    async def carry_out(self, request: BatchRequest) -> BatchResult | None:
+        """Return the result of a request; None if the batch ends first, and it can be sent later.
 
-    def halt(self, error: Exception) -> None:
-        """Let nothing more be begun; the first error is kept."""
-        self.error = self.error or error
-        self.stopping.set()
+        Cancellation ends it at once; the result is unknown then, if the request may have taken effect.
+        """
+        run = _Progress(self._with_key(request), started_at=time.time(), began_at=self._now())
+        delay_seconds = 0.0
+        while await self._gate.enter(delay_seconds=delay_seconds):
+            run.sent_at = self._now()
+            needs_record = self._writer is not None and not run.is_begun and not request.is_safe
+            end = await self._attempt(run) if not needs_record or await self._begin(run) else None
+            if end is None:
+                self._gate.leave(sent_at=run.sent_at, is_success=False)
+                return self._interrupt(run)
+            verdict = judge(
+                end, has_left=run.has_left, is_safe=request.is_safe, may_repeat=self._policy.may_repeat(request)
+            )
+            run.attempts += run.has_left or isinstance(end, Response)
+            self._note(end, verdict, sent_at=run.sent_at)
+            if verdict.action == "halt":
+                self._gate.close(self._as_error(end))
+                self._release(run)
+                return None
+            # An outage ends the batch; a request that is put off alone has its result in the end.
+            is_patient = isinstance(end, Exception) or self._now() - run.began_at < self._policy.patience_seconds
+            if verdict.action == "wait" and is_patient:
+                self._release(run)
+                delay_seconds = 0.0
+            elif verdict.action == "retry" and run.attempts < self._policy.attempts:
+                delay_seconds = min(self._policy.backoff_seconds * 2.0 ** (run.attempts - 1), _LONGEST_BACKOFF_SECONDS)
+            else:
+                return self._result(run, end, verdict.outcome)
+        return None
 
-    async def wait_for_turn(self) -> bool:
-        """Wait until the next request may go; return False if the batch ends first."""
-        place = self._pace.book(self._now())
-        while seconds := self._pace.seconds_to_wait(place, self._now()):
-            if not await self._sleep(seconds):
-                return False
+    async def _begin(self, run: _Progress) -> bool:
+        """Record that a request will be sent; return whether it may be."""
+        assert self._writer is not None  # noqa: S101 - as the caller has seen
+        run.is_begun = True
+        try:
+            await self._writer.begin(run.request)
+        except asyncio.CancelledError:
+            return False
+        except Exception as error:  # noqa: BLE001 - whatever it is, nothing can be recorded
+            self._gate.close(error)
+            return False
         return True
 
-    async def send(self, request: BatchRequest) -> BatchResult | None:
-        """Return what comes of a request; None if the batch ends, and it was not sent, or would be safe to send."""
-        attempts, began_at = 0, self._now()
-        waiting_since: float | None = None
-        while True:
-            sent_at = self._now()
-            end = await self._attempt(request)
-            if isinstance(end, Answer) and end.is_plain:
-                self._pace.resume(sent_at=sent_at)
-                return end.result_of(request, attempts=attempts + 1, duration_seconds=self._seconds_since(began_at))
-            cause = cause_of_status(end.status) if isinstance(end, Answer) else cause_of_error(end)
-            attempts += cause not in {Cause.NOT_SENT, Cause.NEVER_SENT}
-            action = action_after(cause, is_safe=request.is_safe)
-            self._set_pace(end, action, sent_at=sent_at)
-            if action is Action.WAIT:
-                waiting_since = waiting_since or sent_at
-                if self._now() - waiting_since < self._policy.patience_seconds:
-                    if await self.wait_for_turn():
-                        continue
-                    return None
-            elif action is Action.RETRY and attempts < self._policy.attempts:
-                waiting_since = None
-                if await self._sleep(self._backoff_after(attempts)) and await self.wait_for_turn():
-                    continue
-                return None
-            if cause in {Cause.NOT_SENT, Cause.NEVER_SENT}:
-                self.halt(self._as_halt(end))
-                return None
-            return self._result_of(request, end, attempts=attempts, duration_seconds=self._seconds_since(began_at))
-
-    async def _attempt(self, request: BatchRequest) -> Answer | Exception:
+    async def _attempt(self, run: _Progress) -> Response | Exception | None:
+        """Send a request once; return what came of it, or None if that was cancelled."""
+        run.attempt = Attempt(run.request, session=self._session, large=self._large)
         try:
-            with self._deadlines:
-                return await send_once(self._session, request)
-        except (SimpleStoreError, aiohttp.ClientError, TimeoutError) as error:
+            return await run.attempt.send()
+        except (SimpleStoreError, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             return error
+        except asyncio.CancelledError:
+            return None
 
-    def _set_pace(self, end: Answer | Exception, action: Action, *, sent_at: float) -> None:
+    def _note(self, end: Response | Exception, verdict: Verdict, *, sent_at: float) -> None:
         """Let the whole batch wait if that is what it takes."""
-        asked_seconds = end.retry_after_seconds if isinstance(end, Answer) else None
-        if action is not Action.WAIT and asked_seconds is None:
-            self._pace.resume(sent_at=sent_at)
-            return
-        if asked_seconds is not None and asked_seconds > self._policy.patience_seconds:
-            # What was done is told first: this request may have its result all the same.
-            self.halt(
-                BatchError(
-                    f"the API asks to be left alone for {asked_seconds:.0f} s (Retry-After), which is longer than "
-                    f"{self._policy.patience_seconds:g} s: resume then"
-                )
-            )
-        seconds = self._pace.pause(self._now(), sent_at=sent_at, asked_seconds=asked_seconds)
-        if seconds:
-            reason = f"the API answers {end.status}" if isinstance(end, Answer) else self._describe(end)
-            self._on_pause(reason, seconds)
+        self._gate.leave(sent_at=sent_at, is_success=not verdict.is_failure)
+        asked_seconds = end.retry_after_seconds if isinstance(end, Response) else None
+        if verdict.is_failure:
+            reason = self._describe(end)
+            self._gate.fail(reason, sent_at=sent_at, is_general=verdict.is_general, asked_seconds=asked_seconds)
+        elif asked_seconds is not None:
+            self._gate.pause(self._describe(end), sent_at=sent_at, asked_seconds=asked_seconds)
 
-    def _result_of(
-        self, request: BatchRequest, end: Answer | Exception, *, attempts: int, duration_seconds: float
-    ) -> BatchResult:
-        if isinstance(end, Answer):
-            return end.result_of(request, attempts=attempts, duration_seconds=duration_seconds)
+    def _release(self, run: _Progress) -> None:
+        """Record that a request had no effect."""
+        if self._writer and run.is_begun:
+            self._writer.release(run.request)
+        run.is_begun = False
+
+    def _interrupt(self, run: _Progress) -> BatchResult | None:
+        """Return the result of a request whose attempt was cancelled."""
+        if not run.has_left and not run.attempts:
+            self._release(run)
+            return None
+        if self._policy.may_repeat(run.request):
+            return None
+        return self._result(run, InterruptedError("interrupted while sending; check whether it took effect"), "unknown")
+
+    def _result(self, run: _Progress, end: Response | Exception, outcome: Outcome) -> BatchResult:
+        facts: dict[str, Any] = {}
+        if isinstance(end, Response):
+            facts["status"] = end.head.status
+            facts["headers"] = self._chosen(end.head.headers)
+            facts["body_text"], facts["body_format"] = read_body(end.body, end.head.content_type)
+            if end.problem:
+                facts["error_type"], facts["error_message"] = "ResponseTooLongError", end.problem
+        else:
+            facts["error_type"], facts["error_message"] = type(end).__name__.lstrip("_"), self._describe(end)
         return BatchResult(
-            id=request.id,
-            line=request.line,
-            outcome="failed" if request.is_safe else "unknown",
-            error_type=type(end).__name__,
-            error_message=self._describe(end),
-            attempts=attempts,
-            duration_seconds=duration_seconds,
+            request=run.request,
+            outcome=outcome,
+            attempts=run.attempts,
+            started_at=run.started_at,
+            duration_seconds=round(self._now() - run.began_at, 6),
+            **facts,
         )
 
-    def _as_halt(self, end: Answer | Exception) -> Exception:
-        """Return what ends the batch when nothing can be sent."""
+    def _chosen(self, headers: CIMultiDictProxy[str]) -> dict[str, str]:
+        chosen = (hdrs.LOCATION, *self._policy.response_headers)
+        return {name: ", ".join(headers.getall(name)) for name in chosen if name in headers}
+
+    def _with_key(self, request: BatchRequest) -> BatchRequest:
+        """Return the request with its idempotency key, unless the header is there already."""
+        name = self._policy.idempotency_key
+        if name is None or request.is_safe or any(each.lower() == name.lower() for each, _ in request.headers):
+            return request
+        key = uuid.uuid5(self._batch_id, f"{request.line} {request.id!r}")
+        return attrs.evolve(request, headers=(*request.headers, (name, str(key))))
+
+    def _describe(self, end: Response | Exception) -> str:
+        if isinstance(end, Response):
+            return f"the API responded {end.head.status}"
+        return describe_error(end, timeout_seconds=self._policy.timeout_seconds)
+
+    def _as_error(self, end: Response | Exception) -> Exception:
         if isinstance(end, SimpleStoreError):
             return end
-        assert isinstance(end, Exception)  # noqa: S101 - an answer was sent for
-        return BatchError(f"the API cannot be reached: {self._describe(end)}. Nothing more was sent; resume later")
+        return ConfigurationError("ssl", f"does not trust the API's certificate: {self._describe(end)}")
 
-    def _describe(self, error: Exception) -> str:
-        return describe_error(error, timeout_seconds=self._policy.timeout_seconds)
 
-    def _seconds_since(self, began_at: float) -> float:
-        return round(self._now() - began_at, 6)  # which is finer than any clock of a loop
+@attrs.define
+class _Progress:
+    """State of a request that is being carried out.
 
-    def _backoff_after(self, attempts: int) -> float:
-        return min(self._policy.backoff_seconds * 2.0 ** (attempts - 1), _LONGEST_BACKOFF_SECONDS)
+    Attributes:
+        request: the request, with its idempotency key.
+        started_at: POSIX time of its start.
+        began_at: the same by the event loop's clock.
+        sent_at: when the last attempt began, by the event loop's clock.
+        attempts: how many times it was sent, or may have been.
+        is_begun: whether the database says that it was begun.
+        attempt: the last attempt.
+    """
 
-    async def _sleep(self, seconds: float) -> bool:
-        """Wait; return False as soon as the batch ends."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self.stopping.wait(), seconds)
-        return not self.stopping.is_set()
+    request: BatchRequest
+    started_at: float
+    began_at: float
+    sent_at: float = 0.0
+    attempts: int = 0
+    is_begun: bool = False
+    attempt: Attempt | None = None
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the last attempt may have reached the API."""
+        return self.attempt is not None and self.attempt.has_left

@@ -1,6 +1,9 @@
-"""`simplestore batch`. Rule: it is the engine of `simplestore_async.batch` and no other; here are its options."""
+"""`simplestore batch`. Rule: it is the engine of `simplestore_async.batch`; here are its options."""
 
 from __future__ import annotations
+
+import sys
+from typing import Any
 
 import click
 
@@ -10,99 +13,143 @@ __all__ = ["batch"]
 
 _EPILOG = """\
 \b
-A line of FILE, with `json` (any value) or `body` (text), or neither, and `headers` if there are any:
+A line of FILE; optional: json (any value), body (text) or body_file (a file's name), headers, key:
   {"id": 1, "method": "PUT", "path": "orders/1", "json": {"state": "shipped"}, "headers": {"If-Match": "7"}}
 \b
 A line of results; body_format is json, text, base64 or null:
-  {"id": 1, "line": 1, "outcome": "succeeded", "status": 200, "location": null, "body": {"id": 1}, "body_format":
-  "json", "error_type": null, "error_message": null, "attempts": 1, "duration_seconds": 0.012}
+  {"id": 1, "line": 1, "method": "PUT", "path": "orders/1", "outcome": "succeeded", "status": 200, "headers": {},
+  "body": {"id": 1}, "body_format": "json", "error_type": null, "error_message": null, "attempts": 1,
+  "started_at": 1767225600.0, "duration_seconds": 0.012}
 \b
 Outcomes:
-  succeeded  the API answered 2xx
-  refused    the API answered anything else
-  failed     no complete answer came, to a request that only reads
-  unknown    no complete answer came, to a request that may have changed something: look whether it did
+  succeeded  the API responded 2xx
+  refused    the API responded otherwise
+  failed     no complete response to a request that only reads, or it was not sent
+  unknown    it may have taken effect: no complete response, or 500, 502 or 504; check it
 \b
 Exit codes:
   0    every request succeeded
-  1    some failed or are unknown, or the batch could not go on
-  2    wrong usage or settings, or lines that are no requests; nothing was sent
-  22   every request was answered, but not all of them 2xx
-  130  ended by Ctrl-C; 143: by SIGTERM
+  1    a person must look: requests failed or are unknown, or the database cannot be used
+  2    wrong usage or settings
+  22   every request has a result, and some were refused
+  65   FILE is wrong; nothing was sent
+  75   not finished; the same command continues
+  130  ended by Ctrl-C; the same command continues
 """
 
+_Context = click.Context
 
-@click.command(epilog=_EPILOG)
+
+class _Batch(click.Command):
+    """`batch FILE`, and `batch results FILE`; a file of that name is `./results`."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: _Context | None = None, **extra: Any
+    ) -> _Context:
+        if args[:1] == ["results"]:
+            return results.make_context(f"{info_name} results", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+
+def _parse_resend(_context: _Context, _parameter: click.Parameter, words: tuple[str, ...]) -> frozenset[str | int]:
+    found = frozenset(int(word) if word.isdecimal() else word for word in words)
+    for item in found:
+        if item not in {"refused", "failed", "unknown"} and not (isinstance(item, int) and 100 <= item <= 599):
+            raise click.BadParameter("name refused, failed, unknown or an HTTP status")
+    return found
+
+
+def _check_header_name(_context: _Context, _parameter: click.Parameter, value: Any) -> Any:
+    from simplestore_async._core.headers import is_header_name
+
+    for name in (value,) if isinstance(value, str) else value or ():
+        if not is_header_name(name):
+            raise click.BadParameter("name a header, such as ETag")
+    return value
+
+
+_database_option = click.option(
+    "--database", type=click.Path(), metavar="FILE", help="State of the batch.  [default: FILE.batch]"
+)
+
+
+@click.command(cls=_Batch, epilog=_EPILOG)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
-@click.option("-o", "--output", type=click.Path(), metavar="FILE", help="Write the results to FILE, each just once.")
+@click.option("-o", "--output", type=click.Path(), metavar="FILE", help="File that holds the results of all runs.")
 @click.option(
-    "--concurrency", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many at once, at most."
+    "--concurrency", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Maximum concurrent requests."
 )
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help="How many a second, at most.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help="Maximum requests per second.")
 @timeout_option("one attempt", default=300)
+@_database_option
+@click.option("--resume", is_flag=True, help="Continue an earlier run, as is done anyway.")
+@click.option("--restart", is_flag=True, help="Forget an earlier run, and send everything.")
 @click.option(
-    "--journal", type=click.Path(), metavar="FILE", help="Where to note what was sent.  [default: FILE.journal]"
+    "--resend",
+    multiple=True,
+    callback=_parse_resend,
+    metavar="WHICH",
+    help="Resend what was refused, failed or unknown, or had an HTTP status. Repeatable.",
 )
-@click.option("--resume", "is_resumed", is_flag=True, help="Go on where an earlier run ended.")
+@click.option("--stop-after", type=click.IntRange(min=1), metavar="N", help="Stop after N server failures in a row.")
 @click.option(
-    "--resend-unknown",
-    "has_leave_to_resend",
-    is_flag=True,
-    help="Send again what may have been done already; only with --resume.",
+    "--idempotency-key",
+    callback=_check_header_name,
+    metavar="NAME",
+    help="Header that identifies each request to the API, which makes it safe to repeat.",
 )
-@click.option("--plain", is_flag=True, help="Print lines instead of a progress bar, as when stderr is no terminal.")
+@click.option(
+    "--response-header",
+    "response_headers",
+    multiple=True,
+    callback=_check_header_name,
+    metavar="NAME",
+    help="Response header in the results, such as ETag. Repeatable.",
+)
+@click.option("--check", "is_check", is_flag=True, help="Validate FILE, and send nothing.")
+@click.option("--plain", "is_plain", is_flag=True, help="Print lines instead of a progress bar.")
 @cache_option
 @json_option
-def batch(  # noqa: PLR0913 - an argument for each option
-    *,
-    file: str,
-    output: str | None,
-    concurrency: int,
-    rate: float | None,
-    timeout: float,
-    journal: str | None,
-    is_resumed: bool,
-    has_leave_to_resend: bool,
-    plain: bool,
-    is_cached: bool,
-    is_json: bool,
-) -> None:
-    """Send the requests of a file, one JSON object a line, and write a result for each while they arrive.
+def batch(*, output: str | None, is_json: bool, is_check: bool, resume: bool, restart: bool, **options: Any) -> None:
+    """Send the requests of a file, and write their results.
 
-    Every line is checked before anything is sent. Results go to standard output, or to a file with --output.
+    FILE has one JSON object per line, and may be compressed by gzip; - is standard input. Every line is checked before
+    anything is sent. Results go to standard output as they arrive, or to a file with --output; `simplestore batch
+    results FILE` prints all of them.
 
-    A journal notes each request before it is sent, and its result after. Whatever ends the command, Ctrl-C, a kill or
-    a power cut, --resume sends the rest. A request that may have changed something is never sent twice by itself: if
-    nobody knows whether it arrived, its outcome is `unknown`, and only --resend-unknown sends it again. The journal
-    stays when all is done, so that the file is not sent again by mistake.
+    A database records each request before it is sent, and its result after. The same command continues after Ctrl-C, a
+    kill or a power cut; after the end it sends nothing. A request that may have taken effect is never resent
+    automatically: its outcome is `unknown`, and --resend unknown resends it.
 
-    When the API answers 429, or a Retry-After, all requests wait. Those that only read are sent up to four times.
+    During an outage, or when the API responds 429 or Retry-After, all requests wait. Requests that only read are sent
+    up to four times.
 
-    JSON, which needs --output: succeeded, refused, failed, unknown, remaining (without a result yet), is_stopped.
+    JSON, which needs --output: succeeded, refused, failed, unknown, remaining, is_stopped, statuses, elapsed_seconds,
+    rate.
     """
-    if file == "-":
-        raise click.UsageError("FILE cannot be standard input, which --resume could not read again: write it to a file")
-    if is_json and output is None:
-        raise click.UsageError(
-            "--json prints the summary on standard output: name a file for the results with --output"
-        )
-    if has_leave_to_resend and not is_resumed:
-        raise click.UsageError("--resend-unknown is about an earlier run: give --resume, too")
+    if is_json and output is None and not is_check:
+        raise click.UsageError("--json prints the summary on standard output: name a file for the results by --output")
+    if resume and restart:
+        raise click.UsageError("--resume and --restart exclude each other")
 
-    from ._batch_run import Job, run_job  # completion does without aiohttp
+    from ._batch_run import Job, check_job, run_job  # completion does without aiohttp
 
-    run_job(
-        Job(
-            file=file,
-            output=output,
-            journal=journal or f"{file}.journal",
-            concurrency=concurrency,
-            rate=rate,
-            timeout_seconds=timeout,
-            is_resumed=is_resumed,
-            has_leave_to_resend=has_leave_to_resend,
-            is_plain=plain,
-            is_cached=is_cached,
-            is_json=is_json,
-        )
-    )
+    job = Job(output=output, is_json=is_json, is_restarted=restart, **options)
+    if is_check:
+        check_job(job)
+    else:
+        run_job(job)
+
+
+@click.command(name="results")
+@click.argument("file", type=click.Path(allow_dash=False))
+@_database_option
+def results(*, file: str, database: str | None) -> None:
+    """Print the results of a batch that has ended or was interrupted.
+
+    The result of each request of FILE that has one, by line.
+    """
+    from simplestore_async.batch import read_results
+
+    for line in read_results(database or f"{file}.batch"):
+        sys.stdout.buffer.write(line)

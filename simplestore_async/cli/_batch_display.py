@@ -1,4 +1,4 @@
-"""How `simplestore batch` looks. Rule: on stderr only, and on a terminal or not, what is said is the same."""
+"""Progress of `simplestore batch`. Rule: on stderr only; a terminal shows the same facts as lines do."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from simplestore_async.batch import BatchResult
+    from simplestore_async.batch import BatchDatabase, BatchPolicy, BatchResult
 
 __all__ = ["Display", "Tally", "open_display"]
 
@@ -30,54 +30,69 @@ _PLAIN_SECONDS: Final = 10.0
 
 @attrs.define
 class Tally:
-    """How a batch stands. The batch counts, the display reads.
+    """State of a batch for the display.
 
     Attributes:
-        total: how many requests the file holds.
-        done: how many have a result, over all runs.
+        total: number of requests.
+        done: number of requests that have a result, over all runs.
         troubled: how many of these did not succeed.
-        news: what is to be told, once.
+        sent: number of results of this run.
+        news: lines that were not printed yet.
     """
 
     total: int
     done: int
     troubled: int
+    sent: int = 0
     news: list[str] = attrs.field(factory=list[str])
+    _began_at: float = attrs.field(factory=time.monotonic)
+
+    @classmethod
+    def of(cls, database: BatchDatabase, policy: BatchPolicy) -> Tally:
+        """Return the tally of a batch that is about to run."""
+        counts = {outcome: count for outcome, count in database.counts.items() if outcome not in policy.resend}
+        done = sum(counts.values())
+        return cls(database.requests.count or 0, done, done - counts["succeeded"])
+
+    @property
+    def seconds(self) -> float:
+        """Duration of this run."""
+        return time.monotonic() - self._began_at
 
     def count(self, result: BatchResult) -> None:
-        """Add a result; one that is unknown from an earlier run is counted there already, if it was told."""
-        self.done += 1
+        """Add a result."""
+        self.sent += 1
+        self.done = min(self.done + 1, self.total)
         self.troubled += result.outcome != "succeeded"
 
     def pause(self, reason: str, seconds: float) -> None:
-        """Tell that the whole batch waits."""
+        """Report that the whole batch waits."""
         self.news.append(f"waiting {seconds:.3g} s: {reason}")
 
 
 class Display:
-    """Lines, now and then."""
+    """Lines from time to time."""
 
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
-        self._began_at = self._told_at = time.monotonic()
-        self._done_before = tally.done
+        self._printed_at = time.monotonic()
 
     async def run(self) -> None:
-        """Show how the batch goes on, until cancelled."""
+        """Show the progress until cancelled."""
         while True:
             await asyncio.sleep(_REFRESH_SECONDS)
             self.update()
 
     def update(self) -> None:
         """Show what is new."""
-        self.tell_news()
+        self.print_news()
         now = time.monotonic()
-        if now - self._told_at >= _PLAIN_SECONDS:
-            self._told_at = now
-            self.say(self._describe(now - self._began_at))
+        if now - self._printed_at >= _PLAIN_SECONDS:
+            self._printed_at = now
+            self.say(self._describe())
 
-    def tell_news(self) -> None:
-        """Say what has happened."""
+    def print_news(self) -> None:
+        """Print what has happened."""
         news, self._tally.news = self._tally.news, []
         for line in news:
             self.say(line)
@@ -86,15 +101,15 @@ class Display:
         """Print a line."""
         click.echo(line, err=True)
 
-    def _describe(self, seconds: float) -> str:
+    def _describe(self) -> str:
         tally = self._tally
-        rate = (tally.done - self._done_before) / seconds
+        rate = tally.sent / tally.seconds
         left = show_duration((tally.total - tally.done) / rate) if rate else "unknown"
         return f"{tally.done} of {tally.total}, {rate:.0f}/s, {tally.troubled} not succeeded, {left} left"
 
 
 class _Bar(Display):
-    """A bar that is drawn again and again, and lines above it."""
+    """A progress bar, and lines above it."""
 
     def __init__(self, tally: Tally, console: Console) -> None:
         super().__init__(tally)
@@ -115,14 +130,14 @@ class _Bar(Display):
 
     @contextmanager
     def shown(self) -> Generator[Display]:
-        """Draw it, and leave it as it was in the end."""
+        """Draw it, and leave its last state."""
         with self._progress:
             yield self
             self.update()
 
     def update(self) -> None:
         """Draw what has changed."""
-        self.tell_news()
+        self.print_news()
         troubled = _show_troubled(self._tally)
         self._progress.update(self._task, completed=self._tally.done, troubled=troubled, refresh=True)
 
@@ -137,12 +152,12 @@ def _show_troubled(tally: Tally) -> str:
 
 @contextmanager
 def open_display(tally: Tally, *, is_plain: bool) -> Generator[Display]:
-    """Open the display that stderr is fit for."""
+    """Open the display that suits stderr."""
     console = None if is_plain else open_console(is_stderr=True)
     if console is None:
         display = Display(tally)
         yield display
-        display.tell_news()
+        display.print_news()
     else:
         with _Bar(tally, console).shown() as bar:
             yield bar

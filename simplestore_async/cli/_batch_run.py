@@ -1,4 +1,4 @@
-"""A batch from the command line. Rule: whatever ends it, its state is printed, and how to go on."""
+"""A batch from the command line. Rule: whatever ends it, its state is printed, and the exit code says what to do."""
 
 from __future__ import annotations
 
@@ -9,36 +9,42 @@ import shlex
 import signal
 import sys
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 import attrs
 import click
 
-from simplestore_async import open_session
-from simplestore_async.batch import BatchPolicy, Journal, RequestFile, run_batch
+from simplestore_async import ClientCredentials, open_session
+from simplestore_async.batch import BatchDatabase, BatchPolicy, RequestFile, run_batch
 from simplestore_async.errors import BatchFileError
 
 from ._batch_display import Tally, open_display
 from ._exchange import RequestError, StatusError
-from ._folder import open_folder
-from ._output import CommandError, print_json, print_problem, warn_of_cache
+from ._folder import has_redis, open_cache
+from ._output import CommandError, print_json, print_problem, show_duration, warn_of_cache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
+    from collections.abc import Coroutine, Generator
+
+    from simplestore_async.batch import BatchSummary
 
     from ._batch_display import Display
 
-__all__ = ["Job", "run_job"]
+__all__ = ["Job", "check_job", "run_job"]
 
-# Less than servers keep idle connections for: one that is closed while a request is on its way leaves it unknown.
+# Less than servers keep idle connections for: one that is closed under a request leaves the request unknown.
 _KEEP_ALIVE_SECONDS: Final = 3.0
-_LAST_SECONDS: Final = 2.0
-_LINES_TOLD: Final = 250_000
+_LAST_SECONDS: Final = 5.0
+_LINES_REPORTED: Final = 250_000
+_SIGNALS: Final = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
-class StoppedError(CommandError):
-    """Whoever read the results went away."""
+class UnfinishedError(CommandError):
+    """The batch is not finished; the same command continues it (EX_TEMPFAIL)."""
+
+    exit_code = 75
 
 
 class SigintError(CommandError):
@@ -47,116 +53,128 @@ class SigintError(CommandError):
     exit_code = 128 + signal.SIGINT
 
 
-class SigtermError(CommandError):
-    """SIGTERM ended the batch."""
-
-    exit_code = 128 + signal.SIGTERM
-
-
 @attrs.frozen(kw_only=True)
 class Job:
-    """What the command was asked for."""
+    """Arguments of the command."""
 
     file: str
     output: str | None
-    journal: str
+    database: str | None
     concurrency: int
     rate: float | None
-    timeout_seconds: float
-    is_resumed: bool
-    has_leave_to_resend: bool
+    timeout: float
+    stop_after: int | None
+    resend: frozenset[str | int]
+    idempotency_key: str | None
+    response_headers: tuple[str, ...]
+    is_restarted: bool
     is_plain: bool
     is_cached: bool
     is_json: bool
 
     @property
     def policy(self) -> BatchPolicy:
-        """The numbers, for the engine."""
+        """Limits and retries."""
         return BatchPolicy(
             concurrency=self.concurrency,
             rate=self.rate,
-            timeout_seconds=self.timeout_seconds,
-            has_leave_to_resend=self.has_leave_to_resend,
+            timeout_seconds=self.timeout,
+            stop_after=self.stop_after,
+            resend=self.resend,
+            idempotency_key=self.idempotency_key,
+            response_headers=self.response_headers,
         )
 
-    @property
-    def resuming_command(self) -> str:
-        """What to type to go on."""
-        words = ["simplestore", "batch", self.file, "--resume"]
-        if self.output:
-            words += ["--output", self.output]
-        if self.journal != f"{self.file}.journal":
-            words += ["--journal", self.journal]
-        return shlex.join(words)
+
+def check_job(job: Job) -> None:
+    """Validate the file, and send nothing."""
+    with _open_file(job) as requests:
+        _check_lines(job, requests)
+        if job.is_json:
+            print_json({"requests": requests.count})
+        else:
+            click.echo(f"{job.file}: {requests.count} valid requests")
 
 
 def run_job(job: Job) -> None:
-    """Check the file, send its requests, and print how that ended.
+    """Check the file, send its requests, and print the state of the batch.
 
     Raises:
-        BatchFileError: if lines are no requests; the first of them were printed.
-        SimpleStoreError: if the batch could not begin, or could not go on.
-        CommandError: if a signal, or a closed pipe, ended it.
-        RequestError: if no complete answer came to some requests.
-        StatusError: if some were answered, but not 2xx.
+        BatchFileError: if lines are not requests; the first of them were printed.
+        SimpleStoreError: if the batch could not begin, or could not continue.
+        CommandError: if it did not finish, or not every request succeeded.
     """
-    requests = _check(job)
-    results = job.output or sys.stdout.buffer
-    with Journal(job.journal, requests=requests, results=results, is_resumed=job.is_resumed) as journal:
-        signals = _Signals(grace_seconds=job.policy.grace_seconds)
-        try:
-            _run(_send(job, requests, journal, signals))
-        except BrokenPipeError:
-            raise StoppedError("whoever read the results went away") from None
-        finally:
-            _print_summary(job, journal, is_stopped=signals.number != 0)
-        if signals.number:
-            raise signals.error
-        _raise_for_outcomes(journal, requests.line_count)
+    client_id = ClientCredentials.from_env().client_id
+    with _open_file(job) as requests:
+        # Standard input has no name of its own: its content names the database.
+        default = f"stdin-{requests.sha256[:12]}.batch" if job.file == "-" else f"{job.file}.batch"
+        with BatchDatabase(
+            job.database or default,
+            requests=requests,
+            client_id=client_id,
+            idempotency_key=job.idempotency_key,
+            results=job.output or sys.stdout.buffer,
+            is_restarted=job.is_restarted,
+            check=partial(_check_lines, job, requests),
+        ) as database:
+            _run_database(job, database)
 
 
-def _run(sending: Coroutine[object, object, None]) -> None:
-    """Run it as fast as may be: a batch may have nothing else to wait for."""
-    gc.freeze()  # what was imported stays, and is not looked through again with every collection
-    with asyncio.Runner(loop_factory=_find_loop_factory()) as runner:
-        runner.run(sending)
-
-
-def _find_loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+@contextmanager
+def _open_file(job: Job) -> Generator[RequestFile]:
+    requests = RequestFile(job.file)
     try:
-        import uvloop
-    except ImportError:  # there is none for Windows
-        return None
-    return uvloop.new_event_loop
+        yield requests
+    finally:
+        requests.close()
 
 
-def _check(job: Job) -> RequestFile:
-    def tell(line: int) -> None:
-        if not line % _LINES_TOLD:
+def _check_lines(job: Job, requests: RequestFile) -> None:
+    def report(line: int) -> None:
+        if not line % _LINES_REPORTED:
             click.echo(f"{line} lines checked", err=True)
 
     try:
-        return RequestFile.check(job.file, on_line=tell)
+        requests.check(on_line=report)
     except BatchFileError as error:
         for line, problem in error.problems:
             print_problem(problem, line=line, is_json=job.is_json)
         raise
 
 
-async def _send(job: Job, requests: RequestFile, journal: Journal, signals: _Signals) -> None:
-    tally = _tally(job, journal, requests.line_count)
+def _run_database(job: Job, database: BatchDatabase) -> None:
+    signals = _Signals(grace_seconds=job.policy.grace_seconds)
+    tally = Tally.of(database, job.policy)
+    try:
+        _run(_send(job, database, tally, signals))
+    except BrokenPipeError:
+        raise UnfinishedError("output pipe closed") from None
+    finally:
+        summary = database.summary(is_stopped=bool(signals.number), elapsed_seconds=tally.seconds, sent=tally.sent)
+        _print_summary(job, summary)
+    _raise_for(summary, signals)
+
+
+def _run(sending: Coroutine[object, object, None]) -> None:
+    gc.freeze()  # what was imported stays, and needs no look at each collection
+    asyncio.run(sending)
+
+
+async def _send(job: Job, database: BatchDatabase, tally: Tally, signals: _Signals) -> None:
+    cache = open_cache() if job.is_cached or has_redis() else None
     connector = aiohttp.TCPConnector(limit=job.concurrency, keepalive_timeout=_KEEP_ALIVE_SECONDS)
-    cache = open_folder() if job.is_cached else None
-    # On one terminal results and a bar would be drawn over each other.
+    # Results and a bar on one terminal would overwrite each other.
     is_plain = job.is_plain or (job.output is None and sys.stdout.isatty())
     with open_display(tally, is_plain=is_plain) as display, signals.caught(display):
         showing = asyncio.create_task(display.run())
         try:
-            async with open_session(cache=cache, on_event=warn_of_cache, connector=connector) as session:
+            async with open_session(
+                cache=cache, on_event=warn_of_cache, connector=connector, trust_env=True
+            ) as session:
                 await run_batch(
-                    requests,
+                    database.requests,
                     session=session,
-                    journal=journal,
+                    database=database,
                     policy=job.policy,
                     on_result=tally.count,
                     on_pause=tally.pause,
@@ -171,21 +189,16 @@ async def _send(job: Job, requests: RequestFile, journal: Journal, signals: _Sig
 
 
 class _Signals:
-    """SIGINT and SIGTERM: the first lets what is under way end, the second does not."""
+    """SIGINT, SIGTERM and SIGHUP: the first lets requests in flight end, the second does not."""
 
     def __init__(self, *, grace_seconds: float) -> None:
         self._grace_seconds = grace_seconds
         self.stop = asyncio.Event()
         self.number = 0
 
-    @property
-    def error(self) -> CommandError:
-        """What the command ends with."""
-        return SigtermError("ended by SIGTERM") if self.number == signal.SIGTERM else SigintError("ended by Ctrl-C")
-
     @contextmanager
     def caught(self, display: Display) -> Generator[None]:
-        """Catch them as long as the batch runs, in the running task."""
+        """Catch them while the batch runs, in the running task."""
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - it runs
@@ -193,55 +206,69 @@ class _Signals:
         def catch(number: int) -> None:
             if self.number:
                 task.cancel()
-                # A pipe that nobody reads may hold up the last results; the journal is whole without them.
-                loop.call_later(_LAST_SECONDS, os._exit, 128 + self.number)
+                # A pipe that is not read may hold up the last results; the database has them.
+                loop.call_later(_LAST_SECONDS, os._exit, _exit_code(self.number))
                 return
             self.number = number
             self.stop.set()
             display.say(
-                f"stopping: what is under way has {self._grace_seconds:g} s to end; once more, and it ends at once"
+                f"stopping; in-flight requests have {self._grace_seconds:g} s to finish (press Ctrl-C again to abort)"
             )
 
-        numbers = signal.SIGINT, signal.SIGTERM
-        with suppress(NotImplementedError):  # Windows: Ctrl-C ends it at once
-            for number in numbers:
+        before = {number: signal.getsignal(number) for number in _SIGNALS}
+        for number in _SIGNALS:
+            try:
                 loop.add_signal_handler(number, catch, number)
+            except NotImplementedError:  # Windows
+                signal.signal(number, lambda number, _: loop.call_soon_threadsafe(catch, number))
         try:
             yield
         finally:
-            with suppress(NotImplementedError):
-                for number in numbers:
+            for number, handler in before.items():
+                with suppress(NotImplementedError):
                     loop.remove_signal_handler(number)
+                if handler is not None:  # as it is where it was not installed by Python
+                    signal.signal(number, handler)
 
 
-def _tally(job: Job, journal: Journal, total: int) -> Tally:
-    counts = journal.counts
-    if job.has_leave_to_resend:
-        counts["unknown"] = 0
-    done = sum(counts.values())
-    return Tally(total, done, done - counts["succeeded"])
+def _exit_code(number: int) -> int:
+    return SigintError.exit_code if number == signal.SIGINT else UnfinishedError.exit_code
 
 
-def _print_summary(job: Job, journal: Journal, *, is_stopped: bool) -> None:
-    """Print how the batch stands, and how to go on if something is left."""
-    counts, remaining = journal.counts, journal.remaining
+def _print_summary(job: Job, summary: BatchSummary) -> None:
+    """Print the state of the batch, and how to continue if something is left."""
     if job.is_json:
-        facts: dict[str, object] = {str(outcome): count for outcome, count in counts.items()}
-        print_json(facts | {"remaining": remaining, "is_stopped": is_stopped})
+        facts: dict[str, Any] = {str(outcome): count for outcome, count in summary.counts.items()}
+        facts |= {"remaining": summary.remaining, "is_stopped": summary.is_stopped, "statuses": summary.statuses}
+        print_json(facts | {"elapsed_seconds": round(summary.elapsed_seconds, 3), "rate": round(summary.rate, 1)})
         return
-    parts = [f"{count} {outcome}" for outcome, count in counts.items()] + [f"{remaining} remaining"]
-    # On stdout only where no results are.
-    click.echo(", ".join(parts), err=job.output is None)
-    if remaining:
-        click.echo(f"go on with: {job.resuming_command}", err=job.output is None)
-    elif counts["unknown"]:
-        click.echo(f"send the unknown ones again with: {job.resuming_command} --resend-unknown", err=job.output is None)
+    statuses = ", ".join(f"{count} of {status}" for status, count in summary.statuses.items())
+    lines = [
+        ", ".join([f"{count} {outcome}" for outcome, count in summary.counts.items()])
+        + f", {summary.remaining} remaining",
+        f"{summary.sent} in {show_duration(summary.elapsed_seconds)} ({summary.rate:.0f}/s)"
+        + (f"; statuses: {statuses}" if statuses else ""),
+    ]
+    words = ["simplestore", "batch", job.file]
+    words += ["--output", job.output] if job.output else []
+    words += ["--database", job.database] if job.database else []
+    if summary.remaining:
+        lines.append(f"continue with: {shlex.join(words)}")
+    elif summary.counts["unknown"]:
+        lines.append(f"resend the unknown ones with: {shlex.join(words)} --resend unknown")
+    for line in lines:
+        click.echo(line, err=job.output is None)  # on stdout only if no results are there
 
 
-def _raise_for_outcomes(journal: Journal, total: int) -> None:
-    counts = journal.counts
-    silent = counts["failed"] + counts["unknown"]
+def _raise_for(summary: BatchSummary, signals: _Signals) -> None:
+    """Raise what the command ends with."""
+    if summary.remaining:
+        if signals.number == signal.SIGINT:
+            raise SigintError("ended by Ctrl-C; run it again to continue")
+        raise UnfinishedError(f"{summary.remaining} requests are not sent yet; run it again to continue")
+    total = summary.done
+    silent = summary.counts["failed"] + summary.counts["unknown"]
     if silent:
-        raise RequestError(f"no complete answer came to {silent} of {total} requests")
-    if counts["refused"]:
-        raise StatusError(f"{counts['refused']} of {total} requests were answered with other than 2xx")
+        raise RequestError(f"{silent} of {total} requests failed or are unknown")
+    if summary.counts["refused"]:
+        raise StatusError(f"{summary.counts['refused']} of {total} requests were refused")

@@ -43,7 +43,7 @@ The help of `batch` has its own table.
 An error is one line on standard error. With --json that line is
   {"error": {"type", "message", "exit_code"}}
 The type is the name of a class in simplestore_async.errors, or UsageError,
-RequestError, StatusError, StoppedError, SigintError, SigtermError,
+RequestError, StatusError, UnfinishedError, SigintError,
 CommandError, OSError. Instants in JSON are POSIX seconds.
 """
 

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import attrs
 import click
 
-from simplestore_async.errors import BatchFileError, ConfigurationError, SimpleStoreError
+from simplestore_async.errors import (
+    BatchDatabaseError,
+    BatchError,
+    BatchFileError,
+    ConfigurationError,
+    SimpleStoreError,
+)
 
 from ._text import as_line, as_text, hidden_values, hide
 
@@ -168,8 +174,7 @@ def _describe(error: Exception) -> tuple[str, str, int]:
     """Return the documented type of the error, its message and the exit code."""
     # Before OSError, because a TokenTimeoutError is one, too.
     if isinstance(error, SimpleStoreError):
-        is_usage = isinstance(error, ConfigurationError | BatchFileError)
-        return type(error).__name__, str(error), 2 if is_usage else 1
+        return type(error).__name__, str(error), _exit_code(error)
     if isinstance(error, click.UsageError):
         return "UsageError", error.format_message(), error.exit_code
     if isinstance(error, CommandError):
@@ -178,3 +183,11 @@ def _describe(error: Exception) -> tuple[str, str, int]:
         return "OSError", error.format_message(), 1
     problem, path = getattr(error, "strerror", None) or str(error), getattr(error, "filename", None)
     return "OSError", f"{os.fsdecode(path)}: {problem}" if isinstance(path, str | bytes) else problem, 1
+
+
+def _exit_code(error: SimpleStoreError) -> int:
+    if isinstance(error, BatchFileError):
+        return 65  # EX_DATAERR
+    if isinstance(error, BatchError | BatchDatabaseError) and error.retryable:
+        return 75  # EX_TEMPFAIL: the same command continues
+    return 2 if isinstance(error, ConfigurationError) else 1

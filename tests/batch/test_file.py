@@ -1,11 +1,13 @@
-"""A file of requests: `simplestore_async.batch.RequestFile`."""
+"""The input of a batch: `simplestore_async.batch.RequestFile`."""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,26 +24,61 @@ if TYPE_CHECKING:
 
 def refused(path: Path) -> BatchFileError:
     with pytest.raises(BatchFileError) as caught:
-        RequestFile.check(path, base_url=BASE_URL)
+        RequestFile(path, base_url=BASE_URL).check()
     return caught.value
 
 
 def test_check(tmp_path: Path) -> None:
-    """A file that is right is known by its digest and the number of its lines, and tells each request."""
-    told: list[int] = []
-    path = write_lines(tmp_path / "orders", [make_line(1), make_line(2, "POST"), make_line(3, id="3")])
-    file = RequestFile.check(path, base_url=BASE_URL, on_line=told.append)
+    """A file is known by its digest; blank lines and a missing last line break do no harm."""
+    reported: list[int] = []
+    path = write_lines(tmp_path / "orders", [make_line(1), make_line(2, "POST")])
+    path.write_bytes(b"\xef\xbb\xbf\n" + path.read_bytes() + b" \r\n" + json.dumps(make_line(3, id="3")).encode())
+    file = RequestFile(path, base_url=BASE_URL)
+    file.check(on_line=reported.append)
 
-    assert (path, 3, hashlib.sha256(path.read_bytes()).hexdigest()) == (file.path, file.line_count, file.sha256)
-    assert [1, 2, 3] == told
-    assert [(1, 1), (2, 2), ("3", 3)] == [(request.id, request.line) for request in file]
-    assert [2] == [request.line for request in file.select(lambda number: number == 2)]
+    assert (3, 5, hashlib.sha256(path.read_bytes()).hexdigest()) == (file.count, file.line_count, file.sha256)
+    assert [1, 2, 3, 4, 5] == reported
+    assert [(1, 2), (2, 3), ("3", 5)] == [(request.id, request.line) for request in file]
+    assert [3] == [request.line for chunk in file.chunks(lambda number: number == 3) for request in chunk]
 
 
-def test_last_line_without_break(tmp_path: Path) -> None:
-    """A file may end without a line break."""
-    (tmp_path / "orders").write_text(json.dumps(make_line(1)))
-    assert 1 == len([*RequestFile.check(tmp_path / "orders", base_url=BASE_URL)])
+@pytest.mark.parametrize("content", [b"", b"\n \n", b"\xef\xbb\xbf"])
+def test_empty(tmp_path: Path, content: bytes) -> None:
+    """A file may be empty."""
+    (tmp_path / "orders").write_bytes(content)
+    file = RequestFile(tmp_path / "orders", base_url=BASE_URL)
+    file.check()
+    assert (0, []) == (file.count, [*file])
+
+
+def test_gzip(tmp_path: Path) -> None:
+    """A compressed file is known by its content, whatever its name; a cut one is refused."""
+    plain = write_requests(tmp_path, [make_line(n) for n in range(1_000)])
+    compressed = gzip.compress(plain.path.read_bytes())
+    (tmp_path / "packed").write_bytes(compressed)
+    file = RequestFile(tmp_path / "packed", base_url=BASE_URL)
+    assert plain.sha256 == file.sha256
+    assert [*plain] == [*file]
+    (tmp_path / "packed").write_bytes(compressed[:-9])
+    assert "damaged or cut short" in str(refused(tmp_path / "packed"))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"id,method\n1,GET\n", "CSV"),
+        (b"id\tmethod\n", "CSV"),
+        (b' [{"id": 1}]', "JSON array"),
+        (b'{\n  "id": 1\n}', "several lines"),
+        ('{"id": 1}\n'.encode("utf-16"), "UTF-16"),
+        ('{"id": 1}\n'.encode("utf-16-le"), "UTF-16"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_other_format(tmp_path: Path, content: bytes, says: str) -> None:
+    """Another format is told by its name."""
+    (tmp_path / "orders").write_bytes(content)
+    assert says in refused(tmp_path / "orders").problem
 
 
 def test_problems(tmp_path: Path) -> None:
@@ -54,10 +91,10 @@ def test_problems(tmp_path: Path) -> None:
     error = refused(write_lines(tmp_path / "orders", lines))
 
     assert (32, 20) == (error.count, len(error.problems))
-    assert (1, '"oops" is no field of a request; these are: id, method, path, json, body, headers') == error.problems[0]
-    assert (5, "id is that of line 4, too") == error.problems[1]
-    assert (31, "id is that of line 3, too") == error.problems[2]
-    assert "nothing was sent: 32 of 60 lines of " in str(error)
+    assert (1, "Object contains unknown field `oops`") == error.problems[0]
+    assert (5, "id is also that of line 4") == error.problems[1]
+    assert (31, "id is also that of line 3") == error.problems[2]
+    assert "32 of 60 lines of " in str(error)
     assert "the first is line 1: " in str(error)
 
 
@@ -70,62 +107,73 @@ def test_many_problems(tmp_path: Path) -> None:
 def test_ids_of_two_kinds(tmp_path: Path) -> None:
     """The number 7 and the text "7" are two ids, however long they are."""
     ids = [7, "7", 10**30, f"{10**30}", 2**63 - 1, 2**63, -(2**63), -(2**63) - 1, "a\0b", "a\0c", "é"]
-    assert 11 == write_requests(tmp_path, [make_line(1, id=each) for each in ids]).line_count
+    file = write_requests(tmp_path, [make_line(1, id=each) for each in ids])
+    file.check()
+    assert 11 == file.count
 
 
 @pytest.mark.parametrize("id_", [7, 2**63, -(10**30), "7", "a\0b", "é"])
 def test_id_comes_again(tmp_path: Path, id_: int | str) -> None:
     """Whatever an id is, it is found when it comes again."""
     problems = refused(write_lines(tmp_path / "orders", [make_line(1, id=id_), make_line(1, id=id_)])).problems
-    assert ((2, "id is that of line 1, too"),) == problems
+    assert ((2, "id is also that of line 1"),) == problems
 
 
 def test_many_ids(tmp_path: Path) -> None:
     """An id that comes again thousands of lines later is found."""
     lines = [make_line(number) for number in range(2_500)]
     lines[-1]["id"] = 0
-    assert ((2_500, "id is that of line 1, too"),) == refused(write_lines(tmp_path / "orders", lines)).problems
+    assert ((2_500, "id is also that of line 1"),) == refused(write_lines(tmp_path / "orders", lines)).problems
 
 
 def test_long_line(tmp_path: Path) -> None:
     """A line that is too long is one problem, however long it is, and the next one keeps its number."""
     path = tmp_path / "orders"
     path.write_bytes(b'"' + b"x" * (2 * MOST_BYTES + 10) + b'"\n' + b"{}\n")
-    assert [(1, "it is longer than 16 MiB"), (2, "id is missing")] == [*refused(path).problems]
+    assert ["is longer than 16 MiB", "Object missing required field `id`"] == [
+        problem.partition(";")[0] for _, problem in refused(path).problems
+    ]
 
 
-def test_empty(tmp_path: Path) -> None:
-    """An empty file is none of requests."""
-    (tmp_path / "orders").touch()
-    assert f"{tmp_path / 'orders'} is empty: it should hold one request a line" == str(refused(tmp_path / "orders"))
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes")
+def test_pipe(tmp_path: Path) -> None:
+    """A pipe is read once, and its requests are there as often as they are needed."""
+    os.mkfifo(tmp_path / "pipe")
+    text = write_requests(tmp_path, [make_line(1), make_line(2)]).path.read_bytes()
+    writing = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(text,))
+    writing.start()
+    file = RequestFile(tmp_path / "pipe", base_url=BASE_URL)
+    writing.join()
+    file.check()
+    assert [1, 2] == [request.id for request in file] == [request.id for request in file]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
-@pytest.mark.parametrize("kind", ["directory", "pipe"])
-def test_no_regular_file(tmp_path: Path, kind: str) -> None:
-    """A directory or pipe is refused, without waiting for a writer."""
-    path = tmp_path / "orders"
-    path.mkdir() if kind == "directory" else os.mkfifo(path)
-    assert "is no regular file" in str(refused(tmp_path / "orders"))
+def test_body_file(tmp_path: Path) -> None:
+    """`body_file` is relative to the file, and must be there; the other bodies exclude it."""
+    (tmp_path / "image").write_bytes(b"x")
+    (request,) = write_requests(tmp_path, [make_line(1, body_file="image")])
+    assert tmp_path / "image" == request.body
+    for changes in {"body_file": "gone"}, {"body_file": "."}, {"body_file": "image", "body": "x"}:
+        assert "body" in refused(write_lines(tmp_path / "orders.jsonl", [make_line(1, **changes)])).problems[0][1]
 
 
 def test_no_file(tmp_path: Path) -> None:
     """A file that is not there is the system's error, with its name."""
     with pytest.raises(FileNotFoundError, match="gone"):
-        RequestFile.check(tmp_path / "gone", base_url=BASE_URL)
+        RequestFile(tmp_path / "gone", base_url=BASE_URL)
 
 
 def test_base_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The API's address comes from the environment, if it is not passed; plain http needs leave."""
     path = write_lines(tmp_path / "orders", [make_line(1)])
     with pytest.raises(ConfigurationError, match="SIMPLESTORE_BASE_URL is not set"):
-        RequestFile.check(path)
-    with pytest.raises(ConfigurationError, match="base_url is not set"):
-        RequestFile.check(path, base_url="")
+        RequestFile(path)
+    with pytest.raises(ConfigurationError, match="base_url must be"):
+        RequestFile(path, base_url="")
     monkeypatch.setenv("SIMPLESTORE_BASE_URL", "http://api.example/")
     with pytest.raises(ConfigurationError, match="SIMPLESTORE_BASE_URL uses plain http"):
-        RequestFile.check(path)
-    assert 1 == RequestFile.check(path, allow_insecure_http=True).line_count
+        RequestFile(path)
+    assert "http://api.example/" == str(RequestFile(path, allow_insecure_http=True).base_url)
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ class TestDebug:
         assert "Bearer" == outcome.json["token_type"]
         started, received = outcome.stderr.splitlines()
         assert "DEBUG simplestore_async: renewal started: first" == started
-        assert received.startswith("DEBUG simplestore_async: token received from the endpoint")
+        assert received.startswith("DEBUG simplestore_async: token received from endpoint")
 
     async def test_error(self, sandbox: Sandbox) -> None:
         """It prints the traceback of an error before the one line; neither secret nor locals are in it."""

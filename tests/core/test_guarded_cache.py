@@ -36,11 +36,12 @@ class ScriptedCache:
         self.steps = steps
         self.calls: list[Any] = []
 
-    def get(self, key: str, /) -> Awaitable[AccessToken | None]:
-        return self._do("get", key)
+    async def get(self, key: str, /) -> AccessToken | None:
+        token: AccessToken | None = await self._do("get", key)
+        return token
 
-    def set(self, key: str, token: AccessToken, /) -> Awaitable[None]:
-        return self._do("set", key, token)
+    async def set(self, key: str, token: AccessToken, /) -> None:
+        await self._do("set", key, token)
 
     def renewal_lock(self, key: str, /) -> ScriptedCache:
         self.calls.append(("renewal_lock", key))

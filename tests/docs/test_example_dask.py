@@ -13,6 +13,7 @@ import pytest
 
 from simplestore_async.caches import loads
 from simplestore_async.sandbox import Sandbox
+from tests.support.batches import make_line, read_results, write_lines
 from tests.support.carrying import carry
 
 if TYPE_CHECKING:
@@ -82,9 +83,10 @@ async def find_port(log: Path) -> int:
         await asyncio.sleep(0.05)  # another process sets no event
 
 
-async def run_example(environment: dict[str, str]) -> str:
+async def run_example(folder: Path, environment: dict[str, str]) -> str:
+    path = write_lines(folder / "orders.jsonl", (make_line(n, "PUT", key=n % 30) for n in range(ORDERS)))
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "dask_cluster.py", "orders", f"--orders={ORDERS}"),
+        *(sys.executable, "dask_cluster.py", str(path), str(folder / "results.jsonl"), "--parts=8"),
         cwd=EXAMPLES,
         env=os.environ | environment,
         stdout=asyncio.subprocess.PIPE,
@@ -102,6 +104,14 @@ async def find_token(server: RedisServer) -> bytes:
     return str(token.value).encode()
 
 
+def check(folder: Path, sandbox: Sandbox, printed: str) -> None:
+    """Check that each request was sent once, with one token for all, and has its result in the one file."""
+    assert f"succeeded: {ORDERS}\n" in printed
+    assert (1, ORDERS) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
+    results = read_results(folder / "results.jsonl")
+    assert list(range(ORDERS)) == sorted(result["id"] for result in results)
+
+
 @pytest.mark.slow
 async def test_on_a_cluster(sandbox: Sandbox, redis_server: RedisServer, tmp_path: Path) -> None:
     """The workers share one token, which is nowhere in what Dask sends and logs, and nor is the secret."""
@@ -116,21 +126,20 @@ async def test_on_a_cluster(sandbox: Sandbox, redis_server: RedisServer, tmp_pat
         address = f"tcp://127.0.0.1:{tap.port}"
         command = "distributed.cli.dask_worker", address, "--host=127.0.0.1", *workers
         await stack.enter_async_context(start(*command, log=worker_log, environment=secrets))
-        said = await run_example(nowhere | {"DASK_SCHEDULER_ADDRESS": address})
+        printed = await run_example(tmp_path, nowhere | {"DASK_SCHEDULER_ADDRESS": address})
 
-    assert f"200: {ORDERS}\n" == said
-    assert (1, ORDERS) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
+    check(tmp_path, sandbox, printed)
     token = await find_token(redis_server)
     seen = bytes(tap.seen) + scheduler_log.read_bytes() + worker_log.read_bytes()
-    assert b"ship" in tap.seen
+    assert b"send_part" in tap.seen
     assert WORKERS == worker_log.read_bytes().count(b"Registered to:")
     for each in (sandbox.environment["SIMPLESTORE_CLIENT_SECRET"].encode(), token):
         assert each not in seen
 
 
 @pytest.mark.slow
-async def test_on_this_machine(sandbox: Sandbox, redis_server: RedisServer) -> None:
-    """Without a cluster it starts workers of its own, which share one token, too."""
-    said = await run_example(sandbox.environment | {"SIMPLESTORE_REDIS_URL": redis_server.url})
-    assert f"200: {ORDERS}\n" == said
-    assert (1, ORDERS) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
+async def test_on_this_machine(sandbox: Sandbox, redis_server: RedisServer, tmp_path: Path) -> None:
+    """Without a cluster it starts workers of its own; run again, it sends nothing."""
+    environment = sandbox.environment | {"SIMPLESTORE_REDIS_URL": redis_server.url}
+    for _ in range(2):
+        check(tmp_path, sandbox, await run_example(tmp_path, environment))

@@ -84,7 +84,7 @@ async def test_holder_is_stopped(token_server: TokenServer, job: dict[str, Any])
 
     assert "canary-token-2" == other["token"]
     (failure,) = other["failures"]
-    assert failure.startswith("lock: another process held it for longer than")
+    assert failure.startswith("lock: another process held it for longer than"), failure
     assert "canary-token-1" == late["token"]
     assert 2 == len(token_server.requests)
 

@@ -24,7 +24,7 @@ from simplestore_async import (
     errors,
     open_session,
 )
-from simplestore_async.batch import BatchPolicy, Journal, run_batch
+from simplestore_async.batch import BatchDatabase, BatchPolicy, run_batch
 from simplestore_async.caches.encryption import FernetCodec
 from tests.support.api_servers import ConnectProxy, private_ca, redirecting, refusing_url
 from tests.support.batches import write_requests
@@ -381,6 +381,7 @@ def _write_batch(scene: Scene) -> RequestFile:
 @fails_with(errors.BatchFileError)
 async def _batch_changed(scene: Scene) -> None:
     file = _write_batch(scene)
+    file.check()
     file.path.write_text("oops")
     async with open_session(scene.token_server.credentials(), base_url=file.base_url) as session:
         await run_batch(file, session=session)
@@ -393,15 +394,11 @@ async def _batch_without_api(scene: Scene) -> None:
         await run_batch(file, session=session, policy=BatchPolicy(patience_seconds=0.001))
 
 
-@fails_with(errors.JournalError)
-async def _batch_on_full_disk(scene: Scene) -> None:
+@fails_with(errors.BatchDatabaseError)
+async def _batch_in_use(scene: Scene) -> None:
     file = _write_batch(scene)
-    with (
-        open("/dev/full", "wb", buffering=0) as full,  # noqa: ASYNC230, PTH123 - no file
-        Journal(scene.tmp_path / "journal", requests=file, results=full) as journal,
-    ):
-        async with scene.session() as session:
-            await run_batch(file, session=session, journal=journal)
+    with BatchDatabase(scene.tmp_path / "batch", requests=file):
+        BatchDatabase(scene.tmp_path / "batch", requests=file)
 
 
 # case 55

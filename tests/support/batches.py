@@ -1,17 +1,26 @@
-"""Files of a batch, and what stands in the file of its results."""
+"""Files of a batch, its results, and a runner for programs."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from simplestore_async.batch import RequestFile
+from simplestore_async import open_session
+from simplestore_async.batch import BatchDatabase, BatchPolicy, BatchRequest, RequestFile, run_batch
+from tests.support.command import COMMAND, simplestore, start
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterable, Callable, Iterable, Sequence
     from pathlib import Path
 
-BASE_URL = "http://127.0.0.1:1/api/"
+    from simplestore_async.batch import BatchResult, BatchSummary, Outcome
+    from simplestore_async.sandbox import Sandbox
+    from tests.support.command import Outcome as CommandOutcome
+
+BASE_URL: Final = "http://127.0.0.1:1/api/"
+QUICK: Final = BatchPolicy(concurrency=4, backoff_seconds=0.01)
+NONE: Final[dict[Outcome, int]] = {"succeeded": 0, "refused": 0, "failed": 0, "unknown": 0}
 
 
 def make_line(number: int, method: str = "GET", **changes: Any) -> dict[str, Any]:
@@ -27,8 +36,8 @@ def write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> Path:
 def write_requests(
     folder: Path, lines: Iterable[dict[str, Any]], *, base_url: str = BASE_URL, name: str = "orders.jsonl"
 ) -> RequestFile:
-    """Write a file, and check it."""
-    return RequestFile.check(write_lines(folder / name, lines), base_url=base_url)
+    """Write a file, and open it."""
+    return RequestFile(write_lines(folder / name, lines), base_url=base_url)
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
@@ -36,3 +45,116 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     text = path.read_text("utf-8")
     assert not text or text.endswith("\n")
     return [json.loads(line) for line in text.splitlines()]
+
+
+def requests_of(*methods: str) -> list[BatchRequest]:
+    return [BatchRequest(id=n, line=n, method=method, path=f"orders/{n}") for n, method in enumerate(methods, 1)]
+
+
+class Folder:
+    """A directory with a file of requests, and `simplestore batch` in it."""
+
+    def __init__(self, path: Path, sandbox: Sandbox) -> None:
+        self.file = path / "orders.jsonl"
+        self.database = path / "orders.jsonl.batch"
+        self.results = path / "results.jsonl"
+        self.sandbox = sandbox
+
+    def write(self, *methods: str) -> None:
+        write_lines(self.file, (make_line(n, method) for n, method in enumerate(methods, 1)))
+
+    @property
+    def command(self) -> list[str]:
+        return ["batch", str(self.file), "-o", str(self.results)]
+
+    async def run(self, *options: str) -> CommandOutcome:
+        return await simplestore(*self.command, *options, environment=self.sandbox.environment)
+
+    async def start(self, *options: str) -> asyncio.subprocess.Process:
+        return await start(*COMMAND, *self.command, *options, environment=self.sandbox.environment)
+
+    async def requests_arrive(self, count: int) -> None:
+        async with asyncio.timeout(60):
+            while self.sandbox.counters.api_requests < count:
+                await asyncio.sleep(0.005)  # a sandbox sets no event
+
+    @property
+    def lines(self) -> list[int]:
+        """The lines that have a result, in their order."""
+        return sorted(result["line"] for result in read_results(self.results))
+
+
+class Runner:
+    """Run batches against a sandbox, and keep what they report."""
+
+    def __init__(self, sandbox: Sandbox, folder: Path) -> None:
+        self.sandbox = sandbox
+        self.folder = folder
+        self.results: list[BatchResult] = []
+        self.pauses: list[tuple[str, float]] = []
+        self.has_paused = asyncio.Event()
+
+    async def run(
+        self,
+        requests: Iterable[BatchRequest] | AsyncIterable[BatchRequest],
+        *,
+        policy: BatchPolicy = QUICK,
+        base_url: str = "",
+        **changes: Any,
+    ) -> BatchSummary:
+        """Run one with a session of its own."""
+        options = {"on_result": self.results.append, "on_pause": self._pause} | changes
+        async with open_session(
+            self.sandbox.credentials,
+            base_url=base_url or self.sandbox.base_url,
+        ) as session:
+            return await run_batch(requests, session=session, policy=policy, **options)
+
+    async def run_file(
+        self, lines: Sequence[dict[str, Any]], *, policy: BatchPolicy = QUICK, base_url: str = "", **changes: Any
+    ) -> BatchSummary:
+        """Begin or continue the batch of a file."""
+        with self.open(lines, base_url=base_url, idempotency_key=policy.idempotency_key) as database:
+            return await self.run(database.requests, database=database, policy=policy, base_url=base_url, **changes)
+
+    def open(self, lines: Sequence[dict[str, Any]], *, base_url: str = "", **options: Any) -> BatchDatabase:
+        requests = write_requests(self.folder, lines, base_url=base_url or self.sandbox.base_url)
+        return BatchDatabase(self.folder / "batch", requests=requests, results=self.folder / "results", **options)
+
+    async def requests_arrive(self, count: int) -> None:
+        while self.sandbox.counters.api_requests < count:
+            await asyncio.sleep(0.005)  # a sandbox sets no event
+
+    def _pause(self, reason: str, seconds: float) -> None:
+        self.pauses.append((reason, seconds))
+        self.has_paused.set()
+
+    @property
+    def stored(self) -> list[dict[str, Any]]:
+        """The results in the file, by line."""
+        return sorted(read_results(self.folder / "results"), key=lambda result: int(result["line"]))
+
+    @property
+    def statuses(self) -> list[int | None]:
+        """What the API responded."""
+        return [request.status for request in self.sandbox.api.requests]
+
+    def outcomes(self) -> dict[int, Outcome]:
+        return {result.line: result.outcome for result in self.results}
+
+
+def positive(summary: BatchSummary) -> dict[str, int]:
+    return {outcome: count for outcome, count in summary.counts.items() if count}
+
+
+def counting(event: asyncio.Event, count: int) -> Callable[[object], None]:
+    """Return an `on_result` that sets an event at the given result."""
+    seen = 0
+
+    def on_result(_: object) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == count:
+            event.set()
+
+    return on_result

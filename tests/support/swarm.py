@@ -284,5 +284,6 @@ def perform(job: Job) -> Sequence[Any]:
 
 
 if __name__ == "__main__":
+    logging.getLogger("simplestore_async").addHandler(logging.NullHandler())  # stderr is for faults of the test
     assert aiohttp.__version__  # imported before the fork, by all that the package imports
     sys.stdout.write(json.dumps(perform(Job(**json.load(sys.stdin)))))

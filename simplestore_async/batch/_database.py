@@ -1,0 +1,326 @@
+"""The database of a batch. Rule: a request is committed as begun before it is sent, its result before it is reported.
+
+SQLite in WAL mode with synchronous=FULL: a commit is on the disk. The exclusive lock keeps two runs apart, and ends
+with its process.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import uuid
+from array import array
+from collections import Counter
+from contextlib import contextmanager, suppress
+from itertools import chain
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final, Self
+
+from simplestore_async.errors import BatchDatabaseError, BatchFileError, ConfigurationError
+
+from ._results import open_results
+from ._values import OUTCOMES, BatchSummary
+from ._writer import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator
+
+    from ._file import RequestFile
+    from ._values import BatchPolicy, Outcome
+    from ._writer import Row
+
+__all__ = ["BatchDatabase", "read_results"]
+
+_FORMAT: Final = 1
+_APPLICATION_ID: Final = 0x53534231
+_SCHEMA: Final = f"""
+BEGIN;
+CREATE TABLE header (
+  batch_id TEXT, base_url TEXT, client_id TEXT, idempotency_key TEXT, sha256 TEXT, lines INTEGER, requests INTEGER
+);
+CREATE TABLE requests (
+  line INTEGER PRIMARY KEY, state TEXT NOT NULL, status INTEGER, attempts INTEGER, started_at REAL, ended_at REAL,
+  result TEXT
+);
+PRAGMA application_id = {_APPLICATION_ID};
+PRAGMA user_version = {_FORMAT};
+COMMIT;
+"""
+_BEGUN: Final = "begun"
+_STATES: Final = (None, _BEGUN, *OUTCOMES)
+_CODES: Final = {state: code for code, state in enumerate(_STATES)}
+_FIRST_OUTCOME: Final = _CODES[OUTCOMES[0]]
+
+
+class BatchDatabase:
+    """State of each request of a file, on disk; a context manager that closes it.
+
+    Opening it begins a batch if there is none, and continues one if there is. One run at a time uses it. A run in which
+    no request was begun leaves none.
+
+    Args:
+        path: where it is, or will be.
+        requests: the file; it is checked, unless the database knows it.
+        client_id: the client whose batch it is.
+        idempotency_key: name of the header that makes requests repeatable; the same in each run.
+        results: where results go: a file, which holds all results of all runs; or a binary stream, which gets those of
+            this run.
+        is_restarted: forget an earlier batch, and send everything.
+        check: checks the file instead of `requests.check`.
+
+    Raises:
+        BatchDatabaseError: if it cannot be used, or another run uses it.
+        BatchFileError: if lines of the file are not requests, or the batch is that of another file.
+        ConfigurationError: if the batch is that of another base URL, client or idempotency key.
+        OSError: if the file of results cannot be written.
+    """
+
+    def __init__(  # noqa: PLR0913 - what identifies a batch, and where its results go
+        self,
+        path: str | os.PathLike[str],
+        *,
+        requests: RequestFile,
+        client_id: str = "",
+        idempotency_key: str | None = None,
+        results: str | os.PathLike[str] | IO[bytes] | None = None,
+        is_restarted: bool = False,
+        check: Callable[[], object] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.requests = requests
+        self.batch_id = ""
+        self._identity = {
+            "base_url": str(requests.base_url),
+            "client_id": client_id,
+            "idempotency_key": idempotency_key or "",
+            "sha256": requests.sha256,
+        }
+        self._is_closed = False
+        self._has_replaced = False
+        self._owns_results = isinstance(results, str | os.PathLike)
+        self._results: IO[bytes] | None = None
+        self._connection = _connect(self.path)
+        try:
+            with _explained(self.path):
+                self._begin_or_continue(check or requests.check, is_restarted=is_restarted)
+                self._load()
+            if results is not None:
+                taken = [self.path, *([] if requests.is_spooled else [requests.path])]
+                is_new = not any(self._states)
+                self._results = open_results(results, self._stored(), taken=taken, is_new=is_new and not is_restarted)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close it; remove it if nothing was begun. Called again it does nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._results and self._owns_results:
+            with suppress(OSError, sqlite3.Error):
+                self._results.close()
+                if self._has_replaced:  # so that the file has one result for each request again
+                    open_results(self._results.name, self._stored(), taken=(), is_new=False).close()
+        with suppress(sqlite3.Error):
+            if not self._connection.execute("SELECT EXISTS (SELECT 1 FROM requests)").fetchone()[0]:
+                with suppress(PermissionError):  # Windows: not while it is open
+                    self.path.unlink()
+                self._connection.close()
+                for suffix in "", "-wal", "-shm":
+                    with suppress(OSError):
+                        Path(f"{self.path}{suffix}").unlink()
+        self._connection.close()
+
+    @property
+    def counts(self) -> dict[Outcome, int]:
+        """Number of requests with each outcome, over all runs; requests that were in flight at a crash are unknown."""
+        counts = {outcome: self._states.count(_CODES[outcome]) for outcome in OUTCOMES}
+        counts["unknown"] += self._states.count(_CODES[_BEGUN])
+        return counts
+
+    @property
+    def statuses(self) -> dict[int, int]:
+        """Number of results with each HTTP status, over all runs."""
+        counts = Counter(self._statuses)
+        return {status: counts[status] for status in sorted(counts) if status}
+
+    @property
+    def remaining(self) -> int:
+        """Number of requests without a result."""
+        return (self.requests.count or 0) - sum(self.counts.values())
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether each request has a result."""
+        return not self.remaining and _CODES[_BEGUN] not in self._states
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """Name of the header that makes requests repeatable."""
+        return self._identity["idempotency_key"] or None
+
+    def summary(self, *, is_stopped: bool, elapsed_seconds: float = 0.0, sent: int = 0) -> BatchSummary:
+        """Return the state of the batch."""
+        return BatchSummary(
+            counts=self.counts,
+            statuses=self.statuses,
+            remaining=self.remaining,
+            is_stopped=is_stopped,
+            elapsed_seconds=elapsed_seconds,
+            sent=sent,
+        )
+
+    def find_pending(self, policy: BatchPolicy) -> bytearray:
+        """Return a byte for each line: whether something is left to do for it."""
+        pending = self._states.translate(bytes(code < _FIRST_OUTCOME for code in range(256)))
+        codes = {_CODES[item] for item in policy.resend if isinstance(item, str)}
+        statuses = {item for item in policy.resend if isinstance(item, int)}
+        if policy.resend:
+            for line, (state, status) in enumerate(zip(self._states, self._statuses, strict=True)):
+                if state in codes or status in statuses:
+                    pending[line] = True
+        return pending
+
+    def was_begun(self, line: int) -> bool:
+        """Return whether a request was begun by an earlier run, and has no result."""
+        return self._states[line] == _CODES[_BEGUN]
+
+    def start(self) -> Writer:
+        """Return a writer for the running event loop."""
+        return Writer(self._commit)
+
+    def _commit(self, rows: dict[int, Row | None], results: Iterable[bytes]) -> None:
+        """Commit the new state of some lines, and write results; in the writer's thread."""
+        with _explained(self.path):
+            changed = [row for row in rows.values() if row]
+            removed = [line for line, row in rows.items() if row is None]
+            # Few statements: for each, this thread has to get the interpreter back from the event loop.
+            self._connection.execute("BEGIN")
+            if changed:
+                values = ",".join(["(?,?,?,?,?,?,?)"] * len(changed))
+                self._connection.execute(f"REPLACE INTO requests VALUES {values}", [*chain.from_iterable(changed)])  # noqa: S608
+            if removed:
+                places = ",".join("?" * len(removed))
+                self._connection.execute(f"DELETE FROM requests WHERE line IN ({places})", removed)  # noqa: S608
+            self._connection.execute("COMMIT")
+        for line, row in rows.items():
+            self._has_replaced |= self._states[line] >= _FIRST_OUTCOME
+            self._states[line] = _CODES[row[1]] if row else 0
+            self._statuses[line] = (row[2] or 0) if row else 0
+        if self._results and (text := b"".join(results)):
+            self._results.write(text)
+            self._results.flush()
+
+    def _begin_or_continue(self, check: Callable[[], object], *, is_restarted: bool) -> None:
+        connection, requests = self._connection, self.requests
+        connection.execute("BEGIN IMMEDIATE")
+        is_begun = connection.execute("SELECT EXISTS (SELECT 1 FROM requests)").fetchone()[0] and not is_restarted
+        row = connection.execute(
+            f"SELECT {', '.join(self._identity)}, batch_id, lines, requests FROM header"  # noqa: S608
+        ).fetchone()
+        stored = dict(zip(self._identity, row or (), strict=False))
+        if is_begun:
+            self._check_identity(stored)
+        if row and stored["sha256"] == requests.sha256 and requests.count is None:
+            requests.line_count, requests.count = row[-2:]
+        elif requests.count is None:
+            check()
+        if is_begun:
+            self.batch_id = row[-3]
+        else:
+            self.batch_id = uuid.uuid4().hex
+            connection.execute("DELETE FROM requests")
+            connection.execute("DELETE FROM header")
+            connection.execute(
+                f"INSERT INTO header (batch_id, lines, requests, {', '.join(self._identity)}) VALUES (?,?,?,?,?,?,?)",  # noqa: S608
+                (self.batch_id, requests.line_count, requests.count, *self._identity.values()),
+            )
+        connection.execute("COMMIT")
+
+    def _check_identity(self, stored: dict[str, str]) -> None:
+        hint = "use another database, or pass --restart to send everything again"
+        if stored["sha256"] != self._identity["sha256"]:
+            raise BatchFileError(f"{self.path} is the batch of another content of {self.requests.path}", hint)
+        for field, expected in self._identity.items():
+            if stored[field] != expected:
+                found = f"{stored[field] or 'none'}, got {expected or 'none'}"
+                raise ConfigurationError(field, f"of the batch in {self.path} is {found}", hint)
+
+    def _load(self) -> None:
+        size = self.requests.line_count + 1
+        self._states, self._statuses = bytearray(size), array("H", bytes(2 * size))
+        for line, state, status in self._connection.execute("SELECT line, state, status FROM requests"):
+            self._states[line] = _CODES[state]
+            self._statuses[line] = status or 0
+
+    def _stored(self) -> Iterator[bytes]:
+        return _stored_results(self._connection)
+
+
+def read_results(path: str | os.PathLike[str]) -> Iterator[bytes]:
+    """Yield the result of each request of a batch that has one, as a line of JSON, by line.
+
+    Raises:
+        BatchDatabaseError: if there is no batch, or a run uses it.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise BatchDatabaseError(f"there is no batch {path}", code="batch-not-found")
+    connection = _connect(path)
+    try:
+        with _explained(path):
+            yield from _stored_results(connection)
+    finally:
+        connection.close()
+
+
+def _stored_results(connection: sqlite3.Connection) -> Iterator[bytes]:
+    rows = connection.execute("SELECT result FROM requests WHERE result IS NOT NULL ORDER BY line")
+    return (result.encode() for (result,) in rows)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Open a database that nothing else uses, and make its tables if there are none."""
+    with _explained(path):
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
+    try:
+        with _explained(path):
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            connection.execute("BEGIN IMMEDIATE")
+            (kind,) = connection.execute("PRAGMA application_id").fetchone()
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            is_new = not connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_schema)").fetchone()[0]
+            if not is_new and (kind, version) != (_APPLICATION_ID, _FORMAT):
+                raise BatchDatabaseError(f"{path} is not the database of a batch, or of another version")  # noqa: TRY301
+            connection.execute("COMMIT")  # which keeps the lock
+            if is_new:
+                connection.executescript(_SCHEMA)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def _explained(path: Path) -> Generator[None]:
+    """Report what SQLite cannot do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        text, name = str(error), getattr(error, "sqlite_errorname", "")
+    else:
+        return
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        raise BatchDatabaseError(f"another run uses {path}", "wait until it has ended", code="batch-in-use")
+    if name == "SQLITE_NOTADB" or name.startswith("SQLITE_CORRUPT"):
+        raise BatchDatabaseError(f"{path} is not the database of a batch, or is damaged: {text}")
+    raise BatchDatabaseError(f"cannot write {path}: {text}", "nothing is sent that is not recorded there")

@@ -1,0 +1,284 @@
+"""The database of a batch: continuing, refusing, and what is on the disk when."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import web
+
+from simplestore_async import open_session
+from simplestore_async.batch import BatchDatabase, BatchPolicy, RequestFile, read_results, run_batch
+from simplestore_async.errors import BatchDatabaseError, BatchFileError, ConfigurationError
+from simplestore_async.sandbox import Late, Reset, Status
+from tests.support.batches import QUICK, Runner, counting, make_line, positive, write_lines, write_requests
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.servers import ApiServer
+
+LINES = [make_line(n, "POST" if n % 2 else "GET") for n in range(1, 13)]
+POSTS = [make_line(n, "POST") for n in range(1, 201)]
+
+
+async def test_continue(runner: Runner) -> None:
+    """What was stopped goes on: each request is sent once, and the file has each result once."""
+    stop = asyncio.Event()
+    summary = await runner.run_file(POSTS, on_result=counting(stop, 5), stop=stop)
+    assert summary.is_stopped
+    assert 5 <= summary.done < 200
+    assert 200 - summary.done == summary.remaining
+
+    assert {"succeeded": 200} == positive(await runner.run_file(POSTS))
+    assert 200 == runner.sandbox.counters.api_requests
+    assert list(range(1, 201)) == [result["line"] for result in runner.stored]
+    assert 0 == (await runner.run_file(POSTS)).sent
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:99])])
+async def test_results_come_back(runner: Runner, damage: Any) -> None:
+    """A lost or cut file of results is whole after the next run; `read_results` has them at any time."""
+    await runner.run_file(LINES)
+    expected = runner.stored
+    damage(runner.folder / "results")
+    await runner.run_file(LINES)
+    assert expected == runner.stored
+    assert 12 == len([*read_results(runner.folder / "batch")])
+
+
+async def test_begun_before_sent(runner: Runner, api_server: ApiServer) -> None:
+    """When a request that may change something arrives, the disk says that it was begun."""
+    states: list[str] = []
+
+    async def handle(_: web.Request) -> web.StreamResponse:
+        with sqlite3.connect(f"file:{copy_of(runner.folder)}?mode=ro", uri=True) as connection:
+            states.extend(state for (state,) in connection.execute("SELECT state FROM requests WHERE line = 1"))
+        connection.close()
+        return web.Response()
+
+    def copy_of(folder: Path) -> Path:
+        copy = folder / "copy"  # as a crash would leave it
+        for suffix in "", "-wal":
+            (folder / f"copy{suffix}").write_bytes((folder / f"batch{suffix}").read_bytes())
+        return copy
+
+    api_server.handler = handle
+    await runner.run_file([make_line(1, "POST")], base_url=f"{api_server.url}/")
+    assert ["begun"] == states
+
+
+async def test_cancelled(runner: Runner) -> None:
+    """Cancelled twice, a batch ends at once: what may have taken effect is unknown, the rest is not begun."""
+    runner.sandbox.api.fail_next(4, Late(3_600))
+    running = asyncio.create_task(runner.run_file(LINES))
+    await runner.requests_arrive(4)
+    running.cancel()
+    await asyncio.sleep(0.05)  # so that the grace has begun
+    assert not running.done()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    with runner.open(LINES) as database:
+        assert (2, 10) == (database.counts["unknown"], database.remaining)
+
+    assert {"succeeded": 10, "unknown": 2} == positive(await runner.run_file(LINES))
+    assert 4 + 10 == runner.sandbox.counters.api_requests
+    resend = BatchPolicy(resend=frozenset({"unknown"}))
+    assert {"succeeded": 12} == positive(await runner.run_file(LINES, policy=resend))
+    assert 4 + 12 == runner.sandbox.counters.api_requests
+    assert 12 == len(runner.stored)
+
+
+async def test_stopped_and_cancelled(runner: Runner) -> None:
+    """Cancellation right after `stop` gives no grace."""
+    runner.sandbox.api.fail_next(4, Late(3_600))
+    stop = asyncio.Event()
+    running = asyncio.create_task(
+        runner.run_file(LINES, stop=stop, policy=BatchPolicy(concurrency=4, grace_seconds=600))
+    )
+    await runner.requests_arrive(4)
+    stop.set()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_interrupted(runner: Runner) -> None:
+    """A request that an earlier run had begun is unknown, and with an idempotency key it is sent."""
+    for policy, outcome in (QUICK, "unknown"), (BatchPolicy(idempotency_key="Idempotency-Key"), "succeeded"):
+        (runner.folder / "batch").unlink(missing_ok=True)
+        (runner.folder / "results").unlink(missing_ok=True)
+        with runner.open(LINES[:1], idempotency_key=policy.idempotency_key) as database:
+            writer = database.start()
+            await writer.begin(next(iter(database.requests)))
+            await writer.close()
+        summary = await runner.run_file(LINES[:1], policy=policy)
+        assert ({outcome: 1}, 1) == (positive(summary), len(runner.stored))
+    assert 1 == runner.sandbox.counters.api_requests
+
+
+async def test_grace(runner: Runner) -> None:
+    """Asked to stop, a batch waits for requests in flight, but not for ever, and not for pauses."""
+    lines = [make_line(1, "POST"), make_line(2, "POST"), make_line(3), make_line(4, "POST")]
+    runner.sandbox.api.fail_next(1, Late(3_600))
+    runner.sandbox.api.fail_next(1, Status(429, retry_after=500))
+    stop = asyncio.Event()
+    policy = BatchPolicy(concurrency=2, grace_seconds=0.2)
+    running = asyncio.create_task(runner.run_file(lines, policy=policy, stop=stop))
+    await runner.has_paused.wait()
+    stop.set()
+    summary = await running
+    assert (True, 3, {"unknown": 1}) == (summary.is_stopped, summary.remaining, positive(summary))
+
+
+async def test_stopped_while_retrying(runner: Runner) -> None:
+    """A request that waits for its next attempt is left for the next run."""
+    runner.sandbox.api.fail_next(1, Reset())
+    stop = asyncio.Event()
+    running = asyncio.create_task(runner.run_file([make_line(1)], policy=BatchPolicy(backoff_seconds=3_600), stop=stop))
+    await runner.requests_arrive(1)
+    stop.set()
+    assert 1 == (await running).remaining
+    assert not (runner.folder / "batch").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
+    [
+        ({"base_url": "http://127.0.0.1:2/"}, ConfigurationError, "base_url"),
+        ({"client_id": "other"}, ConfigurationError, "client_id"),
+        ({"idempotency_key": "Key"}, ConfigurationError, "idempotency_key"),
+        ({"lines": [make_line(1, "POST", json=2)]}, BatchFileError, "another content"),
+    ],
+    ids=str,
+)
+async def test_another(runner: Runner, changes: dict[str, Any], error: type[Exception], says: str) -> None:
+    """A batch goes on with the same base URL, client, key and content only; restarted, it begins anew."""
+    await runner.run_file([make_line(1, "POST")])
+    lines = changes.pop("lines", [make_line(1, "POST")])
+    with pytest.raises(error, match=says):
+        runner.open(lines, **changes)
+    with runner.open(lines, is_restarted=True, **changes) as database:
+        assert 1 == database.remaining
+
+
+async def test_nothing_begun(runner: Runner) -> None:
+    """A run in which nothing was begun leaves nothing that another content could meet."""
+    runner.open([make_line(1)]).close()
+    assert not (runner.folder / "batch").exists()
+    with runner.open([make_line(1)]) as database:
+        left = (runner.folder / "batch").read_bytes(), (runner.folder / "batch-wal").read_bytes()
+    (runner.folder / "batch").write_bytes(left[0])  # as a kill leaves it
+    (runner.folder / "batch-wal").write_bytes(left[1])
+    with runner.open([make_line(2)]) as database:
+        assert 1 == database.remaining
+
+
+def test_in_use(runner: Runner) -> None:
+    """Two runs cannot use one database, and its results are readable after them."""
+    with runner.open([make_line(1)]):
+        for use in lambda: runner.open([make_line(1)]), lambda: next(read_results(runner.folder / "batch")):
+            with pytest.raises(BatchDatabaseError) as caught:
+                use()
+            assert ("batch-in-use", True) == (caught.value.code, caught.value.retryable)
+
+
+@pytest.mark.parametrize("kind", ["text", "database", "folder"])
+def test_other_file(runner: Runner, kind: str) -> None:
+    """Another file in its place stays as it is."""
+    path = runner.folder / "batch"
+    if kind == "text":
+        path.write_text("mine" * 1_000)
+    elif kind == "database":
+        connection = sqlite3.connect(path)
+        connection.execute("CREATE TABLE mine (x)")
+        connection.close()
+    else:
+        path.mkdir()
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(BatchDatabaseError):
+        runner.open([make_line(1)])
+    assert before == (path.read_bytes() if path.is_file() else None)
+
+
+def test_results_replace_nothing(runner: Runner) -> None:
+    """Results never replace another file, the input or the database."""
+    (runner.folder / "results").write_text("mine")
+    with pytest.raises(BatchFileError, match="not empty"):
+        runner.open([make_line(1)])
+    assert "mine" == (runner.folder / "results").read_text()
+    requests = write_requests(runner.folder, [make_line(1)])
+    for path in requests.path, runner.folder / "other":
+        with pytest.raises(BatchFileError, match="the input, or the database"):
+            BatchDatabase(runner.folder / "other", requests=requests, results=path)
+
+
+async def test_changed_file(runner: Runner) -> None:
+    """A file that is cut during the run is an error, and not success, after what was begun has ended."""
+    requests = write_requests(
+        runner.folder, [make_line(n, "POST") for n in range(1, 1_001)], base_url=runner.sandbox.base_url
+    )
+
+    def cut(_: object) -> None:
+        write_lines(requests.path, [make_line(n, "POST") for n in range(1, 201)])
+
+    with BatchDatabase(runner.folder / "batch", requests=requests) as database:
+        with pytest.raises(BatchFileError, match="changed"):
+            await runner.run(requests, database=database, on_result=cut)
+        assert 0 == database.counts["unknown"]
+        assert database.remaining == 1_000 - runner.sandbox.counters.api_requests > 0
+
+
+async def test_other_requests(runner: Runner) -> None:
+    """Requests of which the database knows nothing are refused."""
+    with runner.open([make_line(1)]) as database, pytest.raises(ConfigurationError, match="requests"):
+        await runner.run([*database.requests], database=database)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+async def test_results_on_full_disk(runner: Runner) -> None:
+    """Where results can no longer be written nothing more is sent, and what was sent is recorded."""
+    requests = write_requests(
+        runner.folder, [make_line(n, "POST") for n in range(1, 2_001)], base_url=runner.sandbox.base_url
+    )
+    with BatchDatabase(runner.folder / "batch", requests=requests, results="/dev/full") as database:
+        with pytest.raises(OSError, match="No space left"):
+            await runner.run(requests, database=database)
+        sent = runner.sandbox.counters.api_requests
+        assert sent <= 2_000 - database.remaining <= sent + QUICK.concurrency
+
+
+async def test_key_order(runner: Runner, api_server: ApiServer) -> None:
+    """Lines of one key go in order, one at a time, and do not hold up others."""
+    arrived: list[int] = []
+    in_flight: set[str] = set()
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        number = int(request.path.rpartition("/")[2])
+        key = str(number % 3)
+        assert key not in in_flight
+        in_flight.add(key)
+        arrived.append(number)
+        await asyncio.sleep(0.001 * (number % 5))  # so that a later one could overtake
+        in_flight.remove(key)
+        return web.Response()
+
+    api_server.handler = handle
+    lines = [make_line(n, "POST", key=str(n % 3)) for n in range(1, 61)]
+    summary = await runner.run_file(lines, base_url=f"{api_server.url}/", policy=BatchPolicy(concurrency=10))
+    assert 60 == summary.counts["succeeded"]
+    for key in range(3):
+        assert [n for n in range(1, 61) if n % 3 == key] == [n for n in arrived if n % 3 == key]
+
+
+async def test_own_session_is_closed(runner: Runner) -> None:
+    """The caller's session and its connections stay open."""
+    async with open_session(runner.sandbox.credentials, base_url=runner.sandbox.base_url) as session:
+        requests = RequestFile(write_lines(runner.folder / "orders", LINES), base_url=runner.sandbox.base_url)
+        assert 12 == (await run_batch(requests, session=session)).done
+        async with session.get("orders") as response:
+            assert 200 == response.status

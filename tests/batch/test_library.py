@@ -1,0 +1,232 @@
+"""Batches of a program's own requests: `simplestore_async.batch.run_batch`."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from simplestore_async.batch import BatchPolicy, BatchRequest, BatchResult, run_batch
+from simplestore_async.errors import ConfigurationError
+from simplestore_async.sandbox import Late
+from tests.support.batches import QUICK, Runner, requests_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from tests.support.servers import ApiServer
+
+
+def generate(*requests: BatchRequest) -> Iterator[BatchRequest]:
+    yield from requests
+
+
+async def generate_async(*requests: BatchRequest) -> AsyncIterator[BatchRequest]:
+    for request in requests:
+        await asyncio.sleep(0)
+        yield request
+
+
+@pytest.mark.parametrize("make", [lambda *some: some, generate, generate_async], ids=["tuple", "iterator", "async"])
+async def test_iterables(runner: Runner, make: Any) -> None:
+    """Requests come from any iterable, and the program's own data comes back with the result."""
+    order = object()
+    request = BatchRequest(id="a", method="POST", path="orders/1", key="customer", data=order)
+    summary = await runner.run(make(request, *requests_of("GET", "POST")))
+    assert 3 == summary.counts["succeeded"]
+    (result,) = [result for result in runner.results if result.id == "a"]
+    assert (order, "customer") == (result.data, result.key)
+
+
+async def test_nothing(runner: Runner) -> None:
+    """Nothing to send is sent at once."""
+    assert 0 == (await runner.run([])).done
+
+
+@pytest.mark.parametrize("make", [generate, generate_async])
+async def test_iterable_raises(runner: Runner, make: Any) -> None:
+    """What an iterable raises is raised after the requests in flight have ended."""
+
+    class Requests:
+        def __iter__(self) -> Iterator[BatchRequest]:
+            yield from requests_of(*["POST"] * 50)
+            raise KeyError("mine")
+
+    async def requests() -> AsyncIterator[BatchRequest]:
+        for request in requests_of(*["POST"] * 50):
+            yield request
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        await runner.run(Requests() if make is generate else requests())
+    assert dict.fromkeys(range(1, 51), "succeeded") == runner.outcomes()
+
+
+async def test_async_on_result(runner: Runner) -> None:
+    """`on_result` may be a coroutine function; it gets one result at a time."""
+    busy, seen = 0, 0
+
+    async def on_result(_: BatchResult) -> None:
+        nonlocal busy, seen
+        busy += 1
+        assert 1 == busy
+        await asyncio.sleep(0.001)  # so that another could come
+        busy -= 1
+        seen += 1
+
+    await runner.run(requests_of(*["GET"] * 20), on_result=on_result)
+    assert 20 == seen
+
+
+async def test_on_result_raises(runner: Runner) -> None:
+    """What `on_result` raises ends the batch, and comes out of it."""
+
+    def fail(_: BatchResult) -> None:
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        await runner.run(requests_of(*["GET"] * 100), on_result=fail)
+    assert runner.sandbox.counters.api_requests < 100
+
+
+@pytest.mark.parametrize(
+    ("requests", "field"),
+    [
+        ([*requests_of("POST"), *requests_of("POST")], "id"),
+        ([*requests_of("POST"), BatchRequest(id=2, method="POST", path="../admin")], "path"),
+        ([*requests_of("POST"), "orders/2"], "requests"),
+    ],
+    ids=["id twice", "path", "type"],
+)
+async def test_checked_before(runner: Runner, requests: list[Any], field: str) -> None:
+    """A sequence is checked before anything is sent; an iterator before each request."""
+    for some, sent in (requests, 0), (iter(requests), 1):
+        with pytest.raises(ConfigurationError) as caught:
+            await runner.run(some)
+        assert (field, sent) == (caught.value.field, runner.sandbox.counters.api_requests)
+
+
+async def test_no_base_url(runner: Runner) -> None:
+    """A session without base URL is refused before anything is read."""
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(ConfigurationError) as caught:
+            await run_batch(requests_of("GET"), session=session)
+    assert "session" == caught.value.field
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("method", "TRACE"),
+        ("method", "get"),
+        ("id", ""),
+        ("id", True),
+        ("path", "a\nb"),
+        ("headers", (("X-A", "a\r\nb"),)),
+        ("headers", (("X A", "a"),)),
+        *(
+            ("headers", ((name, "x"),))
+            for name in (
+                *("Authorization", "Content-Length", "Host", "expect", "Connection", "Proxy-Connection", "Upgrade"),
+                *("X-HTTP-Method-Override", "X-Original-URL", "X-Forwarded-Host", "Transfer-Encoding", "TE"),
+            )
+        ),
+    ],
+    ids=str,
+)
+def test_request(field: str, value: Any) -> None:
+    """A request that cannot be sent, or would lead elsewhere, is refused when it is made."""
+    with pytest.raises(ConfigurationError) as caught:
+        BatchRequest(**{"id": 1, "method": "GET", "path": "a", field: value})
+    assert field == caught.value.field
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("concurrency", 0),
+        ("attempts", True),
+        ("rate", 0),
+        ("timeout_seconds", float("nan")),
+        ("patience_seconds", "1"),
+        ("stop_after", 0),
+        ("resend", frozenset({"succeeded"})),
+        ("resend", frozenset({600})),
+        ("resend", "unknown"),
+        ("idempotency_key", "a b"),
+        ("idempotency_key", "Authorization"),
+        ("response_headers", "ETag"),
+        ("response_headers", ("a b",)),
+    ],
+    ids=str,
+)
+def test_policy(field: str, value: Any) -> None:
+    """A setting that cannot be is refused by its name."""
+    with pytest.raises(ConfigurationError) as caught:
+        BatchPolicy(**{field: value})
+    assert field == caught.value.field
+
+
+def test_repr() -> None:
+    """Neither request nor result shows headers, body or data."""
+    request = BatchRequest(id=1, method="GET", path="a", headers=(("X", "s3cr3t"),), body=b"s3cr3t", data="s3cr3t")
+    result = BatchResult(request=request, outcome="succeeded", body_text="s3cr3t", headers={"X": "s3cr3t"})
+    assert not re.search("s3cr3t", repr(request) + repr(result))
+
+
+async def test_cancelled(runner: Runner) -> None:
+    """Cancellation ends the requests in flight within the grace."""
+    runner.sandbox.api.fail_next(2, Late(0.3))
+    runner.sandbox.api.fail_next(2, Late(3_600))
+    policy = BatchPolicy(concurrency=4, grace_seconds=1.0)
+    running = asyncio.create_task(runner.run(requests_of(*["POST"] * 20), policy=policy))
+    await runner.requests_arrive(4)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert ["succeeded", "succeeded", "unknown", "unknown"] == sorted(result.outcome for result in runner.results)
+    assert 4 == runner.sandbox.counters.api_requests
+
+
+async def test_bytes_in_flight(runner: Runner, api_server: ApiServer) -> None:
+    """Bodies in memory are bounded by their size; a larger one goes alone."""
+    sizes: list[int] = []
+    in_flight = 0
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        nonlocal in_flight
+        size = len(await request.read())
+        in_flight += size
+        sizes.append(in_flight)
+        await asyncio.sleep(0.01)  # so that others come
+        in_flight -= size
+        return web.Response()
+
+    api_server.handler = handle
+    requests = [BatchRequest(id=n, method="POST", path="a", body=bytes(1_000 * (1 + 4 * (n == 7)))) for n in range(20)]
+    policy = BatchPolicy(concurrency=20, bytes_in_flight=3_000)
+    assert 20 == (await runner.run(requests, base_url=api_server.url, policy=policy)).counts["succeeded"]
+    assert {3_000, 5_000} <= set(sizes)
+    assert max(sizes) == 5_000
+
+
+async def test_loop_is_free(runner: Runner) -> None:
+    """The event loop is never held up while a batch runs."""
+    longest = 0.0
+
+    async def watch() -> None:
+        nonlocal longest
+        loop = asyncio.get_running_loop()
+        while True:
+            before = loop.time()
+            await asyncio.sleep(0.005)  # how late it wakes is what is measured
+            longest = max(longest, loop.time() - before)
+
+    watching = asyncio.create_task(watch())
+    await runner.run(requests_of(*["POST"] * 300), policy=QUICK)
+    watching.cancel()
+    assert longest < 0.5

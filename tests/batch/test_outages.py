@@ -1,0 +1,179 @@
+"""Pauses and outages: a batch waits, and loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+from aiohttp import web
+from yarl import URL
+
+from simplestore_async import open_session
+from simplestore_async.batch import BatchPolicy, run_batch
+from simplestore_async.errors import BatchError, ConfigurationError, InvalidClientError
+from simplestore_async.sandbox import Reset, Status
+from tests.support.api_servers import private_ca, refusing_url
+from tests.support.batches import QUICK, Runner, make_line, positive, requests_of
+from tests.support.servers import ApiServer
+
+if TYPE_CHECKING:
+    from simplestore_async.sandbox import Fault
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_put_off(runner: Runner, method: str) -> None:
+    """429 puts off the whole batch for as long as it asks; every request succeeds in the end."""
+    runner.sandbox.api.fail_next(1, Status(429, retry_after=0.2))
+    began_at = asyncio.get_running_loop().time()
+    await runner.run(requests_of(*[method] * 3), policy=BatchPolicy(concurrency=1))
+
+    assert asyncio.get_running_loop().time() - began_at >= 0.2
+    assert [429, 200, 200, 200] == runner.statuses
+    assert [2, 1, 1] == [result.attempts for result in runner.results]
+    assert [("the API responded 429", 0.2)] == runner.pauses
+
+
+async def test_rate_limit(runner: Runner) -> None:
+    """A rate limit costs time, and no request."""
+    runner.sandbox.api.limit_rate(5, seconds=1)
+    summary = await runner.run(requests_of(*["POST"] * 12), policy=BatchPolicy(concurrency=12))
+    assert 12 == summary.counts["succeeded"]
+    assert 12 == Counter(runner.statuses)[200]
+
+
+@pytest.mark.parametrize("fault", [Status(503), Status(500), Status(401), Reset()], ids=repr)
+async def test_short_outage(runner: Runner, fault: Fault) -> None:
+    """An outage of a second costs the requests in flight and those that ask whether it is over, not the file."""
+    runner.sandbox.api.fail_for(1, fault)
+    lines = [make_line(n, "POST") for n in range(1, 301)]
+    summary = await runner.run_file(lines, policy=BatchPolicy(concurrency=10, backoff_seconds=0.1))
+    lost = summary.done - summary.counts["succeeded"]
+    assert 3 <= lost <= 10 + 6
+    assert 0 == summary.remaining
+    assert runner.pauses
+
+    resend = frozenset({"refused", "unknown"})
+    assert {"succeeded": 300} == positive(await runner.run_file(lines, policy=BatchPolicy(resend=resend)))
+    assert [{"succeeded"}, 300] == [{result["outcome"] for result in runner.stored}, len(runner.stored)]
+
+
+async def test_resend_status(runner: Runner) -> None:
+    """`resend` also names statuses; nothing else is sent again."""
+    runner.sandbox.api.fail_next(1, Status(404))
+    runner.sandbox.api.fail_next(1, Status(409))
+    lines = [make_line(n, "POST") for n in range(1, 4)]
+    one = BatchPolicy(concurrency=1)
+    assert {404: 1, 409: 1, 200: 1} == (await runner.run_file(lines, policy=one)).statuses
+    summary = await runner.run_file(lines, policy=BatchPolicy(resend=frozenset({409})))
+    assert ({404: 1, 200: 2}, 1) == (summary.statuses, summary.sent)
+    assert 4 == runner.sandbox.counters.api_requests
+
+
+async def test_stop_after(runner: Runner) -> None:
+    """`stop_after` ends the batch after so many failures in a row."""
+    runner.sandbox.api.fail_for(3_600, Status(503))
+    policy = BatchPolicy(concurrency=1, stop_after=3, backoff_seconds=0.01)
+    with pytest.raises(BatchError, match="3 failures in a row: the API responded 503"):
+        await runner.run_file([make_line(n, "POST") for n in range(1, 10)], policy=policy)
+    assert 3 == runner.sandbox.counters.api_requests
+
+
+async def test_failures_apart(runner: Runner, api_server: ApiServer) -> None:
+    """Failures that are not in a row concern their own requests only."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=500 if int(request.path.rpartition("/")[2]) % 2 else 200)
+
+    api_server.handler = handle
+    policy = BatchPolicy(concurrency=1, stop_after=2)
+    summary = await runner.run(requests_of(*["POST"] * 10), base_url=api_server.url, policy=policy)
+    assert {"succeeded": 5, "unknown": 5} == positive(summary)
+    assert [] == runner.pauses
+
+
+@pytest.mark.parametrize(("status", "method"), [(429, "GET"), (429, "POST"), (503, "GET"), (503, "POST")])
+async def test_retry_after_too_long(runner: Runner, status: int, method: str) -> None:
+    """A Retry-After beyond all patience ends the batch; a response that is a result is recorded."""
+    runner.sandbox.api.fail_next(1, Status(status, retry_after=601))
+    lines = [make_line(1, method), make_line(2)]
+    with pytest.raises(BatchError) as caught:
+        await runner.run_file(lines, policy=BatchPolicy(concurrency=1))
+    assert 601 == caught.value.retry_after
+    has_result = (status, method) == (503, "POST")
+    with runner.open(lines) as database:
+        assert 2 - has_result == database.remaining
+
+
+async def test_put_off_for_ever(runner: Runner, api_server: ApiServer) -> None:
+    """A request that alone is put off for longer than patience lasts has its result, and the others theirs."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=429 if request.path.endswith("/1") else 200, headers={"Retry-After": "0"})
+
+    api_server.handler = handle
+    summary = await runner.run(
+        requests_of(*["POST"] * 300), base_url=api_server.url, policy=BatchPolicy(patience_seconds=0.3, concurrency=2)
+    )
+    assert {"refused": 1, "succeeded": 299} == positive(summary)
+
+
+async def test_rate(runner: Runner) -> None:
+    """`rate` spreads the requests."""
+    began_at = asyncio.get_running_loop().time()
+    await runner.run(requests_of(*["GET"] * 6), policy=BatchPolicy(rate=20))
+    assert asyncio.get_running_loop().time() - began_at >= 0.24
+
+
+async def test_token_endpoint(runner: Runner) -> None:
+    """While no token can be obtained the batch waits; nothing is sent without, and nothing is lost."""
+    runner.sandbox.fail_next(4, Status(503, retry_after=0))
+    summary = await runner.run(requests_of(*["POST"] * 8))
+    assert 8 == summary.counts["succeeded"]
+    assert [200] * 8 == runner.statuses
+    assert {1} == {result.attempts for result in runner.results}
+    assert "503" in runner.pauses[0][0]
+
+
+async def test_refused_credentials(runner: Runner) -> None:
+    """Refused credentials end the batch at once; nothing was begun, and no database is left."""
+    credentials = runner.sandbox.credentials
+    runner.sandbox.rotate_secret(credentials.client_id, new_secret="another")
+    with runner.open([make_line(n, "POST") for n in range(1, 51)]) as database:
+        async with open_session(credentials, base_url=runner.sandbox.base_url) as session:
+            with pytest.raises(InvalidClientError):
+                await run_batch(database.requests, session=session, database=database)
+        assert 50 == database.remaining
+    assert [] == runner.statuses
+    assert not (runner.folder / "batch").exists()
+
+
+async def test_api_returns(runner: Runner) -> None:
+    """While the API cannot be reached the batch waits."""
+    url = refusing_url()
+    async with open_session(runner.sandbox.credentials, base_url=url) as session:
+        running = asyncio.create_task(
+            run_batch(requests_of("POST"), session=session, policy=QUICK, on_pause=runner._pause)
+        )
+        await runner.has_paused.wait()
+        async with ApiServer() as server:
+            server.handler = lambda request: asyncio.sleep(0, web.Response())
+            site = web.TCPSite(server._runner, "127.0.0.1", URL(url).port)  # type: ignore[arg-type]  # it runs
+            await site.start()
+            assert 1 == (await running).counts["succeeded"]
+
+
+async def test_api_stays_away(runner: Runner) -> None:
+    """If it does not return the batch ends, says why, and can be continued."""
+    with pytest.raises(BatchError, match=r"unavailable for longer than .*Cannot connect") as caught:
+        await runner.run(requests_of("POST"), base_url=refusing_url(), policy=BatchPolicy(patience_seconds=0.001))
+    assert caught.value.retryable
+
+
+async def test_certificate(runner: Runner) -> None:
+    """A certificate that is not trusted is not waited for."""
+    async with ApiServer(ssl_context=private_ca().server) as server:
+        with pytest.raises(ConfigurationError) as caught:
+            await runner.run(requests_of("POST"), base_url=server.url)
+    assert "ssl" == caught.value.field

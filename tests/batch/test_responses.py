@@ -1,0 +1,190 @@
+"""Results of responses: `simplestore_async.batch.run_batch` against real servers."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import web
+
+from simplestore_async import open_session
+from simplestore_async.batch import BatchDatabase, BatchPolicy, BatchRequest, BatchSummary, RequestFile, run_batch
+from simplestore_async.sandbox import Sandbox, Status
+from tests.support.batches import NONE, Runner, make_line, requests_of
+
+if TYPE_CHECKING:
+    from tests.support.servers import ApiServer
+
+
+async def test_all(runner: Runner) -> None:
+    """Every request is sent with the token and has its result; one token request serves all."""
+    summary = await runner.run(requests_of(*["GET", "POST", "PUT", "DELETE"] * 25), policy=BatchPolicy())
+
+    expected = BatchSummary(
+        counts=NONE | {"succeeded": 100}, statuses={200: 100}, remaining=None, is_stopped=False, sent=100
+    )
+    assert expected == summary
+    assert summary.rate > 0
+    assert set(range(1, 101)) == {result.line for result in runner.results}
+    assert (1, 100) == (runner.sandbox.counters.token_requests, runner.sandbox.counters.api_requests)
+
+
+async def test_what_is_sent(runner: Runner) -> None:
+    """Method, path, headers and body are those of the request; without a body there is no content type."""
+    headers = ("X-One", "1"), ("Content-Type", "text/csv")
+    await runner.run(
+        [
+            BatchRequest(id=1, method="PATCH", path="//a:b?c=d e", headers=headers, body=b"x,y"),
+            BatchRequest(id=2, method="POST", path=f"{runner.sandbox.base_url}z", body=b""),
+        ],
+        policy=BatchPolicy(concurrency=1),
+    )
+    first, second = (result.body for result in runner.results)
+    assert ("PATCH", "/api/a:b", {"c": "d e"}, "x,y") == (
+        first["method"],
+        first["path"],
+        first["query"],
+        first["body"],
+    )
+    assert ("1", "text/csv") == (first["headers"]["X-One"], first["headers"]["Content-Type"])
+    assert ("/api/z", False) == (second["path"], "Content-Type" in second["headers"])
+
+
+async def test_json_as_it_came(runner: Runner, api_server: ApiServer) -> None:
+    """A line's `json` is sent byte for byte, and a JSON response is stored with its digits."""
+    text = '{"price":1.10,"n":123456789012345678901234567890,"x":1e400}'
+
+    async def handle(_: web.Request) -> web.StreamResponse:
+        return web.Response(text=text.replace(",", ",\n"), content_type="application/json")
+
+    api_server.handler = handle
+    path = runner.folder / "orders.jsonl"
+    path.write_text(f'{{"id":1,"method":"POST","path":"a","json":{text}}}')
+    requests = RequestFile(path, base_url=f"{api_server.url}/")
+    with BatchDatabase(runner.folder / "batch", requests=requests, results=runner.folder / "results") as database:
+        await runner.run(requests, database=database, base_url=api_server.url)
+    assert [text.encode()] == [request.body for request in api_server.requests]
+    assert f'"body":{text},' in (runner.folder / "results").read_text()
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({"json": {"é": [1]}}, ({"é": [1]}, "json")),
+        ({"text": "[1]", "content_type": "application/problem+json"}, ([1], "json")),
+        ({"text": "[1", "content_type": "application/json"}, ("[1", "text")),
+        ({"text": "NaN", "content_type": "application/json"}, ("NaN", "text")),
+        ({"text": "[1]"}, ("[1]", "text")),
+        ({"body": b"\xff\x00"}, (base64.b64encode(b"\xff\x00").decode(), "base64")),
+        ({}, (None, None)),
+    ],
+    ids=str,
+)
+async def test_body(
+    runner: Runner, api_server: ApiServer, answer: dict[str, Any], expected: tuple[object, str | None]
+) -> None:
+    """A body is JSON if it says so and is, else text, else base64; the file of results has the same."""
+
+    async def handle(_: web.Request) -> web.StreamResponse:
+        headers = {"Location": "/orders/7", "ETag": '"1"', "X-Other": "2"}
+        if "json" in answer:
+            return web.json_response(answer["json"], headers=headers, status=201)
+        return web.Response(headers=headers, status=201, **answer)
+
+    api_server.handler = handle
+    await runner.run_file(
+        [make_line(1, "POST")], base_url=f"{api_server.url}/", policy=BatchPolicy(response_headers=("etag",))
+    )
+    (result,) = runner.results
+    assert expected == (result.body, result.body_format)
+    assert (201, "succeeded", 1) == (result.status, result.outcome, result.attempts)
+    assert result.duration_seconds > 0
+    (stored,) = runner.stored
+    assert expected == (stored["body"], stored["body_format"])
+    assert {"Location": "/orders/7", "etag": '"1"'} == stored["headers"] == result.headers
+    assert ("POST", "orders/1") == (stored["method"], stored["path"])
+
+
+async def test_endless_body(runner: Runner, api_server: ApiServer) -> None:
+    """A body that is too long is left out of a result that is whole otherwise."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(bytes(1 << 20))
+
+    api_server.handler = handle
+    await runner.run(requests_of(*["POST"] * 5), base_url=api_server.url)
+    assert [(200, "succeeded", None)] * 5 == [(each.status, each.outcome, each.body) for each in runner.results]
+    assert {"ResponseTooLongError"} == {result.error_type for result in runner.results}
+
+
+@pytest.mark.parametrize("status", [301, 400, 404, 409, 501])
+async def test_refused(runner: Runner, api_server: ApiServer, status: int) -> None:
+    """Any other response is a result; redirects are not followed."""
+
+    async def handle(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=status, headers={"Location": "/elsewhere"})
+
+    api_server.handler = handle
+    await runner.run(requests_of("GET", "POST"), base_url=api_server.url)
+    assert [("refused", status, 1)] * 2 == [(each.outcome, each.status, each.attempts) for each in runner.results]
+    assert 2 == len(api_server.requests)
+
+
+async def test_raise_for_status(sandbox: Sandbox) -> None:
+    """A session that raises for a status does not do so here."""
+    sandbox.api.fail_next(1, Status(404))
+    async with open_session(sandbox.credentials, base_url=sandbox.base_url, raise_for_status=True) as session:
+        summary = await run_batch(requests_of("GET"), session=session)
+    assert 1 == summary.counts["refused"]
+
+
+async def test_rejected_token(runner: Runner) -> None:
+    """A token that is rejected is replaced, and the request sent again, whatever its method."""
+    runner.sandbox.reject_next(1)
+    await runner.run(requests_of("POST"))
+    assert [401, 200] == runner.statuses
+    assert {1: "succeeded"} == runner.outcomes()
+
+
+async def test_cookies(runner: Runner, api_server: ApiServer) -> None:
+    """A cookie of a response goes with no other request; the session's own go with each."""
+
+    async def handle(_: web.Request) -> web.StreamResponse:
+        response = web.Response()
+        response.set_cookie("theirs", "1")
+        return response
+
+    api_server.handler = handle
+    async with open_session(
+        runner.sandbox.credentials, base_url=f"http://localhost:{api_server.port}", cookies={"mine": "2"}
+    ) as session:
+        await run_batch(requests_of("GET", "GET", "GET"), session=session, policy=BatchPolicy(concurrency=1))
+        assert ["mine"] == [cookie.key for cookie in session.cookie_jar]
+    assert ["mine=2"] * 3 == [request.headers.get("Cookie") for request in api_server.requests]
+
+
+async def test_body_file(runner: Runner, api_server: ApiServer) -> None:
+    """A file is streamed, also after a rejected token and 429; one that is gone fails alone."""
+    (runner.folder / "image").write_bytes(bytes(1 << 20))
+    (runner.folder / "gone").write_bytes(b"x")
+    statuses = iter([401, 429, 200])
+
+    async def handle(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=next(statuses), headers={"Retry-After": "0"})
+
+    api_server.handler = handle
+    lines = [make_line(1, "POST", json=0, body_file="image"), make_line(2, "POST", body_file="gone")]
+    for line in lines:
+        del line["json"]
+    with runner.open(lines, base_url=f"{api_server.url}/") as database:
+        (runner.folder / "gone").unlink()
+        await runner.run(database.requests, database=database, base_url=api_server.url)
+    assert {1: "succeeded", 2: "failed"} == runner.outcomes()
+    assert [bytes(1 << 20)] * 3 == [request.body for request in api_server.requests]
+    assert [("FileNotFoundError", 0)] == [
+        (result.error_type, result.attempts) for result in runner.results if result.line == 2
+    ]

@@ -1,0 +1,164 @@
+"""`simplestore batch` under signals, kills and memory limits."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from simplestore_async.sandbox import Late, Sandbox
+from tests.support.batches import Folder, read_results
+from tests.support.command import assert_one_line, finish, start
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals, terminals and shells")
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with Sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def folder(tmp_path: Path, sandbox: Sandbox) -> Folder:
+    return Folder(tmp_path, sandbox)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGHUP, 75)])
+async def test_signal(folder: Folder, number: int, code: int) -> None:
+    """A signal lets requests in flight end, and the same command does the rest."""
+    folder.write(*["POST", "GET"] * 10)
+    folder.sandbox.api.fail_for(0.5, Late(0.5))
+    process = await folder.start("--concurrency", "4")
+    await folder.requests_arrive(4)
+    process.send_signal(number)
+    outcome = await finish(process)
+
+    assert code == outcome.code
+    assert "stopping; in-flight requests have 10 s to finish (press Ctrl-C again to abort)" in outcome.stderr
+    assert "4 succeeded, 0 refused, 0 failed, 0 unknown, 16 remaining" in outcome.stdout
+    assert f"continue with: simplestore batch {folder.file} --output {folder.results}\n" in outcome.stdout
+    assert 4 == len(folder.lines)
+    assert 0 == (await folder.run()).code
+    assert list(range(1, 21)) == folder.lines
+    assert 20 == folder.sandbox.counters.api_requests
+
+
+async def test_second_signal(folder: Folder) -> None:
+    """A second signal ends it at once; what may have taken effect is unknown, in the summary, too."""
+    folder.write(*["POST"] * 6)
+    folder.sandbox.api.fail_next(2, Late(3_600))
+    process = await folder.start("--concurrency", "2", "--json")
+    await folder.requests_arrive(2)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    assert b"stopping" in await process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    outcome = await finish(process)
+    summary = outcome.json
+    assert (130, True, 2, 4) == (outcome.code, summary["is_stopped"], summary["unknown"], summary["remaining"])
+    assert ("SigintError", 130) == (outcome.error["type"], outcome.error["exit_code"])
+
+    outcome = await folder.run()
+    assert 1 == outcome.code
+    assert Counter(unknown=2, succeeded=4) == Counter(result["outcome"] for result in read_results(folder.results))
+    assert 6 == folder.sandbox.counters.api_requests
+
+
+async def test_two_at_once(folder: Folder) -> None:
+    """Two runs of one batch are one too many; the other may be tried later."""
+    folder.write("GET")
+    folder.sandbox.api.fail_next(1, Late(3_600))
+    process = await folder.start()
+    await folder.requests_arrive(1)
+    assert_one_line(await folder.run(), code=75, says="another run uses")
+    process.kill()
+    await finish(process)
+
+
+KINDS = {
+    "reads": (["GET"], []),
+    "writes": (["POST"], []),
+    "mixed": (["GET", "POST", "PUT", "DELETE"], []),
+    "many at once": (["POST", "PUT"], ["--concurrency", "50"]),
+    "one at a time": (["POST"], ["--concurrency", "1"]),
+    "at a rate": (["GET", "PATCH"], ["--rate", "500"]),
+    "repeatable": (["POST", "GET"], ["--idempotency-key", "Idempotency-Key"]),
+}
+KILLS = int(os.environ.get("BATCH_KILLS", "12"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "kills"),
+    [("mixed", 3), *(pytest.param(kind, KILLS, marks=pytest.mark.slow) for kind in KINDS)],
+)
+async def test_killed(folder: Folder, kind: str, kills: int) -> None:
+    """Killed again and again by the same command: what only reads has its result, what changes is sent once at most.
+
+    At most the requests in flight are unknown after a kill, and no result on the disk is lost.
+    """
+    methods, options = KINDS[kind]
+    chance = random.Random(f"{kind} {kills}")  # noqa: S311 - no secret
+    folder.write(*[chance.choice(methods) for _ in range(kills * 60)])
+    folder.sandbox.api.fail_next(kills * 60, Late(0.01))  # so that there is something left whenever it is killed
+    limit = int(options[1]) if options[:1] == ["--concurrency"] else 5
+    options = options if limit != 5 else ["--concurrency", "5", *options]
+    known: dict[int, str] = {}
+    for number in range(kills):
+        process = await folder.start(*options)
+        arrived = folder.sandbox.counters.api_requests
+        await folder.requests_arrive(arrived + chance.randrange(1, 40))
+        process.kill()
+        assert -signal.SIGKILL == (await finish(process)).code, number
+        if folder.results.exists():
+            whole = folder.results.read_text().rpartition("\n")[0]
+            now = {result["line"]: result["outcome"] for result in map(json.loads, whole.splitlines())}
+            assert known.items() <= now.items()
+            known = now
+    folder.sandbox.api.fail_next(1, Late(0.01))
+    outcome = await folder.run(*options)
+
+    assert outcome.code in {0, 1}
+    assert list(range(1, kills * 60 + 1)) == folder.lines
+    sent_methods = {line["id"]: line["method"] for line in map(json.loads, folder.file.read_text().splitlines())}
+    outcomes = {result["id"]: result["outcome"] for result in read_results(folder.results)}
+    sent = Counter(int(request.path.rpartition("/")[2]) for request in folder.sandbox.api.requests)
+    is_repeatable = kind == "repeatable"
+    for id_, method in sent_methods.items():
+        if method == "GET" or is_repeatable:
+            assert "succeeded" == outcomes[id_]
+        else:
+            assert outcomes[id_] in {"succeeded", "unknown"}
+            assert sent[id_] == 1 or (sent[id_] == 0 and outcomes[id_] == "unknown")
+    assert Counter(outcomes.values())["unknown"] <= kills * limit
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_memory(folder: Folder) -> None:
+    """Neither requests nor results pile up: 20 000 take hardly more memory than 5 000."""
+    peaks = {}
+    for count in 5_000, 20_000:
+        folder.write(*["GET"] * count)
+        folder.database.unlink(missing_ok=True)
+        folder.results.unlink(missing_ok=True)
+        program = (
+            "import sys, resource; from simplestore_async.cli import main; sys.argv[1:] = sys.argv[2:]; code = main(); "
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr); sys.exit(code)"
+        )
+        command = sys.executable, "-c", program, "-", *folder.command, "--concurrency", "50"
+        outcome = await finish(await start(*command, environment=folder.sandbox.environment))
+        assert 0 == outcome.code
+        peaks[count] = int(outcome.stderr.splitlines()[-1])
+    bytes_per_line = (peaks[20_000] - peaks[5_000]) * 1024 / 15_000
+    assert bytes_per_line < 300, peaks  # of a request and its result, as objects, some 2 000 would be left
