@@ -407,14 +407,12 @@ async def _open_msal(server: Server, folder: Path | None = None) -> AsyncGenerat
 
 @asynccontextmanager
 async def _open_ours_on_httpx(server: Server) -> AsyncGenerator[Client]:
-    import httpx2
-
     from simplestore_async import TokenProvider
 
     adapter = importlib.import_module("simplestore_async.httpx")
     async with (
         TokenProvider(server.credentials) as provider,
-        httpx2.AsyncClient(auth=adapter.BearerAuth(provider, origins=server.root)) as client,
+        adapter.open_client(provider, base_url=server.base_url) as client,
     ):
         yield Client(provider.get_token, get_by_httpx(client))
 
