@@ -42,7 +42,7 @@ def main(context: click.Context) -> None:
 @click.option("--uvloop", "has_uvloop", is_flag=True, help="Event loop of uvloop.")
 @click.option("--json", "path", type=_file, help="File for the results.")
 @click.option("--charts", type=_directory, help="Directory for the charts.")
-def run(
+def run(  # noqa: PLR0913 - one for each option
     *,
     names: tuple[str, ...] = (),
     quick: bool = False,

@@ -63,7 +63,7 @@ def save(sheet: Sheet, path: Path, *, title: str, description: str) -> None:
     light = "".join(f"--c{colour[1:]}:{colour};" for colour in PALETTE)
     picture = re.sub("|".join(PALETTE), lambda found: f"var(--c{found[0][1:]})", content.getvalue())
     head = (
-        f'<title>{escape(title)}</title><desc>{escape(description)}</desc>'
+        f"<title>{escape(title)}</title><desc>{escape(description)}</desc>"
         f"<style>:root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}</style>"
     )
     picture = re.sub(r"(<svg [^>]*>)", lambda found: f"{found[1]}\n {head}", picture, count=1)
@@ -122,7 +122,11 @@ def _draw_bars(plot: Axes, result: Result) -> None:
     ratios = [one.ratio or 1 for one in rows]
     plot.set_xscale("log" if max(ratios, default=1) > 10 else "linear")
     plot.barh(
-        range(len(rows)), [ratio - 1 for ratio in ratios], left=1, height=0.6, color=[_colour(result, one) for one in rows]
+        range(len(rows)),
+        [ratio - 1 for ratio in ratios],
+        left=1,
+        height=0.6,
+        color=[_colour(result, one) for one in rows],
     )
     for row, one in enumerate(rows):
         low, high = one.spread or (1, 1)

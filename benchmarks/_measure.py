@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import attrs
 
@@ -45,7 +46,7 @@ class Contender:
 
     def summarize(self, column: int) -> Figure:
         """Return the figures in one column of the samples."""
-        facts = {"name": self.name, "is_peer": self.is_peer, "counts": self.counts}
+        facts: dict[str, Any] = {"name": self.name, "is_peer": self.is_peer, "counts": self.counts}
         if not self.pairs:
             return Figure(**facts, note=self.note or "not measured")
         ratios = [sample[column] / floor[column] for floor, sample in self.pairs]
@@ -60,9 +61,7 @@ class Contender:
         )
 
 
-async def compare(
-    floor: Sample, contenders: Sequence[Contender], *, rounds: int, patience_seconds: float = 5
-) -> None:
+async def compare(floor: Sample, contenders: Sequence[Contender], *, rounds: int, patience_seconds: float = 5) -> None:
     """Collect *rounds* of samples; a first round is discarded.
 
     The first contender takes part in every round, and its error is the measure's. Any other leaves with a note if it

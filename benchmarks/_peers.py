@@ -119,7 +119,6 @@ async def _open_ours(server: Server, folder: Path | None = None) -> AsyncGenerat
     async with TokenProvider(server.credentials, cache=cache) as provider:
         bearer = BearerAuthMiddleware(provider, origins=server.root)
         async with aiohttp.ClientSession(middlewares=[bearer]) as session:
-
             yield Client(provider.get_token, get_by(session))
 
 
@@ -190,7 +189,8 @@ async def _open_google_auth(server: Server) -> AsyncGenerator[Client]:
     class AtOnce(Request, Response):  # type: ignore[misc] # untyped
         """A transport that responds to API requests itself; token requests do not use it."""
 
-        status_code, headers = 200, {}
+        status_code = 200
+        headers: Mapping[str, str] = {}  # noqa: RUF012 - as the interface has it
 
         async def __call__(self, *_: object, **__: object) -> Response:
             return self
@@ -269,7 +269,6 @@ async def _open_aiohttp_oauth2_client(server: Server) -> AsyncGenerator[Client]:
         ClientCredentialsGrant(server.token_url, CLIENT_ID, CLIENT_SECRET) as grant,
         aiohttp.ClientSession(middlewares=[OAuth2Middleware(grant)]) as session,
     ):
-
         yield Client(grant.prepare_headers, get_by(session))
 
 

@@ -61,8 +61,8 @@ def draw_day(path: Path) -> str:
         left = [(token.began_at + LIFE - at) / 60 for at in times]
         life.plot([at / HOUR for at in times], left, color=OURS)
     for row, (colour, is_token) in enumerate(((MISSED, False), (OURS, True))):
-        times = [post.began_at / HOUR for post in day.posts if post.is_token is is_token]
-        requests.plot(times, [row] * len(times), "|", color=colour, markersize=12)
+        starts = [post.began_at / HOUR for post in day.posts if post.is_token is is_token]
+        requests.plot(starts, [row] * len(starts), "|", color=colour, markersize=12)
     life.set_ylabel("minutes left")
     requests.set_yticks([0, 1], ["failures", "tokens"])
     requests.set_ylim(-0.7, 1.7)
@@ -81,7 +81,7 @@ def draw_fleet(path: Path) -> str:
     sheet = Figure(figsize=(9.5, 4), layout="constrained")
     plot = sheet.subplots()
     plot.plot([BIN * number / HOUR for number in range(len(fleet.bins))], fleet.bins, ".", color=OURS, markersize=3)
-    for factor, words, colour in ((1, "mean", GOAL), (3, "3 × mean", MISSED)):
+    for factor, words, colour in ((1, "mean", GOAL), (3, "3 times the mean", MISSED)):
         plot.axhline(factor * fleet.mean, color=colour, linestyle="--", linewidth=1, label=words)
     plot.set_ylim(0, 140)
     plot.set_xlabel("hours")

@@ -48,7 +48,8 @@ def _describe(figure: Figure, unit: str) -> str:
         return f"{'-':>9}{note}"
     low, high = figure.spread
     counts = "".join(f"; {what}: {count:,}" for what, count in figure.counts.items())
-    return f"{format_ratio(figure.ratio):>9} ({low:.3f} to {high:.3f}), {format_quantity(figure.median, unit)}{counts}{note}"
+    quantity = format_quantity(figure.median, unit)
+    return f"{format_ratio(figure.ratio):>9} ({low:.3f} to {high:.3f}), {quantity}{counts}{note}"
 
 
 def table_of_runs(runs: Mapping[str, Sequence[Result]]) -> str:
@@ -64,6 +65,6 @@ def table_of_runs(runs: Mapping[str, Sequence[Result]]) -> str:
 
 def _cell(result: Result | None) -> str:
     if result is None or result.ours.ratio is None:
-        return "–"
+        return "-"
     ratio = format_ratio(result.ours.ratio)
     return f"**{ratio}**" if result.is_missed else ratio

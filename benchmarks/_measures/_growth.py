@@ -138,7 +138,7 @@ async def measure_providers(scale: Scale) -> list[Result]:
             for number in range(sizes[-1])
         ]
         with tempfile.TemporaryDirectory() as directory:
-            caches = {"memory": MemoryTokenCache(), "file": FileTokenCache(directory)}
+            caches: dict[str, Any] = {"memory": MemoryTokenCache(), "file": FileTokenCache(directory)}
             for words, cache in caches.items():
                 for tenant in tenants:
                     await cache.set(tenant.cache_key, token)

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -106,7 +107,7 @@ async def send_requests(get: Get, url: str, *, requests: int, concurrency: int) 
         await asyncio.gather(*[asyncio.create_task(send()) for _ in range(concurrency)])
 
 
-def _timing(get: Get, server: Server, *, requests: int, concurrency: int) -> Sample:
+def _timing(get: Get, *, server: Server, requests: int, concurrency: int) -> Sample:
     """Return a sample of CPU and wall time, in µs for each request."""
 
     async def time_requests() -> tuple[float, ...]:
@@ -127,9 +128,7 @@ async def measure_requests(scale: Scale) -> list[Result]:
     for concurrency in CONCURRENCIES:
         requests = concurrency * scale(2 if concurrency > 1 else 20, 1)
         async with run_server() as server, _open_plain(server) as plain, _open_least(server) as least:
-
-            def time_get(get: Get, many: int = concurrency, requests: int = requests, server: Server = server) -> Sample:
-                return _timing(get, server, requests=requests, concurrency=many)
+            time_get = partial(_timing, server=server, requests=requests, concurrency=concurrency)
 
             def timing(client: Client, time_get: Callable[[Get], Sample] = time_get) -> Sample | None:
                 return time_get(client.get) if client.get else None
@@ -155,10 +154,10 @@ async def measure_httpx(scale: Scale) -> list[Result]:
     async with run_server() as server, _open_plain_httpx(server) as plain:
 
         def timing(client: Client) -> Sample | None:
-            return _timing(client.get, server, requests=requests, concurrency=1) if client.get else None
+            return _timing(client.get, server=server, requests=requests, concurrency=1) if client.get else None
 
         async with open_clients(peers, server, timing=timing, reason=_NO_GET) as contenders:
-            floor = _timing(plain, server, requests=requests, concurrency=1)
+            floor = _timing(plain, server=server, requests=requests, concurrency=1)
             with on_one_core():
                 await compare(floor, contenders, rounds=scale(201, 2))
         contenders[0].counts["401 responses"] = await server.count("unauthorized")
@@ -188,7 +187,7 @@ async def measure_instructions(scale: Scale) -> list[Result]:
     ]
 
 
-def _summarize(
+def _summarize(  # noqa: PLR0913 - as summarize()
     measure: str, contenders: Sequence[Contender], *, words: str, unit: str, concurrency: int, column: int
 ) -> Result:
     name = f"API request, {words}, {concurrency} at a time"

@@ -171,9 +171,7 @@ async def measure_file_cache(scale: Scale) -> list[Result]:
             contenders = enter(
                 scale, make, refuse=lambda peer: "" if peer.open_shared else "keeps its tokens in memory only"
             )
-            contenders.append(
-                Contender("FileTokenCache alone", read_cache, _ALONE_NOTE, is_peer=False)
-            )
+            contenders.append(Contender("FileTokenCache alone", read_cache, _ALONE_NOTE, is_peer=False))
             await _get_token(OURS, server, folders[OURS.name])
             await compare(read_file, contenders, rounds=scale(51, 2))
     name = "first token from a warm file cache"

@@ -42,6 +42,7 @@ _FUTURE_NOTE = "tasks that await one future, set as late as the endpoint respond
 def _busy() -> Iterator[None]:
     """Add 100 µs of work to each turn of the event loop."""
     loop = asyncio.get_running_loop()
+    handle: asyncio.Handle | None = None
 
     def work() -> None:
         nonlocal handle
@@ -54,7 +55,8 @@ def _busy() -> Iterator[None]:
     try:
         yield
     finally:
-        handle.cancel()
+        if handle is not None:
+            handle.cancel()
 
 
 def wait_for_one_future(seconds: float) -> Call:

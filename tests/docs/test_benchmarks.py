@@ -55,7 +55,19 @@ NEEDS = {
 # Other requirements of the extra `bench`.
 NO_PEERS = {"click", "httpx2", "matplotlib", "msal-extensions", "trustme", "uvloop"}
 # They take seconds, by their nature.
-SLOW = {"providers", "pause", "batch", "instructions", "due", "processes", "growth", "cancel", "import", "memory", "requests"}
+SLOW = {
+    "providers",
+    "pause",
+    "batch",
+    "instructions",
+    "due",
+    "processes",
+    "growth",
+    "cancel",
+    "import",
+    "memory",
+    "requests",
+}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in COUNTS])

@@ -261,8 +261,8 @@ def test_table_of_runs(tmp_path: Path) -> None:
     runs[1].write_text(json.dumps({**RUN, "results": RUN["results"][:1]}))
     head, _, cached, _, slowest, *_ = run_benchmarks("table", *map(str, runs)).splitlines()
     assert "| measure | goal | 3.11 | 3.13 |" == head
-    assert "| cached get_token() | 1.3 | 1.200× | 1.200× |" == cached
-    assert slowest.endswith("| 1.3 | **1.400×** | – |")
+    assert "| cached get_token() | 1.3 | 1.200\u00d7 | 1.200\u00d7 |" == cached
+    assert slowest.endswith("| 1.3 | **1.400\u00d7** | - |")
 
 
 @pytest.fixture(scope="module")
@@ -300,7 +300,12 @@ def test_charts_have_themes_and_descriptions(pictures: dict[str, ET.Element]) ->
 def test_bars(pictures: dict[str, ET.Element]) -> None:
     """Each contender has its name, ratio, median and counts; a contender without a ratio is in the description."""
     words = words_of(pictures["cached"])
-    for expected in ("simplestore-async", "1.200× = 120 ns, token requests: 1", "goal 1.3×", "120× = 12,000 ns"):
+    for expected in (
+        "simplestore-async",
+        "1.200\u00d7 = 120 ns, token requests: 1",
+        "goal 1.3\u00d7",
+        "120\u00d7 = 12,000 ns",
+    ):
         assert expected in words
     assert "another not measured" in (pictures["cached"].findtext(f"{SVG}desc") or "")
 
@@ -308,8 +313,8 @@ def test_bars(pictures: dict[str, ET.Element]) -> None:
 def test_overview(pictures: dict[str, ET.Element]) -> None:
     """The overview names the best peer, which a yardstick is not, and a missed goal."""
     words = words_of(pictures["overview"])
-    assert "1.200× (goal 1.3×); best peer a-peer-of-a-long-name 120×" in words
-    assert "1.400× (goal 1.3×, missed)" in words
+    assert "1.200\u00d7 (goal 1.3\u00d7); best peer a-peer-of-a-long-name 120\u00d7" in words
+    assert "1.400\u00d7 (goal 1.3\u00d7, missed)" in words
     assert "best peer no client" not in words
 
 
