@@ -190,7 +190,7 @@ async def _open_google_auth(server: Server) -> AsyncGenerator[Client]:
         """A transport that responds to API requests itself; token requests do not use it."""
 
         status_code = 200
-        headers: Mapping[str, str] = {}  # noqa: RUF012 - as the interface has it
+        headers: Mapping[str, str] = {}
 
         async def __call__(self, *_: object, **__: object) -> Response:
             return self
@@ -422,21 +422,37 @@ async def _open_safe(server: Server) -> AsyncGenerator[Client]:
 
     async with aiohttp.ClientSession() as session:
         form = {"grant_type": "client_credentials", "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
-        now = asyncio.get_running_loop().time
+        loop = asyncio.get_running_loop()
         token, expires_at, renewal = "", 0.0, None
+        waiters: set[asyncio.Future[None]] = set()
 
         async def renew() -> None:
             nonlocal token, expires_at
             async with session.post(server.token_url, data=form) as response:
                 reply = await response.json()
-            token, expires_at = f"Bearer {reply['access_token']}", now() + reply["expires_in"] - 60
+            token, expires_at = f"Bearer {reply['access_token']}", loop.time() + reply["expires_in"] - 60
+
+        def settle(task: asyncio.Task[None]) -> None:
+            error = RuntimeError("closed") if task.cancelled() else task.exception()
+            for waiter in tuple(waiters):
+                if not waiter.done():
+                    if error is None:
+                        waiter.set_result(None)
+                    else:
+                        waiter.set_exception(error)
 
         async def get_token() -> str:
             nonlocal renewal
-            if now() >= expires_at:
+            if loop.time() >= expires_at:
                 if renewal is None or renewal.done():
                     renewal = asyncio.create_task(renew())
-                await asyncio.shield(renewal)
+                    renewal.add_done_callback(settle)
+                waiter = loop.create_future()
+                waiters.add(waiter)
+                try:
+                    await waiter
+                finally:
+                    waiters.discard(waiter)
             return token
 
         try:

@@ -33,7 +33,9 @@ __all__ = ["measure_busy", "measure_cancel", "measure_cold", "measure_memory", "
 _LATENCY_SECONDS = 0.05
 _WORK_SECONDS = 100e-6
 _TIMERS = ("wall time", "wall time from the first caller", "p99")
-_SAFE_NOTE = "a hand-written single flight by aiohttp and asyncio.shield(), without retries, caches or redaction"
+_SAFE_NOTE = (
+    "a hand-written single flight by aiohttp with a future for each waiter, without retries, caches or redaction"
+)
 _FUTURE = "one future"
 _FUTURE_NOTE = "tasks that await one future, set as late as the endpoint responds: no client is as cheap"
 
