@@ -1,9 +1,8 @@
-"""The command `python -m benchmarks`: run the measures, print their ratios, write them as JSON; draw the pictures."""
+"""The command `python -m benchmarks`: run measures, print a table, write JSON, draw."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import platform
 import sys
@@ -13,98 +12,117 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ._charts import draw_results
 from ._measures import MEASURES, Scale
-from ._peers import MISSING, OURS, PEERS, versions
-from ._pictures import PICTURES
-from ._results import read_results
+from ._peers import MISSING, PEERS, versions
+from ._results import read_results, write_results
+from ._tables import print_table, table_of_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._measure import Figure, Result
+    from ._results import Result
 
 _HERE = Path(__file__).parent
 _file = click.Path(path_type=Path, dir_okay=False)
-_folder = click.Path(path_type=Path, file_okay=False, exists=True)
+_directory = click.Path(path_type=Path, file_okay=False, exists=True)
 
 
-@click.command(epilog="`draw RESULTS.json` draws what --json wrote.")
-@click.argument("names", nargs=-1, type=click.Choice([*MEASURES, *PICTURES]))
-@click.option("--quick", is_flag=True, help="Do little: the figures mean nothing, but the benchmarks are seen to work.")
-@click.option("--only-ours", is_flag=True, help="Leave the peers out.")
-@click.option("--json", "path", type=_file, help="Write the results there, too.")
-@click.option("--folder", type=_folder, default=_HERE, help="Write the pictures there, not here.")
-def run(*, names: tuple[str, ...], quick: bool, only_ours: bool, path: Path | None, folder: Path) -> None:
-    """Measure what NAMES say, or everything, each against its floor; or draw the pictures of that name."""
-    scale = Scale(peers=(OURS,) if only_ours else (OURS, *PEERS.values()), is_quick=quick)
-    found = []
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Measure everything, or draw results and compare them."""
+    if context.invoked_subcommand is None:
+        context.invoke(run)
+
+
+@main.command()
+@click.argument("names", nargs=-1, type=click.Choice([*MEASURES]))
+@click.option("--quick", is_flag=True, help="Few samples; figures are meaningless, but every measure runs.")
+@click.option("--only-ours", is_flag=True, help="This package without its peers.")
+@click.option("--uvloop", "has_uvloop", is_flag=True, help="Event loop of uvloop.")
+@click.option("--json", "path", type=_file, help="File for the results.")
+@click.option("--charts", type=_directory, help="Directory for the charts.")
+def run(  # noqa: PLR0913 - one for each option
+    *,
+    names: tuple[str, ...] = (),
+    quick: bool = False,
+    only_ours: bool = False,
+    has_uvloop: bool = False,
+    path: Path | None = None,
+    charts: Path | None = None,
+) -> None:
+    """Run all measures, or those with these NAMES."""
+    scale = Scale(peers=() if only_ours else tuple(PEERS.values()), is_quick=quick)
+    surroundings = _surroundings(has_uvloop=has_uvloop)
+    results: list[Result] = []
     for name in names or MEASURES:
-        if name in PICTURES:
-            figures, picture = PICTURES[name]()
-            (folder / f"{name}.svg").write_text(picture, encoding="utf-8", newline="\n")
-            click.echo(f"{name}: {figures}")
-            continue
-        measure = MEASURES[name]
-        if measure.is_on_uvloop and not find_spec("uvloop"):
-            click.echo(f"{name}: uvloop is not installed", err=True)
-            continue
-        with asyncio.Runner(loop_factory=_uvloop() if measure.is_on_uvloop else None) as runner:
-            results = runner.run(measure.run(scale))
-        for result in results:
-            _tell(result)
-            found.append(result.as_json(name))
-        if path is not None:  # after each, as all of them take long
-            path.write_text(json.dumps({"surroundings": _surroundings(), "results": found}, indent=1) + "\n")
-    if found and not only_ours:
+        with asyncio.Runner(loop_factory=_uvloop() if has_uvloop else None) as runner:
+            found = runner.run(MEASURES[name](scale))
+        for result in found:
+            print_table(result)
+        results += found
+        if path is not None:  # after each measure, as a whole run takes long
+            write_results(path, surroundings, results)
+    if results and not only_ours:
         for name, reason in MISSING.items():
             click.echo(f"{name}: {reason}", err=True)
+    if charts is not None:
+        _draw(surroundings, results, charts)
 
 
-@click.command()
+@main.command()
 @click.argument("path", type=_file)
-@click.option("--folder", type=_folder, help="Write the pictures there, not to `results`.")
-def draw(*, path: Path, folder: Path | None) -> None:
-    """Draw the results in the file PATH."""
-    if folder is None:
-        folder = _HERE / "results"
-        folder.mkdir(exist_ok=True)
-    for name, picture in draw_results(read_results(path)).items():
-        (folder / name).write_text(picture, encoding="utf-8", newline="\n")
+@click.option("--directory", type=_directory, default=_HERE / "results", help="Directory for the charts.")
+def draw(*, path: Path, directory: Path) -> None:
+    """Draw the results in PATH."""
+    _draw(*read_results(path), directory)
+
+
+@main.command()
+@click.argument("paths", nargs=-1, type=_file, required=True)
+def table(*, paths: tuple[Path, ...]) -> None:
+    """Print the results in PATHS side by side, in Markdown."""
+    click.echo(table_of_runs({path.stem: read_results(path)[1] for path in paths}))
+
+
+@main.command()
+@click.argument("names", nargs=-1, type=click.Choice(["day", "fleet"]))
+@click.option("--directory", type=_directory, default=_HERE, help="Directory for the pictures.")
+def play(*, names: tuple[str, ...], directory: Path) -> None:
+    """Simulate a day or a fleet in production, and draw it."""
+    from ._production import draw_day, draw_fleet
+
+    for name, picture in {"day": draw_day, "fleet": draw_fleet}.items():
+        if not names or name in names:
+            click.echo(f"{name}: {picture(directory / f'{name}.svg')}")
+
+
+def _draw(surroundings: dict[str, Any], results: list[Result], directory: Path) -> None:
+    if not find_spec("matplotlib"):
+        raise click.ClickException("charts need matplotlib: pip install 'simplestore-async[bench]'")
+    from ._charts import draw_results
+
+    draw_results(surroundings, results, directory)
 
 
 def _uvloop() -> Callable[[], asyncio.AbstractEventLoop]:
+    if not find_spec("uvloop"):
+        raise click.ClickException("uvloop is not installed")
     import uvloop
 
     return uvloop.new_event_loop
 
 
-def _tell(result: Result) -> None:
-    goal = "" if result.goal is None else f"; goal {result.goal:g}"
-    floor = "" if result.floor is None else f", {result.floor:.4g} {result.unit}"
-    click.echo(f"{result.name} (floor: {result.floor_name}{floor}{goal})")
-    for number, figure in enumerate(result.contenders):
-        is_missed = not number and result.goal is not None and (figure.ratio or 0) > result.goal
-        click.echo(f"  {figure.name:<22} {_describe(figure, result.unit)}{' MISSED' if is_missed else ''}")
-
-
-def _describe(figure: Figure, unit: str) -> str:
-    if figure.ratio is None or figure.spread is None:
-        return f"      - {figure.note}"
-    low, high = figure.spread
-    counts = "".join(f"; {what}: {count}" for what, count in figure.counts.items())
-    note = f"; {figure.note}" if figure.note else ""
-    return f"{figure.ratio:7.3f} x ({low:.3f} to {high:.3f}), {figure.median:.4g} {unit}{counts}{note}"
-
-
-def _surroundings() -> dict[str, Any]:
+def _surroundings(*, has_uvloop: bool) -> dict[str, Any]:
+    has_sysconf = hasattr(os, "sysconf")
     return {
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
+        "event_loop": "uvloop" if has_uvloop else "asyncio",
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
         "processor": _processor(),
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None,
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if has_sysconf else None,
         "versions": versions(),
     }
 
@@ -117,13 +135,7 @@ def _processor() -> str:
     return platform.processor()
 
 
-def main() -> None:
-    """Run the command that the first argument names."""
-    if sys.argv[1:2] == ["draw"]:
-        draw(args=sys.argv[2:], prog_name="python -m benchmarks draw")
-    else:
-        run(prog_name="python -m benchmarks")
-
-
 if __name__ == "__main__":
-    main()
+    if len(sys.argv) > 1 and sys.argv[1] not in {*main.commands, "-h", "--help"}:
+        sys.argv.insert(1, "run")
+    main(prog_name="python -m benchmarks")

@@ -1,182 +1,177 @@
-"""How results are drawn. Rule: a bar is what a contender costs above the floor, and beside it stand the figures.
-
-There is a picture for each measure, named after it, and `overview.svg` for all of them. Every bar begins at the floor,
-on a linear scale or on a logarithmic one, as the longest of them needs; between the ends of the whisker on it lie half
-of the rounds. Below stands what is to be said of some, and why others could not be measured.
-"""
+"""Charts by matplotlib. Rule: each stands alone as SVG, in light and dark, and describes itself in words."""
 
 from __future__ import annotations
 
+import io
 import math
-from typing import TYPE_CHECKING
+import re
+import textwrap
+from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import escape
 
-import attrs
+import matplotlib as mpl
+from matplotlib.figure import Figure as Sheet
 
-from ._curves import Curves
-from ._drawing import LEADING, Drawing, Plot, Scale, fold
-from ._overview import draw_overview
-from ._results import Contender, Outcome
-from ._scales import ratio_scale
-from ._wording import (
-    TIMES,
-    begin_upper,
-    describe_count,
-    describe_outcome,
-    describe_surroundings,
-    write_quantity,
-    write_ratio,
-)
+from ._tables import TIMES, format_quantity, format_ratio
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
-    from ._results import Results
+    from matplotlib.axes import Axes
 
-__all__ = ["draw_results"]
+    from ._results import Figure, Result
 
-WIDTH = 960
-MARGIN = 24
-HEAD = 72
-BARS, BARS_WIDTH = 204, 396
-RATIOS, MEDIANS, COUNTS = 614, 768, 784
+__all__ = ["PALETTE", "draw_results", "save"]
+
+# Each colour in light and in dark.
+PALETTE = {
+    "#fefefe": "#0d1117",  # ground
+    "#1f2328": "#e6edf3",  # text
+    "#9aa4ae": "#6e7681",  # peers
+    "#dde3e8": "#2a313a",  # grid
+    "#f1ddd3": "#4a3029",  # outages
+    "#0a62c4": "#58a6ff",  # this package
+    "#c2410c": "#ff8f57",  # a missed goal
+    "#8250df": "#bc8cff",  # goals
+}
+GROUND, TEXT, PEER, GRID, SHADE, OURS, MISSED, GOAL = PALETTE
+_SETTINGS = {
+    "axes.edgecolor": GRID,
+    "axes.facecolor": GROUND,
+    "axes.labelcolor": TEXT,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "axes.titlecolor": TEXT,
+    "figure.facecolor": GROUND,
+    "font.size": 9,
+    "grid.color": GRID,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "simplestore",
+    "text.color": TEXT,
+    "xtick.color": TEXT,
+    "ytick.color": TEXT,
+}
 
 
-def draw_results(results: Results) -> dict[str, str]:
-    """Return the pictures, as the content of SVG files by their names."""
-    where = describe_surroundings(results.surroundings)
-    by_measure: dict[str, list[Outcome]] = {}
-    for outcome in results.outcomes:
-        by_measure.setdefault(outcome.measure, []).append(outcome)
-    pictures = {f"{name}.svg": _draw_measure(outcomes, where) for name, outcomes in by_measure.items()}
-    return {**pictures, "overview.svg": draw_overview(results.outcomes, where)}
-
-
-def _draw_measure(outcomes: Sequence[Outcome], where: str) -> str:
-    is_single = len(outcomes) == 1
-    panels: list[_Bars | Curves | _Notes] = []
-    for outcome in outcomes:
-        panels.append(_Bars(outcome, title="" if is_single else begin_upper(outcome.name)))
-        if any(outcome.points.values()):
-            panels.append(Curves(outcome))
-    panels.append(_Notes(outcomes))
-    drawing = Drawing(
-        width=WIDTH,
-        height=HEAD + sum(panel.height for panel in panels),
-        title=begin_upper(outcomes[0].name if is_single else outcomes[0].measure.replace("-", " ")),
-        subtitle=where,
-        description=" ".join(describe_outcome(outcome) for outcome in outcomes),
+def save(sheet: Sheet, path: Path, *, title: str, description: str) -> None:
+    """Write a figure as SVG that follows the reader's light or dark theme, with a title and a description."""
+    content = io.StringIO()
+    with mpl.rc_context(_SETTINGS):
+        sheet.savefig(content, format="svg", bbox_inches="tight", metadata={"Date": None})
+    dark = "".join(f"--c{colour[1:]}:{other};" for colour, other in PALETTE.items())
+    light = "".join(f"--c{colour[1:]}:{colour};" for colour in PALETTE)
+    picture = re.sub("|".join(PALETTE), lambda found: f"var(--c{found[0][1:]})", content.getvalue())
+    head = (
+        f"<title>{escape(title)}</title><desc>{escape(description)}</desc>"
+        f"<style>:root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}</style>"
     )
-    top = float(HEAD)
-    for panel in panels:
-        panel.draw(drawing, left=MARGIN, top=top)
-        top += panel.height
-    return drawing.render()
+    picture = re.sub(r"(<svg [^>]*>)", lambda found: f"{found[1]}\n {head}", picture, count=1)
+    path.write_text("\n".join(line.rstrip() for line in picture.splitlines()) + "\n", encoding="utf-8", newline="\n")
 
 
-class _Notes:
-    """A panel with what is to be said of contenders, and why some were not measured; once for all of *outcomes*."""
-
-    def __init__(self, outcomes: Sequence[Outcome]) -> None:
-        # In the order of the first time that each is said.
-        notes = {
-            (one.name, one.note or "not measured"): None
-            for outcome in outcomes
-            for one in outcome.contenders
-            if one.note or one.ratio is None
-        }
-        self._notes = [(name, fold(note, WIDTH - MARGIN - BARS)) for name, note in notes]
-        self.height = sum(LEADING * len(lines) + 4 for _, lines in self._notes) + (12 if self._notes else 0)
-
-    def draw(self, drawing: Drawing, *, left: float, top: float) -> None:  # noqa: ARG002 - as the other panels
-        y = top + 12
-        for name, lines in self._notes:
-            drawing.text(BARS - 12, y, name, anchor="end")
-            for number, line in enumerate(lines):
-                drawing.text(BARS, y + LEADING * number, line)
-            y += LEADING * len(lines) + 4
+def draw_results(surroundings: Mapping[str, Any], results: Sequence[Result], directory: Path) -> None:
+    """Write a chart for each measure, and `overview.svg` of all."""
+    versions = surroundings.get("versions") or {}
+    where = f"{surroundings.get('implementation', 'Python')} {surroundings.get('python')}, " + ", ".join(
+        f"{name} {versions[name]}" for name in ("simplestore-async", "aiohttp") if name in versions
+    )
+    by_measure: dict[str, list[Result]] = {}
+    for result in results:
+        by_measure.setdefault(result.measure, []).append(result)
+    for name, group in by_measure.items():
+        with mpl.rc_context(_SETTINGS):
+            sheet = _draw_measure(group)
+        save(sheet, directory / f"{name}.svg", title=f"{name}; {where}", description=" ".join(map(_describe, group)))
+    with mpl.rc_context(_SETTINGS):
+        sheet = _draw_overview(results, where)
+    title = "simplestore-async and its peers, in multiples of the floor"
+    save(sheet, directory / "overview.svg", title=title, description=" ".join(map(_describe, results)))
 
 
-@attrs.frozen
-class _Row:
-    """A contender's row, with the lines of what was counted; nothing is written of what never happened."""
-
-    contender: Contender
-    counts: tuple[str, ...]
-
-    @classmethod
-    def of(cls, contender: Contender) -> _Row:
-        counts = [describe_count(what, count) for what, count in contender.counts.items() if count]
-        return cls(contender, tuple(line for words in counts for line in fold(words, WIDTH - MARGIN - COUNTS)))
-
-    @property
-    def height(self) -> int:
-        return LEADING * max(1, len(self.counts)) + 10
+def _describe(result: Result) -> str:
+    ratios = "; ".join(
+        f"{one.name} {'not measured' if one.ratio is None else format_ratio(one.ratio)}" for one in result.contenders
+    )
+    goal = "" if result.goal is None else f" The goal is {result.goal:g}{TIMES}{', missed' * result.is_missed}."
+    return f"{result.name}, in multiples of the floor ({result.floor_name}): {ratios}.{goal}"
 
 
-class _Bars:
-    """A panel with a row for each contender that was measured: this package, then the others from the least on."""
-
-    def __init__(self, outcome: Outcome, *, title: str) -> None:
-        self._outcome, self._title, self._words = outcome, title, _describe_floor(outcome)
-        ranked = sorted(outcome.others, key=lambda one: math.inf if one.ratio is None else one.ratio)
-        self._rows = [_Row.of(one) for one in (outcome.ours, *ranked) if one.ratio is not None]
-        self._head = LEADING * (len(fold(self._words, WIDTH - 2 * MARGIN)) + bool(title)) + 30
-        self._body = sum(row.height for row in self._rows)
-        self.height = self._head + self._body + 40
-
-    def draw(self, drawing: Drawing, *, left: float, top: float) -> None:
-        y = top + 12
-        if self._title:
-            drawing.add("text", kind="ink", text=self._title, x=left, y=y, style="font-weight:600")
-            y += LEADING
-        drawing.paragraph(left, y, self._words, width=WIDTH - 2 * MARGIN)
-        if self._rows:
-            self._draw_rows(drawing, top + self._head)
-
-    def _draw_rows(self, drawing: Drawing, top: float) -> None:
-        goal, scale = self._outcome.goal, ratio_scale([self._outcome])
-        rows = Scale(self._body, 0, {})
-        plot = Plot(drawing, left=BARS, top=top, width=BARS_WIDTH, height=self._body, x=scale, y=rows)
-        for value in scale.marks:
-            plot.upright(value, kind="grid-line hair")
-        plot.axes(drop=-2)
-        plot.upright(1, kind="ink-line hair")
-        drawing.text(plot.x_of(1) - 4, top - 6, "floor", anchor="end")
-        reached = 0.0
-        for row in self._rows:
-            self._draw_row(plot, row, reached + 5 + LEADING / 2)
-            reached += row.height
-        if goal is not None:
-            plot.upright(goal, kind="other-line dashed")
-            drawing.text(plot.x_of(goal) + 4, top - 6, f"goal {goal:g}{TIMES}", kind="other")
-
-    def _draw_row(self, plot: Plot, row: _Row, middle: float) -> None:
-        drawing, one, outcome = plot.drawing, row.contender, self._outcome
-        is_ours = one is outcome.ours
-        base = plot.y_of(middle) + 4.5
-        drawing.text(BARS - 12, base, one.name, kind="ink" if is_ours else "faint", anchor="end")
-        if one.ratio is not None:
-            kind = "faint" if not is_ours else "bad" if outcome.is_missed else "good"
-            plot.beam(1, one.ratio, middle, kind=kind, is_faint=not is_ours)
-            drawing.text(RATIOS, base, write_ratio(one.ratio, goal=outcome.goal), kind="ink")
-        if one.spread is not None and one.rounds > 1:
-            plot.whisker(*one.spread, middle, kind="ink-line hair")
-        if one.median is not None and outcome.unit != TIMES:
-            drawing.text(MEDIANS, base, write_quantity(one.median, outcome.unit), anchor="end")
-        for number, line in enumerate(row.counts):
-            drawing.text(COUNTS, base + LEADING * number, line)
+def _draw_measure(results: Sequence[Result]) -> Sheet:
+    """Draw bars for each result, and below them the curves of a growth."""
+    panels = [(result, is_curve) for result in results for is_curve in (False, True) if result.points or not is_curve]
+    heights = [3.2 if is_curve else 0.9 + 0.24 * len(_measured(result)) for result, is_curve in panels]
+    sheet = Sheet(figsize=(9.5, sum(heights)), layout="constrained")
+    axes = sheet.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for plot, (result, is_curve) in zip(axes, panels, strict=True):
+        (_draw_curves if is_curve else _draw_bars)(plot, result)
+    return sheet
 
 
-def _describe_floor(outcome: Outcome) -> str:
-    parts = []
-    if outcome.floor_name:
-        median = None if outcome.unit == TIMES else outcome.floor_median
-        parts.append(
-            f"Floor: {outcome.floor_name}{'' if median is None else f' ({write_quantity(median, outcome.unit)})'}"
-        )
-    if outcome.goal is not None:
-        verdict = "" if outcome.ours.ratio is None else ", missed" if outcome.is_missed else ", reached"
-        parts.append(f"Goal: {outcome.goal:g}{TIMES}{verdict}")
-    if outcome.ours.rounds > 1:
-        parts.append(f"Median of {outcome.ours.rounds} rounds")
-    return "".join(f"{part}. " for part in parts)
+def _measured(result: Result) -> list[Figure]:
+    others = (one for one in result.contenders[1:] if one.ratio is not None)
+    return [*result.contenders[:1], *sorted(others, key=lambda one: one.ratio or math.inf)]
+
+
+def _colour(result: Result, one: Figure) -> str:
+    return PEER if one is not result.ours else MISSED if result.is_missed else OURS
+
+
+def _draw_bars(plot: Axes, result: Result) -> None:
+    rows = [one for one in _measured(result) if one.ratio is not None]
+    ratios = [one.ratio or 1 for one in rows]
+    plot.set_xscale("log" if max(ratios, default=1) > 10 else "linear")
+    plot.barh(
+        range(len(rows)),
+        [ratio - 1 for ratio in ratios],
+        left=1,
+        height=0.6,
+        color=[_colour(result, one) for one in rows],
+    )
+    for row, one in enumerate(rows):
+        low, high = one.spread or (1, 1)
+        plot.plot([max(low, 1e-3), max(high, 1e-3)], [row, row], color=TEXT, linewidth=0.8)
+        counts = "".join(f", {what}: {count:,}" for what, count in one.counts.items() if count)
+        quantity = "" if result.unit == "times" else f" = {format_quantity(one.median or 0, result.unit)}"
+        words = f"  {format_ratio(one.ratio or 1)}{quantity}{counts}"
+        plot.text(1.01, row, words, transform=plot.get_yaxis_transform(), va="center")
+    plot.axvline(1, color=TEXT, linewidth=0.8)
+    if result.goal is not None:
+        plot.axvline(result.goal, color=GOAL, linestyle="--", linewidth=1)
+    goal = "" if result.goal is None else f"; goal {result.goal:g}{TIMES}{', missed' * result.is_missed}"
+    plot.set_yticks(range(len(rows)), [one.name for one in rows])
+    plot.invert_yaxis()
+    plot.set_title("\n".join(textwrap.wrap(f"{result.name}; floor: {result.floor_name}{goal}", 120)))
+
+
+def _draw_curves(plot: Axes, result: Result) -> None:
+    for name, curve in result.points.items():
+        colour = OURS if name == result.ours.name else TEXT if name == "floor" else PEER
+        plot.loglog(*zip(*curve, strict=True), marker=".", color=colour, linewidth=1, label=name)
+        plot.annotate(name, tuple(curve[-1]), xytext=(6, 0), textcoords="offset points", color=colour, va="center", fontsize=7)
+    plot.set_title("seconds of CPU time for each, by number; both scales are logarithmic")
+
+
+def _draw_overview(results: Sequence[Result], where: str) -> Sheet:
+    sheet = Sheet(figsize=(9.5, 0.8 + 0.34 * len(results)), layout="constrained")
+    plot = sheet.subplots()
+    plot.set_xscale("log")
+    for row, result in enumerate(results):
+        others = [one for one in result.contenders[1:] if one.is_peer and one.ratio is not None]
+        plot.scatter([one.ratio or 1 for one in others], [row] * len(others), color=PEER, s=10, zorder=2)
+        if result.goal is not None:
+            plot.plot([result.goal] * 2, [row - 0.35, row + 0.35], color=GOAL, linestyle="--", zorder=3)
+        words = "not measured"
+        if result.ours.ratio is not None:
+            plot.scatter([result.ours.ratio], [row], color=_colour(result, result.ours), s=42, zorder=4)
+            words = format_ratio(result.ours.ratio)
+            words += "" if result.goal is None else f" (goal {result.goal:g}{TIMES}{', missed' * result.is_missed})"
+        best = min(others, key=lambda one: one.ratio or math.inf, default=None)
+        words += f"; best peer {best.name} {format_ratio(best.ratio)}" if best and best.ratio else ""
+        plot.text(1.01, row, f"  {words}", transform=plot.get_yaxis_transform(), va="center")
+    plot.axvline(1, color=TEXT, linewidth=0.8)
+    plot.grid(visible=True, axis="x")
+    plot.set_yticks(range(len(results)), ["\n".join(textwrap.wrap(result.name, 52)) for result in results])
+    plot.invert_yaxis()
+    plot.set_title(f"Multiples of the floor. Large: simplestore-async; small: peers; dashed: goals. {where}")
+    return sheet

@@ -1,18 +1,21 @@
-"""What users would pick instead. Rule: each is used as its own documentation says, on one connection pool if it may.
+"""Adapters of this package and its peers. Rule: each is used as its current documentation says, by public names only.
 
-An adapter opens a client on our server and says what a program calls for every request. A peer needs its package only
-when it is opened, so that importing this module imports none of them.
+An adapter opens a client on our server, and returns the call that a program makes before each request. Packages are
+imported when a client is opened. `documentation` is the page that the adapter follows; the versions that it was written
+for are the lower bounds of the extra `bench`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import ssl
 from collections.abc import Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
@@ -21,23 +24,25 @@ from ._server import CLIENT_ID, CLIENT_SECRET, Server
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
-__all__ = ["MISSING", "OURS", "PEERS", "Client", "Peer", "versions"]
+__all__ = ["MISSING", "OURS", "OURS_ON_HTTPX", "PEERS", "SAFE", "Client", "Get", "Peer", "versions"]
 
 _SCOPE = "https://benchmark.invalid/.default"
 _TENANT = "benchmark"
 
+Get = Callable[[str], Coroutine[Any, Any, bytes]]
+
 
 @attrs.frozen
 class Client:
-    """One open client.
+    """An open client.
 
     Attributes:
-        get_token: what a program calls before each request, or what is called for it.
-        get: an authorised GET of a URL, by the peer's own way; None if it has none on aiohttp.
+        get_token: the call that precedes each request, in the program or in the peer's own session.
+        get: an authorised GET of a URL, by the peer's own way; None if it has none.
     """
 
     get_token: Callable[[], Coroutine[Any, Any, object]]
-    get: Callable[[str], Coroutine[Any, Any, bytes]] | None = None
+    get: Get | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -46,25 +51,62 @@ class Peer:
 
     Attributes:
         name: its name on PyPI.
-        module: what a program imports.
+        module: the import of a program.
+        documentation: the page that the adapter follows.
         open: opens a client on a server.
-        open_shared: the same, with the tokens in a folder that other processes share; None if it has no such cache.
-        lifetime_seconds: a token that lives so long …
+        open_shared: the same, with tokens in a directory that processes share; None if it has no such cache.
+        stack: the HTTP client of its `get`.
+        lifetime_seconds: the lifetime of a token that …
         due_after_seconds: … is due for renewal so long after it was issued, by the peer's own rule.
-        is_async: whether it is meant for asyncio.
-        note: what to know when reading its figures.
-        cannot: why it cannot be pointed at a server on this machine; empty if it can.
+        is_async: whether its callers wait without blocking the event loop.
+        note: a restriction of its figures.
+        cannot: why it cannot use a server on this machine; empty if it can.
     """
 
     name: str
     module: str
+    documentation: str = ""
     open: Callable[[Server], AbstractAsyncContextManager[Client]]
     open_shared: Callable[[Server, Path], AbstractAsyncContextManager[Client]] | None = None
-    lifetime_seconds: int
-    due_after_seconds: float
+    stack: Literal["aiohttp", "httpx"] = "aiohttp"
+    lifetime_seconds: int = 0
+    due_after_seconds: float = 0
     is_async: bool = True
     note: str = ""
     cannot: str = ""
+
+
+def get_by(session: Any) -> Get:
+    """Return a GET by an aiohttp session."""
+
+    async def get(url: str) -> bytes:
+        async with session.get(url) as response:
+            body: bytes = await response.read()
+            return body
+
+    return get
+
+
+def get_by_httpx(client: Any) -> Get:
+    """Return a GET by an asyncio client of httpx or httpx2."""
+
+    async def get(url: str) -> bytes:
+        body: bytes = (await client.get(url)).content
+        return body
+
+    return get
+
+
+def _serve_api_at_once(httpx: Any, server: Server) -> Any:
+    """Return a transport of httpx or httpx2 that sends token requests, and responds to API requests itself."""
+
+    class Transport(httpx.AsyncHTTPTransport):  # type: ignore[misc] # either library's
+        async def handle_async_request(self, request: Any) -> Any:
+            if not str(request.url).startswith(server.base_url):
+                return await super().handle_async_request(request)
+            return httpx.Response(200 if "Authorization" in request.headers else 401, request=request)
+
+    return Transport()
 
 
 @asynccontextmanager
@@ -77,12 +119,7 @@ async def _open_ours(server: Server, folder: Path | None = None) -> AsyncGenerat
     async with TokenProvider(server.credentials, cache=cache) as provider:
         bearer = BearerAuthMiddleware(provider, origins=server.root)
         async with aiohttp.ClientSession(middlewares=[bearer]) as session:
-
-            async def get(url: str) -> bytes:
-                async with session.get(url) as response:
-                    return await response.read()
-
-            yield Client(provider.get_token, get)
+            yield Client(provider.get_token, get_by(session))
 
 
 @asynccontextmanager
@@ -91,7 +128,7 @@ async def _open_azure_credential(server: Server, **options: object) -> AsyncGene
     from azure.core.pipeline.transport import AioHttpTransport
     from azure.identity.aio import ClientSecretCredential
 
-    # Its own `connection_verify` would build a context for each request; who has a public certificate pays nothing.
+    # Its own `connection_verify` would build an SSL context for each request, which public certificates do not need.
     connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=server.ca_file))
     async with (
         aiohttp.ClientSession(
@@ -116,7 +153,7 @@ async def _open_azure_identity(server: Server, folder: Path | None = None) -> As
 
     options: dict[str, object] = {}
     if folder is not None:
-        # An absolute path as the name takes the place of the folder in the home directory.
+        # An absolute path as name replaces the directory in the home directory.
         name = str(folder / "azure-identity")
         options["cache_persistence_options"] = TokenCachePersistenceOptions(name=name, allow_unencrypted_storage=True)
     async with _open_azure_credential(server, **options) as credential:
@@ -145,28 +182,42 @@ async def _open_azure_core(server: Server) -> AsyncGenerator[Client]:
 
 @asynccontextmanager
 async def _open_google_auth(server: Server) -> AsyncGenerator[Client]:
-    import aiohttp
-    from google.auth.transport._aiohttp_requests import AuthorizedSession, Request
-    from google.oauth2._service_account_async import Credentials
+    from google.auth.aio.transport import Request, Response
+    from google.auth.aio.transport.sessions import AsyncAuthorizedSession
+    from google.oauth2.service_account import Credentials
+
+    class AtOnce(Request, Response):  # type: ignore[misc] # untyped
+        """A transport that responds to API requests itself; token requests do not use it."""
+
+        status_code = 200
+        headers: Mapping[str, str] = {}
+
+        async def __call__(self, *_: object, **__: object) -> Response:
+            return self
+
+        async def read(self) -> bytes:
+            return b""
+
+        async def content(self, _chunk_size: int) -> AsyncGenerator[bytes]:
+            yield b""
+
+        async def close(self) -> None:
+            pass
 
     credentials = Credentials.from_service_account_file(server.service_account_file, scopes=[_SCOPE])
-    async with (
-        aiohttp.ClientSession(auto_decompress=False) as plain,
-        AuthorizedSession(credentials) as session,
-    ):
-        request = Request(plain)
+    session, alone = AsyncAuthorizedSession(credentials), AsyncAuthorizedSession(credentials, AtOnce())
 
-        async def get_token() -> object:
-            headers: dict[str, str] = {}
-            await credentials.before_request(request, "GET", server.base_url, headers)
-            return headers
+    async def get(url: str) -> bytes:
+        response = await session.request("GET", url)
+        body: bytes = await response.read()
+        await response.close()
+        return body
 
-        async def get(url: str) -> bytes:
-            async with await session.request("GET", url) as response:
-                body: bytes = await response.read()
-                return body
-
-        yield Client(get_token, get)
+    try:
+        yield Client(lambda: alone.request("GET", server.base_url), get)
+    finally:
+        await session.close()
+        await alone.close()
 
 
 @asynccontextmanager
@@ -191,7 +242,7 @@ async def _open_gcloud(server: Server) -> AsyncGenerator[Client]:
 async def _open_authlib(server: Server) -> AsyncGenerator[Client]:
     from authlib.integrations.httpx_client import AsyncOAuth2Client
 
-    # It only renews tokens. An expired one to begin with lets its own lock decide who fetches the first.
+    # It only renews tokens; with an expired one its own lock governs the first request, too.
     expired = {"access_token": "none", "token_type": "Bearer", "expires_at": 1}
     async with AsyncOAuth2Client(
         CLIENT_ID,
@@ -205,7 +256,7 @@ async def _open_authlib(server: Server) -> AsyncGenerator[Client]:
             await client.ensure_active_token(client.token)
             return client.token
 
-        yield Client(get_token)
+        yield Client(get_token, get_by_httpx(client))
 
 
 @asynccontextmanager
@@ -218,12 +269,7 @@ async def _open_aiohttp_oauth2_client(server: Server) -> AsyncGenerator[Client]:
         ClientCredentialsGrant(server.token_url, CLIENT_ID, CLIENT_SECRET) as grant,
         aiohttp.ClientSession(middlewares=[OAuth2Middleware(grant)]) as session,
     ):
-
-        async def get(url: str) -> bytes:
-            async with session.get(url) as response:
-                return await response.read()
-
-        yield Client(grant.prepare_headers, get)
+        yield Client(grant.prepare_headers, get_by(session))
 
 
 @asynccontextmanager
@@ -246,16 +292,87 @@ async def _open_httpx_auth(server: Server, folder: Path | None = None) -> AsyncG
     import httpx
     from httpx_auth import JsonTokenFileCache, OAuth2, OAuth2ClientCredentials, TokenMemoryCache
 
-    with httpx.Client() as client:
-        # It has one cache for the whole process: what another client left there is not this one's.
+    with httpx.Client() as token_client:
+        # Its cache is shared by the whole process: a new one isolates this client.
         OAuth2.token_cache = JsonTokenFileCache(folder / "httpx-auth.json") if folder else TokenMemoryCache()
-        auth = OAuth2ClientCredentials(server.token_url, CLIENT_ID, CLIENT_SECRET, client=client)
+        auth = OAuth2ClientCredentials(server.token_url, CLIENT_ID, CLIENT_SECRET, client=token_client)
         request = httpx.Request("GET", server.base_url)
 
         async def get_token() -> object:
             return next(auth.auth_flow(request)).headers["Authorization"]
 
-        yield Client(get_token)
+        async with httpx.AsyncClient(auth=auth) as client:
+            yield Client(get_token, get_by_httpx(client))
+
+
+@asynccontextmanager
+async def _open_httpx_oauth2_flows(server: Server) -> AsyncGenerator[Client]:
+    import httpx
+    from httpx_oauth2_flows import Auth, ClientCredentialsClientSecretPostAuth, ClientCredentialsFlow
+
+    secret = ClientCredentialsClientSecretPostAuth(client_secret=CLIENT_SECRET)
+    auth = Auth(ClientCredentialsFlow(auth_server=f"{server.root}/{_TENANT}/v2.0", client_id=CLIENT_ID, auth=secret))
+    async with httpx.AsyncClient(auth=auth) as client:
+        request = client.build_request("GET", server.base_url)  # its timeout is the margin of a renewal
+
+        async def get_token() -> object:
+            async with aclosing(auth.async_auth_flow(request)) as flow:
+                return (await anext(flow)).headers["Authorization"]
+
+        yield Client(get_token, get_by_httpx(client))
+
+
+@asynccontextmanager
+async def _open_mcp(server: Server) -> AsyncGenerator[Client]:
+    import httpx2
+    from mcp.client.auth.extensions.client_credentials import ClientCredentialsOAuthProvider
+
+    class Storage:
+        """Memory, as in its documentation's example."""
+
+        tokens: Any = None
+
+        async def get_tokens(self) -> Any:
+            return self.tokens
+
+        async def set_tokens(self, tokens: Any) -> None:
+            self.tokens = tokens
+
+        async def get_client_info(self) -> None:
+            return None
+
+        async def set_client_info(self, client_info: object) -> None:
+            pass
+
+    def provide() -> Any:
+        return ClientCredentialsOAuthProvider(
+            server.base_url, Storage(), CLIENT_ID, CLIENT_SECRET, issuer=f"{server.root}/"
+        )
+
+    async with (
+        httpx2.AsyncClient(auth=provide()) as client,
+        httpx2.AsyncClient(auth=provide(), transport=_serve_api_at_once(httpx2, server)) as alone,
+    ):
+        yield Client(lambda: alone.get(server.base_url), get_by_httpx(client))
+
+
+@asynccontextmanager
+async def _open_openfga(server: Server) -> AsyncGenerator[Client]:
+    from openfga_sdk import ClientConfiguration
+    from openfga_sdk.credentials import CredentialConfiguration, Credentials
+    from openfga_sdk.oauth2 import OAuth2Client
+    from openfga_sdk.rest import RESTClientObject
+
+    settings = CredentialConfiguration(
+        client_id=CLIENT_ID, client_secret=CLIENT_SECRET, api_issuer=server.token_url, api_audience=_TENANT
+    )
+    credentials = Credentials(method="client_credentials", configuration=settings)
+    configuration = ClientConfiguration(api_url=server.root, credentials=credentials)
+    oauth, rest = OAuth2Client(credentials, configuration), RESTClientObject(configuration)
+    try:
+        yield Client(lambda: oauth.get_authentication_header(rest))
+    finally:
+        await rest.close()
 
 
 @asynccontextmanager
@@ -269,7 +386,7 @@ async def _open_msal(server: Server, folder: Path | None = None) -> AsyncGenerat
 
         cache = msal_extensions.PersistedTokenCache(msal_extensions.FilePersistence(str(folder / "msal.json")))
     with requests.Session() as session:
-        # As msal's own, but that no variable of the environment replaces the certificate.
+        # As msal's own session, but no environment variable replaces the certificate.
         session.trust_env, session.verify = False, server.ca_file
         app = await asyncio.to_thread(
             msal.ConfidentialClientApplication,
@@ -287,6 +404,64 @@ async def _open_msal(server: Server, folder: Path | None = None) -> AsyncGenerat
         yield Client(get_token)
 
 
+@asynccontextmanager
+async def _open_ours_on_httpx(server: Server) -> AsyncGenerator[Client]:
+    from simplestore_async import TokenProvider
+
+    adapter = importlib.import_module("simplestore_async.httpx")
+    async with (
+        TokenProvider(server.credentials) as provider,
+        adapter.open_client(provider, base_url=server.base_url) as client,
+    ):
+        yield Client(provider.get_token, get_by_httpx(client))
+
+
+@asynccontextmanager
+async def _open_safe(server: Server) -> AsyncGenerator[Client]:
+    import aiohttp
+
+    async with aiohttp.ClientSession() as session:
+        form = {"grant_type": "client_credentials", "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
+        loop = asyncio.get_running_loop()
+        token, expires_at, renewal = "", 0.0, None
+        waiters: set[asyncio.Future[None]] = set()
+
+        async def renew() -> None:
+            nonlocal token, expires_at
+            async with session.post(server.token_url, data=form) as response:
+                reply = await response.json()
+            token, expires_at = f"Bearer {reply['access_token']}", loop.time() + reply["expires_in"] - 60
+
+        def settle(task: asyncio.Task[None]) -> None:
+            error = RuntimeError("closed") if task.cancelled() else task.exception()
+            for waiter in tuple(waiters):
+                if not waiter.done():
+                    if error is None:
+                        waiter.set_result(None)
+                    else:
+                        waiter.set_exception(error)
+
+        async def get_token() -> str:
+            nonlocal renewal
+            if loop.time() >= expires_at:
+                if renewal is None or renewal.done():
+                    renewal = asyncio.create_task(renew())
+                    renewal.add_done_callback(settle)
+                waiter = loop.create_future()
+                waiters.add(waiter)
+                try:
+                    await waiter
+                finally:
+                    waiters.discard(waiter)
+            return token
+
+        try:
+            yield Client(get_token)
+        finally:
+            if renewal is not None:
+                renewal.cancel()
+
+
 OURS = Peer(
     name="simplestore-async",
     module="simplestore_async",
@@ -299,15 +474,17 @@ OURS = Peer(
 _PEERS = (
     Peer(
         name="azure-identity",
+        documentation="https://learn.microsoft.com/python/api/azure-identity/azure.identity.aio.clientsecretcredential",
         module="azure.identity.aio",
         open=_open_azure_identity,
         open_shared=_open_azure_identity,
         lifetime_seconds=302,
         due_after_seconds=31,
-        note="by https, as it insists; a token request for each caller without a token",
+        note="https only; a token request for each caller without a token",
     ),
     Peer(
         name="azure-core",
+        documentation="https://learn.microsoft.com/python/api/azure-core/azure.core.pipeline.policies.asyncbearertokencredentialpolicy",
         module="azure.core.pipeline.policies",
         open=_open_azure_core,
         lifetime_seconds=270,
@@ -316,14 +493,16 @@ _PEERS = (
     ),
     Peer(
         name="google-auth",
-        module="google.oauth2._service_account_async",
+        documentation="https://googleapis.dev/python/google-auth/latest/reference/google.auth.aio.transport.sessions.html",
+        module="google.auth.aio.transport.sessions",
         open=_open_google_auth,
         lifetime_seconds=227,
         due_after_seconds=3,
-        note="a token request for each caller without a token; signs an assertion for each",
+        note="AsyncAuthorizedSession.request(), as it has no call for the token alone; a thread for each request",
     ),
     Peer(
         name="gcloud-aio-auth",
+        documentation="https://talkiq.github.io/gcloud-aio/autoapi/auth/token/index.html",
         module="gcloud.aio.auth",
         open=_open_gcloud,
         lifetime_seconds=8,
@@ -332,14 +511,17 @@ _PEERS = (
     ),
     Peer(
         name="Authlib",
+        documentation="https://docs.authlib.org/en/latest/oauth2/client/http/httpx.html",
         module="authlib.integrations.httpx_client",
         open=_open_authlib,
         lifetime_seconds=62,
         due_after_seconds=3,
-        note="only renews; began with an expired token",
+        stack="httpx",
+        note="started with an expired token, as it only renews",
     ),
     Peer(
         name="aiohttp-oauth2-client",
+        documentation="https://vitobelgium.github.io/aiohttp-oauth2-client/",
         module="aiohttp_oauth2_client.middleware",
         open=_open_aiohttp_oauth2_client,
         lifetime_seconds=32,
@@ -347,6 +529,7 @@ _PEERS = (
     ),
     Peer(
         name="idu-service-auth",
+        documentation="https://pypi.org/project/idu-service-auth/",
         module="idu_service_auth",
         open=_open_idu_service_auth,
         lifetime_seconds=15,
@@ -354,26 +537,65 @@ _PEERS = (
     ),
     Peer(
         name="httpx-auth",
+        documentation="https://colin-b.github.io/httpx_auth/",
         module="httpx_auth",
         open=_open_httpx_auth,
         open_shared=_open_httpx_auth,
         lifetime_seconds=32,
         due_after_seconds=3,
+        stack="httpx",
         is_async=False,
-        note="blocks the loop while it asks for a token",
+        note="blocks the event loop during a token request",
     ),
     Peer(
         name="msal",
+        documentation="https://msal-python.readthedocs.io/en/latest/#msal.ConfidentialClientApplication.acquire_token_for_client",
         module="msal",
         open=_open_msal,
         open_shared=_open_msal,
         lifetime_seconds=302,
         due_after_seconds=3,
         is_async=False,
-        note="synchronous: blocks the loop while it asks for a token; by https, as it insists",
+        note="synchronous, blocks the event loop during a token request; https only",
+    ),
+    Peer(
+        name="httpx-oauth2-flows",
+        documentation="https://pypi.org/project/httpx-oauth2-flows/",
+        module="httpx_oauth2_flows",
+        open=_open_httpx_oauth2_flows,
+        stack="httpx",
+        lifetime_seconds=8,
+        due_after_seconds=4,
+        note="discovery and a token request for each caller without a token",
+    ),
+    Peer(
+        name="mcp",
+        documentation="https://py.sdk.modelcontextprotocol.io/client/oauth-clients/",
+        module="mcp.client.auth.extensions.client_credentials",
+        open=_open_mcp,
+        stack="httpx",
+        lifetime_seconds=4,
+        due_after_seconds=5,
+        note="a request by httpx2 with an API that responds at once, as it has no call for the token alone",
+    ),
+    Peer(
+        name="openfga-sdk",
+        documentation="https://github.com/openfga/python-sdk#client-credentials",
+        module="openfga_sdk.oauth2",
+        open=_open_openfga,
+        note="OAuth2Client of its asyncio client; its own requests are for OpenFGA only",
     ),
 )
-# Beside the peers: what ours and theirs are built on.
+# Not a peer; the hand-written alternative, without retries, caches, redaction or early renewal.
+SAFE = Peer(name="the least that is safe", module="aiohttp", open=_open_safe)
+OURS_ON_HTTPX = Peer(
+    name="simplestore-async",
+    module="simplestore_async.httpx",
+    open=_open_ours_on_httpx,
+    stack="httpx",
+    cannot="" if find_spec("simplestore_async.httpx") else "simplestore_async.httpx is not installed",
+)
+# Dependencies of this package and its peers.
 _PACKAGES = ("aiohttp", "attrs", "cattrs", "cryptography", "httpx", "httpx2", "msal-extensions", "uvloop", "yarl")
 
 

@@ -1,4 +1,4 @@
-"""The token endpoint and API as their clients see them. Rule: they run in a process of their own, `_service.py`."""
+"""Token endpoint and API, as clients use them. Rule: they run in a process of their own, `_service.py`."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ CLIENT_SECRET = "benchmark-secret"  # noqa: S105 - which no server checks
 
 @attrs.frozen
 class Server:
-    """The running server, as its clients see it; all text, so that `attrs.asdict()` takes it to another process.
+    """The running server; all fields are text, so that `attrs.asdict()` carries it to another process.
 
     Attributes:
-        root: the address by http, without a slash at its end.
+        root: the http address, without a slash at its end.
         https_root: the same by https.
-        ca_file: the certificate of the authority that vouches for it.
-        service_account_file: a Google service account, whose tokens come from here, with a key for this run only.
+        ca_file: the certificate authority of the https address.
+        service_account_file: a Google service account with this token endpoint, and a key for this run only.
     """
 
     root: str
@@ -40,12 +40,12 @@ class Server:
 
     @property
     def base_url(self) -> str:
-        """The root of the API: every GET below it is answered 200, or 401 without a token that was issued here."""
+        """The root of the API: any request below it gets 200, or 401 without a token of this server."""
         return f"{self.root}/api/"
 
     @property
     def token_url(self) -> str:
-        """The token endpoint; so is every other path, for a POST."""
+        """The token endpoint; a POST to any other path gets a token as well."""
         return f"{self.root}/connect/token"
 
     @property
@@ -70,10 +70,7 @@ class Server:
 async def run_server(
     *, latency_seconds: float = 0.0, lifetime_seconds: int = 3600, api_latency_seconds: float = 0.0
 ) -> AsyncGenerator[Server]:
-    """Run a server whose token endpoint takes *latency_seconds* for each reply, with tokens of that lifetime.
-
-    Its API takes *api_latency_seconds* for each answer.
-    """
+    """Run a server with these response times of token endpoint and API, and tokens of that lifetime."""
     numbers = latency_seconds, lifetime_seconds, api_latency_seconds
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks._service", *map(str, numbers)),

@@ -1,12 +1,13 @@
-"""What answers the benchmarks: a token endpoint and an API. Rule: it favours nobody.
+"""Token endpoint and API of the benchmarks. Rule: the same response to every client.
 
-Every peer has its own path, grant and way to authenticate, so any POST gets a token. What differs is the client alone.
+Every peer has its own path, grant and authentication method, so any POST returns a token.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
 import socket
 import ssl
@@ -42,7 +43,9 @@ class _Service:
         app = web.Application()
         app.router.add_get("/counters", self._show_counters)
         app.router.add_get("/{tenant}/v2.0/.well-known/openid-configuration", self._discover)
-        app.router.add_route("*", "/api/{path:.*}", self._answer_api_request)
+        app.router.add_get("/.well-known/oauth-protected-resource/{path:.*}", self._describe_resource)
+        app.router.add_get("/.well-known/oauth-authorization-server", self._describe_server)
+        app.router.add_route("*", "/api/{path:.*}", self._serve_api_request)
         app.router.add_post("/{path:.*}", self._issue_token)
         return app
 
@@ -54,7 +57,7 @@ class _Service:
         reply = {"access_token": token, "expires_in": self.lifetime_seconds, "token_type": "Bearer"}
         return web.json_response(reply, headers={"Cache-Control": "no-store"})
 
-    async def _answer_api_request(self, request: web.Request) -> web.Response:
+    async def _serve_api_request(self, request: web.Request) -> web.Response:
         self._counters["api_requests"] += 1
         if self.api_latency_seconds:
             await asyncio.sleep(self.api_latency_seconds)
@@ -66,9 +69,21 @@ class _Service:
 
     async def _discover(self, request: web.Request) -> web.Response:
         root = f"{request.scheme}://{request.host}/{request.match_info['tenant']}"
-        # OpenID Connect Discovery 3, as much of it as msal reads.
+        # OpenID Connect Discovery 3: the fields that msal and httpx-oauth2-flows read.
         endpoints = {f"{name}_endpoint": f"{root}/oauth2/v2.0/{name}" for name in ("authorization", "token")}
-        return web.json_response({"issuer": f"{root}/v2.0", **endpoints})
+        methods = {"token_endpoint_auth_methods_supported": ["client_secret_post"]}
+        return web.json_response({"issuer": f"{root}/v2.0", **endpoints, **methods})
+
+    async def _describe_resource(self, request: web.Request) -> web.Response:
+        root = f"{request.scheme}://{request.host}"  # RFC 9728, for mcp
+        resource = f"{root}/{request.match_info['path']}"
+        return web.json_response({"resource": resource, "authorization_servers": [f"{root}/"]})
+
+    async def _describe_server(self, request: web.Request) -> web.Response:
+        root = f"{request.scheme}://{request.host}"  # RFC 8414, for mcp
+        endpoints = {f"{name}_endpoint": f"{root}/connect/{name}" for name in ("authorization", "token")}
+        types = {"response_types_supported": ["code"], "grant_types_supported": ["client_credentials"]}
+        return web.json_response({"issuer": f"{root}/", **endpoints, **types})
 
     async def _show_counters(self, _: web.Request) -> web.Response:
         return web.json_response(self._counters)
@@ -92,7 +107,7 @@ def _write_service_account(path: Path, *, token_uri: str) -> None:
 
 
 async def _listen(runner: web.AppRunner, context: ssl.SSLContext | None = None) -> str:
-    # Thousands of tasks connect at once; a full backlog would cost each a second.
+    # Thousands of tasks connect at once; a full backlog would delay each by a second.
     listener = socket.create_server((_HOST, 0), backlog=1024)
     await web.SockSite(runner, listener, ssl_context=context, backlog=1024).start()
     return f"{'https' if context else 'http'}://{_HOST}:{listener.getsockname()[1]}"
@@ -111,10 +126,12 @@ async def _serve(service: _Service) -> None:
         server = Server(root, https_root, str(ca_file), str(service_account_file))
         sys.stdout.write(f"{json.dumps(attrs.asdict(server))}\n")
         sys.stdout.flush()
-        # Until whoever started it closes the pipe, or is no more.
+        # The end of the pipe means that the client has closed it, or ended.
         await asyncio.to_thread(sys.stdin.read)
         await runner.cleanup()
 
 
 if __name__ == "__main__":
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {0})  # the client's core is the last
     asyncio.run(_serve(_Service(float(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))))

@@ -1,4 +1,4 @@
-"""What `simplestore batch` is measured against: a loop of aiohttp. Rule: it is a program, and imports nothing of ours.
+"""A loop of aiohttp, the floor of `simplestore batch`. Rule: it is a program, and imports nothing of this package.
 
 `python _bare_loop.py least|whole BASE_URL REQUESTS RESULTS CONCURRENCY`, with AUTHORIZATION in the environment.
 """
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 async def send_least(session: aiohttp.ClientSession, numbers: Iterator[int], method: str, body: object) -> None:
-    """Send what needs no reading of lines, and keep nothing."""
+    """Send requests from memory, and keep nothing."""
     for number in numbers:
         async with session.request(method, f"api/{number}", json=body) as response:
             await response.read()
 
 
 async def send_lines(session: aiohttp.ClientSession, lines: Iterator[str], results: IO[str]) -> None:
-    """Send each line's request, and write what was answered."""
+    """Send each line's request, and write its response."""
     for line in lines:
         request = json.loads(line)
         async with session.request(request["method"], request["path"], json=request.get("json")) as response:

@@ -1,4 +1,4 @@
-"""What other processes run for a measure: `NAME SERVER`, the server as JSON. Rule: no figure is made here."""
+"""Programs of other processes: `NAME SERVER`, the server as JSON. Rule: figures are made by the parent only."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from benchmarks._server import Server
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from ._requests import Get
+    from benchmarks._peers import Get
 
 
 async def get_token(name: str, server: Server, folder: str) -> None:
-    """Get one token, as a program that starts does; from the folder, if the client can share tokens there."""
+    """Get one token, as a program that starts does; from *folder* if the client can share tokens."""
     peer = PEERS[name]
     async with peer.open_shared(server, Path(folder)) if peer.open_shared else peer.open(server) as client:
         await client.get_token()
@@ -34,15 +34,14 @@ async def _open(name: str, server: Server) -> AsyncGenerator[Get]:
             yield get
         return
     async with (OURS if name == OURS.name else PEERS[name]).open(server) as client:
-        assert client.get is not None  # noqa: S101 - the parent has looked
+        assert client.get is not None  # noqa: S101 - the parent checked it
         yield client.get
 
 
 async def _send_requests(name: str, server: Server) -> None:
-    """For each concurrency: be ready, send as many requests as a line says, and wait until they have been counted.
+    """For each concurrency: print a dot, read the number of requests, send them, print a dot, read a line.
 
-    A sign says that it is ready, and another one that all are sent. The connections are made just before, because an
-    idle one is closed after some seconds, which are short under callgrind.
+    Connections are opened just before, because callgrind is so slow that idle ones would be closed.
     """
     from ._requests import CONCURRENCIES, send_requests
 

@@ -1,4 +1,4 @@
-"""How much is done, and with whom. Rule: this package comes first, and nobody is left out without a note."""
+"""Scale and contenders of a run. Rule: this package comes first, and a peer that is left out has a note."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from benchmarks._measure import Contender, describe
-from benchmarks._peers import Peer
+from benchmarks._peers import OURS, Peer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -22,24 +22,24 @@ __all__ = ["Scale", "enter", "open_clients"]
 
 @attrs.frozen
 class Scale:
-    """Everything for figures that are told, little to see that it works; *peers* are the contenders."""
+    """The peers, and whether figures matter or the run only shows that the measures work."""
 
-    peers: tuple[Peer, ...]
+    peers: tuple[Peer, ...] = ()
     is_quick: bool = False
 
     def __call__(self, full: int, quick: int) -> int:
-        """Return *full*, or *quick* if that is enough."""
+        """Return *full*, or *quick* for a run without meaningful figures."""
         return quick if self.is_quick else full
 
 
 def enter(
     scale: Scale, make: Callable[[Peer, Contender], Sample], *, refuse: Callable[[Peer], str] = lambda _: ""
 ) -> list[Contender]:
-    """Return a contender for each peer, with the sample that *make* gives, or the reason that *refuse* gives."""
+    """Return a contender for this package and each peer, with a sample by *make*, or a reason by *refuse*."""
     contenders = []
-    for peer in scale.peers:
+    for peer in (OURS, *scale.peers):
         reason = peer.cannot or refuse(peer)
-        contender = Contender(name=peer.name, note=reason or peer.note)
+        contender = Contender(peer.name, note=reason or peer.note)
         if not reason:
             contender.sample = make(peer, contender)
         contenders.append(contender)
@@ -47,22 +47,28 @@ def enter(
 
 
 @asynccontextmanager
-async def open_clients(scale: Scale, server: Server) -> AsyncGenerator[list[tuple[Contender, Client | None]]]:
-    """Open a client of each peer, which has a token then; count the token requests that it took."""
-    clients: list[tuple[Contender, Client | None]] = []
+async def open_clients(
+    peers: tuple[Peer, ...], server: Server, *, timing: Callable[[Client], Sample | None], reason: str = ""
+) -> AsyncGenerator[list[Contender]]:
+    """Open a client of each peer, get its first token, and count its token requests; *timing* makes its sample."""
+    contenders = []
     async with AsyncExitStack() as stack:
-        for number, peer in enumerate(scale.peers):
-            contender, client = Contender(name=peer.name, note=peer.cannot or peer.note), None
+        for peer in peers:
+            contender = Contender(peer.name, note=peer.cannot or peer.note)
+            contenders.append(contender)
+            if peer.cannot:
+                continue
             before = await server.count("token_requests")
             try:
-                if not peer.cannot:
-                    client = await stack.enter_async_context(peer.open(server))
-                    await client.get_token()
+                client = await stack.enter_async_context(peer.open(server))
+                await client.get_token()
             except Exception as error:
-                if not number:
+                if peer is peers[0]:
                     raise
-                client, contender.note = None, describe(error)
-            if client:
-                contender.counts["token requests"] = await server.count("token_requests") - before
-            clients.append((contender, client))
-        yield clients
+                contender.note = describe(error)
+                continue
+            contender.counts["token requests"] = await server.count("token_requests") - before
+            contender.sample = timing(client)
+            if contender.sample is None:
+                contender.note = reason
+        yield contenders
