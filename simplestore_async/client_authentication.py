@@ -157,7 +157,7 @@ class PrivateKeyJwt(_Unpicklable):
 
     @property
     def cache_key(self) -> str:
-        """Text that tells it apart from other ways."""
+        """Text that distinguishes it from other methods."""
         return "private_key_jwt"
 
     @property

@@ -1,4 +1,4 @@
-"""Fixtures for all tests: real servers, a clock that stands still, and a watch over what asyncio would only log."""
+"""Fixtures for all tests: real servers, a manual clock, and failures for errors that asyncio would only log."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if os.environ.get("EVENT_LOOP") == "uvloop":
     import uvloop
 
     def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-        """Run the tests' coroutines on uvloop, if `EVENT_LOOP=uvloop` says so; some make loops of their own besides."""
+        """Run the tests' coroutines on uvloop if `EVENT_LOOP=uvloop`; some tests make their own loops."""
         return {"uvloop": uvloop.new_event_loop}
 
 
@@ -49,7 +49,7 @@ def quick() -> RetryPolicy:
 
 @pytest.fixture
 def events() -> list[Event]:
-    """What a provider told: pass `on_event=events.append`."""
+    """Events of a provider: pass `on_event=events.append`."""
     return []
 
 

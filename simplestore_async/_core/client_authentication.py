@@ -17,13 +17,13 @@ class ClientAuthentication(Protocol):
     """A way to authenticate to the token endpoint; passed as `auth_method` of `ClientCredentials`.
 
     Attributes:
-        cache_key: text that tells this way apart from others, without a secret; tokens in caches depend on it.
+        cache_key: text that distinguishes this method from others, without a secret; tokens in caches depend on it.
         is_dynamic: whether what it adds may change from one attempt to the next, and so end a refusal.
     """
 
     @property
     def cache_key(self) -> str:
-        """Text that tells this way apart from others."""
+        """Text that distinguishes this method from others."""
         ...
 
     @property

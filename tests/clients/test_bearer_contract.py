@@ -84,7 +84,7 @@ def test_finds(flaw: str, test: str, arguments: dict[str, Any], caplog: pytest.L
 
 
 async def test_names_what_is_missing() -> None:
-    """A subclass without its two methods is told which one it lacks."""
+    """The error for a subclass without one of its two methods names it."""
     with pytest.raises(ValueError, match="open_client"):
         await BearerContract().test_origin()
 

@@ -43,24 +43,26 @@ def public_jwk(algorithm: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def oidc_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with oidc-provider in it; the one place where these tests are skipped."""
+    """A directory with oidc-provider in it; the one place where these tests are skipped."""
     if (npm := shutil.which("npm")) is None or shutil.which("node") is None:
         pytest.skip("Node.js is not installed")
-    folder = tmp_path_factory.mktemp("oidc-provider")
+    directory = tmp_path_factory.mktemp("oidc-provider")
     command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", PROVIDER]
-    installed = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    installed = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=300, check=False)
     if installed.returncode:
         pytest.skip(f"npm cannot install {PROVIDER}")
-    shutil.copy(SERVER, folder)
-    return folder
+    shutil.copy(SERVER, directory)
+    return directory
 
 
 @asynccontextmanager
-async def oidc_provider(folder: Path, client: dict[str, Any], tls: dict[str, str] | None = None) -> AsyncIterator[str]:
+async def oidc_provider(
+    directory: Path, client: dict[str, Any], tls: dict[str, str] | None = None
+) -> AsyncIterator[str]:
     """Run oidc-provider with one client; the value is its issuer."""
     settings = json.dumps({"client": {"client_id": "app", **client}, "tls": tls})
     process = await asyncio.create_subprocess_exec(
-        "node", SERVER.name, settings, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        "node", SERVER.name, settings, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     assert process.stdout is not None
     try:

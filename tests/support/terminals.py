@@ -1,4 +1,4 @@
-"""Commands in a terminal of their own, with somebody who types."""
+"""Commands in a pseudo-terminal, with keyboard input."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Terminal:
         os.write(self._descriptor, keys)
 
     async def wait_for(self, is_there: Callable[[str], object]) -> None:
-        """Return when what is shown is as expected."""
+        """Return when the output is as expected."""
         async with asyncio.timeout(TIMEOUT_SECONDS):
             while not is_there(self.shown):
                 assert await self._read(), self.shown
@@ -63,7 +63,7 @@ class Terminal:
 
 @asynccontextmanager
 async def in_terminal(*command: str, environment: Mapping[str, str], columns: int = 80) -> AsyncIterator[Terminal]:
-    """Run a command in a terminal that knows colours, as its session's leader, so that Ctrl-C reaches it."""
+    """Run a command in a terminal with colours, as its session's leader, so that Ctrl-C reaches it."""
     import fcntl  # not on Windows
     import termios
 
@@ -89,7 +89,7 @@ async def in_terminal(*command: str, environment: Mapping[str, str], columns: in
 
 
 async def on_terminal(*arguments: str, environment: Mapping[str, str], command: tuple[str, ...] = COMMAND) -> str:
-    """Return what the command writes to such a terminal until it ends."""
+    """Return the command's output on such a terminal."""
     async with in_terminal(*command, *arguments, environment=environment) as terminal:
         await terminal.wait()
         return terminal.shown
