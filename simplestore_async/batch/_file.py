@@ -131,7 +131,7 @@ class RequestFile:
             )
         self.line_count, self.count = number, count
 
-    def chunks(self, is_wanted: Callable[[int], bool] = lambda _: True) -> Generator[list[BatchRequest]]:
+    def chunks(self, is_wanted: Callable[[int], object] = lambda _: True) -> Generator[list[BatchRequest]]:
         """Yield requests whose line is wanted, some at a time.
 
         Raises:
@@ -159,7 +159,7 @@ class RequestFile:
             yield from chunk
 
     def _parsed(
-        self, is_wanted: Callable[[int], bool] = lambda _: True, *, finds_files: bool = False
+        self, is_wanted: Callable[[int], object] = lambda _: True, *, finds_files: bool = False
     ) -> Generator[tuple[int, BatchRequest | str | None]]:
         """Yield the number of each line with its request, its problem, or None if it is blank or not wanted."""
         digest, number = hashlib.sha256(), 0

@@ -156,8 +156,16 @@ def _run_database(job: Job, database: BatchDatabase) -> None:
 
 
 def _run(sending: Coroutine[object, object, None]) -> None:
+    try:
+        import uvloop
+    except ImportError:  # there is none for Windows
+        factory = None
+    else:
+        factory = uvloop.new_event_loop
     gc.freeze()  # what was imported stays, and needs no look at each collection
-    asyncio.run(sending)
+    gc.set_threshold(20_000)
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(sending)
 
 
 async def _send(job: Job, database: BatchDatabase, tally: Tally, signals: _Signals) -> None:
