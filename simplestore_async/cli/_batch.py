@@ -11,6 +11,31 @@ from ._output import cache_option, json_option, timeout_option
 
 __all__ = ["batch"]
 
+# Not docstrings, which -OO removes.
+_HELP = """\
+Send the requests of a file, and write their results.
+
+FILE has one JSON object per line, and may be compressed by gzip; - is standard input. Every line is checked before
+anything is sent. Results go to standard output as they arrive, or to a file with --output; `simplestore batch
+results FILE` prints all of them.
+
+A database records each request before it is sent, and its result after. The same command continues after Ctrl-C, a
+kill or a power cut; after the end it sends nothing. A request that may have taken effect is never resent
+automatically: its outcome is `unknown`, and --resend unknown resends it.
+
+During an outage, or when the API responds 429 or Retry-After, all requests wait. Requests that only read are sent
+up to four times.
+
+JSON, which needs --output: succeeded, refused, failed, unknown, remaining, is_stopped, statuses, elapsed_seconds,
+rate.
+"""
+
+_RESULTS_HELP = """\
+Print the results of a batch that has ended or was interrupted.
+
+The result of each request of FILE that has one, by line.
+"""
+
 _EPILOG = """\
 \b
 A line of FILE; optional: json (any value), body (text) or body_file (a file's name), headers, key:
@@ -73,7 +98,7 @@ _database_option = click.option(
 )
 
 
-@click.command(cls=_Batch, epilog=_EPILOG)
+@click.command(cls=_Batch, help=_HELP, epilog=_EPILOG)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option("-o", "--output", type=click.Path(), metavar="FILE", help="File that holds the results of all runs.")
 @click.option(
@@ -111,22 +136,6 @@ _database_option = click.option(
 @cache_option
 @json_option
 def batch(*, output: str | None, is_json: bool, is_check: bool, resume: bool, restart: bool, **options: Any) -> None:
-    """Send the requests of a file, and write their results.
-
-    FILE has one JSON object per line, and may be compressed by gzip; - is standard input. Every line is checked before
-    anything is sent. Results go to standard output as they arrive, or to a file with --output; `simplestore batch
-    results FILE` prints all of them.
-
-    A database records each request before it is sent, and its result after. The same command continues after Ctrl-C, a
-    kill or a power cut; after the end it sends nothing. A request that may have taken effect is never resent
-    automatically: its outcome is `unknown`, and --resend unknown resends it.
-
-    During an outage, or when the API responds 429 or Retry-After, all requests wait. Requests that only read are sent
-    up to four times.
-
-    JSON, which needs --output: succeeded, refused, failed, unknown, remaining, is_stopped, statuses, elapsed_seconds,
-    rate.
-    """
     if is_json and output is None and not is_check:
         raise click.UsageError("--json prints the summary on standard output: name a file for the results by --output")
     if resume and restart:
@@ -141,14 +150,10 @@ def batch(*, output: str | None, is_json: bool, is_check: bool, resume: bool, re
         run_job(job)
 
 
-@click.command(name="results")
+@click.command(name="results", help=_RESULTS_HELP)
 @click.argument("file", type=click.Path(allow_dash=False))
 @_database_option
 def results(*, file: str, database: str | None) -> None:
-    """Print the results of a batch that has ended or was interrupted.
-
-    The result of each request of FILE that has one, by line.
-    """
     from simplestore_async.batch import read_results
 
     for line in read_results(database or f"{file}.batch"):

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 import zlib
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,7 +20,7 @@ from aiohttp.test_utils import unused_port
 from simplestore_async import BearerAuthMiddleware
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
     from yarl import URL
 
@@ -331,3 +331,14 @@ class ConnectProxy(RawServer):
 def refusing_url() -> str:
     """Return a URL of this machine where nothing listens."""
     return f"http://127.0.0.1:{unused_port()}"
+
+
+@contextmanager
+def silent_url() -> Iterator[str]:
+    """Yield a URL of this machine whose packets are dropped: its backlog is full."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as stack:
+        for _ in range(4):
+            client = stack.enter_context(socket.socket())
+            client.settimeout(0)
+            client.connect_ex(server.getsockname())
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
