@@ -93,13 +93,10 @@ class RequestFile:
         """Close the file."""
         self._file.close()
 
-    def check(self, *, on_line: Callable[[int], object] | None = None) -> None:
+    def check(self) -> None:
         """Check that each line is a request, and that no two have the same id.
 
         It blocks: a million lines take some seconds.
-
-        Args:
-            on_line: gets the number of each line that was read.
 
         Raises:
             BatchFileError: if some lines are not requests; names the first of them.
@@ -115,8 +112,6 @@ class RequestFile:
                 elif found:
                     bad += 1
                     problems += [(number, found)] if bad <= _MOST_PROBLEMS else []
-                if on_line:
-                    on_line(number)
             for repeated, (line, first) in enumerate(ids.find_repeated(), 1):
                 bad += 1
                 problems += [(line, f"id is also that of line {first}")] if repeated <= _MOST_PROBLEMS else []

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from http.cookies import BaseCookie
 
     from aiohttp import ClientHandlerType, ClientRequest, ClientSession
+    from aiohttp.abc import AbstractCookieJar
     from yarl import URL
 
     from ._values import BatchRequest
@@ -45,7 +46,7 @@ class _CutError(aiohttp.ClientError):
 class _FixedCookies(aiohttp.DummyCookieJar):
     """The caller's cookies, to which responses add none."""
 
-    def __init__(self, cookies: aiohttp.abc.AbstractCookieJar) -> None:
+    def __init__(self, cookies: AbstractCookieJar) -> None:
         super().__init__()
         self._cookies = cookies
 

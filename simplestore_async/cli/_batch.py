@@ -76,23 +76,6 @@ class _Batch(click.Command):
         return super().make_context(info_name, args, parent, **extra)
 
 
-def _parse_resend(_context: _Context, _parameter: click.Parameter, words: tuple[str, ...]) -> frozenset[str | int]:
-    found = frozenset(int(word) if word.isdecimal() else word for word in words)
-    for item in found:
-        if item not in {"refused", "failed", "unknown"} and not (isinstance(item, int) and 100 <= item <= 599):
-            raise click.BadParameter("name refused, failed, unknown or an HTTP status")
-    return found
-
-
-def _check_header_name(_context: _Context, _parameter: click.Parameter, value: Any) -> Any:
-    from simplestore_async._core.headers import is_header_name
-
-    for name in (value,) if isinstance(value, str) else value or ():
-        if not is_header_name(name):
-            raise click.BadParameter("name a header, such as ETag")
-    return value
-
-
 _database_option = click.option(
     "--database", type=click.Path(), metavar="FILE", help="State of the batch.  [default: FILE.batch]"
 )
@@ -112,14 +95,12 @@ _database_option = click.option(
 @click.option(
     "--resend",
     multiple=True,
-    callback=_parse_resend,
     metavar="WHICH",
     help="Resend what was refused, failed or unknown, or had an HTTP status. Repeatable.",
 )
 @click.option("--stop-after", type=click.IntRange(min=1), metavar="N", help="Stop after N server failures in a row.")
 @click.option(
     "--idempotency-key",
-    callback=_check_header_name,
     metavar="NAME",
     help="Header that identifies each request to the API, which makes it safe to repeat.",
 )
@@ -127,7 +108,6 @@ _database_option = click.option(
     "--response-header",
     "response_headers",
     multiple=True,
-    callback=_check_header_name,
     metavar="NAME",
     help="Response header in the results, such as ETag. Repeatable.",
 )
@@ -141,9 +121,9 @@ def batch(*, output: str | None, is_json: bool, is_check: bool, resume: bool, re
     if resume and restart:
         raise click.UsageError("--resume and --restart exclude each other")
 
-    from ._batch_run import Job, check_job, run_job  # completion does without aiohttp
+    from ._batch_run import Job, check_job, make_policy, run_job  # completion does without aiohttp
 
-    job = Job(output=output, is_json=is_json, is_restarted=restart, **options)
+    job = Job(output=output, is_json=is_json, is_restarted=restart, policy=make_policy(options), **options)
     if is_check:
         check_job(job)
     else:
