@@ -199,15 +199,17 @@ class BatchDatabase:
         with _explained(self.path):
             changed = [row for row in rows.values() if row]
             removed = [line for line, row in rows.items() if row is None]
-            # Few statements: for each, this thread has to get the interpreter back from the event loop.
-            self._connection.execute("BEGIN")
+            # Few statements: for each, this thread has to get the interpreter back from the event loop. Nearly always
+            # there is one, which is a transaction of its own.
+            if removed:
+                self._connection.execute("BEGIN")
+                places = ",".join("?" * len(removed))
+                self._connection.execute(f"DELETE FROM requests WHERE line IN ({places})", removed)  # noqa: S608
             if changed:
                 values = ",".join(["(?,?,?,?,?,?,?)"] * len(changed))
                 self._connection.execute(f"REPLACE INTO requests VALUES {values}", [*chain.from_iterable(changed)])  # noqa: S608
             if removed:
-                places = ",".join("?" * len(removed))
-                self._connection.execute(f"DELETE FROM requests WHERE line IN ({places})", removed)  # noqa: S608
-            self._connection.execute("COMMIT")
+                self._connection.execute("COMMIT")
         for line, row in rows.items():
             self._has_replaced |= self._states[line] >= _FIRST_OUTCOME
             self._states[line] = _CODES[row[1]] if row else 0
@@ -302,6 +304,7 @@ def _connect(path: Path) -> sqlite3.Connection:
                 connection.executescript(_SCHEMA)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA wal_autocheckpoint = 8000")  # pages; a checkpoint holds up the commits after it
     except BaseException:
         connection.close()
         raise
