@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, TypedDict
 
 import aiohttp
 
-from simplestore_async.errors import ConfigurationError
+from .opening import check_options
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -15,18 +15,11 @@ if TYPE_CHECKING:
     from aiohttp.abc import AbstractCookieJar
     from aiohttp.typedefs import JSONBytesEncoder, JSONEncoder, LooseCookies, LooseHeaders
 
-__all__ = ["CREDENTIALS_HINT", "ClientSessionOptions", "check_options"]
+__all__ = ["ClientSessionOptions", "check_session_options"]
 
-CREDENTIALS_HINT: Final = "write open_session(ClientCredentials(client_id=…, client_secret=…))"
 _HINTS: Final = {
-    "credentials": "write open_session(credentials)",
-    "provider": "write open_session(provider)",
-    "endpoint": "write open_session(TokenProvider(endpoint=…))",
-    "proxy_auth": "write user name and password into the URL: proxy='http://user:password@…'",
     "verify_ssl": "certificates are always checked; for a private CA pass ssl=ssl.create_default_context(cafile=…)",
-} | dict.fromkeys(
-    ("client_id", "client_secret", "token_url", "scope", "extra_parameters", "auth_method"), CREDENTIALS_HINT
-)
+}
 
 
 class ClientSessionOptions(TypedDict, total=False):
@@ -58,7 +51,7 @@ class ClientSessionOptions(TypedDict, total=False):
     middlewares: Sequence[aiohttp.ClientMiddlewareType] | None
 
 
-def check_options(names: Iterable[str]) -> None:
+def check_session_options(names: Iterable[str]) -> None:
     """Check the names of options against those of `aiohttp.ClientSession`.
 
     Raises:
@@ -66,10 +59,4 @@ def check_options(names: Iterable[str]) -> None:
     """
     # Asked of aiohttp itself: a newer one may have more than the types above.
     known = inspect.signature(aiohttp.ClientSession).parameters.keys() - {"proxy_auth"}
-    for name in names:
-        if name not in known:
-            from difflib import get_close_matches  # rarely needed, and slow to import
-
-            similar = get_close_matches(name, known, n=1)
-            hint = _HINTS.get(name, f"did you mean {similar[0]}=?" if similar else "")
-            raise ConfigurationError(name, "is not an option of open_session()", hint)
+    check_options("open_session", names, known, _HINTS)
