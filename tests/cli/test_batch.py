@@ -267,3 +267,12 @@ async def test_proxy(folder: Folder) -> None:
         outcome = await simplestore(*folder.command, "--stop-after", "1", environment=environment)
     assert 75 == outcome.code
     assert {"api.example:443"} == proxy.targets
+
+
+async def test_without_uvloop(folder: Folder, tmp_path: Path) -> None:
+    """The command does without uvloop where it is not installed."""
+    folder.write("GET", "POST")
+    (tmp_path / "uvloop.py").write_text("raise ImportError")
+    environment = folder.sandbox.environment | {"PYTHONPATH": str(tmp_path)}
+    assert 0 == (await simplestore(*folder.command, environment=environment)).code
+    assert [1, 2] == folder.lines
