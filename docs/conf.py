@@ -26,7 +26,7 @@ exclude_patterns = ["_build"]
 nitpicky = True
 # A client's class of another package, and private types.
 nitpick_ignore_regex = [
-    (r"py:.*", r"Redis(Cluster)?|ClientSessionOptions"),
+    (r"py:.*", r"Redis(Cluster)?|ClientSessionOptions|Handler"),
     (r"py:class", r"(simplestore_async\._core\.\w+\.)?(SupportsSecretValue|Secret|_Arguments|C)"),
     (r"py:class", r"httpx2?\.AsyncBaseTransport"),
 ]

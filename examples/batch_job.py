@@ -1,4 +1,4 @@
-"""A batch job: many requests by several processes, which share one token in a folder, with a progress bar.
+"""A batch job: many requests by several processes, which share one token in a directory, with a progress bar.
 
 python batch_job.py PATH --requests 10000 --processes 8
 """

@@ -2,7 +2,7 @@
 
 `gunicorn --preload --workers 4 --worker-class aiohttp.GunicornWebWorker gunicorn_preload:app`
 
-The token that the master got while it loaded the application serves every worker; they share the renewals in a folder.
+The token that the master obtained serves every worker; they share renewals through a cache directory.
 The session belongs to an event loop, and is opened in each worker.
 """
 

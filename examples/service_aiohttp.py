@@ -28,7 +28,7 @@ async def keep_session(app: web.Application) -> AsyncGenerator[None]:
 
 @web.middleware
 async def say_when_to_come_back(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer 503 while no token can be had: nothing was sent to the API, so that asking again is safe."""
+    """Respond 503 while no token can be obtained: nothing was sent to the API, so retrying is safe."""
     try:
         return await handler(request)
     except TokenError as error:

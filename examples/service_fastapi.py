@@ -29,7 +29,7 @@ app = FastAPI(lifespan=lifespan)
 
 @app.exception_handler(TokenError)
 async def say_when_to_come_back(_request: Request, error: TokenError) -> Response:
-    """Answer 503 while no token can be had: nothing was sent to the API, so that asking again is safe."""
+    """Respond 503 while no token can be obtained: nothing was sent to the API, so retrying is safe."""
     seconds = error.retry_after if isinstance(error, TokenEndpointError) else None
     return Response(f"{error}\n", status_code=503, headers={"Retry-After": f"{seconds or 1:.0f}"})
 

@@ -70,7 +70,7 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of ours
         module = import_module(f".{_HOMES.get(name, name)}", __name__)
         value = globals()[name] = getattr(module, name) if name in _HOMES else module
         if name in _HOMES:
-            value.__module__ = __name__  # what users see in reprs, tracebacks, docs and pickles
+            value.__module__ = __name__  # shown in reprs, tracebacks, docs and pickles
         return value
 
 

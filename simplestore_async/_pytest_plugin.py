@@ -1,7 +1,7 @@
 """The pytest plugin. Rule: it imports nothing of the package until a fixture is used, because pytest always loads it.
 
-It is in the root because importing a module imports the packages around it. `simplestore_sandbox` runs in a thread of
-its own: it is a plain fixture that needs no asyncio plugin. A test may be sync and call a program's `main()` with an
+It is in the root because importing a module imports the packages around it. `simplestore_sandbox` runs in its
+own thread: it is a plain fixture that needs no asyncio plugin. A test may be sync and call a program's `main()` with an
 `asyncio.run()` in it, block, start processes, or run on uvloop; the test's own event loop holds no foreign task.
 """
 

@@ -29,7 +29,7 @@ class SimpleStoreError(Exception):
     Attributes:
         code: stable identifier; the anchor of its entry in *Troubleshooting*.
         problem: what failed, and why.
-        hint: what to do about it; may be empty.
+        hint: the next step; may be empty.
     """
 
     code: str = "error"
@@ -55,12 +55,12 @@ class ConfigurationError(SimpleStoreError, ValueError):
 
     Attributes:
         field: the argument or environment variable.
-        problem: what is wrong with it, as the rest of a sentence that starts with the field.
+        problem: the rest of the sentence that starts with the field.
     """
 
     code = "configuration"
 
-    def __init__(self, field: str, problem: str = "", hint: str = "", *, code: str | None = None) -> None:
+    def __init__(self, field: str, problem: str, hint: str = "", *, code: str | None = None) -> None:
         super().__init__(problem, hint, code=code)
         self.args: tuple[object, ...] = (field, problem, hint)
         self.field = field
@@ -161,7 +161,7 @@ class TokenEndpointError(TokenError):
 
 
 class InvalidClientError(TokenEndpointError):
-    """The endpoint does not know this client id with this secret (`error == "invalid_client"`). Always terminal."""
+    """The endpoint refuses this client id with this secret (`error == "invalid_client"`). Always terminal."""
 
     code = "invalid-client"
 
@@ -194,7 +194,7 @@ class BatchError(SimpleStoreError):
 
     @property
     def retryable(self) -> bool:
-        """Always True: what was not sent can be sent later."""
+        """Always True: the remaining requests can be sent later."""
         return True
 
 

@@ -1,9 +1,9 @@
-"""Events. Rule: an event says what happened, why, how long it took and how many callers waited; it holds no token.
+"""Events. Rule: an event has cause, duration and number of waiters; it holds no token.
 
 A listener gets events synchronously, outside every lock, on the thread of the event loop that renewed; the logger
 `simplestore_async` gets the same. A listener that raises is logged, and affects no caller.
 
-A renewal reports within a `contextvars.Context` of its own, in which everything that it does runs: `RenewalStarted`
+A renewal runs, and reports, within its own `contextvars.Context`: `RenewalStarted`
 first, `TokenReceived` or `RenewalFailed` at the end. A cancelled renewal reports no end.
 
 The package adds no handler to its logger. Without any logging set up, Python's last-resort handler writes warnings and
@@ -68,7 +68,7 @@ class TokenReceived(Event):
     Attributes:
         cause: why it ran.
         source: where the token came from; `memory` if another event loop renewed it meanwhile.
-        is_unchanged: whether it is the token that was held already; the endpoint is then left alone for a while.
+        is_unchanged: whether it is the token that was held already; a backoff follows.
         duration_seconds: duration of the renewal.
         life_seconds: how long the token can be used from now on.
         waiter_count: number of callers waiting for it at the end.
@@ -98,10 +98,10 @@ class RenewalFailed(Event):
 
     Attributes:
         cause: why it ran.
-        error: what went wrong.
+        error: the failure.
         is_token_alive: whether callers still get the held token.
         duration_seconds: duration of the renewal.
-        retry_in_seconds: how long the endpoint is left alone now.
+        retry_in_seconds: length of the backoff.
         waiter_count: number of callers waiting for it at the end.
         longest_wait_seconds: as in `TokenReceived`.
     """
@@ -131,7 +131,7 @@ class OutageBegan(Event):
     """The first failure after a success; reported once, until `OutageEnded`.
 
     Attributes:
-        error: what went wrong.
+        error: the failure.
         life_seconds: how long the held token can still be used; 0 if there is none.
     """
 
@@ -197,7 +197,7 @@ class TokenRejected(Event):
 
     Attributes:
         age_seconds: time since it was requested.
-        is_replaced: whether it is replaced; False if it is itself a young replacement, or the endpoint is left alone.
+        is_replaced: whether it is replaced; False if it is itself a young replacement, or during a backoff.
     """
 
     age_seconds: float
@@ -218,9 +218,9 @@ class CacheFailed(Event):
     """A cache failed or took too long; the provider continued without it.
 
     Attributes:
-        operation: what failed: `get`, `set`, or `lock` for the renewal lock.
+        operation: the failed one: `get`, `set`, or `lock` for the renewal lock.
         problem: what failed, and why; an exception of a third-party cache is named by its type only.
-        hint: what to do about it; may be empty.
+        hint: the next step; may be empty.
     """
 
     operation: Literal["get", "set", "lock"]

@@ -1,7 +1,7 @@
 """Events as OpenTelemetry's spans and metrics. Rule: bounded attributes, nothing secret, and only the API package.
 
 The package never imports this module; a program does, with the extra `opentelemetry`. A renewal reports its events
-within a `contextvars.Context` of its own. Its span is kept there: spans of concurrent renewals cannot be confused.
+within its own `contextvars.Context`. Its span is kept there: spans of concurrent renewals cannot be confused.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ class OpenTelemetryListener:
             case CacheFailed():
                 instruments.cache_failures.add(1, own | {"simplestore.token.cache_operation": event.operation})
             case _:
-                pass  # the end of an outage, and what later versions may tell
+                pass  # the end of an outage, and events of later versions
 
     def _note_life(self, event: TokenReceived | RenewalFailed) -> None:
         if isinstance(event, TokenReceived):
@@ -243,13 +243,10 @@ def _type_name(error: SimpleStoreError) -> str:
 def _read_attributes(attributes: Mapping[Any, Any] | None) -> dict[str, str | float]:
     if attributes is None:
         return {}
-    if not isinstance(attributes, Mapping):
-        raise ConfigurationError(
-            f'attributes must be a mapping, such as {{"shop": "7"}}, which {type(attributes).__name__} is not'
-        )
+    check_type("attributes", attributes, Mapping, expected="a mapping", hint='write it like {"shop": "7"}')
     for name, value in attributes.items():
         if not isinstance(name, str) or not isinstance(value, str | int | float):
             raise ConfigurationError(
-                f"attributes[{name!r}] must have a string for its name, and for its value a string, a number or a bool"
+                f"attributes[{name!r}]", "must have a string as name, and a string, a number or a bool as value"
             )
     return dict(attributes)

@@ -92,7 +92,7 @@ def pytest_configure() -> None:
     # As nohup does with the end of a terminal.
     if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    # pytest-asyncio asks for the current loop, and asyncio would make one that nobody closes.
+    # pytest-asyncio asks for the current loop, and asyncio would make one that is never closed.
     asyncio.set_event_loop(None)
 
 

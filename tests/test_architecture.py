@@ -1,4 +1,4 @@
-"""What an import of `simplestore_async` brings; import-linter checks who may import whom (pyproject.toml)."""
+"""Modules that an import of `simplestore_async` loads; import-linter checks the layers (pyproject.toml)."""
 
 from __future__ import annotations
 

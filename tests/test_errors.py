@@ -1,4 +1,4 @@
-"""`simplestore_async.errors`: the tree, what is worth another try, and errors that can be copied and pickled."""
+"""`simplestore_async.errors`: the tree, retryable errors, and errors that can be copied and pickled."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ TREE = {
 
 EXAMPLES: list[SimpleStoreError] = [
     SimpleStoreError("text"),
-    ConfigurationError("text"),
+    ConfigurationError("field", "is wrong"),
     ProviderClosedError(),
     ProviderClosedError("text"),
     TokenCacheError("text"),
@@ -95,7 +95,7 @@ def test_tree_is_whole() -> None:
     ("error", "expected"),
     [
         (SimpleStoreError("text"), False),
-        (ConfigurationError("text"), False),
+        (ConfigurationError("field", "is wrong"), False),
         (ProviderClosedError(), False),
         (TokenCacheError("text"), False),
         (TokenError("text"), False),
@@ -113,7 +113,7 @@ def test_tree_is_whole() -> None:
     ids=repr,
 )
 def test_retryable(error: SimpleStoreError, expected: bool) -> None:
-    """`retryable` says whether the same attempt may succeed later."""
+    """`retryable` is whether the same attempt may succeed later."""
     assert expected == error.retryable
 
 
@@ -131,7 +131,7 @@ def test_retryable_status(status: int, expected: bool) -> None:
 
 @pytest.mark.parametrize("status", [200, 400, 401, 408, 429, 500, 503])
 def test_invalid_client_is_terminal(status: int) -> None:
-    """The same credentials are refused again, whatever the status."""
+    """The same credentials are refused again, with any status."""
     assert InvalidClientError("text", status=status, error="invalid_client").retryable is False
 
 
@@ -147,7 +147,7 @@ def test_facts_of_a_refusal() -> None:
 
 
 def test_facts_are_optional() -> None:
-    """What the reply did not say is None."""
+    """Fields missing in the response are None."""
     error = TokenEndpointError("text")
 
     assert (0, None, None, None, None) == (

@@ -1,4 +1,4 @@
-"""`simplestore_async.events`: what each says and how loudly, and listeners that fail."""
+"""`simplestore_async.events`: text and level of each, and listeners that fail."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ each_example = pytest.mark.parametrize(
 
 @each_example
 def test_text(event: Event, level: int, text: str) -> None:
-    """`str(event)` says what, why, how long and how many waited."""
+    """`str(event)` has event, cause, duration and number of waiters."""
     assert text == str(event)
 
 
@@ -133,7 +133,7 @@ def test_logged(caplog: pytest.LogCaptureFixture, event: Event, level: int, text
 
 @each_example
 def test_frozen(event: Event, level: int, text: str) -> None:
-    """No listener can change what the next one sees."""
+    """No listener can change the event of the next one."""
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         event.anything = 1  # type: ignore[attr-defined]  # it must fail
 
@@ -146,7 +146,7 @@ def test_examples_are_whole() -> None:
 
 
 def test_by_default_quiet() -> None:
-    """An event that says nothing about its level is for debugging."""
+    """An event without a level of its own is DEBUG."""
     assert logging.DEBUG == Event().level
 
 
@@ -162,7 +162,7 @@ def test_listener_gets_the_event() -> None:
 
 
 def test_listener_that_raises(caplog: pytest.LogCaptureFixture) -> None:
-    """A listener that raises is logged with its traceback, and harms nobody."""
+    """A listener that raises is logged with its traceback, and affects no caller."""
 
     def fail(event: Event) -> None:
         raise LookupError("from the listener")
@@ -176,7 +176,7 @@ def test_listener_that_raises(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit])
 def test_program_may_end_in_a_listener(exception: type[BaseException]) -> None:
-    """What ends the program is not swallowed."""
+    """Errors that end the program are not swallowed."""
 
     def end(event: Event) -> None:
         raise exception

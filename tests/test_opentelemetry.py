@@ -56,7 +56,7 @@ async def begin(provider: TokenProvider) -> asyncio.Task[AccessToken]:
 
 class TestSpan:
     async def test_success(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
-        """A renewal is a span of our scope: its cause from the start, and in the end what came, for how many."""
+        """A renewal is a span of our scope: its cause from the start, and at the end outcome and waiters."""
         async with token_server.provider(clock=clock, on_event=telemetry.listener()) as provider:
             await asyncio.gather(*(provider.get_token() for _ in range(3)))
 
@@ -114,7 +114,7 @@ class TestSpan:
         assert renewal.context.trace_id != caller.context.trace_id
 
     async def test_what_the_renewal_does_is_within_it(self, token_server: TokenServer, telemetry: Telemetry) -> None:
-        """A span that is made while the renewal runs, here by what reads the secret, is its child."""
+        """A span made during the renewal, here by the callable for the secret, is its child."""
         tracer = telemetry.tracer_provider.get_tracer("vault")
 
         async def read_secret() -> str:
@@ -246,7 +246,7 @@ async def test_sandbox_and_session(telemetry: Telemetry) -> None:
 
 
 async def test_secrecy(token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
-    """Nothing that is exported holds a secret, a token, a scope, a client id or a URL's query, whatever happens."""
+    """No export holds a secret, a token, a scope, a client id or a URL's query."""
     credentials = token_server.credentials(
         client_id="canary-client", scope="canary-scope", token_url=f"{token_server.token_url}?tenant=canary"
     )
@@ -277,19 +277,19 @@ async def test_secrecy(token_server: TokenServer, clock: FakeClock, telemetry: T
         ({"tracer_provider": trace.NoOpTracer()}, "tracer_provider must be a TracerProvider, got NoOpTracer"),
         ({"meter_provider": 1}, "meter_provider must be a MeterProvider, got int"),
         ({"clock": 1}, "clock must be a Clock, got int"),
-        ({"attributes": ["shop"]}, 'attributes must be a mapping, such as {"shop": "7"}, which list is not'),
+        ({"attributes": ["shop"]}, 'attributes must be a mapping, got list; write it like {"shop": "7"}'),
         (
             {"attributes": {"shops": ["canary"]}},
-            "attributes['shops'] must have a string for its name, and for its value a string, a number or a bool",
+            "attributes['shops'] must have a string as name, and a string, a number or a bool as value",
         ),
         (
             {"attributes": {7: "canary"}},
-            "attributes[7] must have a string for its name, and for its value a string, a number or a bool",
+            "attributes[7] must have a string as name, and a string, a number or a bool as value",
         ),
     ],
 )
 def test_wrong_argument(options: dict[str, Any], words: str) -> None:
-    """A wrong argument is named, and what it must be; its value is not."""
+    """The error of a wrong argument has its name and the expected type, without its value."""
     with pytest.raises(ConfigurationError) as caught:
         OpenTelemetryListener(**options)
 
@@ -297,7 +297,7 @@ def test_wrong_argument(options: dict[str, Any], words: str) -> None:
 
 
 def test_attributes_are_copied(telemetry: Telemetry) -> None:
-    """Attributes that are changed later do not change what a listener exports."""
+    """Attributes that are changed later do not change a listener's exports."""
     attributes = {"shop": "7"}
     listener = telemetry.listener(attributes=attributes)
 
@@ -307,7 +307,7 @@ def test_attributes_are_copied(telemetry: Telemetry) -> None:
 
 
 def test_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the API package the import says what to install."""
+    """Without the API package the import error names the extra."""
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     monkeypatch.delitem(sys.modules, "simplestore_async.opentelemetry")
 

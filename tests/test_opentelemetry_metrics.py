@@ -89,7 +89,7 @@ class TestMeasurements:
         assert [(error_type, 1)] == telemetry.values("outages")
 
     async def test_background(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
-        """A renewal in the background is one of a token that is due, and nobody waited for it."""
+        """A background renewal has the cause `due`, and no waiters."""
         async with token_server.provider(clock=clock, on_event=telemetry.listener()) as provider:
             await provider.get_token()
             clock.advance(DUE)
@@ -100,7 +100,7 @@ class TestMeasurements:
         assert [] == telemetry.sums("renewal.wait")
 
     async def test_unchanged(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
-        """A renewal that brings the held token again is told apart."""
+        """A renewal that returns the held token again is marked."""
         async with token_server.provider(clock=clock, on_event=telemetry.listener()) as provider:
             token_server.replies = [
                 {"access_token": "same", "expires_in": LIFE},
@@ -125,7 +125,7 @@ class TestMeasurements:
         assert [(FIRST | {SOURCE: "cache"}, 1)] == telemetry.values("renewals")
 
     async def test_cache_fails(self, token_server: TokenServer, telemetry: Telemetry) -> None:
-        """Each use of a cache that fails is counted by what was asked of it."""
+        """Each failed use of a cache is counted by operation."""
 
         class Full(MemoryTokenCache):
             async def set(self, key: str, token: AccessToken, /) -> None:
@@ -160,7 +160,7 @@ class TestMeasurements:
             token_server.gate.set()
 
     async def test_units(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
-        """What is measured in time is in seconds, in buckets from a millisecond to a renewal's budget."""
+        """Durations are in seconds, in buckets from a millisecond to a renewal's budget."""
         async with token_server.provider(clock=clock, on_event=telemetry.listener(clock=clock)) as provider:
             await get_slowly(provider, token_server, clock)
 
@@ -179,13 +179,13 @@ class TestMeasurements:
 class TestRemainingLife:
     @pytest.fixture(autouse=True)
     def nothing_odd_is_measured(self, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-        """The SDK ignores what is no finite number, and only says so."""
+        """The SDK ignores a number that is not finite, and logs it."""
         yield
         said = [record for record in caplog.get_records("call") if record.name.startswith("opentelemetry")]
         assert [] == [record.getMessage() for record in said]
 
     async def test_falls(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
-        """It is what is left when it is observed, until the token expires; then it is gone until the next one comes."""
+        """It is the remaining life when observed, until the token expires; then it is gone until the next token."""
         async with token_server.provider(clock=clock, on_event=telemetry.listener(clock=clock)) as provider:
             assert [] == telemetry.values("remaining_life")
             await provider.get_token()
@@ -198,7 +198,7 @@ class TestRemainingLife:
             assert [({}, 3_600.0)] == telemetry.values("remaining_life")
 
     async def test_by_the_machines_clock(self, token_server: TokenServer, telemetry: Telemetry) -> None:
-        """Unless it is told otherwise it follows the clock that providers follow."""
+        """By default it follows the providers' clock."""
         async with token_server.provider(on_event=telemetry.listener()) as provider:
             await provider.get_token()
 
@@ -236,7 +236,7 @@ class TestSharing:
     async def test_a_listener_each(
         self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Listeners tell by their attributes whose are span, count and gauge; a gauge goes when its listener does."""
+        """Attributes separate the spans, counts and gauges of listeners; a gauge ends with its listener."""
         async with (
             token_server.provider(
                 clock=clock, on_event=telemetry.listener(clock=clock, attributes={"shop": "7"})
@@ -282,7 +282,7 @@ class TestSharing:
         assert [None, None] == [reference() for reference in references]
 
     def test_the_global_meter_is_asked_once(self) -> None:
-        """Listeners to the global provider share what measures: without an SDK the API would keep each for good."""
+        """Listeners to the global provider share instruments: without an SDK the API would keep each forever."""
         listeners = [OpenTelemetryListener(), OpenTelemetryListener(meter_provider=metrics.get_meter_provider())]
 
         assert listeners[0]._instruments is listeners[1]._instruments

@@ -103,7 +103,7 @@ def tidy_signature(
 ) -> tuple[str, str | None] | None:
     """Write a signature as a caller sees it; None leaves it as it is."""
     if what == "class" and getattr(thing, "_is_protocol", False):
-        return "", returned  # nobody calls a protocol
+        return "", returned  # protocols are not called
     if signature is None:
         return None
     if what == "function" and hasattr(thing, "__wrapped__"):  # by asynccontextmanager

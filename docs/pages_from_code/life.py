@@ -1,4 +1,4 @@
-"""The picture of a token's life. Rule: every instant is one that the policy gives, every word one that the table has.
+"""The picture of a token's life. Rule: every instant comes from the policy, every word from the table.
 
 Not to scale: half a minute would be invisible next to an hour. Time runs downward, so that the words fit next to the
 line on a phone. The colours are the site's own, see `site.css`.

@@ -1,4 +1,4 @@
-"""Where a line of a page may break. Rule: in no number, and in a name only where its parts meet."""
+"""Line breaks of a page. Rule: in no number, and in a name only between its parts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def keep_numbers_whole(text: str) -> str:
 
 
 def open_names(html: str) -> str:
-    """Return *html* with chances to break: in long words of code, after the bracket of a type, in headings' names."""
+    """Return *html* with optional breaks in long words of code, after the bracket of a type, and in headings' names."""
     html = _CODE.sub(lambda code: _open(code[0]), html)
     return _NAME_AS_HEADING.sub(lambda name: _open_after("_", name[0]), html)
 
@@ -30,6 +30,8 @@ def _open(code: str) -> str:
         return "[<wbr>"
     if len(code) <= _LONG:
         return code
+    if "::" in code:  # a test
+        return _open_after("_", code.replace("::", "::<wbr>"))
     opened = _open_after("./", code)
     return opened if opened != code else _open_after("_", code)
 

@@ -9,6 +9,6 @@ async def count_orders():  # the program under test
 
 def test_revoked_token_is_replaced(simplestore_sandbox):
     asyncio.run(count_orders())
-    simplestore_sandbox.revoke_all()  # the API answers 401 to the old token
+    simplestore_sandbox.revoke_all()  # the API responds 401 to the old token
     asyncio.run(count_orders())
     assert simplestore_sandbox.counters.api_requests == 2

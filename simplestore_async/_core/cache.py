@@ -71,7 +71,7 @@ class SharedTokenCache(TokenCache, Protocol):
 class TokenCodec(Protocol):
     """Encodes the bytes that a cache stores; `simplestore_async.caches.encryption.FernetCodec` is one.
 
-    The methods may block: a cache calls them in a thread of its own, concurrently if the codec serves several caches.
+    The methods may block: a cache calls them in its own thread, concurrently if the codec serves several caches.
     The data holds the token and a digest of its key, so that an entry copied to another key is detected. An exception
     is logged by its type, because its text may hold the token; a `SimpleStoreError` is logged whole. It never fails a
     renewal.
@@ -90,7 +90,7 @@ class MemoryTokenCache:
     """A cache in memory, for several providers of one process; safe for concurrent event loops and threads.
 
     Args:
-        clock: the clock that decides what has expired; by default the machine's.
+        clock: the clock that decides about expiry; by default the machine's.
 
     Raises:
         ConfigurationError: if *clock* is not a `Clock`.
@@ -160,11 +160,11 @@ def find_reading(token: AccessToken, clock: Clock) -> float | None:
 
 
 def undo_clock_step(token: AccessToken, reading: float | None, clock: Clock) -> AccessToken:
-    """Return the token with the instants that the wall clock gives them now, if it was stepped since.
+    """Return the token with its instants by the current wall clock, if it was stepped since.
 
     Args:
         token: the token as it was stored.
-        reading: what `find_reading()` returned when it was stored.
+        reading: the result of `find_reading()` when it was stored.
         clock: the same clock.
     """
     if reading is None:

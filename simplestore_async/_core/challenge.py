@@ -1,4 +1,4 @@
-"""Challenges in WWW-Authenticate (RFC 9110 11.6.1). Rule: reading them takes bounded time, whatever a server sends."""
+"""Challenges in WWW-Authenticate (RFC 9110 11.6.1). Rule: parsing takes bounded time for any header."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["bearer_errors", "is_token_rejected"]
 
 # All header lines together; no honest server sends a tenth of it.
 _MAX_CHARS: Final = 16_384
-# Possessive, so that no character is looked at twice: a failed match costs no more than a successful one.
+# Possessive, so that no character is read twice: a failed match costs no more than a successful one.
 _SEPARATOR: Final = re.compile(r"[\s,;]*+")
 _WORD: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _QUOTED: Final = r'"(?:[^"\\]|\\.)*+"'
@@ -25,7 +25,7 @@ _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
 
 
 def is_token_rejected(status: int, challenges: Iterable[str]) -> bool:
-    """Return whether a response says that the token is not valid (RFC 6750 3.1).
+    """Return whether a response rejects the token (RFC 6750 3.1).
 
     Args:
         status: the HTTP status.
@@ -34,7 +34,7 @@ def is_token_rejected(status: int, challenges: Iterable[str]) -> bool:
     if not 400 <= status < 500:
         return False
     errors = bearer_errors(challenges)
-    # A token with too few rights is a good token: the next one would have no more.
+    # A token with too few rights is valid: the next one would have the same.
     return "invalid_token" in errors or (status == 401 and errors != {"insufficient_scope"})
 
 

@@ -55,7 +55,7 @@ SYSTEM_CLOCK: Final[Clock] = SystemClock()
 
 
 def default_clock() -> Clock:
-    """Return the machine's clock, for a part that is given none.
+    """Return the machine's clock, the default of every part.
 
     Called when a part is made and never later, so that the pytest plugin can replace the clock at no cost to callers.
     """

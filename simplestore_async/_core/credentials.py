@@ -39,7 +39,7 @@ def _check_secret(_credentials: ClientCredentials, _field: object, value: Any) -
 
 
 def _read_literal(value: Any, auth_method: object) -> Any:
-    """Return the secret as a redacted string if it is given as one, else as it is; empty if there is none to give."""
+    """Return a string secret as a redacted string, and any other as it is; empty if the method needs none."""
     needs_secret = isinstance(auth_method, str) and auth_method != "none"
     if value is None and needs_secret:
         raise ConfigurationError("client_secret", "is not set", "copy it from the Control Panel")
@@ -123,7 +123,7 @@ def _show_origin(url: URL) -> str:
 
 @attrs.frozen(init=False, kw_only=True, repr=False)
 class ClientCredentials:
-    """A client's credentials (RFC 6749 §2.3, §4.4), as SimpleStore's Control Panel gives them.
+    """A client's credentials (RFC 6749 §2.3, §4.4), from SimpleStore's Control Panel.
 
     Immutable. The secret is redacted wherever the object is shown. Pickling is refused, except for the result of
     `from_env()`: it pickles as that call, and the other process reads its own environment.

@@ -1,7 +1,7 @@
 """The token endpoint. Rule: the only module that opens HTTP, and the secret leaves it by one POST to one address.
 
 Redirects are not followed (307 would post the secret elsewhere), netrc is not read, nothing of the caller's session
-goes along. Attempts and pauses end with the budget.
+is used. Attempts and pauses end with the budget.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _PRIVATE_CA: Final = "for a private CA pass ssl.create_default_context(cafile=â€
 class TokenEndpoint:
     """Request tokens from a token endpoint (RFC 6749 4.4), with attempts, pauses and one budget for all of them.
 
-    Each call is a request: nothing is kept, shared or renewed here; that is what `TokenProvider` is for.
+    Each call is a request: nothing is kept, shared or renewed here. `TokenProvider` does that.
 
     Args:
         credentials: client credentials, with the endpoint's address.
@@ -219,7 +219,7 @@ class TokenEndpoint:
                 ) as response,
             ):
                 body = await _read(response.content)
-        except Exception as error:  # noqa: BLE001 - whatever aiohttp raises, its text may quote what the server sent
+        except Exception as error:  # noqa: BLE001 - the text of any aiohttp error may quote the response
             url = str(self.credentials.token_url.with_query(None))
             return build_transport_error(error, url=url, seconds=until - now)
         token = exchange.parse_response(
@@ -284,13 +284,13 @@ def _check_connector(connector: aiohttp.BaseConnector, *, has_ssl: bool, has_pro
         raise ConfigurationError("connector", "must check certificates, not be made with ssl=False", _PRIVATE_CA)
     _check_ssl("connector", None if own is True else own)
     if has_ssl and own is not True:
-        raise ConfigurationError("ssl", "cannot be combined with this connector", "give ssl= to one of the two")
+        raise ConfigurationError("ssl", "cannot be combined with this connector", "pass ssl= to one of the two")
     if has_proxy and own is None:
         raise ConfigurationError("proxy", "cannot be combined with this connector", "pass a TCPConnector, or no proxy")
 
 
 async def _read(content: aiohttp.StreamReader) -> RedactedBytes:
-    """Return the body, or so much of it that it is known to be too long."""
+    """Return the body, or enough of it to show that it is too long."""
     from .response import MAX_RESPONSE_BYTES
 
     # Redacted piece by piece: a caller's deadline may show the locals of this frame.

@@ -43,7 +43,7 @@ def read_variable(name: str, *, keep_spaces: bool = False) -> str:
 
 
 def missing_variables(*names: str, hint: str) -> ConfigurationError:
-    """Return the error for variables that are unset; it names those in the environment that look like them."""
+    """Return the error for variables that are unset; it names similar ones in the environment."""
     first, *others = names
     problem = f"and {' and '.join(others)} are not set" if others else "is not set"
     if found := find_near_misses(*names):

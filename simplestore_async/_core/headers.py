@@ -17,7 +17,7 @@ __all__ = ["conceal_values", "find_header_problem", "is_header_name", "parse_tok
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
 _VALUE: Final = re.compile(r"[!-~](?:[ \t!-~]*[!-~])?")  # RFC 9110 5.5, without obs-text
 _SET_BY_COMMAND: Final = {"authorization", "content-length", "transfer-encoding"}
-# Authentication, framing, and what the token request itself depends on.
+# Authentication, framing, and headers that the token request sets.
 _SET_BY_TOKEN_REQUEST: Final = re.compile(
     r"accept-encoding|authorization|connection|content-.*|cookie|expect|host|keep-alive|proxy-.*|te|trailer"
     r"|transfer-encoding|upgrade",
@@ -31,7 +31,7 @@ def is_header_name(text: str) -> bool:
 
 
 def find_header_problem(name: str, value: str) -> str:
-    """Return what is wrong with a header whose name is possible, or nothing."""
+    """Return the problem of a header with a valid name, or an empty string."""
     if name.lower() in _SET_BY_COMMAND:
         return f"{name} is set by the command itself"
     if not value.isprintable():

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 __all__ = ["list_cookies", "update_cookies"]
 
-# RFC 6265 §6.1 asks clients for no more. Reading endless cookies would block the event loop.
+# RFC 6265 §6.1 requires no more of clients. Reading endless cookies would block the event loop.
 _MAX_COOKIES: Final = 50
 _MAX_COOKIE_CHARS: Final = 4096
 _EXPIRY: Final = re.compile(rb";\s*(?:max-age|expires)\s*=[^;]*", re.IGNORECASE)

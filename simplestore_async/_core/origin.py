@@ -1,6 +1,6 @@
 """Origins. Rule: a credential travels by https, or by http within this machine, and only to an origin that was named.
 
-An origin is `(scheme, host, port)` (RFC 6454 §4). `yarl.URL.origin()` will not do: to it `https://h:443` is not
+An origin is `(scheme, host, port)` (RFC 6454 §4). `yarl.URL.origin()` does not suffice: to it `https://h:443` is not
 `https://h`. A host that can be read in two ways is refused: otherwise one reading decides about the token, and another
 about the connection.
 """
@@ -36,7 +36,7 @@ _HOST: Final = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?")
 
 
 class _HostError(Exception):
-    """A host that can be read in two ways; the text says how to write it."""
+    """A host that can be read in two ways; the text is the hint how to write it."""
 
 
 def _address(host: str) -> IPv4Address | IPv6Address | None:
@@ -153,7 +153,7 @@ def _parse(field: str, value: object, *, allow_insecure_http: bool) -> URL | Con
 
 
 def _find_problem(url: URL) -> tuple[str, str]:
-    """Return what is wrong with a URL for credentials and what to do, or two empty strings."""
+    """Return problem and hint for a URL that credentials go to, or two empty strings."""
     if url.scheme not in {"http", "https"} or not url.raw_host or url.explicit_port == 0:
         return "must be an absolute URL that starts with https:// and names a host", ""
     if url.raw_user is not None or url.raw_password is not None:

@@ -42,7 +42,7 @@ TERMINAL_SECONDS: Final = 5.0
 TERMINAL_CAP_SECONDS: Final = 60.0
 """… and the longest."""
 RETRY_AFTER_CAP_SECONDS: Final = 300.0
-"""Longest backoff that the server's Retry-After can ask for."""
+"""Longest backoff that Retry-After can cause."""
 REJECTION_CAP_SECONDS: Final = 300.0
 """Longest hold of a replacement that is rejected in turn. A token that lasted for so long starts the holds over."""
 
@@ -84,7 +84,7 @@ class RenewalPolicy:
         max_backoff_seconds: longest backoff after retryable failures while a token lives.
         rejection_seconds: for how long a replacement is kept although it is rejected in turn, before the API ever
             accepted it; doubles, up to 300 s.
-        cache_seconds: time limit of one cache operation; after it the provider goes on without the cache.
+        cache_seconds: time limit of one cache operation; after it the provider continues without the cache.
         lock_seconds: longest wait for another process's renewal.
 
     Raises:
@@ -216,4 +216,4 @@ def _are_rising_fractions(value: object) -> bool:
 
 DEFAULT_RENEWAL_POLICY: Final = RenewalPolicy()
 DEFAULT_RETRY_POLICY: Final = RetryPolicy()
-"""Shared by all that are given none: their numbers are checked once."""
+"""The default, shared: its numbers are checked once."""

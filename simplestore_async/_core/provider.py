@@ -1,7 +1,7 @@
 """The provider. Rule: a fresh token is returned at once; else one renewal runs, and every caller gets its outcome.
 
 There is one renewal per event loop, owned by that loop's `SingleFlight`. Callers queue on no lock: each waits for the
-one outcome, and whatever becomes of a caller, the renewal goes on.
+one outcome, and the renewal continues if callers leave.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["TokenProvider"]
 
 
 class TokenProvider:
-    """Give every task the same access token, and renew it before it expires.
+    """Share one access token among all tasks, and renew it before it expires.
 
     A fresh token is returned without I/O, lock or task switch. Otherwise one renewal runs per event loop, however many
     callers there are; a caller's cancellation or deadline ends its own wait and nothing else. Nothing runs between
@@ -73,7 +73,7 @@ class TokenProvider:
             endpoint = TokenEndpoint(credentials or ClientCredentials.from_env(), clock=clock)
         elif credentials is not None or clock is not None:
             field = "clock" if credentials is None else "credentials"
-            raise ConfigurationError(field, "must not be given together with endpoint", "give it to TokenEndpoint")
+            raise ConfigurationError(field, "must not be passed together with endpoint", "pass it to TokenEndpoint")
         self._endpoint = endpoint
         self._policy = policy or DEFAULT_RENEWAL_POLICY
         self._now = endpoint.clock.monotonic
@@ -81,7 +81,7 @@ class TokenProvider:
         self._cache = MemoryTokenCache(clock=endpoint.clock) if cache is None else cache
         self._on_event = on_event
         # By weak references, of which only a loop's own thread adds one. Not a WeakKeyDictionary, whose methods are
-        # Python: thousands of callers look here at once.
+        # Python: thousands of callers pass here at once.
         self._flights: dict[ref[asyncio.AbstractEventLoop], SingleFlight[Renewal]] = {}
 
     async def get_token(self) -> AccessToken:
@@ -91,7 +91,7 @@ class TokenProvider:
         seconds of its life callers wait briefly for the renewal, and get the held token if it does not come.
 
         Raises:
-            TokenError: no token could be obtained; each caller gets an instance of its own.
+            TokenError: no token could be obtained; each caller gets its own instance.
             ConfigurationError: a borrowed connector is closed or belongs to another loop, or a proxy setting is wrong.
             ProviderClosedError: the provider was closed, before or meanwhile.
         """
@@ -118,7 +118,7 @@ class TokenProvider:
                     raise copy.copy(decision.error)
 
     def invalidate(self, token: AccessToken) -> bool:
-        """Note that the API rejected *token* (RFC 6750 §3.1); return whether `get_token()` may now give another one.
+        """Note that the API rejected *token* (RFC 6750 §3.1); return whether `get_token()` may now return another one.
 
         Does no I/O. False means: the rejection is the response. That is so while the endpoint is left alone after a
         failure, for a replacement that is rejected in turn while it is young, and once the provider is closed.
@@ -152,10 +152,10 @@ class TokenProvider:
     async def aclose(self) -> None:
         """Cancel a running renewal and wait for its end; its waiters, and all later callers, get ProviderClosedError.
 
-        Renewals on other event loops are asked to end. Calling it again does nothing.
+        Renewals on other event loops end soon after. Calling it again does nothing.
         """
         self._store.step(lambda state: (state.closed(), None))
-        # Whatever registers its loop after this line finds the provider closed.
+        # A loop registered after this line finds the provider closed.
         flights = {loop: flights for get_loop, flights in self._flights.copy().items() if (loop := get_loop())}
         own = flights.pop(asyncio.get_running_loop(), None)
         for loop, others in flights.items():
@@ -203,7 +203,7 @@ class TokenProvider:
         return flights
 
     def _decide(self, flights: SingleFlight[Renewal]) -> Decision:
-        """Return what a caller gets that found no fresh token."""
+        """Return the token for a caller that found no fresh one."""
         renewal, state = flights.current if flights.is_taken() else None, self._store.state
         if renewal is not None and renewal.awaited_state is state:
             return WAIT  # as the callers before: with the same snapshot no token comes to life

@@ -27,7 +27,7 @@ class SupportsSecretValue(Protocol):
 
 
 class RedactedStr(str):
-    """A string whose `repr` hides it. `+` and f-strings with it give plain strings: build it whole."""
+    """A string whose `repr` hides it. `+` and f-strings make plain strings of it: build it whole."""
 
     __slots__ = ()
 
@@ -85,7 +85,7 @@ def reveal(value: Any) -> tuple[Any, str]:
         return conceal(value), ""
     try:
         return conceal(read()), ""
-    except Exception as error:  # noqa: BLE001 - whatever it raises, its values stay out of our error
+    except Exception as error:  # noqa: BLE001 - the values of any error stay out of ours
         return None, f"cannot be read: get_secret_value() raised {type(error).__name__}"
 
 

@@ -71,7 +71,7 @@ class Renewal(Flight[RenewalResult]):
         )
 
     async def run(self) -> RenewalResult:
-        """Return what waiting callers get; remember a failure and raise it."""
+        """Return the result for waiters; remember a failure and raise it."""
         self.began_at = self.clock.monotonic()
         self._report(RenewalStarted(cause=self.cause))
         try:
@@ -138,7 +138,7 @@ class Renewal(Flight[RenewalResult]):
         )
 
     def _settle_failure(self, failure: TokenError | ConfigurationError) -> RenewalResult:
-        """Return what another event loop obtained meanwhile, or remember *failure* and raise it."""
+        """Return another event loop's result since, or remember *failure* and raise it."""
         renewed = self.store.state.renewed_since(self.seen, self.clock.monotonic())
         if renewed is not None:
             self._report_success(renewed)

@@ -32,7 +32,7 @@ _IN_MEMORY: Final = {
 _FILES: Final = {payload.BufferedReaderPayload, payload.BytesIOPayload, payload.IOBasePayload, payload.TextIOPayload}
 # RFC 9110 §9.2.1: aiohttp resends these itself if a reused connection turns out to be closed.
 _SAFE_METHODS: Final = {hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS, hdrs.METH_TRACE}
-# RFC 6265 §6.1 asks clients for no more. Reading endless cookies would block the event loop.
+# RFC 6265 §6.1 requires no more of clients. Reading endless cookies would block the event loop.
 _MAX_COOKIES: Final = 50
 _MAX_COOKIE_CHARS: Final = 4096
 

@@ -110,7 +110,7 @@ class TokenResponse:
 
     access_token: str = attrs.field(default=None, converter=_read_token)
     token_type: str = attrs.field(default=None, converter=_read_token_type)
-    # SimpleStore's table says `expiries_in`, its sample `expires_in`.
+    # SimpleStore's table has `expiries_in`, its sample `expires_in`.
     expires_in: float | None = attrs.field(default=None, converter=_read_expires_in)
     expiries_in: float | None = attrs.field(default=None, converter=_read_expiries_in)
     scope: str | None = attrs.field(default=None, converter=_read_text)
@@ -127,7 +127,7 @@ class ErrorResponse:
 
 @cache
 def _converter() -> Converter:
-    # Imported here: cattrs costs a tenth of what aiohttp does, and only a token request needs it.
+    # Imported here: cattrs costs a tenth of aiohttp's import time, and only a token request needs it.
     from cattrs import Converter
 
     # The fields' own converters: those of cattrs coerce (5 becomes "5", True becomes 1.0).

@@ -110,7 +110,7 @@ def _read_bytes(path: Path) -> tuple[RedactedBytes, str]:
 
 
 def show_path(path: str | os.PathLike[str]) -> str:
-    """Return *path* for a message, or `***`: a path that leads nowhere may be a secret in the wrong setting."""
+    """Return *path* for a message, or `***`: a path of no file may be a secret in the wrong setting."""
     text, parts = os.fspath(path), Path(path).parts
     # Of an absolute path the first directory is enough: a missing mount is a common mistake.
     is_below_top = len(parts) > 2 and Path(path).is_absolute()
@@ -215,7 +215,7 @@ async def ask_secret(
         return "", "the callable raised CancelledError"
     except ConfigurationError as error:
         return "", str(error)
-    except Exception as error:  # noqa: BLE001 - whatever a user's callable raises, its values stay out of our error
+    except Exception as error:  # noqa: BLE001 - the values of any error of a user's callable stay out of ours
         return "", f"the callable raised {type(error).__name__}"
 
 

@@ -1,4 +1,4 @@
-"""Text that a server wrote. Rule: shown whole or withheld whole, on one line, at a bounded cost.
+"""Text from a server. Rule: shown whole or withheld whole, on one line, at a bounded cost.
 
 A server may echo a secret in any spelling. The text is cut, escapes are undone until none is left, and it is shown
 only if no reading of it holds eight characters in a row of a secret, or the whole of a shorter one.
@@ -26,7 +26,7 @@ _LONGEST_TEXT: Final = 300
 _RUN: Final = 8
 # A run of fewer letters and digits stands in many words.
 _SHORTEST_ALTERED: Final = 5
-# What exceeds them is withheld unread.
+# Text that exceeds them is withheld unread.
 _MOST_SECRET_CHARACTERS: Final = 16_384
 _MOST_READINGS: Final = 64
 _MOST_CHARACTERS: Final = 30_000
@@ -51,7 +51,7 @@ _URL_SAFE: Final = str.maketrans("-_", "+/")
 
 
 def spell_in_base64(secret: str) -> list[str]:
-    """Return what base64 makes of *secret*, plain and percent-encoded, at each alignment inside a longer text.
+    """Return the base64 forms of *secret*, plain and percent-encoded, at each alignment inside a longer text.
 
     For servers that change the case of an echo, which can then not be decoded.
     """
@@ -120,7 +120,7 @@ def _fold(text: str) -> tuple[str, str]:
 
 
 def _decode(text: str, shortest: int) -> Iterator[str]:
-    """Return what *text* may stand for: each kind of escape undone once; each result but one is shorter."""
+    """Return the possible meanings of *text*: each kind of escape undone once; each result but one is shorter."""
     if "%" in text:
         yield _read_bytes(unquote_to_bytes(text))
     if "+" in text:

@@ -123,7 +123,7 @@ class open_session(Opening[aiohttp.ClientSession]):  # noqa: N801 - called like 
         connector = self._options.get("connector")
         if connector is None:
             connector = aiohttp.TCPConnector(ssl=self._ssl)
-            # The session closes it, too, but may fail to be made.
+            # The session also closes it, but its construction may fail.
             stack.push_async_callback(connector.close)
         _check_loop(connector)
         try:

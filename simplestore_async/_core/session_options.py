@@ -55,8 +55,8 @@ def check_session_options(names: Iterable[str]) -> None:
     """Check the names of options against those of `aiohttp.ClientSession`.
 
     Raises:
-        ConfigurationError: for the first that aiohttp does not have; says what to write instead.
+        ConfigurationError: for the first that aiohttp does not have, with a similar name as hint.
     """
-    # Asked of aiohttp itself: a newer one may have more than the types above.
+    # Read from aiohttp itself: a newer one may have more than the types above.
     known = inspect.signature(aiohttp.ClientSession).parameters.keys() - {"proxy_auth"}
     check_options("open_session", names, known, _HINTS)

@@ -26,7 +26,7 @@ class Flight(Generic[T]):
     """One run of an operation, which a subclass defines: its task, and a future for each waiter.
 
     Args:
-        cancelled: what waiters get if the task is cancelled by anything but `cancel()`.
+        cancelled: the error for waiters if the task is cancelled by anything but `cancel()`.
     """
 
     def __init__(self, *, cancelled: Exception) -> None:
@@ -38,7 +38,7 @@ class Flight(Generic[T]):
         self._sweep_at = _FIRST_SWEEP
 
     async def run(self) -> T:
-        """Do the work; return what every waiter gets."""
+        """Do the work; return the result for every waiter."""
         raise NotImplementedError
 
     @property
@@ -65,7 +65,7 @@ class Flight(Generic[T]):
         return waiter
 
     def begin(self, on_settled: Callable[[], object]) -> None:
-        """Run in a task of its own, in an empty `contextvars.Context`; call *on_settled* as the outcome is settled."""
+        """Run in a new task, in an empty `contextvars.Context`; call *on_settled* as the outcome is settled."""
 
         def settle(task: asyncio.Task[T]) -> None:
             on_settled()

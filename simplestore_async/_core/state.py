@@ -1,6 +1,6 @@
 """The provider's state. Rule: two tables and pure steps decide; the store around them has no logic of its own.
 
-`DECISIONS` says what a caller gets, `REJECTIONS` what becomes of a token that the API rejected. `ProviderState` is one
+`DECISIONS` decides about a call, `REJECTIONS` about a token that the API rejected. `ProviderState` is one
 immutable snapshot, and each of its methods is one step to the next. No I/O, no clock, no asyncio.
 """
 
@@ -54,7 +54,7 @@ _LARGEST_CLOCK_SKEW_SECONDS: Final = 60.0
 class TokenState(enum.Enum):
     """State of the held token at one reading of the clock."""
 
-    # Thousands of callers look the table up at once, and an enumeration's own hash is computed in Python.
+    # Thousands of callers read the table at once, and an enumeration's own hash is computed in Python.
     __hash__ = object.__hash__
 
     FRESH = "before due"
@@ -74,7 +74,7 @@ class EndpointState(enum.Enum):
 
 
 class Action(enum.Enum):
-    """What a caller gets."""
+    """Result of a call."""
 
     SERVE = "the token, at once"
     SERVE_AND_RENEW = "the token, at once, while a renewal starts in the background"
@@ -109,7 +109,7 @@ class Rejected(enum.Enum):
 
 
 class Verdict(enum.Enum):
-    """What becomes of a rejected token, and whether the request may be sent again."""
+    """Handling of a rejected token, and whether the request may be resent."""
 
     RESEND = "send again with the held token"
     REPLACE = "drop it, renew at once, send again"
@@ -119,12 +119,12 @@ class Verdict(enum.Enum):
 
     @property
     def allows_resend(self) -> bool:
-        """Whether `get_token()` may now give another token."""
+        """Whether `get_token()` may now return another token."""
         return self not in {Verdict.KEEP, Verdict.GIVE_UP}
 
 
 IsBackingOff: TypeAlias = bool
-"""Whether the token endpoint is left alone after a failure."""
+"""Whether the provider backs off from the token endpoint after a failure."""
 
 REJECTIONS: Final[Mapping[tuple[Rejected, IsBackingOff], Verdict]] = {
     (Rejected.OTHER, False): Verdict.RESEND,
@@ -207,7 +207,7 @@ class ProviderState:
         policy: the numbers.
         held: the held token, if any.
         has_renewed: whether a token was ever held; the first one is due at another time.
-        not_before: until when the endpoint is left alone.
+        not_before: end of the backoff.
         failures: renewals that failed in a row.
         error: the last failure; callers without a token get it until `not_before`.
         outage_began_at: when the first of these failures was.
@@ -260,7 +260,7 @@ class ProviderState:
         return DECISIONS[self.token_state(now), endpoint]
 
     def decide(self, now: float, *, is_renewing: bool) -> Decision:
-        """Return what a caller gets. Behind the first check the held token lives, before it none is served."""
+        """Return the decision for a caller. After the first check the held token lives; before it none is served."""
         if self.is_closed:
             return Fail(ProviderClosedError())
         held, action = self.held, self.action(now, is_renewing=is_renewing)
@@ -310,7 +310,7 @@ class ProviderState:
     def received(
         self, token: AccessToken, *, requested_at: float, now: float, is_replacement: bool
     ) -> tuple[ProviderState, RenewalResult | None]:
-        """Return the state after the endpoint issued *token*, and what waiting callers get.
+        """Return the state after the endpoint issued *token*, and the result for waiters.
 
         They get None if the token was rejected before it came, or is older than one that has expired: then it must be
         requested again. A late response never replaces a token that was requested after it.
@@ -327,7 +327,7 @@ class ProviderState:
         return self, RenewalResult(held.token, source="memory", expires_at=held.expires_at)
 
     def found(self, token: AccessToken, *, now: float, wall_now: float) -> tuple[ProviderState, RenewalResult | None]:
-        """Return the state after a cache returned *token*, and what waiting callers get: None if it is no better."""
+        """Return the state after a cache returned *token*, and the result for waiters: None if it is no better."""
         self._check_open()
         lifetime = token.expires_at - token.issued_at
         if token.issued_at > wall_now + _LARGEST_CLOCK_SKEW_SECONDS or lifetime > LONGEST_LIFETIME_SECONDS:
@@ -381,7 +381,7 @@ class ProviderState:
         """Return the state after the provider was closed."""
         return ProviderState(policy=self.policy, is_closed=True)
 
-    # What the steps are made of
+    # Parts of the steps
 
     def _check_open(self) -> None:
         if self.is_closed:
@@ -410,7 +410,7 @@ class ProviderState:
         if any(value == new.token.value for value, _ in self.rejected):
             return False
         if self.held is not None and self.held.token.value == new.token.value:
-            return False  # even if it has expired: a step of the wall clock does not give it another life
+            return False  # even if it has expired: a step of the wall clock does not revive it
         held = self.live_token(now)
         if held is None:
             return now < new.expiring_at
@@ -469,7 +469,7 @@ class StateStore:
         self.state: ProviderState = state
 
     def step(self, step: Callable[[ProviderState], tuple[ProviderState, T]]) -> T:
-        """Replace the state by what *step* returns; return the rest of it."""
+        """Replace the state by the one that *step* returns; return the rest of its result."""
         with StateStore._lock:
             self.state, result = step(self.state)
         return result

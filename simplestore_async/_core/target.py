@@ -1,4 +1,4 @@
-"""Targets of requests that a user writes down. Rule: to the API's origin, or nowhere."""
+"""Targets of requests in files and commands. Rule: to the API's origin, or nowhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .redaction import conceal
 __all__ = ["METHODS", "check_target", "find_base_url", "find_target"]
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-"""Not TRACE, whose answer would show the token (RFC 9110 9.3.8)."""
+"""Not TRACE, whose response would show the token (RFC 9110 9.3.8)."""
 
 _ABSOLUTE: Final = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 

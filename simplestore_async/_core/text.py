@@ -14,7 +14,7 @@ _RANGES_ABOVE: Final = [(0x180E, 0x180E), (0x2000, 0x200F), (0x2028, 0x202F), (0
 _INVISIBLE: Final = "\ufeff" + "".join(
     map(chr, chain.from_iterable(range(first, last + 1) for first, last in _RANGES + _RANGES_ABOVE))
 )
-# Control, format, surrogate, separators. Of unassigned characters nothing is known, and private ones may be meant.
+# Control, format, surrogate, separators. Unassigned and private-use characters may be intended, and are accepted.
 _ODD_CATEGORIES: Final = {"Cc", "Cf", "Cs", "Zl", "Zp", "Zs"}
 
 

@@ -1,4 +1,4 @@
-"""Access tokens. Rule: the value goes into a header, and is shown nowhere."""
+"""Access tokens. Rule: the value is sent in a header, and shown nowhere."""
 
 from __future__ import annotations
 
@@ -147,5 +147,5 @@ class TokenSource(Protocol):
         ...
 
     def invalidate(self, token: AccessToken) -> bool:
-        """Note that *token* was rejected, without I/O; return whether `get_token()` may now give another one."""
+        """Note that *token* was rejected, without I/O; return whether `get_token()` may now return another one."""
         ...

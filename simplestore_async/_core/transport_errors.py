@@ -1,4 +1,4 @@
-"""aiohttp's errors in words of our own. Rule: no text that a server wrote, no whole URL, no address in memory."""
+"""Messages for aiohttp's errors. Rule: no text from a server, no whole URL, no memory address."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _describe_certificate_error(error: Exception) -> str:
 
 def _describe_system_error(error: OSError) -> str:
     number = error.errno
-    # Windows, the resolver and OpenSSL have numbers of their own; Windows gives a refused connection errno 22.
+    # Windows, the resolver and OpenSSL have numbers of their own; Windows reports a refused connection as errno 22.
     has_own_number = getattr(error, "winerror", None) or isinstance(error, socket.gaierror | ssl.SSLError)
     if has_own_number or number is None or number not in errno.errorcode:
         return error.strerror or ""

@@ -121,7 +121,7 @@ def check_callable(field: str, value: Any, *, arguments: int, is_plain: bool = F
 
 
 def is_coroutine_function(value: Any) -> bool:
-    """Return whether calling *value* gives a coroutine: async functions, partials of them, objects like them."""
+    """Return whether calling *value* returns a coroutine: async functions, partials of them, objects like them."""
     call = getattr(cast("object", value), "__call__", None)  # noqa: B004 - an object with an async __call__
     return any(
         inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function) for function in (value, call)

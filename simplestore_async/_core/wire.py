@@ -38,7 +38,7 @@ _IS_IT_THE_ENDPOINT: Final = "check that SIMPLESTORE_TOKEN_URL is the token endp
 _COPY_AGAIN: Final = "copy client id and secret again from the Control Panel"
 _SET_THE_ADDRESS: Final = "set SIMPLESTORE_TOKEN_URL to the final address: a redirect would carry the secret elsewhere"
 
-# Always shown; any other code must look like one, and pass the filter.
+# Always shown; any other code must have the form of one, and pass the filter.
 _REGISTERED_CODES: Final = frozenset(
     # RFC 6749 4.1.2.1 and 5.2
     {"invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type"}
@@ -196,7 +196,7 @@ def _no_token(status: int, problem: str, *, retryable: bool) -> TokenResponseErr
 
 
 def parse_retry_after(value: str | None, *, date: str | None, now: float) -> float | None:
-    """Return the seconds that Retry-After asks for (RFC 9110 10.2.3); a date is read by the server's own clock."""
+    """Return the seconds of Retry-After (RFC 9110 10.2.3); a date is read by the server's own clock."""
     if value is None:
         return None
     if _DECIMAL.fullmatch(value := value.strip(" \t")):

@@ -44,17 +44,17 @@ class Worker:
     async def run(self, work: Callable[[], T], *, droppable: bool = False) -> T:
         """Run *work* in the thread and return its result.
 
-        A cancelled caller ends its wait only. Work that has started goes on to its end.
+        A cancelled caller ends its wait only. Work that has started continues to its end.
 
         Args:
             work: a blocking callable without arguments.
             droppable: leave out the work if its caller is gone before it starts; by default it is done all the same.
 
         Returns:
-            What *work* returns.
+            The result of *work*.
 
         Raises:
-            Exception: what *work* raises.
+            Exception: any that *work* raises.
             RuntimeError: if it raises what would end the caller's task or event loop, such as SystemExit.
         """
         loop = asyncio.get_running_loop()
@@ -105,7 +105,7 @@ class WorkTimeout:
         self._check(job, queue)
 
     def resume(self, job: _Job) -> None:
-        """Start counting again, with what is left after the *job*'s own time."""
+        """Start counting again, with the time left after the *job*'s own."""
         if self._timer is not None:
             self._timer.cancel()
         if job.began_at is not None:

@@ -1,6 +1,6 @@
 """What follows an attempt. Rule: pure; a request that may have taken effect is repeated only if that does no harm.
 
-RFC 9110 9.2.2 also allows to repeat idempotent requests, for clients that know that nobody else changes the same
+RFC 9110 9.2.2 also allows to repeat idempotent requests, for clients that know that no one else changes the same
 resource. A batch does not know, and repeats requests that are safe (9.2.1), that carry an idempotency key, that were
 not sent, or that the API put off (429, RFC 6585 4).
 """

@@ -1,4 +1,4 @@
-"""Where tokens are kept: the protocols, two caches, and the stored form for caches of one's own. Re-exports only."""
+"""Token caches: the protocols, two caches, and the stored form for third-party caches. Re-exports only."""
 
 from simplestore_async._core.cache import MemoryTokenCache, SharedTokenCache, TokenCache, TokenCodec
 

@@ -1,7 +1,7 @@
 """A private directory. Rule: only its owner can write to it; a file that others could have changed is not trusted.
 
 Files are opened relative to the directory, which is opened once for each operation, so that it cannot be swapped in
-between. What a platform lacks is skipped there.
+between. Checks that a platform lacks are skipped there.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _STALE_SECONDS: Final = 60.0
 # Windows refuses to replace, remove or open a file while another process is reading or replacing it.
 _SHARING_SECONDS: Final = 1.0
 _SHARING_POLL_SECONDS: Final = 0.005
-# What the root of a volume may hold besides our own files.
+# Names that the root of a volume may hold next to our files.
 _FOREIGN_NAMES: Final = frozenset({"lost+found"})
 
 _HAS_DIR_FD: Final = {os.open, os.unlink, os.rename} <= os.supports_dir_fd and os.scandir in os.supports_fd
@@ -56,7 +56,7 @@ _OPEN_FILE: Final = _flags("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY")
 
 
 def make_directory(path: Path) -> None:
-    """Make the directory and its missing parents, each with mode 0700 whatever the umask.
+    """Make the directory and its missing parents, each with mode 0700 under any umask.
 
     Raises:
         OSError: if one cannot be made.
@@ -118,14 +118,14 @@ class Directory:
             return conceal(file.read(MAX_BYTES))
 
     def replace(self, name: str, data: bytes) -> None:
-        """Put a file with *data* in the place of *name*, whatever is there."""
+        """Put a file with *data* in the place of *name*, replacing anything there."""
         temporary = f"{name}.{uuid.uuid4().hex}{_TEMPORARY_SUFFIX}"
         try:
             with open(self._open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:  # noqa: PTH123 - as above
                 file.write(data)
             if self._is_directory(name):
                 # Moved aside: its contents are not ours to delete.
-                self._rename(name, f"{name}.{uuid.uuid4().hex}.folder")
+                self._rename(name, f"{name}.{uuid.uuid4().hex}.directory")
             self._rename(temporary, name)
         except OSError:
             with suppress(OSError):

@@ -103,7 +103,7 @@ class FileTokenCache:
 
         Raises:
             ConfigurationError: if *key* is not a string.
-            TokenCacheError: if the directory cannot be used, or the codec fails; says what to do.
+            TokenCacheError: if the directory cannot be used, or the codec fails.
         """
         digest = digest_of(key)
         return await self._run(lambda: self._read(digest), droppable=True)
@@ -126,7 +126,7 @@ class FileTokenCache:
         A file whose token is not used is among them, with the reason. A missing directory has no files.
 
         Raises:
-            TokenCacheError: if the directory cannot be used, or the codec fails; says what to do.
+            TokenCacheError: if the directory cannot be used, or the codec fails.
         """
 
         def work() -> list[TokenFile]:
@@ -141,7 +141,7 @@ class FileTokenCache:
         they hold, and no token is revoked.
 
         Raises:
-            TokenCacheError: if the directory cannot be used, or a file cannot be removed; says what to do.
+            TokenCacheError: if the directory cannot be used, or a file cannot be removed.
         """
         return await self._run(lambda: self._visit(Directory, clear_files) or 0)
 
@@ -179,7 +179,7 @@ class FileTokenCache:
             if self._directory is not None:
                 if self._directory.is_symlink():
                     problem = "it is a symlink, which another user may have put there"
-                    hint = "name the directory that it leads to"
+                    hint = "name its target"
                 elif isinstance(error, UnsafeModeError):
                     hint = f"run `chmod 700 {self._directory}`, or choose another directory"
         except RuntimeError as error:  # file locks that the platform lacks
@@ -213,7 +213,7 @@ class FileTokenCache:
             raise TokenCacheError(f"the token is too long to be stored: its file takes {len(data)} bytes")
         with _make_directory(self.directory) as directory:
             directory.replace(f"{_PREFIX}{digest}.json", data)
-            # The token is stored, whatever becomes of old files.
+            # The token is stored, even if old files cannot be removed.
             with suppress(OSError):
                 directory.remove_stale_files(_PREFIX)
 

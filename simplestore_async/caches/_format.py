@@ -1,6 +1,6 @@
-"""The stored form of a token. Rule: one version, read strictly; what cannot be trusted whole is not a token.
+"""The stored form of a token. Rule: one version, read strictly; an entry is a token only as a whole.
 
-JSON, because people read it at 3 a.m.; instants are POSIX seconds. Within one boot the reading of the suspend-counting
+JSON, because operators read it; instants are POSIX seconds. Within one boot the reading of the suspend-counting
 clock decides about a token's age, because the wall clock may have been stepped since.
 """
 

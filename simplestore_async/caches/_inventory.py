@@ -31,7 +31,7 @@ class TokenFile:
         problem: why the file's token is not used; empty if it is.
         size_bytes: its length; None if it was not read.
         issued_at: when its token was requested, in POSIX seconds; None if the token is not used.
-        expires_at: when its token must no longer be used, likewise.
+        expires_at: when its token must no longer be used, as POSIX time.
     """
 
     digest: str

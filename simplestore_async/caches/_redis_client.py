@@ -1,7 +1,7 @@
-"""Clients of Redis. Rule: a client made here lives for one call, and no error shows what was sent or received.
+"""Clients of Redis. Rule: a client made here lives for one call, and no error shows values sent or received.
 
 A renewal comes once in an hour. A connection that waited for it would be cut by a firewall, would belong to one event
-loop, and would not survive a fork: there is nothing to keep, to close, or to inherit.
+loop, and would not survive a fork.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ T = TypeVar("T")
 # redis-py declares the same methods for its blocking clients and for these: their results are of both types.
 Client: TypeAlias = Any
 
-# Less than a renewal gives a cache: then the error is the server's own, and says more than that it took too long.
+# Less than a renewal gives a cache: then the error is the server's own, and more specific than a timeout.
 _RESPONSE_SECONDS: Final = 1.5
 _CLOSE_SECONDS: Final = 5.0
 
 # By the names of redis-py's classes, the most special first: an error counts as each of its bases. Problem, and hint.
-_REFUSED_PASSWORD: Final = "it refused the user name or the password", "set the ones that it knows"
+_REFUSED_PASSWORD: Final = "it refused the user name or the password", "set those of its users"
 _FAILURES: Final = {
     "AuthenticationError": _REFUSED_PASSWORD,
     "AuthenticationWrongNumberOfArgsError": _REFUSED_PASSWORD,
@@ -62,7 +62,7 @@ _FAILURES: Final = {
         "the client has no connection left",
         "raise its max_connections; waiting for a lock takes two",
     ),
-    "MasterNotFoundError": ("Sentinel knows no primary of this name that is up", ""),
+    "MasterNotFoundError": ("Sentinel has no primary of this name that is up", ""),
     "TimeoutError": ("it did not respond in time", "is it overloaded, stopped, or behind a firewall?"),
     "ConnectionError": ("it cannot be reached", "is it up, and may this machine reach it?"),
     "ClusterDownError": ("the cluster is down", "bring up a node for each of its slots"),
@@ -71,7 +71,7 @@ _FAILURES: Final = {
         "is one up, and may this machine reach it?",
     ),
 }
-# The first word of an error response, such as NOREPLICAS; never what follows it.
+# The first word of an error response, such as NOREPLICAS; never the rest.
 _CODE: Final = re.compile(r"[A-Z]{2,20}(?= |$)")
 
 
@@ -118,7 +118,7 @@ class Clients:
         """Yield a client, and close it afterwards if it was made for this.
 
         Raises:
-            TokenCacheError: if there is none for this event loop; says what to do.
+            TokenCacheError: if there is none for this event loop.
         """
         if not callable(self._source):
             self._check_loop()
@@ -157,10 +157,10 @@ async def response(call: Awaitable[T]) -> T:
 async def explained(work: Awaitable[T], client: Client) -> T:
     """Return the result of *work* with *client*.
 
-    What it raises is replaced: redis-py's frames hold the password and the token in clear.
+    Errors are replaced: redis-py's frames hold the password and the token in clear.
 
     Raises:
-        TokenCacheError: for any error; says what to do.
+        TokenCacheError: for any error.
         asyncio.CancelledError: if this task was cancelled.
     """
     failure: BaseException
@@ -170,7 +170,7 @@ async def explained(work: Awaitable[T], client: Client) -> T:
         failure = asyncio.CancelledError(*error.args)
     except TokenCacheError as error:
         failure = TokenCacheError(error.problem, error.hint)
-    except Exception as error:  # noqa: BLE001 - redis-py raises errors of the system and of Python, too
+    except Exception as error:  # noqa: BLE001 - redis-py also raises errors of the system and of Python
         problem, hint = _describe(error)
         failure = TokenCacheError(f"cannot use {_find_place(client)}: {problem}", hint)
     raise failure
@@ -206,7 +206,7 @@ def _check_source(source: object) -> None:
 
 
 def _make(source: Callable[[], Client]) -> Client:
-    # Not chained: what it raises may quote an address with its password.
+    # Not chained: the error may quote an address with its password.
     try:
         client = source()
     except Exception as error:  # noqa: BLE001 - it is the user's
@@ -239,8 +239,8 @@ async def _close(client: Client) -> None:
 
 
 def _describe(error: Exception) -> tuple[str, str]:
-    """Return problem and hint, from the kind of the error and its code only: its text may quote what was sent."""
-    # redis-py wraps in a ConnectionError what goes wrong while it connects, also a refused password.
+    """Return problem and hint, from the kind of the error and its code only: its text may quote the request."""
+    # redis-py wraps every error while it connects in a ConnectionError, also a refused password.
     chain = [*_trace_back(error)]
     names = {each.__name__ for link in chain for each in type(link).__mro__}
     known = next((facts for name, facts in _FAILURES.items() if name in names), None)

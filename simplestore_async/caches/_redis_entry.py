@@ -108,7 +108,7 @@ class RenewalLock:
         self._lock = client.lock(names.lock, timeout=lease_seconds, thread_local=False, lock_class=_Lock)
 
     async def acquire(self) -> None:
-        """Wait until the lock is ours, or until its holder has stored a token, which is what all wait for.
+        """Wait until the lock is ours, or until its holder has stored a token, which waiters then use.
 
         If each of a thousand waiters took the lock only to find that token, they would do so one after the other.
         """
@@ -136,7 +136,7 @@ class RenewalLock:
 
 async def read(client: Client, names: Names, lock: RenewalLock | None) -> bytes:
     """Return the stored form, redacted; empty if there is none."""
-    # Bounded, since any value may be there; and in bytes, whatever the client does with other responses.
+    # Bounded, since any value may be there; and in bytes, independently of the client's decoding.
     command = "GETRANGE", names.token, 0, MAX_BYTES
     data: bytes = conceal(await response(client.execute_command(*command, **{NEVER_DECODE: True})))
     if lock is not None:

@@ -31,7 +31,7 @@ _HINT: Final = 'make one with python -c "from cryptography.fernet import Fernet;
 
 
 class FernetCodec:
-    """Encrypts what a cache stores, by Fernet: AES-128 in CBC mode, with an HMAC of SHA-256 over it.
+    """Encryption of stored tokens by Fernet: AES-128 in CBC mode, with an HMAC of SHA-256 over it.
 
     The first key encrypts, all of them decrypt: so keys are rotated. Damaged data, data of other keys, and data in
     clear are cache misses. The time that Fernet stores with the data decides nothing. Immutable; may be shared among
@@ -68,7 +68,7 @@ class FernetCodec:
         `SIMPLESTORE_CACHE_KEY_FILE`. An empty variable counts as unset.
 
         Raises:
-            ConfigurationError: names the variable that is missing or wrong, and says what to do.
+            ConfigurationError: names the variable that is missing or wrong.
         """
         path = RedactedStr(os.environ.get("SIMPLESTORE_CACHE_KEY_FILE", ""))
         text = RedactedStr(os.environ.get("SIMPLESTORE_CACHE_KEY", ""))

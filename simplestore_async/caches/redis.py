@@ -101,10 +101,10 @@ class RedisTokenCache:
 
         Args:
             url: `redis://user:password@host:6379/0`, `rediss://…` for TLS, or `unix:///path`. It is kept like a secret;
-                an object with `get_secret_value()` is one, too.
-            namespace: as above.
-            lease_seconds: as above.
-            codec: as above.
+                an object with `get_secret_value()` is also accepted.
+            namespace: prefix of all keys and channels.
+            lease_seconds: when the lock of a dead holder ends.
+            codec: encrypts the tokens.
 
         Raises:
             ConfigurationError: if an argument is wrong; names it, and does not quote the URL.
@@ -128,9 +128,9 @@ class RedisTokenCache:
         It pickles as this recipe: another process reads its own environment.
 
         Args:
-            namespace: as above.
-            lease_seconds: as above.
-            codec: as above.
+            namespace: prefix of all keys and channels.
+            lease_seconds: when the lock of a dead holder ends.
+            codec: encrypts the tokens.
 
         Raises:
             ConfigurationError: if the variable is missing or is not the URL of a server, or an argument is wrong.
@@ -161,7 +161,7 @@ class RedisTokenCache:
 
         Raises:
             ConfigurationError: if *key* is not a string.
-            TokenCacheError: if the server does not respond, or refuses; says what to do.
+            TokenCacheError: if the server does not respond, or refuses.
         """
         names = self._names_of(key)
         data = await self._call(names, lambda client, lock: read(client, names, lock))
@@ -184,12 +184,12 @@ class RedisTokenCache:
     async def renewal_lock(self, key: str, /) -> AsyncGenerator[None]:
         """Hold *key*'s lock among all processes that share the server; entering it waits for other holders.
 
-        The wait ends without the lock as soon as its holder has stored a token, which is what all wait for. Leaving it
+        The wait ends without the lock as soon as its holder has stored a token, which waiters then use. Leaving it
         never fails: a lock that cannot be released ends with its lease.
 
         Raises:
             ConfigurationError: when entered, if *key* is not a string.
-            TokenCacheError: when entered, if the server does not respond, or refuses; says what to do.
+            TokenCacheError: when entered, if the server does not respond, or refuses.
         """
         names = self._names_of(key)
         holder = (asyncio.current_task(), names.digest)

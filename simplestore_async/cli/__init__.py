@@ -1,4 +1,4 @@
-"""The `simplestore` command. Rule: it imports what it needs when it needs it, and says so if that is not installed."""
+"""The `simplestore` command. Rule: each command imports its dependencies when it runs, and names a missing extra."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logging.getLogger("simplestore_async").addHandler(logging.NullHandler())
 def main() -> int:
     """Run the command with the arguments of this process, and return its exit code.
 
-    0: done. 1: refused or failed. 2: wrong usage, or the extra `cli` is not installed. 22: the API answered
+    0: done. 1: refused or failed. 2: wrong usage, or the extra `cli` is not installed. 22: the API responded
     4xx or 5xx. 130: interrupted.
     """
     try:

@@ -35,7 +35,7 @@ class Bar(Display):
             TextColumn("left"),
             console=console,
             expand=True,
-            # Refreshed by hand: a thread of its own would compete with the event loop.
+            # Refreshed by hand: another thread would compete with the event loop.
             auto_refresh=False,
         )
         troubled = _show_troubled(tally)

@@ -20,8 +20,8 @@ from simplestore_async.batch import BatchDatabase, BatchPolicy, RequestFile, run
 from simplestore_async.errors import BatchFileError, ConfigurationError
 
 from ._batch_display import Tally, open_display
+from ._caches import has_redis, open_cache
 from ._exchange import RequestError, StatusError
-from ._folder import has_redis, open_cache
 from ._output import CommandError, print_json, print_problem, show_duration, warn_of_cache
 
 if TYPE_CHECKING:

@@ -82,7 +82,7 @@ List stored tokens, without their values.
 
 One row per token: the start of a digest of its token endpoint, client id and scope, its issue and its expiry. A file
 that is damaged or not private has its reason in place of these. Encrypted files are read with the keys in
-SIMPLESTORE_CACHE_KEY or SIMPLESTORE_CACHE_KEY_FILE. In Redis a token is not read: only its expiry and size are known.
+SIMPLESTORE_CACHE_KEY or SIMPLESTORE_CACHE_KEY_FILE. In Redis a token is not read: only its expiry and size are shown.
 
 JSON, a list: digest, problem (or null), issued_at, expires_at (POSIX seconds or null), life_seconds, size_bytes.
 """
@@ -92,15 +92,15 @@ JSON, a list: digest, problem (or null), issued_at, expires_at (POSIX seconds or
 @_directory_option
 @json_option
 def print_files(*, directory: Path | None, is_json: bool) -> None:
-    from ._folder import has_redis, open_folder
+    from ._caches import has_redis, open_directory
 
     if has_redis() and directory is None:
         from ._redis import list_tokens
 
         files, place = asyncio.run(list_tokens()), "in Redis"
     else:
-        folder = open_folder(directory)
-        files, place = asyncio.run(folder.list_files()), f"in {_show_directory(folder.directory)}"
+        cache = open_directory(directory)
+        files, place = asyncio.run(cache.list_files()), f"in {_show_directory(cache.directory)}"
     now = time.time()
     if is_json:
         print_json([_facts(file, now) for file in files])
@@ -116,7 +116,7 @@ _CLEAR_HELP: Final = """\
 Remove stored tokens.
 
 Also removes temporary files that killed processes left. Locks and other files stay. This revokes nothing: a process
-that holds a token goes on using it, and the API accepts it until it expires.
+that holds a token continues to use it, and the API accepts it until it expires.
 
 JSON: removed (number of files, or of tokens in Redis).
 """
@@ -128,7 +128,7 @@ JSON: removed (number of files, or of tokens in Redis).
 def clear_files(*, directory: Path | None, is_json: bool) -> None:
     from simplestore_async import FileTokenCache
 
-    from ._folder import has_redis
+    from ._caches import has_redis
 
     if has_redis() and directory is None:
         from ._redis import clear_tokens

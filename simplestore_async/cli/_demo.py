@@ -15,7 +15,7 @@ Run a local demo with outages and revoked tokens.
 
 Nothing leaves this machine. Several processes send authorised requests to a local SimpleStore and share their token
 in a directory. Tokens live 20 seconds. The token endpoint responds 503 for one second while a renewal is due; later
-every token is revoked and the endpoint fails twice more. The final table compares what the server saw with what the
+every token is revoked and the endpoint fails twice more. The final table compares the server's counts with the
 callers saw. Runs of less than 30 seconds renew earlier, so that both faults occur.
 
 JSON, in place of the display: processes, duration_seconds, token_lifetime_seconds, has_revoked (whether the second

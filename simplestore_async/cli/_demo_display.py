@@ -26,7 +26,7 @@ _REFRESH_SECONDS: Final = 0.1
 _NEWS_SHOWN: Final = 12
 _PLAIN_STEPS: Final = 10
 _START_SANDBOX: Final = (
-    "simplestore sandbox           # in a terminal of its own; set what it prints"
+    "simplestore sandbox           # in another terminal; set the variables it prints"
     if os.name == "nt"
     else 'eval "$(simplestore sandbox &)"'
 )
@@ -48,7 +48,7 @@ async def show_demo(plan: Plan, *, is_plain: bool) -> str:
     console = None if is_plain else open_console()
     if console is None:
         is_plain = True
-        # Fixed, whatever COLUMNS says: in a log no number may be cut off.
+        # Fixed, and independent of COLUMNS: in a log no number may be cut off.
         console = Console(highlight=False, color_system=None, force_terminal=False, width=80)
     demo = Demo(plan)
     running = asyncio.create_task(demo.run())
@@ -109,7 +109,7 @@ class _LiveDisplay:
         )
         failed = show_trouble(0, "failed")
         self._task = self._progress.add_task("", total=demo.plan.requests, succeeded=0, failed=failed)
-        # Refreshed by hand: a thread of its own would compete with the event loop.
+        # Refreshed by hand: another thread would compete with the event loop.
         self._live = Live(console=console, auto_refresh=False, transient=False)
 
     def __enter__(self) -> Self:
@@ -140,7 +140,7 @@ class _Lines:
         self._steps = 0
 
     def update(self) -> None:
-        """Print what is new."""
+        """Print new lines."""
         demo = self._demo
         for at, text in demo.news[self._printed :]:
             self._print(at, text)

@@ -58,7 +58,7 @@ class Plan:
     processes: int
     is_debug: bool
 
-    def shares(self, folder: str) -> list[Share]:
+    def shares(self, directory: str) -> list[Share]:
         """Return the share of each process; at least one request each."""
         processes = min(self.processes, self.requests)
         first_due_fractions = None
@@ -73,7 +73,7 @@ class Plan:
                 concurrency=max(self.concurrency // processes, 1),
                 duration_seconds=self.duration_seconds,
                 first_due_fractions=first_due_fractions,
-                folder=folder,
+                directory=directory,
                 is_debug=self.is_debug,
             )
             for number in range(processes)
@@ -155,8 +155,8 @@ class Demo:
         Raises:
             DemoError: if one of them ended early.
         """
-        with TemporaryDirectory(prefix="simplestore-demo-") as folder:
-            shares = self.plan.shares(folder)
+        with TemporaryDirectory(prefix="simplestore-demo-") as directory:
+            shares = self.plan.shares(directory)
             all_ready = asyncio.Barrier(len(shares))
             async with self.sandbox:
                 try:

@@ -42,7 +42,7 @@ class Share:
         concurrency: maximum concurrent requests of this process.
         duration_seconds: time over which all requests are spread.
         first_due_fractions: when the first renewal is due; None for the package's own policy.
-        folder: directory of the shared token.
+        directory: directory of the shared token.
         is_debug: whether to log to the shared standard error.
     """
 
@@ -52,7 +52,7 @@ class Share:
     concurrency: int
     duration_seconds: float
     first_due_fractions: tuple[float, float] | None
-    folder: str
+    directory: str
     is_debug: bool
 
     def policy(self) -> RenewalPolicy | None:
@@ -124,7 +124,7 @@ class _Worker:
         reporting = asyncio.create_task(self._report_regularly())
         async with (
             open_session(
-                cache=FileTokenCache(share.folder),
+                cache=FileTokenCache(share.directory),
                 policy=share.policy(),
                 on_event=self._on_event,
                 connector=aiohttp.TCPConnector(limit=share.concurrency),

@@ -17,7 +17,7 @@ from simplestore_async._core.origin import is_loopback
 from simplestore_async._core.target import check_target, find_base_url, find_target
 from simplestore_async.errors import SimpleStoreError
 
-from ._folder import open_cache
+from ._caches import open_cache
 from ._output import CommandError, warn_of_cache
 from ._text import as_text
 
@@ -85,7 +85,7 @@ async def send(call: Call, show: Callable[[ClientResponse], Awaitable[None]]) ->
             if response.status >= 400:
                 raise StatusError(f"{response.status} {response.reason or ''}")
     except SimpleStoreError:
-        raise  # a TokenTimeoutError is a TimeoutError, too
+        raise  # a TokenTimeoutError is also a TimeoutError
     except TimeoutError as error:
         raise RequestError(f"no complete response within {call.timeout_seconds:g} s (--timeout)") from error
     except ClientError as error:
@@ -107,7 +107,7 @@ async def copy_response(response: ClientResponse, output: IO[bytes] | None, *, i
 
 
 async def _show_response(response: ClientResponse, *, is_head_shown: bool) -> None:
-    """Print the response on a terminal: only what is printable, and a line break at its end."""
+    """Print the response on a terminal: printable characters only, with a line break at its end."""
     if is_head_shown:
         click.echo(as_text(_head(response).decode(errors="backslashreplace")), nl=False)
     decoder = codecs.getincrementaldecoder(_find_encoding(response))(errors="backslashreplace")

@@ -117,7 +117,7 @@ def log_to_stderr(prefix: str = "") -> None:
 
 
 def print_json(value: object) -> None:
-    """Print *value* on stdout; JSON escapes what is not ASCII."""
+    """Print *value* on stdout; JSON escapes all but ASCII."""
     click.echo(json.dumps(value))
 
 
@@ -139,7 +139,7 @@ def print_traceback(error: Exception) -> None:
 
 
 def print_problem(problem: str, *, line: int, is_json: bool) -> None:
-    """Print what is wrong with a line of a file, on stderr."""
+    """Print the problem of a line of a file, on stderr."""
     if is_json:
         click.echo(json.dumps({"problem": {"line": line, "message": problem}}), err=True)
     else:
@@ -147,7 +147,7 @@ def print_problem(problem: str, *, line: int, is_json: bool) -> None:
 
 
 def warn_of_cache(event: Event) -> None:
-    """Print a warning if the cache that `--cache` asked for fails; an event listener."""
+    """Print a warning if the cache of `--cache` fails; an event listener."""
     from simplestore_async.events import CacheFailed
 
     if isinstance(event, CacheFailed):
@@ -172,7 +172,7 @@ def show_duration(seconds: float) -> str:
 
 def _describe(error: Exception) -> tuple[str, str, int]:
     """Return the documented type of the error, its message and the exit code."""
-    # Before OSError, because a TokenTimeoutError is one, too.
+    # Before OSError, because a TokenTimeoutError is also one.
     if isinstance(error, SimpleStoreError):
         return type(error).__name__, str(error), _exit_code(error)
     if isinstance(error, click.UsageError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from simplestore_async.caches import TokenFile
 
-from ._folder import open_redis
+from ._caches import open_redis
 from ._output import CommandError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""`simplestore request`. Rule: what cannot be sent is wrong usage; no message holds the value of a header."""
+"""`simplestore request`. Rule: a request that cannot be sent is wrong usage; no message holds the value of a header."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ Obtain an access token and print its facts.
 The credentials come from SIMPLESTORE_CLIENT_ID, and from SIMPLESTORE_CLIENT_SECRET or SIMPLESTORE_CLIENT_SECRET_FILE;
 SIMPLESTORE_TOKEN_URL and SIMPLESTORE_SCOPE are optional. The request uses the proxy that the environment names.
 
-Each run requests a token of its own, which proves the credentials, and stores it nowhere. With --cache runs share
+Each run requests a new token, which proves the credentials, and stores it nowhere. With --cache runs share
 one token until it nears its expiry.
 
 \b
@@ -54,7 +54,7 @@ def token(*, show: bool, header: bool, is_cached: bool, is_json: bool) -> None:
 async def _get_token(*, is_cached: bool) -> AccessToken:
     from simplestore_async import ClientCredentials, TokenEndpoint, TokenProvider  # completion needs no aiohttp
 
-    from ._folder import open_cache
+    from ._caches import open_cache
 
     cache = open_cache() if is_cached else None
     endpoint = TokenEndpoint(ClientCredentials.from_env(), trust_env=True)

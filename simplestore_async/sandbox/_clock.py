@@ -12,7 +12,7 @@ __all__ = ["MovableClock"]
 
 
 class MovableClock:
-    """The machine's time plus what a test adds.
+    """The machine's time, advanced by a test.
 
     The fixture `simplestore_clock` is one that the whole package uses; another one is used where it is passed as
     `clock=`. It may be moved from any thread.
@@ -37,9 +37,9 @@ class MovableClock:
             self._ahead_seconds += seconds
 
     def monotonic(self) -> float:
-        """Return the machine's reading plus what was added."""
+        """Return the machine's reading plus the advance."""
         return self._machine.monotonic() + self._ahead_seconds
 
     def time(self) -> float:
-        """Return POSIX seconds plus what was added."""
+        """Return POSIX seconds plus the advance."""
         return self._machine.time() + self._ahead_seconds

@@ -12,6 +12,7 @@ import attrs
 from simplestore_async.errors import ConfigurationError
 
 from ._faults import UNAVAILABLE, Fault, RejectedToken, Response, Status, check_seconds, check_whole
+from ._recorded import MOST_BODY_BYTES, RecordedRequest, mask_headers
 from ._script import HeldResponses, RateLimit, Script
 
 if TYPE_CHECKING:
@@ -23,39 +24,9 @@ if TYPE_CHECKING:
 
     Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-__all__ = ["MOST_RECORDED", "RecordedRequest", "Route", "SandboxApi", "SandboxEndpoint"]
+__all__ = ["MOST_RECORDED", "Route", "SandboxApi", "SandboxEndpoint"]
 
 MOST_RECORDED: Final = 10_000
-
-
-@attrs.frozen(kw_only=True)
-class RecordedRequest:
-    """A request and the status of its response, without secret, token or query.
-
-    It is recorded when its response is decided, before that is sent.
-
-    Attributes:
-        number: its number among all requests to either endpoint, from 1.
-        endpoint: `"token"` or `"api"`.
-        method: the HTTP method.
-        path: the path, decoded, without the query.
-        client_id: the client named by the token request, or the client whose token it is; None if unknown.
-        token_number: the number of the token that was issued, or that the API request carried, in order of issue from
-            1, even if expired or revoked; None if there was none.
-        status: the HTTP status of the response; None if the connection was reset.
-        received_at: POSIX seconds of the sandbox's clock.
-        fault: the scripted fault; a `Status` of 429 for the rate limit; None if there was none.
-    """
-
-    number: int
-    endpoint: Literal["token", "api"]
-    method: str
-    path: str
-    client_id: str | None
-    token_number: int | None
-    status: int | None
-    received_at: float
-    fault: Fault | None
 
 
 class SandboxEndpoint:
@@ -86,7 +57,7 @@ class SandboxEndpoint:
             fault: by default HTTP status 503.
 
         Raises:
-            ConfigurationError: names the argument and what it must be.
+            ConfigurationError: if an argument is wrong.
         """
         check_whole("requests", requests, expected="the number of requests that meet the fault, 1 or more")
         self._script.add(self._check(fault), requests=requests)
@@ -99,7 +70,7 @@ class SandboxEndpoint:
             fault: as for `fail_next()`.
 
         Raises:
-            ConfigurationError: names the argument and what it must be.
+            ConfigurationError: if an argument is wrong.
         """
         check_seconds("seconds", seconds, expected="the duration of the fault, above 0")
         self._script.add(self._check(fault), seconds=seconds)
@@ -114,7 +85,7 @@ class SandboxEndpoint:
             seconds: the length of the window by the sandbox's clock; above 0.
 
         Raises:
-            ConfigurationError: names the argument and what it must be.
+            ConfigurationError: if an argument is wrong.
         """
         if requests is not None:
             check_whole("requests", requests, expected="the number of requests that pass, 1 or more, or None")
@@ -124,7 +95,7 @@ class SandboxEndpoint:
     def hold(self) -> HeldResponses:
         """Hold back the responses to requests from now on, until `release()`.
 
-        For tests of what happens while a request is in flight::
+        For tests that need a request in flight::
 
             with sandbox.token_endpoint.hold() as held:
                 fetching = asyncio.create_task(provider.get_token())
@@ -142,7 +113,7 @@ class SandboxEndpoint:
             return tuple(self._recorded)
 
     def clear_requests(self) -> None:
-        """Empty the log; numbers go on."""
+        """Empty the log; numbering continues."""
         with self._lock:
             self._recorded.clear()
 
@@ -155,28 +126,30 @@ class SandboxEndpoint:
 
     def record(  # noqa: PLR0913 - the fields of a request
         self,
+        request: web.Request,
         *,
-        method: str,
-        path: str,
+        body: bytes,
         client_id: str | None,
         token_number: int | None,
         status: int | None,
         fault: Fault | None,
     ) -> None:
-        """Log a request whose response is decided; called by the server."""
-        request = RecordedRequest(
+        """Log a request whose response is decided; called by the server, which has masked the body."""
+        recorded = RecordedRequest(
             number=next(self._numbers),
             endpoint=self._name,
-            method=method,
-            path=path,
+            method=request.method,
+            path=request.path,
             client_id=client_id,
             token_number=token_number,
             status=status,
             received_at=self._clock.time(),
             fault=fault,
+            headers=mask_headers(request.headers),
+            body=body[:MOST_BODY_BYTES],
         )
         with self._lock:
-            self._recorded.append(request)
+            self._recorded.append(recorded)
 
     async def wait_for_release(self) -> None:
         """Wait while responses are held; called by the server."""
@@ -193,7 +166,7 @@ class SandboxEndpoint:
 
 @attrs.frozen(kw_only=True)
 class Route:
-    """What the API responds at one path."""
+    """Response of the API at one path."""
 
     response: Response | Handler
     is_public: bool
@@ -210,7 +183,7 @@ class SandboxApi(SandboxEndpoint):
     def respond(
         self, path: str, response: Response | Handler, *, method: str | None = None, is_public: bool = False
     ) -> None:
-        """Respond at a path with a canned response, or with what a handler returns, in place of the echo.
+        """Respond at a path with a canned response, or by a handler, in place of the echo.
 
         A handler is a coroutine function that receives the `aiohttp.web.Request` and returns a response; it runs on the
         sandbox's event loop. Setting the same path and method again replaces the response.
@@ -219,10 +192,10 @@ class SandboxApi(SandboxEndpoint):
             path: relative to `base_url`, decoded, without a query; a leading slash makes no difference.
             response: a `Response`, or the handler.
             method: the HTTP method; all methods if None.
-            is_public: whether requests without a valid token get it, too.
+            is_public: whether requests without a valid token also get it.
 
         Raises:
-            ConfigurationError: names the argument and what it must be.
+            ConfigurationError: if an argument is wrong.
         """
         _check_text("path", path)
         if "?" in path:
@@ -251,7 +224,7 @@ class SandboxApi(SandboxEndpoint):
         return self._rejection
 
     def find_route(self, method: str, path: str) -> Route | None:
-        """Return what to respond at *path*, relative to `base_url`; called by the server."""
+        """Return the response of *path*, relative to `base_url`; called by the server."""
         return self._routes.get((method, path)) or self._routes.get((None, path))
 
 

@@ -1,7 +1,7 @@
-"""Faults and canned responses. Rule: frozen values; they describe what happens to one request and do nothing.
+"""Faults and canned responses. Rule: frozen values without behaviour; each describes the handling of one request.
 
 `Status`, `Response`, `Garbage` and `Reset` replace the response: the request is not examined and counts as a failure.
-`Truncated`, `Drip` and `Late` only affect delivery of the correct response, which counts as what it is.
+`Truncated`, `Drip` and `Late` only affect delivery of the correct response, which counts as such.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Status:
         retry_after: seconds, or any value of the Retry-After header, such as an HTTP-date.
 
     Raises:
-        ConfigurationError: names the field and what it must be.
+        ConfigurationError: if a field is wrong.
     """
 
     status: int = attrs.field(default=503, validator=_check_error_status)
@@ -104,7 +104,7 @@ class Status:
 class Response:
     """Respond with exactly this.
 
-    As a fault it serves the next requests of an endpoint; `sandbox.api.respond()` gives it a path of its own.
+    As a fault it serves the next requests of an endpoint; `sandbox.api.respond()` sets it for a path.
 
     Args:
         status: 200 to 599.
@@ -114,7 +114,7 @@ class Response:
             `headers` name another.
 
     Raises:
-        ConfigurationError: names the field and what it must be.
+        ConfigurationError: if a field is wrong.
     """
 
     status: int = attrs.field(validator=_check_status)

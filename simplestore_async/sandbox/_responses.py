@@ -93,9 +93,8 @@ def unauthorized_response(*, has_token: bool) -> web.Response:
     )
 
 
-async def echo_response(request: web.Request) -> web.Response:
+def echo_response(request: web.Request, body: bytes) -> web.Response:
     """Return the request as JSON, with its token masked."""
-    body = await request.read()
     try:
         text, is_base64 = body.decode(), False
     except UnicodeDecodeError:
@@ -120,7 +119,7 @@ def _one_or_list(values: list[str]) -> str | list[str]:
 
 
 async def deliver(response: web.StreamResponse, request: web.Request, fault: Fault | None) -> web.StreamResponse:
-    """Apply a fault of delivery; return the response, or what remains of it, for aiohttp to send."""
+    """Apply a fault of delivery; return the response, or the rest of it, for aiohttp to send."""
     if isinstance(fault, Late):
         await asyncio.sleep(fault.seconds)
     # If the client has left, aiohttp meets the same error and ignores it.
@@ -166,5 +165,5 @@ def _begin(response: web.Response, request: web.Request) -> tuple[web.StreamResp
     body = cast("bytes", response.body)
     stream = web.StreamResponse(status=response.status, headers=response.headers)
     stream.content_length = len(body)
-    # RFC 9110 §9.3.2: a response to HEAD has no body, whatever its Content-Length.
+    # RFC 9110 §9.3.2: a response to HEAD has no body, despite its Content-Length.
     return stream, b"" if request.method == "HEAD" else body

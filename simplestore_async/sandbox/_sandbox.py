@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     from simplestore_async._core.clock import Clock
 
-    from ._endpoint import RecordedRequest, SandboxApi, SandboxEndpoint
+    from ._endpoint import SandboxApi, SandboxEndpoint
     from ._faults import Fault
+    from ._recorded import RecordedRequest
     from ._state import Counters
 
 __all__ = ["Sandbox"]
@@ -31,8 +32,8 @@ __all__ = ["Sandbox"]
 class Sandbox:
     """A local SimpleStore: the token endpoint as documented, and an API that echoes authorised requests.
 
-    `async with` runs it on the current event loop; a plain `with` runs it in a thread of its own, for programs that run
-    event loops themselves. It listens on 127.0.0.1, on a port of its own, so any number may run at once. Leaving the
+    `async with` runs it on the current event loop; a plain `with` runs it in its own thread, for programs that run
+    event loops themselves. It listens on 127.0.0.1, on a free port, so any number may run at once. Leaving the
     context drops open connections. A sandbox may be entered again: counters, clients and tokens persist, the port
     changes. All methods may be called from any thread.
 
@@ -41,7 +42,7 @@ class Sandbox:
     without a valid token 401 with the challenge of RFC 6750 §3. `sandbox.api.respond()` sets other responses. The token
     endpoint also accepts `client_secret_basic`.
 
-    A test scripts faults, runs its program, and asserts what the sandbox saw::
+    A test scripts faults, runs its program, and checks the sandbox's log::
 
         async with Sandbox() as sandbox:
             sandbox.fail_next(1, Reset())        # the token endpoint; or Status(429, retry_after=2), …
@@ -67,7 +68,7 @@ class Sandbox:
         ssl_context: serve https with this server context; plain http if None.
 
     Raises:
-        ConfigurationError: names the argument and what it must be; on entering, if the port is in use.
+        ConfigurationError: if an argument is wrong; on entering, if the port is in use.
     """
 
     def __init__(  # noqa: PLR0913 - each with its default
@@ -202,7 +203,7 @@ class Sandbox:
         return tuple(sorted((*self.token_endpoint.requests, *self.api.requests), key=attrgetter("number")))
 
     def clear_requests(self) -> None:
-        """Empty both logs; numbers and counters go on."""
+        """Empty both logs; numbering and counters continue."""
         self.token_endpoint.clear_requests()
         self.api.clear_requests()
 

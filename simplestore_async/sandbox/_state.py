@@ -1,6 +1,6 @@
 """Clients, tokens and counters. Rule: no I/O, and one injected clock decides.
 
-The request handlers run on one event loop, perhaps in a thread of its own; the sandbox's methods run in any thread.
+The request handlers run on one event loop, perhaps in its own thread; the sandbox's methods run in any thread.
 """
 
 from __future__ import annotations

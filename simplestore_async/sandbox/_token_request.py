@@ -1,4 +1,4 @@
-"""Validation of token requests. Rule: no I/O; only what SimpleStore documents is accepted.
+"""Validation of token requests. Rule: no I/O; only the documented request is accepted.
 
 A POST with a form body and an empty query, `grant_type=client_credentials`, and a client that authenticates in the form
 or by Basic (RFC 6749 §2.3.1, §4.4).

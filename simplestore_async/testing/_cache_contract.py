@@ -1,4 +1,4 @@
-"""What every cache owes its users, as tests. Rule: a test is one promise, and its assertions say what was broken."""
+"""The contract of every cache, as tests. Rule: a test is one promise, and its assertions name the promise."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CANCELLED_STEPS = 12
 class TokenCacheContract:
     """Prove that a cache keeps the promises of `simplestore_async.TokenCache`.
 
-    Subclass it, and give an empty cache by the fixture `cache`; a cache that processes share takes
+    Subclass it, with a fixture `cache` that returns an empty cache. For a cache that processes share there is
     `SharedTokenCacheContract`::
 
         class TestMyCache(TokenCacheContract):
@@ -35,12 +35,12 @@ class TokenCacheContract:
             def cache(self):
                 return MyCache()
 
-    pytest-asyncio must be installed, in whichever mode: the coroutines are marked for it, and `cache` may be a fixture
-    that it runs. Other tests run event loops of their own. A cache that leaves out a promise on purpose says so in the
+    pytest-asyncio must be installed, in either mode: the coroutines are marked for it, and `cache` may be a fixture
+    that it runs. Other tests run event loops of their own. To leave out a promise on purpose, override its test in the
     subclass, such as `test_threads_at_once = None` for one that belongs to one thread.
 
     Attributes:
-        patience_seconds: what counts as hanging; a cache that does its work takes less.
+        patience_seconds: time limit of an operation, after which it counts as hanging.
     """
 
     patience_seconds: ClassVar[float] = 10.0
@@ -53,26 +53,26 @@ class TokenCacheContract:
         )
 
     def test_is_a_token_cache(self, cache: TokenCache) -> None:
-        """It has what the protocol `TokenCache` names."""
+        """It implements the protocol `TokenCache`."""
         check(isinstance(cache, TokenCache), "a cache has the coroutines get(key) and set(key, token)")
 
     @pytest.mark.asyncio
     async def test_unknown_key(self, cache: TokenCache) -> None:
-        """A key that was never set gives None."""
-        check(await cache.get("key") is None, "get() of a key that was never set gives None")
+        """A key that was never set returns None."""
+        check(await cache.get("key") is None, "get() of a key that was never set returns None")
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize(
         "changes", [{}, {"scope": ()}, {"is_replacement": False}], ids=["every field", "no scope", "no replacement"]
     )
     async def test_what_is_set_is_got(self, cache: TokenCache, changes: dict[str, Any]) -> None:
-        """The token comes back equal in every field, instants to the microsecond, as often as it is asked for."""
+        """The token comes back equal in every field, instants to the microsecond, on every get."""
         token = make_token(**changes)
         await cache.set("key", token)
         for _ in range(2):
             got = await cache.get("key")
             if not isinstance(got, AccessToken):
-                fail("get() gives the AccessToken that was set, again and again")
+                fail("get() returns the AccessToken that was set, again and again")
             check_equal((token.value, token.token_type), (got.value, got.token_type), "a token keeps its value")
             instants = (got.issued_at, got.expires_at)
             check_equal((token.issued_at, token.expires_at), instants, "a token keeps its instants to the microsecond")
@@ -81,10 +81,10 @@ class TokenCacheContract:
 
     @pytest.mark.asyncio
     async def test_the_last_one_counts(self, cache: TokenCache) -> None:
-        """A second token for a key takes the place of the first, be it longer or shorter."""
+        """A second token for a key replaces the first, whether longer or shorter."""
         for value in ["long" * 100, "short", "longer" * 100]:
             await cache.set("key", make_token(value))
-            check_equal(make_token(value), await cache.get("key"), "get() gives the token that was set last, whole")
+            check_equal(make_token(value), await cache.get("key"), "get() returns the token that was set last, whole")
 
     @pytest.mark.asyncio
     async def test_expired_tokens(self, cache: TokenCache) -> None:
@@ -95,19 +95,19 @@ class TokenCacheContract:
             token = make_token(issued_at=now - 3600, expires_at=now + life_seconds)
             await cache.set("key", token)
             got = await cache.get("key")
-            check(got in (None, token), "get() gives a token that has expired, or None, and never an older one")
+            check(got in (None, token), "get() returns a token that has expired, or None, and never an older one")
         await cache.set("key", make_token())
         check_equal(make_token(), await cache.get("key"), "a token can be set where an expired one was")
 
     @pytest.mark.asyncio
     async def test_keys_are_independent(self, cache: TokenCache) -> None:
-        """Each key has a token of its own, however alike the keys are."""
+        """Each key has its own token, however similar the keys are."""
         keys = ["key", "KEY", "key ", " key", "key/", "key.json", "?", "\ufffd", *ODD_KEYS.values()]
         for number, key in enumerate(keys):
             check(await cache.get(key) is None, "a key is not taken for another that is like it")
             await cache.set(key, make_token(f"token-{number}"))
         for number, key in enumerate(keys):
-            check_equal(make_token(f"token-{number}"), await cache.get(key), "each key keeps a token of its own")
+            check_equal(make_token(f"token-{number}"), await cache.get(key), "each key keeps its own token")
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize("key", ODD_KEYS.values(), ids=ODD_KEYS.keys())
@@ -131,7 +131,7 @@ class TokenCacheContract:
 
     @pytest.mark.asyncio
     async def test_many_tasks_with_one_key(self, cache: TokenCache) -> None:
-        """While tasks set one key, every get gives a whole token that one of them set."""
+        """While tasks set one key, every get returns a whole token that one of them set."""
         tokens = [make_token(f"token-{number}" * (1 + number), scope=str(number)) for number in range(50)]
         await cache.set("key", tokens[0])
         got: list[AccessToken | None] = []
@@ -142,12 +142,12 @@ class TokenCacheContract:
         await asyncio.gather(*(task for token in tokens for task in (cache.set("key", token), get())))
         await get()
 
-        check(all(token in tokens for token in got), "a get during sets gives one of their tokens, whole")
+        check(all(token in tokens for token in got), "a get during sets returns one of their tokens, whole")
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize("operation", ["get", "set"])
     async def test_a_cancelled_call(self, cache: TokenCache, operation: str) -> None:
-        """Whoever is cancelled in whatever step of a call leaves nothing behind that stops or spoils the next one."""
+        """A call that is cancelled at any step leaves nothing behind that blocks or corrupts the next one."""
         token = make_token()
         await cache.set("key", token)
         for steps in range(CANCELLED_STEPS):
@@ -170,7 +170,7 @@ class TokenCacheContract:
         async def use(number: int) -> list[AccessToken | None]:
             start.wait(self.patience_seconds)
             own: list[AccessToken | None] = []
-            async with within(self.patience_seconds, "a cache answers on event loops in several threads at once"):
+            async with within(self.patience_seconds, "a cache works on event loops in several threads at once"):
                 for turn in range(10):
                     await cache.set("shared", make_token("shared"))
                     await cache.set(f"key {number}", make_token(f"token-{number}-{turn}"))
@@ -186,23 +186,23 @@ class TokenCacheContract:
             check_equal(expected, got, "event loops in several threads at once do not disturb each other")
 
     def test_loops_after_each_other(self, cache: TokenCache) -> None:
-        """`asyncio.run()` again and again, with tasks that meet in the cache, finds what was set in the run before."""
+        """`asyncio.run()` again and again, with tasks that meet in the cache, finds the token of the run before."""
         token = make_token()
 
         async def use() -> list[AccessToken | None]:
-            async with within(self.patience_seconds, "a cache answers on each event loop, whatever became of others"):
+            async with within(self.patience_seconds, "a cache works on each event loop, after others were closed"):
                 before = await cache.get("key")
                 await asyncio.gather(*(cache.set("key", token) for _ in range(5)))
                 return [before, *await asyncio.gather(*(cache.get("key") for _ in range(5)))]
 
         for before in (None, token, token):
             check_equal(
-                [before] + [token] * 5, run(use()), "what was set on one event loop is got there and on the next"
+                [before] + [token] * 5, run(use()), "a token set on one event loop is found there and on the next"
             )
 
     @pytest.mark.asyncio
     async def test_shows_no_token(self, cache: TokenCache) -> None:
-        """What is kept in it does not show: in no repr, no str, no pretty print."""
+        """Its tokens are in no repr, no str and no pretty print of it."""
         await cache.set("key", make_token())
         shown = [repr(cache), str(cache), pformat(cache), repr(await cache.get("key"))]
         check(not any("canary" in text for text in shown), "a cache does not show the tokens that it keeps")
@@ -215,11 +215,11 @@ class TokenCacheContract:
                 async with TokenProvider(sandbox.credentials, cache=cache) as provider:
                     await provider.get_token()
 
-            check_equal(1, sandbox.counters.token_requests, "a provider takes the token that another one put there")
+            check_equal(1, sandbox.counters.token_requests, "a provider uses the token that another one stored")
 
     @pytest.mark.asyncio
     async def test_providers_of_other_credentials_do_not(self, cache: TokenCache) -> None:
-        """Two providers whose credentials differ get tokens of their own from one cache."""
+        """Two providers whose credentials differ do not share tokens of one cache."""
         async with Sandbox() as sandbox:
             for scope in ["orders", "stock"]:
                 credentials = ClientCredentials(

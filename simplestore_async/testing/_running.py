@@ -32,14 +32,14 @@ def check_equal(expected: object, actual: object, rule: str) -> None:
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run *coroutine* on an event loop of its own, and leave alone the one that `asyncio.run()` would forget."""
+    """Run *coroutine* on a new event loop; unlike `asyncio.run()`, keep the current one set."""
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         return runner.run(coroutine)
 
 
 @asynccontextmanager
 async def within(seconds: float, rule: str) -> AsyncGenerator[None]:
-    """Fail with *rule* if what is done inside takes longer than *seconds*."""
+    """Fail with *rule* if the body takes longer than *seconds*."""
     scope = asyncio.timeout(seconds)
     try:
         async with scope:

@@ -1,4 +1,4 @@
-"""What the contracts put into caches. Rule: a token here is none, begins with `canary`, and outlives every test run."""
+"""Sample keys and tokens of the contracts. Rule: tokens are fake, begin with `canary`, and outlive a test run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _EXPIRES_AT: Final = round(_ISSUED_AT + 72_000.1, 6)
 
 ODD_KEYS: Final = {
     "empty": "",
-    "a path out of the folder": "../../x",
+    "a path out of the directory": "../../x",
     "an absolute path": "/x",
     "a dot": ".",
     "NUL": "\0",
@@ -26,7 +26,7 @@ ODD_KEYS: Final = {
 
 
 def make_token(value: str = "canary-token", **changes: Any) -> AccessToken:
-    """Return a token in whose every field there is something to lose."""
+    """Return a token with a value in every field that a cache could lose."""
     fields: dict[str, Any] = {
         "issued_at": _ISSUED_AT,
         "expires_at": _EXPIRES_AT,

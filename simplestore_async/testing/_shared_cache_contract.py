@@ -1,4 +1,4 @@
-"""What a cache that processes share owes them besides: its lock. Rule: as for every cache."""
+"""The contract of a cache that processes share, as tests of its lock. Rule: as for every cache."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SharedTokenCacheContract"]
 
-# How long a lock that is held is asked for, to see that it is not given.
+# How long a caller waits for a held lock, to show that it does not get it.
 _BRIEFLY_SECONDS = 0.1
 
 
@@ -33,7 +33,7 @@ class SharedTokenCacheContract(TokenCacheContract):
     """
 
     def test_is_a_shared_token_cache(self, cache: SharedTokenCache) -> None:
-        """It has what the protocol `SharedTokenCache` names."""
+        """It implements the protocol `SharedTokenCache`."""
         check(isinstance(cache, SharedTokenCache), "a shared cache also has the method renewal_lock(key)")
 
     @pytest.mark.asyncio
@@ -71,7 +71,7 @@ class SharedTokenCacheContract(TokenCacheContract):
 
         with ThreadPoolExecutor(1) as threads:
             holder = threads.submit(lambda: run(hold()))
-            holder.add_done_callback(lambda _: is_held.set())  # also if it was not given the lock
+            holder.add_done_callback(lambda _: is_held.set())  # also if it did not get the lock
             try:
                 is_held.wait(self.patience_seconds)
                 enters_meanwhile = run(enters_within(_BRIEFLY_SECONDS))
@@ -79,7 +79,7 @@ class SharedTokenCacheContract(TokenCacheContract):
                 is_over.set()
             holder.result()
 
-        check(not enters_meanwhile, "one event loop at a time holds a key's lock, whichever thread it is in")
+        check(not enters_meanwhile, "one event loop at a time holds a key's lock, in any thread")
         check(run(enters_within(self.patience_seconds)), "a lock that another event loop held is free afterwards")
 
     def test_threads_take_turns(self, cache: SharedTokenCache) -> None:
@@ -107,7 +107,7 @@ class SharedTokenCacheContract(TokenCacheContract):
                 await asyncio.sleep(0)
 
         async def use() -> None:
-            async with within(self.patience_seconds, "a lock is given on each event loop, whatever became of others"):
+            async with within(self.patience_seconds, "a lock works on each event loop, after others were closed"):
                 await asyncio.gather(*(hold() for _ in range(3)))
 
         for _ in range(3):
@@ -115,9 +115,9 @@ class SharedTokenCacheContract(TokenCacheContract):
 
     @pytest.mark.asyncio
     async def test_locks_are_independent(self, cache: SharedTokenCache) -> None:
-        """Holding one key's lock keeps nobody from another's."""
+        """One key's lock does not block another's."""
         async with (
-            within(self.patience_seconds, "holding one key's lock keeps nobody from another's"),
+            within(self.patience_seconds, "one key's lock does not block another's"),
             cache.renewal_lock("key"),
             cache.renewal_lock("other"),
         ):
@@ -125,13 +125,13 @@ class SharedTokenCacheContract(TokenCacheContract):
 
     @pytest.mark.asyncio
     async def test_holder_uses_the_cache(self, cache: SharedTokenCache) -> None:
-        """The holder, and everybody else, may read and write meanwhile."""
+        """The holder, and everyone else, may read and write meanwhile."""
         async with (
             within(self.patience_seconds, "the cache is read and written while its lock is held"),
             cache.renewal_lock("key"),
         ):
             await cache.set("key", make_token())
-            check_equal(make_token(), await cache.get("key"), "what is set while the lock is held is got")
+            check_equal(make_token(), await cache.get("key"), "a token set while the lock is held is found")
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize("key", ODD_KEYS.values(), ids=ODD_KEYS.keys())
@@ -144,7 +144,7 @@ class SharedTokenCacheContract(TokenCacheContract):
 
     @pytest.mark.asyncio
     async def test_is_released_after_an_error(self, cache: SharedTokenCache) -> None:
-        """What the holder raises is raised, and the lock is free."""
+        """An error of the holder propagates, and the lock is free."""
         with pytest.raises(ZeroDivisionError):
             async with cache.renewal_lock("key"):
                 raise ZeroDivisionError
@@ -161,7 +161,7 @@ class SharedTokenCacheContract(TokenCacheContract):
                 await asyncio.Event().wait()
 
         holder = asyncio.create_task(hold())
-        async with within(self.patience_seconds, "a lock that nobody holds is given"):
+        async with within(self.patience_seconds, "a free lock is acquired"):
             await is_held.wait()
         holder.cancel()
         await self._assert_cancelled(holder)
@@ -170,7 +170,7 @@ class SharedTokenCacheContract(TokenCacheContract):
     @pytest.mark.asyncio
     @pytest.mark.parametrize("is_held", [True, False], ids=["held", "free"])
     async def test_is_free_after_a_cancelled_wait(self, cache: SharedTokenCache, *, is_held: bool) -> None:
-        """Whoever is cancelled in whatever step of waiting for the lock, or of getting it, does not keep it."""
+        """A caller that is cancelled at any step of waiting for the lock, or of acquiring it, does not keep it."""
 
         async def hold() -> None:
             async with cache.renewal_lock("key"):
@@ -185,16 +185,18 @@ class SharedTokenCacheContract(TokenCacheContract):
                     await asyncio.sleep(0)
                 waiter.cancel()
                 await self._assert_cancelled(waiter)
-            await self._assert_free(cache.renewal_lock("key"), "whoever is cancelled in a wait does not keep the lock")
+            await self._assert_free(
+                cache.renewal_lock("key"), "a caller cancelled while waiting does not keep the lock"
+            )
 
     async def _assert_cancelled(self, task: asyncio.Task[None]) -> None:
-        async with within(self.patience_seconds, "whoever is cancelled at a lock ends"):
+        async with within(self.patience_seconds, "a caller cancelled at a lock ends"):
             await asyncio.wait([task])
-        # Taken from the task: an error that nobody retrieves is logged by asyncio, in the middle of another test.
+        # Taken from the task: an error that is never retrieved is logged by asyncio, in the middle of another test.
         [outcome] = await asyncio.gather(task, return_exceptions=True)
         check(
             isinstance(outcome, asyncio.CancelledError),
-            "whoever is cancelled at a lock gets CancelledError, and nothing else",
+            "a caller cancelled at a lock gets CancelledError, and nothing else",
         )
 
     async def _assert_free(self, lock: AbstractAsyncContextManager[object], rule: str) -> None:

@@ -44,10 +44,10 @@ async def test_results_come_back(runner: Runner, damage: Any) -> None:
     """A lost or cut file of results is whole after the next run; `read_results` has them at any time."""
     await runner.run_file(LINES)
     expected = runner.stored
-    damage(runner.folder / "results")
+    damage(runner.directory / "results")
     await runner.run_file(LINES)
     assert expected == runner.stored
-    assert 12 == len([*read_results(runner.folder / "batch")])
+    assert 12 == len([*read_results(runner.directory / "batch")])
 
 
 async def test_begun_before_sent(runner: Runner, api_server: ApiServer) -> None:
@@ -55,15 +55,15 @@ async def test_begun_before_sent(runner: Runner, api_server: ApiServer) -> None:
     states: list[str] = []
 
     async def handle(_: web.Request) -> web.StreamResponse:
-        with sqlite3.connect(f"file:{copy_of(runner.folder)}?mode=ro", uri=True) as connection:
+        with sqlite3.connect(f"file:{copy_of(runner.directory)}?mode=ro", uri=True) as connection:
             states.extend(state for (state,) in connection.execute("SELECT state FROM requests WHERE line = 1"))
         connection.close()
         return web.Response()
 
-    def copy_of(folder: Path) -> Path:
-        copy = folder / "copy"  # as a crash would leave it
+    def copy_of(directory: Path) -> Path:
+        copy = directory / "copy"  # as a crash would leave it
         for suffix in "", "-wal":
-            (folder / f"copy{suffix}").write_bytes((folder / f"batch{suffix}").read_bytes())
+            (directory / f"copy{suffix}").write_bytes((directory / f"batch{suffix}").read_bytes())
         return copy
 
     api_server.handler = handle
@@ -110,8 +110,8 @@ async def test_stopped_and_cancelled(runner: Runner) -> None:
 async def test_interrupted(runner: Runner) -> None:
     """A request that an earlier run had begun is unknown, and with an idempotency key it is sent."""
     for policy, outcome in (QUICK, "unknown"), (BatchPolicy(idempotency_key="Idempotency-Key"), "succeeded"):
-        (runner.folder / "batch").unlink(missing_ok=True)
-        (runner.folder / "results").unlink(missing_ok=True)
+        (runner.directory / "batch").unlink(missing_ok=True)
+        (runner.directory / "results").unlink(missing_ok=True)
         with runner.open(LINES[:1], idempotency_key=policy.idempotency_key) as database:
             writer = database.start()
             await writer.begin(next(iter(database.requests)))
@@ -143,7 +143,7 @@ async def test_stopped_while_retrying(runner: Runner) -> None:
     await runner.requests_arrive(1)
     stop.set()
     assert 1 == (await running).remaining
-    assert not (runner.folder / "batch").exists()
+    assert not (runner.directory / "batch").exists()
 
 
 @pytest.mark.parametrize(
@@ -169,11 +169,11 @@ async def test_another(runner: Runner, changes: dict[str, Any], error: type[Exce
 async def test_nothing_begun(runner: Runner) -> None:
     """A run in which nothing was begun leaves nothing that another content could meet."""
     runner.open([make_line(1)]).close()
-    assert not (runner.folder / "batch").exists()
+    assert not (runner.directory / "batch").exists()
     with runner.open([make_line(1)]) as database:
-        left = (runner.folder / "batch").read_bytes(), (runner.folder / "batch-wal").read_bytes()
-    (runner.folder / "batch").write_bytes(left[0])  # as a kill leaves it
-    (runner.folder / "batch-wal").write_bytes(left[1])
+        left = (runner.directory / "batch").read_bytes(), (runner.directory / "batch-wal").read_bytes()
+    (runner.directory / "batch").write_bytes(left[0])  # as a kill leaves it
+    (runner.directory / "batch-wal").write_bytes(left[1])
     with runner.open([make_line(2)]) as database:
         assert 1 == database.remaining
 
@@ -181,16 +181,16 @@ async def test_nothing_begun(runner: Runner) -> None:
 def test_in_use(runner: Runner) -> None:
     """Two runs cannot use one database, and its results are readable after them."""
     with runner.open([make_line(1)]):
-        for use in lambda: runner.open([make_line(1)]), lambda: next(read_results(runner.folder / "batch")):
+        for use in lambda: runner.open([make_line(1)]), lambda: next(read_results(runner.directory / "batch")):
             with pytest.raises(BatchDatabaseError) as caught:
                 use()
             assert ("batch-in-use", True) == (caught.value.code, caught.value.retryable)
 
 
-@pytest.mark.parametrize("kind", ["text", "database", "folder"])
+@pytest.mark.parametrize("kind", ["text", "database", "directory"])
 def test_other_file(runner: Runner, kind: str) -> None:
     """Another file in its place stays as it is."""
-    path = runner.folder / "batch"
+    path = runner.directory / "batch"
     if kind == "text":
         path.write_text("mine" * 1_000)
     elif kind == "database":
@@ -207,26 +207,26 @@ def test_other_file(runner: Runner, kind: str) -> None:
 
 def test_results_replace_nothing(runner: Runner) -> None:
     """Results never replace another file, the input or the database."""
-    (runner.folder / "results").write_text("mine")
+    (runner.directory / "results").write_text("mine")
     with pytest.raises(BatchFileError, match="not empty"):
         runner.open([make_line(1)])
-    assert "mine" == (runner.folder / "results").read_text()
-    requests = write_requests(runner.folder, [make_line(1)])
-    for path in requests.path, runner.folder / "other":
+    assert "mine" == (runner.directory / "results").read_text()
+    requests = write_requests(runner.directory, [make_line(1)])
+    for path in requests.path, runner.directory / "other":
         with pytest.raises(BatchFileError, match="the input, or the database"):
-            BatchDatabase(runner.folder / "other", requests=requests, results=path)
+            BatchDatabase(runner.directory / "other", requests=requests, results=path)
 
 
 async def test_changed_file(runner: Runner) -> None:
     """A file that is cut during the run is an error, and not success, after what was begun has ended."""
     requests = write_requests(
-        runner.folder, [make_line(n, "POST") for n in range(1, 1_001)], base_url=runner.sandbox.base_url
+        runner.directory, [make_line(n, "POST") for n in range(1, 1_001)], base_url=runner.sandbox.base_url
     )
 
     def cut(_: object) -> None:
         write_lines(requests.path, [make_line(n, "POST") for n in range(1, 201)])
 
-    with BatchDatabase(runner.folder / "batch", requests=requests) as database:
+    with BatchDatabase(runner.directory / "batch", requests=requests) as database:
         with pytest.raises(BatchFileError, match="changed"):
             await runner.run(requests, database=database, on_result=cut)
         assert 0 == database.counts["unknown"]
@@ -243,9 +243,9 @@ async def test_other_requests(runner: Runner) -> None:
 async def test_results_on_full_disk(runner: Runner) -> None:
     """Where results can no longer be written nothing more is sent, and what was sent is recorded."""
     requests = write_requests(
-        runner.folder, [make_line(n, "POST") for n in range(1, 2_001)], base_url=runner.sandbox.base_url
+        runner.directory, [make_line(n, "POST") for n in range(1, 2_001)], base_url=runner.sandbox.base_url
     )
-    with BatchDatabase(runner.folder / "batch", requests=requests, results="/dev/full") as database:
+    with BatchDatabase(runner.directory / "batch", requests=requests, results="/dev/full") as database:
         with pytest.raises(OSError, match="No space left"):
             await runner.run(requests, database=database)
         sent = runner.sandbox.counters.api_requests
@@ -278,7 +278,7 @@ async def test_key_order(runner: Runner, api_server: ApiServer) -> None:
 async def test_own_session_is_closed(runner: Runner) -> None:
     """The caller's session and its connections stay open."""
     async with open_session(runner.sandbox.credentials, base_url=runner.sandbox.base_url) as session:
-        requests = RequestFile(write_lines(runner.folder / "orders", LINES), base_url=runner.sandbox.base_url)
+        requests = RequestFile(write_lines(runner.directory / "orders", LINES), base_url=runner.sandbox.base_url)
         assert 12 == (await run_batch(requests, session=session)).done
         async with session.get("orders") as response:
             assert 200 == response.status

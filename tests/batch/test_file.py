@@ -74,13 +74,13 @@ def test_gzip(tmp_path: Path) -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_other_format(tmp_path: Path, content: bytes, says: str) -> None:
-    """Another format is told by its name."""
+    """Another format is recognised, and named."""
     (tmp_path / "orders").write_bytes(content)
     assert says in refused(tmp_path / "orders").problem
 
 
 def test_problems(tmp_path: Path) -> None:
-    """All lines are looked at: the first twenty problems are told by number, the others counted."""
+    """All lines are checked: the first twenty problems are listed by line, the others counted."""
     lines: list[dict[str, Any]] = [make_line(number) for number in range(1, 61)]
     lines[0] = {"oops": 1}
     lines[4]["id"] = 4  # that of line 4
@@ -97,7 +97,7 @@ def test_problems(tmp_path: Path) -> None:
 
 
 def test_many_problems(tmp_path: Path) -> None:
-    """However many there are, twenty are told."""
+    """At most twenty are listed."""
     error = refused(write_lines(tmp_path / "orders", [{}] * 100))
     assert (100, list(range(1, 21))) == (error.count, [line for line, _ in error.problems])
 

@@ -83,7 +83,7 @@ def test_request(changes: dict[str, Any], expected: dict[str, Any]) -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_problem(line: bytes | dict[str, Any], says: str) -> None:
-    """What is wrong is told by the names of fields; their values are not, for they may be secret."""
+    """A problem names the field without its value, which may be secret."""
     found = parse(line)
     assert isinstance(found, str)
     assert says in found

@@ -15,9 +15,10 @@ from simplestore_async import open_session
 from simplestore_async.batch import BatchPolicy, run_batch
 from simplestore_async.errors import BatchError, ConfigurationError, InvalidClientError
 from simplestore_async.sandbox import Reset, Status
-from tests.support.api_servers import private_ca, refusing_url, silent_url
+from tests.support.api_servers import refusing_url, silent_url
 from tests.support.batches import QUICK, Runner, make_line, positive, requests_of
 from tests.support.servers import ApiServer
+from tests.support.tls import private_ca
 
 if TYPE_CHECKING:
     from simplestore_async.sandbox import Fault
@@ -147,7 +148,7 @@ async def test_refused_credentials(runner: Runner) -> None:
                 await run_batch(database.requests, session=session, database=database)
         assert 50 == database.remaining
     assert [] == runner.statuses
-    assert not (runner.folder / "batch").exists()
+    assert not (runner.directory / "batch").exists()
 
 
 async def test_api_returns(runner: Runner) -> None:
@@ -180,7 +181,7 @@ async def test_no_handshake(runner: Runner) -> None:
         await runner.run_file([make_line(n, "POST") for n in range(1, 9)], base_url=url, policy=policy)
     assert caught.value.retryable
     assert [] == runner.results
-    assert not (runner.folder / "batch").exists()
+    assert not (runner.directory / "batch").exists()
 
 
 async def test_certificate(runner: Runner) -> None:

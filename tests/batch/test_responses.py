@@ -59,13 +59,13 @@ async def test_json_as_it_came(runner: Runner, api_server: ApiServer) -> None:
         return web.Response(text=text.replace(",", ",\n"), content_type="application/json")
 
     api_server.handler = handle
-    path = runner.folder / "orders.jsonl"
+    path = runner.directory / "orders.jsonl"
     path.write_text(f'{{"id":1,"method":"POST","path":"a","json":{text}}}')
     requests = RequestFile(path, base_url=f"{api_server.url}/")
-    with BatchDatabase(runner.folder / "batch", requests=requests, results=runner.folder / "results") as database:
+    with BatchDatabase(runner.directory / "batch", requests=requests, results=runner.directory / "results") as database:
         await runner.run(requests, database=database, base_url=api_server.url)
     assert [text.encode()] == [request.body for request in api_server.requests]
-    assert f'"body":{text},' in (runner.folder / "results").read_text()
+    assert f'"body":{text},' in (runner.directory / "results").read_text()
 
 
 @pytest.mark.parametrize(
@@ -169,8 +169,8 @@ async def test_cookies(runner: Runner, api_server: ApiServer) -> None:
 
 async def test_body_file(runner: Runner, api_server: ApiServer) -> None:
     """A file is streamed, also after a rejected token and 429; one that is gone fails alone."""
-    (runner.folder / "image").write_bytes(bytes(1 << 20))
-    (runner.folder / "gone").write_bytes(b"x")
+    (runner.directory / "image").write_bytes(bytes(1 << 20))
+    (runner.directory / "gone").write_bytes(b"x")
     statuses = iter([401, 429, 200])
 
     async def handle(_: web.Request) -> web.StreamResponse:
@@ -181,7 +181,7 @@ async def test_body_file(runner: Runner, api_server: ApiServer) -> None:
     for line in lines:
         del line["json"]
     with runner.open(lines, base_url=f"{api_server.url}/") as database:
-        (runner.folder / "gone").unlink()
+        (runner.directory / "gone").unlink()
         await runner.run(database.requests, database=database, base_url=api_server.url)
     assert {1: "succeeded", 2: "failed"} == runner.outcomes()
     assert [bytes(1 << 20)] * 3 == [request.body for request in api_server.requests]

@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def directory(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
 @pytest.fixture
-def cache(folder: Path) -> FileTokenCache:
-    return FileTokenCache(folder)
+def cache(directory: Path) -> FileTokenCache:
+    return FileTokenCache(directory)
 
 
 @pytest.fixture
-async def path(cache: FileTokenCache, folder: Path) -> Path:
+async def path(cache: FileTokenCache, directory: Path) -> Path:
     """The file of KEY, which holds TOKEN."""
     await cache.set(KEY, TOKEN)
-    return folder / NAME
+    return directory / NAME

@@ -1,5 +1,5 @@
-"""`simplestore_async.caches._coding`: codecs of one's own, and what becomes of one that fails."""
-# ruff: noqa: ASYNC240 - these tests are about files, and share their loop with nobody
+"""`simplestore_async.caches._coding`: third-party codecs, and failing ones."""
+# ruff: noqa: ASYNC240 - these tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Codec:
 
 
 class BrokenCodec(Codec):
-    """Does not what it should, with what it is given."""
+    """A codec that breaks its contract."""
 
     def __init__(self, misdeed: Callable[[bytes], Any]) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ FAILURES = pytest.mark.parametrize(("misdeed", "problem"), MISDEEDS.values(), id
 
 
 async def test_a_codec_of_one_s_own(tmp_path: Path) -> None:
-    """What it encodes is what is stored; it is called in the cache's thread."""
+    """Its output is stored; it is called in the cache's thread."""
     codec = Codec()
     cache = FileTokenCache(tmp_path, codec=codec)
     await cache.set("key", make_token())
@@ -83,7 +83,7 @@ async def test_a_codec_of_one_s_own(tmp_path: Path) -> None:
 async def test_a_failure_is_named(
     tmp_path: Path, operation: str, misdeed: Callable[[bytes], Any], problem: str
 ) -> None:
-    """It is a TokenCacheError that says what happened, and no traceback shows what the codec was given."""
+    """It is a TokenCacheError with a cause, and no traceback shows the codec's input."""
     await FileTokenCache(tmp_path).set("key", make_token())
     cache = FileTokenCache(tmp_path, codec=BrokenCodec(misdeed))
     with pytest.raises(TokenCacheError) as caught:
@@ -125,7 +125,7 @@ async def test_nothing_to_store(tmp_path: Path) -> None:
 async def test_a_failure_costs_no_token(
     token_server: TokenServer, tmp_path: Path, misdeed: Callable[[bytes], Any], problem: str
 ) -> None:
-    """A provider goes on without it, tells of it, and leaves the file as it was."""
+    """A provider continues without it, reports it, and leaves the file unchanged."""
     await FileTokenCache(tmp_path).set(token_server.credentials().cache_key, make_token())
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     events: list[Event] = []
@@ -144,7 +144,7 @@ async def test_a_failure_costs_no_token(
     "codec", ["text", b"bytes", object(), Codec, len], ids=["str", "bytes", "object", "class", "function"]
 )
 def test_what_is_no_codec(tmp_path: Path, codec: Any) -> None:
-    """What has not both methods is refused at once, and so is a class in the place of an instance."""
+    """An object without both methods is refused at once, and so is a class instead of an instance."""
     with pytest.raises(ConfigurationError) as caught:
         FileTokenCache(tmp_path, codec=codec)
     assert "codec" == caught.value.field

@@ -1,5 +1,5 @@
 """`simplestore_async.caches.encryption`: tokens that are encrypted where they are kept."""
-# ruff: noqa: ASYNC240 - these tests are about files, and share their loop with nobody
+# ruff: noqa: ASYNC240 - these tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ HINT = 'make one with python -c "from cryptography.fernet import Fernet; print(F
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Set the variables of the codec, named by what follows `SIMPLESTORE_CACHE_KEY`, and no others of them."""
+    """Set the codec's variables by their suffix after `SIMPLESTORE_CACHE_KEY`, and unset the others."""
 
     def set_to(**variables: str) -> None:
         for name in ("", "_FILE"):
@@ -56,8 +56,8 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return set_to
 
 
-def file_in(folder: Path) -> Path:
-    (path,) = folder.glob("token-*")
+def file_in(directory: Path) -> Path:
+    (path,) = directory.glob("token-*")
     return path
 
 
@@ -67,7 +67,7 @@ def file_in(folder: Path) -> Path:
 @settings(derandomize=True, deadline=None, max_examples=50)
 @given(st.binary())
 def test_round_trip(data: bytes) -> None:
-    """What was encoded is decoded, by an instance of its own, and is nothing else in between."""
+    """Another instance decodes the encoded bytes, which do not contain the token."""
     stored = FernetCodec(OLD).encode(data)
     assert data == FernetCodec(OLD).decode(stored)
     assert len(data) < 4 or data not in stored
@@ -80,12 +80,12 @@ def test_round_trip(data: bytes) -> None:
     ids=["str", "bytes", "list", "tuple", "both kinds", "iterator", "dict"],
 )
 def test_the_first_key_encrypts(keys: Any) -> None:
-    """A key may be text or bytes, alone or before others; what it encrypted is a Fernet token of that key."""
+    """A key may be text or bytes, alone or before others; it makes a Fernet token of that key."""
     assert b"data" == Fernet(NEW).decrypt(FernetCodec(keys).encode(b"data"))
 
 
 def test_every_key_decrypts() -> None:
-    """Whichever of the keys it was, what it encrypted is read; another's is not."""
+    """A token encrypted with any of the keys is read; another key's is not."""
     codec = FernetCodec([NEW, OLD])
     assert [b"data", b"data", None] == [codec.decode(Fernet(key).encrypt(b"data")) for key in (NEW, OLD, OTHER)]
 
@@ -105,13 +105,13 @@ def test_tampered_bytes() -> None:
 @settings(derandomize=True, deadline=None, max_examples=100)
 @given(st.binary() | st.binary(min_size=70).map(lambda data: base64.urlsafe_b64encode(b"\x80" + data)))
 def test_any_bytes(data: bytes) -> None:
-    """What nobody encrypted is a miss."""
+    """Unencrypted bytes are a cache miss."""
     assert FernetCodec(OLD).decode(data) is None
 
 
 @pytest.mark.parametrize("written_at", [0, 4_102_444_800, 2**64 - 1], ids=["1970", "2100", "the last second"])
 def test_no_clock_decides(written_at: int) -> None:
-    """The time that Fernet notes is of no account: the token's own life is in what it encrypts."""
+    """Fernet's own timestamp is ignored: the token's life is in the encrypted data."""
     assert b"data" == FernetCodec(OLD).decode(Fernet(OLD).encrypt_at_time(b"data", written_at))
 
 
@@ -133,7 +133,7 @@ async def test_no_token_is_stored(tmp_path: Path) -> None:
 async def test_what_it_cannot_read_is_replaced(
     tmp_path: Path, before: FernetCodec | None, after: FernetCodec | None
 ) -> None:
-    """What is of another key, or in clear, is a miss for one that is not; it is replaced, and nothing stays of it."""
+    """Data of another key, or in clear, is a cache miss for a codec; it is replaced completely."""
     await FileTokenCache(tmp_path, codec=before).set("key", make_token("canary-before"))
     cache = FileTokenCache(tmp_path, codec=after)
     if before is not after:
@@ -201,7 +201,7 @@ def test_a_file_s_form(tmp_path: Path, text: str) -> None:
 
 
 async def test_a_file_that_is_gone(token_server: TokenServer, tmp_path: Path) -> None:
-    """While the file cannot be read the provider goes on without the cache, and says why."""
+    """While the file cannot be read the provider continues without the cache, and reports the reason."""
     path = tmp_path / "keys"
     path.write_text(OLD)
     cache = FileTokenCache(tmp_path / "cache", codec=FernetCodec(path))
@@ -217,7 +217,7 @@ async def test_a_file_that_is_gone(token_server: TokenServer, tmp_path: Path) ->
 
 
 def test_what_it_was_given_does_not_show(tmp_path: Path) -> None:
-    """Whoever calls it directly gets an error without what was to be encrypted, in a traceback with locals, too."""
+    """A direct call raises an error without the plain text, also in a traceback with locals."""
     path = tmp_path / "keys"
     path.write_text(OLD)
     codec = FernetCodec(path)
@@ -247,7 +247,7 @@ NOT_KEYS: dict[str, Any] = {
 
 @pytest.mark.parametrize("key", NOT_KEYS.values(), ids=NOT_KEYS)
 def test_what_is_no_key(key: Any) -> None:
-    """The error says which one it is, and how to make one; not even a traceback with locals shows a key."""
+    """The error names the key by its number, with a hint; not even a traceback with locals shows a key."""
     with pytest.raises(ConfigurationError) as caught:
         FernetCodec([OLD, key])
 
@@ -273,7 +273,7 @@ def assert_nothing_shows(error: BaseException) -> None:
     ],
 )
 def test_what_are_no_keys(keys: Any, problem: str) -> None:
-    """What is no key, and no several, is refused at once; a string is one key, not its characters."""
+    """Anything but one key or several is refused at once; a string is one key, not its characters."""
     with pytest.raises(ConfigurationError) as caught:
         FernetCodec(keys)
     assert ("keys", f"cannot be used: {problem}") == (caught.value.field, caught.value.problem)
@@ -373,7 +373,7 @@ def test_keys_do_not_travel() -> None:
 
 @pytest.mark.parametrize("source", ["environment", "file in the environment", "file"])
 async def test_recipes_travel(tmp_path: Path, environment: Callable[..., None], source: str) -> None:
-    """What comes from the environment or a file is pickled as that, and another process reads its own."""
+    """A codec from the environment or a file pickles as that source, and another process reads its own."""
     path = tmp_path / "keys"
     path.write_text(OLD)
     environment(**{"KEY": OLD} if source == "environment" else {"KEY_FILE": str(path)})
@@ -390,7 +390,7 @@ async def test_recipes_travel(tmp_path: Path, environment: Callable[..., None], 
 
 
 def test_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the extra the import says what to install."""
+    """Without the extra the import error names it."""
     monkeypatch.setitem(sys.modules, "cryptography.fernet", None)
     monkeypatch.delitem(sys.modules, "simplestore_async.caches.encryption")
     with pytest.raises(ImportError) as caught:

@@ -39,10 +39,10 @@ class MinimalCache:
 
 
 class Beyond:
-    """What our caches promise beyond the contract, which others may not need."""
+    """Promises of our caches beyond the contract."""
 
     async def test_what_is_no_text(self, cache: TokenCache) -> None:
-        """Strings that have no UTF-8 are keys too, apart from each other and from what they are replaced by."""
+        """Strings that have no UTF-8 are also keys, distinct from each other and from their replacements."""
         keys = [*SURROGATES, "\ufffd", "?"]
         for number, key in enumerate(keys):
             assert await cache.get(key) is None
@@ -115,7 +115,7 @@ class TestRedisTokenCacheEncrypted(SharedTokenCacheContract, BeyondShared):
 
 
 class TestRedisTokenCacheWithAClient(OnOneLoop, BeyondShared):
-    """A client that was given serves one event loop; what it does with texts is its owner's choice."""
+    """A client passed by the caller serves one event loop; its encoding of text is the caller's choice."""
 
     @pytest.fixture
     async def cache(self, shared_redis: RedisServer, namespace: str) -> AsyncIterator[SharedTokenCache]:

@@ -1,5 +1,5 @@
 """`FileTokenCache`: location, content, arguments. The contract of all caches is in `test_every_cache.py`."""
-# ruff: noqa: ASYNC240 - these tests are about files, and share their loop with nobody
+# ruff: noqa: ASYNC240 - these tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("kind", [str, Path])
-def test_a_folder_of_one_s_own(tmp_path: Path, kind: Callable[[Path], str | Path]) -> None:
-    """`directory` is what was passed, as a path."""
+def test_a_directory_of_one_s_own(tmp_path: Path, kind: Callable[[Path], str | Path]) -> None:
+    """`directory` is the argument, as a path."""
     assert tmp_path / "x" == FileTokenCache(kind(tmp_path / "x")).directory
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="XDG_CACHE_HOME belongs to Linux")
-async def test_the_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_default_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By default it is `simplestore-async` in the user's cache directory, looked up at first use and not again."""
     cache = FileTokenCache()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "first"))
@@ -61,39 +61,39 @@ async def test_the_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert 0o700 == mode_of(cache.directory)
 
 
-async def test_the_default_folder_on_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On Windows, too, its own name alone stands between it and the user's folders."""
+async def test_the_default_directory_on_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows, too, its own name alone stands between it and the user's directories."""
     monkeypatch.setattr(platformdirs, "PlatformDirs", platformdirs.windows.Windows)
     monkeypatch.setattr(platformdirs.windows, "get_win_folder", lambda _: str(tmp_path))
     assert tmp_path / "simplestore-async" / "Cache" == FileTokenCache().directory
 
 
-async def test_nothing_is_made_before_the_first_set(cache: FileTokenCache, folder: Path) -> None:
-    """Making a cache, asking for its folder and getting from it touch no disk."""
-    assert folder == cache.directory
+async def test_nothing_is_made_before_the_first_set(cache: FileTokenCache, directory: Path) -> None:
+    """Making a cache, asking for its directory and getting from it touch no disk."""
+    assert directory == cache.directory
     assert await cache.get(KEY) is None
-    assert not folder.exists()
+    assert not directory.exists()
 
 
 async def test_missing_parents_are_made(tmp_path: Path) -> None:
-    """The folder's missing parents are made, too."""
+    """The directory's missing parents are made, too."""
     cache = FileTokenCache(tmp_path / "a" / "b" / "c")
     await cache.set(KEY, TOKEN)
     assert TOKEN == await cache.get(KEY)
 
 
-async def test_the_file_s_name(cache: FileTokenCache, folder: Path) -> None:
-    """One file for each key, named by the format's version and a digest, and nothing outside the folder."""
+async def test_the_file_s_name(cache: FileTokenCache, directory: Path) -> None:
+    """One file for each key, named by the format's version and a digest, and nothing outside the directory."""
     await cache.set("../../secret key", TOKEN)
     await cache.set("../../secret key", make_token("second"))
     digest = hashlib.sha256(b"../../secret key").hexdigest()
-    assert [f"token-v2-{digest}.json"] == names_in(folder)
-    assert [folder.name] == names_in(folder.parent)
+    assert [f"token-v2-{digest}.json"] == names_in(directory)
+    assert [directory.name] == names_in(directory.parent)
 
 
-async def test_another_instance_sees_it(cache: FileTokenCache, folder: Path) -> None:
-    """What one cache set every other over the same folder gets, and the other way round."""
-    other = FileTokenCache(folder)
+async def test_another_instance_sees_it(cache: FileTokenCache, directory: Path) -> None:
+    """Caches over one directory read each other's tokens."""
+    other = FileTokenCache(directory)
     await cache.set(KEY, TOKEN)
     assert TOKEN == await other.get(KEY)
     await other.set(KEY, make_token("second"))
@@ -144,10 +144,10 @@ async def test_a_truncated_file_is_a_miss(cache: FileTokenCache, path: Path) -> 
     assert TOKEN == await cache.get(KEY)
 
 
-async def test_another_key_s_token_is_a_miss(cache: FileTokenCache, folder: Path, path: Path) -> None:
+async def test_another_key_s_token_is_a_miss(cache: FileTokenCache, directory: Path, path: Path) -> None:
     """Another key's file, copied over this key's, is a miss."""
     await cache.set("other", make_token("other"))
-    (other,) = (folder / name for name in names_in(folder) if name != NAME)
+    (other,) = (directory / name for name in names_in(directory) if name != NAME)
     shutil.copy(other, path)
     assert 0o600 == mode_of(path)
     assert await cache.get(KEY) is None
@@ -211,7 +211,7 @@ class BytesPath:
                 BytesPath(),
                 "cache\0",
                 "\ud800",
-                "~nobody-of-this-name/x",
+                "~no-such-user/x",
                 "$HOME/x",
                 "${HOME}/x",
                 "%APPDATA%/x",
@@ -242,17 +242,17 @@ async def test_wrong_argument(
 
 
 @pytest.mark.parametrize(("step", "age"), [(-7200, 600), (-7200, 3700), (7200, 600), (7200, 3700), (30, 3700)])
-async def test_wall_clock_step(folder: Path, step: float, age: float) -> None:
+async def test_wall_clock_step(directory: Path, step: float, age: float) -> None:
     """A step of the wall clock changes no stored token's life: its instants are moved by the step."""
     clock = FakeClock(wall=time.time())
     now = clock.time()
     token = make_token(issued_at=now, expires_at=now + 3600)
-    await FileTokenCache(folder, clock=clock).set(KEY, token)
+    await FileTokenCache(directory, clock=clock).set(KEY, token)
     clock.step_wall(step)
     clock.advance(age)
 
-    got = await FileTokenCache(folder, clock=clock).get(KEY)
-    (file,) = await FileTokenCache(folder, clock=clock).list_files()
+    got = await FileTokenCache(directory, clock=clock).get(KEY)
+    (file,) = await FileTokenCache(directory, clock=clock).list_files()
 
     assert got is not None
     assert (now + step, now + step + 3600) == pytest.approx((got.issued_at, got.expires_at), abs=0.001)
@@ -260,16 +260,16 @@ async def test_wall_clock_step(folder: Path, step: float, age: float) -> None:
     assert (age >= 3600) is (got.expires_at <= clock.time())
 
 
-async def test_another_boot(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_another_boot(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A token of another boot, or from a platform without a boot's identity, keeps its instants."""
     clock = FakeClock(wall=time.time())
     token = make_token(issued_at=clock.time(), expires_at=clock.time() + 3600)
     for boot in ("00000000-0000-4000-8000-000000000000", None):
         with monkeypatch.context() as patch:
             patch.setattr(_format, "find_boot", lambda boot=boot: boot)
-            await FileTokenCache(folder, clock=clock).set(KEY, token)
+            await FileTokenCache(directory, clock=clock).set(KEY, token)
         clock.step_wall(-7200)
-        assert token == await FileTokenCache(folder, clock=clock).get(KEY)
+        assert token == await FileTokenCache(directory, clock=clock).get(KEY)
 
 
 _CLOCK_SET_BACK = """
@@ -288,10 +288,10 @@ print(token.issued_at - SetBack().time())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a boot's identity")
-async def test_wall_clock_step_between_processes(folder: Path) -> None:
+async def test_wall_clock_step_between_processes(directory: Path) -> None:
     """A process whose wall clock was set back finds the age of another process's token."""
     now = time.time()
-    await FileTokenCache(folder).set(KEY, make_token(issued_at=now - 1800, expires_at=now + 1800))
-    command = [sys.executable, "-c", _CLOCK_SET_BACK, str(folder)]
+    await FileTokenCache(directory).set(KEY, make_token(issued_at=now - 1800, expires_at=now + 1800))
+    command = [sys.executable, "-c", _CLOCK_SET_BACK, str(directory)]
     process = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)  # noqa: ASYNC221
     assert -1800 == pytest.approx(float(process.stdout), abs=60)

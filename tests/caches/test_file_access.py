@@ -1,5 +1,5 @@
 """`FileTokenCache`: owners, modes, symlinks."""
-# ruff: noqa: ASYNC240 - these tests are about files, and share their loop with nobody
+# ruff: noqa: ASYNC240 - these tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from tests.support.cache_files import (
     leave_file,
     mode_of,
     names_in,
-    put_empty_folder,
+    put_directory,
+    put_empty_directory,
     put_fifo,
-    put_folder,
     put_symlink,
     record,
     refusal,
@@ -45,32 +45,32 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
-async def test_modes(cache: FileTokenCache, folder: Path, mask: int) -> None:
-    """Whatever the umask, the folder is 0700 and the file 0600."""
+async def test_modes(cache: FileTokenCache, directory: Path, mask: int) -> None:
+    """Under any umask, the directory is 0700 and the file 0600."""
     with umask(mask):
         await cache.set(KEY, TOKEN)
-    assert (0o700, 0o600) == (mode_of(folder), mode_of(folder / NAME))
+    assert (0o700, 0o600) == (mode_of(directory), mode_of(directory / NAME))
 
 
-async def test_modes_of_a_lock(cache: FileTokenCache, folder: Path) -> None:
-    """A lock is taken in a private folder, too, on a private file."""
+async def test_modes_of_a_lock(cache: FileTokenCache, directory: Path) -> None:
+    """A lock is taken in a private directory, too, on a private file."""
     with umask(0):
         async with cache.renewal_lock(KEY):
-            assert [(0o700, 0o600)] == [(mode_of(folder), mode_of(path)) for path in folder.iterdir()]
+            assert [(0o700, 0o600)] == [(mode_of(directory), mode_of(path)) for path in directory.iterdir()]
 
 
 async def test_private_from_the_first_byte(
-    cache: FileTokenCache, folder: Path, monkeypatch: pytest.MonkeyPatch
+    cache: FileTokenCache, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file is private, and its folder too, from the moment that it exists."""
+    """A file is private, and its directory too, from the moment that it exists."""
     made: list[tuple[int, int]] = []
 
     def note(descriptor: int) -> None:
         status = os.fstat(descriptor)
-        if stat.S_ISREG(status.st_mode) and Path.cwd().samefile(folder.parent):
-            made.append((stat.S_IMODE(status.st_mode), mode_of(folder)))
+        if stat.S_ISREG(status.st_mode) and Path.cwd().samefile(directory.parent):
+            made.append((stat.S_IMODE(status.st_mode), mode_of(directory)))
 
-    monkeypatch.chdir(folder.parent)
+    monkeypatch.chdir(directory.parent)
     record(monkeypatch, "open", note)
     with umask(0):
         await cache.set(KEY, TOKEN)
@@ -110,13 +110,15 @@ async def test_another_user_s_file_is_a_miss(
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o711, 0o744, 0o755])
-async def test_a_folder_that_others_may_look_at(cache: FileTokenCache, folder: Path, path: Path, mode: int) -> None:
-    """A folder that others can list, but not write to, is good, and is left as it is."""
-    folder.chmod(mode)
+async def test_a_directory_that_others_may_look_at(
+    cache: FileTokenCache, directory: Path, path: Path, mode: int
+) -> None:
+    """A directory that others can list, but not write to, is good, and is left as it is."""
+    directory.chmod(mode)
     assert TOKEN == await cache.get(KEY)
     await cache.set(KEY, make_token("second"))
     assert make_token("second") == await cache.get(KEY)
-    assert mode == mode_of(folder)
+    assert mode == mode_of(directory)
 
 
 @pytest.mark.parametrize("operation", ["get", "set", "lock"])
@@ -124,91 +126,91 @@ async def test_a_folder_that_others_may_look_at(cache: FileTokenCache, folder: P
 async def test_wide_directory(
     *,
     cache: FileTokenCache,
-    folder: Path,
+    directory: Path,
     path: Path,
     operation: str,
     mode: int,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A directory of ours that others may write to, as Kubernetes' fsGroup makes it, becomes 0700, with one warning."""
-    (folder / "lost+found").mkdir()
-    folder.chmod(mode)
+    (directory / "lost+found").mkdir()
+    directory.chmod(mode)
     for _ in range(2):
         await use(cache, operation)
-    assert 0o700 == mode_of(folder)
-    expected = f"cache directory {folder}: mode {mode:04o} gave other users access; changed to 0700"
+    assert 0o700 == mode_of(directory)
+    expected = f"cache directory {directory}: mode {mode:04o} gave other users access; changed to 0700"
     assert [expected] == [line.getMessage() for line in caplog.records if line.levelno >= logging.WARNING]
 
 
-async def test_files_of_fs_group(cache: FileTokenCache, folder: Path, path: Path) -> None:
+async def test_files_of_fs_group(cache: FileTokenCache, directory: Path, path: Path) -> None:
     """Files that fsGroup has opened to others are cache misses in the repaired directory, and are replaced."""
-    folder.chmod(0o2770)
+    directory.chmod(0o2770)
     path.chmod(0o660)
     assert await cache.get(KEY) is None
     await cache.set(KEY, TOKEN)
     assert TOKEN == await cache.get(KEY)
-    assert (0o700, 0o600) == (mode_of(folder), mode_of(path))
+    assert (0o700, 0o600) == (mode_of(directory), mode_of(path))
 
 
 @pytest.mark.parametrize("operation", ["get", "set", "lock"])
 @pytest.mark.parametrize(("mode", "name"), [(0o1777, NAME), (0o777, "other program"), (0o2775, "other program")])
 async def test_shared_directory(
-    *, cache: FileTokenCache, folder: Path, path: Path, operation: str, mode: int, name: str
+    *, cache: FileTokenCache, directory: Path, path: Path, operation: str, mode: int, name: str
 ) -> None:
     """A directory that is shared on purpose (sticky, or with files of other programs) is refused, and left alone."""
     before = path.read_bytes()
-    (folder / name).touch()
-    folder.chmod(mode)
+    (directory / name).touch()
+    directory.chmod(mode)
 
     assert f"mode {mode:04o} gives other users access" == await refusal(cache, operation)
 
-    assert mode == mode_of(folder)
+    assert mode == mode_of(directory)
     assert before == path.read_bytes()
-    assert sorted({NAME, name}) == names_in(folder)
+    assert sorted({NAME, name}) == names_in(directory)
 
 
 async def test_mode_that_cannot_be_changed(
-    cache: FileTokenCache, folder: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+    cache: FileTokenCache, directory: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A directory whose mode cannot be changed is refused."""
 
     def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError
 
-    folder.chmod(0o770)
+    directory.chmod(0o770)
     monkeypatch.setattr(os, "chmod", refuse)
     assert "mode 0770 gives other users access" == await refusal(cache, "get")
 
 
 async def test_parents(tmp_path: Path) -> None:
-    """Missing parents are made private, whatever the umask."""
+    """Missing parents are made private, under any umask."""
     with umask(0):
         await FileTokenCache(tmp_path / "a" / "b" / "c").set(KEY, TOKEN)
     assert [0o700] * 3 == [mode_of(tmp_path / name) for name in ("a", "a/b", "a/b/c")]
 
 
 @pytest.mark.parametrize("operation", ["get", "set"])
-async def test_another_user_s_folder(
-    cache: FileTokenCache, folder: Path, path: Path, operation: str, monkeypatch: pytest.MonkeyPatch
+async def test_another_user_s_directory(
+    cache: FileTokenCache, directory: Path, path: Path, operation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A folder of another user's is refused, with that reason."""
-    give_away(folder, monkeypatch)
+    """A directory of another user's is refused, with that reason."""
+    give_away(directory, monkeypatch)
     assert "it belongs to another user" in await refusal(cache, operation)
 
 
 @pytest.mark.parametrize("operation", ["get", "set"])
 @pytest.mark.parametrize("is_dangling", [False, True])
-async def test_a_symlink_in_the_folder_s_place(
-    tmp_path: Path, folder: Path, path: Path, operation: str, *, is_dangling: bool
+async def test_a_symlink_in_the_directory_s_place(
+    tmp_path: Path, directory: Path, path: Path, operation: str, *, is_dangling: bool
 ) -> None:
-    """A symlink is no folder, whatever it points to; the error says so."""
+    """A symlink is refused as a directory, for any target; the error names it."""
     link = tmp_path / "link"
-    link.symlink_to(tmp_path / "nowhere" if is_dangling else folder)
+    link.symlink_to(tmp_path / "nowhere" if is_dangling else directory)
 
     message = await refusal(FileTokenCache(link), operation)
 
     assert "symlink" in message.replace(str(link), "")
-    assert [NAME] == names_in(folder)
+    assert [NAME] == names_in(directory)
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -216,10 +218,10 @@ async def test_a_symlink_in_the_folder_s_place(
 async def test_what_is_no_file_is_replaced(
     cache: FileTokenCache, path: Path, tmp_path: Path, put: Callable[[Path, Path], None]
 ) -> None:
-    """What is not a regular file is a miss, at once, and a private file takes its place."""
+    """Anything but a regular file is a cache miss, at once, and a private file replaces it."""
     put(path, tmp_path / "aside")
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert await cache.get(KEY) is None
         await cache.set(KEY, make_token("second"))
 
@@ -229,7 +231,7 @@ async def test_what_is_no_file_is_replaced(
 
 
 async def test_a_fifo_is_not_read(cache: FileTokenCache, path: Path) -> None:
-    """A FIFO is a miss even while somebody writes this key's token to it, and what was written stays there."""
+    """A FIFO is a cache miss, even while this key's token is written to it, and its content stays."""
     content = path.read_bytes()
     put_fifo(path, path)
     fifo = os.open(path, os.O_RDWR | os.O_NONBLOCK)
@@ -242,9 +244,9 @@ async def test_a_fifo_is_not_read(cache: FileTokenCache, path: Path) -> None:
 
 
 @pytest.mark.parametrize("operation", ["get", "set"])
-@pytest.mark.parametrize("swap_for", [os.rename, os.symlink], ids=["folder", "symlink"])
-@pytest.mark.skipif(not _directory._HAS_DIR_FD, reason="needs folder descriptors")
-async def test_a_folder_that_is_swapped(
+@pytest.mark.parametrize("swap_for", [os.rename, os.symlink], ids=["directory", "symlink"])
+@pytest.mark.skipif(not _directory._HAS_DIR_FD, reason="needs directory descriptors")
+async def test_a_directory_that_is_swapped(
     *,
     cache: FileTokenCache,
     path: Path,
@@ -253,38 +255,38 @@ async def test_a_folder_that_is_swapped(
     swap_for: Callable[[Path, Path], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A folder that somebody swaps once it was opened and checked makes no difference: the first one is worked on."""
-    folder = path.parent
-    shutil.copytree(folder, tmp_path / "hostile")
+    """A directory swapped after it was opened and checked has no effect: the first one is used."""
+    directory = path.parent
+    shutil.copytree(directory, tmp_path / "hostile")
     (tmp_path / "hostile" / NAME).write_bytes(path.read_bytes().replace(b"canary", b"hostile"))
     leave_file(tmp_path / "hostile" / f"{NAME}.x.tmp", age=70)
-    leave_file(folder / f"{NAME}.y.tmp", age=70)
+    leave_file(directory / f"{NAME}.y.tmp", age=70)
 
     def swap(status: os.stat_result) -> None:
         if stat.S_ISDIR(status.st_mode):
-            folder.rename(tmp_path / "first")
-            swap_for(tmp_path / "hostile", folder)
+            directory.rename(tmp_path / "first")
+            swap_for(tmp_path / "hostile", directory)
 
     record(monkeypatch, "fstat", swap)
     got = await use(cache, operation)
 
     assert (TOKEN if operation == "get" else None) == got
     assert b"hostile" in path.read_bytes()
-    assert [NAME, f"{NAME}.x.tmp"] == names_in(folder)
+    assert [NAME, f"{NAME}.x.tmp"] == names_in(directory)
     assert [NAME, f"{NAME}.y.tmp"][: 1 if operation == "set" else 2] == names_in(tmp_path / "first")
 
 
-async def test_a_folder_that_becomes_a_symlink(
+async def test_a_directory_that_becomes_a_symlink(
     token_server: TokenServer, clock: FakeClock, events: list[Event], tmp_path: Path
 ) -> None:
-    """A folder that somebody swaps for a symlink between two renewals is used no more; callers get their tokens."""
-    folder = tmp_path / "cache"
-    async with token_server.provider(clock=clock, cache=FileTokenCache(folder), on_event=events.append) as provider:
+    """A directory swapped for a symlink between two renewals is not used; callers get their tokens."""
+    directory = tmp_path / "cache"
+    async with token_server.provider(clock=clock, cache=FileTokenCache(directory), on_event=events.append) as provider:
         await provider.get_token()
-        shutil.copytree(folder, tmp_path / "hostile")
+        shutil.copytree(directory, tmp_path / "hostile")
         before = {path: path.read_bytes() for path in (tmp_path / "hostile").iterdir()}
-        folder.rename(tmp_path / "first")
-        folder.symlink_to(tmp_path / "hostile")
+        directory.rename(tmp_path / "first")
+        directory.symlink_to(tmp_path / "hostile")
         clock.advance(3_600)
 
         assert "canary-token-2" == (await provider.get_token()).value
@@ -295,23 +297,23 @@ async def test_a_folder_that_becomes_a_symlink(
 
 
 async def test_a_symlink_s_target_is_left_alone(cache: FileTokenCache, path: Path, tmp_path: Path) -> None:
-    """A symlink is not followed: what it points to is neither read nor written."""
+    """A symlink is not followed: its target is neither read nor written."""
     before = path.read_bytes()
     put_symlink(path, tmp_path / "aside")
     await cache.set(KEY, make_token("second"))
     assert before == (tmp_path / "aside").read_bytes()
 
 
-@pytest.mark.parametrize("put", [put_empty_folder, put_folder])
-async def test_a_folder_is_moved_aside(
-    cache: FileTokenCache, folder: Path, path: Path, put: Callable[[Path, Path], None]
+@pytest.mark.parametrize("put", [put_empty_directory, put_directory])
+async def test_a_directory_is_moved_aside(
+    cache: FileTokenCache, directory: Path, path: Path, put: Callable[[Path, Path], None]
 ) -> None:
-    """A folder in the file's place is kept under another name with all that is in it, as often as one is there."""
+    """A directory in the file's place is kept under another name with all that is in it, as often as one is there."""
     contents = []
     for _ in range(2):
         put(path, path)
         contents.append(names_in(path))
         await cache.set(KEY, TOKEN)
-    moved = [name for name in names_in(folder) if name != NAME]
-    assert contents == [names_in(folder / name) for name in moved]
-    assert all(name.startswith(NAME) and name.endswith(".folder") for name in moved)
+    moved = [name for name in names_in(directory) if name != NAME]
+    assert contents == [names_in(directory / name) for name in moved]
+    assert all(name.startswith(NAME) and name.endswith(".directory") for name in moved)

@@ -1,5 +1,5 @@
 """`FileTokenCache`: directories that cannot be used."""
-# ruff: noqa: ASYNC240 - these tests are about files, and share their loop with nobody
+# ruff: noqa: ASYNC240 - these tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("has_old", [False, True])
-async def test_a_full_disk(cache: FileTokenCache, folder: Path, *, has_old: bool) -> None:
-    """A write that fails halfway leaves the old token, if any, whole, and nothing else; the error tells why."""
+async def test_a_full_disk(cache: FileTokenCache, directory: Path, *, has_old: bool) -> None:
+    """A write that fails halfway leaves the old token intact, and nothing else; the error has the cause."""
     if has_old:
         await cache.set(KEY, make_token("old"))
     with full_disk():
         message = await refusal(cache, "set")
     assert "File too large" in message
     assert (make_token("old") if has_old else None) == await cache.get(KEY)
-    assert ([NAME] if has_old else []) == names_in(folder)
+    assert ([NAME] if has_old else []) == names_in(directory)
 
 
 async def test_a_provider_on_a_full_disk(
     cache: FileTokenCache, token_server: TokenServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The caller gets its token; one event tells, and one warning in the log."""
+    """The caller gets its token, and one event and one warning report the failure."""
     with full_disk():
         token, failures = await renew(token_server, cache)
     assert token_server.issued == [token.value]
@@ -57,18 +57,18 @@ async def test_a_provider_on_a_full_disk(
 
 @pytest.mark.parametrize("is_parent", [False, True])
 @pytest.mark.parametrize("operation", ["get", "set"])
-async def test_a_file_in_the_folder_s_place(tmp_path: Path, operation: str, *, is_parent: bool) -> None:
-    """Where a file stands in the place of the folder, or of its parent, nothing can be kept, and the error says so."""
+async def test_a_file_in_the_directory_s_place(tmp_path: Path, operation: str, *, is_parent: bool) -> None:
+    """A file in the place of the directory, or of its parent, is reported as the reason."""
     (tmp_path / "file").write_text("data")
-    folder = tmp_path / "file" / "cache" if is_parent else tmp_path / "file"
-    await refusal(FileTokenCache(folder), operation)
+    directory = tmp_path / "file" / "cache" if is_parent else tmp_path / "file"
+    await refusal(FileTokenCache(directory), operation)
     assert "data" == (tmp_path / "file").read_text()
 
 
-async def test_a_provider_without_a_usable_folder(
+async def test_a_provider_without_a_usable_directory(
     tmp_path: Path, token_server: TokenServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The caller gets its token; an event and a warning tell of the read that failed, and of the write."""
+    """The caller gets its token; an event and a warning report the failed read, and the failed write."""
     (tmp_path / "file").touch()
     token, failures = await renew(token_server, FileTokenCache(tmp_path / "file" / "cache"))
     assert token_server.issued == [token.value]
@@ -77,12 +77,12 @@ async def test_a_provider_without_a_usable_folder(
     assert [str(failure) for failure in failures] == warnings
 
 
-async def test_a_read_only_folder(token_server: TokenServer, tmp_path: Path) -> None:
-    """In a folder that cannot be written to nothing is kept; the error says so, and a provider goes on."""
-    # A folder of one's own, unless one is root, who may write to all of them but the kernel's.
-    folder = tmp_path if os.geteuid() else Path("/sys")
+async def test_a_read_only_directory(token_server: TokenServer, tmp_path: Path) -> None:
+    """In a read-only directory nothing is stored; the error has the reason, and a provider continues."""
+    # A directory of one's own, unless one is root, who may write to all of them but the kernel's.
+    directory = tmp_path if os.geteuid() else Path("/sys")
     tmp_path.chmod(0o500)
-    cache = FileTokenCache(folder)
+    cache = FileTokenCache(directory)
     assert "Permission denied" == await refusal(cache, "set")
     token, failures = await renew(token_server, cache)
     assert token_server.issued == [token.value]
@@ -95,9 +95,9 @@ async def test_a_read_only_folder(token_server: TokenServer, tmp_path: Path) -> 
 async def test_no_home_directory(
     tmp_path: Path, token_server: TokenServer, monkeypatch: pytest.MonkeyPatch, *, is_told: bool
 ) -> None:
-    """For a user without home directory, as in many containers, the default folder is refused and a provider goes on.
+    """Without a home directory, as in many containers, the default directory is refused and a provider continues.
 
-    Nothing is written to the current directory, least of all to a folder called `~`.
+    Nothing is written to the current directory, least of all to a directory called `~`.
     """
 
     def find_nobody(uid: int) -> Any:

@@ -1,5 +1,5 @@
 """`FileTokenCache`: platforms that lack something."""
-# ruff: noqa: ASYNC240 - these tests are about files, and share their loop with nobody
+# ruff: noqa: ASYNC240 - these tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
 
@@ -29,38 +29,38 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-async def test_without_folder_descriptors(
-    cache: FileTokenCache, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_without_directory_descriptors(
+    cache: FileTokenCache, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where files cannot be opened relative to a folder it works by paths, with what checks are left."""
+    """Where files cannot be opened relative to a directory it works by paths, with the remaining checks."""
     monkeypatch.setattr(_directory, "_HAS_DIR_FD", False)
     assert await cache.get(KEY) is None
     await cache.set(KEY, TOKEN)
-    assert TOKEN == await FileTokenCache(folder).get(KEY)
-    assert 0o600 == mode_of(folder / NAME)
+    assert TOKEN == await FileTokenCache(directory).get(KEY)
+    assert 0o600 == mode_of(directory / NAME)
 
-    (folder / NAME).chmod(0o644)
+    (directory / NAME).chmod(0o644)
     assert await cache.get(KEY) is None
     for put in IN_THE_WAY:
-        put(folder / NAME, tmp_path / put.__name__)
+        put(directory / NAME, tmp_path / put.__name__)
         assert await cache.get(KEY) is None
         await cache.set(KEY, TOKEN)
         assert TOKEN == await cache.get(KEY)
 
-    leave_file(folder / f"{NAME}.x.tmp", age=70)
+    leave_file(directory / f"{NAME}.x.tmp", age=70)
     with full_disk():
         await refusal(cache, "set")
     await cache.set(KEY, TOKEN)
-    assert all(name == NAME or name.endswith(".folder") for name in names_in(folder))
+    assert all(name == NAME or name.endswith(".directory") for name in names_in(directory))
 
 
 async def test_without_owners_and_modes(
-    cache: FileTokenCache, folder: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+    cache: FileTokenCache, directory: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where files have no owners and modes, those are not looked at."""
     monkeypatch.delattr(os, "geteuid")
     path.chmod(0o666)
-    folder.chmod(0o777)
+    directory.chmod(0o777)
     assert TOKEN == await cache.get(KEY)
     await cache.set(KEY, make_token(issued_at=ISSUED_AT - 1))
     assert make_token(issued_at=ISSUED_AT - 1) == await cache.get(KEY)
@@ -94,13 +94,13 @@ async def test_sharing_on_windows(
 
 
 async def test_access_denied_on_windows(
-    cache: FileTokenCache, path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    cache: FileTokenCache, path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An operation that goes on being refused is an error after a short time; the old token stays."""
+    """An operation that keeps being refused is an error after a short time; the old token stays."""
     monkeypatch.setattr(_directory, "_SHARING_SECONDS", 0.05)
     monkeypatch.setattr(sys, "platform", "win32")
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", Busy(os.replace, float("inf")))
         assert "Access is denied" == await refusal(cache, "set")
     assert TOKEN == await cache.get(KEY)
-    assert [NAME] == names_in(folder)
+    assert [NAME] == names_in(directory)

@@ -1,5 +1,5 @@
 """`FileTokenCache`: locks, threads, forks, killed writers."""
-# ruff: noqa: ASYNC240 - these tests are about files, and share their loop with nobody
+# ruff: noqa: ASYNC240 - these tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 async def test_a_held_lock_is_asked_for_every_20_ms(cache: FileTokenCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever waits for the lock asks for it again every 20 ms: that costs little, and delays little."""
+    """A waiter polls the lock every 20 ms, at little cost and delay."""
     sleep = asyncio.sleep
     pauses: list[float] = []
     async with AsyncExitStack() as holder:
@@ -57,7 +57,7 @@ async def test_a_held_lock_is_asked_for_every_20_ms(cache: FileTokenCache, monke
 
 
 async def test_a_release_that_never_began(cache: FileTokenCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lock whose release is cancelled while the thread is busy is free once nobody knows of it."""
+    """A lock whose release is cancelled while the thread is busy is released afterwards."""
     lock, is_over = cache.renewal_lock(KEY), threading.Event()
     await lock.__aenter__()
     record(monkeypatch, "open", lambda _: is_over.wait(10))
@@ -74,7 +74,7 @@ async def test_a_release_that_never_began(cache: FileTokenCache, monkeypatch: py
     del lock, leaving
     gc.collect()
 
-    async with asyncio.timeout(5), cache.renewal_lock(KEY):
+    async with asyncio.timeout(60), cache.renewal_lock(KEY):
         pass
 
 
@@ -90,38 +90,40 @@ async def test_a_file_system_without_locks(cache: FileTokenCache, monkeypatch: p
 
 
 async def test_stale_temporary_files(
-    cache: FileTokenCache, folder: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+    cache: FileTokenCache, directory: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A write removes temporary files older than a minute, of any key; not younger ones, and nothing else."""
     monkeypatch.setattr(time, "time", lambda: 1_700_000_000.0)
     other = f"token-v2-{'0' * 64}.json"
     stale = [f"{NAME}.0123456789abcdef.tmp", f"{other}.0123456789abcdef.tmp"]
-    kept = [other, "notes.tmp", f"old-{NAME}.tmp", f"{NAME}.tmp.bak", f"{NAME}.0123.folder"]
+    kept = [other, "notes.tmp", f"old-{NAME}.tmp", f"{NAME}.tmp.bak", f"{NAME}.0123.directory"]
     young = [f"{NAME}.fedcba9876543210.tmp", f"{other}.fedcba9876543210.tmp"]
     for name in stale:
-        leave_file(folder / name, age=61)
+        leave_file(directory / name, age=61)
     for name in kept:
-        leave_file(folder / name, age=100_000)
+        leave_file(directory / name, age=100_000)
     for name in young:
-        leave_file(folder / name, age=60)
+        leave_file(directory / name, age=60)
 
     assert TOKEN == await cache.get(KEY)
-    assert set(stale) < set(names_in(folder))
+    assert set(stale) < set(names_in(directory))
     await cache.set(KEY, TOKEN)
 
-    assert sorted([NAME, *kept, *young]) == names_in(folder)
+    assert sorted([NAME, *kept, *young]) == names_in(directory)
 
 
-async def test_stale_things_that_are_no_files(cache: FileTokenCache, folder: Path, path: Path, tmp_path: Path) -> None:
-    """What is named like a stale file does no harm: a folder stays, of a symlink only the link itself is judged."""
-    (folder / f"{NAME}.a.tmp").mkdir()
-    os.utime(folder / f"{NAME}.a.tmp", (0, 0))
+async def test_stale_things_that_are_no_files(
+    cache: FileTokenCache, directory: Path, path: Path, tmp_path: Path
+) -> None:
+    """Other entries named like a stale file are handled: a directory stays, a symlink itself is removed."""
+    (directory / f"{NAME}.a.tmp").mkdir()
+    os.utime(directory / f"{NAME}.a.tmp", (0, 0))
     leave_file(tmp_path / "target", age=100_000)
-    (folder / f"{NAME}.b.tmp").symlink_to(tmp_path / "target")
+    (directory / f"{NAME}.b.tmp").symlink_to(tmp_path / "target")
 
     await cache.set(KEY, TOKEN)
 
-    assert [NAME, f"{NAME}.a.tmp", f"{NAME}.b.tmp"] == names_in(folder)
+    assert [NAME, f"{NAME}.a.tmp", f"{NAME}.b.tmp"] == names_in(directory)
 
 
 @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="counts what /dev/fd shows")
@@ -129,7 +131,7 @@ async def test_stale_things_that_are_no_files(cache: FileTokenCache, folder: Pat
 async def test_no_descriptor_leaks(
     cache: FileTokenCache, path: Path, tmp_path: Path, put: Callable[[Path, Path], None]
 ) -> None:
-    """Getting and setting leave no file open, whatever is in the file's place."""
+    """Reading and writing leave no file open, for any content of the file."""
     before = count_descriptors()
     put(path, tmp_path / "aside")
     for _ in range(3):
@@ -139,12 +141,12 @@ async def test_no_descriptor_leaks(
 
 
 @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="counts what /dev/fd shows")
-async def test_no_descriptor_leaks_from_failures(cache: FileTokenCache, folder: Path, path: Path) -> None:
-    """A write that fails, and a folder that is refused, leave no file open."""
+async def test_no_descriptor_leaks_from_failures(cache: FileTokenCache, directory: Path, path: Path) -> None:
+    """A write that fails, and a directory that is refused, leave no file open."""
     before = count_descriptors()
     with full_disk():
         await refusal(cache, "set")
-    folder.chmod(0o1777)
+    directory.chmod(0o1777)
     for operation in ["get", "set"]:
         await refusal(cache, operation)
     assert before == count_descriptors()
@@ -173,7 +175,7 @@ async def test_the_default_executor_is_not_needed(cache: FileTokenCache) -> None
     loop.set_default_executor(ThreadPoolExecutor(1))
     busy = loop.run_in_executor(None, is_over.wait, 10)
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await cache.set(KEY, TOKEN)
             assert TOKEN == await cache.get(KEY)
         assert not busy.done()
@@ -196,7 +198,7 @@ import asyncio, os, sys
 from simplestore_async import FileTokenCache
 
 async def use():
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(60):
         await asyncio.gather(*(cache.get("key") for _ in range(10)))
 
 cache = FileTokenCache(sys.argv[1])
@@ -216,7 +218,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_process_can_use_it(tmp_path: Path) -> None:
     """A cache that was used before a fork, as by a server that preloads, works in the child, which has no threads."""
-    # Later Pythons warn of any fork beside threads.
+    # Later Pythons warn of any fork alongside threads.
     command = [sys.executable, "-P", "-W", "ignore::DeprecationWarning", "-c", _FORK, str(tmp_path)]
     child = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert (0, "") == (child.returncode, child.stderr)
@@ -278,12 +280,12 @@ import asyncio, os, random, select, signal, sys, time
 from pathlib import Path
 from simplestore_async import AccessToken, FileTokenCache
 
-folder, kills, chance = Path(sys.argv[1]), int(sys.argv[2]), random.Random(sys.argv[3])
+directory, kills, chance = Path(sys.argv[1]), int(sys.argv[2]), random.Random(sys.argv[3])
 tokens = [AccessToken(value, issued_at=1_700_000_000, expires_at=1_700_003_600) for value in ("old", "new" * 5000)]
 
 
 async def write_for_ever(begun):
-    cache = FileTokenCache(folder)
+    cache = FileTokenCache(directory)
     await cache.set("key", tokens[0])
     os.write(begun, b".")
     while True:
@@ -292,14 +294,14 @@ async def write_for_ever(begun):
 
 
 async def read_until(end):
-    cache, seen = FileTokenCache(folder), [0, 0, 0]
+    cache, seen = FileTokenCache(directory), [0, 0, 0]
     while not select.select([end], [], [], 0)[0]:
         token = await cache.get("key")
         seen[tokens.index(token) if token in tokens else 2] += 1
     print(*seen, flush=True)
 
 
-asyncio.run(FileTokenCache(folder).set("key", tokens[0]))
+asyncio.run(FileTokenCache(directory).set("key", tokens[0]))
 end, ending = os.pipe()
 reader = os.fork()
 if not reader:
@@ -319,11 +321,11 @@ for _ in range(kills):
     os.waitpid(writer, 0)
 os.close(ending)
 os.waitpid(reader, 0)
-litter = list(folder.glob("*.tmp"))
+litter = list(directory.glob("*.tmp"))
 for path in litter:
     os.utime(path, (0, 0))
-asyncio.run(FileTokenCache(folder).set("key", tokens[1]))
-print(len(litter), len(list(folder.iterdir())), asyncio.run(FileTokenCache(folder).get("key")) == tokens[1])
+asyncio.run(FileTokenCache(directory).set("key", tokens[1]))
+print(len(litter), len(list(directory.iterdir())), asyncio.run(FileTokenCache(directory).get("key")) == tokens[1])
 """
 
 
@@ -345,10 +347,10 @@ def test_writers_that_are_killed_at_random(tmp_path: Path) -> None:
     assert ("1", "True") == (files, is_new)
 
 
-async def test_readers_see_the_old_token_or_the_new(cache: FileTokenCache, folder: Path, path: Path) -> None:
+async def test_readers_see_the_old_token_or_the_new(cache: FileTokenCache, directory: Path, path: Path) -> None:
     """While other instances replace the file all the time, every read gives a whole token."""
     tokens = [TOKEN, make_token("long" * 5000)]
-    others = [FileTokenCache(folder) for _ in tokens]
+    others = [FileTokenCache(directory) for _ in tokens]
 
     async def write(writer: FileTokenCache, token: AccessToken) -> None:
         for _ in range(40):
@@ -362,4 +364,4 @@ async def test_readers_see_the_old_token_or_the_new(cache: FileTokenCache, folde
 
     assert got
     assert all(token in tokens for token in got)
-    assert [NAME] == names_in(folder)
+    assert [NAME] == names_in(directory)

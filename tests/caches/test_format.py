@@ -49,7 +49,7 @@ documents = st.recursive(
 
 
 def test_the_stored_form() -> None:
-    """One line of JSON in ASCII with these very fields: what another version of the package will read."""
+    """One line of JSON in ASCII with exactly these fields: the format that other versions read."""
     stored = dumps(
         AccessToken(CANARY, issued_at=1_700_000_000.25, expires_at=1_700_003_600, scope=("orders:read", "stöck"))
     )
@@ -75,7 +75,7 @@ def test_a_stored_token_is_read() -> None:
 @settings(derandomize=True, deadline=None, max_examples=50)
 @given(tokens)
 def test_round_trip(token: AccessToken) -> None:
-    """What was dumped is loaded, equal in every field, whatever they hold."""
+    """A dumped token loads equal in every field."""
     loaded = loads(dumps(token))
     assert token == loaded
     assert (token.value, repr(token.issued_at), repr(token.expires_at), token.scope) == (
@@ -95,7 +95,7 @@ def without(field: str) -> bytes:
 
 
 NOT_TOKENS: dict[str, Any] = {
-    "a miss, as many caches tell it": None,
+    "a miss, as many caches report it": None,
     "nothing": b"",
     "white space": b" \n",
     "binary": bytes(range(256)),
@@ -133,7 +133,7 @@ for field, values in WRONG.items():
 
 @pytest.mark.parametrize("data", NOT_TOKENS.values(), ids=NOT_TOKENS.keys())
 def test_anything_else_is_refused(data: bytes) -> None:
-    """What is not a token of this version is a TokenCacheError that quotes none of it, in no local of its frames."""
+    """Anything but a token of this version is a TokenCacheError that quotes none of it, in no frame's locals."""
     with pytest.raises(TokenCacheError) as caught:
         loads(data)
 
@@ -149,7 +149,7 @@ def test_anything_else_is_refused(data: bytes) -> None:
 @settings(derandomize=True, deadline=None, max_examples=50)
 @given(st.binary() | documents.map(lambda document: json.dumps(document).encode()))
 def test_no_data_is_taken_for_a_token(data: bytes) -> None:
-    """Whatever the bytes, and whatever JSON they hold, the error is a TokenCacheError."""
+    """For any bytes, and any JSON in them, the error is a TokenCacheError."""
     with pytest.raises(TokenCacheError, match="is damaged"):
         loads(data)
 
@@ -157,7 +157,7 @@ def test_no_data_is_taken_for_a_token(data: bytes) -> None:
 @settings(derandomize=True, deadline=None, max_examples=50)
 @given(st.dictionaries(st.sampled_from([*VALID]), documents, min_size=1))
 def test_no_field_breaks_it(fields: dict[str, Any]) -> None:
-    """Whatever stands in the fields, there is a token or a TokenCacheError."""
+    """For any values of the fields, there is a token or a TokenCacheError."""
     try:
         token = loads(changed(**fields))
     except TokenCacheError:
@@ -168,7 +168,7 @@ def test_no_field_breaks_it(fields: dict[str, Any]) -> None:
 @settings(derandomize=True, deadline=None, max_examples=50)
 @given(st.integers(0, len(changed()) - 1), st.binary(max_size=3))
 def test_no_damage_breaks_it(position: int, damage: bytes) -> None:
-    """Whatever bytes stand in the place of one, there is a token or a TokenCacheError."""
+    """For any bytes in place of a field, there is a token or a TokenCacheError."""
     data = changed()
     try:
         token = loads(data[:position] + damage + data[position + 1 :])

@@ -1,5 +1,5 @@
-"""`simplestore_async.caches._inventory`: what a `FileTokenCache` tells of its folder, and how it is cleared."""
-# ruff: noqa: ASYNC240 - these tests are about files, and share their loop with nobody
+"""`simplestore_async.caches._inventory`: listing and clearing the directory of a `FileTokenCache`."""
+# ruff: noqa: ASYNC240 - these tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ CODEC, OTHER_CODEC = (FernetCodec(Fernet.generate_key()) for _ in range(2))
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def directory(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
 @pytest.fixture(params=[True, False], ids=["descriptors", "paths"])
-def cache(folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> FileTokenCache:
-    """A cache, also as it is where files cannot be opened relative to a folder."""
+def cache(directory: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> FileTokenCache:
+    """A cache, also as it is where files cannot be opened relative to a directory."""
     monkeypatch.setattr(_directory, "_HAS_DIR_FD", request.param and _directory._HAS_DIR_FD)
-    return FileTokenCache(folder)
+    return FileTokenCache(directory)
 
 
 @pytest.fixture
-async def path(cache: FileTokenCache, folder: Path) -> Path:
+async def path(cache: FileTokenCache, directory: Path) -> Path:
     """The file of KEY, which holds a token."""
     await cache.set(KEY, make_token())
-    return folder / NAME
+    return directory / NAME
 
 
-def names_in(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir())
+def names_in(directory: Path) -> list[str]:
+    return sorted(entry.name for entry in directory.iterdir())
 
 
 def leave_file(path: Path, *, age: float) -> None:
@@ -58,11 +58,11 @@ def leave_file(path: Path, *, age: float) -> None:
 
 
 def remove_after_a_look(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let another process be quicker: *path* is gone once the folder's names have been read."""
+    """Let another process be quicker: *path* is gone once the directory's names have been read."""
     scandir = os.scandir
 
-    def scandir_and_remove(folder: Any) -> Any:
-        with scandir(folder) as entries:
+    def scandir_and_remove(directory: Any) -> Any:
+        with scandir(directory) as entries:
             found = list(entries)
         path.unlink(missing_ok=True)
         return nullcontext(found)
@@ -70,11 +70,11 @@ def remove_after_a_look(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "scandir", scandir_and_remove)
 
 
-# ---- what it tells
+# ---- listing
 
 
 async def test_a_token_s_file(cache: FileTokenCache, path: Path) -> None:
-    """Of a file that holds a token it tells whose it is, how long, and the token's instants, but not the token."""
+    """A file with a token is listed with its key's digest, length and the token's instants, without the token."""
     size = path.stat().st_size
     expected = TokenFile(digest=DIGEST, size_bytes=size, issued_at=ISSUED_AT, expires_at=ISSUED_AT + 3600.1)
 
@@ -93,11 +93,18 @@ async def test_the_order(cache: FileTokenCache) -> None:
     assert sorted(digests) == digests
 
 
-async def test_only_token_s_files(cache: FileTokenCache, folder: Path, path: Path) -> None:
-    """Locks, temporary files and whatever else is in the folder are not told of."""
+async def test_only_token_s_files(cache: FileTokenCache, directory: Path, path: Path) -> None:
+    """Locks, temporary files and other files in the directory are not listed."""
     async with cache.renewal_lock(KEY):
-        for name in (f"{NAME}.0123.tmp", f"{NAME}.0123.folder", f"old-{NAME}", f"{NAME}x", "token-v2-0123.json", "x"):
-            (folder / name).write_text("data")
+        for name in (
+            f"{NAME}.0123.tmp",
+            f"{NAME}.0123.directory",
+            f"old-{NAME}",
+            f"{NAME}x",
+            "token-v2-0123.json",
+            "x",
+        ):
+            (directory / name).write_text("data")
         assert [DIGEST] == [file.digest for file in await cache.list_files()]
 
 
@@ -106,7 +113,7 @@ def put_symlink(path: Path) -> None:
     path.symlink_to(path.with_name("aside"))
 
 
-def put_folder(path: Path) -> None:
+def put_directory(path: Path) -> None:
     path.unlink()
     path.mkdir(0o700)
 
@@ -120,7 +127,7 @@ def put_fifo(path: Path) -> None:
     ("spoil", "problem"),
     [
         (put_symlink, "it is a symlink"),
-        (put_folder, "it is not a regular file"),
+        (put_directory, "it is not a regular file"),
         (put_fifo, "it is not a regular file"),
         (lambda path: path.chmod(0o640), "mode 0640 gives other users access"),
         (lambda path: os.truncate(path, 64 * 1024 + 1), "it is too long for a token"),
@@ -129,14 +136,14 @@ def put_fifo(path: Path) -> None:
 async def test_a_file_that_is_not_trusted(
     cache: FileTokenCache, path: Path, spoil: Callable[[Path], object], problem: str
 ) -> None:
-    """A file that others could have written or read, or that is no file, is told of with the reason only."""
+    """A file that others could have written or read, or that is no file, is listed with the reason only."""
     spoil(path)
     assert await cache.get(KEY) is None
     assert [TokenFile(digest=DIGEST, problem=problem)] == await cache.list_files()
 
 
 async def test_another_user_s_file(cache: FileTokenCache, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another user's file is told of as such."""
+    """Another user's file is listed as such."""
     give_away(path, monkeypatch)
     assert [TokenFile(digest=DIGEST, problem="it belongs to another user")] == await cache.list_files()
 
@@ -144,7 +151,7 @@ async def test_another_user_s_file(cache: FileTokenCache, path: Path, monkeypatc
 async def test_a_file_that_is_gone_meanwhile(
     cache: FileTokenCache, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file that another process removes while the folder is being read is told of as missing."""
+    """A file that another process removes during the listing is listed as missing."""
     remove_after_a_look(path, monkeypatch)
     assert [TokenFile(digest=DIGEST, problem=os.strerror(2))] == await cache.list_files()
 
@@ -160,7 +167,7 @@ async def test_a_file_that_is_gone_meanwhile(
     ids=["empty", "cut", "another key's", "another kind"],
 )
 async def test_a_damaged_file(cache: FileTokenCache, path: Path, damage: Callable[[bytes], bytes]) -> None:
-    """A file from which no token can be read is told of as damaged, with its length."""
+    """A file from which no token can be read is listed as damaged, with its length."""
     data = damage(path.read_bytes())
     path.write_bytes(data)
     expected = TokenFile(digest=DIGEST, problem="it is damaged, or encrypted", size_bytes=len(data))
@@ -178,17 +185,17 @@ async def test_a_damaged_file(cache: FileTokenCache, path: Path, damage: Callabl
     ids=["same", "another key", "none", "in clear"],
 )
 async def test_an_encrypted_file(
-    folder: Path, writer: FernetCodec | None, reader: FernetCodec | None, problem: str
+    directory: Path, writer: FernetCodec | None, reader: FernetCodec | None, problem: str
 ) -> None:
-    """Of an encrypted file the codec's cache tells as of any other; where the key is not the file's, that is said."""
-    await FileTokenCache(folder, codec=writer).set(KEY, make_token())
-    (file,) = await FileTokenCache(folder, codec=reader).list_files()
+    """A cache with the codec lists an encrypted file as any other; a wrong key is reported."""
+    await FileTokenCache(directory, codec=writer).set(KEY, make_token())
+    (file,) = await FileTokenCache(directory, codec=reader).list_files()
     assert (problem, problem == "") == (file.problem, file.expires_at is not None)
 
 
-async def test_another_version(cache: FileTokenCache, folder: Path, path: Path) -> None:
-    """A file of another version of the package is told of, and not read."""
-    path.rename(folder / NAME.replace("v2", "v23"))
+async def test_another_version(cache: FileTokenCache, directory: Path, path: Path) -> None:
+    """A file of another version of the format is listed, and not read."""
+    path.rename(directory / NAME.replace("v2", "v23"))
     problem = "it is of another version of the format, 23"
     assert [TokenFile(digest=DIGEST, problem=problem)] == await cache.list_files()
 
@@ -196,48 +203,48 @@ async def test_another_version(cache: FileTokenCache, folder: Path, path: Path) 
 # ---- how it is cleared
 
 
-async def test_clear(cache: FileTokenCache, folder: Path, path: Path) -> None:
-    """Every token's file goes, of any version, and what killed writers left; they are counted. All else stays."""
+async def test_clear(cache: FileTokenCache, directory: Path, path: Path) -> None:
+    """Token files of any version, and temporary files of killed writers, are removed and counted. Others stay."""
     await cache.set("second", make_token())
     stale = [f"{NAME}.0123456789abcdef.tmp", f"token-v1-{DIGEST}.json.0123456789abcdef.tmp"]
-    kept = ["notes.tmp", f"old-{NAME}", "token-v1-0123.json", f"{NAME}.0123.folder"]
+    kept = ["notes.tmp", f"old-{NAME}", "token-v1-0123.json", f"{NAME}.0123.directory"]
     for name in [f"token-v1-{DIGEST}.json", *stale, *kept]:
-        leave_file(folder / name, age=61)
-    leave_file(folder / f"{NAME}.fedcba9876543210.tmp", age=0)  # somebody may be writing it now
-    before = (folder / "notes.tmp").read_bytes()
+        leave_file(directory / name, age=61)
+    leave_file(directory / f"{NAME}.fedcba9876543210.tmp", age=0)  # it may be in use
+    before = (directory / "notes.tmp").read_bytes()
 
     assert 5 == await cache.clear()
 
-    assert sorted([*kept, f"{NAME}.fedcba9876543210.tmp"]) == names_in(folder)
-    assert before == (folder / "notes.tmp").read_bytes()
+    assert sorted([*kept, f"{NAME}.fedcba9876543210.tmp"]) == names_in(directory)
+    assert before == (directory / "notes.tmp").read_bytes()
     assert await cache.get(KEY) is None
     assert 0 == await cache.clear()
 
 
 @pytest.mark.parametrize("spoil", [put_symlink, put_fifo, lambda path: path.chmod(0o666)])
 async def test_clear_what_is_not_trusted(
-    cache: FileTokenCache, folder: Path, path: Path, spoil: Callable[[Path], object]
+    cache: FileTokenCache, directory: Path, path: Path, spoil: Callable[[Path], object]
 ) -> None:
-    """What stands in the place of a token's file goes, too; of a symlink the link itself."""
+    """Anything in the place of a token's file is removed; a symlink itself, not its target."""
     spoil(path)
     assert 1 == await cache.clear()
-    assert names_in(folder) in ([], ["aside"])
+    assert names_in(directory) in ([], ["aside"])
 
 
-async def test_clear_leaves_folders(cache: FileTokenCache, folder: Path, path: Path) -> None:
-    """A folder in the place of a token's file stays, and is not counted."""
-    put_folder(path)
+async def test_clear_leaves_directories(cache: FileTokenCache, directory: Path, path: Path) -> None:
+    """A directory in the place of a token's file stays, and is not counted."""
+    put_directory(path)
     assert 0 == await cache.clear()
-    assert [NAME] == names_in(folder)
+    assert [NAME] == names_in(directory)
 
 
-async def test_clear_while_a_lock_is_held(cache: FileTokenCache, folder: Path, path: Path) -> None:
+async def test_clear_while_a_lock_is_held(cache: FileTokenCache, directory: Path, path: Path) -> None:
     """A process that is renewing keeps its lock."""
     async with cache.renewal_lock(KEY):
-        (lock,) = folder.glob("*.lock")
+        (lock,) = directory.glob("*.lock")
         inode = lock.stat().st_ino
         assert 1 == await cache.clear()
-        assert [lock.name] == names_in(folder)
+        assert [lock.name] == names_in(directory)
         assert inode == lock.stat().st_ino
 
 
@@ -247,41 +254,41 @@ async def test_clear_while_another_clears(cache: FileTokenCache, path: Path, mon
     assert 0 == await cache.clear()
 
 
-# ---- when there is no folder, or none to trust
+# ---- when there is no directory, or none to trust
 
 
-async def test_no_folder(cache: FileTokenCache, folder: Path) -> None:
-    """Where there is no folder there is nothing to tell and to remove, and none is made."""
+async def test_no_directory(cache: FileTokenCache, directory: Path) -> None:
+    """Without a directory there is nothing to list or to remove, and none is created."""
     assert [] == await cache.list_files()
     assert 0 == await cache.clear()
-    assert not folder.exists()
+    assert not directory.exists()
 
 
 @pytest.mark.parametrize("operation", ["list_files", "clear"])
-async def test_a_folder_that_others_may_write_to(folder: Path, operation: str) -> None:
-    """A folder in which others could swap files is refused as by every other operation, and nothing is removed."""
-    cache = FileTokenCache(folder)
+async def test_a_directory_that_others_may_write_to(directory: Path, operation: str) -> None:
+    """A directory in which others could swap files is refused as by every other operation, and nothing is removed."""
+    cache = FileTokenCache(directory)
     await cache.set(KEY, make_token())
-    folder.chmod(0o770)
+    directory.chmod(0o770)
     with pytest.raises(TokenCacheError, match=r"mode 0770 gives other users access; run `chmod 700 "):
         await getattr(cache, operation)()
-    assert [NAME] == names_in(folder)
+    assert [NAME] == names_in(directory)
 
 
 @pytest.mark.parametrize("operation", ["list_files", "clear"])
-async def test_a_symlink_in_the_folder_s_place(tmp_path: Path, folder: Path, operation: str) -> None:
-    """A symlink is no folder, whatever it leads to."""
-    await FileTokenCache(folder).set(KEY, make_token())
-    (tmp_path / "link").symlink_to(folder)
+async def test_a_symlink_in_the_directory_s_place(tmp_path: Path, directory: Path, operation: str) -> None:
+    """A symlink is refused as a directory, for any target."""
+    await FileTokenCache(directory).set(KEY, make_token())
+    (tmp_path / "link").symlink_to(directory)
     with pytest.raises(TokenCacheError, match="it is a symlink"):
         await getattr(FileTokenCache(tmp_path / "link"), operation)()
-    assert [NAME] == names_in(folder)
+    assert [NAME] == names_in(directory)
 
 
 async def test_a_file_that_cannot_be_removed(
     cache: FileTokenCache, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What keeps a file from being removed is an error that says so."""
+    """A file that cannot be removed is an error with the reason."""
 
     def unlink(*_: Any, **__: Any) -> None:
         raise OSError(30, os.strerror(30))

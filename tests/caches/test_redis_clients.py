@@ -106,7 +106,7 @@ async def test_cancelled_calls_leave_no_replies(network: Proxy, is_text: bool) -
 
 
 async def test_cancelled_at_any_step(shared_redis: RedisServer, namespace: str) -> None:
-    """Whoever is cancelled at any step, closing and release included, leaves neither a lock nor an open connection."""
+    """A call that is cancelled at any step, including close and release, leaves neither a lock nor a connection."""
     cache = RedisTokenCache.from_url(shared_redis.patient_url, namespace=namespace)
 
     async def use() -> None:
@@ -128,7 +128,7 @@ async def test_cancelled_at_any_step(shared_redis: RedisServer, namespace: str) 
 
 
 async def test_cancellation_that_redis_py_swallows() -> None:
-    """A call that goes on when it is cancelled, as redis-py's may before Python 3.12, ends as cancelled."""
+    """A call that does not stop on cancellation, as redis-py's may before Python 3.12, ends as cancelled."""
 
     async def call() -> int:
         with suppress(asyncio.CancelledError):
@@ -143,7 +143,7 @@ async def test_cancellation_that_redis_py_swallows() -> None:
 
 
 async def test_cancelled_while_it_lets_go(network: Proxy, redis_server: RedisServer, namespace: str) -> None:
-    """A holder who is cancelled before the server says that the lock is gone ends as cancelled, without it."""
+    """A holder cancelled before the server confirms the release ends as cancelled, without the lock."""
     cache, is_held = RedisTokenCache.from_url(network.url, namespace=namespace), asyncio.Event()
 
     async def hold() -> None:
@@ -163,7 +163,7 @@ async def test_cancelled_while_it_lets_go(network: Proxy, redis_server: RedisSer
 
 
 def test_client_of_another_loop(shared_redis: RedisServer, namespace: str) -> None:
-    """A client that was given serves the event loop that used it first; on another one the message says what to do."""
+    """A client passed by the caller serves the event loop that used it first; on another one the error has a hint."""
     client = Redis(unix_socket_path=str(shared_redis.path))
     cache = RedisTokenCache(client, namespace=namespace)
 
@@ -191,7 +191,7 @@ async def coroutine() -> None: ...
     ids=["blocking", "coroutine", "raises"],
 )
 async def test_callable_without_client(make: Any, problem: str) -> None:
-    """A callable that makes no client is told about, in words without its values."""
+    """A callable that returns no client is reported, without its values."""
     with pytest.raises(TokenCacheError) as caught:
         await RedisTokenCache(make).get(KEY)
     assert f"the callable that makes the Redis client {problem}" == caught.value.problem
@@ -318,10 +318,10 @@ def below(error: Exception) -> TracebackType | None:
 async def test_nothing_secret_shows(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Neither the password nor a token is in what can be seen of a cache: its repr, its errors with locals, the log."""
+    """Neither password nor token is visible in a cache's repr, in its errors with locals, or in the log."""
     caplog.set_level(logging.DEBUG)
     asyncio.get_running_loop().set_debug(True)
-    await redis_server.tell("ACL", "SETUSER", "app", "on", f">{PASSWORD}", "+@all", "~*", "-set", "-getrange")
+    await redis_server.command("ACL", "SETUSER", "app", "on", f">{PASSWORD}", "+@all", "~*", "-set", "-getrange")
     errors: list[Exception] = []
     for url in (f"unix://app:{QUOTED}@{redis_server.path}", f"redis://app:{QUOTED}@127.0.0.1:1", f"x://{QUOTED}"):
         monkeypatch.setenv("SIMPLESTORE_REDIS_URL", url)
@@ -361,7 +361,7 @@ async def test_nothing_secret_shows(
 @pytest.mark.parametrize("is_connecting", [True, False], ids=["connecting", "connected"])
 async def test_deadline(redis_server: RedisServer, operation: str, *, is_connecting: bool) -> None:
     """A caller's deadline that ends a call shows neither password nor token among the locals of any frame."""
-    await redis_server.tell("ACL", "SETUSER", "default", "on", f">{PASSWORD}")
+    await redis_server.command("ACL", "SETUSER", "default", "on", f">{PASSWORD}")
     async with Proxy(redis_server.path) as network:
         url = network.url.replace("redis://", f"redis://:{QUOTED}@")
         # A client of the user's has its connection.
@@ -408,7 +408,7 @@ async def end_by_deadline(call: Any, network: Proxy) -> TimeoutError:
 
 
 def test_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without redis-py the import says what to install."""
+    """Without redis-py the import error names the extra."""
     ours = [
         each
         for each in sys.modules

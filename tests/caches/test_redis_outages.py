@@ -35,7 +35,7 @@ async def network(redis_server: RedisServer) -> AsyncIterator[Proxy]:
 
 @pytest.fixture
 async def broken_connections(watch_over_asyncio: None) -> None:
-    """Leave alone what asyncio says of a broken connection: redis-py does not ask what became of it."""
+    """Ignore asyncio's report of a broken connection: redis-py does not retrieve its outcome."""
     loop = asyncio.get_running_loop()
     watch = loop.get_exception_handler()
     assert watch is not None
@@ -62,7 +62,7 @@ async def failing_cache(
 async def test_server_is_gone_and_comes_back(
     token_server: TokenServer, redis_server: RedisServer, failing_cache: RedisTokenCache
 ) -> None:
-    """While the server is down tokens come from the endpoint, with one problem told; once it is up they are shared."""
+    """While the server is down tokens come from the endpoint, with one report; once it is up they are shared."""
     await renew(token_server, failing_cache)
     redis_server.kill()
     token, failures = await renew(token_server, failing_cache)
@@ -103,7 +103,7 @@ async def shared(token_server: TokenServer, cache: RedisTokenCache) -> tuple[str
 async def test_server_pauses(redis_server: RedisServer) -> None:
     """A call that takes shorter than the client waits is none the worse for it."""
     cache = RedisTokenCache.from_url(redis_server.patient_url)
-    await redis_server.tell("CLIENT", "PAUSE", 200, "ALL")
+    await redis_server.command("CLIENT", "PAUSE", 200, "ALL")
     await cache.set(KEY, TOKEN)
     assert TOKEN == await cache.get(KEY)
 
@@ -111,13 +111,13 @@ async def test_server_pauses(redis_server: RedisServer) -> None:
 async def test_replica(token_server: TokenServer, redis_server: RedisServer, failing_cache: RedisTokenCache) -> None:
     """A server that became a replica is read, and not written to; it is used again once it is the primary."""
     await renew(token_server, failing_cache)
-    await redis_server.tell("REPLICAOF", "127.0.0.1", "1")
+    await redis_server.command("REPLICAOF", "127.0.0.1", "1")
     assert ("canary-token-1", []) == await shared(token_server, failing_cache)
     words = "it is a read-only replica"
     assert words == await problem_of(failing_cache.set(KEY, TOKEN))
     assert words == await problem_of(enter(failing_cache))
 
-    await redis_server.tell("REPLICAOF", "NO", "ONE")
+    await redis_server.command("REPLICAOF", "NO", "ONE")
     await failing_cache.set(KEY, TOKEN)
     assert TOKEN == await failing_cache.get(KEY)
 
@@ -126,7 +126,7 @@ async def test_memory_is_full(token_server: TokenServer, redis_server: RedisServ
     """A server without memory to give is read, and not written to; it is used again once it has some."""
     cache = RedisTokenCache.from_url(redis_server.url)
     await cache.set(KEY, TOKEN)
-    await redis_server.tell("CONFIG", "SET", "maxmemory", "1")
+    await redis_server.command("CONFIG", "SET", "maxmemory", "1")
     words = "its memory is full (maxmemory)"
     assert words == await problem_of(cache.set(KEY, make_token("newer")))
     assert words == await problem_of(enter(cache))
@@ -135,7 +135,7 @@ async def test_memory_is_full(token_server: TokenServer, redis_server: RedisServ
     assert "canary-token-1" == token.value
     assert ["lock", "set"] == [failure.operation for failure in failures]
 
-    await redis_server.tell("CONFIG", "SET", "maxmemory", "0")
+    await redis_server.command("CONFIG", "SET", "maxmemory", "0")
     await cache.set(KEY, make_token("newer"))
     assert make_token("newer") == await cache.get(KEY)
 
@@ -143,11 +143,11 @@ async def test_memory_is_full(token_server: TokenServer, redis_server: RedisServ
 async def test_wrong_password(token_server: TokenServer, redis_server: RedisServer) -> None:
     """With a password that the server refuses tokens come from the endpoint; with the right one they are shared."""
     problem = f"cannot use Redis at {redis_server.path}: it refused the user name or the password"
-    await redis_server.tell("ACL", "SETUSER", "default", "resetpass", f">{PASSWORD}")
+    await redis_server.command("ACL", "SETUSER", "default", "resetpass", f">{PASSWORD}")
     for url in (
         redis_server.url,
         f"unix://:canary-wrong@{redis_server.path}",
-        f"unix://nobody:{QUOTED}@{redis_server.path}",
+        f"unix://no-user:{QUOTED}@{redis_server.path}",
     ):
         _, failures = await renew(token_server, RedisTokenCache.from_url(url))
         assert [("get", problem), ("set", problem)] == [(failure.operation, failure.problem) for failure in failures]
@@ -161,14 +161,14 @@ LEAST_RIGHTS += "+getrange +get +set +del +eval +publish +subscribe"
 
 
 async def test_least_rights(token_server: TokenServer, redis_server: RedisServer) -> None:
-    """The commands, keys and channels that the page names are enough, also for those who wait; others are refused."""
-    await redis_server.tell("ACL", "SETUSER", "app", "on", f">{PASSWORD}", *LEAST_RIGHTS.split())
+    """The documented commands, keys and channels suffice, also for waiters; others are refused."""
+    await redis_server.command("ACL", "SETUSER", "app", "on", f">{PASSWORD}", *LEAST_RIGHTS.split())
     url = f"unix://app:{QUOTED}@{redis_server.path}"
     cache = RedisTokenCache.from_url(url)
     async with asyncio.timeout(30):
         async with cache.renewal_lock(KEY):
             waiter = asyncio.create_task(enter(cache))
-            while not await redis_server.tell("PUBSUB", "CHANNELS"):
+            while not await redis_server.command("PUBSUB", "CHANNELS"):
                 await asyncio.sleep(0)
         await waiter
     for _ in range(2):
@@ -179,7 +179,7 @@ async def test_least_rights(token_server: TokenServer, redis_server: RedisServer
 
 @pytest.mark.usefixtures("broken_connections")
 async def test_network_is_cut(token_server: TokenServer, network: Proxy) -> None:
-    """A network that is cut in mid-renewal costs a token request; once it is mended tokens are shared."""
+    """A network cut during a renewal costs a token request; once it is restored tokens are shared."""
     cache = RedisTokenCache.from_url(network.url)
     token_server.gate.clear()
     renewal = asyncio.create_task(renew(token_server, cache))
@@ -228,7 +228,7 @@ async def tls_network(redis_server: RedisServer) -> AsyncIterator[tuple[Proxy, t
 
 
 async def test_tls(tls_network: tuple[Proxy, trustme.CA], tmp_path: Path) -> None:
-    """Over TLS certificates are checked: a private CA is named in the URL, and an unknown one is told about."""
+    """Over TLS certificates are checked: a private CA is named in the URL, and an unknown one is reported."""
     network, authority = tls_network
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     cache = RedisTokenCache.from_url(f"{network.url}&ssl_ca_certs={tmp_path}/ca.pem")

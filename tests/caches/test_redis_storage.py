@@ -31,14 +31,14 @@ def cache(shared_redis: RedisServer, namespace: str) -> RedisTokenCache:
 async def test_expiry_follows_the_token(cache: RedisTokenCache, shared_redis: RedisServer, namespace: str) -> None:
     """A token is kept in Redis until the millisecond in which it expires."""
     await cache.set(KEY, TOKEN)
-    assert int(TOKEN.expires_at * 1000) == await shared_redis.tell("PEXPIRETIME", name(namespace, "token-v2"))
+    assert int(TOKEN.expires_at * 1000) == await shared_redis.command("PEXPIRETIME", name(namespace, "token-v2"))
 
 
 @pytest.mark.parametrize(
     ("expires_at", "is_kept"), [(1e308, True), (ISSUED_AT + 1e-6, True), (1e-9, False), (-1e9, False)]
 )
 async def test_far_expiry(cache: RedisTokenCache, expires_at: float, is_kept: bool) -> None:
-    """What expires at no instant that Redis knows is kept as long as it can, or not at all."""
+    """A token whose expiry exceeds Redis's range is stored as long as possible, or not at all."""
     token = make_token(issued_at=min(ISSUED_AT, expires_at - 1), expires_at=expires_at)
     await cache.set(KEY, token)
     assert (token if is_kept else None) == await cache.get(KEY)
@@ -49,32 +49,32 @@ async def test_what_is_in_redis(cache: RedisTokenCache, shared_redis: RedisServe
     async with cache.renewal_lock(KEY):
         await cache.set(KEY, TOKEN)
         assert [name(namespace, "lock"), name(namespace, "token-v2")] == await keys_in(shared_redis, namespace)
-        left = await shared_redis.tell("PTTL", name(namespace, "lock"))
+        left = await shared_redis.command("PTTL", name(namespace, "lock"))
         assert 30_000 < left <= 45_000
     assert [name(namespace, "token-v2")] == await keys_in(shared_redis, namespace)
 
 
 async def test_token_under_another_key(cache: RedisTokenCache, shared_redis: RedisServer, namespace: str) -> None:
-    """A token that somebody copied onto another key is a miss."""
+    """A token copied to another key is a cache miss."""
     await cache.set("other", TOKEN)
     [other] = await keys_in(shared_redis, namespace)
-    await shared_redis.tell("COPY", other, name(namespace, "token-v2"))
+    await shared_redis.command("COPY", other, name(namespace, "token-v2"))
     assert await cache.get(KEY) is None
     assert TOKEN == await cache.get("other")
 
 
 @pytest.mark.parametrize("junk", [b"", b"\xff\0", b"{}", DIGEST.encode() + b"\n{}", b"x" * 100_000])
 async def test_junk(cache: RedisTokenCache, shared_redis: RedisServer, namespace: str, junk: bytes) -> None:
-    """What is no token is a miss, and is replaced."""
-    await shared_redis.tell("SET", name(namespace, "token-v2"), junk)
+    """Anything but a token is a cache miss, and is replaced."""
+    await shared_redis.command("SET", name(namespace, "token-v2"), junk)
     assert await cache.get(KEY) is None
     await cache.set(KEY, TOKEN)
     assert TOKEN == await cache.get(KEY)
 
 
 async def test_another_type(cache: RedisTokenCache, shared_redis: RedisServer, namespace: str) -> None:
-    """Where somebody put a list, reading fails, and a token takes its place."""
-    await shared_redis.tell("LPUSH", name(namespace, "token-v2"), "x")
+    """A list under the token's key makes a read fail, and is replaced by the next token."""
+    await shared_redis.command("LPUSH", name(namespace, "token-v2"), "x")
     assert "it responded WRONGTYPE" == await problem_of(cache.get(KEY))
     await cache.set(KEY, TOKEN)
     assert TOKEN == await cache.get(KEY)
@@ -95,7 +95,7 @@ async def test_namespaces(cache: RedisTokenCache, shared_redis: RedisServer) -> 
 
 
 async def test_encrypted(cache: RedisTokenCache, shared_redis: RedisServer, namespace: str) -> None:
-    """With a codec no token is in Redis; what it did not encrypt, or encrypted for another key, is a miss."""
+    """With a codec no token is in Redis; data in clear, or encrypted for another key, is a cache miss."""
     keys = [Fernet.generate_key() for _ in range(2)]
 
     def open_with(*keys: bytes) -> RedisTokenCache:
@@ -106,17 +106,17 @@ async def test_encrypted(cache: RedisTokenCache, shared_redis: RedisServer, name
     assert await encrypted.get(KEY) is None
     await encrypted.set(KEY, TOKEN)
     assert await cache.get(KEY) is None
-    stored = await shared_redis.tell("GET", name(namespace, "token-v2"))
+    stored = await shared_redis.command("GET", name(namespace, "token-v2"))
     assert not [each for each in (TOKEN.value.encode(), b"version", DIGEST.encode()) if each in stored]
 
     assert TOKEN == await open_with(keys[1], keys[0]).get(KEY)
     assert await open_with(keys[1]).get(KEY) is None
-    await shared_redis.tell("SETRANGE", name(namespace, "token-v2"), 100, b"#")
+    await shared_redis.command("SETRANGE", name(namespace, "token-v2"), 100, b"#")
     assert await encrypted.get(KEY) is None
 
     await encrypted.set("other", TOKEN)
     [other] = set(await keys_in(shared_redis, namespace)) - {name(namespace, "token-v2")}
-    await shared_redis.tell("COPY", other, name(namespace, "token-v2"), "REPLACE")
+    await shared_redis.command("COPY", other, name(namespace, "token-v2"), "REPLACE")
     assert await encrypted.get(KEY) is None
     assert TOKEN == await encrypted.get("other")
 
@@ -141,14 +141,14 @@ async def test_codec_that_blocks(shared_redis: RedisServer, namespace: str) -> N
 
 async def lose_lock(server: RedisServer, namespace: str) -> None:
     """End the lease of KEY's lock, as its time would."""
-    assert 1 == await server.tell("DEL", name(namespace, "lock"))
+    assert 1 == await server.command("DEL", name(namespace, "lock"))
 
 
 class TestLeaseIsOver:
     """The lock's lease ends while its holder asks the endpoint."""
 
     async def test_another_has_stored(self, cache: RedisTokenCache, shared_redis: RedisServer, namespace: str) -> None:
-        """What another process stored since stays, and the holder is told; it need not hold the lock any more."""
+        """A token stored by another process since stays, and the former holder of the lock gets an error."""
         await cache.set(KEY, make_token("rejected"))
         async with cache.renewal_lock(KEY):
             assert make_token("rejected") == await cache.get(KEY)
@@ -185,13 +185,13 @@ class TestLeaseIsOver:
 async def test_lock_ends_with_its_lease(shared_redis: RedisServer, namespace: str) -> None:
     """A lock whose holder is gone is given to the next one, within a second after its lease."""
     cache = RedisTokenCache.from_url(shared_redis.patient_url, namespace=namespace, lease_seconds=1)
-    await shared_redis.tell("SET", name(namespace, "lock"), "one that is gone", "PX", 1000)
+    await shared_redis.command("SET", name(namespace, "lock"), "one that is gone", "PX", 1000)
     async with asyncio.timeout(30):
         await enter(cache)
 
 
 async def test_waiters_need_not_queue(cache: RedisTokenCache, shared_redis: RedisServer, namespace: str) -> None:
-    """As soon as the holder has stored a token, all who wait are let go, and find it, while it holds the lock."""
+    """As soon as the holder has stored a token, all waiters continue and find it, even while the lock is held."""
     async with asyncio.timeout(30), asyncio.TaskGroup() as waiters:
 
         async def wait() -> None:
@@ -201,7 +201,7 @@ async def test_waiters_need_not_queue(cache: RedisTokenCache, shared_redis: Redi
         found: list[AccessToken | None] = []
         async with cache.renewal_lock(KEY):
             tasks = [waiters.create_task(wait()) for _ in range(20)]
-            while [20] != (await shared_redis.tell("PUBSUB", "NUMSUB", name(namespace, "news")))[1:]:
+            while [20] != (await shared_redis.command("PUBSUB", "NUMSUB", name(namespace, "news")))[1:]:
                 await asyncio.sleep(0)
             await cache.set(KEY, TOKEN)
             await asyncio.wait(tasks)
@@ -211,7 +211,7 @@ async def test_waiters_need_not_queue(cache: RedisTokenCache, shared_redis: Redi
 
 
 async def test_who_was_let_go_may_store(cache: RedisTokenCache, shared_redis: RedisServer, namespace: str) -> None:
-    """One who waited, and has no use for the token that the holder stored, stores another in its place."""
+    """A waiter that cannot use the stored token stores another in its place."""
 
     async def wait() -> None:
         async with cache.renewal_lock(KEY):
@@ -219,7 +219,7 @@ async def test_who_was_let_go_may_store(cache: RedisTokenCache, shared_redis: Re
 
     async with asyncio.timeout(30), cache.renewal_lock(KEY):
         waiter = asyncio.create_task(wait())
-        while [1] != (await shared_redis.tell("PUBSUB", "NUMSUB", name(namespace, "news")))[1:]:
+        while [1] != (await shared_redis.command("PUBSUB", "NUMSUB", name(namespace, "news")))[1:]:
             await asyncio.sleep(0)
         await cache.set(KEY, TOKEN)
         await waiter
@@ -227,7 +227,7 @@ async def test_who_was_let_go_may_store(cache: RedisTokenCache, shared_redis: Re
 
 
 async def test_client_without_messages(shared_redis: RedisServer, namespace: str) -> None:
-    """With a client that has no messages, as a cluster's before redis-py 8, whoever waits looks each second."""
+    """With a client that has no messages, as a cluster's before redis-py 8, waiters poll every second."""
     has_looked = asyncio.Event()
 
     class Silent(Redis):

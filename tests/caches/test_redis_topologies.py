@@ -57,24 +57,24 @@ async def test_sentinel(watched: Watched) -> None:
         await watched.cache.set(KEY, TOKEN)
     assert TOKEN == await watched.cache.get(KEY)
     for server in (watched.primary, watched.sentinel):
-        clients = (await server.tell("CLIENT", "LIST", "TYPE", "NORMAL")).decode().splitlines()
+        clients = (await server.command("CLIENT", "LIST", "TYPE", "NORMAL")).decode().splitlines()
         assert 1 == len([each for each in clients if "lib-name=redis-py" in each])  # the one that asks
 
 
 @pytest.mark.slow  # Sentinel waits before it believes that a server is gone
 async def test_failover(watched: Watched) -> None:
-    """When the primary is gone, the cache goes on with the replica, as soon as Sentinel has made that the primary."""
+    """When the primary fails, the cache continues with the replica, once Sentinel has promoted it."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while not (await watched.primary.tell("INFO", "REPLICATION"))["connected_slaves"]:
+        while not (await watched.primary.command("INFO", "REPLICATION"))["connected_slaves"]:
             await asyncio.sleep(0.05)  # servers set no event
         await watched.cache.set(KEY, TOKEN)
-        while not await watched.replica.tell("DBSIZE"):
+        while not await watched.replica.command("DBSIZE"):
             await asyncio.sleep(0.05)  # servers set no event
         watched.primary.kill()
         while not await is_used(watched.cache):
             await asyncio.sleep(0.05)  # servers set no event
     assert make_token("newer") == await watched.cache.get(KEY)
-    assert "master" == (await watched.replica.tell("INFO", "REPLICATION"))["role"]
+    assert "master" == (await watched.replica.command("INFO", "REPLICATION"))["role"]
 
 
 async def is_used(cache: RedisTokenCache) -> bool:
@@ -103,11 +103,11 @@ def cluster_port() -> Iterator[int]:
 async def form_cluster(servers: list[RedisServer], ports: list[tuple[int, int]]) -> None:
     for number, server in enumerate(servers):
         first, end = (16_384 * each // len(servers) for each in (number, number + 1))
-        await server.tell("CLUSTER", "ADDSLOTSRANGE", first, end - 1)
-        await servers[0].tell("CLUSTER", "MEET", "127.0.0.1", *ports[number])
+        await server.command("CLUSTER", "ADDSLOTSRANGE", first, end - 1)
+        await servers[0].command("CLUSTER", "MEET", "127.0.0.1", *ports[number])
     async with asyncio.timeout(PATIENCE_SECONDS):
         for server in servers:
-            while b"cluster_state:ok" not in await server.tell("CLUSTER", "INFO"):
+            while b"cluster_state:ok" not in await server.command("CLUSTER", "INFO"):
                 await asyncio.sleep(0.05)  # servers set no event
 
 
@@ -142,7 +142,7 @@ class TestCluster(OnOneLoop):
 
     @pytest.mark.skipif(not hasattr(RedisCluster, "pubsub"), reason="before redis-py 8 a cluster has no messages")
     async def test_waiters_are_woken(self, cluster_port: int, namespace: str) -> None:
-        """Whoever waits is told when the holder has stored a token, whichever node each of them talks to."""
+        """Waiters are notified when the holder has stored a token, on any node."""
         async with AsyncExitStack() as stack:
             clients = [
                 await stack.enter_async_context(RedisCluster(host="127.0.0.1", port=cluster_port)) for _ in range(4)

@@ -11,7 +11,7 @@ import pytest
 
 from simplestore_async.sandbox import Late, Sandbox, Status
 from tests.support.api_servers import ConnectProxy
-from tests.support.batches import Folder, make_line, read_results, write_lines
+from tests.support.batches import Directory, make_line, read_results, write_lines
 from tests.support.command import COMMAND, assert_one_line, finish, simplestore, start
 
 if TYPE_CHECKING:
@@ -26,28 +26,28 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, sandbox: Sandbox) -> Folder:
-    return Folder(tmp_path, sandbox)
+def directory(tmp_path: Path, sandbox: Sandbox) -> Directory:
+    return Directory(tmp_path, sandbox)
 
 
 class TestResults:
-    async def test_file(self, folder: Folder) -> None:
+    async def test_file(self, directory: Directory) -> None:
         """Results go to the file, the summary to stdout; the same command again sends nothing."""
-        folder.write("GET", "POST", "DELETE")
+        directory.write("GET", "POST", "DELETE")
         for sent in 3, 0:
-            outcome = await folder.run()
+            outcome = await directory.run()
             assert (0, "") == (outcome.code, outcome.stderr)
             first, second = outcome.stdout.splitlines()
             assert "3 succeeded, 0 refused, 0 failed, 0 unknown, 0 remaining" == first
             assert second.startswith(f"{sent} in 0:00:0")
             assert second.endswith("/s); statuses: 3 of 200")
-        assert [1, 2, 3] == folder.lines
-        assert 3 == folder.sandbox.counters.api_requests
+        assert [1, 2, 3] == directory.lines
+        assert 3 == directory.sandbox.counters.api_requests
 
-    async def test_stdout(self, folder: Folder) -> None:
+    async def test_stdout(self, directory: Directory) -> None:
         """Without --output results go to stdout, a line each, and all else to stderr."""
-        folder.write("POST", "GET")
-        outcome = await simplestore("batch", str(folder.file), environment=folder.sandbox.environment)
+        directory.write("POST", "GET")
+        outcome = await simplestore("batch", str(directory.file), environment=directory.sandbox.environment)
 
         results = sorted(map(json.loads, outcome.stdout.splitlines()), key=lambda result: result["line"])
         assert [(1, 1, "POST", "orders/1", "succeeded", 200), (2, 2, "GET", "orders/2", "succeeded", 200)] == [
@@ -56,35 +56,35 @@ class TestResults:
         assert '{"number": 1}' == results[0]["body"]["body"]
         assert outcome.stderr.startswith("2 succeeded, 0 refused, 0 failed, 0 unknown, 0 remaining\n")
 
-    async def test_results(self, folder: Folder) -> None:
+    async def test_results(self, directory: Directory) -> None:
         """`batch results` prints all of them again, by line; of a file without batch it says so."""
-        folder.write("POST", "GET")
-        outcome = await simplestore("batch", "results", str(folder.file))
+        directory.write("POST", "GET")
+        outcome = await simplestore("batch", "results", str(directory.file))
         assert_one_line(outcome, code=1, says="there is no batch")
-        await folder.run("--response-header", "content-type")
-        outcome = await simplestore("batch", "results", str(folder.file))
+        await directory.run("--response-header", "content-type")
+        outcome = await simplestore("batch", "results", str(directory.file))
         assert (0, "") == (outcome.code, outcome.stderr)
         results = [json.loads(line) for line in outcome.stdout.splitlines()]
         assert [1, 2] == [result["line"] for result in results]
-        assert sorted(read_results(folder.results), key=lambda result: int(result["line"])) == results
+        assert sorted(read_results(directory.results), key=lambda result: int(result["line"])) == results
         assert {"content-type": "application/json"} == results[0]["headers"]
 
     @pytest.mark.skipif(sys.platform == "win32", reason="kills")
-    async def test_as_they_arrive(self, folder: Folder) -> None:
+    async def test_as_they_arrive(self, directory: Directory) -> None:
         """A result is there before the next response comes."""
-        folder.write("GET", "GET")
-        folder.sandbox.api.fail_next(1, Late(0.001))
-        folder.sandbox.api.fail_next(1, Late(3_600))
-        process = await start(*COMMAND, "batch", str(folder.file), environment=folder.sandbox.environment)
+        directory.write("GET", "GET")
+        directory.sandbox.api.fail_next(1, Late(0.001))
+        directory.sandbox.api.fail_next(1, Late(3_600))
+        process = await start(*COMMAND, "batch", str(directory.file), environment=directory.sandbox.environment)
         assert process.stdout is not None
         assert b'"succeeded"' in await process.stdout.readline()
         process.kill()
         await finish(process)
 
-    async def test_json(self, folder: Folder) -> None:
+    async def test_json(self, directory: Directory) -> None:
         """With --json the summary is an object."""
-        folder.write("GET", "POST")
-        summary = (await folder.run("--json")).json
+        directory.write("GET", "POST")
+        summary = (await directory.run("--json")).json
         assert summary.pop("elapsed_seconds") > 0
         assert summary.pop("rate") > 0
         assert {
@@ -97,37 +97,37 @@ class TestResults:
             "statuses": {"200": 2},
         } == summary
 
-    async def test_stdin(self, folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_stdin(self, directory: Directory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Standard input is read; the same content again sends nothing, and another one is another batch."""
         monkeypatch.chdir(tmp_path)
         for number, sent in (1, 1), (1, 1), (2, 2):
             process = await start(
-                *COMMAND, "batch", "-", environment=folder.sandbox.environment, stdin=asyncio.subprocess.PIPE
+                *COMMAND, "batch", "-", environment=directory.sandbox.environment, stdin=asyncio.subprocess.PIPE
             )
             outcome = await finish(process, stdin=json.dumps(make_line(number, "POST")).encode())
             assert 0 == outcome.code, outcome.stderr
-            assert sent == folder.sandbox.counters.api_requests
+            assert sent == directory.sandbox.counters.api_requests
 
-    async def test_secrets(self, folder: Folder) -> None:
+    async def test_secrets(self, directory: Directory) -> None:
         """Neither token nor secret is in results, database or output, even with --debug."""
-        folder.write("POST", "GET")
-        folder.sandbox.api.fail_next(1, Status(500))
-        outcome = await simplestore("--debug", *folder.command, environment=folder.sandbox.environment)
-        stored = folder.database.read_bytes().decode("latin-1")
-        everything = outcome.stdout + outcome.stderr + folder.results.read_text() + stored
+        directory.write("POST", "GET")
+        directory.sandbox.api.fail_next(1, Status(500))
+        outcome = await simplestore("--debug", *directory.command, environment=directory.sandbox.environment)
+        stored = directory.database.read_bytes().decode("latin-1")
+        everything = outcome.stdout + outcome.stderr + directory.results.read_text() + stored
         assert "Bearer ***" in everything
-        tokens = list(folder.sandbox._server.tokens._tokens)
+        tokens = list(directory.sandbox._server.tokens._tokens)
         assert tokens
         assert not [token for token in [*tokens, "sandbox-secret"] if token in everything]
 
-    async def test_redis(self, folder: Folder, redis_server: Any) -> None:
+    async def test_redis(self, directory: Directory, redis_server: Any) -> None:
         """With SIMPLESTORE_REDIS_URL batches share one token."""
-        folder.write("GET")
-        environment = folder.sandbox.environment | {"SIMPLESTORE_REDIS_URL": redis_server.url}
+        directory.write("GET")
+        environment = directory.sandbox.environment | {"SIMPLESTORE_REDIS_URL": redis_server.url}
         for _ in range(2):
-            outcome = await simplestore(*folder.command, "--restart", environment=environment)
+            outcome = await simplestore(*directory.command, "--restart", environment=environment)
             assert (0, "") == (outcome.code, outcome.stderr)
-        assert (1, 2) == (folder.sandbox.counters.token_requests, folder.sandbox.counters.api_requests)
+        assert (1, 2) == (directory.sandbox.counters.token_requests, directory.sandbox.counters.api_requests)
 
 
 class TestExitCodes:
@@ -140,83 +140,83 @@ class TestExitCodes:
         ],
         ids=["refused", "late", "unknown"],
     )
-    async def test_results(self, folder: Folder, method: str, fault: Any, code: int, says: str) -> None:
+    async def test_results(self, directory: Directory, method: str, fault: Any, code: int, says: str) -> None:
         """The exit code says what the results are, also when nothing is left to send; --resend sends them again."""
-        folder.write(method, "GET")
-        folder.sandbox.api.fail_next(1, fault)
+        directory.write(method, "GET")
+        directory.sandbox.api.fail_next(1, fault)
         for more in [], ["--resume"]:
-            outcome = await folder.run("--concurrency", "1", "--timeout", "0.5", *more)
+            outcome = await directory.run("--concurrency", "1", "--timeout", "0.5", *more)
             assert (code, f"simplestore: {says}\n") == (outcome.code, outcome.stderr)
-        assert 2 == folder.sandbox.counters.api_requests
-        assert 0 == (await folder.run("--resend", "unknown", "--resend", "404")).code
-        assert [1, 2] == folder.lines
-        assert {"succeeded"} == {result["outcome"] for result in read_results(folder.results)}
+        assert 2 == directory.sandbox.counters.api_requests
+        assert 0 == (await directory.run("--resend", "unknown", "--resend", "404")).code
+        assert [1, 2] == directory.lines
+        assert {"succeeded"} == {result["outcome"] for result in read_results(directory.results)}
 
-    async def test_unfinished(self, folder: Folder) -> None:
+    async def test_unfinished(self, directory: Directory) -> None:
         """75: the same command continues."""
-        folder.write(*["GET"] * 9)
-        folder.sandbox.api.fail_next(2, Status(429, retry_after=0))
-        outcome = await folder.run("--concurrency", "1", "--stop-after", "1")
+        directory.write(*["GET"] * 9)
+        directory.sandbox.api.fail_next(2, Status(429, retry_after=0))
+        outcome = await directory.run("--concurrency", "1", "--stop-after", "1")
         assert 75 == outcome.code
-        assert f"continue with: simplestore batch {folder.file} --output {folder.results}\n" in outcome.stdout
-        assert 75 == (await folder.run("--concurrency", "1", "--stop-after", "1")).code
-        assert 0 == (await folder.run("--concurrency", "1", "--stop-after", "1")).code
+        assert f"continue with: simplestore batch {directory.file} --output {directory.results}\n" in outcome.stdout
+        assert 75 == (await directory.run("--concurrency", "1", "--stop-after", "1")).code
+        assert 0 == (await directory.run("--concurrency", "1", "--stop-after", "1")).code
 
-    async def test_settings(self, folder: Folder) -> None:
+    async def test_settings(self, directory: Directory) -> None:
         """2: the settings are wrong, or those of another batch."""
-        folder.write("POST")
-        assert_one_line(await simplestore(*folder.command), code=2, says="SIMPLESTORE")
-        await folder.run()
-        other = folder.sandbox.environment | {"SIMPLESTORE_CLIENT_ID": "other"}
-        assert_one_line(await simplestore(*folder.command, environment=other), code=2, says="client_id")
+        directory.write("POST")
+        assert_one_line(await simplestore(*directory.command), code=2, says="SIMPLESTORE")
+        await directory.run()
+        other = directory.sandbox.environment | {"SIMPLESTORE_CLIENT_ID": "other"}
+        assert_one_line(await simplestore(*directory.command, environment=other), code=2, says="client_id")
 
-    async def test_input(self, folder: Folder) -> None:
+    async def test_input(self, directory: Directory) -> None:
         """65: lines are named by their numbers; nothing is sent, and nothing is written. --check says the same."""
-        write_lines(folder.file, [make_line(1), {"id": 2}, make_line(3, headers={"X": "s3c\nr3t"}), make_line(1)])
+        write_lines(directory.file, [make_line(1), {"id": 2}, make_line(3, headers={"X": "s3c\nr3t"}), make_line(1)])
         for more in [], ["--check"]:
-            outcome = await folder.run(*more)
+            outcome = await directory.run(*more)
             assert (65, "") == (outcome.code, outcome.stdout)
             lines = outcome.stderr.splitlines()
             assert ["line 2", "line 3", "line 4"] == [line.partition(":")[0] for line in lines[:3]]
             assert lines[3].startswith("simplestore: 3 of 4 lines of ")
             assert "s3c" not in outcome.stderr
 
-        outcome = await folder.run("--json")
+        outcome = await directory.run("--json")
         assert 2 == json.loads(outcome.stderr.splitlines()[0])["problem"]["line"]
         assert ("BatchFileError", 65) == (outcome.error["type"], outcome.error["exit_code"])
-        assert not folder.database.exists()
-        assert not folder.results.exists()
-        assert (0, 0) == (folder.sandbox.counters.token_requests, folder.sandbox.counters.api_requests)
+        assert not directory.database.exists()
+        assert not directory.results.exists()
+        assert (0, 0) == (directory.sandbox.counters.token_requests, directory.sandbox.counters.api_requests)
 
-    async def test_changed(self, folder: Folder) -> None:
+    async def test_changed(self, directory: Directory) -> None:
         """65: a file of another content is not that batch; --restart begins anew."""
-        folder.write("POST")
-        await folder.run()
-        folder.write("POST", "POST")
-        assert_one_line(await folder.run(), code=65, says="another content")
-        assert 0 == (await folder.run("--restart")).code
-        assert 3 == folder.sandbox.counters.api_requests
+        directory.write("POST")
+        await directory.run()
+        directory.write("POST", "POST")
+        assert_one_line(await directory.run(), code=65, says="another content")
+        assert 0 == (await directory.run("--restart")).code
+        assert 3 == directory.sandbox.counters.api_requests
 
-    async def test_check(self, folder: Folder) -> None:
+    async def test_check(self, directory: Directory) -> None:
         """--check sends nothing, and leaves nothing."""
-        folder.write("POST", "GET")
-        outcome = await folder.run("--check")
-        assert (0, f"{folder.file}: 2 valid requests\n") == (outcome.code, outcome.stdout)
-        assert not folder.database.exists()
-        assert 0 == folder.sandbox.counters.token_requests
+        directory.write("POST", "GET")
+        outcome = await directory.run("--check")
+        assert (0, f"{directory.file}: 2 valid requests\n") == (outcome.code, outcome.stdout)
+        assert not directory.database.exists()
+        assert 0 == directory.sandbox.counters.token_requests
 
-    async def test_refused_credentials(self, folder: Folder) -> None:
+    async def test_refused_credentials(self, directory: Directory) -> None:
         """Refused credentials end it with one error; with the right ones the same command continues."""
-        folder.write(*["POST"] * 50)
-        environment = folder.sandbox.environment | {"SIMPLESTORE_CLIENT_SECRET": "wr0ng"}
-        outcome = await simplestore(*folder.command, environment=environment)
+        directory.write(*["POST"] * 50)
+        environment = directory.sandbox.environment | {"SIMPLESTORE_CLIENT_SECRET": "wr0ng"}
+        outcome = await simplestore(*directory.command, environment=environment)
         assert 1 == outcome.code
         assert "Control Panel" in outcome.stderr
         assert 1 == outcome.stderr.count("\n")
         assert "50 remaining\n" in outcome.stdout
 
-        assert 0 == (await folder.run("--cache", "--rate", "10000")).code
-        assert list(range(1, 51)) == folder.lines
+        assert 0 == (await directory.run("--cache", "--rate", "10000")).code
+        assert list(range(1, 51)) == directory.lines
 
 
 @pytest.mark.parametrize(
@@ -231,48 +231,48 @@ class TestExitCodes:
     ],
     ids=str,
 )
-async def test_wrong_usage(folder: Folder, arguments: list[str], says: str) -> None:
+async def test_wrong_usage(directory: Directory, arguments: list[str], says: str) -> None:
     """Wrong usage is one line on stderr."""
-    folder.write("GET")
-    words = [str(folder.file) if word == "FILE" else word for word in arguments]
-    outcome = await simplestore("batch", *words, environment=folder.sandbox.environment)
+    directory.write("GET")
+    words = [str(directory.file) if word == "FILE" else word for word in arguments]
+    outcome = await simplestore("batch", *words, environment=directory.sandbox.environment)
     assert_one_line(outcome, code=2, says=says)
 
 
-async def test_json_on_stdout(folder: Folder) -> None:
+async def test_json_on_stdout(directory: Directory) -> None:
     """Results and a summary in JSON would be one stream: that is wrong usage."""
-    folder.write("GET")
-    outcome = await simplestore("batch", str(folder.file), "--json", environment=folder.sandbox.environment)
+    directory.write("GET")
+    outcome = await simplestore("batch", str(directory.file), "--json", environment=directory.sandbox.environment)
     assert (2, "UsageError", "") == (outcome.code, outcome.error["type"], outcome.stdout)
 
 
-async def test_no_folder(folder: Folder, tmp_path: Path) -> None:
+async def test_no_directory(directory: Directory, tmp_path: Path) -> None:
     """A file that cannot be written is named."""
-    folder.write("GET")
+    directory.write("GET")
     path = str(tmp_path / "gone" / "results")
-    outcome = await simplestore("batch", str(folder.file), "-o", path, environment=folder.sandbox.environment)
+    outcome = await simplestore("batch", str(directory.file), "-o", path, environment=directory.sandbox.environment)
     assert_one_line(outcome, code=1, says="results.new: No such file or directory")
-    assert not folder.database.exists()
+    assert not directory.database.exists()
 
 
-async def test_proxy(folder: Folder) -> None:
+async def test_proxy(directory: Directory) -> None:
     """Requests go through the proxy that the environment names."""
-    folder.write("GET")
+    directory.write("GET")
     async with ConnectProxy({"api.example:443": 1}) as proxy:
-        environment = folder.sandbox.environment | {
+        environment = directory.sandbox.environment | {
             "SIMPLESTORE_BASE_URL": "https://api.example/",
             "https_proxy": proxy.url,
             "no_proxy": "127.0.0.1,localhost",
         }
-        outcome = await simplestore(*folder.command, "--stop-after", "1", environment=environment)
+        outcome = await simplestore(*directory.command, "--stop-after", "1", environment=environment)
     assert 75 == outcome.code
     assert {"api.example:443"} == proxy.targets
 
 
-async def test_without_uvloop(folder: Folder, tmp_path: Path) -> None:
+async def test_without_uvloop(directory: Directory, tmp_path: Path) -> None:
     """The command does without uvloop where it is not installed."""
-    folder.write("GET", "POST")
+    directory.write("GET", "POST")
     (tmp_path / "uvloop.py").write_text("raise ImportError")
-    environment = folder.sandbox.environment | {"PYTHONPATH": str(tmp_path)}
-    assert 0 == (await simplestore(*folder.command, environment=environment)).code
-    assert [1, 2] == folder.lines
+    environment = directory.sandbox.environment | {"PYTHONPATH": str(tmp_path)}
+    assert 0 == (await simplestore(*directory.command, environment=environment)).code
+    assert [1, 2] == directory.lines

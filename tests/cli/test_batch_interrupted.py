@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from simplestore_async.sandbox import Late, Sandbox
-from tests.support.batches import Folder, read_results
+from tests.support.batches import Directory, read_results
 from tests.support.command import assert_one_line, finish, start
 
 if TYPE_CHECKING:
@@ -30,36 +30,36 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, sandbox: Sandbox) -> Folder:
-    return Folder(tmp_path, sandbox)
+def directory(tmp_path: Path, sandbox: Sandbox) -> Directory:
+    return Directory(tmp_path, sandbox)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGHUP, 75)])
-async def test_signal(folder: Folder, number: int, code: int) -> None:
+async def test_signal(directory: Directory, number: int, code: int) -> None:
     """A signal lets requests in flight end, and the same command does the rest."""
-    folder.write(*["POST", "GET"] * 10)
-    folder.sandbox.api.fail_for(0.5, Late(0.5))
-    process = await folder.start("--concurrency", "4")
-    await folder.requests_arrive(4)
+    directory.write(*["POST", "GET"] * 10)
+    directory.sandbox.api.fail_for(0.5, Late(0.5))
+    process = await directory.start("--concurrency", "4")
+    await directory.requests_arrive(4)
     process.send_signal(number)
     outcome = await finish(process)
 
     assert code == outcome.code
     assert "stopping; in-flight requests have 10 s to finish (press Ctrl-C again to abort)" in outcome.stderr
     assert "4 succeeded, 0 refused, 0 failed, 0 unknown, 16 remaining" in outcome.stdout
-    assert f"continue with: simplestore batch {folder.file} --output {folder.results}\n" in outcome.stdout
-    assert 4 == len(folder.lines)
-    assert 0 == (await folder.run()).code
-    assert list(range(1, 21)) == folder.lines
-    assert 20 == folder.sandbox.counters.api_requests
+    assert f"continue with: simplestore batch {directory.file} --output {directory.results}\n" in outcome.stdout
+    assert 4 == len(directory.lines)
+    assert 0 == (await directory.run()).code
+    assert list(range(1, 21)) == directory.lines
+    assert 20 == directory.sandbox.counters.api_requests
 
 
-async def test_second_signal(folder: Folder) -> None:
+async def test_second_signal(directory: Directory) -> None:
     """A second signal ends it at once; what may have taken effect is unknown, in the summary, too."""
-    folder.write(*["POST"] * 6)
-    folder.sandbox.api.fail_next(2, Late(3_600))
-    process = await folder.start("--concurrency", "2", "--json")
-    await folder.requests_arrive(2)
+    directory.write(*["POST"] * 6)
+    directory.sandbox.api.fail_next(2, Late(3_600))
+    process = await directory.start("--concurrency", "2", "--json")
+    await directory.requests_arrive(2)
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
     assert b"stopping" in await process.stderr.readline()
@@ -69,19 +69,19 @@ async def test_second_signal(folder: Folder) -> None:
     assert (130, True, 2, 4) == (outcome.code, summary["is_stopped"], summary["unknown"], summary["remaining"])
     assert ("SigintError", 130) == (outcome.error["type"], outcome.error["exit_code"])
 
-    outcome = await folder.run()
+    outcome = await directory.run()
     assert 1 == outcome.code
-    assert Counter(unknown=2, succeeded=4) == Counter(result["outcome"] for result in read_results(folder.results))
-    assert 6 == folder.sandbox.counters.api_requests
+    assert Counter(unknown=2, succeeded=4) == Counter(result["outcome"] for result in read_results(directory.results))
+    assert 6 == directory.sandbox.counters.api_requests
 
 
-async def test_two_at_once(folder: Folder) -> None:
+async def test_two_at_once(directory: Directory) -> None:
     """Two runs of one batch are one too many; the other may be tried later."""
-    folder.write("GET")
-    folder.sandbox.api.fail_next(1, Late(3_600))
-    process = await folder.start()
-    await folder.requests_arrive(1)
-    assert_one_line(await folder.run(), code=75, says="another run uses")
+    directory.write("GET")
+    directory.sandbox.api.fail_next(1, Late(3_600))
+    process = await directory.start()
+    await directory.requests_arrive(1)
+    assert_one_line(await directory.run(), code=75, says="another run uses")
     process.kill()
     await finish(process)
 
@@ -102,37 +102,37 @@ KILLS = int(os.environ.get("BATCH_KILLS", "12"))
     ("kind", "kills"),
     [("mixed", 3), *(pytest.param(kind, KILLS, marks=pytest.mark.slow) for kind in KINDS)],
 )
-async def test_killed(folder: Folder, kind: str, kills: int) -> None:
+async def test_killed(directory: Directory, kind: str, kills: int) -> None:
     """Killed again and again by the same command: what only reads has its result, what changes is sent once at most.
 
     At most the requests in flight are unknown after a kill, and no result on the disk is lost.
     """
     methods, options = KINDS[kind]
     chance = random.Random(f"{kind} {kills}")  # noqa: S311 - no secret
-    folder.write(*[chance.choice(methods) for _ in range(kills * 60)])
-    folder.sandbox.api.fail_next(kills * 60, Late(0.01))  # so that there is something left whenever it is killed
+    directory.write(*[chance.choice(methods) for _ in range(kills * 60)])
+    directory.sandbox.api.fail_next(kills * 60, Late(0.01))  # so that there is something left whenever it is killed
     limit = int(options[1]) if options[:1] == ["--concurrency"] else 5
     options = options if limit != 5 else ["--concurrency", "5", *options]
     known: dict[int, str] = {}
     for number in range(kills):
-        process = await folder.start(*options)
-        arrived = folder.sandbox.counters.api_requests
-        await folder.requests_arrive(arrived + chance.randrange(1, 40))
+        process = await directory.start(*options)
+        arrived = directory.sandbox.counters.api_requests
+        await directory.requests_arrive(arrived + chance.randrange(1, 40))
         process.kill()
         assert -signal.SIGKILL == (await finish(process)).code, number
-        if folder.results.exists():
-            whole = folder.results.read_text().rpartition("\n")[0]
+        if directory.results.exists():
+            whole = directory.results.read_text().rpartition("\n")[0]
             now = {result["line"]: result["outcome"] for result in map(json.loads, whole.splitlines())}
             assert known.items() <= now.items()
             known = now
-    folder.sandbox.api.fail_next(1, Late(0.01))
-    outcome = await folder.run(*options)
+    directory.sandbox.api.fail_next(1, Late(0.01))
+    outcome = await directory.run(*options)
 
     assert outcome.code in {0, 1}
-    assert list(range(1, kills * 60 + 1)) == folder.lines
-    sent_methods = {line["id"]: line["method"] for line in map(json.loads, folder.file.read_text().splitlines())}
-    outcomes = {result["id"]: result["outcome"] for result in read_results(folder.results)}
-    sent = Counter(int(request.path.rpartition("/")[2]) for request in folder.sandbox.api.requests)
+    assert list(range(1, kills * 60 + 1)) == directory.lines
+    sent_methods = {line["id"]: line["method"] for line in map(json.loads, directory.file.read_text().splitlines())}
+    outcomes = {result["id"]: result["outcome"] for result in read_results(directory.results)}
+    sent = Counter(int(request.path.rpartition("/")[2]) for request in directory.sandbox.api.requests)
     is_repeatable = kind == "repeatable"
     for id_, method in sent_methods.items():
         if method == "GET" or is_repeatable:
@@ -145,19 +145,19 @@ async def test_killed(folder: Folder, kind: str, kills: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-async def test_memory(folder: Folder) -> None:
+async def test_memory(directory: Directory) -> None:
     """Neither requests nor results pile up: 20 000 take hardly more memory than 5 000."""
     peaks = {}
     for count in 5_000, 20_000:
-        folder.write(*["GET"] * count)
-        folder.database.unlink(missing_ok=True)
-        folder.results.unlink(missing_ok=True)
+        directory.write(*["GET"] * count)
+        directory.database.unlink(missing_ok=True)
+        directory.results.unlink(missing_ok=True)
         program = (
             "import sys, resource; from simplestore_async.cli import main; sys.argv[1:] = sys.argv[2:]; code = main(); "
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr); sys.exit(code)"
         )
-        command = sys.executable, "-c", program, "-", *folder.command, "--concurrency", "50"
-        outcome = await finish(await start(*command, environment=folder.sandbox.environment))
+        command = sys.executable, "-c", program, "-", *directory.command, "--concurrency", "50"
+        outcome = await finish(await start(*command, environment=directory.sandbox.environment))
         assert 0 == outcome.code
         peaks[count] = int(outcome.stderr.splitlines()[-1])
     bytes_per_line = (peaks[20_000] - peaks[5_000]) * 1024 / 15_000

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from simplestore_async.sandbox import Late, Sandbox, Status
-from tests.support.batches import Folder, read_results
+from tests.support.batches import Directory, read_results
 from tests.support.command import COMMAND, finish, shell, start
 from tests.support.terminals import in_terminal
 
@@ -30,92 +30,98 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, sandbox: Sandbox) -> Folder:
-    return Folder(tmp_path, sandbox)
+def directory(tmp_path: Path, sandbox: Sandbox) -> Directory:
+    return Directory(tmp_path, sandbox)
 
 
 class TestOutput:
-    async def test_closed_pipe(self, folder: Folder, tmp_path: Path) -> None:
+    async def test_closed_pipe(self, directory: Directory, tmp_path: Path) -> None:
         """A reader that goes away ends it cleanly, and it says how to go on."""
-        folder.write(*["GET"] * 3_000)
+        directory.write(*["GET"] * 3_000)
         script = '{ simplestore batch "$1"; echo $? >"$2"; } | head -n 1'
-        outcome = await shell(script, str(folder.file), str(tmp_path / "code"), environment=folder.sandbox.environment)
+        outcome = await shell(
+            script, str(directory.file), str(tmp_path / "code"), environment=directory.sandbox.environment
+        )
 
         assert 1 == outcome.stdout.count("\n")
-        assert f"continue with: simplestore batch {folder.file}\n" in outcome.stderr
+        assert f"continue with: simplestore batch {directory.file}\n" in outcome.stderr
         assert outcome.stderr.endswith("simplestore: output pipe closed\n")
         assert "75\n" == (tmp_path / "code").read_text()
-        assert folder.sandbox.counters.api_requests < 3_000
+        assert directory.sandbox.counters.api_requests < 3_000
 
     @pytest.mark.parametrize("blocks", [16, 64, 256])
-    async def test_full_disk(self, folder: Folder, blocks: int) -> None:
+    async def test_full_disk(self, directory: Directory, blocks: int) -> None:
         """On a full disk nothing is sent that cannot be recorded; with room again the same command continues."""
-        folder.write(*["POST"] * 300)
+        directory.write(*["POST"] * 300)
         script = f'ulimit -f {blocks}; simplestore batch "$1" -o "$2" --concurrency 3'
-        outcome = await shell(script, str(folder.file), str(folder.results), environment=folder.sandbox.environment)
+        outcome = await shell(
+            script, str(directory.file), str(directory.results), environment=directory.sandbox.environment
+        )
 
         assert 1 == outcome.code
         assert "simplestore: " in outcome.stderr.splitlines()[-1]
-        sent = folder.sandbox.counters.api_requests
+        sent = directory.sandbox.counters.api_requests
         assert sent < 300
 
-        outcome = await folder.run("--resume")
-        results = read_results(folder.results)
-        assert list(range(1, 301)) == folder.lines
+        outcome = await directory.run("--resume")
+        results = read_results(directory.results)
+        assert list(range(1, 301)) == directory.lines
         counts = Counter(result["outcome"] for result in results)
         assert {"succeeded", "unknown"} >= counts.keys()
         assert counts["unknown"] <= 3
-        assert 300 - counts["unknown"] <= folder.sandbox.counters.api_requests <= 300
+        assert 300 - counts["unknown"] <= directory.sandbox.counters.api_requests <= 300
 
-    async def test_plain(self, folder: Folder) -> None:
+    async def test_plain(self, directory: Directory) -> None:
         """Where stderr is no terminal a pause is a line, without any sign of control."""
-        folder.write("GET")
-        folder.sandbox.api.fail_next(1, Status(429, retry_after=0.01))
-        outcome = await folder.run()
+        directory.write("GET")
+        directory.sandbox.api.fail_next(1, Status(429, retry_after=0.01))
+        outcome = await directory.run()
         assert (0, "waiting 0.01 s: the API responded 429\n") == (outcome.code, outcome.stderr)
 
 
 class TestTerminal:
     @pytest.mark.parametrize("color", ["", "1"])
-    async def test_bar(self, folder: Folder, color: str) -> None:
+    async def test_bar(self, directory: Directory, color: str) -> None:
         """In a terminal there is a bar with count, rate, failures and the time left, and news above it."""
-        folder.write(*["GET"] * 30)
-        folder.sandbox.api.fail_next(1, Status(429, retry_after=0.3))
-        environment = folder.sandbox.environment | {"NO_COLOR": color}
-        async with in_terminal(*COMMAND, *folder.command, environment=environment, columns=100) as terminal:
+        directory.write(*["GET"] * 30)
+        directory.sandbox.api.fail_next(1, Status(429, retry_after=0.3))
+        environment = directory.sandbox.environment | {"NO_COLOR": color}
+        async with in_terminal(*COMMAND, *directory.command, environment=environment, columns=100) as terminal:
             assert 0 == await terminal.wait()
         for text in "30/30", "/s", "0 not succeeded", "left", "waiting 0.3 s: the API responded 429", "30 succeeded":
             assert text in terminal.shown
         assert bool(color) != ("\x1b[3" in terminal.shown or "\x1b[38" in terminal.shown)
         assert terminal.shown.rindex("\x1b[?25h") > terminal.shown.rindex("\x1b[?25l")  # the cursor is back
 
-    async def test_plain(self, folder: Folder) -> None:
+    async def test_plain(self, directory: Directory) -> None:
         """Results on a terminal, or --plain, mean no bar."""
-        folder.write("GET")
-        for options in ["batch", str(folder.file)], [*folder.command, "--plain"]:
-            async with in_terminal(*COMMAND, *options, environment=folder.sandbox.environment, columns=100) as terminal:
+        directory.write("GET")
+        for options in ["batch", str(directory.file)], [*directory.command, "--plain"]:
+            async with in_terminal(
+                *COMMAND, *options, environment=directory.sandbox.environment, columns=100
+            ) as terminal:
                 assert 0 == await terminal.wait()
             assert "1 succeeded" in terminal.shown
             assert "\x1b" not in terminal.shown
 
     @pytest.mark.slow
-    async def test_progress_in_lines(self, folder: Folder) -> None:
-        """Without a terminal a line each ten seconds tells how far it is, and how long it still takes."""
-        folder.write(*["GET"] * 25)
-        outcome = await folder.run("--rate", "2")
+    async def test_progress_in_lines(self, directory: Directory) -> None:
+        """Without a terminal a line every ten seconds has the progress and the remaining time."""
+        directory.write(*["GET"] * 25)
+        outcome = await directory.run("--rate", "2")
 
         assert 0 == outcome.code
         line, *others = outcome.stderr.splitlines()
         assert re.fullmatch(r"2[01] of 25, 2/s, 0 not succeeded, 0:00:0[1-3] left", line)
         assert not others
 
-    async def test_ctrl_c(self, folder: Folder) -> None:
+    async def test_ctrl_c(self, directory: Directory) -> None:
         """Ctrl-C, typed: it says that it stops, and how to go on; typed again it ends at once. The cursor is back."""
-        folder.write(*["POST"] * 10)
-        folder.sandbox.api.fail_next(2, Late(3_600))
-        command = *COMMAND, *folder.command, "--concurrency", "2"
-        async with in_terminal(*command, environment=folder.sandbox.environment, columns=100) as terminal:
-            await folder.requests_arrive(2)
+        directory.write(*["POST"] * 10)
+        directory.sandbox.api.fail_next(2, Late(3_600))
+        command = *COMMAND, *directory.command, "--concurrency", "2"
+        async with in_terminal(*command, environment=directory.sandbox.environment, columns=100) as terminal:
+            await directory.requests_arrive(2)
             terminal.type(b"\x03")
             await terminal.wait_for(lambda shown: "stopping; " in shown)
             terminal.type(b"\x03")
@@ -124,14 +130,14 @@ class TestTerminal:
         assert "continue with: simplestore batch" in terminal.shown
         assert terminal.shown.rindex("\x1b[?25h") > terminal.shown.rindex("\x1b[?25l")
 
-    async def test_nobody_reads(self, folder: Folder) -> None:
-        """A pipe that nobody reads does not keep it from ending when told so twice."""
-        folder.write(*["GET"] * 1_000)
+    async def test_reader_is_gone(self, directory: Directory) -> None:
+        """A pipe that is not read does not block the second Ctrl-C."""
+        directory.write(*["GET"] * 1_000)
         reader, writer = os.pipe()
-        command = *COMMAND, "batch", str(folder.file)
-        process = await start(*command, environment=folder.sandbox.environment, stdout=writer)
+        command = *COMMAND, "batch", str(directory.file)
+        process = await start(*command, environment=directory.sandbox.environment, stdout=writer)
         os.close(writer)
-        await folder.requests_arrive(200)  # whose results are more than the pipe takes
+        await directory.requests_arrive(200)  # whose results are more than the pipe takes
         process.send_signal(signal.SIGTERM)
         assert process.stderr is not None
         assert b"stopping" in await process.stderr.readline()

@@ -1,5 +1,5 @@
-"""`simplestore cache`, run as a user runs it, over folders that a real `FileTokenCache` filled."""
-# ruff: noqa: ASYNC240 - these tests are about files, and share their loop with nobody
+"""`simplestore cache`, run as a user runs it, over directories that a real `FileTokenCache` filled."""
+# ruff: noqa: ASYNC240 - these tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
 
@@ -44,30 +44,30 @@ def living_token(**changes: Any) -> AccessToken:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def directory(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
 @pytest.fixture
-async def path(folder: Path) -> Path:
+async def path(directory: Path) -> Path:
     """A token's file."""
-    await FileTokenCache(folder).set("key", living_token())
-    return folder / NAME
+    await FileTokenCache(directory).set("key", living_token())
+    return directory / NAME
 
 
-async def cache(operation: str, folder: Path, *options: str) -> Outcome:
-    outcome = await simplestore("cache", operation, "--directory", str(folder), *options)
+async def cache(operation: str, directory: Path, *options: str) -> Outcome:
+    outcome = await simplestore("cache", operation, "--directory", str(directory), *options)
     assert "canary" not in outcome.stdout + outcome.stderr
     return outcome
 
 
-def names_in(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir())
+def names_in(directory: Path) -> list[str]:
+    return sorted(entry.name for entry in directory.iterdir())
 
 
 class TestPath:
     async def test_default(self, tmp_path: Path) -> None:
-        """It is the folder that a `FileTokenCache()` of the same user uses, and is not made."""
+        """It is the directory that a `FileTokenCache()` of the same user uses, and is not made."""
         home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
         outcome = await simplestore("cache", "path", environment=home)
 
@@ -82,23 +82,23 @@ class TestPath:
 
     @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux")
     async def test_no_text(self, tmp_path: Path) -> None:
-        """A folder's name comes out as it is, even if it is no text, and the other commands bear it."""
-        folder = tmp_path / os.fsdecode(b"caf\xe9")
-        assert f"{folder}\n" == (await cache("path", folder)).stdout
-        assert str(folder) == (await cache("path", folder, "--json")).json["directory"]
-        assert (0, "") == ((await cache("clear", folder)).code, (await cache("clear", folder)).stderr)
+        """A directory's name comes out as it is, even if it is no text, and the other commands bear it."""
+        directory = tmp_path / os.fsdecode(b"caf\xe9")
+        assert f"{directory}\n" == (await cache("path", directory)).stdout
+        assert str(directory) == (await cache("path", directory, "--json")).json["directory"]
+        assert (0, "") == ((await cache("clear", directory)).code, (await cache("clear", directory)).stderr)
 
     @pytest.mark.parametrize(("operation", "says"), [("path", "--directory"), ("list", "user's cache directory")])
     async def test_no_home(self, operation: str, says: str) -> None:
-        """Without a home directory the one line says what to do."""
+        """Without a home directory the error line has a hint."""
         outcome = await finish(await start(sys.executable, "-c", _AS_NOBODY, "cache", operation))
         assert_one_line(outcome, code=1, says=says)
 
 
 class TestList:
-    async def test_row(self, folder: Path, path: Path) -> None:
+    async def test_row(self, directory: Path, path: Path) -> None:
         """A row has the start of the digest, both instants and the time left, within 80 columns; no token."""
-        outcome = await cache("list", folder)
+        outcome = await cache("list", directory)
         names, row = (re.split(r"  +", line) for line in outcome.stdout.splitlines())
 
         assert (0, "") == (outcome.code, outcome.stderr)
@@ -108,17 +108,17 @@ class TestList:
         assert row[1] < row[2]
         assert re.fullmatch(r"0:5[78]:\d\d", row[3])
 
-    async def test_expired(self, folder: Path) -> None:
-        """A token that has expired is told of as such."""
-        await FileTokenCache(folder).set("key", make_token(issued_at=1_700_000_000, expires_at=1_700_003_600))
-        outcome = await cache("list", folder)
+    async def test_expired(self, directory: Path) -> None:
+        """An expired token is listed as such."""
+        await FileTokenCache(directory).set("key", make_token(issued_at=1_700_000_000, expires_at=1_700_003_600))
+        outcome = await cache("list", directory)
 
         assert "2023-11-14 22:13:20+00:00  2023-11-14 23:13:20+00:00  expired" in outcome.stdout
 
-    async def test_instants_beyond_any_calendar(self, folder: Path) -> None:
-        """What a file claims cannot break the table."""
-        await FileTokenCache(folder).set("key", make_token(issued_at=1e300, expires_at=1e301))
-        outcome = await cache("list", folder)
+    async def test_instants_beyond_any_calendar(self, directory: Path) -> None:
+        """The content of a file cannot break the table."""
+        await FileTokenCache(directory).set("key", make_token(issued_at=1e300, expires_at=1e301))
+        outcome = await cache("list", directory)
 
         assert (0, "") == (outcome.code, outcome.stderr)
         assert "beyond any calendar" in outcome.stdout
@@ -132,22 +132,22 @@ class TestList:
             (lambda path: path.rename(path.with_name(NAME.replace("v2", "v1"))), "it is of another version"),
         ],
     )
-    async def test_not_used(self, folder: Path, path: Path, spoil: Callable[[Path], object], problem: str) -> None:
-        """A file that no token is taken from says why."""
+    async def test_not_used(self, directory: Path, path: Path, spoil: Callable[[Path], object], problem: str) -> None:
+        """An unusable file is listed with the reason."""
         spoil(path)
-        outcome = await cache("list", folder)
+        outcome = await cache("list", directory)
 
         assert (0, "") == (outcome.code, outcome.stderr)
         assert f"{DIGEST[:12]}  not used: {problem}" in outcome.stdout
 
-        (facts,) = (await cache("list", folder, "--json")).json
+        (facts,) = (await cache("list", directory, "--json")).json
         assert facts["problem"].startswith(problem)
         assert {None} == {facts[name] for name in ("issued_at", "expires_at", "life_seconds")}
 
-    async def test_json(self, folder: Path, path: Path) -> None:
+    async def test_json(self, directory: Path, path: Path) -> None:
         """The same for programs: a list with an object for each file."""
-        token = await FileTokenCache(folder).get("key")
-        (facts,) = (await cache("list", folder, "--json")).json
+        token = await FileTokenCache(directory).get("key")
+        (facts,) = (await cache("list", directory, "--json")).json
 
         assert token is not None
         assert 3_400 < facts.pop("life_seconds") < 3_540
@@ -159,88 +159,88 @@ class TestList:
             "size_bytes": path.stat().st_size,
         } == facts
 
-    async def test_expired_in_json(self, folder: Path) -> None:
+    async def test_expired_in_json(self, directory: Path) -> None:
         """Nothing is left of the life of a token that has expired."""
-        await FileTokenCache(folder).set("key", make_token(issued_at=1_700_000_000, expires_at=1_700_003_600))
-        (facts,) = (await cache("list", folder, "--json")).json
+        await FileTokenCache(directory).set("key", make_token(issued_at=1_700_000_000, expires_at=1_700_003_600))
+        (facts,) = (await cache("list", directory, "--json")).json
         assert 0 == facts["life_seconds"]
 
-    async def test_nothing(self, folder: Path) -> None:
-        """Where there is no directory, or none with tokens, a line says so; JSON has an empty list."""
+    async def test_nothing(self, directory: Path) -> None:
+        """For no directory, or one without tokens, a line reports so; JSON has an empty list."""
         for _ in range(2):
-            for options, expected in (([], f"no tokens are stored in {folder}\n"), (["--json"], "[]\n")):
-                outcome = await cache("list", folder, *options)
+            for options, expected in (([], f"no tokens are stored in {directory}\n"), (["--json"], "[]\n")):
+                outcome = await cache("list", directory, *options)
                 assert (0, expected, "") == (outcome.code, outcome.stdout, outcome.stderr)
-            folder.mkdir(0o700, exist_ok=True)
+            directory.mkdir(0o700, exist_ok=True)
 
 
 class TestClear:
-    async def test_clear(self, folder: Path, path: Path) -> None:
-        """Tokens go, and are counted; a held lock and whatever else is there stay."""
-        await FileTokenCache(folder).set("second", living_token())
-        (folder / "notes.txt").write_text("precious")
-        async with FileTokenCache(folder).renewal_lock("key"):
-            outcome = await cache("clear", folder)
+    async def test_clear(self, directory: Path, path: Path) -> None:
+        """Tokens are removed and counted; a held lock and other files stay."""
+        await FileTokenCache(directory).set("second", living_token())
+        (directory / "notes.txt").write_text("precious")
+        async with FileTokenCache(directory).renewal_lock("key"):
+            outcome = await cache("clear", directory)
 
         assert (0, "") == (outcome.code, outcome.stderr)
         assert "files removed: 2\n" == outcome.stdout
-        assert ["notes.txt", NAME.replace("json", "lock")] == names_in(folder)
+        assert ["notes.txt", NAME.replace("json", "lock")] == names_in(directory)
 
-    async def test_json(self, folder: Path, path: Path) -> None:
+    async def test_json(self, directory: Path, path: Path) -> None:
         """The same for programs."""
-        assert {"removed": 1} == (await cache("clear", folder, "--json")).json
+        assert {"removed": 1} == (await cache("clear", directory, "--json")).json
 
-    async def test_nothing(self, folder: Path) -> None:
-        """Where there is no folder nothing is removed, and none is made."""
-        outcome = await cache("clear", folder)
+    async def test_nothing(self, directory: Path) -> None:
+        """Where there is no directory nothing is removed, and none is made."""
+        outcome = await cache("clear", directory)
 
         assert (0, "files removed: 0\n") == (outcome.code, outcome.stdout)
-        assert not folder.exists()
+        assert not directory.exists()
 
 
-class TestFolder:
+class TestDirectory:
     @pytest.mark.parametrize("operation", ["list", "clear"])
-    async def test_not_private(self, folder: Path, path: Path, operation: str) -> None:
-        """A folder that others may write to: exit code 1, a line that says so and what to do; nothing is removed."""
-        folder.chmod(0o777)
-        outcome = await cache(operation, folder)
+    async def test_not_private(self, directory: Path, path: Path, operation: str) -> None:
+        """A directory that others may write to: exit code 1, a line with reason and hint; nothing is removed."""
+        directory.chmod(0o777)
+        outcome = await cache(operation, directory)
 
-        assert_one_line(outcome, code=1, says=f"{folder}: mode 0777 gives other users access")
+        assert_one_line(outcome, code=1, says=f"{directory}: mode 0777 gives other users access")
         assert "or choose another directory" in outcome.stderr
-        assert [NAME] == names_in(folder)
+        assert [NAME] == names_in(directory)
 
     @pytest.mark.parametrize("operation", ["list", "clear"])
     @pytest.mark.parametrize(
         ("name", "reason"), [("file/cache", "Not a directory"), ("x" * 300, "File name too long")], ids=["file", "long"]
     )
     async def test_unreadable(self, tmp_path: Path, operation: str, name: str, reason: str) -> None:
-        """A folder that cannot be read: exit code 1, and the reason."""
+        """A directory that cannot be read: exit code 1, and the reason."""
         (tmp_path / "file").write_text("")
         assert_one_line(await cache(operation, tmp_path / name), code=1, says=reason)
 
     @pytest.mark.parametrize("operation", ["path", "list", "clear"])
     async def test_file(self, path: Path, operation: str) -> None:
-        """A file in the place of the folder is wrong usage."""
+        """A file in the place of the directory is wrong usage."""
         assert_one_line(await cache(operation, path), code=2, says="--directory")
 
-    async def test_json_error(self, folder: Path, path: Path) -> None:
+    async def test_json_error(self, directory: Path, path: Path) -> None:
         """With `--json` the line on stderr is an object, and stdout stays empty."""
-        folder.chmod(0o777)
-        outcome = await cache("list", folder, "--json")
+        directory.chmod(0o777)
+        outcome = await cache("list", directory, "--json")
 
         assert (1, "") == (outcome.code, outcome.stdout)
         assert ("TokenCacheError", 1) == (outcome.error["type"], outcome.error["exit_code"])
-        assert str(folder) in outcome.error["message"]
+        assert str(directory) in outcome.error["message"]
 
 
-async def default_folder(environment: Mapping[str, str]) -> str:
+async def default_directory(environment: Mapping[str, str]) -> str:
     return (await simplestore("cache", "path", environment=environment)).stdout.strip()
 
 
-async def test_the_default_folder_is_used(tmp_path: Path) -> None:
-    """Without `--directory` it is the default folder that is listed and cleared."""
+async def test_the_default_directory_is_used(tmp_path: Path) -> None:
+    """Without `--directory` it is the default directory that is listed and cleared."""
     home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
-    await FileTokenCache(await default_folder(home)).set("key", living_token())
+    await FileTokenCache(await default_directory(home)).set("key", living_token())
 
     assert DIGEST[:12] in (await simplestore("cache", "list", environment=home)).stdout
     assert 1 == (await simplestore("cache", "clear", "--json", environment=home)).json["removed"]
@@ -255,7 +255,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 class TestEncrypted:
     async def test_token_and_list(self, sandbox: Sandbox, tmp_path: Path) -> None:
-        """With a key in the environment calls share an encrypted token, and `list` reads it; without, it says so."""
+        """With a key in the environment calls share an encrypted token, and `list` reads it; without, it cannot."""
         home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
         key = {"SIMPLESTORE_CACHE_KEY": Fernet.generate_key().decode()}
         outcomes = [
@@ -265,7 +265,7 @@ class TestEncrypted:
 
         assert [(0, ""), (0, "")] == [(outcome.code, outcome.stderr) for outcome in outcomes]
         assert 1 == len({outcome.stdout for outcome in outcomes})
-        (path,) = Path(await default_folder(home)).glob("token-*.json")
+        (path,) = Path(await default_directory(home)).glob("token-*.json")
         assert outcomes[0].stdout.split()[-1].encode() not in path.read_bytes()
         assert "time left" in (await simplestore("cache", "list", environment=home | key)).stdout
         unread = await simplestore("cache", "list", environment=home)
@@ -275,7 +275,7 @@ class TestEncrypted:
         "arguments", [("cache", "list"), ("token", "--cache"), ("request", "GET", "orders", "--cache")]
     )
     async def test_wrong_key(self, sandbox: Sandbox, arguments: tuple[str, ...]) -> None:
-        """What is no key is wrong usage, and is not quoted."""
+        """An invalid key is wrong usage, and is not quoted."""
         environment = sandbox.environment | {"SIMPLESTORE_CACHE_KEY": "canary"}
         outcome = await simplestore(*arguments, environment=environment)
 
@@ -285,16 +285,16 @@ class TestEncrypted:
         assert "canary" not in outcome.stderr
         assert 0 == sandbox.counters.token_requests
 
-    async def test_wrong_key_clears(self, folder: Path, path: Path) -> None:
-        """Files can be removed whatever the key is."""
+    async def test_wrong_key_clears(self, directory: Path, path: Path) -> None:
+        """Files can be removed with any key."""
         environment = {"SIMPLESTORE_CACHE_KEY": "canary"}
-        outcome = await simplestore("cache", "clear", "--directory", str(folder), environment=environment)
+        outcome = await simplestore("cache", "clear", "--directory", str(directory), environment=environment)
 
         assert "files removed: 1\n" == outcome.stdout
-        assert [] == names_in(folder)
+        assert [] == names_in(directory)
 
     async def test_missing_extra(self) -> None:
-        """Without the extra the one line says what to install."""
+        """Without the extra the error line names it."""
         program = (
             "import sys; sys.modules['cryptography.fernet'] = None; sys.argv[1:] = ['cache', 'list']; "
             "from simplestore_async.cli import main; sys.exit(main())"

@@ -1,5 +1,5 @@
 """`simplestore`, run as a user runs it: a process of its own, against a real sandbox."""
-# ruff: noqa: ASYNC240 - some tests are about files, and share their loop with nobody
+# ruff: noqa: ASYNC240 - some tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def is_alive(pid: int) -> bool:
-    """Return whether the process runs; one that has ended, and that nobody has waited for, does not."""
+    """Return whether the process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -101,7 +101,7 @@ class TestDemo:
 
     @pytest.mark.slow
     async def test_failed_requests(self) -> None:
-        """Requests that fail are counted, the exit code is 1, and the one line says why."""
+        """Failed requests are counted, the exit code is 1, and the error line has the reason."""
         program = (
             "import sys; from simplestore_async.cli import main; from simplestore_async.sandbox import Sandbox; "
             # One failure more than a renewal has attempts.
@@ -120,7 +120,7 @@ class TestDemo:
         assert not shows_credentials(outcome.stdout + outcome.stderr)
 
     async def test_too_few_requests_for_the_faults(self) -> None:
-        """A run that ends too early says so; without a terminal it is plain, even where colour is forced."""
+        """A run that ends too early reports so; without a terminal it is plain, even with colour forced."""
         forced = {"FORCE_COLOR": "1", "TTY_COMPATIBLE": "1", "COLUMNS": "20", "PYTHONIOENCODING": "ascii"}
         outcome = await finish(await start(*COMMAND, "demo", "--requests", "1", environment=forced))
 
@@ -161,7 +161,7 @@ class TestDemo:
 
     @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
     async def test_process_that_dies(self) -> None:
-        """When one of its processes dies it ends with 1 and a line that says which, and ends the others."""
+        """When one of its processes dies it ends with 1 and a line that names it, and ends the others."""
         process, workers = await start_long_demo()
         os.kill(workers[0], signal.SIGKILL)
         outcome = await finish(process)
@@ -223,7 +223,7 @@ class TestToken:
 
     @pytest.mark.parametrize("option", ["--show", "--json"])
     async def test_header_excludes(self, sandbox: Sandbox, option: str) -> None:
-        """What would print more than the header is wrong usage beside it."""
+        """Options that print more than the header cannot be combined with it."""
         outcome = await simplestore("token", "--header", option, environment=sandbox.environment)
 
         assert (2, "") == (outcome.code, outcome.stdout)
@@ -258,12 +258,12 @@ class TestToken:
         assert 2 == sandbox.counters.token_requests
 
     async def test_cache_that_fails(self, sandbox: Sandbox, tmp_path: Path) -> None:
-        """A folder that cannot be used costs a line on stderr that says so, not the token."""
+        """An unusable directory costs a line on stderr, not the token."""
         environment = sandbox.environment | {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
-        folder = Path((await simplestore("cache", "path", environment=environment)).stdout.strip())
-        folder.mkdir(parents=True)
-        (folder / "notes.txt").touch()  # with another program's file its mode is not repaired
-        folder.chmod(0o777)
+        directory = Path((await simplestore("cache", "path", environment=environment)).stdout.strip())
+        directory.mkdir(parents=True)
+        (directory / "notes.txt").touch()  # with another program's file its mode is not repaired
+        directory.chmod(0o777)
         outcome = await simplestore("token", "--header", "--cache", environment=environment)
 
         assert 0 == outcome.code
@@ -284,7 +284,7 @@ class TestToken:
         assert re.search(r"^scope +orders products$", outcome.stdout, re.MULTILINE)
 
     async def test_refused(self, sandbox: Sandbox) -> None:
-        """Wrong credentials: exit code 1, one line that says where to get them, and no secret in it."""
+        """Wrong credentials: exit code 1, one line with the place to copy them from, and no secret in it."""
         environment = sandbox.environment | {"SIMPLESTORE_CLIENT_SECRET": "wr0ng-s3cr3t"}
         outcome = await simplestore("token", environment=environment)
 
@@ -353,7 +353,7 @@ class TestUsage:
         ("missing", "arguments"), [("click", ["token"]), ("rich", ["demo"]), ("msgspec", ["batch", __file__])]
     )
     async def test_missing_extra(self, missing: str, arguments: list[str]) -> None:
-        """Without the extra the one line says what to install."""
+        """Without the extra the error line names it."""
         program = (
             f"import sys; sys.modules[{missing!r}] = None; sys.argv[1:] = {arguments!r}; "
             "from simplestore_async.cli import main; sys.exit(main())"

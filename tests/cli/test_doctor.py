@@ -59,7 +59,7 @@ class TestLines:
         assert "\x1b" not in outcome.stdout
 
     async def test_folded(self, environment: dict[str, str]) -> None:
-        """What passed is one line for each subject, and what was skipped one for each reason."""
+        """Passed checks are one line per subject, skipped ones one per reason."""
         environment["SIMPLESTORE_CLIENT_ID"] = ""
         lines = (await simplestore("doctor", environment=environment)).stdout.splitlines()
         for line in (
@@ -89,7 +89,7 @@ class TestLines:
 
     @pytest.mark.slow
     async def test_ascii(self, environment: dict[str, str]) -> None:
-        """A locale that knows only ASCII does not end the checklist."""
+        """An ASCII locale does not break the checklist."""
         environment |= {"SIMPLESTORE_CLIENT_ID": "ключ", "PYTHONIOENCODING": "ascii"}
         outcome = await finish(await start(*COMMAND, "doctor", "-v", environment=environment))
 
@@ -102,7 +102,7 @@ class TestLines:
         assert_one_line(await simplestore("doctor", "--timeout", seconds), code=2, says="--timeout")
 
     async def test_help(self) -> None:
-        """The help has the exit codes, and what is sent."""
+        """The help has the exit codes, and the requests that are sent."""
         outcome = await simplestore("doctor", "--help")
         for text in ("0    every check passed, perhaps with warnings", "1    a check failed", "130  interrupted"):
             assert f"  {text}" in outcome.stdout
@@ -112,7 +112,7 @@ class TestLines:
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX terminals")
 class TestTerminal:
     async def test_signs_and_words(self, environment: dict[str, str]) -> None:
-        """A state is a sign and a word, under its subject; the lines fit the terminal, whatever its width."""
+        """A state is a sign and a word, under its subject; the lines fit a terminal of any width."""
         environment |= {"SIMPLESTORE_CLIENT_ID": "", "SIMPLESTORE_CLEINT_ID": "x", "TERM": "xterm-256color"}
         output = await on_terminal("doctor", environment=environment)
         text = re.sub(r"\x1b\[[\d;]*m", "", output).replace("\r", "")
@@ -160,7 +160,7 @@ class TestTerminal:
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes and signals")
 class TestPipes:
     async def test_interrupted(self, token_server: TokenServer, environment: dict[str, str]) -> None:
-        """SIGINT ends it with 130; what was found until then is printed."""
+        """SIGINT ends it with 130; earlier results are printed."""
         token_server.gate.clear()
         process = await start(*COMMAND, "doctor", environment=environment)
         await token_server.arrived.wait()
@@ -195,7 +195,7 @@ class TestBrokenCheck:
     CHANGE = "import socket\ndef fail(*_, **__): raise LookupError('can' + 'ary')\nsocket.getaddrinfo = fail"
 
     async def test_goes_on(self, environment: dict[str, str]) -> None:
-        """A check that raises what nobody foresaw fails by its type alone; the others go on."""
+        """A check that raises an unexpected error fails with its type only; the others continue."""
         rows = await changed_doctor(self.CHANGE, environment=environment)
 
         row = rows["Token endpoint: DNS"]
@@ -207,7 +207,7 @@ class TestBrokenCheck:
 
     @pytest.mark.slow
     async def test_debug(self, environment: dict[str, str]) -> None:
-        """With `--debug` its stack is printed, without the text of what it raised."""
+        """With `--debug` its stack is printed, without the text of its error."""
         program = f"{self.CHANGE}\nimport sys; from simplestore_async.cli import main; sys.exit(main())"
         command = sys.executable, "-c", program, "--debug", "doctor"
         outcome = await finish(await start(*command, environment=environment))
@@ -259,12 +259,12 @@ class TestSecrecy:
 
     @pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES)
     async def test_settings(self, secrets: dict[str, str], changes: dict[str, str]) -> None:
-        """Whatever is wrong with settings."""
+        """For any wrong setting."""
         await assert_nothing_is_shown(secrets | changes)
 
     @pytest.mark.parametrize("reply", REPLIES.values(), ids=REPLIES)
     async def test_replies(self, token_server: TokenServer, secrets: dict[str, str], reply: tuple[int, str]) -> None:
-        """Whatever the token endpoint says."""
+        """For any response of the token endpoint."""
         status, text = reply
 
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -274,7 +274,7 @@ class TestSecrecy:
         await assert_nothing_is_shown(secrets)
 
     async def test_api(self, api_server: ApiServer, secrets: dict[str, str]) -> None:
-        """Whatever the API says."""
+        """For any response of the API."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
             token = request.headers["Authorization"]

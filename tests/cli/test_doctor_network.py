@@ -1,4 +1,4 @@
-"""What `simplestore doctor` says of hosts, clock, token and API, against real servers."""
+"""`simplestore doctor` on hosts, clock, token and API, against real servers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import pytest
 import trustme
 from aiohttp import web
 
-from tests.support.api_servers import RawServer, refusing_url
+from tests.support.api_servers import refusing_url
 from tests.support.command import COMMAND, finish, start
 from tests.support.doctor import NEUTRAL, assert_row, changed_doctor, doctor, failures_in, read_rows
+from tests.support.raw_server import RawServer
 from tests.support.servers import SECRET, ApiServer, Server, TokenServer
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ async def test_all_is_well(token_server: TokenServer, api_server: ApiServer, env
 
 class TestHost:
     async def test_unknown_name(self, environment: dict[str, str]) -> None:
-        """A name that does not exist: what needs it is skipped, and says because of what."""
+        """A name that does not exist: dependent checks are skipped, with the reason."""
         rows = await doctor(environment=environment | {"SIMPLESTORE_TOKEN_URL": "https://auth.invalid/connect/token"})
 
         assert ["Token endpoint: DNS"] == failures_in(rows)
@@ -82,7 +83,7 @@ class TestHost:
         assert_row(row, state="failed", says="no response within 0.5 s", advises="the resolver does not respond")
 
     async def test_refused(self, environment: dict[str, str]) -> None:
-        """A port where nobody listens, for either host."""
+        """A closed port, for either host."""
         urls = {"SIMPLESTORE_TOKEN_URL": refusing_url(), "SIMPLESTORE_BASE_URL": refusing_url()}
         rows = await doctor(environment=environment | urls)
         for subject, variable in ("Token endpoint", "SIMPLESTORE_TOKEN_URL"), ("API", "SIMPLESTORE_BASE_URL"):
@@ -112,7 +113,7 @@ class TestHost:
 
 
 class Silent(RawServer):
-    """It accepts, and never says anything."""
+    """A server that accepts and never responds."""
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
@@ -134,7 +135,7 @@ class TestTls:
         return authority
 
     async def test_trusted(self, authority: trustme.CA, environment: dict[str, str]) -> None:
-        """Version, issuer and days are told, and the token comes by the same way."""
+        """It reports version, issuer and days, and the token request takes the same way."""
         async with tls_server(authority.issue_cert("127.0.0.1")) as server:
             environment["SIMPLESTORE_TOKEN_URL"] = server.token_url
             # A process of its own: aiohttp reads what is trusted when it is imported.
@@ -159,7 +160,7 @@ class TestTls:
     async def test_certificate(
         self, authority: trustme.CA, environment: dict[str, str], row: tuple[dict[str, Any], str, str, str]
     ) -> None:
-        """A certificate that is not accepted, or soon will not be, says why and who can mend it."""
+        """A certificate that is not accepted, or soon will not be, is reported with the reason and the fix."""
         certificate, state, says, advises = row
         host = certificate.get("host", "127.0.0.1")
         now = datetime.now(UTC) + timedelta(minutes=1)
@@ -355,7 +356,7 @@ class TestApi:
         environment: dict[str, str],
         row: tuple[int, str, str, str],
     ) -> None:
-        """Whatever the API answers will do, but a refusal of the token; and no second token is asked for."""
+        """Any response of the API passes, except a rejected token; no second token is requested."""
         status, state, says, advises = row
 
         async def handle(request: web.Request) -> web.StreamResponse:

@@ -1,5 +1,5 @@
-"""What `simplestore doctor` says of settings and secret: a row for each mistake, what is said, and what to do."""
-# ruff: noqa: ASYNC240 - these tests are about files, and share their loop with nobody
+"""`simplestore doctor` on settings and secret: a row per mistake, with finding and advice."""
+# ruff: noqa: ASYNC240 - these tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PANEL = "Control Panel"
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """Credentials for a place where nobody listens: these tests look at settings only."""
+    """Credentials for a closed port: these tests are about settings only."""
     return NEUTRAL | {
         "SIMPLESTORE_CLIENT_ID": "app",
         "SIMPLESTORE_CLIENT_SECRET": SECRET,
@@ -35,7 +35,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 async def test_right_ones(environment: dict[str, str]) -> None:
-    """Of settings that are right the value is told, but the secret's, and where each comes from."""
+    """Correct settings are shown with their source and, except for the secret, their value."""
     environment |= {"SIMPLESTORE_SCOPE": "orders  products", "SIMPLESTORE_BASE_URL": "https://api.invalid/v1"}
     rows = await doctor(environment=environment)
 
@@ -63,7 +63,7 @@ async def test_client_id_file(environment: dict[str, str], tmp_path: Path) -> No
 
 
 async def test_none(tmp_path: Path) -> None:
-    """Without settings: what is missing fails, what has a default or is not needed does not."""
+    """Without settings: missing ones fail, optional ones and those with a default pass."""
     # The default host is another's: the tests must not find it.
     change = "import socket\ndef fail(*_, **__): raise socket.gaierror(-2, 'unknown')\nsocket.getaddrinfo = fail"
     rows = await changed_doctor(change, environment=NEUTRAL | {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)})
@@ -126,7 +126,7 @@ MISTAKES: dict[str, tuple[dict[str, str], str, str, str, str]] = {
 
 @pytest.mark.parametrize("row", MISTAKES.values(), ids=MISTAKES)
 async def test_mistake(environment: dict[str, str], row: tuple[dict[str, str], str, str, str, str]) -> None:
-    """Each mistake has a row that says so and what to do; the values of secrets are in none."""
+    """Each mistake has a row with finding and advice; the values of secrets are in none."""
     changes, name, state, says, advises = row
     environment |= {f"SIMPLESTORE_{variable}": value for variable, value in changes.items()}
     rows = await doctor(environment=environment)
@@ -182,7 +182,7 @@ async def test_unused_proxy(environment: dict[str, str]) -> None:
 
 
 async def test_invalid_proxy(environment: dict[str, str]) -> None:
-    """A proxy whose URL cannot be used fails, and what needs it is skipped."""
+    """A proxy with an invalid URL fails, and dependent checks are skipped."""
     proxies = {"HTTPS_PROXY": "canary", "SIMPLESTORE_TOKEN_URL": "https://auth.invalid/connect/token"}
     rows = await doctor(environment=environment | proxies)
     assert_row(rows["Settings: proxies"], state="failed", says="https_proxy must be the URL of an HTTP proxy")
@@ -216,7 +216,7 @@ class TestMisplacedSecret:
 
     @pytest.mark.parametrize("variable", ["CLIENT_ID", "SCOPE", "TOKEN_URL", "BASE_URL", "FOO"])
     async def test_elsewhere(self, environment: dict[str, str], variable: str) -> None:
-        """As the value of another variable, beside its own."""
+        """As the value of another variable, next to its own."""
         secret = "s3cr3t-0f-the-shop"
         values = {"TOKEN_URL": f"https://{secret}.invalid/token", "BASE_URL": f"https://a.invalid/{secret}"}
         environment |= {
@@ -237,7 +237,7 @@ class TestMisplacedSecret:
     ],
 )
 async def test_trusted_cas(environment: dict[str, str], changes: dict[str, str], says: str) -> None:
-    """OpenSSL passes over certificates that it cannot read: here it is said."""
+    """Certificates that OpenSSL skips as unreadable are reported."""
     rows = await doctor(environment=environment | changes)
     assert_row(rows["Settings: trusted CAs"], state="warning", says=says, advises="unset it for the system's")
 
@@ -257,7 +257,7 @@ class TestSecretFile:
         return path
 
     async def test_right_one(self, environment: dict[str, str], path: Path) -> None:
-        """The file's path and mode are told, and nothing of what it holds."""
+        """It reports the file's path and mode, and nothing of its content."""
         row = (await doctor(environment=environment))["Settings: client secret"]
 
         assert ("ok", f"set, from the file {path} (mode 0600)") == (row.state, row.finding)
@@ -303,7 +303,7 @@ class TestSecretFile:
     async def test_mistake(
         self, environment: dict[str, str], path: Path, row: tuple[Callable[[Path], Any], str, str, str]
     ) -> None:
-        """A file that no secret can be taken from, or an odd one, says why; the file is named."""
+        """A file without a usable secret, or with an odd one, is reported by path and reason."""
         spoil, state, says, advises = row
         spoil(path)
         rows = await doctor(environment=environment)
@@ -313,7 +313,7 @@ class TestSecretFile:
         assert "canary" not in str(rows)
 
     async def test_forbidden(self, environment: dict[str, str], path: Path) -> None:
-        """A file that this user must not read: who should be let in, and to what."""
+        """A file that this user cannot read: the user and the permission that are needed."""
         path.chmod(0)
         if os.access(path, os.R_OK):
             pytest.skip("this user may read whatever there is")

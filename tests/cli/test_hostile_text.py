@@ -119,7 +119,7 @@ async def test_environment(sandbox: Sandbox, tmp_path: Path) -> None:
 
 
 async def test_json(sandbox: Sandbox) -> None:
-    """JSON escapes what is not ASCII, and has the text as it was."""
+    """JSON escapes all but ASCII, and keeps the text."""
     sandbox.api.respond("orders", Response(body=HOSTILE))
     outcome = await run("request", "GET", "orders", "--json", sandbox=sandbox)
     assert outcome.stdout.isascii()

@@ -1,4 +1,4 @@
-"""What all commands of `simplestore` share, run as a user runs it: `--json`, `--debug`, colours and completion."""
+"""Options common to all commands of `simplestore`, run as by a user: `--json`, `--debug`, colours and completion."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class TestJsonErrors:
 
 class TestDebug:
     async def test_success(self, sandbox: Sandbox) -> None:
-        """`--debug` logs to stderr what happens, and leaves stdout as it is."""
+        """`--debug` logs to stderr, and leaves stdout unchanged."""
         outcome = await simplestore("--debug", "token", "--json", environment=sandbox.environment)
 
         assert "Bearer" == outcome.json["token_type"]
@@ -124,7 +124,7 @@ class TestDebug:
             assert 0 == (await simplestore(*arguments)).code
 
     async def test_without(self, sandbox: Sandbox) -> None:
-        """Without it nothing is logged, not even what is logged as an error."""
+        """Without it nothing is logged, not even errors."""
         environment = sandbox.environment | {"SIMPLESTORE_CLIENT_SECRET": "wr0ng"}
         outcome = await simplestore("token", environment=environment)
         assert 1 == outcome.stderr.count("\n")
@@ -195,7 +195,7 @@ class TestDemo:
         assert {"requests": 1, "succeeded": 1, "failed": 0} == figures["callers"]
 
     async def test_lines(self) -> None:
-        """The lines name a rate that is not 0, fit 80 columns, and end with what to do next."""
+        """The lines have a rate above 0, fit 80 columns, and end with the next steps."""
         outcome = await simplestore(*ONE_REQUEST)
 
         assert re.search(r"1 requests in [\d.]+ s \([1-9]\d*/s\)", outcome.stdout)
@@ -245,7 +245,7 @@ class TestCompletion:
         ],
     )
     async def test_offers(self, words: str, offered: set[str]) -> None:
-        """What the script asks for is answered: commands, options and arguments."""
+        """The script's queries have results: commands, options and arguments."""
         question = {
             "_SIMPLESTORE_COMPLETE": "bash_complete",
             "COMP_WORDS": f"simplestore {words}",
@@ -278,7 +278,7 @@ class TestCompletion:
         assert "bash" in outcome.stderr
 
     async def test_how_to_install_it(self) -> None:
-        """The help says, on lines of their own, what to write where."""
+        """The help has the installation, on lines of its own."""
         outcome = await simplestore("completion", "--help")
         for line in (
             '  bash  add to ~/.bashrc:\n          eval "$(simplestore completion bash)"\n',
@@ -289,7 +289,7 @@ class TestCompletion:
 
 class TestHelp:
     async def test_exit_codes(self) -> None:
-        """The help lists the exit codes, and what `--json` does to errors."""
+        """The help lists the exit codes, and the effect of `--json` on errors."""
         outcome = await simplestore("--help")
         for line in (
             "0    done",

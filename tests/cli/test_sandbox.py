@@ -73,7 +73,7 @@ async def serving(*arguments: str) -> AsyncIterator[Serving]:
 class TestServing:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     async def test_environment(self, number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
-        """What it prints leads a program to it; a signal ends it with 0; its only words name address and process."""
+        """A program with the printed environment reaches it; a signal ends it with 0; it prints address and process."""
         async with serving() as sandbox:
             for name, value in sandbox.environment.items():
                 monkeypatch.setenv(name, value)
@@ -110,7 +110,7 @@ class TestServing:
         assert 5 == len(environment)
 
     async def test_options(self) -> None:
-        """Port, lifetime and latency are as told."""
+        """Port, lifetime and latency are those of the options."""
         with held_port() as port:
             async with serving("--port", str(port), "--lifetime", "20", "--latency", "0.2") as sandbox:
                 environment = sandbox.environment
@@ -165,7 +165,7 @@ class TestServing:
         assert (0, 1) == (outcome.code, outcome.stderr.count("\n"))
 
     async def test_eval(self, tmp_path: Path) -> None:
-        """A POSIX shell that evaluates it in the background goes on at once, with the environment set."""
+        """A POSIX shell that evaluates it in the background continues at once, with the environment set."""
         facts = tmp_path / "facts"
         command = shlex.join(COMMAND)
         script = f'eval "$({command} sandbox &)"; {command} token >{shlex.quote(str(facts))}; echo "ended with $?" >&2'

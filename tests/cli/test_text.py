@@ -66,7 +66,7 @@ class TestHidden:
 
     @pytest.mark.parametrize("value", ["s3cr3t-0f-the-shop", "/x9/Kd0+u1TbXq4=", "a/b-canary-c", "x" * 10_000])
     def test_secret_as_path(self, value: str) -> None:
-        """What cannot be the path of a file counts as a secret."""
+        """Text that cannot be the path of a file is treated as a secret."""
         assert not is_path(value)
         assert [value] == hidden_values({"SIMPLESTORE_CLIENT_SECRET_FILE": value})
 

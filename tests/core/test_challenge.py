@@ -1,4 +1,4 @@
-"""Challenges: which responses say that the token is not valid, and what reading them costs."""
+"""Challenges: responses that reject the token, and the cost of parsing."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class TestRejectedToken:
         ],
     )
     def test_rejected(self, status: int, challenges: list[str]) -> None:
-        """401 rejects the token, and so does any 4xx whose own Bearer challenge says `invalid_token`."""
+        """401 rejects the token, and so does any 4xx whose own Bearer challenge has `invalid_token`."""
         assert is_token_rejected(status, challenges)
 
     @pytest.mark.parametrize(
@@ -94,14 +94,14 @@ class TestRejectedToken:
         ],
     )
     def test_not_rejected(self, status: int, challenges: list[str]) -> None:
-        """Too few rights, another scheme's error and words inside a quoted string say nothing about the token."""
+        """Missing rights, another scheme's error and words inside a quoted string do not reject the token."""
         assert not is_token_rejected(status, challenges)
 
 
 class TestCost:
     @pytest.mark.parametrize("fragment", FRAGMENTS)
     def test_long_headers(self, fragment: str) -> None:
-        """A hundred headers of 7 kB are read in less than 50 ms, whatever they hold."""
+        """A hundred headers of 7 kB are parsed in less than 50 ms, for any content."""
         headers = [(fragment * 7_000)[:7_000]] * 100
         began_at = time.process_time()
         bearer_errors(headers)

@@ -14,7 +14,7 @@ from simplestore_async._core.clock import SYSTEM_CLOCK, SystemClock, default_clo
 
 @pytest.mark.parametrize(("platform", "reading"), [("linux", 70.5), ("darwin", 80.5)])
 def test_monotonic_counts_suspended_time(monkeypatch: pytest.MonkeyPatch, platform: str, reading: float) -> None:
-    """`monotonic()` reads the clock that goes on counting while this platform's machine sleeps."""
+    """`monotonic()` reads the clock that counts suspended time on this platform."""
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(time, "CLOCK_BOOTTIME", 7, raising=False)
     monkeypatch.setattr(time, "CLOCK_MONOTONIC_RAW", 8, raising=False)
@@ -38,7 +38,7 @@ def test_time_is_the_wall_clock() -> None:
 
 
 def test_system_clock_runs() -> None:
-    """`SYSTEM_CLOCK` is the machine's, and goes on."""
+    """`SYSTEM_CLOCK` is the machine's, and advances."""
     first = SYSTEM_CLOCK.monotonic()
 
     assert isinstance(SYSTEM_CLOCK, SystemClock)
@@ -46,7 +46,7 @@ def test_system_clock_runs() -> None:
 
 
 def test_the_machine_s_clock_is_the_default() -> None:
-    """Whoever is given no clock gets the machine's."""
+    """Without a clock, parts use the machine's."""
     assert SYSTEM_CLOCK is default_clock()
 
 

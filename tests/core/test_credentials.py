@@ -40,7 +40,7 @@ SURROUNDINGS = ["{}\n", "{}\r\n\n", "\ufeff{}", "\u200b{}\u200d", "\xa0{}\u2003"
 
 
 class LockedSecret:
-    """What looks like pydantic's SecretStr and cannot be read."""
+    """An object like pydantic's SecretStr that cannot be read."""
 
     def get_secret_value(self) -> str:
         raise LookupError(SECRET)
@@ -171,7 +171,7 @@ class TestFields:
         ids=str,
     )
     def test_equality(self, change: dict[str, Any]) -> None:
-        """Credentials with equal fields are equal, and one in a set; a difference in any field tells them apart."""
+        """Credentials with equal fields are equal, and one in a set; a difference in any field makes them differ."""
         fields = FIELDS | {"extra_parameters": {"audience": "api"}}
 
         assert 1 == len({ClientCredentials(**fields), ClientCredentials(**fields)})
@@ -217,7 +217,7 @@ class TestFields:
         assert credentials is duplicate(credentials)
 
     def test_pickle(self) -> None:
-        """Pickling is refused, with what to do instead."""
+        """Pickling is refused, with a hint."""
         with pytest.raises(TypeError, match=r"use ClientCredentials\.from_env\(\) in each process"):
             pickle.dumps(ClientCredentials(**FIELDS))
 
@@ -342,5 +342,5 @@ class TestCacheKey:
         assert ClientCredentials(**self.BASE).cache_key == ClientCredentials(**self.BASE | change).cache_key
 
     def test_is_a_digest(self) -> None:
-        """The key is 64 hexadecimal digits, whatever the fields are."""
+        """The key is 64 hexadecimal digits, for any fields."""
         assert re.fullmatch(r"[0-9a-f]{64}", ClientCredentials(**FIELDS, extra_parameters={"\u00e9": "\0"}).cache_key)

@@ -13,21 +13,16 @@ from simplestore_async import RetryPolicy, TokenEndpoint
 from simplestore_async.errors import (
     ConfigurationError,
 )
+from tests.support.raw_server import RawServer
 from tests.support.servers import TokenServer
+from tests.support.tls import authority, client_context, server_context
 from tests.support.token_requests import (
     WatchedConnector,
     failure,
     raw_credentials,
     raw_endpoint,
 )
-from tests.support.wire_faults import (
-    RawServer,
-    authority,
-    client_context,
-    repeats,
-    says,
-    server_context,
-)
+from tests.support.wire_faults import repeats, says
 
 
 class TestTls:
@@ -59,7 +54,7 @@ class TestTls:
 class TestBorrowedConnector:
     @pytest.mark.parametrize("replies", [[], [400], [503] * 3])
     async def test_stays_open(self, token_server: TokenServer, quick: RetryPolicy, replies: list[int]) -> None:
-        """A borrowed connector of one connection serves all attempts and stays open for others, whatever came."""
+        """A borrowed connector of one connection serves all attempts and stays usable, for any outcome."""
         token_server.replies = list(replies)
         async with aiohttp.TCPConnector(limit=1) as connector:
             endpoint = token_server.endpoint(connector=connector, policy=quick)

@@ -15,19 +15,14 @@ from simplestore_async import RetryPolicy, _core
 from simplestore_async.errors import (
     TokenEndpointError,
 )
+from tests.support.raw_server import RawServer
 from tests.support.servers import SECRET, TokenServer
 from tests.support.token_requests import (
     GRANT,
     failure,
     raw_endpoint,
 )
-from tests.support.wire_faults import (
-    JSON_HEAD,
-    RawServer,
-    hangs_after,
-    says,
-    shows_secret,
-)
+from tests.support.wire_faults import JSON_HEAD, hangs_after, says, shows_secret
 
 
 class TestExchange:
@@ -137,7 +132,7 @@ class TestExchange:
 class TestRedirect:
     @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
     async def test_not_followed(self, token_server: TokenServer, quick: RetryPolicy, status: int) -> None:
-        """A redirect is a TokenEndpointError that says what to set; the other server sees nothing."""
+        """A redirect is a TokenEndpointError that names the setting; the other server receives nothing."""
         async with TokenServer() as other:
             token_server.replies = [web.Response(status=status, headers={"Location": other.token_url})]
             error = await failure(token_server.endpoint(policy=quick))

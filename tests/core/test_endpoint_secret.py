@@ -36,14 +36,14 @@ if TYPE_CHECKING:
     from tests.support.virtual_loop import VirtualLoop
 
 
-def mount(folder: Path, secret: str) -> Path:
-    """Put *secret* into *folder* as Kubernetes does: swap a symlink to a folder; return the secret's path."""
-    version_folder = folder / f"..{secret}"
-    version_folder.mkdir()
-    (version_folder / "client_secret").write_text(f"{secret}\n")
-    (folder / "..data_tmp").symlink_to(version_folder.name)
-    (folder / "..data_tmp").rename(folder / "..data")
-    path = folder / "client_secret"
+def mount(directory: Path, secret: str) -> Path:
+    """Put *secret* into *directory* as Kubernetes does: swap a symlink to a directory; return the secret's path."""
+    version_directory = directory / f"..{secret}"
+    version_directory.mkdir()
+    (version_directory / "client_secret").write_text(f"{secret}\n")
+    (directory / "..data_tmp").symlink_to(version_directory.name)
+    (directory / "..data_tmp").rename(directory / "..data")
+    path = directory / "client_secret"
     if not path.is_symlink():
         path.symlink_to("..data/client_secret")
     return path
@@ -53,7 +53,7 @@ INVALID_CLIENT = {"error": "invalid_client", "title": "Unknown client"}
 
 
 class Secrets:
-    """A secret that changes: each call gives the next, the last one for good. An exception is raised."""
+    """A secret that changes: each call returns the next, and the last one is repeated. An exception is raised."""
 
     def __init__(self, *secrets: str | Exception) -> None:
         self.calls = 0
@@ -142,7 +142,7 @@ class TestSecret:
 
     @pytest.mark.parametrize("reply", [503, {}])
     async def test_passing_failure(self, token_server: TokenServer, reply: Any) -> None:
-        """After a failure that says nothing of the secret it is not asked for again; all attempts use one."""
+        """After a failure not caused by the secret it is not read again; all attempts use one."""
         secrets = Secrets("first", "second")
         token_server.replies = [reply] * 3
         error = await failure(self.endpoint(token_server, secrets))
@@ -171,7 +171,7 @@ class TestSecret:
 
     @pytest.mark.parametrize("before", [[], ["first"]])
     async def test_raises(self, token_server: TokenServer, before: list[str]) -> None:
-        """A callable that raises, at first or when asked again, is a TokenError without what it said."""
+        """A callable that raises, at first or on a second reading, is a TokenError without the callable's text."""
         self.refuse(token_server)
         secrets = Secrets(*before, ValueError(SECRET))
         error = await failure(self.endpoint(token_server, secrets))

@@ -118,7 +118,7 @@ class TestTime:
         ],
     )
     async def test_scope(self, token_server: TokenServer, asked: str, granted: str | None, scope: tuple[str]) -> None:
-        """The scope is what the reply grants, or what was asked for if it does not say."""
+        """The scope is the granted one, or the requested one if the response has none."""
         token_server.replies = [{"access_token": "a"} | ({} if granted is None else {"scope": granted})]
         token = await token_server.endpoint(credentials=token_server.credentials(scope=asked)).request_token()
 

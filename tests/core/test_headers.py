@@ -43,9 +43,16 @@ class TestTokenHeaders:
         ],
     )
     def test_set_by_the_request(self, name: str) -> None:
-        """Authentication, framing and what the request depends on are refused by name."""
+        """Authentication, framing and headers that the request sets are refused by name."""
         with pytest.raises(ConfigurationError, match=f"^headers must not hold {name}; ") as caught:
             parse_token_headers({name: "x"})
+
+        assert "headers" == caught.value.field
+
+    def test_no_mapping(self) -> None:
+        """What is no mapping is refused by its type."""
+        with pytest.raises(ConfigurationError, match=r"^headers must be a mapping .* got list") as caught:
+            parse_token_headers(conceal_values([("X-Key", "hunter2")]))
 
         assert "headers" == caught.value.field
 
@@ -75,6 +82,7 @@ class TestTokenHeaders:
             parse_token_headers(concealed)
 
         assert "headers" == caught.value.field
+        assert caught.value.problem.startswith("must ")
         assert caught.value.__traceback__ is not None
         assert "hunter2" not in everything_shown(caught.value.with_traceback(caught.value.__traceback__.tb_next))
 

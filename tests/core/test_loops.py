@@ -264,7 +264,7 @@ class TestAtOnce:
         assert 4 == len(token_server.requests)
 
     async def test_four_threads_and_rejections(self, token_server: TokenServer) -> None:
-        """Four loops that reject what they get, again and again, see no error, and make one request a loop for each."""
+        """Four loops that reject their tokens repeatedly get no error, and make one request per loop and token."""
         provider = token_server.provider()
         barrier = threading.Barrier(4)
 
@@ -282,7 +282,7 @@ class TestAtOnce:
         assert len(token_server.requests) <= 4 * (1 + sum(replaced))
 
     async def test_listener_runs_where_the_renewal_does(self, token_server: TokenServer) -> None:
-        """Events are told on the thread of the loop that renews."""
+        """Events are reported on the thread of the renewing loop."""
         threads: list[int] = []
 
         async def scenario() -> int:
@@ -337,7 +337,7 @@ class TestClose:
 
     @pytest.mark.parametrize("moment", ["cached", "fetched", "failed"])
     async def test_while_the_outcome_is_there(self, token_server: TokenServer, clock: FakeClock, moment: str) -> None:
-        """An outcome that another loop's aclose() came before is not held, nor remembered: the caller is told so."""
+        """An outcome after another loop's aclose() is neither held nor remembered: it is a ProviderClosedError."""
         token = AccessToken("canary-late", issued_at=clock.time(), expires_at=clock.time() + LIFE)
 
         def close_elsewhere() -> None:

@@ -37,7 +37,7 @@ class TestLateResult:
     async def test_never_replaces_a_newer_token(
         self, token_server: TokenServer, clock: FakeClock, events: list[Event], later: float
     ) -> None:
-        """A token that was asked for earlier, and comes later, is dropped; who waited for it gets the newer one."""
+        """A token requested earlier that arrives later is dropped; its waiters get the newer one."""
         gate = hold_back(token_server)
         async with other_loop() as start, token_server.provider(clock=clock, on_event=events.append) as provider:
             caller = asyncio.create_task(provider.get_token())
@@ -169,7 +169,7 @@ class TestLateResult:
         sources: list[str],
         posts: int,
     ) -> None:
-        """A renewal that was slow to read the cache takes what another loop has got meanwhile, if it is not due."""
+        """A renewal with a slow cache read takes another loop's token, unless it is due."""
         is_asked, answer = asyncio.Event(), asyncio.Event()
         here = asyncio.get_running_loop()
 
@@ -238,7 +238,7 @@ class TestOutage:
         assert [OutageEnded(duration_seconds=2.0)] == [event for event in events if isinstance(event, OutageEnded)]
 
     async def test_ends_once(self, token_server: TokenServer, clock: FakeClock, events: list[Event]) -> None:
-        """Its end is told once, although two loops succeed."""
+        """Its end is reported once, although two loops succeed."""
         token_server.replies = [400]
         async with other_loop() as start, token_server.provider(clock=clock, on_event=events.append) as provider:
             with pytest.raises(TokenEndpointError):

@@ -6,8 +6,10 @@ import aiohttp
 import pytest
 
 from tests.support.api_requests import BEARER_1, BEARER_2, authorizations, fetch
-from tests.support.api_servers import LocalResolver, authorized_session, private_ca, redirecting
+from tests.support.api_servers import authorized_session, redirecting
+from tests.support.resolver import LocalResolver
 from tests.support.servers import ApiServer, TokenServer
+from tests.support.tls import private_ca
 
 
 class TestRedirects:
@@ -21,7 +23,7 @@ class TestRedirects:
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
     async def test_other_port(self, token_server: TokenServer, api_server: ApiServer, status: int) -> None:
-        """A redirect to another port carries no token there, whatever its status and the request's body."""
+        """A redirect to another port carries no token there, for any status and body."""
         async with (
             ApiServer() as other,
             token_server.provider() as provider,

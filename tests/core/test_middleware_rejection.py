@@ -160,7 +160,7 @@ class TestRejection:
         assert ((401, "revoked"), [[BEARER_1]]) == (answer, authorizations(api_server))
 
     async def test_same_token_again(self, token_server: TokenServer, api_server: ApiServer) -> None:
-        """A source that gives the rejected token again makes an error that says so: it is not sent twice."""
+        """A source that returns the rejected token again causes an error: the request is not resent."""
         api_server.rejected.add("same")
         async with authorized_session(ListSource("same", "same"), api_server.url) as session:
             with pytest.raises(TokenError, match="issued the same one again") as caught:
@@ -170,7 +170,7 @@ class TestRejection:
         assert "'same'" not in str(caught.value)
 
     async def test_no_token(self, token_server: TokenServer, api_server: ApiServer) -> None:
-        """When no token can be had the request is not sent: the error is raised."""
+        """If no token can be obtained the request is not sent, and the error is raised."""
         token_server.replies.append(web.json_response(INVALID_CLIENT, status=400))
         async with token_server.provider() as provider, authorized_session(provider, api_server.url) as session:
             with pytest.raises(InvalidClientError):
@@ -220,7 +220,7 @@ class TestManyRejections:
         }
 
     async def test_always_401(self, token_server: TokenServer, api_server: ApiServer, clock: FakeClock) -> None:
-        """500 requests in under 5 s to an API that always says 401 make two token requests, and no useless replay."""
+        """500 requests in under 5 s to an API that always responds 401 make two token requests, and no vain replay."""
         api_server.handler = rejecting(api_server, 401, text="never")
         api_server.rejected |= {"", *(f"canary-token-{number}" for number in range(10))}
         provider = token_server.provider(clock=clock)
@@ -261,7 +261,7 @@ class TestOwnTest:
         assert [[BEARER_1], [BEARER_2]] == authorizations(api_server)
 
     async def test_adds(self, token_server: TokenServer, api_server: ApiServer) -> None:
-        """It adds to the standard rejections: a 401 is one whatever it says."""
+        """It extends the standard rejections: a 401 is one for any result."""
         api_server.rejected.add("canary-token-1")
         async with (
             token_server.provider() as provider,
@@ -314,7 +314,7 @@ class TestAcceptance:
 
     @pytest.mark.parametrize("status", [302, 404, 429, 503])
     async def test_no_acceptance(self, token_server: TokenServer, api_server: ApiServer, status: int) -> None:
-        """A redirect or an error says nothing of the token: an API that may have accepted none is spared renewals."""
+        """A redirect or an error does not count as acceptance of a token, so no renewal follows from it."""
         answer = api_server.handler
         plain = rejecting(api_server, status)
         api_server.handler = lambda request: (plain if request.path == "/plain" else answer)(request)

@@ -1,4 +1,4 @@
-"""`BearerAuthMiddleware`: which bodies are sent a second time, and that what is sent is what was sent before."""
+"""`BearerAuthMiddleware`: bodies that are resent, byte for byte."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class TestSecrecy:
         assert "canary" not in "".join(shown)
 
     async def test_cancelled(self, token_server: TokenServer) -> None:
-        """A request that is cancelled while it is under way leaves no token in its headers."""
+        """A request that is cancelled in flight leaves no token in its headers."""
         requests: list[aiohttp.ClientRequest] = []
 
         async def outer(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:

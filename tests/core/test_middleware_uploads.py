@@ -166,7 +166,7 @@ class TestSlowFile:
         assert ["canary-token-1"] == server.tokens
 
     async def test_iterated_text_file(self, token_server: TokenServer, files: Files) -> None:
-        """A text file that is being iterated over cannot tell its position: its 401 comes back."""
+        """A text file that is being iterated over has no position: its 401 comes back."""
         files.path.write_text("first\n" + MARK * 30_000, "utf-8")
         file = files.stack.enter_context(files.path.open(encoding="utf-8"))
         assert "first\n" == next(file)

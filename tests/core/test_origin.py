@@ -66,7 +66,7 @@ def test_origin_of(url: str, expected: Origin) -> None:
     ids=ascii,
 )
 def test_origin_of_an_encoded_url(url: str, expected: Origin) -> None:
-    """A URL that yarl was told to leave as it is (as aiohttp may for a redirect) has the same origin as any other."""
+    """A URL made with encoded=True (as aiohttp may for a redirect) has the same origin as any other."""
     assert expected == origin_of(URL(url, encoded=True))
 
 
@@ -249,7 +249,7 @@ WRONG_URLS: list[tuple[object, list[str]]] = [
 
 @pytest.mark.parametrize(("url", "words"), WRONG_URLS, ids=lambda value: ascii(value)[:60])
 def test_wrong_url(url: Any, words: list[str]) -> None:
-    """The error names the field, says what is wrong and what to write, and repeats no password."""
+    """The error has field, problem and hint, and repeats no password."""
     with pytest.raises(ConfigurationError) as caught:
         parse_url("token_url", url, allow_insecure_http=False)
 
@@ -314,7 +314,7 @@ def test_parse_origins(origins: Any, expected: set[Origin]) -> None:
     ],
 )
 def test_more_than_an_origin(url: str, words: list[str]) -> None:
-    """An origin with a path or a query is refused, and the error shows what to write instead."""
+    """An origin with a path or a query is refused, and the error shows the correct one."""
     with pytest.raises(ConfigurationError, match=r"^origins ") as caught:
         parse_origins(url, allow_insecure_http=False)
     assert words == [word for word in words if word in str(caught.value)]
@@ -329,7 +329,7 @@ def test_no_origin(origins: Any) -> None:
 
 @pytest.mark.parametrize("origins", [None, 5])
 def test_origins_of_another_type(origins: Any) -> None:
-    """What is neither a URL nor several of them is an error about `origins`."""
+    """Anything but a URL or several is an error about `origins`."""
     with pytest.raises(ConfigurationError, match=r"^origins "):
         parse_origins(origins, allow_insecure_http=False)
 

@@ -71,6 +71,10 @@ class TestPolicy:
 
         assert "RenewalPolicy.due_fraction must be below 1" == str(caught.value)
 
+    def test_least_count(self) -> None:
+        """One attempt is enough."""
+        assert 1 == RetryPolicy(attempts=1).attempts
+
     @pytest.mark.parametrize("value", [0, -1, 1.0, 1.5, True, "3", None])
     def test_no_count(self, value: Any) -> None:
         """`attempts` must be a whole number, 1 or more."""
@@ -118,7 +122,7 @@ class TestPolicy:
         ids=str,
     )
     def test_extremes(self, change: dict[str, Any]) -> None:
-        """What is within the bounds is accepted, however odd."""
+        """Any value within the bounds is accepted."""
         assert change == {field: getattr(RenewalPolicy(**change), field) for field in change}
 
     def test_by_name(self) -> None:
@@ -142,7 +146,7 @@ class TestPolicy:
         ("seconds_left", "expected"), [(30, 2), (4.1, 2), (4, 2), (3.9, 1.95), (1, 0.5), (0.1, 0.05)]
     )
     def test_wait(self, seconds_left: float, expected: float) -> None:
-        """While a token lives a caller waits at most 2 s, and half of what is left."""
+        """While a token is valid a caller waits at most 2 s, and at most half of the remaining life."""
         held = hold()
 
         assert expected == pytest.approx(POLICY.wait_seconds(held, held.expires_at - seconds_left))
@@ -217,7 +221,7 @@ class TestBackoff:
             (TERMINAL, True, [5, 10, 20, 40, 60, 60]),
             (TERMINAL, False, [5, 10, 20, 40, 60, 60]),
             (refused(None, status=400), False, [5, 10, 20]),
-            (ConfigurationError("terminal"), False, [5, 10, 20]),
+            (ConfigurationError("field", "is wrong"), False, [5, 10, 20]),
             (TokenError("terminal"), True, [5, 10, 20]),
             # Retry-After, if it is later; 300 s at most.
             (refused(10), True, [10, 10, 10, 10, 16, 30]),
@@ -263,7 +267,7 @@ class TestBackoff:
 @settings(derandomize=True, max_examples=150, deadline=None)
 @given(life=st.floats(0.001, 86_400), draw=st.floats(0, ALMOST_ONE), is_first=st.booleans())
 def test_any_life(life: float, draw: float, is_first: bool) -> None:
-    """Whatever the life and the draw, a token is first fresh, then due, then expiring, then expired."""
+    """For any life and draw, a token is first fresh, then due, then expiring, then expired."""
     held = hold(life=life, draw=draw, is_first=is_first)
     instants = [held.requested_at, held.due_at, held.expiring_at, held.expires_at]
 

@@ -1,4 +1,4 @@
-"""`TokenProvider`: what a caller gets while a token lives, after failures, after rejections, and once it is closed."""
+"""`TokenProvider`: results of a call while a token is valid, after failures, after rejections, and after closing."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class TestConstructor:
     @pytest.mark.parametrize("method", ["invalidate", "accept"])
     @pytest.mark.parametrize("token", [None, "x", AccessToken], ids=["None", "str", "class"])
     async def test_no_token(self, token_server: TokenServer, method: str, token: Any) -> None:
-        """What is no AccessToken can be neither rejected nor accepted."""
+        """Only an AccessToken can be rejected or accepted."""
         async with token_server.provider() as provider:
             with pytest.raises(ConfigurationError) as caught:
                 getattr(provider, method)(token)
@@ -217,7 +217,7 @@ class TestFreshToken:
             assert token is await asyncio.to_thread(get_at_once, provider)
 
     async def test_events(self, token_server: TokenServer, clock: FakeClock, events: list[Event]) -> None:
-        """A first renewal tells its cause, its source, how long it took, how many waited, and how long it helps."""
+        """A first renewal reports cause, source, duration, waiters and life."""
         token_server.gate.clear()
         async with token_server.provider(clock=clock, on_event=events.append) as provider:
             callers = [asyncio.create_task(provider.get_token()) for _ in range(3)]
@@ -243,7 +243,7 @@ class TestFreshToken:
     async def test_life_in_the_event_follows_the_deciding_clock(
         self, token_server: TokenServer, clock: FakeClock, events: list[Event]
     ) -> None:
-        """A wall clock that steps during the fetch changes nothing about how long the token is said to live."""
+        """A step of the wall clock during the request does not change the reported life."""
         token_server.gate.clear()
         async with token_server.provider(clock=clock, on_event=events.append) as provider:
             caller = asyncio.create_task(provider.get_token())
@@ -262,7 +262,7 @@ def refuse(status: int, *, retry_after: str | None = None, error: str = "invalid
 
 class TestListener:
     async def test_raises(self, token_server: TokenServer, caplog: pytest.LogCaptureFixture) -> None:
-        """A listener that raises is logged each time, and harms nobody."""
+        """A listener that raises is logged each time, and affects no caller."""
 
         def listen(event: Event) -> None:
             raise ZeroDivisionError
@@ -278,7 +278,7 @@ class TestListener:
         ] == [record.getMessage() for record in caplog.records if record.exc_info]
 
     async def test_calls_invalidate(self, token_server: TokenServer) -> None:
-        """A listener may call invalidate() while it is told of a rejection: no lock is held then."""
+        """A listener may call invalidate() on a rejection: no lock is held."""
         answers: list[bool] = []
 
         def listen(event: Event) -> None:
@@ -329,7 +329,7 @@ class TestListener:
 
     @pytest.mark.parametrize("kind", [TokenReceived, RenewalFailed])
     async def test_calls_aclose(self, token_server: TokenServer, kind: type[Event]) -> None:
-        """A listener may close the provider at the end of a renewal: who waited gets its outcome, nobody after that."""
+        """A listener may close the provider at the end of a renewal: waiters get its outcome, later callers do not."""
         closings: list[asyncio.Task[None]] = []
 
         def listen(event: Event) -> None:
@@ -352,7 +352,7 @@ class TestNothingIsKept:
     async def test_provider_that_nobody_closes(
         self, token_server: TokenServer, caplog: pytest.LogCaptureFixture, replies: list[Any]
     ) -> None:
-        """A provider that goes out of use unclosed is collected, whatever it remembered."""
+        """An unclosed provider that is no longer referenced is collected, with its state."""
         caplog.set_level(logging.CRITICAL, "simplestore_async")  # what the log captured would live on
         token_server.replies = replies
         provider = token_server.provider()
@@ -380,7 +380,7 @@ class TestNothingIsKept:
 async def test_nothing_shows_a_secret(
     token_server: TokenServer, clock: FakeClock, events: list[Event], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Neither logs at DEBUG, nor events, errors or reprs show the secret or a token, whatever happens."""
+    """Neither logs at DEBUG, nor events, errors or reprs show the secret or a token."""
     caplog.set_level(logging.DEBUG)
     shown: list[object] = []
     async with token_server.provider(clock=clock, retry=ONCE, on_event=events.append) as provider:

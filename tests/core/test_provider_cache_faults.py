@@ -25,7 +25,7 @@ from simplestore_async.events import (
     TokenReceived,
 )
 from tests.support.caches import FaultyCache, RecordingCache, build_token
-from tests.support.providers import DUE, get_at_once, renewal_ends
+from tests.support.providers import DUE, find_renewal, get_at_once, renewal_ends
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,7 @@ class SharedCache(RecordingCache):
 
 
 class FaultyLockCache(FaultyCache):
-    """A cache whose lock does what a test says."""
+    """A cache with a scripted lock."""
 
     def renewal_lock(self, key: str, /) -> AbstractAsyncContextManager[object]:
         if "renewal_lock" in self._faults:
@@ -94,17 +94,6 @@ async def explain() -> NoReturn:
 
 async def give_rubbish() -> str:
     return "canary"
-
-
-def find_renewal() -> asyncio.Task[Any]:
-    """Return the only task that runs code of the package and was started by the package."""
-    codes = {task: getattr(task.get_coro(), "cr_code", None) for task in asyncio.all_tasks()}
-    [renewal] = [
-        task
-        for task, code in codes.items()
-        if code and "simplestore_async" in code.co_filename and code.co_name != "get_token"
-    ]
-    return renewal
 
 
 @pytest.fixture
@@ -145,7 +134,7 @@ class TestFaultyCache:
     async def test_costs_no_token(
         self, token_server: TokenServer, events: list[Event], faults: dict[str, Any], failures: list[tuple[str, str]]
     ) -> None:
-        """A cache that raises, hangs or gives rubbish costs no caller its token; events tell, in our own words."""
+        """A cache that raises, hangs or returns rubbish costs no caller its token; events do not quote it."""
         policy = RenewalPolicy(cache_seconds=0.02)
         cache = FaultyCache(**faults)
         async with token_server.provider(cache=cache, policy=policy, on_event=events.append) as provider:
@@ -157,7 +146,7 @@ class TestFaultyCache:
         assert [RenewalStarted, *[CacheFailed] * len(failures), TokenReceived] == [type(event) for event in events]
 
     async def test_endpoint_fails_as_well(self, token_server: TokenServer, events: list[Event]) -> None:
-        """When the endpoint fails as well, both are told, and callers get the endpoint's error."""
+        """When the endpoint also fails, both are reported, and callers get the endpoint's error."""
         token_server.replies = [400]
         async with token_server.provider(cache=FaultyCache(get=fail), on_event=events.append) as provider:
             with pytest.raises(TokenEndpointError):
@@ -166,7 +155,7 @@ class TestFaultyCache:
         assert [RenewalStarted, CacheFailed, RenewalFailed, OutageBegan] == [type(event) for event in events]
 
     async def test_held_token_needs_no_cache(self, token_server: TokenServer, clock: FakeClock) -> None:
-        """A cache that hangs makes nobody wait while a token lives."""
+        """A cache that hangs delays no caller while a token is valid."""
         cache = FaultyCache(get=hang)
         policy = RenewalPolicy(cache_seconds=0.02)
         async with token_server.provider(clock=clock, cache=cache, policy=policy) as provider:
@@ -207,7 +196,7 @@ class TestRenewalLock:
     async def test_is_not_taken_without_need(
         self, token_server: TokenServer, clock: FakeClock, shared: SharedCache, key: str
     ) -> None:
-        """What is in the cache is taken without the lock."""
+        """A token in the cache is taken without the lock."""
         await shared.set(key, build_token(clock))
         async with token_server.provider(clock=clock, cache=shared) as provider:
             await provider.get_token()
@@ -253,7 +242,7 @@ class TestRenewalLock:
     async def test_hangs_after_its_holder_renewed(
         self, token_server: TokenServer, clock: FakeClock, shared: SharedCache, key: str
     ) -> None:
-        """What the lock's holder has stored is taken, although the lock is not to be had."""
+        """The lock holder's token is taken, although the lock cannot be acquired."""
         await shared.lock.acquire()
         stored = build_token(clock)
         policy = RenewalPolicy(lock_seconds=0.02)
@@ -291,7 +280,7 @@ class TestRenewalLock:
     async def test_is_released_after_a_failure(
         self, token_server: TokenServer, clock: FakeClock, shared: SharedCache
     ) -> None:
-        """A renewal that fails releases the lock before its callers hear of it."""
+        """A failing renewal releases the lock before its callers get the error."""
         token_server.replies = [400]
         async with token_server.provider(clock=clock, cache=shared) as provider:
             with pytest.raises(TokenEndpointError):
@@ -347,7 +336,7 @@ class TestRenewalLock:
     async def test_is_released_by_close(
         self, token_server: TokenServer, clock: FakeClock, shared: SharedCache, times: int
     ) -> None:
-        """When aclose() returns the lock is released, also if it is called again while that goes on."""
+        """The lock is released before aclose() returns, also if it is called again meanwhile."""
         token_server.gate.clear()
         provider = token_server.provider(clock=clock, cache=shared)
         caller = asyncio.create_task(provider.get_token())

@@ -225,7 +225,7 @@ class TestPlausibility:
     async def test_age_counts(
         self, token_server: TokenServer, clock: FakeClock, cache: RecordingCache, key: str
     ) -> None:
-        """A stored token ends when its writer says, and not a whole life after it was read."""
+        """A stored token ends at its stored expiry, not a whole life after it was read."""
         await cache.set(key, build_token(clock, age=600))
         async with token_server.provider(clock=clock, cache=cache) as provider:
             await provider.get_token()
@@ -235,7 +235,7 @@ class TestPlausibility:
 
 
 class SlowToWrite(MemoryTokenCache):
-    """A cache whose first write takes until it may go on."""
+    """A cache whose first write blocks until it is released."""
 
     def __init__(self, clock: FakeClock) -> None:
         super().__init__(clock=clock)
@@ -247,10 +247,10 @@ class SlowToWrite(MemoryTokenCache):
 
 
 class TestWhileTokenIsStored:
-    """Those who wait for a renewal get its token once it is stored; others have it already."""
+    """Waiters get the token once it is stored; other callers have it before."""
 
     async def test_it_is_rejected(self, token_server: TokenServer, clock: FakeClock) -> None:
-        """A token that is rejected meanwhile goes to nobody any more: all wait for another."""
+        """A token rejected meanwhile is no longer served: all callers wait for another."""
         cache = SlowToWrite(clock)
         async with token_server.provider(clock=clock, cache=cache) as provider:
             first = asyncio.create_task(provider.get_token())
@@ -264,7 +264,7 @@ class TestWhileTokenIsStored:
         assert 2 == len(token_server.requests)
 
     async def test_it_is_rejected_before_the_old_one_ends(self, token_server: TokenServer, clock: FakeClock) -> None:
-        """Those who wait briefly, while an old token lives, do not get it either."""
+        """Callers that wait briefly, while a token is valid, also get it only once it is stored."""
         cache = SlowToWrite(clock)
         async with token_server.provider(clock=clock, cache=cache) as provider:
             cache.may_go_on.set()

@@ -77,7 +77,7 @@ class TestHardWindow:
         policy: RenewalPolicy,
         wait: float,
     ) -> None:
-        """When the renewal hangs, callers wait a while, then get the token that lives; this is told once."""
+        """When the renewal hangs, callers wait briefly, then get the current token; this is reported once."""
         loop = asyncio.get_running_loop()
         async with token_server.provider(clock=clock, policy=policy, on_event=events.append) as provider:
             old = await provider.get_token()
@@ -97,7 +97,7 @@ class TestHardWindow:
     async def test_each_renewal_that_hangs_is_told(
         self, token_server: TokenServer, clock: FakeClock, quick: RetryPolicy, events: list[Event]
     ) -> None:
-        """A renewal that is overdue after another one was is told too."""
+        """A second overdue renewal is also reported."""
         async with token_server.provider(clock=clock, retry=quick, on_event=events.append) as provider:
             old = await provider.get_token()
             clock.advance(HARD)
@@ -211,7 +211,7 @@ class TestHardWindow:
         token_server.gate.set()
 
     async def test_caller_is_cancelled(self, token_server: TokenServer, clock: FakeClock) -> None:
-        """A caller that is cancelled while it waits in the hard window stays cancelled; the renewal goes on."""
+        """A caller cancelled while it waits for an expiring token's renewal stays cancelled; the renewal continues."""
         async with token_server.provider(clock=clock, policy=PATIENT) as provider:
             await provider.get_token()
             clock.advance(HARD)
@@ -233,7 +233,7 @@ class TestLongestWait:
     async def test_of_a_caller_that_came_during_the_renewal(
         self, token_server: TokenServer, clock: FakeClock, events: list[Event]
     ) -> None:
-        """It is told from the first caller that had no token, not from the renewal's start, nor from later callers."""
+        """It is counted from the first caller without a token, not from the renewal's start or later callers."""
         async with token_server.provider(clock=clock, on_event=events.append) as provider:
             await provider.get_token()
             clock.advance(DUE)
@@ -257,7 +257,7 @@ class TestLongestWait:
     async def test_of_a_caller_that_is_gone(
         self, token_server: TokenServer, clock: FakeClock, events: list[Event]
     ) -> None:
-        """A caller that was cancelled counts, although nobody waits in the end; the next renewal starts anew."""
+        """A cancelled caller counts, although no waiter is left; the next renewal counts anew."""
         async with token_server.provider(clock=clock, on_event=events.append) as provider:
             token_server.gate.clear()
             caller = await begin(provider)
@@ -278,7 +278,7 @@ class TestLongestWait:
     async def test_of_a_caller_that_still_has_a_token(
         self, token_server: TokenServer, clock: FakeClock, events: list[Event]
     ) -> None:
-        """A caller that waits for a while, and would then get the old token, is counted, but its wait is not told."""
+        """A caller that waits briefly and could get the current token is counted, but not its wait."""
         async with token_server.provider(clock=clock, policy=PATIENT, on_event=events.append) as provider:
             await provider.get_token()
             clock.advance(HARD)

@@ -65,7 +65,7 @@ class TestFailureWithoutToken:
         reply: Callable[[], web.Response],
         pauses: list[float],
     ) -> None:
-        """After a failure nobody asks the endpoint until the pause is over; callers get the error at once."""
+        """After a failure there is no token request during the backoff; callers get the error at once."""
         async with token_server.provider(clock=clock, retry=ONCE, on_event=events.append) as provider:
             for count in range(1, len(pauses) + 1):
                 token_server.replies = [reply()]
@@ -97,7 +97,7 @@ class TestFailureWithoutToken:
         assert [5, 10, 5] == [event.retry_in_seconds for event in events if isinstance(event, RenewalFailed)]
 
     async def test_remembered_error_is_a_copy(self, token_server: TokenServer, clock: FakeClock) -> None:
-        """Each caller gets an error of its own, with all that the first one said."""
+        """Each caller gets its own error, with the same facts."""
         token_server.replies = [refuse(400, error="invalid_client")]
         async with token_server.provider(clock=clock) as provider:
             errors = []
@@ -114,7 +114,7 @@ class TestFailureWithoutToken:
         assert 1 == len(token_server.requests)
 
     async def test_events(self, token_server: TokenServer, clock: FakeClock, events: list[Event]) -> None:
-        """Each failure is told, an outage once, and its end with how long it took."""
+        """Each failure is reported, an outage once, and its end with the duration."""
         token_server.replies = [503, 400]
         token_server.gate.clear()
         async with token_server.provider(clock=clock, retry=ONCE, on_event=events.append) as provider:
@@ -155,7 +155,7 @@ class TestFailureWithoutToken:
         assert [TokenEndpointError] * 2 == [type(error) for error in errors]
 
     async def test_log(self, token_server: TokenServer, clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
-        """Callers that fail are an ERROR each time, the outage's end INFO, all else DEBUG: an error is said once."""
+        """Failed callers are an ERROR each time, the outage's end INFO, all else DEBUG: an error is logged once."""
         caplog.set_level(logging.DEBUG, "simplestore_async")
         token_server.replies = [503, 503]
         async with token_server.provider(clock=clock, retry=ONCE) as provider:
@@ -184,7 +184,7 @@ class TestFailureWithoutToken:
         assert [5.0] == [event.retry_in_seconds for event in events if isinstance(event, RenewalFailed)]
 
     async def test_secret_cannot_be_read(self, token_server: TokenServer, clock: FakeClock) -> None:
-        """A secret callable that raises is a TokenError, passing, without what it said; nothing is sent."""
+        """A secret callable that raises is a retryable TokenError without the callable's text; nothing is sent."""
 
         def read_secret() -> str:
             raise OSError(SECRET)
@@ -200,7 +200,7 @@ class TestFailureWithoutToken:
 
 
 class BrokenEndpoint(TokenEndpoint):
-    """An endpoint with a defect of its own, until it is mended."""
+    """An endpoint with a defect, until it is repaired."""
 
     is_broken = True
     fetches = 0
@@ -213,7 +213,7 @@ class BrokenEndpoint(TokenEndpoint):
 
 
 class FailingClock(FakeClock):
-    """A clock whose readings raise as often as a test says."""
+    """A clock that raises at scripted readings."""
 
     failures = 0
 
@@ -320,7 +320,7 @@ class TestDefect:
         assert [True] * 3 == [str(error).startswith("unexpected ZeroDivisionError in ") for error in errors]
 
     async def test_in_the_clock_for_good(self, token_server: TokenServer) -> None:
-        """A clock that stays broken leaves nobody waiting; once it is mended the next call gets a token."""
+        """A broken clock leaves no waiter; once it works the next call gets a token."""
         clock = FailingClock()
         token_server.gate.clear()
         async with token_server.provider(clock=clock) as provider:

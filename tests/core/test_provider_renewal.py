@@ -1,4 +1,4 @@
-"""`TokenProvider`: renewal by the clock, in every state of the token's life, and what becomes of late results."""
+"""`TokenProvider`: renewal by the clock, in every state of the token's life, and late results."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class TestOutageWhileTheTokenLives:
     async def test_attempts_follow_the_pauses(
         self, token_server: TokenServer, clock: FakeClock, events: list[Event], caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Callers get the token, the endpoint is asked after 1, 2, 4 … 30 s; beginning and end are told once."""
+        """Callers get the token, requests follow after 1, 2, 4 … 30 s; beginning and end are reported once."""
         caplog.set_level(logging.DEBUG, "simplestore_async")
         pauses = [1, 2, 4, 8, 16, 30, 30]
         async with token_server.provider(clock=clock, on_event=events.append) as provider:
@@ -173,7 +173,7 @@ class TestOutageWhileTheTokenLives:
     async def test_outage_that_outlasts_the_token(
         self, token_server: TokenServer, clock: FakeClock, events: list[Event]
     ) -> None:
-        """An outage that goes on when the token has expired, or that a rejection makes felt, is still the same one."""
+        """An outage that continues when the token has expired, or was rejected, is still the same one."""
         async with token_server.provider(
             clock=clock, retry=RetryPolicy(attempts=1), on_event=events.append
         ) as provider:
@@ -204,7 +204,7 @@ class TestOutageWhileTheTokenLives:
     async def test_hundred_failures(
         self, *, token_server: TokenServer, clock: FakeClock, events: list[Event], status: int, pauses: list[float]
     ) -> None:
-        """After 100 failures in a row the pause is no longer than its cap, and renewal goes on."""
+        """After 100 failures in a row the backoff is at its cap, and renewal continues."""
         token_server.lifetime = 24 * LIFE
         async with token_server.provider(clock=clock, on_event=events.append) as provider:
             token = await provider.get_token()
@@ -224,7 +224,7 @@ class TestOutageWhileTheTokenLives:
 
 class TestAttempts:
     async def test_background_makes_one(self, token_server: TokenServer, clock: FakeClock) -> None:
-        """A renewal that nobody waits for makes one attempt."""
+        """A renewal without waiters makes one attempt."""
         async with token_server.provider(clock=clock) as provider:
             await provider.get_token()
             clock.advance(DUE)
@@ -395,7 +395,7 @@ class TestLateArrival:
         ("age", "posts"), [pytest.param(HARD - TICK, 1, id="before hard"), pytest.param(HARD, 2, id="at hard")]
     )
     async def test_past_hard(self, token_server: TokenServer, clock: FakeClock, age: float, posts: int) -> None:
-        """A token that arrives in its hard window goes to those who wait, and is neither kept nor stored."""
+        """A token that is expiring on arrival goes to the waiters, and is neither kept nor stored."""
         cache = MemoryTokenCache(clock=clock)
         token_server.gate.clear()
         async with token_server.provider(clock=clock, cache=cache) as provider:
@@ -414,7 +414,7 @@ class TestLateArrival:
     async def test_past_hard_during_an_outage(
         self, token_server: TokenServer, clock: FakeClock, events: list[Event]
     ) -> None:
-        """The end of an outage is told once, although the first token after it came too late to be kept."""
+        """The end of an outage is reported once, although the first token after it was too late to be kept."""
         async with token_server.provider(clock=clock, on_event=events.append) as provider:
             token_server.replies = [400]
             with pytest.raises(TokenEndpointError):

@@ -28,7 +28,7 @@ def found(url: str, *, proxy: str | None = None, trust_env: bool = True) -> str 
 
 
 def shows_password(error: BaseException) -> bool:
-    """Return whether the password "hunter2" is in what an error shows below the frame of the test."""
+    """Return whether the password "hunter2" is shown by an error below the frame of the test."""
     assert error.__traceback__ is not None
     return "hunter2" in everything_shown(error.with_traceback(error.__traceback__.tb_next))
 
@@ -72,7 +72,7 @@ class TestArgument:
         ],
     )
     def test_no_proxy_url(self, wrong: Any) -> None:
-        """What is no URL of an HTTP proxy is refused, without its text."""
+        """Anything but the URL of an HTTP proxy is refused, without its text."""
         with pytest.raises(ConfigurationError) as caught:
             ProxySettings(wrong)
 
@@ -88,7 +88,7 @@ class TestArgument:
         assert field == caught.value.field
 
     def test_overrides_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """An explicit proxy serves every URL, whatever the environment says."""
+        """An explicit proxy serves every URL, in any environment."""
         monkeypatch.setenv("https_proxy", "http://other.example")
         monkeypatch.setenv("no_proxy", "*")
 
@@ -192,7 +192,7 @@ class TestEnvironment:
         ],
     )
     def test_not_bypassed(self, url: str, no_proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """What `no_proxy` does not name goes through the proxy."""
+        """Hosts that are not in `no_proxy` go through the proxy."""
         monkeypatch.setenv("all_proxy", PROXY)
         monkeypatch.setenv("no_proxy", no_proxy)
 

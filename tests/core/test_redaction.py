@@ -121,7 +121,7 @@ class TestRedactedStr:
         ],
     )
     def test_repr(self, show: Callable[[str], str]) -> None:
-        """Whatever goes by its `repr` shows `'***'`, alone or in a container, however long it is."""
+        """Everything based on `repr` shows `'***'`, alone or in a container, for any length."""
         assert "'***'" in show(RedactedStr(TOKEN * 50))
         assert "canary" not in show(RedactedStr(TOKEN * 50))
 
@@ -148,12 +148,12 @@ def test_conceal_a_string() -> None:
 
 @pytest.mark.parametrize("value", [None, 5, get_secret])
 def test_conceal_anything_else(value: object) -> None:
-    """What is no string is returned as it is, to be complained about elsewhere."""
+    """Anything but a string is returned unchanged, for validation elsewhere."""
     assert value is conceal(value)
 
 
 def test_conceal_bytes() -> None:
-    """Bytes are redacted, too, and still called bytes: somebody passes them by mistake."""
+    """Bytes, which are passed by mistake, are redacted, and still called bytes."""
     concealed = conceal(SECRET.encode())
     assert ("b'***'", SECRET.encode(), "bytes") == (repr(concealed), concealed, kind_of(concealed))
     assert RedactedBytes is type(concealed)
@@ -167,7 +167,7 @@ def test_slices_of_bytes() -> None:
 
 
 def test_cut_short() -> None:
-    """What reprlib, or rich, cuts off a long string is as hidden as the whole."""
+    """A string shortened by reprlib or rich is as hidden as the whole."""
     assert "'***'" == repr(RedactedStr("long" * 100)[:80])
     assert "canary" not in reprlib.Repr().repr(RedactedStr("canary" * 100))
 
@@ -197,7 +197,7 @@ def test_shown(build: Callable[[], Any], show: Callable[[Any], str]) -> None:
 
 @pytest.mark.parametrize("build", HOLDERS, ids=IDS)
 def test_in_the_locals_of_a_traceback(build: Callable[[], Any]) -> None:
-    """A traceback with locals shows neither secret nor token of what stands among them."""
+    """A traceback with locals shows neither secret nor token."""
 
     def fail(held: object) -> None:
         raise TokenError("No token: reason")
@@ -233,7 +233,7 @@ def test_in_the_locals_of_a_traceback(build: Callable[[], Any]) -> None:
 )
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_pickle(build: Callable[[], Any], advice: str, protocol: int) -> None:
-    """Pickling a secret or a token is refused, with what to do instead; the refusal shows neither."""
+    """Pickling a secret or a token is refused, with a hint; the error shows neither."""
     with pytest.raises(TypeError, match=advice) as caught:
         pickle.dumps(build(), protocol)
 

@@ -1,4 +1,4 @@
-"""`simplestore_async._core.server_text`: what may be shown of a server's text."""
+"""`simplestore_async._core.server_text`: the parts of a server's text that may be shown."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_short(secret: str, text: str, expected: bool) -> None:
     ],
 )
 def test_harmless(text: str) -> None:
-    """A harmless description stays readable, whatever it looks like."""
+    """A harmless description of any form stays readable."""
     for secret in (SECRET, RANDOM_SECRET):
         assert text == SecretFilter([secret, *spell_in_base64(secret)]).show(text)
 
@@ -203,7 +203,7 @@ def test_several() -> None:
 
 
 def test_too_much_to_search() -> None:
-    """What would cost too much is withheld: secrets of great length, and texts that stand for very many others."""
+    """Text that would cost too much is withheld: very long secrets, and texts with very many readings."""
     assert SecretFilter(["x" * 20_000]).holds("harmless")
     assert SecretFilter([SECRET]).holds("y" * 40_000)
 

@@ -70,7 +70,7 @@ async def ticks(count: int) -> None:
 
 
 class Operation(Flight[object]):
-    """A flight that ends when its gate is opened, and returns or raises what it was given."""
+    """A flight that ends when its gate is opened, with a scripted result or error."""
 
     def __init__(self, outcome: object = "outcome", *, is_open: bool = False) -> None:
         super().__init__(cancelled=CANCELLED)
@@ -83,7 +83,7 @@ class Operation(Flight[object]):
             self.gate.set()
 
     def cancel_from_outside(self) -> None:
-        """Cancel its task, as a part of the program might that does not know of flights."""
+        """Cancel its task, as an unrelated part of the program might."""
         task = self.task and self.task()
         assert isinstance(task, asyncio.Task)
         task.cancel()
@@ -113,7 +113,7 @@ class Custom(Operation):
 
 
 async def settle(operation: Operation, waiters: list[asyncio.Future[object]]) -> list[object]:
-    """Let *operation* end; return what each waiter got."""
+    """Let *operation* end; return each waiter's outcome."""
     operation.gate.set()
     return await asyncio.gather(*waiters, return_exceptions=True)
 
@@ -336,7 +336,7 @@ class TestCancel:
         run(scenario)
 
     def test_while_the_task_is_made(self, run: Runner) -> None:
-        """What an eager first step cancels is cancelled, though there was no task yet to be cancelled."""
+        """A cancellation by an eager first step takes effect, although there was no task yet."""
 
         async def scenario() -> None:
             operation, flights = Operation(), SingleFlight[Operation]()

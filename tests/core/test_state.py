@@ -52,7 +52,7 @@ class TestFailure:
         assert now + pause == state.not_before
 
     def test_without_a_token(self) -> None:
-        """Who never had a token waits 1 s after each failure, and is told the error meanwhile."""
+        """Without a token callers wait 1 s after each failure, and get the error meanwhile."""
         state = ProviderState()
         for now in (10.0, 11.0, 12.0):
             state = state.failed(PASSING, now)
@@ -62,7 +62,7 @@ class TestFailure:
         assert (PASSING, 10.0, False) == (state.error, state.outage_began_at, state.has_renewed)
 
     def test_later_pause_is_kept(self) -> None:
-        """A later failure (of another loop) does not shorten what Retry-After asked for."""
+        """A later failure (of another loop) does not shorten a Retry-After."""
         state = holding(hold()).failed(refused(200), 2_000.0).failed(PASSING, 2_010.0)
 
         assert 2_200.0 == state.not_before
@@ -109,7 +109,7 @@ class TestUnchanged:
         assert Action.WAIT is state.action(1_015.0, is_renewing=False)
 
     def test_life_follows_the_newer_reply(self) -> None:
-        """The token's life is what the newer reply says; that it replaces a rejected one is not forgotten."""
+        """The token has the life of the newer response, and remains a replacement."""
         held = holding(hold(is_unproven=True))
         newer = hold(sent=4_000.0, is_unproven=False)
 
@@ -170,7 +170,7 @@ class TestAccepts:
         assert expected == holding(hold()).is_newest(hold("other", sent=sent))
 
     def test_first(self) -> None:
-        """Whoever holds nothing takes what comes."""
+        """Without a held token any token is taken."""
         assert ProviderState().is_newest(hold(sent=0.0))
 
     @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ class TestAccepts:
         ],
     )
     def test_rejected(self, value: str, sent: float, expected: bool) -> None:
-        """A rejected value is taken back only if it was asked for after the rejection: the endpoint knows better."""
+        """A rejected value is held again only if it was requested after the rejection: the endpoint decides."""
         state, _ = reject(holding(hold("rejected")), 1_100.0, "rejected")
 
         assert expected == state.is_newest(hold(value, sent=sent))
@@ -234,7 +234,7 @@ class TestCached:
     @pytest.mark.parametrize(("value", "expected"), [("rejected", False), ("newer", True)])
     @pytest.mark.parametrize("sent", [SENT, 1_050.0, 1_150.0])
     def test_rejected(self, value: str, sent: float, expected: bool) -> None:
-        """A rejected token still in a shared cache is not taken again, whatever its date; another one is."""
+        """A rejected token in a shared cache is not taken again, at any age; another one is."""
         state, _ = reject(holding(hold("rejected")), 1_100.0, "rejected")
 
         assert expected == state.is_better(hold(value, sent=sent), 1_200.0)
@@ -283,7 +283,7 @@ class TestRejection:
         assert (0 if starts_over else 2 + is_unproven) == state.rejections
 
     def test_endless_rejections(self) -> None:
-        """An API that always says 401 gets two tokens in the first 5 s, then ever fewer."""
+        """An API that always responds 401 gets two tokens in the first 5 s, then ever fewer."""
         state, now, requested_at = holding(hold("t0")), SENT, [SENT]
         for step in range(4_000):
             now = SENT + step / 10
@@ -335,13 +335,13 @@ class TestRejection:
         ids=["none held", "another held", "given again", "not rejected", "held"],
     )
     def test_is_rejected(self, held: HeldToken | None, value: str, expected: bool) -> None:
-        """A rejected token stays so, whatever came after it, until the endpoint gives it again."""
+        """A rejected token stays rejected until the endpoint issues it again."""
         state = ProviderState(held=held, rejected=(("rejected", 10.0),))
 
         assert expected == state.is_rejected(token(value))
 
     def test_successor_ends_the_replacing(self) -> None:
-        """Once the replacement came, the next token replaces nobody, and the rejections are still known."""
+        """After the replacement, the next token is no replacement, and the rejections are remembered."""
         state, _ = reject(holding(hold("first")), 1_100.0, "first")
         replacement = hold("second", sent=1_101.0, is_unproven=state.is_replacing)
         state = state.with_token(replacement, 1_101.0)
@@ -378,7 +378,7 @@ STEPS = st.lists(
 @settings(derandomize=True, max_examples=150, deadline=None)
 @given(steps=STEPS, draw=st.floats(0, ALMOST_ONE))
 def test_any_history(steps: list[tuple[str, float, float]], draw: float) -> None:
-    """Whatever happens: no token past its life, no pause past its cap, no bare refusal, no rejected token again."""
+    """In any order: no token past its life, no backoff past its cap, no refusal without error, no rejected token."""
     state, now = ProviderState(), SENT
     for n, (step, seconds, life) in enumerate(steps):
         now += seconds if step == "wait" else seconds / 100

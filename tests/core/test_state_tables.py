@@ -1,4 +1,4 @@
-"""The two tables of `simplestore_async._core.state`: what a caller gets, and what a rejection does."""
+"""The two tables of `simplestore_async._core.state`: decisions for calls, and for rejections."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class TestDecision:
 
     @pytest.mark.parametrize(("token_state", "endpoint", "expected"), EXPECTED)
     def test_entry(self, token_state: TokenState, endpoint: EndpointState, expected: Action) -> None:
-        """A caller gets what the table says, by the clock's reading and the endpoint's state."""
+        """A call follows the table, by the clock's reading and the endpoint's state."""
         now = READINGS[token_state]
         state = holding(hold(), not_before=now + 1 if endpoint is EndpointState.BACKING_OFF else now)
 
@@ -138,7 +138,7 @@ class TestDecision:
     @pytest.mark.parametrize("is_first", [False, True])
     @pytest.mark.parametrize("life", [5.0, 60.0])
     def test_short_lives_are_reused(self, life: float, is_first: bool) -> None:
-        """A token of 5 s or 60 s is served without a renewal for the first 45 % of its life, whatever is drawn."""
+        """A token of 5 s or 60 s is served without a renewal for the first 45 % of its life, with any draw."""
         for draw in (0.0, 0.5, ALMOST_ONE):
             state = holding(hold(life=life, is_first=is_first, draw=draw))
 

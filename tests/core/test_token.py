@@ -1,4 +1,4 @@
-"""`simplestore_async._core.token`: what a token must be, and what it shows."""
+"""`simplestore_async._core.token`: valid tokens, and their redaction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`simplestore_async._core.transport_errors`: what each failure of aiohttp becomes."""
+"""`simplestore_async._core.transport_errors`: the error for each failure of aiohttp."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def build(error: Exception) -> TokenTransportError:
     ],
 )
 def test_passing(raised: Exception, problem: str) -> None:
-    """What aiohttp raises becomes a retryable TokenTransportError in words that no server wrote."""
+    """An error of aiohttp becomes a retryable TokenTransportError without a server's text."""
     error = build(raised)
 
     assert (TokenTransportError, True, "token-transport") == (type(error), error.retryable, error.code)
@@ -113,7 +113,7 @@ def test_timeout(kind: type[Exception]) -> None:
     ],
 )
 def test_certificate(raised: Exception, reason: str) -> None:
-    """A certificate that is not trusted is terminal; the hint says what to pass."""
+    """A certificate that is not trusted is terminal; the hint names the setting."""
     error = build(raised)
 
     assert (TokenTransportError, False, "certificate") == (type(error), error.retryable, error.code)

@@ -80,7 +80,7 @@ class TestAnyResponse:
         now=st.floats(0, 1e11),
     )
     def test_retry_after(self, value: str, date: str | None, now: float) -> None:
-        """Any Retry-After beside any Date is ignored, or is a pause between none and a year."""
+        """Any Retry-After next to any Date is ignored, or is a pause between none and a year."""
         headers = {"Retry-After": value} | ({} if date is None else {"Date": date})
         retry_after = refusal(503, b"", headers, now=now).retry_after
 

@@ -32,7 +32,7 @@ class TestJson:
         ids=str,
     )
     def test_encodings_of_json(self, prefix_and_encoding: tuple[bytes, str]) -> None:
-        """A byte order mark and UTF-16 are read, whatever the content type says."""
+        """A byte order mark and UTF-16 are read, with any content type."""
         prefix, encoding = prefix_and_encoding
         body = prefix + json.dumps({"access_token": TOKEN}).encode(encoding)
 
@@ -71,7 +71,7 @@ class TestJson:
         "charset", ["utf-8", "utf-7", "punycode", "idna", "unicode_escape", "zlib", "canary", "\0"]
     )
     def test_no_charset(self, charset: str) -> None:
-        """What is no character set of JSON is not read as one."""
+        """Only character sets of JSON are decoded."""
         error = no_token(b'{"x": "\xe9"}', {"Content-Type": f"application/json; charset={charset}"})
 
         assert "it is not JSON" in error.problem
@@ -98,7 +98,7 @@ class TestJson:
         ids=lambda value: str(value)[:30],
     )
     def test_no_json_object(self, body: bytes, problem: str) -> None:
-        """A 200 that is no JSON object says what it is, not what it holds, and may be a token next time."""
+        """A 200 without a JSON object is an error that does not quote it, and is retried."""
         error = no_token(body)
 
         assert f"token request failed: status 200, but {problem}" == error.problem
@@ -144,7 +144,7 @@ class TestContentEncoding:
         ],
     )
     def test_unreadable(self, name: str, body: bytes) -> None:
-        """An encoding that cannot be read says so, and a later reply may come without it."""
+        """An unsupported encoding is an error, and is retried."""
         error = no_token(body, {"Content-Encoding": name})
 
         assert "its Content-Encoding is not supported" in error.problem
@@ -152,7 +152,7 @@ class TestContentEncoding:
 
     @pytest.mark.parametrize("name", ["UTF-8", "none", "identity, identity", "br", "gzip", "deflate", "x-gzip"])
     def test_wrong_label(self, name: str) -> None:
-        """Plain JSON is read, whatever the label."""
+        """Plain JSON is read, with any label."""
         assert TOKEN == token({"access_token": TOKEN}, {"Content-Encoding": name}).value
 
     def test_cut_short(self) -> None:
@@ -163,7 +163,7 @@ class TestContentEncoding:
 
     @pytest.mark.parametrize(("length", "is_read"), [(MAX_RESPONSE_BYTES, True), (MAX_RESPONSE_BYTES + 1, False)])
     def test_longest_once_open(self, length: int, is_read: bool) -> None:
-        """The limit of 128 KiB holds for what comes out."""
+        """The limit of 128 KiB applies to the decompressed body."""
         body = gzip.compress(json.dumps({"access_token": TOKEN}).encode().ljust(length))
         outcome = parse(200, body, {"Content-Encoding": "gzip"})
 

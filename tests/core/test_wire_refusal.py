@@ -1,4 +1,4 @@
-"""A refused token request: its error, and what of the response is shown."""
+"""A refused token request: its error, and the parts of the response that are shown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def shows_canary(error: TokenError) -> bool:
-    """Return whether a secret or token is in what an error shows; here, for the literal is in no frame of its."""
+    """Return whether an error shows a secret or token; here, so that the literal is in no frame of its own."""
     return "canary" in everything_shown(error)
 
 
@@ -25,7 +25,7 @@ class TestRefusal:
     @pytest.mark.parametrize("status", [400, 401])
     @pytest.mark.parametrize("title", [None, "Unknown client"])
     def test_invalid_client(self, status: int, title: str | None) -> None:
-        """`invalid_client` is an InvalidClientError, terminal, with a readable title, and says where to copy from."""
+        """`invalid_client` is an InvalidClientError, terminal, with a readable title and a hint."""
         error = refusal(status, {"error": "invalid_client"} | ({"title": title} if title else {}))
 
         assert InvalidClientError is type(error)
@@ -59,7 +59,7 @@ class TestRefusal:
         ids=["empty", "html", "list", "string", "odd", "binary", "long", "long JSON", "deep", "br", "no gzip"],
     )
     def test_any_body(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        """A refusal is a TokenEndpointError with its status, whatever the body; the body is not repeated."""
+        """A refusal is a TokenEndpointError with its status, for any body, which is not quoted."""
         error = refusal(status, body, headers)
 
         assert TokenEndpointError is type(error)
@@ -105,7 +105,7 @@ class TestRefusal:
         assert "canary" not in everything_of(error)
 
     def test_invalid_client_with_status_200(self) -> None:
-        """`invalid_client` is what it is, whatever the status."""
+        """`invalid_client` is recognised with any status."""
         assert InvalidClientError is type(refusal(200, {"error": "invalid_client"}))
 
     def test_all_that_was_said(self) -> None:
@@ -159,7 +159,7 @@ class TestRefusal:
         "code", ["Not Found", "", " ", "bad\ncode", "<b>", "x" * 65, "\u202ecode", SECRET, "canary-Secret"]
     )
     def test_no_code(self, code: str) -> None:
-        """What does not look like a code, or may hold the secret, is none."""
+        """Text without the form of a code, or that may hold the secret, is no code."""
         error = refusal(400, {"error": code})
 
         assert error.error is None
@@ -167,7 +167,7 @@ class TestRefusal:
 
     @pytest.mark.parametrize("secret", ["invalid_scope", "invalid_", "scope"])
     def test_secret_that_is_part_of_a_registered_code(self, secret: str) -> None:
-        """A registered code is shown whatever the secret is."""
+        """A registered code is shown with any secret."""
         assert "invalid_scope" == refusal(400, {"error": "invalid_scope"}, of=exchange(secret)).error
 
     @pytest.mark.parametrize("field", ["error_description", "title"])
@@ -212,7 +212,7 @@ class TestRefusal:
 
     @pytest.mark.parametrize("value", [b'"\\ud800"', b'""', b"5", b"[5]", b"true"])
     def test_token_that_is_no_text(self, value: bytes) -> None:
-        """What cannot be a token changes nothing of the refusal."""
+        """Invalid fields do not change the refusal."""
         assert "denied" == refusal(400, b'{"error": "denied", "access_token": %b}' % value).error
 
 

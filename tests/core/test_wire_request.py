@@ -46,7 +46,7 @@ class TestRequest:
 
     @pytest.mark.parametrize("text", [SECRET, '+&=%: "\u00e9', "%41", "a\U0001f511b", "a b", "~"])
     def test_form_round_trip(self, text: str) -> None:
-        """Id and secret arrive intact in the form, whatever they hold."""
+        """Id and secret arrive intact in the form, with any characters."""
         body = exchange(text, client_id=text).body
 
         assert [("grant_type", "client_credentials"), ("client_id", text), ("client_secret", text)] == parse_qsl(
@@ -65,7 +65,7 @@ class TestRequest:
 
     @pytest.mark.parametrize("text", [SECRET, '+&=%: "\u00e9', "%41", "a\U0001f511b", ":", "/"])
     def test_basic_round_trip(self, text: str) -> None:
-        """A server that decodes as RFC 6749 2.3.1 says, with or without a meaning for +, gets both intact."""
+        """A server that decodes by RFC 6749 2.3.1, with or without a meaning for +, gets both intact."""
         header = exchange(text, client_id=text, auth_method="client_secret_basic").secret_headers["Authorization"]
         pair = base64.b64decode(header.removeprefix("Basic ")).decode("ascii")
 

@@ -60,7 +60,7 @@ class TestRetryAfter:
         ids=lambda value: ascii(value)[:40],
     )
     def test_unreadable(self, value: str) -> None:
-        """What is neither is ignored."""
+        """Any other value is ignored."""
         assert refusal(503, b"", {"Retry-After": value}).retry_after is None
 
     def test_absent(self) -> None:
@@ -84,7 +84,7 @@ class TestRetryAfter:
         assert expected == refusal(503, b"", headers).retry_after
 
     def test_seconds_ignore_the_date(self) -> None:
-        """Seconds count from now, whatever Date says."""
+        """Seconds count from now, with any Date."""
         headers = {"Retry-After": "30", "Date": formatdate(NOW - 3600, usegmt=True)}
 
         assert 30.0 == refusal(503, b"", headers).retry_after

@@ -153,7 +153,7 @@ class TestToken:
         ids=lambda value: ascii(value)[:60],
     )
     def test_no_token(self, payload: dict[str, Any], problem: str) -> None:
-        """What is no token is an error that says so, without its text. Only a missing one may come another time."""
+        """Anything but a token is an error without its text. Only a missing token is retried."""
         error = no_token(payload)
 
         assert problem in error.problem
@@ -179,7 +179,7 @@ class TestToken:
         ids=str,
     )
     def test_other_fields(self, extra: dict[str, Any]) -> None:
-        """Fields that say nothing about the token are ignored, an empty `error` among them."""
+        """Unrelated fields are ignored, an empty `error` among them."""
         assert TOKEN == token({"access_token": TOKEN} | extra).value
 
     @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ class TestToken:
         ids=str,
     )
     def test_scope(self, payload: dict[str, Any], expected: tuple[str, ...]) -> None:
-        """What was granted is what the reply says, else what was asked for (RFC 6749 5.1)."""
+        """The scope is the granted one, else the requested one (RFC 6749 5.1)."""
         outcome = token({"access_token": TOKEN} | payload, of=exchange(scope=["asked", "for"]))
 
         assert expected == outcome.scope

@@ -29,7 +29,7 @@ def worker() -> Worker:
 
 @pytest.fixture
 def gate() -> Iterator[threading.Event]:
-    """What a blocked job waits for; open at the end."""
+    """Blocks a job; open at the end."""
     gate = threading.Event()
     yield gate
     gate.set()
@@ -50,19 +50,19 @@ async def block(worker: Worker, gate: threading.Event) -> asyncio.Task[bool]:
 
 class TestRun:
     async def test_result(self, worker: Worker) -> None:
-        """The caller gets what the work returns, from another thread."""
+        """The caller gets the result of the work, from another thread."""
         assert (1, 2) == await worker.run(lambda: (1, 2))
         assert threading.get_ident() != await worker.run(threading.get_ident)
 
     async def test_error(self, worker: Worker) -> None:
-        """The caller gets what the work raises, and the next job runs."""
+        """The caller gets the error of the work, and the next job runs."""
         with pytest.raises(ZeroDivisionError):
             await worker.run(lambda: 1 // 0)
         assert await worker.run(lambda: True)
 
     @pytest.mark.parametrize("error", [StopIteration, asyncio.CancelledError, SystemExit, KeyboardInterrupt])
     async def test_error_that_would_end_the_caller(self, worker: Worker, error: type[BaseException]) -> None:
-        """What would hang or end the caller's task or event loop is a RuntimeError that names it."""
+        """An error that would hang or end the caller's task or event loop becomes a RuntimeError that names it."""
 
         def work() -> None:
             raise error
@@ -106,7 +106,7 @@ class TestRun:
             assert not thread.is_alive()
 
     async def test_no_further_thread(self, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Where no thread can be started the caller gets the error, and the worker goes on later."""
+        """Without a thread the caller gets the error, and the worker recovers later."""
 
         def refuse(_: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")
@@ -216,15 +216,20 @@ class TestTimeout:
 
     async def test_late_event_loop(self, worker: Worker) -> None:
         """A job that ended within the limit is no timeout, although the event loop was busy when the limit came."""
+        has_ended = threading.Event()
 
         async def use() -> bool:
             async with work_timeout(0.1, queue_seconds=30):
                 return await worker.run(lambda: True)
 
         task = asyncio.create_task(use())
+        next_job = asyncio.create_task(worker.run(has_ended.set))
         await asyncio.sleep(0)
-        time.sleep(0.3)  # noqa: ASYNC251 - the busy loop
+        # The busy loop: until the next job runs, and past the limit.
+        has_ended.wait()
+        time.sleep(0.1)  # noqa: ASYNC251 - as said
         assert await task
+        await next_job
 
     async def test_queue_limit(self, worker: Worker) -> None:
         """The wait for other jobs has a limit of its own, although each of them is quick."""
@@ -300,7 +305,7 @@ os.wait()
 
 
 def run_program(text: str) -> str:
-    # Later Pythons warn of a fork beside threads.
+    # Later Pythons warn of a fork alongside threads.
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", text]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
 

@@ -31,7 +31,7 @@ def ids(paths: list[Path]) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
 def test_links_to_files(page: Path) -> None:
-    """What a page links, takes in or names of this repository is there; what leads elsewhere is known."""
+    """Links to files of the repository, and names of them, lead to existing files; other links are known."""
     inner = [link for link in links_of(page) if not re.match(r"\w+:", link)]
     assert set(links_of(page)) - set(inner) <= EXTERNAL
     files = [link.partition("#")[0] for link in inner]
@@ -121,7 +121,7 @@ def test_guarantees_are_found() -> None:
 
 
 def test_proofs_are_the_tests() -> None:
-    """A proof is a test as it stands, with its decorators; of a whole file it is what its tests claim."""
+    """A proof is a test with its decorators; for a whole file it is the list of docstrings."""
     proofs = list_proofs()
     assert "\n````python\n@on_every_loop\nasync def test_cold_callers_make_one_request(" in proofs
     assert '\n````python\n@pytest.mark.parametrize("row", WIRE.values(), ids=WIRE)\nasync def test_wire(' in proofs
@@ -152,6 +152,7 @@ def test_numbers_are_kept_whole() -> None:
         ("https://auth.example.com/connect/1.0", "https://auth.<wbr>example.<wbr>com/<wbr>connect/<wbr>1.0"),
         ("(SIMPLESTORE_CLIENT_SECRET_FILE", "(SIMPLESTORE_CLIENT_SECRET_FILE"),
         ("test_this_where_files_have_no_owners", "test_<wbr>this_<wbr>where_<wbr>files_<wbr>have_<wbr>no_<wbr>owners"),
+        ("test_provider_cache.py::test_no_caller", "test_<wbr>provider_<wbr>cache.py::<wbr>test_<wbr>no_<wbr>caller"),
         ("simplestore_async.Sandbox", "simplestore_async.Sandbox"),
         ("[", "[<wbr>"),
     ],
@@ -160,3 +161,13 @@ def test_names_break_where_parts_meet(code: str, opened: str) -> None:
     """A word of code too long for a phone may break between its parts, and so may a heading; prose is as it was."""
     page = '<h2>test_it<a>#</a></h2> so_long_a_word_that_it_is_over_31 <span class="pre">{}</span>'.format
     assert page(opened).replace("test_it", "test_<wbr>it") == open_names(page(code))
+
+
+def test_every_code_has_its_entry() -> None:
+    """Troubleshooting has one entry for each error code of the package, and no other."""
+    page = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
+    entries = re.findall(r"^\(([a-z-]+)\)=\n(?=\([a-z-]+\)=\n|### `)", page, re.MULTILINE)
+    source = "\n".join(path.read_text("utf-8") for path in (ROOT / "simplestore_async").rglob("*.py"))
+    codes = re.findall(r'\bcode(?:=|: str = | = )"([a-z-]+)"', source)  # a keyword argument or a class attribute
+    assert len(codes) > 15
+    assert sorted(set(codes)) == sorted(entries)

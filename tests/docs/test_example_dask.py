@@ -61,7 +61,7 @@ class Tap:
 
 @asynccontextmanager
 async def start(*command: str, log: Path, environment: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run one of Dask's own commands, and end it; what it says is in *log*."""
+    """Run one of Dask's own commands, and end it; its output is in *log*."""
     with log.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", *command), env=os.environ | DASK | environment, stdout=file, stderr=file
@@ -74,19 +74,19 @@ async def start(*command: str, log: Path, environment: dict[str, str]) -> AsyncI
 
 
 async def find_port(log: Path) -> int:
-    """Return the port that the scheduler says it listens at."""
+    """Return the port that the scheduler reports."""
     while True:
-        for line in log.read_text("utf-8").splitlines():  # noqa: ASYNC240 - nobody else is on this loop
+        for line in log.read_text("utf-8").splitlines():  # noqa: ASYNC240 - this loop runs nothing else
             _, is_there, address = line.partition("Scheduler at:")
             if is_there:
                 return int(address.strip().rpartition(":")[2])
         await asyncio.sleep(0.05)  # another process sets no event
 
 
-async def run_example(folder: Path, environment: dict[str, str]) -> str:
-    path = write_lines(folder / "orders.jsonl", (make_line(n, "PUT", key=n % 30) for n in range(ORDERS)))
+async def run_example(directory: Path, environment: dict[str, str]) -> str:
+    path = write_lines(directory / "orders.jsonl", (make_line(n, "PUT", key=n % 30) for n in range(ORDERS)))
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "dask_cluster.py", str(path), str(folder / "results.jsonl"), "--parts=8"),
+        *(sys.executable, "dask_cluster.py", str(path), str(directory / "results.jsonl"), "--parts=8"),
         cwd=EXAMPLES,
         env=os.environ | environment,
         stdout=asyncio.subprocess.PIPE,
@@ -99,22 +99,22 @@ async def run_example(folder: Path, environment: dict[str, str]) -> str:
 
 async def find_token(server: RedisServer) -> bytes:
     """Return the token that the workers shared."""
-    [key] = await server.tell("KEYS", "*:token-v2")
-    token = loads((await server.tell("GET", key)).partition(b"\n")[2])
+    [key] = await server.command("KEYS", "*:token-v2")
+    token = loads((await server.command("GET", key)).partition(b"\n")[2])
     return str(token.value).encode()
 
 
-def check(folder: Path, sandbox: Sandbox, printed: str) -> None:
+def check(directory: Path, sandbox: Sandbox, printed: str) -> None:
     """Check that each request was sent once, with one token for all, and has its result in the one file."""
     assert f"succeeded: {ORDERS}\n" in printed
     assert (1, ORDERS) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
-    results = read_results(folder / "results.jsonl")
+    results = read_results(directory / "results.jsonl")
     assert list(range(ORDERS)) == sorted(result["id"] for result in results)
 
 
 @pytest.mark.slow
 async def test_on_a_cluster(sandbox: Sandbox, redis_server: RedisServer, tmp_path: Path) -> None:
-    """The workers share one token, which is nowhere in what Dask sends and logs, and nor is the secret."""
+    """The workers share one token, and neither it nor the secret is in Dask's traffic and logs."""
     secrets = sandbox.environment | {"SIMPLESTORE_REDIS_URL": redis_server.url}
     nowhere = {"SIMPLESTORE_CLIENT_ID": "", "SIMPLESTORE_CLIENT_SECRET": ""}
     scheduler_log, worker_log = tmp_path / "scheduler", tmp_path / "workers"

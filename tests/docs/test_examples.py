@@ -33,7 +33,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 
 def surroundings(sandbox: Sandbox, home: Path) -> dict[str, str]:
-    """Return the environment of a program whose cache folder is below *home*."""
+    """Return the environment of a program whose cache directory is below *home*."""
     return os.environ | sandbox.environment | {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
 
 
@@ -61,7 +61,7 @@ async def start(
 
 
 async def run(*command: str, sandbox: Sandbox, home: Path, stdin: str = "") -> str:
-    """Return what a program says that ends by itself, and well."""
+    """Return the output of a program that ends with success."""
     async with start(*command, sandbox=sandbox, home=home) as process:
         stdout, stderr = await process.communicate(stdin.encode())
         assert (0, "") == (process.returncode, stderr.decode())
@@ -105,7 +105,7 @@ SERVICES = {
 
 @pytest.mark.parametrize("command", [pytest.param(command, id=name) for name, command in SERVICES.items()])
 async def test_service(command: list[str], sandbox: Sandbox, socket: Path, tmp_path: Path) -> None:
-    """A service passes on what the API says, and answers 503 with Retry-After while no token can be had."""
+    """A service passes on the API's response, and responds 503 with Retry-After while no token can be obtained."""
     sandbox.fail_next(1, Status(400))
     async with serve("-m", *command, str(socket), socket=socket, sandbox=sandbox, home=tmp_path) as session:
         async with session.get("stock/7") as response:
@@ -195,7 +195,7 @@ class TestSQLiteTokenCache(TokenCacheContract):
 
 
 async def test_sqlite_cache_is_ones_own(tmp_path: Path) -> None:
-    """Nobody else can read the database."""
+    """Other users cannot read the database."""
     path = tmp_path / "tokens.db"
     assert None is await SQLiteTokenCache(path).get("key")
     assert 0o600 == path.stat().st_mode & 0o777

@@ -37,7 +37,7 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_badges_are_true() -> None:
-    """Each badge is what the build's own settings draw, with the same text for screen readers."""
+    """Each badge is generated from the build's settings, with the same text for screen readers."""
     shown = dict(re.findall(r"!\[([^\]]+)\]\(docs/_static/badges/(\w+)\.svg\)", README))
     drawn = draw_badges()
     assert set(drawn) == set(shown.values())
@@ -46,12 +46,12 @@ def test_badges_are_true() -> None:
         assert f"<title>{text}</title>" in drawn[name]
 
 
-async def run(*command: str, folder: Path) -> str:
+async def run(*command: str, directory: Path) -> str:
     """Run a program in an empty directory, with warnings as errors, and return its output."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "error", *command),
-        cwd=folder,
-        env=os.environ | {"XDG_CACHE_HOME": str(folder / "cache"), "HOME": str(folder)},
+        cwd=directory,
+        env=os.environ | {"XDG_CACHE_HOME": str(directory / "cache"), "HOME": str(directory)},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -62,14 +62,14 @@ async def run(*command: str, folder: Path) -> str:
 
 async def test_first_request(simplestore_sandbox: Sandbox, tmp_path: Path) -> None:
     """The first program prints the API's response."""
-    printed = await run(str(PROGRAMS / "first_request.py"), folder=tmp_path)
+    printed = await run(str(PROGRAMS / "first_request.py"), directory=tmp_path)
     assert printed.startswith('200 {"method": "GET", "path": "/api/orders/42"')
     assert (1, 1) == (simplestore_sandbox.counters.token_requests, simplestore_sandbox.counters.api_requests)
 
 
 @pytest.mark.usefixtures("simplestore_sandbox")
 async def test_service() -> None:
-    """The service passes on what the API responds."""
+    """The service passes on the API's response."""
     app = runpy.run_path(str(PROGRAMS / "service.py"))["app"]
     async with TestClient(TestServer(app)) as client, client.get("/") as response:
         assert "/api/orders/42" == (await response.json())["path"]
@@ -77,7 +77,7 @@ async def test_service() -> None:
 
 async def test_concurrent_requests(simplestore_sandbox: Sandbox, tmp_path: Path) -> None:
     """10 000 tasks make one token request."""
-    assert "10000 requests sent\n" == await run(str(PROGRAMS / "concurrent_requests.py"), folder=tmp_path)
+    assert "10000 requests sent\n" == await run(str(PROGRAMS / "concurrent_requests.py"), directory=tmp_path)
     assert (1, 10_000) == (simplestore_sandbox.counters.token_requests, simplestore_sandbox.counters.api_requests)
 
 
@@ -86,7 +86,7 @@ async def test_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(PROGRAMS / "test_orders.py", tmp_path)
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     plugins = "-p", "simplestore_async._pytest_plugin"
-    assert "1 passed" in await run("-m", "pytest", "-q", *plugins, folder=tmp_path)
+    assert "1 passed" in await run("-m", "pytest", "-q", *plugins, directory=tmp_path)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no pseudo-terminals")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
-# No test waits so long: where this is the bound, nobody has waited for it.
+# No test waits so long: where this is the bound, no test has waited for it.
 PATIENT: dict[str, Any] = {"lock_seconds": 600, "budget_seconds": 900, "cache_seconds": 60}
 
 
@@ -28,16 +28,15 @@ PATIENT: dict[str, Any] = {"lock_seconds": 600, "budget_seconds": 900, "cache_se
 def job(
     redis_server: RedisServer, token_server: TokenServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, Any]:
-    """What all processes of a test share."""
+    """Arguments common to all processes of a test."""
     monkeypatch.setenv("SIMPLESTORE_REDIS_URL", redis_server.patient_url)
-    return {"folder": tmp_path, "token_url": token_server.token_url, "policy": PATIENT}
+    return {"directory": tmp_path, "token_url": token_server.token_url, "policy": PATIENT}
 
 
 def found(results: list[Any]) -> list[tuple[str, list[str]]]:
     return [(result["token"], result["failures"]) for result in results]
 
 
-# case 53
 async def test_groups_at_once(token_server: TokenServer, job: dict[str, Any]) -> None:
     """Four groups of 25 processes that start at once make one token request, and share the token."""
     groups = await asyncio.gather(*(swarm.run("get_token", **job, processes=25) for _ in range(4)))
@@ -48,7 +47,6 @@ async def test_groups_at_once(token_server: TokenServer, job: dict[str, Any]) ->
     assert 1 == len(token_server.requests)
 
 
-# case 53
 async def test_holder_is_slow(token_server: TokenServer, redis_server: RedisServer, job: dict[str, Any]) -> None:
     """While the endpoint takes its time, fifty processes wait for the one that asks it."""
     token_server.gate.clear()
@@ -63,14 +61,13 @@ async def test_holder_is_slow(token_server: TokenServer, redis_server: RedisServ
 
 
 async def count_waiters(server: RedisServer) -> int:
-    channels = await server.tell("PUBSUB", "CHANNELS")
-    counts = await server.tell("PUBSUB", "NUMSUB", *channels)
+    channels = await server.command("PUBSUB", "CHANNELS")
+    counts = await server.command("PUBSUB", "NUMSUB", *channels)
     return int(sum(counts[1::2]))
 
 
-# case 53
 async def test_holder_is_killed(token_server: TokenServer, job: dict[str, Any]) -> None:
-    """When the process that renews is killed, the others renew as soon as the policy says, and tell why."""
+    """When the renewing process is killed, the others renew as soon as the policy allows, and report why."""
     token_server.gate.clear()
     holder = await swarm.start("get_token", **job)
     await token_server.arrived.wait()
@@ -84,7 +81,6 @@ async def test_holder_is_killed(token_server: TokenServer, job: dict[str, Any]) 
     assert "canary-token-2" == other["token"]
 
 
-# case 53
 @pytest.mark.slow  # the whole lease passes
 async def test_holder_is_cut_off(token_server: TokenServer, redis_server: RedisServer, job: dict[str, Any]) -> None:
     """When the holder's host is cut off in mid-renewal, the others have one token within the lease, by one request."""

@@ -30,7 +30,7 @@ WORKERS = 1_000
 
 
 class _Selector(selectors.DefaultSelector):
-    """Lets the loop's time pass where a loop would wait for it, once the server has said all that it has to say."""
+    """Advances the loop's time when the loop would wait, once the server has sent everything."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class _Loop(asyncio.SelectorEventLoop):
 
 @attrs.define
 class Log:
-    """What a day of workers came to."""
+    """Result of a day of workers."""
 
     token_requests: int = 0
     failures: list[CacheFailed] = attrs.field(factory=list)
@@ -86,7 +86,7 @@ class Log:
 
 
 def play_day(path: Path, *, workers: int) -> Log:
-    """Return what comes of so many workers, each with a provider of its own, over one server.
+    """Return the result of so many workers, each with its own provider, over one server.
 
     A worker calls at the very instant that its token is due, as one does that calls all the time.
     """

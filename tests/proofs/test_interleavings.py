@@ -1,4 +1,4 @@
-"""Every order in which a loop may run two or three callers, a renewal, and somebody who disturbs them.
+"""Every order in which a loop may run two or three callers, a renewal, and a disturbance.
 
 The order is chosen by depth-first search: asyncio runs what is ready first in, first out, but nothing here may depend
 on it. The endpoint answers when the schedule says so; there is no I/O in which a schedule could hide.
@@ -27,7 +27,7 @@ CREDENTIALS = ClientCredentials(client_id="app", client_secret="secret")
 
 
 class ScheduledEndpoint(TokenEndpoint):
-    """An endpoint that takes a step of the loop for each answer, and fails as often as it is told to at first."""
+    """An endpoint that takes a step of the loop per response, and fails a given number of times first."""
 
     def __init__(self, clock: FakeClock, failures: int) -> None:
         super().__init__(CREDENTIALS, clock=clock)
@@ -52,7 +52,7 @@ class ScheduledEndpoint(TokenEndpoint):
 
 @attrs.define
 class Scene:
-    """One run: a provider, and what became of its callers."""
+    """One run: a provider, and the outcomes of its callers."""
 
     callers: int
     failures: int
@@ -93,7 +93,7 @@ async def close(scene: Scene) -> None:
 
 
 async def reject(scene: Scene) -> None:
-    """Have the first token rejected, ask again, and take what comes."""
+    """Have the first token rejected, and call again."""
     token = await scene.provider.get_token()
     scene.clock.advance(1)
     assert scene.provider.invalidate(token)
@@ -102,10 +102,10 @@ async def reject(scene: Scene) -> None:
 
 @attrs.frozen
 class Disturbance:
-    """What happens besides: who disturbs, how often the endpoint fails, what callers may get, and of how many requests.
+    """A disturbance: its action, failures of the endpoint, permitted outcomes, and number of requests.
 
     Attributes:
-        schedules: how many orders there are at least, for each number of callers; whoever has a token rejected is one
+        schedules: how many orders there are at least, for each number of callers; the task that rejects a token is one
             more.
     """
 
@@ -118,7 +118,7 @@ class Disturbance:
 
 TOKEN, CANCELLED, FAILED, CLOSED = AccessToken, asyncio.CancelledError, TokenEndpointError, ProviderClosedError
 SCENES = {
-    "nobody disturbs": Disturbance(leave_alone, {TOKEN}, {2: 400, 3: 15_000}),
+    "no disturbance": Disturbance(leave_alone, {TOKEN}, {2: 400, 3: 15_000}),
     "it fails": Disturbance(leave_alone, {FAILED}, {2: 400, 3: 18_000}, failures=1),
     "one is cancelled": Disturbance(cancel_one, {TOKEN, CANCELLED}, {2: 800, 3: 20_000}),
     "one is cancelled, and it fails": Disturbance(cancel_one, {FAILED, CANCELLED}, {2: 600, 3: 20_000}, failures=1),
@@ -142,7 +142,7 @@ def all_scenes() -> list[Any]:
 
 @pytest.mark.parametrize(("name", "callers", "least"), all_scenes())
 def test_every_order(name: str, callers: int, least: int) -> None:
-    """In every order all callers get what they may, nobody waits for ever, and no request is made beside another."""
+    """In every order all callers get a permitted outcome, none waits for ever, and no two requests overlap."""
     disturbance = SCENES[name]
     seen: set[type] = set()
 

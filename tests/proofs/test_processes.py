@@ -1,4 +1,4 @@
-"""Many processes over one folder: real ones, which are forked, spawned, stopped and killed."""
+"""Many processes over one directory: real ones, which are forked, spawned, stopped and killed."""
 
 from __future__ import annotations
 
@@ -24,22 +24,21 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 MANY = 50
-# No test waits so long: where this is the bound, nobody has waited for it.
+# No test waits so long: where this is the bound, no test has waited for it.
 PATIENT: dict[str, Any] = {"cache_seconds": 600, "lock_seconds": 600, "budget_seconds": 900}
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def directory(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
 @pytest.fixture
-def job(folder: Path, token_server: TokenServer) -> dict[str, Any]:
-    """What all processes of a test share."""
-    return {"folder": folder, "token_url": token_server.token_url, "policy": PATIENT}
+def job(directory: Path, token_server: TokenServer) -> dict[str, Any]:
+    """Arguments common to all processes of a test."""
+    return {"directory": directory, "token_url": token_server.token_url, "policy": PATIENT}
 
 
-# case 51
 async def test_all_at_once(token_server: TokenServer, job: dict[str, Any]) -> None:
     """Fifty processes that start at once on an empty cache make one token request, and share the token."""
     results = await swarm.run("get_token", **job, processes=MANY)
@@ -51,7 +50,6 @@ async def test_all_at_once(token_server: TokenServer, job: dict[str, Any]) -> No
     assert 1 == len(token_server.requests)
 
 
-# case 51
 async def test_holder_is_killed(token_server: TokenServer, job: dict[str, Any]) -> None:
     """When the process that renews is killed, the next one renews at once, for all."""
     token_server.gate.clear()
@@ -70,9 +68,8 @@ async def test_holder_is_killed(token_server: TokenServer, job: dict[str, Any]) 
     assert 2 == len(token_server.requests)
 
 
-# case 51
 async def test_holder_is_stopped(token_server: TokenServer, job: dict[str, Any]) -> None:
-    """While the process that renews is stopped, the others wait as long as the policy says, renew, and tell why."""
+    """While the renewing process is stopped, the others wait as long as the policy allows, renew, and report why."""
     token_server.gate.clear()
     holder = await swarm.start("get_token", **job)
     await token_server.arrived.wait()
@@ -89,14 +86,13 @@ async def test_holder_is_stopped(token_server: TokenServer, job: dict[str, Any])
     assert 2 == len(token_server.requests)
 
 
-# case 51
-async def test_holder_is_slow(token_server: TokenServer, job: dict[str, Any], folder: Path) -> None:
+async def test_holder_is_slow(token_server: TokenServer, job: dict[str, Any], directory: Path) -> None:
     """While the endpoint takes its time, the other processes wait for the one that asks it."""
     token_server.gate.clear()
     holder = await swarm.start("get_token", **job)
     await token_server.arrived.wait()
     events: list[Event] = []
-    cache = WatchedCache(folder)
+    cache = WatchedCache(directory)
     credentials = ClientCredentials(client_id="app", client_secret="s", token_url=token_server.token_url)
     policy = RenewalPolicy(**PATIENT)
     async with TokenProvider(credentials, cache=cache, policy=policy, on_event=events.append) as provider:
@@ -112,10 +108,10 @@ async def test_holder_is_slow(token_server: TokenServer, job: dict[str, Any], fo
 
 
 class WatchedCache(FileTokenCache):
-    """A cache that says when it is about to wait for its lock."""
+    """A cache that signals when it is about to wait for its lock."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
         self.is_locked = asyncio.Event()
 
     def renewal_lock(self, key: str, /) -> Any:
@@ -123,13 +119,12 @@ class WatchedCache(FileTokenCache):
         return super().renewal_lock(key)
 
 
-# case 47
 async def test_rejected_token(token_server: TokenServer, job: dict[str, Any]) -> None:
     """Processes that have the same token rejected replace it by one request, and take each other's replacement."""
     await swarm.run("get_token", **job)
     results = await swarm.run("replace_rejected", **job, processes=10)
 
-    # One that comes late finds the replacement already, has that one rejected, and is told to keep it: see below.
+    # One that comes late finds the replacement already, has that one rejected, and keeps it: see below.
     assert {"canary-token-2"} == {result["token"] for result in results}
     assert [result["rejected"] == "canary-token-1" for result in results] == [
         result["is_replaced"] for result in results
@@ -137,7 +132,6 @@ async def test_rejected_token(token_server: TokenServer, job: dict[str, Any]) ->
     assert 2 == len(token_server.requests)
 
 
-# case 39
 async def test_api_that_rejects_every_token(
     token_server: TokenServer, api_server: ApiServer, job: dict[str, Any]
 ) -> None:
@@ -187,13 +181,12 @@ class TestFork:
         assert [{"token": "canary-token-1"}] * 4 == results
         assert 1 == len(token_server.requests)
 
-    # case 54
-    async def test_encrypted_in_a_pool(self, token_server: TokenServer, job: dict[str, Any], folder: Path) -> None:
+    async def test_encrypted_in_a_pool(self, token_server: TokenServer, job: dict[str, Any], directory: Path) -> None:
         """An encrypted cache may be sent along as well: each process reads the key in its own environment."""
         environment = {"SIMPLESTORE_CLIENT_SECRET": "secret", "SIMPLESTORE_CACHE_KEY": Fernet.generate_key().decode()}
         results = await swarm.run("pool", **job, processes=3, context="spawn", environment=environment)
 
         assert [{"token": "canary-token-1"}] * 4 == results
         assert 1 == len(token_server.requests)
-        (path,) = folder.glob("token-*.json")  # noqa: ASYNC240 - nobody else is on this loop
+        (path,) = directory.glob("token-*.json")  # noqa: ASYNC240 - this loop runs nothing else
         assert b"canary" not in path.read_bytes()

@@ -53,7 +53,7 @@ def assert_weather_is_bad(day: Day) -> None:
 def assert_requests_follow_the_policy(day: Day) -> None:
     """Each renewal begins with the very call that may begin it, no sooner and no later, and has no attempt too many.
 
-    Told from the log alone, and from the numbers of the design: nothing is asked of the package.
+    Derived from the log and the policy's numbers only, not from the package.
     """
     called_at = [*sorted(call.began_at for call in day.calls), inf]
 
@@ -105,7 +105,7 @@ def test_fleet() -> None:
 
 
 def test_picture(tmp_path: Path) -> None:
-    """The picture among the benchmarks is what the command draws, and its figures are printed."""
+    """The picture among the benchmarks is the command's, and its figures are printed."""
     command = [sys.executable, "-m", "benchmarks", "day", "--folder", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, timeout=600)
     assert (0, b"") == (done.returncode, done.stderr)

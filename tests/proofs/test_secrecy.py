@@ -1,4 +1,4 @@
-"""Neither the secret nor a token is shown by anything, whatever happens: the whole package, end to end.
+"""Neither the secret nor a token is shown, in any circumstances: the whole package, end to end.
 
 `test_redaction` tests the values alone. Here they are in the midst of servers, sessions, tasks and caches. The canaries
 are module constants, and what is made of them is no local of a test: a traceback with locals would show it.
@@ -26,9 +26,10 @@ from simplestore_async import (
 )
 from simplestore_async.batch import BatchDatabase, BatchPolicy, run_batch
 from simplestore_async.caches.encryption import FernetCodec
-from tests.support.api_servers import ConnectProxy, private_ca, redirecting, refusing_url
+from tests.support.api_servers import ConnectProxy, redirecting, refusing_url
 from tests.support.batches import write_requests
 from tests.support.servers import SECRET, TokenServer
+from tests.support.tls import private_ca
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -219,14 +220,14 @@ async def _closed(scene: Scene) -> None:
 
 
 @fails_with(errors.TokenCacheError)
-async def _no_folder(scene: Scene) -> None:
+async def _no_directory(scene: Scene) -> None:
     (scene.tmp_path / "file").touch()
     await FileTokenCache(scene.tmp_path / "file").set("key", AccessToken(LONG_TOKEN, issued_at=0, expires_at=1))
 
 
 @fails_with(errors.TokenCacheError)
 async def _failing_write(scene: Scene) -> None:
-    # A folder that cannot hold a file, not even root's.
+    # A directory that cannot hold a file, not even root's.
     await FileTokenCache("/proc/self").set("key", AccessToken(LONG_TOKEN, issued_at=0, expires_at=1))
 
 
@@ -401,11 +402,10 @@ async def _batch_in_use(scene: Scene) -> None:
         BatchDatabase(scene.tmp_path / "batch", requests=file)
 
 
-# case 55
 class TestFailures:
     @pytest.mark.parametrize("name", FAILURES)
     async def test_error(self, scene: Scene, caplog: pytest.LogCaptureFixture, name: str) -> None:
-        """No error shows a canary, not by what it carries nor by the locals of its traceback; nor does a log."""
+        """No error shows a canary, neither in its attributes nor in its traceback's locals; nor does a log."""
         show_every_step(caplog)
         expected, scenario = FAILURES[name]
         with pytest.raises(expected) as caught:

@@ -35,7 +35,6 @@ from tests.support.secrecy import (
 
 
 class TestLife:
-    # case 55
     @pytest.mark.parametrize(
         "changes",
         [
@@ -67,9 +66,8 @@ class TestLife:
         assert [] == [line for line in caplog.text.splitlines() if shows_canary(line)]
         assert ("", "") == capfd.readouterr()
 
-    # case 55
     async def test_events(self, scene: Scene, clock: FakeClock) -> None:
-        """No event shows a canary, in whatever way it is shown; a life has them all."""
+        """No event shows a canary, in any representation; a whole life has all events."""
         heard: list[events.Event] = []
         await live_a_life(scene, clock, heard)
 
@@ -77,7 +75,6 @@ class TestLife:
         assert kinds == {type(event).__name__ for event in heard}
         assert [] == [event for event in heard for show in WAYS.values() if shows_canary(show(event))]
 
-    # case 55
     async def test_names(self, scene: Scene, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
         """Names of threads, tasks and files hold no canary, and the environment is left as it was."""
         monkeypatch.chdir(scene.tmp_path)
@@ -118,7 +115,7 @@ def frames_of(task: asyncio.Task[Any]) -> Iterator[tuple[Any, int]]:
 
 
 def dump_of_waiting_tasks() -> list[str]:
-    """Return the stacks of all tasks but the servers', with locals: what a debugger or a watchdog shows."""
+    """Return the stacks of all tasks but the servers', with locals, as a debugger or a watchdog shows them."""
     dumps: list[str] = []
     for task in asyncio.all_tasks():
         frames = list(frames_of(task))
@@ -136,10 +133,9 @@ async def ask(session: aiohttp.ClientSession) -> None:
 
 
 class TestWaiting:
-    # case 55
     @pytest.mark.parametrize("auth_method", ["client_secret_post", "client_secret_basic"])
     async def test_token_request(self, scene: Scene, auth_method: str) -> None:
-        """While a token request is under way, no frame of any task holds the secret where it shows."""
+        """While a token request is in flight, no frame of any task holds the secret where it shows."""
         scene.token_server.gate.clear()
         task = asyncio.create_task(
             scene.get_token(scene.credentials(auth_method=auth_method, client_secret=read_secret))
@@ -152,9 +148,8 @@ class TestWaiting:
         assert any("endpoint.py" in line for line in dumps)
         assert [] == [line for line in dumps if shows_canary(line)]
 
-    # case 55
     async def test_api_request(self, scene: Scene) -> None:
-        """While an API request is under way, no frame of any task holds the token where it shows."""
+        """While an API request is in flight, no frame of any task holds the token where it shows."""
         may_answer = asyncio.Event()
 
         async def handle(request: web.Request) -> web.StreamResponse:

@@ -1,5 +1,5 @@
-"""Neither secret nor token is shown by processes that share a folder: not while they run, not by what they leave."""
-# ruff: noqa: ASYNC240 - this test is about files, and shares its loop with nobody
+"""Processes that share a directory show neither secret nor token, while they run and in their files."""
+# ruff: noqa: ASYNC240 - this test is about files, and its loop runs nothing else
 
 from __future__ import annotations
 
@@ -22,17 +22,16 @@ PROCESSES = 4
 
 
 def words_of_processes(first: int) -> Iterator[str]:
-    """Give the command line, environment and thread names of a process and its children: what `ps` and `top` show."""
+    """Yield command line, environment and thread names of a process and its children, as in `ps` and `top`."""
     children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
     assert PROCESSES == len(children)
     for pid in (first, *map(int, children)):
-        folder = Path(f"/proc/{pid}")
-        yield from (folder.joinpath(name).read_bytes().decode() for name in ("cmdline", "environ"))
-        yield from (path.read_text() for path in folder.glob("task/*/comm"))
-        yield from (str(path.readlink()) for path in folder.glob("fd/*"))
+        directory = Path(f"/proc/{pid}")
+        yield from (directory.joinpath(name).read_bytes().decode() for name in ("cmdline", "environ"))
+        yield from (path.read_text() for path in directory.glob("task/*/comm"))
+        yield from (str(path.readlink()) for path in directory.glob("fd/*"))
 
 
-# cases 55, 56, 57
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 async def test_sweep(token_server: TokenServer, api_server: ApiServer, tmp_path: Path) -> None:
     """Environment, command lines, names, output at DEBUG with tracebacks and locals, files: no secret, no token.
@@ -40,7 +39,7 @@ async def test_sweep(token_server: TokenServer, api_server: ApiServer, tmp_path:
     Four processes with a secret in a file meet an endpoint that echoes it, and an API that rejects tokens. Only the
     token's own file holds a token, and nothing but the user's file the secret.
     """
-    secret_file, folder, temporary = tmp_path / "mounted", tmp_path / "cache", tmp_path / "tmp"
+    secret_file, directory, temporary = tmp_path / "mounted", tmp_path / "cache", tmp_path / "tmp"
     secret_file.write_text(SECRET)
     temporary.mkdir()
     echo: dict[str, Any] = {"error": "invalid_request", "error_description": f"<{SECRET}>", "title": SECRET}
@@ -49,7 +48,7 @@ async def test_sweep(token_server: TokenServer, api_server: ApiServer, tmp_path:
     api_server.rejected = {"canary-token-1"}
     running = await swarm.start(
         "show_everything",
-        folder=folder,
+        directory=directory,
         token_url=token_server.token_url,
         environment={"SIMPLESTORE_CLIENT_SECRET_FILE": str(secret_file), "TMPDIR": str(temporary)},
         retry={"attempts": 1},
@@ -67,8 +66,8 @@ async def test_sweep(token_server: TokenServer, api_server: ApiServer, tmp_path:
         assert words in stderr
     assert "canary-token-2" in token_server.issued
     files = [path for path in tmp_path.rglob("*") if path.is_file() and path != secret_file]
-    (token_file,) = folder.glob("*.json")
-    (lock_file,) = folder.glob("*.lock")
+    (token_file,) = directory.glob("*.json")
+    (lock_file,) = directory.glob("*.lock")
     assert {token_file, lock_file} == set(files)
     assert b"" == lock_file.read_bytes()
     assert SECRET not in token_file.read_text()
@@ -80,7 +79,7 @@ async def test_sweep(token_server: TokenServer, api_server: ApiServer, tmp_path:
 async def test_killed_holder_leaves_nothing_else(token_server: TokenServer, tmp_path: Path) -> None:
     """A process that is killed while it renews leaves an empty lock file, and nothing else."""
     token_server.gate.clear()
-    running = await swarm.start("get_token", folder=tmp_path / "cache", token_url=token_server.token_url)
+    running = await swarm.start("get_token", directory=tmp_path / "cache", token_url=token_server.token_url)
     await token_server.arrived.wait()
     running.process.kill()
     await running.output()

@@ -96,7 +96,6 @@ async def a_world(scene: Scene) -> AsyncIterator[dict[str, Any]]:
 
 
 class TestEverythingPublic:
-    # case 55
     @pytest.mark.parametrize("way", WAYS)
     async def test_shown(self, scene: Scene, way: str) -> None:
         """No public object shows a canary, nor does anything of ours that it holds."""
@@ -109,9 +108,8 @@ class TestEverythingPublic:
         assert [] == [name for name, text in shown.items() if shows_canary(text)]
         assert len(world) + 5 < len(shown)
 
-    # case 55
     async def test_pickled(self, scene: Scene) -> None:
-        """What can be pickled at all takes no canary along; what cannot says so without one."""
+        """A picklable object takes no canary along; for others the error has none."""
         leaks: list[str] = []
         async with a_world(scene) as world:
             for name, value in world.items():
@@ -123,7 +121,6 @@ class TestEverythingPublic:
 
         assert [] == leaks
 
-    # case 55
     @pytest.mark.parametrize(
         "name", ["AccessToken", "ClientCredentials", "ClientCredentials with a callable", "FernetCodec"]
     )
@@ -137,7 +134,6 @@ class TestEverythingPublic:
         assert value is copy.copy(value)
         assert value is copy.deepcopy([value])[0]
 
-    # case 55
     async def test_recipe(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
         """Credentials from the environment are pickled as that recipe, which holds no value of it."""
         monkeypatch.setenv("SIMPLESTORE_CLIENT_ID", "canary-id")
@@ -150,7 +146,6 @@ class TestEverythingPublic:
         assert not shows_canary(str(recipe))
         assert credentials == pickle.loads(recipe)
 
-    # case 55
     async def test_among_locals(self, scene: Scene) -> None:
         """An error of the caller's own, with all of it among the locals of its frame, shows no canary."""
 

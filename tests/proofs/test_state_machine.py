@@ -1,4 +1,4 @@
-"""Random schedules over one provider on virtual time, beside a model of what its policy allows.
+"""Random schedules over one provider on virtual time, checked against a model of its policy.
 
 Hypothesis plays callers, their deadlines and cancellations, the endpoint, the API that rejects tokens, other processes,
 the clock and the operator, on two event loops. The model knows what went over the wire and what the policy's numbers
@@ -77,13 +77,13 @@ BREAKS: Final[tuple[Callable[[], Exception], ...]] = (
     aiohttp.ClientPayloadError,
     lambda: ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
     lambda: aiohttp.ServerFingerprintMismatch(b"a", b"b", "host", 443),
-    lambda: ValueError("what nobody foresaw"),
+    lambda: ValueError("an unexpected error"),
 )
 
 
 @attrs.define(eq=False)
 class Post:
-    """One POST on the wire: whose, since when (deciding clock), and what will answer it."""
+    """One POST on the wire: its loop, its time (deciding clock), and its scripted response."""
 
     loop: int
     requested_at: float
@@ -93,10 +93,10 @@ class Post:
 
 @attrs.define(eq=False)
 class Renewal:
-    """What one renewal did so far."""
+    """Progress of one renewal."""
 
     posts: int = 0
-    may_post: bool = True  # as the last attempt ended: did somebody wait for another?
+    may_post: bool = True  # as the last attempt ended: did a caller wait for another?
     begins_anew: bool = False  # what came had been rejected, or replaced by what has expired: it is asked for once more
 
 
@@ -110,7 +110,7 @@ class Caller:
 
 
 class SharedCache(MemoryTokenCache):
-    """A cache that others share, with a lock; it works, raises or hangs, as it is told."""
+    """A shared cache with a lock; it works, raises or hangs, as scripted."""
 
     def __init__(self, clock: FakeClock) -> None:
         super().__init__(clock=clock)
@@ -147,7 +147,7 @@ class SharedCache(MemoryTokenCache):
 
 
 class Schedules(RuleBasedStateMachine):
-    """One provider, two event loops, and everybody who deals with it."""
+    """One provider, two event loops, and all that acts on them."""
 
     @initialize(seed=st.integers(0, 2**16))
     def begin(self, seed: int) -> None:
@@ -192,7 +192,7 @@ class Schedules(RuleBasedStateMachine):
             self.renewals[number] = renewal = Renewal()
         self.model.check(not self.model.is_closed, "a closed provider asks")
         self.model.check(all(post.loop != number for post in self.posts), "a second POST is in flight")
-        self.model.check(renewal.may_post, "an attempt is repeated for nobody")
+        self.model.check(renewal.may_post, "an attempt is repeated without a waiter")
         self.model.check(renewal.posts < RETRY.attempts, "more attempts than the policy allows")
         renewal.posts += 1
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
@@ -214,7 +214,7 @@ class Schedules(RuleBasedStateMachine):
         except ProviderClosedError:
             model.check(model.is_closed, "an open provider says that it is closed")
         except TimeoutError:
-            model.check(seconds is not None, "a caller without a deadline is told that it passed")
+            model.check(seconds is not None, "a caller without a deadline gets a timeout")
         else:
             model.is_handed_out(token.value, at_once=step == self.step)
             self.handed_out.append(token)
@@ -317,7 +317,7 @@ class Schedules(RuleBasedStateMachine):
 
     @rule(life=st.sampled_from([None, *LIVES]))
     def other_process_renews(self, life: float | None) -> None:
-        """It takes the lock, if it is free; else it stores what it got, if anything, and releases the lock."""
+        """It takes the lock, if it is free; else it stores its token, if any, and releases the lock."""
         if self.cache.holder is None:
             self.cache.holder = self
             return
@@ -351,7 +351,7 @@ class Schedules(RuleBasedStateMachine):
 
     @rule()
     def nobody_answers(self) -> None:
-        """Whoever waits has an answer in time, whatever does not answer."""
+        """Waiters get an outcome in time, even if endpoint or cache hang."""
         self.pass_time(PATIENCE_SECONDS)
         assert not self.pending()
 
@@ -402,7 +402,7 @@ def play(examples: int) -> None:
 
 
 def test_some_schedules(caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever happens, in whatever order: see `Model` and `Schedules.all_is_right`."""
+    """For any schedule: see `Model` and `Schedules.all_is_right`."""
     caplog.set_level(logging.CRITICAL, "simplestore_async")  # else pytest keeps every line of every schedule
     play(50)
 

@@ -53,7 +53,7 @@ def secret_file(tmp_path: Path) -> SecretFile:
 
 
 async def in_thread(work: Callable[[], Any]) -> Any:
-    """Run *work* in a thread that is not the default executor's, while this loop goes on serving."""
+    """Run *work* in a thread outside the default executor, while this loop keeps running."""
     with ThreadPoolExecutor(1) as threads:
         return await asyncio.get_running_loop().run_in_executor(threads, work)
 
@@ -91,7 +91,7 @@ async def replace(provider: TokenProvider) -> AccessToken:
 
 @pytest.mark.parametrize("new_loop", LOOPS)
 async def test_four_threads_at_once(token_server: TokenServer, cache: FileTokenCache, new_loop: Any) -> None:
-    """Four cold threads over one provider and one folder make one request: the folder's lock holds among them too."""
+    """Four cold threads over one provider and one directory make one request: its lock also excludes threads."""
     provider = token_server.provider(cache=cache)
     barrier = threading.Barrier(4)
 

@@ -53,7 +53,7 @@ async def test_a_thousand_clients(token_server: TokenServer, tmp_path: Path, kin
 
 
 async def test_memory_of_a_provider(token_server: TokenServer) -> None:
-    """A provider that holds a token takes no more than is said of it."""
+    """A provider with a token takes no more memory than documented."""
     cache = MemoryTokenCache()
     token_server.handler = name_the_client
     for provider in build_providers(token_server, cache, 1).values():

@@ -1,4 +1,4 @@
-"""What the wire can do to a token request, as one table: a server that breaks HTTP or TLS, and what the caller gets.
+"""Faults of the wire in a token request, as one table: a server that breaks HTTP or TLS, and the outcome.
 
 Every row is played whole, with up to three attempts. Whatever happens ends in time, with one of our errors or with a
 token; no connection stays open; nothing that was sent or received is shown.
@@ -15,15 +15,8 @@ import pytest
 from simplestore_async.errors import (
     TokenTimeoutError,
 )
-from tests.support.wire_faults import (
-    JSON_HEAD,
-    RawServer,
-    drips,
-    hangs_after,
-    repeats,
-    resets_after,
-    says,
-)
+from tests.support.raw_server import RawServer
+from tests.support.wire_faults import JSON_HEAD, drips, hangs_after, repeats, resets_after, says
 from tests.support.wire_rows import (
     BOMB,
     BY_ATTEMPTS,
@@ -66,7 +59,7 @@ WIRE: Final[dict[str, Row]] = {
     "reset in the head": broken(resets_after(b"HTTP/1.1 200 canary\r\nContent-"), RESET),
     "reset after the head": broken(resets_after(JSON_HEAD + length(99)), CLOSED),
     "reset in the body": broken(resets_after(JSON_HEAD + length(99) + GRANT), CLOSED),
-    # aiohttp takes a reset for the end of such a body: JSON tells whether it is whole.
+    # aiohttp takes a reset for the end of such a body: JSON shows whether it is complete.
     "reset in a body without length": no_token(resets_after(UNTIL_CLOSED + GRANT[:-1]), NO_JSON),
     "reset in a chunk": broken(resets_after(CHUNKED + b"99\r\n" + GRANT), CLOSED),
     "reset before the last chunk": broken(resets_after(CHUNKED + GRANT_AS_CHUNK), CLOSED),
@@ -98,7 +91,7 @@ WIRE: Final[dict[str, Row]] = {
     ),
     # Chunks
     "bad chunk": broken(says(CHUNKED + b"zz\r\ncanary"), NO_HTTP),
-    # aiohttp's C parser forgets to tell the body that it ends here.
+    # aiohttp's C parser does not end the body here.
     "bad second chunk": endless(says(CHUNKED + b"2\r\n{ \r\n", b"zz\r\ncanary")),
     "negative chunk": broken(says(CHUNKED + b"-1\r\ncanary"), NO_HTTP),
     "chunk above 64 bits": broken(says(CHUNKED + b"f" * 17 + b"\r\ncanary"), NO_HTTP),
@@ -146,7 +139,7 @@ WIRE: Final[dict[str, Row]] = {
     "bomb in a refusal": refused(400, says(refusal(400, b"Content-Encoding: deflate") + b"\r\n", BOMB)),
     "cut gzip": no_token(says(JSON_HEAD + b"Content-Encoding: gzip\r\n\r\n", gzip.compress(GRANT)[:60]), NO_JSON),
     "gzip that is none": granted(says(JSON_HEAD + b"Content-Encoding: gzip\r\n\r\n", GRANT)),
-    "gzip that nobody announced": no_token(says(UNTIL_CLOSED + gzip.compress(GRANT)), NO_JSON),
+    "gzip without Content-Encoding": no_token(says(UNTIL_CLOSED + gzip.compress(GRANT)), NO_JSON),
     # JSON
     "nested JSON": no_token(says(UNTIL_CLOSED + NESTED), NO_JSON),
     "nested JSON in a refusal": refused(403, says(refusal(403) + b"\r\n" + NESTED)),
@@ -241,7 +234,7 @@ WIRE: Final[dict[str, Row]] = {
 
 @pytest.mark.parametrize("row", WIRE.values(), ids=WIRE)
 async def test_wire(row: Row, caplog: pytest.LogCaptureFixture) -> None:
-    """A fault of the wire ends as its row says: error, attempts, time; no connection is left, nothing is shown."""
+    """A fault has the outcome of its row: error, attempts, time; no connection is left, nothing is shown."""
     caplog.set_level(logging.DEBUG)
     async with RawServer(row.script, reads_first=row.reads_first) as server:
         outcome = await request(row, server.port)

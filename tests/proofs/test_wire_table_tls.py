@@ -1,4 +1,4 @@
-"""What TLS can do to a token request, as one table: certificates, versions, and faults behind the handshake."""
+"""Faults of TLS in a token request, as one table: certificates, versions, and faults after the handshake."""
 
 from __future__ import annotations
 
@@ -14,18 +14,9 @@ import attrs
 import pytest
 import trustme
 
-from tests.support.wire_faults import (
-    JSON_HEAD,
-    RawServer,
-    authority,
-    drips,
-    hangs_after,
-    relays_to,
-    repeats,
-    resets_after,
-    says,
-    server_context,
-)
+from tests.support.raw_server import RawServer
+from tests.support.tls import authority, server_context
+from tests.support.wire_faults import JSON_HEAD, drips, hangs_after, relays_to, repeats, resets_after, says
 from tests.support.wire_rows import (
     CLOSED,
     GRANT,
@@ -49,7 +40,7 @@ from tests.support.wire_rows import (
 
 @cache
 def stranger() -> trustme.CA:
-    """Return an authority that nobody trusts."""
+    """Return an authority that is not trusted."""
     return trustme.CA()
 
 
@@ -134,7 +125,7 @@ TLS: Final[dict[str, Row]] = {
 
 @pytest.mark.parametrize("row", TLS.values(), ids=TLS)
 async def test_tls(row: Row, caplog: pytest.LogCaptureFixture) -> None:
-    """A fault of TLS ends as its row says; to a server that is not trusted no request is sent."""
+    """A fault of TLS has the outcome of its row; to a server that is not trusted no request is sent."""
     caplog.set_level(logging.DEBUG)
     async with (
         RawServer(row.script, ssl_context=row.make_server_context()) as server,

@@ -1,4 +1,4 @@
-"""Clients of a sandbox, their secrets, and what it recorded of their requests."""
+"""Clients of a sandbox, their secrets, and the log of their requests."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import attrs
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
 from simplestore_async import ClientCredentials, TokenProvider
 from simplestore_async.errors import ConfigurationError
@@ -129,19 +130,19 @@ class TestClients:
         ],
     )
     def test_wrong_arguments(self, arguments: dict[str, Any], field: str) -> None:
-        """A bad argument is named, with what to set instead."""
+        """A wrong argument is an error with its name and a hint."""
         with pytest.raises(ConfigurationError, match=f"^{field} "):
             Sandbox(**arguments)
 
     def test_wrong_secret(self) -> None:
-        """What cannot be a secret replaces none."""
+        """An invalid secret replaces none."""
         sandbox = Sandbox()
         with pytest.raises(ConfigurationError, match=r"^client_secret "):
             sandbox.rotate_secret(ID, new_secret="")
         assert sandbox._server.clients.accepts(ID, SECRET)
 
     async def test_unknown_client(self) -> None:
-        """Whoever names a client that is not there learns how to make it one."""
+        """An unknown client is an error whose hint is how to add it."""
         unknown = "^client_id 'shop-9' is unknown; add it with add_client"
         async with Sandbox() as sandbox:
             with pytest.raises(ConfigurationError, match=unknown):
@@ -156,7 +157,7 @@ class TestClients:
 
 class TestRequests:
     async def test_order_and_answers(self, client: aiohttp.ClientSession) -> None:
-        """Each request is recorded in its order: who, what, which token, how answered, when, and what was scripted."""
+        """Each request is logged in order: client, operation, token, response, time, and fault."""
         clock = FakeClock()
         async with Sandbox(clients={SHOP: SHOP_SECRET}, clock=clock) as sandbox:
             sandbox.fail_next(1)
@@ -210,7 +211,7 @@ class TestRequests:
             assert "s3cr3t" not in repr(request)
 
     async def test_which_token(self, client: aiohttp.ClientSession) -> None:
-        """A token that was revoked or has expired is still told apart; one that is unknown or missing is None."""
+        """A revoked or expired token still has its number; one that is unknown or missing has None."""
         clock = FakeClock()
         async with Sandbox(clock=clock) as sandbox:
             revoked = await bearer(client, sandbox)
@@ -225,7 +226,7 @@ class TestRequests:
             assert [(ID, 1), (ID, 2), (None, None), (None, None)] == seen
 
     async def test_failed_api_request(self, client: aiohttp.ClientSession) -> None:
-        """A scripted failure of the API tells whose token it met."""
+        """A scripted failure of the API is logged with the number of the token."""
         async with Sandbox() as sandbox:
             headers = await bearer(client, sandbox)
             sandbox.api.fail_next(1, Status(500))
@@ -247,7 +248,7 @@ class TestRequests:
             assert SECRET not in repr(sandbox.requests)
 
     async def test_clear(self, client: aiohttp.ClientSession) -> None:
-        """The log can be emptied, wholly or for one endpoint; numbers and counters go on."""
+        """The log can be emptied, wholly or for one endpoint; numbering and counters continue."""
         async with Sandbox() as sandbox:
             headers = await bearer(client, sandbox)
             await call(client, sandbox, headers)
@@ -261,7 +262,7 @@ class TestRequests:
             assert 2 == sandbox.counters.api_requests
 
     async def test_snapshot(self, client: aiohttp.ClientSession) -> None:
-        """What was read does not change while the server goes on, and cannot be changed."""
+        """An entry of the log does not change later, and is frozen."""
         async with Sandbox() as sandbox:
             before = sandbox.requests
             await ask(client, sandbox)
@@ -274,10 +275,11 @@ class TestRequests:
     def test_bounded(self) -> None:
         """Each endpoint keeps its newest 10 000, and none of them pushes out the other's."""
         sandbox = Sandbox()
-        what: dict[str, Any] = {"method": "GET", "path": "/api/", "client_id": None, "token_number": None}
-        sandbox.token_endpoint.record(**what, status=200, fault=None)
+        request = make_mocked_request("GET", "/api/")
+        what: dict[str, Any] = {"body": b"", "client_id": None, "token_number": None}
+        sandbox.token_endpoint.record(request, **what, status=200, fault=None)
         for _ in range(MOST_RECORDED + 5):
-            sandbox.api.record(**what, status=None, fault=Reset())
+            sandbox.api.record(request, **what, status=None, fault=Reset())
 
         assert 10_000 == MOST_RECORDED == len(sandbox.api.requests)
         assert [1, 7] == [request.number for request in sandbox.requests[:2]]
@@ -286,7 +288,7 @@ class TestRequests:
 
 class TestPort:
     async def test_named_port(self, client: aiohttp.ClientSession) -> None:
-        """A sandbox listens on the port that it is told to, again and again."""
+        """A sandbox listens on the given port, again and again."""
         with held_port() as port:
             sandbox = Sandbox(port=port)
             for _ in range(2):
@@ -295,7 +297,7 @@ class TestPort:
                     assert 200 == (await ask(client, sandbox))[0]
 
     async def test_taken_port(self) -> None:
-        """A port that is taken is an error that says what to do, and the sandbox can be entered later."""
+        """A port in use is an error with a hint, and the sandbox can be entered later."""
         with held_port() as port:
             second = Sandbox(port=port)
             async with Sandbox(port=port):

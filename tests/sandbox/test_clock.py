@@ -1,4 +1,4 @@
-"""`simplestore_async.sandbox.MovableClock`; what sees it is in `test_pytest_plugin.py`."""
+"""`simplestore_async.sandbox.MovableClock`; its effects are in `test_pytest_plugin.py`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from simplestore_async.sandbox import MovableClock
 
 
 def test_is_a_clock() -> None:
-    """It has what the protocol `Clock` names."""
+    """It implements the protocol `Clock`."""
     assert isinstance(MovableClock(), Clock)
 
 
@@ -26,7 +26,7 @@ def test_goes_on() -> None:
 
 
 def test_moves_ahead() -> None:
-    """Each step moves both readings, on top of those before and of what passes."""
+    """Each step moves both readings, in addition to earlier ones and to real time."""
     clock, before, wall_before = MovableClock(), SYSTEM_CLOCK.monotonic(), time.time()
     for seconds in (3600, 0, 0.5):
         clock.advance(seconds)
@@ -36,7 +36,7 @@ def test_moves_ahead() -> None:
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), True, "1", None])
 def test_never_goes_back(seconds: Any) -> None:
-    """What is no number, 0 or more, is refused, and the clock is where it was."""
+    """Anything but a number of at least 0 is refused, and the clock is unchanged."""
     clock = MovableClock()
     with pytest.raises(ConfigurationError, match=r"^seconds "):
         clock.advance(seconds)

@@ -53,7 +53,7 @@ def pytest_process(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -
 
 
 async def ask() -> int:
-    """Be a program that knows only its environment."""
+    """Run as a program that uses only its environment."""
     async with open_session() as session, session.get("orders") as response:
         return response.status
 
@@ -90,7 +90,7 @@ class TestSandbox:
         assert 1 == simplestore_sandbox.counters.tokens_issued
 
     async def test_methods(self, simplestore_sandbox: Sandbox) -> None:
-        """What the test asks of it holds for the request that follows, although another thread answers that."""
+        """A fault that the test sets applies to its next request, although another thread handles that."""
         async with open_session() as session:
             for _ in range(2):
                 async with session.get("orders") as response:
@@ -151,7 +151,7 @@ class TestClock:
     async def test_moves_provider_and_sandbox(
         self, simplestore_clock: MovableClock, simplestore_sandbox: Sandbox
     ) -> None:
-        """What a provider holds expires, and so does what the sandbox gave: both see the same time."""
+        """The provider's token expires together with the sandbox's: both use the same time."""
         async with TokenProvider() as provider, aiohttp.ClientSession() as session:
             token = await provider.get_token()
             headers = {"Authorization": token.authorization}
@@ -195,7 +195,7 @@ class TestClock:
         assert (2, 1) == (simplestore_sandbox.counters.token_requests, simplestore_sandbox.counters.failures)
 
     def test_who_sees_it(self, simplestore_clock: MovableClock) -> None:
-        """Whoever is given no clock has it; whoever is given one keeps that."""
+        """It is the default clock; an explicit one takes precedence."""
         own = SystemClock()
         assert simplestore_clock is TokenEndpoint(CREDENTIALS).clock
         assert simplestore_clock is OpenTelemetryListener()._last_token.clock
@@ -336,8 +336,8 @@ class TestPlugins:
             pytest.param([ASYNCIO], AUTO, "(lambda test: test)", id="pytest-asyncio, auto"),
             pytest.param([ASYNCIO, AIOHTTP], AUTO, "(lambda test: test)", id="pytest-aiohttp"),
             pytest.param([ANYIO], "", "pytest.mark.anyio", id="anyio"),
-            pytest.param([ANYIO, ASYNCIO], STRICT, "pytest.mark.anyio", id="anyio beside pytest-asyncio"),
-            pytest.param([ASYNCIO, ANYIO], STRICT, "pytest.mark.anyio", id="pytest-asyncio beside anyio"),
+            pytest.param([ANYIO, ASYNCIO], STRICT, "pytest.mark.anyio", id="anyio next to pytest-asyncio"),
+            pytest.param([ASYNCIO, ANYIO], STRICT, "pytest.mark.anyio", id="pytest-asyncio next to anyio"),
         ],
     )
     @pytest.mark.slow
@@ -357,7 +357,7 @@ class TestPlugins:
         result.assert_outcomes(passed=4)
 
     def test_loop_scopes(self, pytest_process: PytestProcess) -> None:
-        """The session is on the loop of its test, whether a mark says which one or pytest's settings do, and in
+        """The session is on the loop of its test, chosen by a mark or by pytest's settings, and in
         fixtures that use it.
         """
         scopes = {"function": 2, "class": 1, "module": 1, "package": 1, "session": 1}
@@ -370,11 +370,11 @@ class TestPlugins:
         result.assert_outcomes(passed=13)
 
     def test_nothing_is_imported(self, pytest_process: PytestProcess) -> None:
-        """Whoever has the package installed and uses no fixture of it waits for nothing but the plugin itself."""
+        """Without use of its fixtures, pytest imports the plugin module and nothing else of the package."""
         pytest_process.run(MODULES, [OURS, ASYNCIO, ANYIO], STRICT).assert_outcomes(passed=1)
 
     def test_nobody_runs_the_session(self, pytest_process: PytestProcess) -> None:
-        """Where no plugin can run it, the test is told which ones can, and what to do without."""
+        """Where no plugin can run it, the error names those that can, and the way without one."""
         source = MODULES + "\n\ndef test_session(simplestore_session): ..."
         result = pytest_process.run(source, ["simplestore"])
         result.assert_outcomes(passed=1, errors=1)
@@ -396,7 +396,7 @@ class TestPlugins:
         pytest_process.run(PROGRAM + SHARED, [OURS]).assert_outcomes(passed=4)
 
     def test_is_installed(self) -> None:
-        """Pytest finds the plugin by itself."""
+        """Pytest finds the plugin through its entry point."""
         [entry_point] = entry_points(group="pytest11", name="simplestore")
         assert OURS == entry_point.value
 
@@ -457,9 +457,9 @@ class TestContract:
         assert outcomes["passed"] >= 50
 
     def test_failures(self, pytest_process: PytestProcess) -> None:
-        """A failure tells the rule and what was there instead; a subclass without a cache is told what it lacks."""
+        """A failure has the rule and the actual value; a subclass without a cache gets an error."""
         result = pytest_process.run(FAILURES, [OURS, ASYNCIO], STRICT, "-k", "test_what_is_set_is_got")
         result.assert_outcomes(failed=3, errors=3)
-        result.stdout.fnmatch_lines("*AssertionError: get() gives the AccessToken that was set, again and again")
+        result.stdout.fnmatch_lines("*AssertionError: get() returns the AccessToken that was set, again and again")
         result.stdout.fnmatch_lines("*where False = isinstance(None, AccessToken)")
         result.stdout.fnmatch_lines("*TestNothing has no cache: give it a fixture `cache` that returns one")

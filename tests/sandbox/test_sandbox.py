@@ -76,7 +76,7 @@ class TestTokenEndpoint:
         ],
     )
     async def test_malformed_request(self, client: aiohttp.ClientSession, options: dict[str, Any]) -> None:
-        """Whatever the page does not document is refused: query, JSON, other types, missing and repeated fields."""
+        """An undocumented request is refused: query, JSON, other types, missing and repeated fields."""
         async with Sandbox() as sandbox:
             status, _, content = await ask(client, sandbox, **options)
 
@@ -148,7 +148,7 @@ class TestApi:
         assert Counters(token_requests=1, tokens_issued=1, api_requests=1) == sandbox.counters
 
     async def test_binary_body(self, client: aiohttp.ClientSession) -> None:
-        """A body that is not UTF-8 comes back as base64, and says so; its size is not limited."""
+        """A body that is not UTF-8 is returned as base64, and marked so; its size is not limited."""
         body = b"\xff" * (3 << 20)
         async with Sandbox() as sandbox:
             headers = await bearer(client, sandbox)
@@ -178,7 +178,7 @@ class TestApi:
         ],
     )
     async def test_unauthorized(self, client: aiohttp.ClientSession, headers: dict[str, str], challenge: str) -> None:
-        """Without a valid token: 401, with an error code only for those who tried one (RFC 6750 3.1)."""
+        """Without a valid token: 401, with an error code only if one was sent (RFC 6750 3.1)."""
         async with Sandbox() as sandbox:
             status, reply_headers, _ = await send(client, "GET", sandbox.base_url, headers=headers)
 
@@ -196,13 +196,13 @@ class TestApi:
 
 class TestLife:
     async def test_expiry_follows_the_clock(self, client: aiohttp.ClientSession) -> None:
-        """A token lives exactly as long as it was said to, by the injected clock; then it is forgotten."""
+        """A token lives exactly its lifetime, by the injected clock; then it is forgotten."""
         clock = HandClock()
         async with Sandbox(lifetime_seconds=20, clock=clock) as sandbox:
             headers = await bearer(client, sandbox)
             statuses = []
             for seconds in (0, 19.99, 0.01):
-                clock.now += seconds
+                clock.advance(seconds)
                 statuses.append((await send(client, "GET", sandbox.base_url, headers=headers))[0])
             await bearer(client, sandbox)
 
@@ -216,7 +216,7 @@ class TestLife:
             old = await bearer(client, sandbox)
             sandbox.lifetime_seconds = 5
             _, _, content = await ask(client, sandbox)
-            clock.now += 10
+            clock.advance(10)
             new = {"Authorization": f"Bearer {content['access_token']}"}
 
             assert 5 == content["expires_in"]
@@ -245,7 +245,7 @@ class TestLife:
 
 class TestFaults:
     async def test_fail_next(self, client: aiohttp.ClientSession) -> None:
-        """The next requests fail as told, whatever they hold; the one after them succeeds."""
+        """The next requests fail as scripted, for any content; the one after them succeeds."""
         async with Sandbox() as sandbox:
             sandbox.fail_next(2, Status(429, retry_after=7))
             first = await ask(client, sandbox)
@@ -276,7 +276,7 @@ class TestFaults:
         async with Sandbox(clock=clock) as sandbox:
             sandbox.fail_for(1)
             for seconds in (100, 0.9, 0.1, 0):
-                clock.now += seconds
+                clock.advance(seconds)
                 statuses.append((await ask(client, sandbox))[0])
 
         assert [503, 503, 200, 200] == statuses
@@ -304,7 +304,7 @@ class TestFaults:
             assert loop.time() - started_at >= 0.099  # uvloop's clock counts whole milliseconds
 
             sandbox.latency_seconds = 3600
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 assert 200 == (await send(client, "GET", sandbox.base_url, headers=headers))[0]
 
 
@@ -313,7 +313,7 @@ class TestContext:
         """Leaving drops a reply that is still delayed, closes the port, and leaves no task behind."""
         clock = HandClock()
         tasks = asyncio.all_tasks()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             async with Sandbox(latency_seconds=3600, clock=clock) as sandbox:
                 token_url = sandbox.token_url
                 request = asyncio.create_task(ask(client, sandbox))
@@ -344,7 +344,7 @@ class TestContext:
 
     @pytest.mark.parametrize("name", ["token_url", "base_url", "credentials", "environment"])
     async def test_addresses_need_a_running_sandbox(self, name: str) -> None:
-        """Before and after its context a sandbox has no addresses, and says what to do."""
+        """Before and after its context a sandbox has no addresses; the error has a hint."""
         sandbox = Sandbox()
         with pytest.raises(RuntimeError, match="async with Sandbox"):
             getattr(sandbox, name)
@@ -369,7 +369,7 @@ class TestContext:
             assert sandbox.base_url.endswith("/api/")
 
     async def test_repr_shows_no_secret(self) -> None:
-        """Neither the sandbox nor what it hands out shows the secret."""
+        """Neither the sandbox nor its public values show the secret."""
         sandbox = Sandbox(client_secret="hush-hush")
         texts = [repr(sandbox)]
         async with sandbox:
@@ -406,12 +406,12 @@ class TestArguments:
         ],
     )
     def test_constructor(self, arguments: dict[str, Any], field: str) -> None:
-        """A bad argument is named, with what to set instead."""
+        """A wrong argument is an error with its name and a hint."""
         with pytest.raises(ConfigurationError, match=f"^{field} "):
             Sandbox(**arguments)
 
     def test_attributes_are_checked_too(self) -> None:
-        """What may change while it runs is checked as the constructor checks it."""
+        """Attributes that may change while it runs are checked as by the constructor."""
         sandbox = Sandbox()
         with pytest.raises(ConfigurationError, match=r"^lifetime_seconds "):
             sandbox.lifetime_seconds = -1

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Doorbell:
-    """A clock that rings when the server reads it, in whichever thread."""
+    """A clock that signals when the server reads it, in any thread."""
 
     def __init__(self) -> None:
         self.rang = threading.Event()
@@ -109,7 +109,7 @@ class TestThread:
             assert 401 == get_status(sandbox)
 
     def test_error_while_leaving(self) -> None:
-        """What goes wrong while it is left is raised where it is left, and the thread is gone."""
+        """An error on leaving is raised by the caller's exit, and the thread has ended."""
 
         class Failing(Sandbox):
             async def __aexit__(self, *_: object) -> None:
@@ -147,10 +147,10 @@ def repeat_beside(others: Callable[[], object], own: Callable[[], object]) -> No
 
 @pytest.mark.usefixtures("hasty_threads")
 class TestOtherThreads:
-    """What a test does while the server's thread answers requests, and another thread of the test does likewise."""
+    """Calls from two threads of a test while the server's thread handles requests."""
 
     def test_tokens_are_revoked(self) -> None:
-        """Whoever revokes all tokens while some are issued revokes all that were there, and spoils none."""
+        """Revoking all tokens while some are issued revokes all earlier ones, and corrupts none."""
         tokens = Tokens(Doorbell())
         issued = [tokens.issue("app", lifetime_seconds=60)]
 

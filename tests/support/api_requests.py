@@ -1,4 +1,4 @@
-"""What tests of API requests have in common: a token source of a user's own, and what servers saw."""
+"""Common parts of the tests of API requests: a token source, and the requests that servers received."""
 
 from __future__ import annotations
 

@@ -34,10 +34,10 @@ def write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> Path:
 
 
 def write_requests(
-    folder: Path, lines: Iterable[dict[str, Any]], *, base_url: str = BASE_URL, name: str = "orders.jsonl"
+    directory: Path, lines: Iterable[dict[str, Any]], *, base_url: str = BASE_URL, name: str = "orders.jsonl"
 ) -> RequestFile:
     """Write a file, and open it."""
-    return RequestFile(write_lines(folder / name, lines), base_url=base_url)
+    return RequestFile(write_lines(directory / name, lines), base_url=base_url)
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
@@ -51,7 +51,7 @@ def requests_of(*methods: str) -> list[BatchRequest]:
     return [BatchRequest(id=n, line=n, method=method, path=f"orders/{n}") for n, method in enumerate(methods, 1)]
 
 
-class Folder:
+class Directory:
     """A directory with a file of requests, and `simplestore batch` in it."""
 
     def __init__(self, path: Path, sandbox: Sandbox) -> None:
@@ -87,9 +87,9 @@ class Folder:
 class Runner:
     """Run batches against a sandbox, and keep what they report."""
 
-    def __init__(self, sandbox: Sandbox, folder: Path) -> None:
+    def __init__(self, sandbox: Sandbox, directory: Path) -> None:
         self.sandbox = sandbox
-        self.folder = folder
+        self.directory = directory
         self.results: list[BatchResult] = []
         self.pauses: list[tuple[str, float]] = []
         self.has_paused = asyncio.Event()
@@ -118,8 +118,8 @@ class Runner:
             return await self.run(database.requests, database=database, policy=policy, base_url=base_url, **changes)
 
     def open(self, lines: Sequence[dict[str, Any]], *, base_url: str = "", **options: Any) -> BatchDatabase:
-        requests = write_requests(self.folder, lines, base_url=base_url or self.sandbox.base_url)
-        return BatchDatabase(self.folder / "batch", requests=requests, results=self.folder / "results", **options)
+        requests = write_requests(self.directory, lines, base_url=base_url or self.sandbox.base_url)
+        return BatchDatabase(self.directory / "batch", requests=requests, results=self.directory / "results", **options)
 
     async def requests_arrive(self, count: int) -> None:
         while self.sandbox.counters.api_requests < count:
@@ -132,7 +132,7 @@ class Runner:
     @property
     def stored(self) -> list[dict[str, Any]]:
         """The results in the file, by line."""
-        return sorted(read_results(self.folder / "results"), key=lambda result: int(result["line"]))
+        return sorted(read_results(self.directory / "results"), key=lambda result: int(result["line"]))
 
     @property
     def statuses(self) -> list[int | None]:

@@ -1,4 +1,4 @@
-"""Bodies of requests, and a server that keeps what arrives of them."""
+"""Bodies of requests, and a server that keeps received bodies."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def multipart_of(*parts: Any) -> aiohttp.MultipartWriter:
 async def wire_and_session(
     token_server: TokenServer, reject: Callable[[asyncio.StreamWriter], Awaitable[None]] | None = None
 ) -> AsyncIterator[tuple[WireServer, aiohttp.ClientSession]]:
-    """A server that rejects the first token, and a session for it; a hanging test ends by itself."""
+    """A server that rejects the first token, and a session for it; a hanging test times out."""
     async with (
         WireServer(reject) as server,
         token_server.provider() as provider,
@@ -93,7 +93,7 @@ async def send(session: aiohttp.ClientSession, url: str, *, method: str = "POST"
 
 
 def is_whole(content: bytes) -> bool:
-    """Return whether *content* holds the text that every body here holds, in whatever form it was sent."""
+    """Return whether *content* holds the text of the bodies here, in any encoding."""
     quoted = json.dumps(MARK)[1:-1].encode()
     return any(
         form in content

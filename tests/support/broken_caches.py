@@ -153,7 +153,7 @@ class TornWrites(SoundCache):
 
 
 class Cancelled(SoundCache):
-    """What becomes of a call that is cancelled: `get` and `set` take a step in which it may happen."""
+    """A cancelled call: `get` and `set` take a step at which it may be cancelled."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -293,7 +293,7 @@ class OneLockForAll(SoundCache):
 
 
 class Locked(SoundCache):
-    """While its lock is held, nobody reads or writes."""
+    """While its lock is held, reads and writes block."""
 
     def __init__(self, *, answers: bool) -> None:
         super().__init__()
@@ -352,7 +352,7 @@ class NeverEnds(Held):
 
 
 class KeepsWhenLate(SoundCache):
-    """Whoever is cancelled between getting the lock and going on keeps it."""
+    """A caller that is cancelled right after acquiring the lock keeps it."""
 
     async def acquire(self, key: str) -> None:
         await super().acquire(key)

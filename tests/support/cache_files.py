@@ -1,4 +1,4 @@
-"""What the tests of `FileTokenCache` share."""
+"""Common parts of the tests of `FileTokenCache`."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ MAX_BYTES = 64 * 1024
 
 
 async def renew(token_server: TokenServer, cache: FileTokenCache) -> tuple[AccessToken, list[CacheFailed]]:
-    """Return what a provider over *cache* gives its caller, and what it tells of the cache."""
+    """Return the token and the cache failures of a provider over *cache*."""
     events: list[Event] = []
-    async with asyncio.timeout(10), token_server.provider(cache=cache, on_event=events.append) as provider:
+    async with asyncio.timeout(60), token_server.provider(cache=cache, on_event=events.append) as provider:
         token = await provider.get_token()
     return token, [event for event in events if isinstance(event, CacheFailed)]
 
@@ -67,8 +67,8 @@ def count_descriptors() -> int:
     return len(list(Path("/dev/fd").iterdir()))
 
 
-def names_in(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir())
+def names_in(directory: Path) -> list[str]:
+    return sorted(entry.name for entry in directory.iterdir())
 
 
 def record(monkeypatch: pytest.MonkeyPatch, name: str, note: Callable[[Any], object]) -> None:
@@ -117,17 +117,17 @@ def put_fifo(path: Path, aside: Path) -> None:
     os.mkfifo(path, 0o600)
 
 
-def put_empty_folder(path: Path, aside: Path) -> None:
+def put_empty_directory(path: Path, aside: Path) -> None:
     path.unlink()
     path.mkdir(0o700)
 
 
-def put_folder(path: Path, aside: Path) -> None:
-    put_empty_folder(path, aside)
+def put_directory(path: Path, aside: Path) -> None:
+    put_empty_directory(path, aside)
     (path / "precious").write_text("data")
 
 
-IN_THE_WAY = [put_symlink, put_dangling_symlink, put_fifo, put_empty_folder, put_folder]
+IN_THE_WAY = [put_symlink, put_dangling_symlink, put_fifo, put_empty_directory, put_directory]
 
 
 def leave_file(path: Path, *, age: float) -> None:

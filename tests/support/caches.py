@@ -1,4 +1,4 @@
-"""Caches that count or fail as a test says, and tokens for them."""
+"""Caches that count or fail as scripted, and tokens for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class RecordingCache(MemoryTokenCache):
-    """A cache that counts what is asked of it."""
+    """A cache that counts its calls."""
 
     def __init__(self, clock: FakeClock) -> None:
         super().__init__(clock=clock)
@@ -30,7 +30,7 @@ class RecordingCache(MemoryTokenCache):
 
 
 class FaultyCache:
-    """A cache whose coroutines do what a test says; without a word, nothing is in it."""
+    """A cache with scripted coroutines; empty by default."""
 
     def __init__(self, **faults: Callable[[], Awaitable[Any]]) -> None:
         self._faults = faults

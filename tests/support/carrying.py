@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 async def carry(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, on_data: Callable[[bytes], object] | None = None
 ) -> None:
-    """Pass on all that one side says until it ends or the other is gone, and close the other.
+    """Forward everything from one side until it ends or the other is gone, and close the other.
 
     *on_data* sees each part first; if it returns something to wait for, that holds the part up.
     """

@@ -35,7 +35,7 @@ class Outcome:
 
     @property
     def error(self) -> Any:
-        """What the last line of stderr says in JSON."""
+        """Return the JSON of the last line of stderr."""
         return json.loads(self.stderr.splitlines()[-1])["error"]
 
 

@@ -25,7 +25,7 @@ MODULES = (
     "cli._doctor._check",
     "cli._exchange",
     "cli._main",
-    "cli._folder",
+    "cli._caches",
     "_core.endpoint",
     "_core.renewal",
     "_core.wire",
@@ -33,7 +33,7 @@ MODULES = (
 
 
 def serve(calls: socket.socket) -> None:
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody here waits for those who wait
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # child processes are not awaited here
     while True:
         _, descriptors, _, _ = socket.recv_fds(calls, 1, 3)
         if not descriptors:

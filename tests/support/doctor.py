@@ -1,4 +1,4 @@
-"""`simplestore doctor` as a user runs it, and what it found."""
+"""`simplestore doctor` run as by a user, and its findings."""
 
 from __future__ import annotations
 

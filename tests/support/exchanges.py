@@ -35,7 +35,7 @@ def parse(
     now: float = NOW,
     of: Exchange | None = None,
 ) -> AccessToken | TokenError:
-    """Return what becomes of a response, whose *payload* is bytes or a JSON value."""
+    """Return the outcome of a response, whose *payload* is bytes or a JSON value."""
     body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     return (of or exchange()).parse_response(status, CIMultiDict(headers or {}), body, issued_at=issued_at, now=now)
 
@@ -64,5 +64,5 @@ def refusal(
 
 
 def everything_of(error: TokenError | AccessToken) -> str:
-    """Return all that an error shows by itself."""
+    """Return all that an error shows without its chain."""
     return f"{error}\n{error!r}\n{getattr(error, 'args', ())}\n{vars(error) if hasattr(error, '__dict__') else ''}"

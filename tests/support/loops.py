@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def other_loop() -> AsyncIterator[Callable[[Coroutine[Any, Any, Any]], asyncio.Future[Any]]]:
-    """Run an event loop in another thread; give what starts a coroutine there, and returns a future for here."""
+    """Run an event loop in another thread; yield a function that starts a coroutine there, and returns a future."""
     loop = asyncio.new_event_loop()
     complaints: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: complaints.append(context))

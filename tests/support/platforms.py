@@ -1,4 +1,4 @@
-"""What platforms lack. Rule: a test runs, or a mark from here says why it does not."""
+"""Features that platforms lack. Rule: a test runs, or a mark from here has the reason."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def held_port() -> Iterator[int]:
-    """Keep a port of 127.0.0.1 from all who take any; a server, which allows reuse as this does, may listen on it."""
+    """Reserve a port of 127.0.0.1; a server, which allows reuse as this does, may listen on it."""
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.bind(("127.0.0.1", 0))

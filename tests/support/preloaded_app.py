@@ -17,7 +17,7 @@ asyncio.set_event_loop(asyncio.new_event_loop())
 
 
 async def replace_token(_request: web.Request) -> web.Response:
-    """Have the inherited token rejected, once in each worker, and say which one is held then."""
+    """Have the inherited token rejected, once in each worker, and return the held one."""
     token = await provider.get_token()
     if token is loaded_with:
         provider.invalidate(token)

@@ -1,4 +1,4 @@
-"""Production on virtual time: what a day of one process and the hours of a fleet have in common.
+"""Production on virtual time: parts common to a day of one process and hours of a fleet.
 
 Provider, attempts, pauses and the reading of replies are the package's own. Played are the connection, the clock and
 chance, which is all drawn from one seed: a run is the same wherever it runs, and what it logs can be drawn.
@@ -29,7 +29,7 @@ LIFE: Final = HOUR
 
 
 def run(simulation: Callable[[VirtualLoop], Coroutine[Any, Any, T]], *, seed: int) -> T:
-    """Return what *simulation* returns on a loop of its own; the package's chance is drawn from *seed*, too."""
+    """Return the result of *simulation* on a new loop; *seed* also determines the package's random numbers."""
     state = random.getstate()
     random.seed(seed)
     loop = VirtualLoop()

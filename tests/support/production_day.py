@@ -192,7 +192,7 @@ class _Process:
         return self.day
 
     async def call(self) -> None:
-        """Call the API, which knows when each token was asked for, and takes it for an hour from then."""
+        """Call the API, which accepts each token for an hour from its request."""
         began_at = self.now()
         try:
             token = await self.provider.get_token()
@@ -231,7 +231,7 @@ class _Process:
         return grant(value, LIFE)
 
     async def fail(self, post: Post, seconds: float, until: float) -> Reply:
-        """Fail as an endpoint does that is down: refuse, say nothing, or say so, perhaps with a time to come back."""
+        """Fail as an unavailable endpoint does: refuse, hang, or respond 503, perhaps with Retry-After."""
         kind = self.chance.randrange(4)
         if kind == 0:
             post.outcome = "refused"

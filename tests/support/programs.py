@@ -8,7 +8,7 @@ import sys
 
 
 async def run_script(script: str, environment: dict[str, str]) -> str:
-    """Return what a script of Python says, which must end well, and say nothing on stderr."""
+    """Return the output of a Python script, which must succeed, with nothing on stderr."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", script),
         env=os.environ | environment,

@@ -1,4 +1,4 @@
-"""A model of what one provider may do, by what it was given and by the policy's numbers."""
+"""A model of the permitted behaviour of one provider, by its inputs and the policy's numbers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LEAST_FIRST_DUE: Final = POLICY.first_due_fractions[0]
 
 @attrs.define(eq=False)
 class Given:
-    """A token that somebody granted: its latest request and end on the deciding clock."""
+    """An issued token: its latest request and end on the deciding clock."""
 
     requested_at: float
     expires_at: float
@@ -46,7 +46,7 @@ class Given:
 
 @attrs.define(eq=False)
 class Model:
-    """What one provider may do, by what it was given and by the policy's numbers.
+    """The permitted behaviour of one provider, by its inputs and the policy's numbers.
 
     Every bound is the policy's least: the model never forbids what the policy allows, whatever was drawn.
     """
@@ -118,7 +118,7 @@ class Model:
         self.held_until = self.held_since + (token.expires_at - token.issued_at)
 
     def is_rejected(self, value: str, *, is_replaced: bool) -> None:
-        """Take note of a 401 for *value*, and of what the provider made of it."""
+        """Record a 401 for *value*, and the provider's verdict."""
         now = self.clock.monotonic()
         if value != self.held:
             return

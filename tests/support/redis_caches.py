@@ -1,4 +1,4 @@
-"""What the tests of `simplestore_async.caches.redis` share."""
+"""Common parts of the tests of `simplestore_async.caches.redis`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def name(namespace: str, kind: str) -> str:
 
 
 async def keys_in(server: RedisServer, namespace: str) -> list[str]:
-    return sorted(key.decode() for key in await server.tell("KEYS", f"{namespace}:*"))
+    return sorted(key.decode() for key in await server.command("KEYS", f"{namespace}:*"))
 
 
 async def renew(token_server: TokenServer, cache: RedisTokenCache) -> tuple[AccessToken, list[CacheFailed]]:

@@ -1,4 +1,4 @@
-"""A real Valkey for tests: on a unix socket in a folder of its own, and gone when the tests are, however they end."""
+"""A real Valkey for tests: on a unix socket in its own directory, and stopped with the tests, however they end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import ssl
 
 # The shell ends the server when its standard input does, which is ours: also if we are killed. The server's number is
-# told by what becomes the server, so that it comes first.
+# printed by the process that becomes the server, so that it comes first.
 _WATCH = """sh -c 'echo $$; exec "$@"' sh "$0" "$@" & read -r _; kill -9 $!; wait"""
 
 
@@ -36,19 +36,19 @@ def find_binary() -> Path:
 
 
 class RedisServer:
-    """A server with these *options*, such as `"--maxmemory", "1"`, and whatever may befall it."""
+    """A server with these *options*, such as `"--maxmemory", "1"`, and controls for its faults."""
 
     def __init__(self, *options: str, config: str = "", is_ready: str = "Ready to accept connections") -> None:
         self._options = options
         self._config = config
         self._is_ready = is_ready.encode()
-        self._folder = Path(tempfile.mkdtemp(prefix="redis-"))
+        self._directory = Path(tempfile.mkdtemp(prefix="redis-"))
         self._shell: subprocess.Popen[bytes] | None = None
         self._pid = 0
 
     @property
     def path(self) -> Path:
-        return self._folder / "socket"
+        return self._directory / "socket"
 
     @property
     def url(self) -> str:
@@ -65,12 +65,12 @@ class RedisServer:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
-        shutil.rmtree(self._folder)
+        shutil.rmtree(self._directory)
 
     def start(self) -> None:
-        """Start it, and wait until it answers; what it held before is gone."""
-        config = self._folder / "config"
-        config.write_text(f"port 0\nunixsocket {self.path}\nsave ''\ndir {self._folder}\n{self._config}", "utf-8")
+        """Start it, and wait until it responds; earlier data is gone."""
+        config = self._directory / "config"
+        config.write_text(f"port 0\nunixsocket {self.path}\nsave ''\ndir {self._directory}\n{self._config}", "utf-8")
         self._shell = subprocess.Popen(
             ["/bin/sh", "-c", _WATCH, find_binary(), config, *self._options],
             stdin=subprocess.PIPE,
@@ -98,7 +98,7 @@ class RedisServer:
     def go_on(self) -> None:
         os.kill(self._pid, signal.SIGCONT)
 
-    async def tell(self, *command: Any) -> Any:
+    async def command(self, *command: Any) -> Any:
         """Send one command, and return the answer, in bytes."""
         client: Any = Redis(unix_socket_path=str(self.path))  # whose methods are not all typed
         async with client:

@@ -38,7 +38,7 @@ from simplestore_async import (
     open_session,
 )
 from simplestore_async.caches.encryption import FernetCodec
-from tests.support.api_servers import RawServer
+from tests.support.raw_server import RawServer
 from tests.support.servers import SECRET, ApiServer, TokenServer
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def show_every_step(caplog: pytest.LogCaptureFixture) -> None:
 
 @attrs.frozen
 class Scene:
-    """What the scenarios below need; it shows none of it."""
+    """Context of the scenarios below; it shows none of it."""
 
     token_server: TokenServer = attrs.field(repr=False)
     api_server: ApiServer = attrs.field(repr=False)
@@ -131,7 +131,7 @@ def scene(
 
 
 class SayingServer(RawServer):
-    """Reads a request's head, says its piece, and closes; or waits, if it has none."""
+    """Reads a request's head, sends its script, and closes; or waits, if it has none."""
 
     def __init__(self, piece: bytes | None) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class SayingServer(RawServer):
 
 
 class FailingCache:
-    """A cache whose errors quote what it was given."""
+    """A cache whose errors quote their arguments."""
 
     async def get(self, key: str, /) -> AccessToken | None:
         raise LookupError(LONG_TOKEN)
@@ -176,7 +176,7 @@ def write_keys(path: Path) -> Path:
 
 
 async def live_a_life(scene: Scene, clock: FakeClock, heard: list[events.Event], **changes: Any) -> None:
-    """Do all that a program does with the package in its best and its worst days, and hear of every event."""
+    """Use the whole package, in success and failure, so that every event is reported."""
 
     def listen(event: events.Event) -> None:
         heard.append(event)

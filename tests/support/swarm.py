@@ -43,10 +43,10 @@ TIMEOUT_SECONDS = 60
 
 @attrs.frozen(kw_only=True)
 class Job:
-    """What the processes are to do; it travels as JSON."""
+    """Instructions for the processes, sent as JSON."""
 
     scenario: str
-    folder: str
+    directory: str
     token_url: str
     processes: int = 1
     policy: dict[str, Any] = attrs.field(factory=dict)
@@ -63,7 +63,7 @@ class Running:
     process: asyncio.subprocess.Process
 
     async def results(self) -> list[Any]:
-        """Return what each process said, the first one's own words last."""
+        """Return each process's output, the first one's own last."""
         stdout, stderr = await self.output()
         assert not stderr, stderr
         assert 0 == self.process.returncode
@@ -80,16 +80,16 @@ class Running:
 async def start(
     scenario: str,
     *,
-    folder: Path,
+    directory: Path,
     token_url: str,
     environment: Mapping[str, str] = MappingProxyType({}),
     **changes: Any,
 ) -> Running:
     """Start a swarm that does *scenario*, the name of a function below, with credentials from its environment."""
-    job = Job(scenario=scenario, folder=str(folder), token_url=token_url, **changes)
+    job = Job(scenario=scenario, directory=str(directory), token_url=token_url, **changes)
     client = {"SIMPLESTORE_CLIENT_ID": "app", "SIMPLESTORE_TOKEN_URL": token_url}
     secret = {"SIMPLESTORE_CLIENT_SECRET": "secret"}
-    # Later Pythons warn of any fork beside threads.
+    # Later Pythons warn of any fork alongside threads.
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-W", "ignore::DeprecationWarning", __file__),
         env={**os.environ, **client, **(environment or secret)},
@@ -104,7 +104,7 @@ async def start(
 
 
 async def run(scenario: str, **job: Any) -> list[Any]:
-    """Run such a swarm to its end and return what each process said."""
+    """Run such a swarm to its end and return each process's output."""
     return await (await start(scenario, **job)).results()
 
 
@@ -113,7 +113,7 @@ async def run(scenario: str, **job: Any) -> list[Any]:
 
 @attrs.define
 class Heard:
-    """What a provider told, in a form that travels."""
+    """Events of a provider, in a form that can be pickled."""
 
     failures: list[str] = attrs.field(factory=list)
     sources: list[str] = attrs.field(factory=list)
@@ -127,7 +127,9 @@ class Heard:
 
 def open_cache(job: Job) -> FileTokenCache:
     """Return the cache that all share, an encrypted one if their environment names a key."""
-    return FileTokenCache(job.folder, codec=FernetCodec.from_env() if "SIMPLESTORE_CACHE_KEY" in os.environ else None)
+    return FileTokenCache(
+        job.directory, codec=FernetCodec.from_env() if "SIMPLESTORE_CACHE_KEY" in os.environ else None
+    )
 
 
 def build_provider(job: Job, heard: Heard) -> TokenProvider:
@@ -222,7 +224,7 @@ def use_in_many_runs(job: Job) -> Callable[[Job], dict[str, Any]]:
 
 
 def get_in_pool(job: Job, credentials: ClientCredentials, cache: FileTokenCache) -> dict[str, Any]:
-    """Get a token with what the pool's first process sent along."""
+    """Get a token with the credentials or provider from the pool's first process."""
 
     async def get() -> str:
         async with TokenProvider(credentials, cache=cache, policy=RenewalPolicy(**job.policy)) as provider:
@@ -235,7 +237,7 @@ def get_in_pool(job: Job, credentials: ClientCredentials, cache: FileTokenCache)
 
 
 def fork_all(job: Job, work: Callable[[Job], dict[str, Any]]) -> list[Any]:
-    """Return what each of the forked processes says, all let go at one moment; then what this one says, after them."""
+    """Return the output of each forked process, started at one moment; then of this one."""
     go_reader, go_writer = os.pipe()
     reader, writer = os.pipe()
     children = []

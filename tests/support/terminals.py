@@ -55,7 +55,7 @@ class Terminal:
             loop.remove_reader(self._descriptor)
         try:
             part = os.read(self._descriptor, 65_536)
-        except OSError:  # on Linux, when nobody has the other end any more
+        except OSError:  # on Linux, when the other end is closed
             part = b""
         self._shown += part
         return bool(part)

@@ -6,7 +6,7 @@ import traceback
 
 
 def shown_by(error: BaseException) -> str:
-    """Return what a traceback with locals shows of *error*, its causes and contexts."""
+    """Return a traceback with locals of *error*, its causes and contexts."""
     texts, todo, seen = [], [error], set()
     while todo:
         each = todo.pop()

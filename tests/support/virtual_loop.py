@@ -34,7 +34,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, and what is due become ready."""
+        """Advance time, and make due handles ready."""
         self._now += seconds
         self._collect_due()
 
@@ -46,7 +46,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     @property
     def next_at(self) -> float:
-        """When something becomes ready by itself; infinity if nothing does."""
+        """The time of the next timer; infinity if there is none."""
         self._collect_due()
         return self._scheduled[0]._when if self._scheduled else inf
 
@@ -72,7 +72,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self._now = self._scheduled[0]._when
             self._collect_due()
         if not self._ready:
-            raise RuntimeError("nothing is left to run: somebody waits for ever")
+            raise RuntimeError("nothing is left to run, and a task still waits")
         position = 0 if self._choose is None else self._choose_position(self._choose)
         handle = self._ready[position]
         del self._ready[position]
@@ -100,7 +100,7 @@ def _kind_of(handle: asyncio.Handle) -> object:
 
 
 def run_chosen(scenario: Callable[[], Coroutine[Any, Any, None]], choices: Sequence[int]) -> list[tuple[int, int]]:
-    """Run *scenario*, choosing as told and the first after that; return each choice with the number there was."""
+    """Run *scenario* by the given choices, then the first each time; return the choices with their numbers."""
     made: list[tuple[int, int]] = []
 
     def choose(count: int) -> int:

@@ -27,7 +27,7 @@ class Stream:
 
 @attrs.frozen
 class Reply:
-    """What a server answers to a POST; the fields that a token request reads of aiohttp's response."""
+    """A server's response to a POST; the fields that a token request reads of aiohttp's response."""
 
     status: int
     body: bytes = b""

@@ -1,4 +1,4 @@
-"""Rows of the tables of wire faults: a server's script, and what comes of a token request to it."""
+"""Rows of the tables of wire faults: a server's script, and the outcome of a token request to it."""
 
 from __future__ import annotations
 
@@ -22,17 +22,10 @@ from simplestore_async.errors import (
     TokenTimeoutError,
     TokenTransportError,
 )
+from tests.support.raw_server import Script
 from tests.support.servers import SECRET
-from tests.support.wire_faults import (
-    JSON_HEAD,
-    Script,
-    authority,
-    client_context,
-    everything_shown,
-    says,
-    server_context,
-    shows_secret,
-)
+from tests.support.tls import authority, client_context, server_context
+from tests.support.wire_faults import JSON_HEAD, everything_shown, says, shows_secret
 
 
 @attrs.frozen
@@ -68,7 +61,7 @@ def own_context() -> ssl.SSLContext:
 
 @attrs.frozen(kw_only=True)
 class Row:
-    """A fault, and what comes of it. Without an error a token comes of it."""
+    """A fault, and its outcome. Without an error the outcome is a token."""
 
     script: Script
     error: type[TokenError] | None = None
@@ -118,7 +111,7 @@ def final(script: Script, problem: str) -> Row:
 
 
 def strange(status: int, script: Script, problem: str) -> Row:
-    """A status that says nothing about tokens: final."""
+    """A status without a meaning for tokens: final."""
     return Row(script=script, error=TokenResponseError, problem=f"token request failed: status {status}, but {problem}")
 
 
@@ -138,7 +131,7 @@ def untrusted(
     reason: str,
     make_ssl: Callable[[], ssl.SSLContext | aiohttp.Fingerprint | None] = client_context,
 ) -> Row:
-    """A certificate that is not trusted: final, no request is sent, and the error says what to pass."""
+    """A certificate that is not trusted: final, no request is sent, and the error names the setting."""
     return Row(
         script=says(REPLY),
         error=TokenTransportError,
@@ -196,7 +189,7 @@ def many_headers(script: Script) -> Row:
 
 
 async def request(row: Row, port: int) -> AccessToken | TokenError:
-    """Return what comes of the request, which must come in time."""
+    """Return the outcome of the request, which must arrive in time."""
     url = f"{row.scheme}://127.0.0.1:{port}/connect/token?tenant=7"
     credentials = ClientCredentials(client_id="app", client_secret=SECRET, token_url=url)
     make_ssl = row.make_ssl if row.scheme == "https" else lambda: None

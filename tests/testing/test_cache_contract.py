@@ -55,13 +55,13 @@ def with_other(**changes: Callable[[Any], object]) -> Case:
 
 
 def forgetting(make_cache: Callable[[], object]) -> Case:
-    words = "get() gives the AccessToken that was set, again and again"
+    words = "get() returns the AccessToken that was set, again and again"
     return Case("test_what_is_set_is_got", make_cache, words, arguments={"changes": {}})
 
 
 CASES = [
     Case("test_is_a_token_cache", object, "a cache has the coroutines get(key) and set(key, token)"),
-    Case("test_unknown_key", broken.AlwaysFull, "get() of a key that was never set gives None"),
+    Case("test_unknown_key", broken.AlwaysFull, "get() of a key that was never set returns None"),
     forgetting(broken.Forgetful),
     forgetting(broken.ReadOnce),
     with_other(value=str.upper),
@@ -69,23 +69,23 @@ CASES = [
     with_other(expires_at=round),
     with_other(scope=backwards),
     with_other(is_replacement=lambda _: False),
-    Case("test_the_last_one_counts", broken.FirstCounts, "get() gives the token that was set last, whole"),
+    Case("test_the_last_one_counts", broken.FirstCounts, "get() returns the token that was set last, whole"),
     Case("test_expired_tokens", broken.RefusesExpired, "invalid expire time", error=ValueError),
     Case(
         "test_expired_tokens",
         broken.IgnoresExpired,
-        "get() gives a token that has expired, or None, and never an older one",
+        "get() returns a token that has expired, or None, and never an older one",
     ),
     Case("test_expired_tokens", broken.BuriesExpired, "a token can be set where an expired one was"),
     Case("test_keys_are_independent", broken.FoldsCase, "a key is not taken for another that is like it"),
-    Case("test_keys_are_independent", broken.Small, "each key keeps a token of its own"),
+    Case("test_keys_are_independent", broken.Small, "each key keeps its own token"),
     Case("test_odd_keys", broken.IgnoresPaths, "any text is a key", arguments={"key": "../x"}),
     Case(
         "test_many_tasks_with_keys_of_their_own",
         broken.SharedVariable,
         "tasks at once with keys of their own do not disturb each other",
     ),
-    Case("test_many_tasks_with_one_key", broken.TornWrites, "a get during sets gives one of their tokens, whole"),
+    Case("test_many_tasks_with_one_key", broken.TornWrites, "a get during sets returns one of their tokens, whole"),
     Case("test_a_cancelled_call", broken.GoesOn, "a cancelled call ends", arguments={"operation": "get"}),
     Case(
         "test_a_cancelled_call",
@@ -108,7 +108,7 @@ CASES = [
     Case(
         "test_threads_at_once",
         partial(broken.FirstThreadOnly, answers=False),
-        "a cache answers on event loops in several threads at once",
+        "a cache works on event loops in several threads at once",
     ),
     Case(
         "test_threads_at_once",
@@ -118,15 +118,15 @@ CASES = [
     Case(
         "test_loops_after_each_other",
         partial(broken.FirstLoopOnly, answers=False),
-        "a cache answers on each event loop, whatever became of others",
+        "a cache works on each event loop, after others were closed",
     ),
     Case(
         "test_loops_after_each_other",
         partial(broken.FirstLoopOnly, answers=True),
-        "what was set on one event loop is got there and on the next",
+        "a token set on one event loop is found there and on the next",
     ),
     Case("test_shows_no_token", broken.ShowsBytes, "a cache does not show the tokens that it keeps"),
-    Case("test_providers_share_it", broken.Forgetful, "a provider takes the token that another one put there"),
+    Case("test_providers_share_it", broken.Forgetful, "a provider uses the token that another one stored"),
     Case(
         "test_providers_of_other_credentials_do_not",
         broken.OneForAll,
@@ -142,7 +142,7 @@ CASES = [
     Case(
         "test_one_thread_at_a_time",
         broken.NoLock,
-        "one event loop at a time holds a key's lock, whichever thread it is in",
+        "one event loop at a time holds a key's lock, in any thread",
     ),
     Case(
         "test_one_thread_at_a_time",
@@ -164,9 +164,9 @@ CASES = [
     Case(
         "test_locks_on_loops_after_each_other",
         partial(broken.Stingy, times=3),
-        "a lock is given on each event loop, whatever became of others",
+        "a lock works on each event loop, after others were closed",
     ),
-    Case("test_locks_are_independent", broken.OneLockForAll, "holding one key's lock keeps nobody from another's"),
+    Case("test_locks_are_independent", broken.OneLockForAll, "one key's lock does not block another's"),
     Case(
         "test_holder_uses_the_cache",
         partial(broken.Locked, answers=False),
@@ -175,7 +175,7 @@ CASES = [
     Case(
         "test_holder_uses_the_cache",
         partial(broken.Locked, answers=True),
-        "what is set while the lock is held is got",
+        "a token set while the lock is held is found",
     ),
     Case(
         "test_odd_locks",
@@ -192,7 +192,7 @@ CASES = [
     Case(
         "test_is_released_by_a_cancelled_holder",
         partial(broken.Stingy, times=0),
-        "a lock that nobody holds is given",
+        "a free lock is acquired",
     ),
     Case(
         "test_is_released_by_a_cancelled_holder",
@@ -202,13 +202,13 @@ CASES = [
     Case(
         "test_is_released_by_a_cancelled_holder",
         broken.ReinterpretsEnd,
-        "whoever is cancelled at a lock gets CancelledError, and nothing else",
+        "a caller cancelled at a lock gets CancelledError, and nothing else",
     ),
-    Case("test_is_released_by_a_cancelled_holder", broken.NeverEnds, "whoever is cancelled at a lock ends"),
+    Case("test_is_released_by_a_cancelled_holder", broken.NeverEnds, "a caller cancelled at a lock ends"),
     Case(
         "test_is_free_after_a_cancelled_wait",
         broken.KeepsWhenLate,
-        "whoever is cancelled in a wait does not keep the lock",
+        "a caller cancelled while waiting does not keep the lock",
         arguments={"is_held": False},
     ),
 ]
@@ -226,7 +226,7 @@ class Impatient(SharedTokenCacheContract):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.test}-{case.words}")
 def test_broken_cache(case: Case) -> None:
-    """A cache that breaks a promise fails the test of that promise, by words that say what it is."""
+    """A cache that breaks a promise fails the test of that promise, with the promise as message."""
 
     def prove() -> None:
         coroutine = getattr(Impatient(), case.test)(case.make_cache(), **case.arguments)

@@ -35,8 +35,8 @@ class Result:
 
     Attributes:
         state: the state.
-        finding: what was found, in one printable line.
-        advice: what to do about it, in one printable line; may be empty.
+        finding: the result, in one printable line.
+        advice: the next step, in one printable line; may be empty.
         facts: the same for programs; numbers have their units in their names.
         is_blocking: whether checks that need this one are skipped.
     """

@@ -1,4 +1,4 @@
-"""The command `simplestore doctor`. Rule: a report on stdout; what failed is also an error on stderr."""
+"""The command `simplestore doctor`. Rule: a report on stdout; a failure is also an error on stderr."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from simplestore_async._core.origin import origin_of
 from simplestore_async._core.proxy import ProxySettings
-from simplestore_async.cli._folder import has_redis
+from simplestore_async.cli._caches import has_redis
 from simplestore_async.errors import ConfigurationError
 
 from ._check import Check

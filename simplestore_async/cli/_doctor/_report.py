@@ -1,4 +1,4 @@
-"""The report of the checks. Rule: a state is a word, whatever sign and colour it has as well."""
+"""The report of the checks. Rule: a state is a word; sign and colour only repeat it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Report:
     Checks of a subject that passed are folded into one line, and so are those skipped for the same reason.
 
     Attributes:
-        is_verbose: whether each of these has a line of its own.
+        is_verbose: whether each of these has its own line.
     """
 
     is_verbose: bool

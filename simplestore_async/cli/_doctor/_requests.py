@@ -38,7 +38,7 @@ _COPY: Final = "copy client id and secret again from the Control Panel, both of 
 _NEW_CLIENT: Final = "the client may not use client credentials; create another in the Control Panel"
 _ADDRESS: Final = "correct SIMPLESTORE_TOKEN_URL, or unset it for SimpleStore's own"
 _PORTAL: Final = "if it is right, a proxy or the login page of a network (captive portal) responds in its place"
-# By RFC 6749's error code, and by the status of responses without one that is known.
+# By RFC 6749's error code, and by the status of responses without a known code.
 _ADVICE_BY_CODE: Final = {
     "invalid_client": _COPY,
     "invalid_scope": "correct SIMPLESTORE_SCOPE, or unset it; SimpleStore needs none",
@@ -137,7 +137,9 @@ def _judge_response(status: int, *, is_html: bool) -> Result:
             status=status,
         )
     if status >= 500:
-        return warning(shown, advice="the API itself fails; try again later, then ask its operator", status=status)
+        return warning(
+            shown, advice="the API itself fails; try again later, then report it to its operator", status=status
+        )
     if status // 100 == 3:
         return warning(
             f"{shown}, a redirect",

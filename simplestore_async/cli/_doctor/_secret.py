@@ -1,4 +1,4 @@
-"""The client secret. Rule: its source is shown, and what is odd about it; never its value, a part or its length."""
+"""The client secret. Rule: its source and oddities are shown; never its value, a part or its length."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _who_reads(path: Path) -> str:
 
 
 def _judge(secret: str, environment: Environment, *, where: str, facts: dict[str, object]) -> Result:
-    """Return what is odd about a secret that the package would send."""
+    """Return the oddities of a secret that the package would accept."""
     secret = trim(secret, keep_spaces=True)
     oddity, advice = "", _COPY
     if odd := find_odd(secret):

@@ -115,7 +115,7 @@ def check_base_url(environment: Environment) -> Result:
 
 
 def check_characters(environment: Environment) -> Result:
-    """Look for characters at the ends of values, and within them, that no one sees."""
+    """Check values for invisible characters, at their ends and inside."""
     found: list[str] = []
     for name in KNOWN_VARIABLES:
         value = environment.get(name, "")
@@ -125,12 +125,12 @@ def check_characters(environment: Environment) -> Result:
         elif value != value.strip():
             found.append(f"{name} has a blank at its start or end")
     if found:
-        return warning("; ".join(found), advice="type the value again, or copy it without what surrounds it")
+        return warning("; ".join(found), advice="type the value again, or copy it without its surroundings")
     return ok("no invisible characters, no blanks at the ends")
 
 
 def check_other_variables(environment: Environment) -> Result:
-    """Look for names that are nearly right."""
+    """Check for misspelt names."""
     near = find_near_misses(*KNOWN_VARIABLES)
     if near:
         return warning(
@@ -158,7 +158,7 @@ def check_proxies(environment: Environment) -> Result:
     if not used:
         return ok(f"{', '.join(names)} set; not used for these hosts", names=names)
     return warning(
-        f"{', '.join(names)} used by this command; a program uses it only if told to",
+        f"{', '.join(names)} used by this command; a program uses it only with trust_env=True",
         advice="pass trust_env=True or proxy=… to open_session() in the program",
         names=names,
     )

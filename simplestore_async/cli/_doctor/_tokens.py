@@ -17,7 +17,7 @@ import click
 from filelock import FileLock, Timeout
 
 from simplestore_async import FileTokenCache
-from simplestore_async.cli._folder import open_folder
+from simplestore_async.cli._caches import open_directory
 from simplestore_async.errors import ConfigurationError, TokenCacheError
 
 from ._check import Result, failed, ok, skipped, warning
@@ -34,7 +34,7 @@ def check_key() -> Result:
     """Check whether tokens are encrypted, and the key."""
     names = [name for name in _KEY_VARIABLES if os.environ.get(name)]
     try:
-        open_folder()
+        open_directory()
     except ConfigurationError as error:
         hint = error.hint or f"fix it, or unset {' and '.join(names)}"
         return failed(f"{error.field} {error.problem}", advice=hint)
@@ -85,7 +85,7 @@ class Directory:
         return await asyncio.to_thread(_describe, path)
 
     async def check_files(self) -> Result:
-        files = await open_folder(self.path).list_files()
+        files = await open_directory(self.path).list_files()
         now = time.time()
         unused = [file for file in files if file.problem]
         expired = [file for file in files if file.expires_at is not None and file.expires_at <= now]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from simplestore_async._core.cache import TokenCodec
     from simplestore_async.caches.redis import RedisTokenCache
 
-__all__ = ["has_redis", "open_cache", "open_folder", "open_redis"]
+__all__ = ["has_redis", "open_cache", "open_directory", "open_redis"]
 
 
 def has_redis() -> bool:
@@ -28,10 +28,10 @@ def open_cache() -> FileTokenCache | RedisTokenCache:
     Raises:
         ConfigurationError: if the URL or the encryption key is invalid, or an extra is not installed.
     """
-    return open_redis() if has_redis() else open_folder()
+    return open_redis() if has_redis() else open_directory()
 
 
-def open_folder(directory: Path | None = None) -> FileTokenCache:
+def open_directory(directory: Path | None = None) -> FileTokenCache:
     """Return the cache in *directory*, or in the default one; encrypted if the environment names a key.
 
     Raises:

@@ -45,37 +45,37 @@ shutil.disk_usage = lambda _: types.SimpleNamespace(free=4096)
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """The least that makes no resolver be asked; what is said of credentials is other tests' affair."""
+    """The minimum that needs no resolver; other tests cover the credentials."""
     home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
     return NEUTRAL | home | {"SIMPLESTORE_TOKEN_URL": refusing_url()}
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def directory(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
 @pytest.fixture
-async def filled(folder: Path) -> Path:
-    """The folder with a token's file."""
+async def filled(directory: Path) -> Path:
+    """The directory with a token's file."""
     now = time.time()
-    await FileTokenCache(folder).set("key", make_token(issued_at=now - 60, expires_at=now + 3_540))
-    return folder
+    await FileTokenCache(directory).set("key", make_token(issued_at=now - 60, expires_at=now + 3_540))
+    return directory
 
 
-def names_in(folder: Path) -> list[str]:
-    return sorted(each.name for each in folder.iterdir())
+def names_in(directory: Path) -> list[str]:
+    return sorted(each.name for each in directory.iterdir())
 
 
-def swap(folder: Path) -> None:
-    """Put a file in the folder's place."""
-    folder.rename(folder.with_name("aside"))
-    folder.write_text("")
+def swap(directory: Path) -> None:
+    """Put a file in the directory's place."""
+    directory.rename(directory.with_name("aside"))
+    directory.write_text("")
 
 
-class TestFolder:
+class TestDirectory:
     async def test_right_one(self, environment: dict[str, str], filled: Path) -> None:
-        """Path, mode and free room are told, tokens counted, a lock tried; and nothing in it is changed."""
+        """It reports path, mode and free space, counts tokens, tries a lock, and changes nothing."""
         before = names_in(filled)
         rows = await doctor("--directory", str(filled), environment=environment)
 
@@ -86,20 +86,20 @@ class TestFolder:
         assert_row(rows["Shared tokens: locks"], state="ok", says="(test file removed)")
         assert before == names_in(filled)
 
-    async def test_encrypted(self, environment: dict[str, str], folder: Path) -> None:
+    async def test_encrypted(self, environment: dict[str, str], directory: Path) -> None:
         """Encrypted files are read with the environment's key, which is not shown; without it they are not used."""
         key = Fernet.generate_key().decode()
         now = time.time()
         token = make_token(issued_at=now - 60, expires_at=now + 3_540)
-        await FileTokenCache(folder, codec=FernetCodec(key)).set("key", token)
-        rows = await doctor("--directory", str(folder), environment=environment | {"SIMPLESTORE_CACHE_KEY": key})
+        await FileTokenCache(directory, codec=FernetCodec(key)).set("key", token)
+        rows = await doctor("--directory", str(directory), environment=environment | {"SIMPLESTORE_CACHE_KEY": key})
 
         assert_row(
             rows["Shared tokens: key"], state="ok", says="from SIMPLESTORE_CACHE_KEY; tokens are stored encrypted"
         )
         assert_row(rows["Shared tokens: files"], state="ok", says="1 token files, 0 expired")
         assert key not in str(rows)
-        rows = await doctor("--directory", str(folder), environment=environment)
+        rows = await doctor("--directory", str(directory), environment=environment)
         assert_row(rows["Shared tokens: key"], state="ok", says="none; tokens are stored in clear")
         assert_row(rows["Shared tokens: files"], state="warning", says="1 not usable", advises="clear")
 
@@ -118,7 +118,7 @@ class TestFolder:
     async def test_wrong_key(
         self, environment: dict[str, str], changes: dict[str, str], says: str, advises: str
     ) -> None:
-        """What is no key fails, in the package's own words, and is not quoted; the files are not looked at."""
+        """An invalid key fails, with the package's message, and is not quoted; the files are not read."""
         rows = await doctor(environment=environment | changes)
 
         assert_row(rows["Shared tokens: key"], state="failed", says=says, advises=advises)
@@ -137,7 +137,7 @@ class TestFolder:
     @pytest.mark.parametrize(
         ("spoil", "says"),
         [
-            (lambda folder: folder.chmod(0o777), "0777"),
+            (lambda directory: directory.chmod(0o777), "0777"),
             (swap, "Not a directory"),
         ],
         ids=["mode", "file"],
@@ -145,7 +145,7 @@ class TestFolder:
     async def test_bad_one(
         self, environment: dict[str, str], filled: Path, spoil: Callable[[Path], Any], says: str
     ) -> None:
-        """A folder that no token would be kept in fails, in the package's own words; the rest is skipped."""
+        """A directory that no token would be kept in fails, in the package's own words; the rest is skipped."""
         spoil(filled)
         rows = await doctor("--directory", str(filled), environment=environment)
 
@@ -154,7 +154,7 @@ class TestFolder:
             assert_row(rows[f"Shared tokens: {name}"], state="skipped", says="because of Shared tokens: directory")
 
     async def test_expired_and_unused(self, environment: dict[str, str], filled: Path) -> None:
-        """Expired files are counted; of those from which no token is taken it is said why."""
+        """Expired files are counted; unusable ones are listed with the reason."""
         await FileTokenCache(filled).set("old", make_token(issued_at=1_700_000_000, expires_at=1_700_003_600))
         (filled / f"token-v2-{'0' * 64}.json").write_text("canary")
         (filled / f"token-v2-{'0' * 64}.json").chmod(0o600)
@@ -184,7 +184,7 @@ class TestFolder:
     async def test_short_of_something(
         self, environment: dict[str, str], filled: Path, change: str, expected: dict[str, str]
     ) -> None:
-        """What the file system lacks is said, and nothing is left in the folder."""
+        """A missing feature of the file system is reported, and nothing is left in the directory."""
         before = names_in(filled)
         rows = await changed_doctor(change, "--directory", str(filled), environment=environment)
 
@@ -194,7 +194,7 @@ class TestFolder:
         assert before == names_in(filled)
 
     async def test_no_home(self, environment: dict[str, str]) -> None:
-        """Without a home there is no default folder, which is no failure: not every program needs one."""
+        """Without a home there is no default directory, which is no failure: not every program needs one."""
         change = (
             "import os, pwd\ndef find_nobody(uid): raise KeyError(uid)\npwd.getpwuid = find_nobody\n"
             "for name in ('HOME', 'XDG_CACHE_HOME'): os.environ.pop(name, None)"
@@ -227,7 +227,7 @@ class TestRedis:
 
 class TestInstallation:
     async def test_this_one(self, environment: dict[str, str]) -> None:
-        """Versions of Python, OpenSSL, the package and what it needs are told."""
+        """It reports the versions of Python, OpenSSL, the package and its dependencies."""
         rows = await doctor(environment=environment)
 
         assert_row(rows["Installation: Python"], state="ok", says=f"{sys.version_info[0]}.{sys.version_info[1]}.")
@@ -241,7 +241,7 @@ class TestInstallation:
         assert not [name for name in failures_in(rows) if name.startswith("Installation")]
 
     async def test_wrong_versions(self, environment: dict[str, str], tmp_path: Path) -> None:
-        """What is too old, or too new, fails, with the command that mends it."""
+        """A version too old, or too new, fails, with the command that fixes it."""
         versions = {"platformdirs": "4.1.0", "aiohttp": "4.0.0", "rich": "13.8.1rc1"}
         for name, version in versions.items():
             metadata = tmp_path / f"{name}-{version}.dist-info"
