@@ -223,17 +223,9 @@ class BatchFileError(SimpleStoreError, ValueError):
 
 
 class BatchDatabaseError(SimpleStoreError):
-    """The database of a batch cannot be used or written; nothing is sent that is not recorded in it.
-
-    Attributes:
-        path: where it is.
-    """
+    """The database of a batch cannot be used or written; nothing is sent that is not recorded in it."""
 
     code = "batch-database"
-
-    def __init__(self, problem: str, hint: str = "", *, code: str | None = None, path: str = "") -> None:
-        super().__init__(problem, hint, code=code)
-        self.path = path
 
     @property
     def retryable(self) -> bool:

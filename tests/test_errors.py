@@ -67,7 +67,7 @@ EXAMPLES: list[SimpleStoreError] = [
     BatchFileError("text"),
     BatchFileError("text", problems=((7, "it is empty"),), count=1),
     BatchDatabaseError("text"),
-    BatchDatabaseError("text", code="batch-in-use", path="a"),
+    BatchDatabaseError("text", code="batch-in-use"),
 ]
 
 ROUND_TRIPS: list[Callable[[SimpleStoreError], SimpleStoreError]] = [

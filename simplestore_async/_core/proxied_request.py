@@ -9,7 +9,7 @@ from multidict import CIMultiDict
 
 from simplestore_async.errors import ConfigurationError
 
-from .proxy import ProxySettings
+from .proxy import Proxy, ProxySettings
 from .redaction import RedactedStr
 from .validation import type_name
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import LooseHeaders
     from yarl import URL
 
-__all__ = ["proxied_request_class"]
+__all__ = ["fixed_proxy_class", "proxied_request_class"]
 
 
 class _ProxiedRequest(ClientRequest):
@@ -58,3 +58,21 @@ def proxied_request_class(base: Any, settings: ProxySettings) -> type[ClientRequ
             "request_class", f"must be a subclass of aiohttp.ClientRequest, got {type_name(cast('object', base))}"
         )
     return type("ClientRequest", (_ProxiedRequest, base), {"proxy_settings": settings})
+
+
+class _FixedProxy(ProxySettings):
+    """One proxy, or none, for every URL."""
+
+    def __init__(self, proxy: Proxy | None) -> None:
+        super().__init__()
+        self._proxy = proxy
+
+
+def fixed_proxy_class(base: type[ClientRequest], url: URL) -> type[ClientRequest]:
+    """Return *base* for requests to the origin of *url*: its proxy is looked up once, if it finds its own.
+
+    A lookup reads the whole environment, which takes a good part of the time of a request.
+    """
+    if not issubclass(base, _ProxiedRequest):
+        return base
+    return type("ClientRequest", (base,), {"proxy_settings": _FixedProxy(base.proxy_settings.find(url))})

@@ -23,7 +23,7 @@ from ._values import OUTCOMES, BatchSummary
 from ._writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
     from ._file import RequestFile
     from ._values import BatchPolicy, Outcome
@@ -66,7 +66,6 @@ class BatchDatabase:
         results: where results go: a file, which holds all results of all runs; or a binary stream, which gets those of
             this run.
         is_restarted: forget an earlier batch, and send everything.
-        check: checks the file instead of `requests.check`.
 
     Raises:
         BatchDatabaseError: if it cannot be used, or another run uses it.
@@ -84,7 +83,6 @@ class BatchDatabase:
         idempotency_key: str | None = None,
         results: str | os.PathLike[str] | IO[bytes] | None = None,
         is_restarted: bool = False,
-        check: Callable[[], object] | None = None,
     ) -> None:
         self.path = Path(path)
         self.requests = requests
@@ -102,7 +100,7 @@ class BatchDatabase:
         self._connection = _connect(self.path)
         try:
             with _explained(self.path):
-                self._begin_or_continue(check or requests.check, is_restarted=is_restarted)
+                self._begin_or_continue(is_restarted=is_restarted)
                 self._load()
             if results is not None:
                 taken = [self.path, *([] if requests.is_spooled else [requests.path])]
@@ -141,7 +139,7 @@ class BatchDatabase:
     @property
     def counts(self) -> dict[Outcome, int]:
         """Number of requests with each outcome, over all runs; requests that were in flight at a crash are unknown."""
-        counts = {outcome: self._states.count(_CODES[outcome]) for outcome in OUTCOMES}
+        counts: dict[Outcome, int] = {outcome: self._states.count(_CODES[outcome]) for outcome in OUTCOMES}
         counts["unknown"] += self._states.count(_CODES[_BEGUN])
         return counts
 
@@ -201,15 +199,17 @@ class BatchDatabase:
         with _explained(self.path):
             changed = [row for row in rows.values() if row]
             removed = [line for line, row in rows.items() if row is None]
-            # Few statements: for each, this thread has to get the interpreter back from the event loop.
-            self._connection.execute("BEGIN")
+            # Few statements: for each, this thread has to get the interpreter back from the event loop. Nearly always
+            # there is one, which is a transaction of its own.
+            if removed:
+                self._connection.execute("BEGIN")
+                places = ",".join("?" * len(removed))
+                self._connection.execute(f"DELETE FROM requests WHERE line IN ({places})", removed)  # noqa: S608
             if changed:
                 values = ",".join(["(?,?,?,?,?,?,?)"] * len(changed))
                 self._connection.execute(f"REPLACE INTO requests VALUES {values}", [*chain.from_iterable(changed)])  # noqa: S608
             if removed:
-                places = ",".join("?" * len(removed))
-                self._connection.execute(f"DELETE FROM requests WHERE line IN ({places})", removed)  # noqa: S608
-            self._connection.execute("COMMIT")
+                self._connection.execute("COMMIT")
         for line, row in rows.items():
             self._has_replaced |= self._states[line] >= _FIRST_OUTCOME
             self._states[line] = _CODES[row[1]] if row else 0
@@ -218,20 +218,20 @@ class BatchDatabase:
             self._results.write(text)
             self._results.flush()
 
-    def _begin_or_continue(self, check: Callable[[], object], *, is_restarted: bool) -> None:
+    def _begin_or_continue(self, *, is_restarted: bool) -> None:
         connection, requests = self._connection, self.requests
         connection.execute("BEGIN IMMEDIATE")
         is_begun = connection.execute("SELECT EXISTS (SELECT 1 FROM requests)").fetchone()[0] and not is_restarted
         row = connection.execute(
             f"SELECT {', '.join(self._identity)}, batch_id, lines, requests FROM header"  # noqa: S608
         ).fetchone()
-        stored = dict(zip(self._identity, row or (), strict=False))
+        stored: dict[str, str] = dict(zip(self._identity, row or (), strict=False))
         if is_begun:
             self._check_identity(stored)
         if row and stored["sha256"] == requests.sha256 and requests.count is None:
             requests.line_count, requests.count = row[-2:]
         elif requests.count is None:
-            check()
+            requests.check()
         if is_begun:
             self.batch_id = row[-3]
         else:
@@ -304,6 +304,7 @@ def _connect(path: Path) -> sqlite3.Connection:
                 connection.executescript(_SCHEMA)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA wal_autocheckpoint = 8000")  # pages; a checkpoint holds up the commits after it
     except BaseException:
         connection.close()
         raise

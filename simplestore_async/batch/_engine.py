@@ -7,10 +7,10 @@ import inspect
 import uuid
 from collections import Counter, deque
 from collections.abc import AsyncIterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from simplestore_async._core.worker import Worker
 from simplestore_async.errors import BatchFileError, ConfigurationError, SimpleStoreError
 
 from ._file import RequestFile
@@ -211,7 +211,7 @@ class _Run:
                 if self._gate.is_closed:
                     break
                 if self._is_interrupted(request):
-                    self._finish(interrupted_result(request))
+                    await self._finish(interrupted_result(request))
                 elif not self._hold_back(request):
                     self._bytes += request.size
                     await self._slots.acquire()
@@ -240,19 +240,20 @@ class _Run:
 
     async def _read_file(self, requests: RequestFile) -> AsyncIterator[BatchRequest]:
         """Read a file in a thread, as it may be slow."""
-        with ThreadPoolExecutor(1, thread_name_prefix="simplestore-reader") as executor:
-            in_thread = partial(asyncio.get_running_loop().run_in_executor, executor)
-            pending = bytearray()
-            if self._database:
-                if self._database.is_finished and not self._policy.resend:
-                    return
-                pending = await in_thread(self._database.find_pending, self._policy)
-            elif requests.count is None:
-                await in_thread(requests.check)
-            chunks = requests.chunks((lambda line: bool(pending[line])) if self._database else (lambda _: True))
-            while (chunk := await in_thread(next, chunks, None)) is not None:
-                for request in chunk:
-                    yield request
+        worker = Worker("simplestore-reader")
+        if self._database:
+            if self._database.is_finished and not self._policy.resend:
+                return
+            pending = await worker.run(partial(self._database.find_pending, self._policy))
+            chunks = requests.chunks(pending.__getitem__)
+        else:
+            if requests.count is None:
+                await worker.run(requests.check)
+            chunks = requests.chunks()
+        read = partial(next, chunks, None)
+        while (chunk := await worker.run(read)) is not None:
+            for request in chunk:
+                yield request
 
     async def _make_room(self, request: BatchRequest) -> None:
         """Wait until memory has room for a request."""
@@ -296,9 +297,7 @@ class _Run:
         try:
             while request:
                 if result := await self._sender.carry_out(request):
-                    written = self._finish(result)
-                    if written and result.body_text and len(result.body_text) > _LARGE_RESULT_BYTES:
-                        await asyncio.wait({written})
+                    await self._finish(result)
                 self._bytes -= request.size
                 request = self._next_of(request.key)
         except Exception as error:  # noqa: BLE001 - whatever it is ends the batch, and is raised then
@@ -307,21 +306,24 @@ class _Run:
             self._slots.release()
             self._has_room.set()
 
-    def _finish(self, result: BatchResult) -> asyncio.Future[None] | None:
-        """Record a result, and report it once that is on the disk."""
+    async def _finish(self, result: BatchResult) -> None:
+        """Record a result, and report it once that is on the disk; wait for that if it is large."""
         if self._writer is None:
             self._tell(result)
-            return None
+            return
         self._unwritten += 1
-        written = self._writer.finish(result)
-        written.add_done_callback(partial(self._written, result))
-        return written
+        is_large = result.body_text is not None and len(result.body_text) > _LARGE_RESULT_BYTES
+        written = asyncio.Event() if is_large else None
+        self._writer.finish(result, partial(self._written, result, written))
+        if written:
+            await written.wait()
 
-    def _written(self, result: BatchResult, written: asyncio.Future[None]) -> None:
+    def _written(self, result: BatchResult, written: asyncio.Event | None, error: Exception | None) -> None:
         self._unwritten -= 1
         self._has_room.set()
-        error = written.exception()
-        if isinstance(error, Exception):
+        if written:
+            written.set()
+        if error:
             self._gate.close(error)
         else:
             self._tell(result)

@@ -93,13 +93,10 @@ class RequestFile:
         """Close the file."""
         self._file.close()
 
-    def check(self, *, on_line: Callable[[int], object] | None = None) -> None:
+    def check(self) -> None:
         """Check that each line is a request, and that no two have the same id.
 
         It blocks: a million lines take some seconds.
-
-        Args:
-            on_line: gets the number of each line that was read.
 
         Raises:
             BatchFileError: if some lines are not requests; names the first of them.
@@ -115,8 +112,6 @@ class RequestFile:
                 elif found:
                     bad += 1
                     problems += [(number, found)] if bad <= _MOST_PROBLEMS else []
-                if on_line:
-                    on_line(number)
             for repeated, (line, first) in enumerate(ids.find_repeated(), 1):
                 bad += 1
                 problems += [(line, f"id is also that of line {first}")] if repeated <= _MOST_PROBLEMS else []
@@ -131,7 +126,7 @@ class RequestFile:
             )
         self.line_count, self.count = number, count
 
-    def chunks(self, is_wanted: Callable[[int], bool] = lambda _: True) -> Generator[list[BatchRequest]]:
+    def chunks(self, is_wanted: Callable[[int], object] = lambda _: True) -> Generator[list[BatchRequest]]:
         """Yield requests whose line is wanted, some at a time.
 
         Raises:
@@ -159,7 +154,7 @@ class RequestFile:
             yield from chunk
 
     def _parsed(
-        self, is_wanted: Callable[[int], bool] = lambda _: True, *, finds_files: bool = False
+        self, is_wanted: Callable[[int], object] = lambda _: True, *, finds_files: bool = False
     ) -> Generator[tuple[int, BatchRequest | str | None]]:
         """Yield the number of each line with its request, its problem, or None if it is blank or not wanted."""
         digest, number = hashlib.sha256(), 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Final
 
 from simplestore_async.errors import BatchFileError
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 __all__ = ["open_results"]
+
+_BUFFER_BYTES: Final = 1 << 20
 
 
 def open_results(
@@ -42,7 +44,7 @@ def open_results(
     if is_new and path.exists() and path.stat().st_size:
         raise BatchFileError(f"{results} is not empty", "results never replace another file; remove it or name another")
     written = path.with_name(f"{path.name}.new")
-    with written.open("wb") as file:
+    with written.open("wb", buffering=_BUFFER_BYTES) as file:
         file.writelines(stored)
     written.replace(path)
     return path.open("ab")

@@ -17,6 +17,7 @@ import aiohttp
 import attrs
 from aiohttp import ClientResponse, hdrs
 
+from simplestore_async._core.proxied_request import fixed_proxy_class
 from simplestore_async._core.target import find_target
 from simplestore_async._core.wire import parse_retry_after
 from simplestore_async.errors import ConfigurationError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from http.cookies import BaseCookie
 
     from aiohttp import ClientHandlerType, ClientRequest, ClientSession
+    from aiohttp.abc import AbstractCookieJar
     from yarl import URL
 
     from ._values import BatchRequest
@@ -44,7 +46,7 @@ class _CutError(aiohttp.ClientError):
 class _FixedCookies(aiohttp.DummyCookieJar):
     """The caller's cookies, to which responses add none."""
 
-    def __init__(self, cookies: aiohttp.abc.AbstractCookieJar) -> None:
+    def __init__(self, cookies: AbstractCookieJar) -> None:
         super().__init__()
         self._cookies = cookies
 
@@ -85,7 +87,7 @@ def open_own_session(session: ClientSession, *, timeout_seconds: float) -> Clien
         proxy=proxy,
         proxy_auth=session._default_proxy_auth,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as said
         middlewares=session._middlewares,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as said
-        request_class=session._request_class,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as said
+        request_class=fixed_proxy_class(session._request_class, base_url),  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as said
     )
 
 

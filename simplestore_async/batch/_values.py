@@ -119,7 +119,7 @@ class BatchResult:
     request: BatchRequest
     outcome: Outcome
     status: int | None = None
-    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
     body_text: str | None = attrs.field(default=None, repr=False)
     body_format: Literal["json", "text", "base64"] | None = None
     error_type: str | None = None
@@ -250,7 +250,7 @@ class BatchPolicy:
     patience_seconds: float = attrs.field(default=600.0, validator=_check_positive)
     grace_seconds: float = attrs.field(default=10.0, validator=_check_positive)
     stop_after: int | None = attrs.field(default=None, validator=attrs.validators.optional(_check_count))
-    resend: frozenset[str | int] = attrs.field(default=frozenset(), validator=_check_resend)
+    resend: frozenset[str | int] = attrs.field(default=frozenset[str | int](), validator=_check_resend)
     idempotency_key: str | None = attrs.field(default=None, validator=attrs.validators.optional(_check_header_name))
     response_headers: tuple[str, ...] = attrs.field(default=(), validator=_check_names)
     bytes_in_flight: int = attrs.field(default=32 << 20, validator=_check_count)

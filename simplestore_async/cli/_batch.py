@@ -11,6 +11,31 @@ from ._output import cache_option, json_option, timeout_option
 
 __all__ = ["batch"]
 
+# Not docstrings, which -OO removes.
+_HELP = """\
+Send the requests of a file, and write their results.
+
+FILE has one JSON object per line, and may be compressed by gzip; - is standard input. Every line is checked before
+anything is sent. Results go to standard output as they arrive, or to a file with --output; `simplestore batch
+results FILE` prints all of them.
+
+A database records each request before it is sent, and its result after. The same command continues after Ctrl-C, a
+kill or a power cut; after the end it sends nothing. A request that may have taken effect is never resent
+automatically: its outcome is `unknown`, and --resend unknown resends it.
+
+During an outage, or when the API responds 429 or Retry-After, all requests wait. Requests that only read are sent
+up to four times.
+
+JSON, which needs --output: succeeded, refused, failed, unknown, remaining, is_stopped, statuses, elapsed_seconds,
+rate.
+"""
+
+_RESULTS_HELP = """\
+Print the results of a batch that has ended or was interrupted.
+
+The result of each request of FILE that has one, by line.
+"""
+
 _EPILOG = """\
 \b
 A line of FILE; optional: json (any value), body (text) or body_file (a file's name), headers, key:
@@ -51,29 +76,12 @@ class _Batch(click.Command):
         return super().make_context(info_name, args, parent, **extra)
 
 
-def _parse_resend(_context: _Context, _parameter: click.Parameter, words: tuple[str, ...]) -> frozenset[str | int]:
-    found = frozenset(int(word) if word.isdecimal() else word for word in words)
-    for item in found:
-        if item not in {"refused", "failed", "unknown"} and not (isinstance(item, int) and 100 <= item <= 599):
-            raise click.BadParameter("name refused, failed, unknown or an HTTP status")
-    return found
-
-
-def _check_header_name(_context: _Context, _parameter: click.Parameter, value: Any) -> Any:
-    from simplestore_async._core.headers import is_header_name
-
-    for name in (value,) if isinstance(value, str) else value or ():
-        if not is_header_name(name):
-            raise click.BadParameter("name a header, such as ETag")
-    return value
-
-
 _database_option = click.option(
     "--database", type=click.Path(), metavar="FILE", help="State of the batch.  [default: FILE.batch]"
 )
 
 
-@click.command(cls=_Batch, epilog=_EPILOG)
+@click.command(cls=_Batch, help=_HELP, epilog=_EPILOG)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option("-o", "--output", type=click.Path(), metavar="FILE", help="File that holds the results of all runs.")
 @click.option(
@@ -87,14 +95,12 @@ _database_option = click.option(
 @click.option(
     "--resend",
     multiple=True,
-    callback=_parse_resend,
     metavar="WHICH",
     help="Resend what was refused, failed or unknown, or had an HTTP status. Repeatable.",
 )
 @click.option("--stop-after", type=click.IntRange(min=1), metavar="N", help="Stop after N server failures in a row.")
 @click.option(
     "--idempotency-key",
-    callback=_check_header_name,
     metavar="NAME",
     help="Header that identifies each request to the API, which makes it safe to repeat.",
 )
@@ -102,7 +108,6 @@ _database_option = click.option(
     "--response-header",
     "response_headers",
     multiple=True,
-    callback=_check_header_name,
     metavar="NAME",
     help="Response header in the results, such as ETag. Repeatable.",
 )
@@ -111,44 +116,24 @@ _database_option = click.option(
 @cache_option
 @json_option
 def batch(*, output: str | None, is_json: bool, is_check: bool, resume: bool, restart: bool, **options: Any) -> None:
-    """Send the requests of a file, and write their results.
-
-    FILE has one JSON object per line, and may be compressed by gzip; - is standard input. Every line is checked before
-    anything is sent. Results go to standard output as they arrive, or to a file with --output; `simplestore batch
-    results FILE` prints all of them.
-
-    A database records each request before it is sent, and its result after. The same command continues after Ctrl-C, a
-    kill or a power cut; after the end it sends nothing. A request that may have taken effect is never resent
-    automatically: its outcome is `unknown`, and --resend unknown resends it.
-
-    During an outage, or when the API responds 429 or Retry-After, all requests wait. Requests that only read are sent
-    up to four times.
-
-    JSON, which needs --output: succeeded, refused, failed, unknown, remaining, is_stopped, statuses, elapsed_seconds,
-    rate.
-    """
     if is_json and output is None and not is_check:
         raise click.UsageError("--json prints the summary on standard output: name a file for the results by --output")
     if resume and restart:
         raise click.UsageError("--resume and --restart exclude each other")
 
-    from ._batch_run import Job, check_job, run_job  # completion does without aiohttp
+    from ._batch_run import Job, check_job, make_policy, run_job  # completion does without aiohttp
 
-    job = Job(output=output, is_json=is_json, is_restarted=restart, **options)
+    job = Job(output=output, is_json=is_json, is_restarted=restart, policy=make_policy(options), **options)
     if is_check:
         check_job(job)
     else:
         run_job(job)
 
 
-@click.command(name="results")
+@click.command(name="results", help=_RESULTS_HELP)
 @click.argument("file", type=click.Path(allow_dash=False))
 @_database_option
 def results(*, file: str, database: str | None) -> None:
-    """Print the results of a batch that has ended or was interrupted.
-
-    The result of each request of FILE that has one, by line.
-    """
     from simplestore_async.batch import read_results
 
     for line in read_results(database or f"{file}.batch"):

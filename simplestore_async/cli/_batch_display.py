@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import attrs
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
-from ._console import RateColumn, open_console, show_trouble
 from ._output import show_duration
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-
-    from rich.console import Console
 
     from simplestore_async.batch import BatchDatabase, BatchPolicy, BatchResult
 
@@ -74,7 +70,7 @@ class Display:
     """Lines from time to time."""
 
     def __init__(self, tally: Tally) -> None:
-        self._tally = tally
+        self.tally = tally
         self._printed_at = time.monotonic()
 
     async def run(self) -> None:
@@ -93,7 +89,7 @@ class Display:
 
     def print_news(self) -> None:
         """Print what has happened."""
-        news, self._tally.news = self._tally.news, []
+        news, self.tally.news = self.tally.news, []
         for line in news:
             self.say(line)
 
@@ -102,62 +98,23 @@ class Display:
         click.echo(line, err=True)
 
     def _describe(self) -> str:
-        tally = self._tally
+        tally = self.tally
         rate = tally.sent / tally.seconds
         left = show_duration((tally.total - tally.done) / rate) if rate else "unknown"
         return f"{tally.done} of {tally.total}, {rate:.0f}/s, {tally.troubled} not succeeded, {left} left"
 
 
-class _Bar(Display):
-    """A progress bar, and lines above it."""
-
-    def __init__(self, tally: Tally, console: Console) -> None:
-        super().__init__(tally)
-        self._progress = Progress(
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            RateColumn(),
-            TextColumn("{task.fields[troubled]}"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            console=console,
-            expand=True,
-            # Refreshed by hand: another thread would compete with the event loop.
-            auto_refresh=False,
-        )
-        troubled = _show_troubled(tally)
-        self._task = self._progress.add_task("", total=tally.total, completed=tally.done, troubled=troubled)
-
-    @contextmanager
-    def shown(self) -> Generator[Display]:
-        """Draw it, and leave its last state."""
-        with self._progress:
-            yield self
-            self.update()
-
-    def update(self) -> None:
-        """Draw what has changed."""
-        self.print_news()
-        troubled = _show_troubled(self._tally)
-        self._progress.update(self._task, completed=self._tally.done, troubled=troubled, refresh=True)
-
-    def say(self, line: str) -> None:
-        """Print a line above the bar."""
-        self._progress.console.print(Text(line))
-
-
-def _show_troubled(tally: Tally) -> str:
-    return show_trouble(tally.troubled, "not succeeded")
-
-
 @contextmanager
 def open_display(tally: Tally, *, is_plain: bool) -> Generator[Display]:
     """Open the display that suits stderr."""
-    console = None if is_plain else open_console(is_stderr=True)
-    if console is None:
-        display = Display(tally)
-        yield display
-        display.print_news()
-    else:
-        with _Bar(tally, console).shown() as bar:
-            yield bar
+    if not is_plain and sys.stderr.isatty():
+        from ._batch_bar import Bar  # rich takes a fifth of the time that a command takes to start
+        from ._console import open_console
+
+        if console := open_console(is_stderr=True):
+            with Bar(tally, console).shown() as bar:
+                yield bar
+            return
+    display = Display(tally)
+    yield display
+    display.print_news()

@@ -9,7 +9,6 @@ import shlex
 import signal
 import sys
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
@@ -18,7 +17,7 @@ import click
 
 from simplestore_async import ClientCredentials, open_session
 from simplestore_async.batch import BatchDatabase, BatchPolicy, RequestFile, run_batch
-from simplestore_async.errors import BatchFileError
+from simplestore_async.errors import BatchFileError, ConfigurationError
 
 from ._batch_display import Tally, open_display
 from ._caches import has_redis, open_cache
@@ -37,7 +36,6 @@ __all__ = ["Job", "check_job", "run_job"]
 # Less than servers keep idle connections for: one that is closed under a request leaves the request unknown.
 _KEEP_ALIVE_SECONDS: Final = 3.0
 _LAST_SECONDS: Final = 5.0
-_LINES_REPORTED: Final = 250_000
 _SIGNALS: Final = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
@@ -60,36 +58,31 @@ class Job:
     file: str
     output: str | None
     database: str | None
-    concurrency: int
-    rate: float | None
-    timeout: float
-    stop_after: int | None
-    resend: frozenset[str | int]
-    idempotency_key: str | None
-    response_headers: tuple[str, ...]
+    policy: BatchPolicy
     is_restarted: bool
     is_plain: bool
     is_cached: bool
     is_json: bool
 
-    @property
-    def policy(self) -> BatchPolicy:
-        """Limits and retries."""
+
+def make_policy(options: dict[str, Any]) -> BatchPolicy:
+    """Return the limits that *options* name, and take these out."""
+    names = "concurrency", "rate", "stop_after", "idempotency_key", "response_headers"
+    try:
         return BatchPolicy(
-            concurrency=self.concurrency,
-            rate=self.rate,
-            timeout_seconds=self.timeout,
-            stop_after=self.stop_after,
-            resend=self.resend,
-            idempotency_key=self.idempotency_key,
-            response_headers=self.response_headers,
+            timeout_seconds=options.pop("timeout"),
+            resend=frozenset(int(word) if word.isdecimal() else word for word in options.pop("resend")),
+            **{name: options.pop(name) for name in names},
         )
+    except ConfigurationError as error:
+        option = error.field.removesuffix("s").replace("_", "-")
+        raise click.UsageError(f"--{option} {error.problem}") from None
 
 
 def check_job(job: Job) -> None:
     """Validate the file, and send nothing."""
     with _open_file(job) as requests:
-        _check_lines(job, requests)
+        requests.check()
         if job.is_json:
             print_json({"requests": requests.count})
         else:
@@ -112,30 +105,18 @@ def run_job(job: Job) -> None:
             job.database or default,
             requests=requests,
             client_id=client_id,
-            idempotency_key=job.idempotency_key,
+            idempotency_key=job.policy.idempotency_key,
             results=job.output or sys.stdout.buffer,
             is_restarted=job.is_restarted,
-            check=partial(_check_lines, job, requests),
         ) as database:
             _run_database(job, database)
 
 
 @contextmanager
 def _open_file(job: Job) -> Generator[RequestFile]:
-    requests = RequestFile(job.file)
     try:
-        yield requests
-    finally:
-        requests.close()
-
-
-def _check_lines(job: Job, requests: RequestFile) -> None:
-    def report(line: int) -> None:
-        if not line % _LINES_REPORTED:
-            click.echo(f"{line} lines checked", err=True)
-
-    try:
-        requests.check(on_line=report)
+        with RequestFile(job.file) as requests:
+            yield requests
     except BatchFileError as error:
         for line, problem in error.problems:
             print_problem(problem, line=line, is_json=job.is_json)
@@ -156,13 +137,21 @@ def _run_database(job: Job, database: BatchDatabase) -> None:
 
 
 def _run(sending: Coroutine[object, object, None]) -> None:
+    try:
+        import uvloop
+    except ImportError:  # there is none for Windows
+        factory = None
+    else:
+        factory = uvloop.new_event_loop
     gc.freeze()  # what was imported stays, and needs no look at each collection
-    asyncio.run(sending)
+    gc.set_threshold(20_000)
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(sending)
 
 
 async def _send(job: Job, database: BatchDatabase, tally: Tally, signals: _Signals) -> None:
     cache = open_cache() if job.is_cached or has_redis() else None
-    connector = aiohttp.TCPConnector(limit=job.concurrency, keepalive_timeout=_KEEP_ALIVE_SECONDS)
+    connector = aiohttp.TCPConnector(limit=job.policy.concurrency, keepalive_timeout=_KEEP_ALIVE_SECONDS)
     # Results and a bar on one terminal would overwrite each other.
     is_plain = job.is_plain or (job.output is None and sys.stdout.isatty())
     with open_display(tally, is_plain=is_plain) as display, signals.caught(display):

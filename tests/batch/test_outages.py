@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from simplestore_async import open_session
 from simplestore_async.batch import BatchPolicy, run_batch
 from simplestore_async.errors import BatchError, ConfigurationError, InvalidClientError
 from simplestore_async.sandbox import Reset, Status
-from tests.support.api_servers import refusing_url
+from tests.support.api_servers import refusing_url, silent_url
 from tests.support.batches import QUICK, Runner, make_line, positive, requests_of
 from tests.support.servers import ApiServer
 from tests.support.tls import private_ca
@@ -170,6 +171,17 @@ async def test_api_stays_away(runner: Runner) -> None:
     with pytest.raises(BatchError, match=r"unavailable for longer than .*Cannot connect") as caught:
         await runner.run(requests_of("POST"), base_url=refusing_url(), policy=BatchPolicy(patience_seconds=0.001))
     assert caught.value.retryable
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux drops packets for a full backlog")
+async def test_no_handshake(runner: Runner) -> None:
+    """Requests to an API that drops packets were not sent: none is unknown, and the batch can be continued."""
+    policy = BatchPolicy(concurrency=4, timeout_seconds=0.1, backoff_seconds=0.01, patience_seconds=0.15)
+    with silent_url() as url, pytest.raises(BatchError, match="unavailable for longer than") as caught:
+        await runner.run_file([make_line(n, "POST") for n in range(1, 9)], base_url=url, policy=policy)
+    assert caught.value.retryable
+    assert [] == runner.results
+    assert not (runner.directory / "batch").exists()
 
 
 async def test_certificate(runner: Runner) -> None:

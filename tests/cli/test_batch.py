@@ -267,3 +267,12 @@ async def test_proxy(directory: Directory) -> None:
         outcome = await simplestore(*directory.command, "--stop-after", "1", environment=environment)
     assert 75 == outcome.code
     assert {"api.example:443"} == proxy.targets
+
+
+async def test_without_uvloop(directory: Directory, tmp_path: Path) -> None:
+    """The command does without uvloop where it is not installed."""
+    directory.write("GET", "POST")
+    (tmp_path / "uvloop.py").write_text("raise ImportError")
+    environment = directory.sandbox.environment | {"PYTHONPATH": str(tmp_path)}
+    assert 0 == (await simplestore(*directory.command, environment=environment)).code
+    assert [1, 2] == directory.lines

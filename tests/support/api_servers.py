@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import zlib
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -18,7 +19,7 @@ from tests.support.raw_server import RawServer
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
     from yarl import URL
 
@@ -241,3 +242,14 @@ class ConnectProxy(RawServer):
 def refusing_url() -> str:
     """Return a URL of this machine where nothing listens."""
     return f"http://127.0.0.1:{unused_port()}"
+
+
+@contextmanager
+def silent_url() -> Iterator[str]:
+    """Yield a URL of this machine whose packets are dropped: its backlog is full."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as stack:
+        for _ in range(4):
+            client = stack.enter_context(socket.socket())
+            client.settimeout(0)
+            client.connect_ex(server.getsockname())
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
