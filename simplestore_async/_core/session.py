@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from http.cookies import CookieError
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
@@ -17,7 +18,7 @@ from .origin import conceal_urls, parse_url
 from .proxied_request import proxied_request_class
 from .proxy import ProxySettings
 from .redaction import conceal
-from .session_options import CREDENTIALS_HINT, check_options
+from .session_options import CREDENTIALS_HINT, check_option_values, check_options
 from .tls import check_connector, check_ssl, tls_setting
 from .validation import check_flag, check_type
 
@@ -97,6 +98,7 @@ class open_session:  # noqa: N801 - called like a function
         if has_more:
             raise ConfigurationError("open_session()", "takes one positional argument, the source", CREDENTIALS_HINT)
         check_options(options)
+        check_option_values(options)
         check_flag("allow_insecure_http", allow_insecure_http)
         _check_tls(ssl, options.get("connector"))
         proxies = ProxySettings(proxy, trust_env=trust_env)
@@ -165,7 +167,7 @@ class open_session:  # noqa: N801 - called like a function
             middlewares = (*(self._options.get("middlewares") or ()), self._bearer)
             options: dict[str, Any] = self._options | {"connector": connector, "middlewares": middlewares}
             return aiohttp.ClientSession(self._base_url, **options)
-        except (AttributeError, TypeError, ValueError) as error:
+        except (AttributeError, CookieError, TypeError, ValueError) as error:
             raise ConfigurationError("open_session()", f"has an option that aiohttp refuses: {error}") from error
 
     if not TYPE_CHECKING:  # type checkers report these themselves

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Final, TypedDict
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final, TypedDict, cast
 
 import aiohttp
+from aiohttp.abc import AbstractCookieJar
 
 from simplestore_async.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+from .validation import check_callable, check_flag, check_number, check_type, type_error
 
-    from aiohttp.abc import AbstractCookieJar
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from types import UnionType
+
     from aiohttp.typedefs import JSONBytesEncoder, JSONEncoder, LooseCookies, LooseHeaders
 
-__all__ = ["CREDENTIALS_HINT", "ClientSessionOptions", "check_options"]
+__all__ = ["CREDENTIALS_HINT", "ClientSessionOptions", "check_option_values", "check_options"]
 
 CREDENTIALS_HINT: Final = "write open_session(ClientCredentials(client_id=…, client_secret=…))"
 _HINTS: Final = {
@@ -27,6 +31,17 @@ _HINTS: Final = {
 } | dict.fromkeys(
     ("client_id", "client_secret", "token_url", "scope", "extra_parameters", "auth_method"), CREDENTIALS_HINT
 )
+# Those that aiohttp takes unseen: a wrong one fails in the middle of a request, or has no effect.
+_FLAGS: Final = {"connector_owner", "auto_decompress", "requote_redirect_url"}
+_SIZES: Final = {"read_bufsize", "max_line_size", "max_field_size", "max_headers"}
+_SEQUENCES: Final = {"middlewares", "skip_auto_headers"}
+# By the number of their arguments.
+_FUNCTIONS: Final = {"json_serialize": 1, "fallback_charset_resolver": 2}
+_TYPES: Final[dict[str, type | UnionType]] = {
+    "auth": aiohttp.BasicAuth | None,
+    "cookie_jar": AbstractCookieJar | None,
+    "version": aiohttp.HttpVersion,
+}
 
 
 class ClientSessionOptions(TypedDict, total=False):
@@ -73,3 +88,32 @@ def check_options(names: Iterable[str]) -> None:
             similar = get_close_matches(name, known, n=1)
             hint = _HINTS.get(name, f"did you mean {similar[0]}=?" if similar else "")
             raise ConfigurationError(name, "is not an option of open_session()", hint)
+
+
+def check_option_values(options: Mapping[str, object]) -> None:
+    """Check the types of options that `aiohttp.ClientSession` does not check.
+
+    Raises:
+        ConfigurationError: for the first that is wrong.
+    """
+    for name, value in options.items():
+        if name in _FLAGS:
+            check_flag(name, value)
+        elif name in _SIZES:
+            check_number(name, value, at_least=1, is_whole=True)
+        elif name in _TYPES:
+            check_type(name, value, _TYPES[name])
+        elif name in _FUNCTIONS:
+            check_callable(name, value, arguments=_FUNCTIONS[name], is_plain=True)
+        elif name in _SEQUENCES and value is not None:
+            _check_sequence(name, value)
+        elif name == "raise_for_status" and not isinstance(value, bool):
+            check_callable(name, value, arguments=1)
+
+
+def _check_sequence(name: str, value: object) -> None:
+    # A string would be taken as its characters.
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise type_error(name, value, "a sequence")
+    for middleware in cast("Iterable[object]", value) if name == "middlewares" else ():
+        check_callable(name, middleware, arguments=2)
