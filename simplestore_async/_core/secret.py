@@ -228,7 +228,9 @@ async def ask_secret(secret: Callable[[], Any], worker: Worker) -> tuple[str, st
         return "", "the callable raised CancelledError"
     except ConfigurationError as error:
         return "", str(error)
-    except Exception as error:  # noqa: BLE001 - whatever a user's callable raises, its values stay out of our error
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever a user's callable raises, its values stay out of our error
         return "", f"the callable raised {type(error).__name__}"
 
 
