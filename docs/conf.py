@@ -27,7 +27,8 @@ nitpicky = True
 # A client's class of another package, and private types.
 nitpick_ignore_regex = [
     (r"py:.*", r"Redis(Cluster)?|ClientSessionOptions"),
-    (r"py:class", r"simplestore_async\._core\.secret\.SupportsSecretValue"),
+    (r"py:class", r"(simplestore_async\._core\.\w+\.)?(SupportsSecretValue|Secret|_Arguments|C)"),
+    (r"py:class", r"httpx2?\.AsyncBaseTransport"),
 ]
 # Inventories of the names that signatures use, in Sphinx's plain first format: the build has no network.
 intersphinx_mapping = {

@@ -7,6 +7,7 @@ import gc
 import inspect
 import os
 import signal
+import sys
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +89,9 @@ def pytest_configure() -> None:
     # A shell's jobs in the background ignore Ctrl-C, and so would every program that the tests start and interrupt.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # As nohup does with the end of a terminal.
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # pytest-asyncio asks for the current loop, and asyncio would make one that nobody closes.
     asyncio.set_event_loop(None)
 

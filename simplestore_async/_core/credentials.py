@@ -12,11 +12,12 @@ from typing import Any, Final, Literal, Self, TypeAlias, cast, get_args
 import attrs
 from yarl import URL
 
-from simplestore_async.errors import ConfigurationError, TokenError
+from simplestore_async.errors import ConfigurationError
 
+from .client_authentication import ClientAuthentication, add_authentication, unavailable
 from .environment import PREFIX, missing_variables, read_variable
 from .origin import parse_url
-from .redaction import MASK, conceal, show_fields
+from .redaction import MASK, RedactedStr, conceal, show_fields
 from .secret import Secret, SecretFile, SupportsSecretValue, ask_secret, check_secret_text, read_secret_file, reveal
 from .token import split_scope
 from .validation import check_callable, check_flag, type_name
@@ -24,7 +25,7 @@ from .worker import Worker
 
 __all__ = ["DEFAULT_TOKEN_URL", "AuthMethod", "ClientCredentials", "Secret", "SecretFile"]
 
-AuthMethod: TypeAlias = Literal["client_secret_post", "client_secret_basic"]
+AuthMethod: TypeAlias = Literal["client_secret_post", "client_secret_basic", "none"]
 
 DEFAULT_TOKEN_URL: Final = "https://auth.simplestore.io/connect/token"  # noqa: S105 - the documented address, no secret
 
@@ -37,8 +38,15 @@ def _check_secret(_credentials: ClientCredentials, _field: object, value: Any) -
         check_callable("client_secret", value, arguments=0)
 
 
-def _read_literal(value: Any) -> Any:
-    """Return the secret as a redacted string if it is given as one, else as it is."""
+def _read_literal(value: Any, auth_method: object) -> Any:
+    """Return the secret as a redacted string if it is given as one, else as it is; empty if there is none to give."""
+    needs_secret = isinstance(auth_method, str) and auth_method != "none"
+    if value is None and needs_secret:
+        raise ConfigurationError("client_secret", "is not set", "copy it from the Control Panel")
+    if value is not None and not needs_secret:
+        raise ConfigurationError("client_secret", "has no effect with this auth_method", "leave it out")
+    if value is None:
+        return RedactedStr()
     secret, problem = reveal(value)
     if problem:
         raise ConfigurationError("client_secret", problem)
@@ -92,11 +100,17 @@ def _check_extra_parameters(_credentials: ClientCredentials, _field: object, val
             )
 
 
-def _check_auth_method(_credentials: ClientCredentials, _field: object, value: Any) -> None:
+def _check_auth_method(value: object) -> None:
     methods = get_args(AuthMethod)
-    if not isinstance(value, str) or value not in methods:
+    if isinstance(value, str) and value in methods:
+        return
+    if isinstance(value, str | type) or not isinstance(value, ClientAuthentication):
         got = "another string" if isinstance(value, str) else type_name(value)
-        raise ConfigurationError("auth_method", f"must be {' or '.join(methods)}, got {got}")
+        raise ConfigurationError("auth_method", f"must be {', '.join(methods)} or a ClientAuthentication, got {got}")
+
+
+def _show_method(method: object) -> str:
+    return repr(method) if isinstance(method, str) else type(method).__name__
 
 
 def _show_names(parameters: Mapping[str, object]) -> str:
@@ -124,7 +138,9 @@ class ClientCredentials:
         extra_parameters: further form fields, such as `audience`. A sequence is sent as several fields of one name,
             such as `resource` (RFC 8707 §2.2).
         auth_method: `"client_secret_post"` sends id and secret in the form, as SimpleStore documents;
-            `"client_secret_basic"` sends them in the Authorization header (RFC 6749 §2.3.1).
+            `"client_secret_basic"` sends them in the Authorization header (RFC 6749 §2.3.1). For other authorization
+            servers: a `ClientAuthentication` in place of the secret, or `"none"`, which sends the id alone, for a
+            `TokenEndpoint` whose `ssl` holds the client's certificate (RFC 8705 §2).
         allow_insecure_http: accept a `token_url` of plain http to other machines; for closed test networks only.
 
     Raises:
@@ -138,7 +154,7 @@ class ClientCredentials:
     extra_parameters: Mapping[str, str | tuple[str, ...]] = attrs.field(
         validator=_check_extra_parameters, hash=False, repr=_show_names
     )
-    auth_method: AuthMethod = attrs.field(validator=_check_auth_method)
+    auth_method: AuthMethod | ClientAuthentication = attrs.field(repr=_show_method)
     allow_insecure_http: bool
     _is_from_env: bool = attrs.field(init=False, default=False, eq=False, repr=False)
     _worker: Worker | None = attrs.field(init=False, default=None, eq=False, repr=False)
@@ -147,11 +163,11 @@ class ClientCredentials:
         self,
         *,
         client_id: str,
-        client_secret: Secret | SupportsSecretValue,
+        client_secret: Secret | SupportsSecretValue | None = None,
         token_url: str | URL = DEFAULT_TOKEN_URL,
         scope: str | Iterable[str] = (),
         extra_parameters: Mapping[str, str | Sequence[str]] = MappingProxyType({}),
-        auth_method: AuthMethod = "client_secret_post",
+        auth_method: AuthMethod | ClientAuthentication = "client_secret_post",
         allow_insecure_http: bool = False,
     ) -> None:
         client_id, client_secret, token_url = conceal(client_id), conceal(client_secret), conceal(token_url)
@@ -160,9 +176,10 @@ class ClientCredentials:
         if isinstance(parameters, str):
             raise ConfigurationError("extra_parameters", parameters)
         check_flag("allow_insecure_http", allow_insecure_http)
+        _check_auth_method(auth_method)
         self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - attrs writes it
             client_id=str(check_secret_text("client_id", client_id, keep_spaces=False)),
-            client_secret=_read_literal(client_secret),
+            client_secret=_read_literal(client_secret, auth_method),
             token_url=parse_url("token_url", token_url, allow_insecure_http=allow_insecure_http),
             scope=_read_scope(scope),
             extra_parameters=parameters,
@@ -216,7 +233,8 @@ class ClientCredentials:
     @property
     def has_dynamic_secret(self) -> bool:
         """Whether the secret is read for every renewal, and may have changed since."""
-        return callable(self.client_secret)
+        method = self.auth_method
+        return callable(self.client_secret) if isinstance(method, str) else bool(method.is_dynamic)
 
     @property
     def cache_key(self) -> str:
@@ -224,7 +242,7 @@ class ClientCredentials:
         identity = (
             str(self.token_url),
             self.client_id,
-            self.auth_method,
+            self.auth_method if isinstance(self.auth_method, str) else ["object", str(self.auth_method.cache_key)],
             sorted(self.scope),
             sorted(self.extra_parameters.items()),
         )
@@ -244,7 +262,20 @@ class ClientCredentials:
         secret, problem = await ask_secret(self.client_secret, self._worker)
         if not problem:
             return secret
-        raise TokenError(f"the client secret cannot be read: {problem}", code="secret-unavailable", retryable=True)
+        raise unavailable("the client secret", problem)
+
+    async def authenticate(self) -> tuple[dict[str, str], dict[str, str], str] | None:
+        """Return form, headers and secret of one attempt, if `auth_method` is an object.
+
+        Raises:
+            TokenError: if it fails.
+        """
+        if isinstance(self.auth_method, str):
+            return None
+        taken = frozenset({"grant_type", "scope", *self.extra_parameters})
+        return await add_authentication(
+            self.auth_method, client_id=self.client_id, token_url=str(self.token_url), taken=taken
+        )
 
     __repr__ = show_fields
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
     from .proxy import Proxy
+    from .redaction import SupportsSecretValue
     from .token import AccessToken
     from .wire import Exchange
 
@@ -75,7 +76,7 @@ class TokenEndpoint:
         connector: aiohttp.BaseConnector | None = None,
         headers: Mapping[str, str] | None = None,
         ssl: ssl_module.SSLContext | aiohttp.Fingerprint | None = None,
-        proxy: str | URL | None = None,
+        proxy: str | URL | SupportsSecretValue | None = None,
         trust_env: bool = False,
         clock: Clock | None = None,
     ) -> None:
@@ -97,6 +98,12 @@ class TokenEndpoint:
         self._ssl: ssl_module.SSLContext | aiohttp.Fingerprint | bool = True if ssl is None else ssl
         if proxy is not None:
             self._find_proxy()
+        if credentials.auth_method == "none" and credentials.token_url.scheme == "https" and not self._has_context():
+            raise ConfigurationError(
+                "ssl",
+                'is not set, but auth_method="none" identifies the client by its certificate',
+                "pass an ssl.SSLContext after its load_cert_chain(…)",
+            )
 
     async def request_token(self) -> AccessToken:
         """Return a new token; each call makes its own request.
@@ -120,18 +127,20 @@ class TokenEndpoint:
             may_retry: called before each further attempt; False ends with the error of the last one.
         """
         secret = await self._read_secret(deadline)
+        exchange = await self._authenticate(secret, deadline)
         async with self._open_session() as session:
             try:
-                return await self._try_repeatedly(session, secret, deadline, may_retry)
+                return await self._try_repeatedly(session, exchange, secret, deadline, may_retry)
             except TokenEndpointError as error:
                 if error.retryable or not self.credentials.has_dynamic_secret:
                     raise
                 refusal = error
             # A rotated secret is used at once; the same one would only be refused again.
-            renewed_secret = await self._read_secret(deadline)
-            if renewed_secret == secret:
+            secret = await self._read_secret(deadline)
+            renewed = await self._authenticate(secret, deadline)
+            if renewed.secret == exchange.secret:
                 raise refusal
-            return await self._try_repeatedly(session, renewed_secret, deadline, may_retry=lambda: False)
+            return await self._try_repeatedly(session, renewed, secret, deadline, may_retry=lambda: False)
 
     async def _read_secret(self, deadline: float) -> str:
         try:
@@ -141,15 +150,33 @@ class TokenEndpoint:
             pass  # raised below, without this one as its context
         raise TokenTimeoutError("token request failed: client_secret did not return within the renewal's budget")
 
-    async def _try_repeatedly(
-        self, session: aiohttp.ClientSession, secret: str, deadline: float, may_retry: Callable[[], bool]
-    ) -> tuple[AccessToken, float]:
+    async def _authenticate(self, secret: str, deadline: float) -> Exchange:
         from .wire import Exchange
 
+        try:
+            async with asyncio.timeout_at(deadline):
+                added = await self.credentials.authenticate()
+        except TimeoutError:
+            pass  # raised below, without this one as its context
+        else:
+            if added is None:
+                return Exchange(self.credentials, secret, headers=self._headers)
+            form, headers, secret = added
+            return Exchange(self.credentials, secret, headers={**self._headers, **headers}, authentication=form)
+        raise TokenTimeoutError("token request failed: auth_method did not return within the renewal's budget")
+
+    async def _try_repeatedly(
+        self,
+        session: aiohttp.ClientSession,
+        exchange: Exchange,
+        secret: str,
+        deadline: float,
+        may_retry: Callable[[], bool],
+    ) -> tuple[AccessToken, float]:
         loop = asyncio.get_running_loop()
         attempt = 1
         while True:
-            outcome = await self._post(session, Exchange(self.credentials, secret, headers=self._headers), deadline)
+            outcome = await self._post(session, exchange, deadline)
             if not isinstance(outcome, TokenError):
                 return outcome
             pause = self.policy.pause_seconds(attempt, random.random)
@@ -160,6 +187,7 @@ class TokenEndpoint:
                 raise outcome
             await asyncio.sleep(pause)
             attempt += 1
+            exchange = await self._authenticate(secret, deadline)
 
     async def _post(
         self, session: aiohttp.ClientSession, exchange: Exchange, deadline: float
@@ -224,6 +252,10 @@ class TokenEndpoint:
             timeout=aiohttp.ClientTimeout(total=None),
             auto_decompress=False,
         )
+
+    def _has_context(self) -> bool:
+        settings = (self._ssl, getattr(self._connector, "_ssl", None))
+        return any(isinstance(setting, ssl_module.SSLContext) for setting in settings)
 
     def _find_proxy(self) -> Proxy | None:
         url = self.credentials.token_url

@@ -6,18 +6,15 @@ a redirect from carrying the token away.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from aiohttp import hdrs
 
-from simplestore_async.errors import ConfigurationError, TokenError
-
-from .challenge import is_token_rejected
-from .origin import conceal_urls, origin_of, parse_origins
+from .bearer import Bearer, proxy_error
+from .origin import conceal_urls, origin_of
 from .replay import find_replay, retire_connection
 from .tls import check_ssl, tls_setting
 from .tracebacks import clear_frames
-from .validation import check_callable, check_flag, type_error, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -27,10 +24,7 @@ if TYPE_CHECKING:
 
     from .token import AccessToken, TokenSource
 
-__all__ = ["BearerAuthMiddleware", "check_source"]
-
-# Responses that only an accepted token gets; a redirect may precede the check of the token.
-_ACCEPTED: Final = {101, *range(200, 300), 304}
+__all__ = ["BearerAuthMiddleware"]
 
 
 class BearerAuthMiddleware:
@@ -65,66 +59,38 @@ class BearerAuthMiddleware:
         allow_insecure_http: bool = False,
     ) -> None:
         origins = conceal_urls("origins", origins)
-        check_flag("allow_insecure_http", allow_insecure_http)
-        check_source(source)
-        if is_rejected is not None:
-            check_callable("is_rejected", is_rejected, arguments=2, is_plain=True)
-        self._source = source
-        self._accept: Callable[[AccessToken], None] | None = getattr(source, "accept", None)
-        self._accepted: AccessToken | None = None
-        self._origins = parse_origins(origins, allow_insecure_http=allow_insecure_http)
-        self._is_rejected = is_rejected
+        self._bearer = Bearer(source, origins=origins, is_rejected=is_rejected, allow_insecure_http=allow_insecure_http)
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Send *request* by *handler*, with a token if it goes to one of the origins."""
-        if origin_of(request.url) not in self._origins:
+        source = self._bearer.source
+        if origin_of(request.url) not in self._bearer.origins:
             return await _send(request, handler)
         _check_connection(request)
         replay = find_replay(request)
-        token = await self._source.get_token()
+        token = await source.get_token()
         response = await _send(request, handler, token)
-        if not self._note_result(token, response):
+        if not self._is_rejection(token, response):
             return response
-        if not self._source.invalidate(token) or replay is None:
+        if not source.invalidate(token) or replay is None:
             retire_connection(request, response)
             return response
         await replay.prepare(request, response)
-        replacement = await self._source.get_token()
-        if replacement.value == token.value:
-            raise TokenError(
-                "the API rejected the token, and the token endpoint issued the same one again",
-                "ask the operator of the API",
-                retryable=True,
-            )
+        replacement = await self._bearer.replace(token)
         response = await _send(request, handler, replacement)
-        if self._note_result(replacement, response):
-            self._source.invalidate(replacement)
+        if self._is_rejection(replacement, response):
+            source.invalidate(replacement)
             retire_connection(request, response)
         return response
 
-    def _note_result(self, token: AccessToken, response: ClientResponse) -> bool:
-        """Return whether *response* rejects *token*; report the first response that accepts a replacement."""
+    def _is_rejection(self, token: AccessToken, response: ClientResponse) -> bool:
         status, headers = response.status, response.headers
-        if status >= 400 and is_token_rejected(status, headers.getall(hdrs.WWW_AUTHENTICATE, ())):
-            return True
-        if self._is_rejected is not None and self._ask(self._is_rejected, response):
-            return True
-        if token.is_replacement and token is not self._accepted and status in _ACCEPTED:
-            self._accepted = token
-            if self._accept is not None:
-                self._accept(token)
-        return False
-
-    def _ask(self, is_rejected: Callable[[int, Mapping[str, str]], bool], response: ClientResponse) -> bool:
+        challenges = headers.getall(hdrs.WWW_AUTHENTICATE, ()) if status >= 400 else ()
         try:
-            result: object = is_rejected(response.status, response.headers)
+            return self._bearer.rejects(token, status, headers, challenges)
         except BaseException:
             response.close()
             raise
-        if hasattr(result, "__await__"):  # always true
-            response.close()
-            raise ConfigurationError("is_rejected", f"must return True or False, got {type_name(result)}")
-        return bool(result)
 
 
 async def _send(request: ClientRequest, handler: ClientHandlerType, token: AccessToken | None = None) -> ClientResponse:
@@ -154,19 +120,4 @@ def _check_connection(request: ClientRequest) -> None:
         if setting is not True:
             check_ssl("ssl", setting)
     elif request.proxy is not None:
-        raise ConfigurationError(
-            "proxy",
-            f"must not be used with plain http to {request.url.origin()}, which would show it the token",
-            "use https, or no proxy",
-        )
-
-
-def check_source(source: object, *, hint: str = "pass a TokenProvider") -> None:
-    """Check that *source* is a `TokenSource`.
-
-    Raises:
-        ConfigurationError: if not.
-    """
-    methods = getattr(source, "get_token", None), getattr(source, "invalidate", None)
-    if isinstance(source, type) or not all(map(callable, methods)):
-        raise type_error("source", source, "an object with get_token() and invalidate()", hint)
+        raise proxy_error(request.url.origin())

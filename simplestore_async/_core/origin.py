@@ -23,7 +23,7 @@ from .validation import type_error
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Origin", "conceal_urls", "is_loopback", "origin_of", "parse_origins", "parse_url"]
+__all__ = ["Origin", "conceal_urls", "is_loopback", "origin_of", "parse_origins", "parse_url", "read_origin"]
 
 Origin: TypeAlias = tuple[str, str, int | None]
 
@@ -62,8 +62,17 @@ def origin_of(url: URL) -> Origin:
     Raises:
         ConfigurationError: if its host can be read in two ways.
     """
+    return read_origin(url.scheme, url.raw_host or "", url.port)
+
+
+def read_origin(scheme: str, host: str, port: int | None) -> Origin:
+    """Return the origin of these parts of a URL, as `origin_of()` does.
+
+    Raises:
+        ConfigurationError: if the host can be read in two ways.
+    """
     try:
-        return _origin(url.scheme, url.raw_host or "", url.port)
+        return _origin(scheme, host, port)
     except _HostError as error:
         problem = str(error)
     raise ConfigurationError("url", f"has an ambiguous host, {problem}", "nothing was sent", code="ambiguous-host")

@@ -207,9 +207,11 @@ def _problem_of(name: str, value: Any) -> str:
     return "must be below 1" if name.endswith("_fraction") and value >= 1 else ""
 
 
-def _are_rising_fractions(value: Any) -> bool:
-    is_pair = isinstance(value, tuple) and len(value) == 2 and all(map(is_number, value))  # pyright: ignore[reportUnknownArgumentType] - of anything
-    return is_pair and 0 < value[0] <= value[1] < 1
+def _are_rising_fractions(value: object) -> bool:
+    if not isinstance(value, tuple):
+        return False
+    numbers: tuple[Any, ...] = value  # pyright: ignore[reportUnknownVariableType] - of anything
+    return len(numbers) == 2 and all(map(is_number, numbers)) and 0 < numbers[0] <= numbers[1] < 1
 
 
 DEFAULT_RENEWAL_POLICY: Final = RenewalPolicy()

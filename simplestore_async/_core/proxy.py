@@ -17,7 +17,7 @@ from yarl import URL
 from simplestore_async.errors import ConfigurationError
 
 from .origin import is_loopback
-from .redaction import RedactedStr, conceal
+from .redaction import RedactedStr, SupportsSecretValue, conceal, reveal
 from .validation import check_flag, check_type, is_plain_text
 
 __all__ = ["Proxy", "ProxySettings"]
@@ -39,7 +39,8 @@ class ProxySettings:
     """The proxy for each URL.
 
     Args:
-        proxy: URL of an HTTP proxy for every request; overrides the environment.
+        proxy: URL of an HTTP proxy for every request, or an object with `get_secret_value()`; overrides the
+            environment.
         trust_env: use the proxy that `https_proxy`, `http_proxy` or `all_proxy` names, except for hosts in `no_proxy`
             and on loopback.
 
@@ -47,11 +48,14 @@ class ProxySettings:
         ConfigurationError: if an argument is wrong; the URL is not in the message.
     """
 
-    def __init__(self, proxy: str | URL | None = None, *, trust_env: bool = False) -> None:
-        proxy = conceal(proxy)
-        check_type("proxy", proxy, str | URL | None)
+    def __init__(self, proxy: str | URL | SupportsSecretValue | None = None, *, trust_env: bool = False) -> None:
+        given, problem = reveal(proxy)
+        del proxy
+        if problem:
+            raise ConfigurationError("proxy", problem)
+        check_type("proxy", given, str | URL | None)
         check_flag("trust_env", trust_env)
-        self._proxy = None if proxy is None else _parse_proxy("proxy", proxy)
+        self._proxy = None if given is None else _parse_proxy("proxy", given)
         self._trust_env = trust_env
 
     def find(self, url: URL) -> Proxy | None:

@@ -6,16 +6,24 @@ differs, because loggers, tracebacks with locals, debuggers and `request_info` u
 
 from __future__ import annotations
 
-from typing import Final, NoReturn, Self, SupportsIndex, TypeVar, cast, overload
+from typing import Any, Final, NoReturn, Protocol, Self, SupportsIndex, TypeVar, cast, overload
 
 import attrs
 from yarl import URL
 
-__all__ = ["MASK", "RedactedBytes", "RedactedStr", "conceal", "kind_of", "show_fields"]
+__all__ = ["MASK", "RedactedBytes", "RedactedStr", "SupportsSecretValue", "conceal", "kind_of", "reveal", "show_fields"]
 
 T = TypeVar("T")
 
 MASK: Final = "***"
+
+
+class SupportsSecretValue(Protocol):
+    """A secret that hides its text, such as pydantic's `SecretStr`."""
+
+    def get_secret_value(self) -> str:
+        """Return the text."""
+        ...
 
 
 class RedactedStr(str):
@@ -65,6 +73,20 @@ def conceal(value: T) -> T:
     """
     redacted = RedactedStr(value) if isinstance(value, str | URL) else value
     return cast("T", RedactedBytes(redacted) if isinstance(redacted, bytes) else redacted)
+
+
+def reveal(value: Any) -> tuple[Any, str]:
+    """Return *value* redacted, or the problem; an object with `get_secret_value()`, as pydantic's `SecretStr`, is read.
+
+    An exception is named by its type: its text may hold the secret.
+    """
+    read = None if isinstance(value, type) else getattr(value, "get_secret_value", None)
+    if not callable(read):
+        return conceal(value), ""
+    try:
+        return conceal(read()), ""
+    except Exception as error:  # noqa: BLE001 - whatever it raises, its values stay out of our error
+        return None, f"cannot be read: get_secret_value() raised {type(error).__name__}"
 
 
 def show_fields(self: attrs.AttrsInstance) -> str:

@@ -12,13 +12,13 @@ import stat
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import attrs
 
 from simplestore_async.errors import ConfigurationError
 
-from .redaction import MASK, RedactedBytes, RedactedStr, conceal
+from .redaction import MASK, RedactedBytes, RedactedStr, SupportsSecretValue, conceal, reveal
 from .text import find_odd_character, trim
 from .validation import is_coroutine_function, type_error
 
@@ -38,14 +38,6 @@ __all__ = [
 ]
 
 
-class SupportsSecretValue(Protocol):
-    """A secret that hides its text, such as pydantic's `SecretStr`."""
-
-    def get_secret_value(self) -> str:
-        """Return the text."""
-        ...
-
-
 Secret: TypeAlias = str | Callable[[], str | SupportsSecretValue | Awaitable[str | SupportsSecretValue]]
 
 _MAX_BYTES: Final = 1 << 16
@@ -58,20 +50,6 @@ _FLAGS: Final = (
     | getattr(os, "O_BINARY", 0)
 )
 _COPY: Final = "copy it from the Control Panel"
-
-
-def reveal(value: Any) -> tuple[Any, str]:
-    """Return *value* redacted, or the problem; an object with `get_secret_value()`, as pydantic's `SecretStr`, is read.
-
-    An exception is named by its type: its text may hold the secret.
-    """
-    read = None if isinstance(value, type) else getattr(value, "get_secret_value", None)
-    if not callable(read):
-        return conceal(value), ""
-    try:
-        return conceal(read()), ""
-    except Exception as error:  # noqa: BLE001 - whatever it raises, its values stay out of our error
-        return None, f"cannot be read: get_secret_value() raised {type(error).__name__}"
 
 
 def check_secret_text(field: str, value: Any, *, keep_spaces: bool = True, where: str = "") -> str:
@@ -186,11 +164,13 @@ class SecretFile:
         return read_secret_file("client_secret", self)
 
 
-def read_secret_file(field: str, file: SecretFile, *, keep_spaces: bool = True) -> str:
-    """Return the text of a file that *field* names.
+def read_secret_file(
+    field: str, file: SecretFile, *, keep_spaces: bool = True, check: Callable[[str], str] | None = None
+) -> str:
+    """Return the text of a file that *field* names, as *check* returns it.
 
     Raises:
-        ConfigurationError: if the file cannot be read, is empty, or has more than one line of text.
+        ConfigurationError: if the file cannot be read; without *check* if it is empty or has more than one line.
     """
     # No path among the locals of a frame that an error passes, where a traceback shows it.
     text, problem = read_secret_text(file.path)
@@ -199,10 +179,17 @@ def read_secret_file(field: str, file: SecretFile, *, keep_spaces: bool = True) 
         raise ConfigurationError(field, f"cannot be read: {problem}", "it must be the path of a file, not a secret")
     if problem:
         raise ConfigurationError(field, f"cannot be read from {shown}: {problem}", "check the path and its permissions")
+    if check is not None:
+        return check(text)
     return check_secret_text(field, text, keep_spaces=keep_spaces, where=f" in {shown}")
 
 
-async def ask_secret(secret: Callable[[], Any], worker: Worker) -> tuple[str, str]:
+async def ask_secret(
+    secret: Callable[[], Any],
+    worker: Worker,
+    *,
+    check: Callable[[Any], str] = lambda value: check_secret_text("client_secret", value),
+) -> tuple[str, str]:
     """Return the secret of a callable, redacted, or the problem; an async callable runs here, a plain one in *worker*.
 
     An exception of the callable is named by its type: its text may hold the secret.
@@ -219,7 +206,7 @@ async def ask_secret(secret: Callable[[], Any], worker: Worker) -> tuple[str, st
             value = await value if inspect.isawaitable(value) else value
         if not problem:
             value, problem = reveal(value)
-        return ("", problem) if problem else (check_secret_text("client_secret", value), "")
+        return ("", problem) if problem else (check(value), "")
     except asyncio.CancelledError:
         # Unless this task is being cancelled, it is the callable's own failure.
         task = asyncio.current_task()

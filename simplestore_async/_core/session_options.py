@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Final, TypedDict, cast
 import aiohttp
 from aiohttp.abc import AbstractCookieJar
 
-from simplestore_async.errors import ConfigurationError
-
+from .opening import check_options
 from .validation import check_callable, check_flag, check_number, check_type, type_error
 
 if TYPE_CHECKING:
@@ -19,18 +18,11 @@ if TYPE_CHECKING:
 
     from aiohttp.typedefs import JSONBytesEncoder, JSONEncoder, LooseCookies, LooseHeaders
 
-__all__ = ["CREDENTIALS_HINT", "ClientSessionOptions", "check_option_values", "check_options"]
+__all__ = ["ClientSessionOptions", "check_session_options"]
 
-CREDENTIALS_HINT: Final = "write open_session(ClientCredentials(client_id=…, client_secret=…))"
 _HINTS: Final = {
-    "credentials": "write open_session(credentials)",
-    "provider": "write open_session(provider)",
-    "endpoint": "write open_session(TokenProvider(endpoint=…))",
-    "proxy_auth": "write user name and password into the URL: proxy='http://user:password@…'",
     "verify_ssl": "certificates are always checked; for a private CA pass ssl=ssl.create_default_context(cafile=…)",
-} | dict.fromkeys(
-    ("client_id", "client_secret", "token_url", "scope", "extra_parameters", "auth_method"), CREDENTIALS_HINT
-)
+}
 # Those that aiohttp takes unseen: a wrong one fails in the middle of a request, or has no effect.
 _FLAGS: Final = {"connector_owner", "auto_decompress", "requote_redirect_url"}
 _SIZES: Final = {"read_bufsize", "max_line_size", "max_field_size", "max_headers"}
@@ -73,42 +65,32 @@ class ClientSessionOptions(TypedDict, total=False):
     middlewares: Sequence[aiohttp.ClientMiddlewareType] | None
 
 
-def check_options(names: Iterable[str]) -> None:
-    """Check the names of options against those of `aiohttp.ClientSession`.
+def check_session_options(options: Mapping[str, object]) -> None:
+    """Check the names of options against those of `aiohttp.ClientSession`, and the types that it does not check.
 
     Raises:
-        ConfigurationError: for the first that aiohttp does not have; says what to write instead.
+        ConfigurationError: for the first that aiohttp does not have, or that is wrong; says what to write instead.
     """
     # Asked of aiohttp itself: a newer one may have more than the types above.
     known = inspect.signature(aiohttp.ClientSession).parameters.keys() - {"proxy_auth"}
-    for name in names:
-        if name not in known:
-            from difflib import get_close_matches  # rarely needed, and slow to import
-
-            similar = get_close_matches(name, known, n=1)
-            hint = _HINTS.get(name, f"did you mean {similar[0]}=?" if similar else "")
-            raise ConfigurationError(name, "is not an option of open_session()", hint)
-
-
-def check_option_values(options: Mapping[str, object]) -> None:
-    """Check the types of options that `aiohttp.ClientSession` does not check.
-
-    Raises:
-        ConfigurationError: for the first that is wrong.
-    """
+    check_options("open_session", options, known, _HINTS)
     for name, value in options.items():
-        if name in _FLAGS:
-            check_flag(name, value)
-        elif name in _SIZES:
-            check_number(name, value, at_least=1, is_whole=True)
-        elif name in _TYPES:
-            check_type(name, value, _TYPES[name])
-        elif name in _FUNCTIONS:
-            check_callable(name, value, arguments=_FUNCTIONS[name], is_plain=True)
-        elif name in _SEQUENCES and value is not None:
-            _check_sequence(name, value)
-        elif name == "raise_for_status" and not isinstance(value, bool):
-            check_callable(name, value, arguments=1)
+        _check_value(name, value)
+
+
+def _check_value(name: str, value: object) -> None:
+    if name in _FLAGS:
+        check_flag(name, value)
+    elif name in _SIZES:
+        check_number(name, value, at_least=1, is_whole=True)
+    elif name in _TYPES:
+        check_type(name, value, _TYPES[name])
+    elif name in _FUNCTIONS:
+        check_callable(name, value, arguments=_FUNCTIONS[name], is_plain=True)
+    elif name in _SEQUENCES and value is not None:
+        _check_sequence(name, value)
+    elif name == "raise_for_status" and not isinstance(value, bool):
+        check_callable(name, value, arguments=1)
 
 
 def _check_sequence(name: str, value: object) -> None:

@@ -17,7 +17,7 @@ _HINT: Final = "for a private CA pass ssl=ssl.create_default_context(cafile=…)
 
 
 def check_ssl(field: str, setting: object) -> None:
-    """Check that aiohttp checks certificates with *setting*.
+    """Check that certificates are checked with *setting*.
 
     Raises:
         ConfigurationError: if it is no TLS setting, turns the checks off, or ignores host names.

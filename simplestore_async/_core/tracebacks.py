@@ -1,6 +1,6 @@
-"""Tracebacks. Rule: an error that passes here keeps its lines, and no frame of aiohttp keeps a header's bytes.
+"""Tracebacks. Rule: an error that passes here keeps its lines, and no frame of an HTTP client keeps a header's bytes.
 
-aiohttp and asyncio hold the request's head as plain bytes among their locals while they write it.
+HTTP clients and asyncio hold the request's head as plain bytes among their locals while they write it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
 __all__ = ["clear_frames"]
 
-_WRITERS: Final = {"aiohttp", "asyncio", "ssl"}
+_CLIENTS: Final = {"aiohttp", "httpx", "httpx2", "httpcore", "httpcore2", "h11", "h2", "hpack"}
+_WRITERS: Final = {*_CLIENTS, "anyio", "asyncio", "ssl"}
 
 
 def clear_frames(error: BaseException) -> None:
-    """Clear the locals of aiohttp's and asyncio's finished frames in the tracebacks of *error* and of its causes."""
+    """Clear the locals of HTTP clients' and asyncio's finished frames in the tracebacks of *error* and its causes."""
     for each in _chain(error):
         traceback = each.__traceback__
         while traceback is not None:

@@ -66,6 +66,8 @@ def authenticate(credentials: ClientCredentials, secret: str, *, form: dict[str,
         # Form-encoded, then base64. %20, not +: servers differ about +.
         pair = f"{quote(credentials.client_id, safe='')}:{quote(secret, safe='')}"
         headers["Authorization"] = RedactedStr(f"Basic {base64.b64encode(pair.encode()).decode()}")
+    elif credentials.auth_method == "none":
+        form["client_id"] = credentials.client_id
     else:
         form |= {"client_id": credentials.client_id, "client_secret": RedactedStr(secret)}
 
@@ -77,10 +79,16 @@ class Exchange:
         headers: public headers.
         secret_headers: headers that only the endpoint may see; their values are redacted.
         body: the form; redacted.
+        secret: the secret of this attempt.
     """
 
     def __init__(
-        self, credentials: ClientCredentials, secret: str, *, headers: Mapping[str, str] = MappingProxyType({})
+        self,
+        credentials: ClientCredentials,
+        secret: str,
+        *,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        authentication: Mapping[str, str] | None = None,
     ) -> None:
         self.headers: Final = {
             "Accept": "application/json",
@@ -91,7 +99,10 @@ class Exchange:
         }
         self.secret_headers: Final = dict(headers)
         form: dict[str, Any] = {"grant_type": "client_credentials"}
-        authenticate(credentials, secret, form=form, headers=self.secret_headers)
+        if authentication is None:
+            authenticate(credentials, secret, form=form, headers=self.secret_headers)
+        else:
+            form |= authentication
         if credentials.scope:
             form["scope"] = " ".join(credentials.scope)
         form |= credentials.extra_parameters
@@ -100,7 +111,8 @@ class Exchange:
         named = [*form.items(), *self.secret_headers.items()]
         values = [value for name, value in named if _SECRET_NAME.match(name)]
         # A parameter may have several values.
-        self._secrets = [RedactedStr(secret), *(each for value in values for each in _list(value))]
+        self.secret: Final = RedactedStr(secret)
+        self._secrets = [*filter(None, [self.secret]), *(each for value in values for each in _list(value))]
 
     def parse_response(
         self, status: int, headers: Mapping[str, str], body: bytes, *, issued_at: float, now: float
@@ -170,7 +182,7 @@ class Exchange:
         values = map(payload.get, _TOKEN_FIELDS)
         # A shorter token protects nothing, and stands in many words.
         tokens = [value for value in values if isinstance(value, str) and len(value) >= _SHORTEST_TOKEN]
-        return SecretFilter([*self._secrets, *spell_in_base64(self._secrets[0]), *tokens])
+        return SecretFilter([*self._secrets, *(spell_in_base64(self.secret) if self.secret else ()), *tokens])
 
 
 def _list(value: str | tuple[str, ...]) -> tuple[str, ...]:

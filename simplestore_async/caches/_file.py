@@ -238,11 +238,12 @@ def _open_for_use(path: Path) -> Directory:
 def _parse_directory(value: Any) -> Path:
     if not isinstance(value, str | os.PathLike) or isinstance(value, type):
         raise type_error("directory", value, "a path")
+    given: str | os.PathLike[Any] = value  # pyright: ignore[reportUnknownVariableType] - of anything
     try:
-        path = Path(value)
+        path = Path(given)
     except TypeError:  # a path of bytes
-        raise type_error("directory", value, "a path of text") from None
-    if not str(value):
+        raise type_error("directory", given, "a path of text") from None
+    if not str(given):
         raise ConfigurationError("directory", "is empty", "leave it out for the user's cache directory")
     if "\0" in str(path):
         raise ConfigurationError("directory", "holds a NUL character")

@@ -195,10 +195,10 @@ async def end(call: Callable[[], Awaitable[object]], *, seconds: float) -> None:
 
 
 def _check_source(source: object) -> None:
-    kinds = redis.asyncio.Redis, redis.asyncio.RedisCluster
+    kinds: tuple[type, ...] = redis.asyncio.Redis, redis.asyncio.RedisCluster
     if isinstance(source, kinds) or (isinstance(source, type) and issubclass(source, kinds)):
         return
-    if callable(source) and not isinstance(source, type):
+    if callable(source) and not isinstance(source, type):  # pyright: ignore[reportUnknownArgumentType] - of anything
         check_callable("client", source, arguments=0, is_plain=True)
         return
     expected = "a client of redis.asyncio, or a callable that makes one"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, Self, cast
 
-from simplestore_async._core.redaction import MASK, RedactedStr, conceal
+from simplestore_async._core.redaction import MASK, RedactedStr, SupportsSecretValue, conceal, reveal
 from simplestore_async._core.secret import read_secret_text, show_path
 from simplestore_async._core.validation import check_type, type_name
 from simplestore_async.errors import ConfigurationError
@@ -40,16 +40,18 @@ class FernetCodec:
 
     Args:
         keys: one key or several, each 32 bytes in URL-safe base64, as `cryptography.fernet.Fernet.generate_key()` makes
-            them; or the `pathlib.Path` of a file of keys, one on a line, with comments behind `#`. The file is read
-            whenever a token is stored or taken from the cache, about once in a renewal, so that new keys need no
-            restart.
+            them: text, bytes, or objects with `get_secret_value()`. Or the `pathlib.Path` of a file of keys, one on a
+            line, with comments behind `#`. The file is read whenever a token is stored or taken from the cache, about
+            once in a renewal, so that new keys need no restart.
 
     Raises:
         ConfigurationError: if there is no key, one is not a key (it is not quoted), or the file cannot be read; it is
             read once to find out.
     """
 
-    def __init__(self, keys: str | bytes | Iterable[str | bytes] | Path) -> None:
+    def __init__(
+        self, keys: str | bytes | SupportsSecretValue | Iterable[str | bytes | SupportsSecretValue] | Path
+    ) -> None:
         self._is_from_env = False
         self._keys: tuple[str, ...] | Path
         self._keys, problem = (keys, "") if isinstance(keys, Path) else _find_keys(keys)
@@ -153,9 +155,16 @@ def _split(text: str) -> list[str]:
 
 def _find_keys(keys: Any) -> tuple[tuple[str, ...], str]:
     """Return the keys, redacted, or the problem: an exception from here would carry them along in its traceback."""
+    keys, problem = reveal(keys)
+    if problem:
+        return (), problem
     if not isinstance(keys, Iterable):
         return (), f"it must be strings or a pathlib.Path, got {type_name(keys)}"
-    found = tuple(map(_as_text, [keys] if isinstance(keys, str | bytes) else cast("Iterable[object]", keys)))
+    several = [keys] if isinstance(keys, str | bytes) else cast("Iterable[object]", keys)
+    revealed = [reveal(key) for key in several]
+    if problem := next((problem for _, problem in revealed if problem), ""):
+        return (), problem
+    found = tuple(_as_text(key) for key, _ in revealed)
     for number, key in enumerate(found, 1):
         if not _KEY.fullmatch(key):
             return (), f"number {number} is not 32 bytes in URL-safe base64"

@@ -12,7 +12,7 @@ import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from simplestore_async._core.redaction import conceal
+from simplestore_async._core.redaction import SupportsSecretValue, conceal, reveal
 from simplestore_async._core.token import AccessToken
 from simplestore_async._core.validation import check_number, check_type
 from simplestore_async._core.worker import Worker
@@ -88,7 +88,7 @@ class RedisTokenCache:
     @classmethod
     def from_url(
         cls,
-        url: str,
+        url: str | SupportsSecretValue,
         *,
         namespace: str = _NAMESPACE,
         lease_seconds: float = _LEASE_SECONDS,
@@ -100,7 +100,8 @@ class RedisTokenCache:
         such as `?ssl_ca_certs=/etc/ca.pem`.
 
         Args:
-            url: `redis://user:password@host:6379/0`, `rediss://…` for TLS, or `unix:///path`. It is kept like a secret.
+            url: `redis://user:password@host:6379/0`, `rediss://…` for TLS, or `unix:///path`. It is kept like a secret;
+                an object with `get_secret_value()` is one, too.
             namespace: as above.
             lease_seconds: as above.
             codec: as above.
@@ -108,8 +109,11 @@ class RedisTokenCache:
         Raises:
             ConfigurationError: if an argument is wrong; names it, and does not quote the URL.
         """
-        url = conceal(url)
-        return cls(clients_of_url(url, field="url"), namespace=namespace, lease_seconds=lease_seconds, codec=codec)
+        given, problem = reveal(url)
+        del url
+        if problem:
+            raise ConfigurationError("url", problem)
+        return cls(clients_of_url(given, field="url"), namespace=namespace, lease_seconds=lease_seconds, codec=codec)
 
     @classmethod
     def from_env(

@@ -97,13 +97,13 @@ async def copy_response(response: ClientResponse, output: IO[bytes] | None, *, i
     if output is None and sys.stdout.isatty():
         await _show_response(response, is_head_shown=is_head_shown)
         return
-    output = output or sys.stdout.buffer
+    target: IO[bytes] = output or sys.stdout.buffer
     if is_head_shown:
-        output.write(_head(response))
+        target.write(_head(response))
     async for chunk in response.content.iter_any():
-        output.write(chunk)
-        output.flush()
-    output.flush()  # creates the file even if it stays empty
+        target.write(chunk)
+        target.flush()
+    target.flush()  # creates the file even if it stays empty
 
 
 async def _show_response(response: ClientResponse, *, is_head_shown: bool) -> None:

@@ -64,7 +64,7 @@ async def _open() -> AsyncGenerator[Any]:
     from redis.asyncio import Redis
     from redis.exceptions import RedisError
 
-    client = Redis.from_url(
+    client: Any = Redis.from_url(  # pyright: ignore[reportUnknownMemberType] - redis-py types its options loosely
         os.environ["SIMPLESTORE_REDIS_URL"],
         socket_timeout=_ANSWER_SECONDS,
         socket_connect_timeout=_ANSWER_SECONDS,

@@ -66,7 +66,7 @@ class SandboxEndpoint:
     """
 
     def __init__(self, name: Literal["token", "api"], *, clock: Clock, numbers: Iterator[int]) -> None:
-        self._name = name
+        self._name: Literal["token", "api"] = name
         self._clock = clock
         self._numbers = numbers
         self._script = Script()

@@ -68,7 +68,8 @@ def _check_seconds(_fault: object, field: attrs.Attribute[float], value: object)
 
 def _read_headers(value: Any) -> HeaderPairs:
     try:
-        pairs = tuple((name, text) for name, text in (value.items() if isinstance(value, Mapping) else value))
+        items: Any = value.items() if isinstance(value, Mapping) else value  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType] - of anything
+        pairs: tuple[tuple[Any, Any], ...] = tuple((name, text) for name, text in items)
     except (TypeError, ValueError):
         raise ConfigurationError("headers", "must be a mapping or pairs of name and value") from None
     for name, text in pairs:
@@ -138,7 +139,9 @@ class Response:
                 raise ConfigurationError("json", "must be a value that JSON can represent") from None
             if "content-type" not in {name.lower() for name, _ in pairs}:
                 pairs = (*pairs, ("Content-Type", "application/json"))
-        self.__attrs_init__(status, pairs, body)
+        self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - attrs writes it
+            status, pairs, body
+        )
 
 
 @attrs.frozen

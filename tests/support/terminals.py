@@ -45,8 +45,16 @@ class Terminal:
             return await self._process.wait()
 
     async def _read(self) -> bool:
+        # Not in a thread: one that still reads would keep the event loop from closing.
+        loop = asyncio.get_running_loop()
+        is_readable = asyncio.Event()
+        loop.add_reader(self._descriptor, is_readable.set)
         try:
-            part = await asyncio.to_thread(os.read, self._descriptor, 65_536)
+            await is_readable.wait()
+        finally:
+            loop.remove_reader(self._descriptor)
+        try:
+            part = os.read(self._descriptor, 65_536)
         except OSError:  # on Linux, when nobody has the other end any more
             part = b""
         self._shown += part

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import attrs
 import click
@@ -88,7 +88,8 @@ def _hide_in_fact(value: object, secrets: list[str]) -> object:
     if isinstance(value, str):
         return hide(value, secrets)
     if isinstance(value, list):
-        return [_hide_in_fact(each, secrets) for each in value]
+        return [_hide_in_fact(each, secrets) for each in cast("list[object]", value)]
     if isinstance(value, dict):
-        return {hide(str(name), secrets): _hide_in_fact(each, secrets) for name, each in value.items()}
+        facts = cast("dict[object, object]", value)
+        return {hide(str(name), secrets): _hide_in_fact(each, secrets) for name, each in facts.items()}
     return value

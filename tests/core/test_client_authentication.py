@@ -1,0 +1,384 @@
+"""Client authentication without a shared secret: what it sends, how it rotates, and what it never shows."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import pickle
+import ssl
+import sys
+import threading
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trustme
+from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import ec, ed448
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PublicFormat,
+)
+from joserfc import jwt
+from pydantic import SecretStr
+
+from simplestore_async import ClientCredentials, SecretFile, TokenEndpoint
+from simplestore_async.client_authentication import ClientAssertion, ClientAuthentication, PrivateKeyJwt
+from simplestore_async.errors import ConfigurationError, InvalidClientError, TokenError
+from tests.support.keys import KINDS, pem_of, private_key, public_key
+from tests.support.servers import SECRET, TokenServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+ISSUER = "https://issuer.example"
+JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+
+RSA = private_key("RS256")
+RSA_PEM = pem_of(RSA)
+
+
+def credentials(server: TokenServer, method: Any, **changes: Any) -> ClientCredentials:
+    return ClientCredentials(client_id="app", token_url=server.token_url, auth_method=method, **changes)
+
+
+async def request_form(server: TokenServer, method: Any) -> dict[str, str]:
+    await TokenEndpoint(credentials(server, method)).request_token()
+    return server.requests[-1].form
+
+
+def refusal(description: str = "") -> web.Response:
+    return web.json_response({"error": "invalid_client", "error_description": description}, status=400)
+
+
+def decode(assertion: str, algorithm: str = "RS256") -> Any:
+    return jwt.decode(assertion, public_key(algorithm), algorithms=["PS256", *KINDS])
+
+
+class TestClientAssertion:
+    async def test_form(self, token_server: TokenServer) -> None:
+        """The form holds client id, assertion and its type, and no secret (RFC 7523 §2.2)."""
+        form = await request_form(token_server, ClientAssertion(lambda: "canary.assertion"))
+        expected = {"client_id": "app", "client_assertion": "canary.assertion", "client_assertion_type": JWT_BEARER}
+        assert {"grant_type": "client_credentials", **expected} == form
+
+    @pytest.mark.parametrize("kind", ["async", "secret value", "file"])
+    async def test_sources(self, token_server: TokenServer, tmp_path: Path, kind: str) -> None:
+        """An async function, an object with get_secret_value() and a file give the assertion."""
+
+        async def read() -> str:
+            return "canary.assertion"
+
+        (path := tmp_path / "token").write_text("canary.assertion\n")
+        sources: dict[str, Any] = {
+            "async": read,
+            "secret value": lambda: SecretStr("canary.assertion"),
+            "file": SecretFile(path),
+        }
+        assert (
+            "canary.assertion" == (await request_form(token_server, ClientAssertion(sources[kind])))["client_assertion"]
+        )
+
+    async def test_each_attempt(self, token_server: TokenServer, quick: Any) -> None:
+        """The assertion is read again for each attempt, in a thread of its own."""
+        threads: list[int] = []
+
+        def read() -> str:
+            threads.append(threading.get_ident())
+            return f"canary.{len(threads)}"
+
+        token_server.replies += [503, 503]
+        endpoint = TokenEndpoint(credentials(token_server, ClientAssertion(read)), policy=quick)
+        await endpoint.request_token()
+
+        sent = [request.form["client_assertion"] for request in token_server.requests]
+        assert ["canary.1", "canary.2", "canary.3"] == sent
+        assert threading.get_ident() not in threads
+
+    @pytest.mark.parametrize(("after", "requests"), [("canary.old", 1), ("canary.new", 2)])
+    async def test_rotation(self, token_server: TokenServer, after: str, requests: int) -> None:
+        """After a refusal the assertion is read again; only another one is tried."""
+        assertions = iter(["canary.old", after])
+        token_server.replies += [refusal()]
+        endpoint = TokenEndpoint(credentials(token_server, ClientAssertion(lambda: next(assertions))))
+        try:
+            await endpoint.request_token()
+        except InvalidClientError:
+            assert after == "canary.old"
+
+        assert requests == len(token_server.requests)
+
+    async def test_failure(self, token_server: TokenServer) -> None:
+        """A function that fails is named by its exception's type; nothing is sent."""
+
+        def read() -> str:
+            raise RuntimeError("canary")
+
+        with pytest.raises(TokenError, match="RuntimeError") as caught:
+            await request_form(token_server, ClientAssertion(read))
+        assert ("secret-unavailable", True) == (caught.value.code, caught.value.retryable)
+        assert "canary" not in "".join(traceback.format_exception(caught.value))
+        assert not token_server.requests
+
+    @pytest.mark.parametrize("assertion", ["canary.jwt", b"canary", 3, None, dict, lambda one: one])
+    def test_misuse(self, assertion: Any) -> None:
+        """What is not a function is refused, a JWT itself, too."""
+        with pytest.raises(ConfigurationError) as caught:
+            ClientAssertion(assertion)
+        assert "assertion" == caught.value.field
+        assert "canary" not in str(caught.value)
+
+
+class TestPrivateKeyJwt:
+    @pytest.mark.parametrize("name", KINDS)
+    async def test_claims(self, token_server: TokenServer, name: str) -> None:
+        """The JWT names client, issuer and type as the successor of RFC 7523 asks, with a short life."""
+        form = await request_form(token_server, PrivateKeyJwt(pem_of(private_key(name)), audience=ISSUER, key_id="k1"))
+        token = decode(form["client_assertion"], name)
+
+        assert {"alg": name, "typ": "client-authentication+jwt", "kid": "k1"} == token.header
+        claims = token.claims
+        assert ("app", "app", ISSUER) == (claims["iss"], claims["sub"], claims["aud"])
+        assert 60 == claims["exp"] - claims["iat"]
+        assert JWT_BEARER == form["client_assertion_type"]
+
+    async def test_old_text(self, token_server: TokenServer) -> None:
+        """For servers of RFC 7523 itself audience, type and algorithm can be chosen; no kid is sent without one."""
+        method = PrivateKeyJwt(RSA_PEM, audience=token_server.token_url, type="JWT", algorithm="PS256")
+        token = decode((await request_form(token_server, method))["client_assertion"])
+        assert {"alg": "PS256", "typ": "JWT"} == token.header
+        assert token_server.token_url == token.claims["aud"]
+
+    async def test_fresh_jti(self, token_server: TokenServer, quick: Any) -> None:
+        """Each attempt has a jti of its own."""
+        token_server.replies += [503]
+        method = PrivateKeyJwt(RSA_PEM, audience=ISSUER)
+        await TokenEndpoint(credentials(token_server, method), policy=quick).request_token()
+
+        sent = [decode(request.form["client_assertion"]).claims["jti"] for request in token_server.requests]
+        assert 2 == len(set(sent))
+
+    @pytest.mark.parametrize("kind", ["file", "async", "secret value", "bytes"])
+    async def test_sources(self, token_server: TokenServer, tmp_path: Path, kind: str) -> None:
+        """Key text, a file, an async function and an object with get_secret_value() are keys."""
+
+        async def read() -> SecretStr:
+            return SecretStr(RSA_PEM)
+
+        (path := tmp_path / "key.pem").write_text(RSA_PEM)
+        keys: dict[str, Any] = {
+            "file": SecretFile(path),
+            "async": read,
+            "secret value": SecretStr(RSA_PEM),
+            "bytes": RSA_PEM.encode(),
+        }
+        form = await request_form(token_server, PrivateKeyJwt(keys[kind], audience=ISSUER))
+        assert decode(form["client_assertion"]).claims["iss"] == "app"
+
+    async def test_rotation(self, token_server: TokenServer, tmp_path: Path) -> None:
+        """After a refusal a new key in the file is tried at once; the same key is not."""
+        path = tmp_path / "key.pem"
+        path.write_text(RSA_PEM)
+        token_server.replies += [refusal()]
+        endpoint = TokenEndpoint(credentials(token_server, PrivateKeyJwt(SecretFile(path), audience=ISSUER)))
+        with pytest.raises(InvalidClientError):
+            await endpoint.request_token()
+        assert 1 == len(token_server.requests)
+
+        texts = iter([RSA_PEM, pem_of(private_key("ES256"))])
+        token_server.replies += [refusal()]
+        method = PrivateKeyJwt(lambda: next(texts), audience=ISSUER)
+        await TokenEndpoint(credentials(token_server, method)).request_token()
+        assert 3 == len(token_server.requests)
+        decode(token_server.requests[-1].form["client_assertion"], "ES256")
+
+    @pytest.mark.parametrize(
+        ("arguments", "field", "words"),
+        [
+            ({"key": ""}, "key", "is not a private key"),
+            ({"key": 3}, "key", "must be PEM text"),
+            ({"key": RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.PKCS1)}, "key", "is not a private key"),
+            ({"key": pem_of(RSA, BestAvailableEncryption(b"canary"))}, "key", "encrypted"),
+            ({"key": RSA_PEM[:200]}, "key", "cannot be used"),
+            ({"key": pem_of(ec.generate_private_key(ec.SECP256K1()))}, "key", "must be RSA"),
+            ({"key": pem_of(ed448.Ed448PrivateKey.generate())}, "key", "must be RSA"),
+            ({"algorithm": "ES256"}, "key", "does not suit"),
+            ({"algorithm": "none"}, "algorithm", "must be one of"),
+            ({"algorithm": "HS256"}, "algorithm", "must be one of"),
+            ({"algorithm": 5}, "algorithm", "got int"),
+            ({"audience": ""}, "audience", "is empty"),
+            ({"audience": ["a"]}, "audience", "got list"),
+            ({"lifetime_seconds": 0}, "lifetime_seconds", "above 0"),
+            ({"lifetime_seconds": 90_000}, "lifetime_seconds", "at most"),
+            ({"key_id": 1}, "key_id", "got int"),
+        ],
+    )
+    def test_misuse(self, arguments: dict[str, Any], field: str, words: str) -> None:
+        """A wrong argument is refused when it is passed, and no key is shown."""
+        arguments = {"key": RSA_PEM, "audience": ISSUER} | arguments
+        with pytest.raises(ConfigurationError, match=words) as caught:
+            PrivateKeyJwt(arguments.pop("key"), **arguments)
+        assert field == caught.value.field
+        assert RSA_PEM[100:140] not in repr(caught.value)
+
+    async def test_bad_key_later(self, token_server: TokenServer) -> None:
+        """A key that cannot be used when it is read fails the renewal."""
+        method = PrivateKeyJwt(lambda: "-----BEGIN PRIVATE KEY-----", audience=ISSUER)
+        with pytest.raises(TokenError, match="cannot be used") as caught:
+            await request_form(token_server, method)
+        assert "secret-unavailable" == caught.value.code
+
+    async def test_failing_callable(self, token_server: TokenServer) -> None:
+        """A callable that fails is named by its exception's type."""
+
+        def read() -> str:
+            raise RuntimeError("canary")
+
+        with pytest.raises(TokenError, match="RuntimeError") as caught:
+            await request_form(token_server, PrivateKeyJwt(read, audience=ISSUER))
+        assert "canary" not in str(caught.value)
+
+    def test_without_joserfc(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without the extra the error names it."""
+        monkeypatch.setitem(sys.modules, "joserfc", None)
+        with pytest.raises(ImportError, match=r"simplestore-async\[jwt\]"):
+            PrivateKeyJwt(RSA_PEM, audience=ISSUER)
+
+
+class Custom:
+    """An authentication of a user's own."""
+
+    cache_key = "custom"
+    is_dynamic = False
+
+    def __init__(self, add: Callable[[dict[str, str], dict[str, str]], object]) -> None:
+        self.add = add
+
+    async def authenticate(self, *, client_id: str, token_url: str, form: Any, headers: Any) -> Any:
+        return self.add(form, headers)
+
+
+class TestSeam:
+    async def test_form_and_headers(self, token_server: TokenServer) -> None:
+        """An object of a user's own adds to form and headers."""
+
+        def add(form: dict[str, str], headers: dict[str, str]) -> str:
+            form["client_id"] = "other"
+            headers["X-Signature"] = "canary-signature"
+            return "canary-signature"
+
+        assert isinstance(Custom(add), ClientAuthentication)
+        form = await request_form(token_server, Custom(add))
+        assert "other" == form["client_id"]
+        assert "canary-signature" == token_server.requests[0].headers["X-Signature"]
+
+    @pytest.mark.parametrize(
+        ("add", "words"),
+        [
+            (lambda form, headers: form.update(grant_type="password") or "x", "must not set grant_type"),
+            (lambda form, headers: None, "must return the secret"),
+            (lambda form, headers: 1 / 0, "ZeroDivisionError"),
+            (lambda form, headers: (_ for _ in ()).throw(asyncio.CancelledError), "CancelledError"),
+        ],
+    )
+    async def test_failure(self, token_server: TokenServer, add: Any, words: str) -> None:
+        """An object that fails, or replaces a protocol field, fails the renewal; nothing is sent."""
+        method = Custom((lambda f, h: next(add(f, h))) if words == "CancelledError" else add)
+        with pytest.raises(TokenError, match=words):
+            await request_form(token_server, method)
+        assert not token_server.requests
+
+    async def test_budget(self, token_server: TokenServer) -> None:
+        """An object that does not return ends with the budget."""
+
+        async def never() -> str:
+            await asyncio.Event().wait()
+            return ""
+
+        endpoint = TokenEndpoint(credentials(token_server, ClientAssertion(never)))
+        with pytest.raises(TokenError, match="within the renewal's budget"):
+            await endpoint.fetch(deadline=asyncio.get_running_loop().time() + 0.05, may_retry=lambda: True)
+
+    def test_cache_key(self, token_server: TokenServer) -> None:
+        """Each way has cache keys of its own."""
+        methods = ["none", ClientAssertion(lambda: ""), PrivateKeyJwt(RSA_PEM, audience=ISSUER), Custom(print)]
+        keys = {credentials(token_server, method).cache_key for method in methods}
+        keys |= {
+            token_server.credentials(auth_method=name).cache_key
+            for name in ("client_secret_post", "client_secret_basic")
+        }
+        assert 6 == len(keys)
+
+    @pytest.mark.parametrize("method", ["none", ClientAssertion(lambda: "")], ids=["none", "object"])
+    def test_secret_without_effect(self, token_server: TokenServer, method: Any) -> None:
+        """A secret next to it would have no effect, and is refused."""
+        with pytest.raises(ConfigurationError, match="has no effect") as caught:
+            credentials(token_server, method, client_secret=SECRET)
+        assert "client_secret" == caught.value.field
+
+    @pytest.mark.parametrize("method", ["client_secret_post", "client_secret_basic"])
+    def test_missing_secret(self, token_server: TokenServer, method: str) -> None:
+        """A method with a secret needs one."""
+        with pytest.raises(ConfigurationError, match="is not set") as caught:
+            credentials(token_server, method)
+        assert "client_secret" == caught.value.field
+
+    @pytest.mark.parametrize("method", ["canary", 3, ClientAssertion, object()])
+    def test_misuse(self, token_server: TokenServer, method: Any) -> None:
+        """Anything else is no method; its value is not shown."""
+        with pytest.raises(ConfigurationError, match="must be client_secret_post") as caught:
+            credentials(token_server, method)
+        assert "canary" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "method", [ClientAssertion(lambda: "canary"), PrivateKeyJwt(RSA_PEM, audience=ISSUER)], ids=["assertion", "key"]
+    )
+    def test_shows_nothing(self, token_server: TokenServer, method: Any) -> None:
+        """It shows no secret, copies to itself and cannot be pickled."""
+        whole = credentials(token_server, method)
+        shown = repr(method) + repr(whole) + repr(vars(method))
+        assert "canary" not in shown
+        assert RSA_PEM[100:140] not in shown
+        assert method is copy.copy(method) is copy.deepcopy(method)
+        for value in (method, whole):
+            with pytest.raises(TypeError, match="cannot be pickled"):
+                pickle.dumps(value)
+
+    async def test_echo(self, token_server: TokenServer) -> None:
+        """An assertion that the server echoes is not in the error."""
+        token_server.replies += [refusal("bad canary-long.assertion.text")]
+        with pytest.raises(InvalidClientError) as caught:
+            await request_form(token_server, ClientAssertion(lambda: "canary-long.assertion.text"))
+        assert "canary" not in repr(caught.value)
+
+
+class TestMutualTls:
+    async def test_certificate(self) -> None:
+        """With "none" the form holds the client id alone, and the connection the certificate (RFC 8705 §2)."""
+        authority = trustme.CA()
+        server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(server_context)
+        authority.configure_trust(server_context)
+        server_context.verify_mode = ssl.CERT_REQUIRED
+        context = ssl.create_default_context()
+        authority.configure_trust(context)
+        authority.issue_cert("client.example").configure_cert(context)
+        without = ssl.create_default_context()
+        authority.configure_trust(without)
+
+        async with TokenServer(ssl_context=server_context) as server:
+            await TokenEndpoint(credentials(server, "none"), ssl=context).request_token()
+            assert {"grant_type": "client_credentials", "client_id": "app"} == server.requests[0].form
+
+            with pytest.raises(TokenError):
+                await TokenEndpoint(credentials(server, "none"), ssl=without).request_token()
+            assert 1 == len(server.requests)
+
+    def test_without_context(self) -> None:
+        """Without a context there can be no certificate."""
+        with pytest.raises(ConfigurationError, match="load_cert_chain") as caught:
+            TokenEndpoint(ClientCredentials(client_id="app", auth_method="none"))
+        assert "ssl" == caught.value.field

@@ -1,0 +1,202 @@
+"""Client authentication against servers of others: panva's oidc-provider on Node.js, and Authlib's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import ssl
+import subprocess
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trustme
+from aiohttp import web
+from authlib.oauth2.rfc7523 import JWTBearerClientAssertion
+from joserfc import jwt
+from joserfc.jwk import import_key
+
+from simplestore_async import ClientCredentials, TokenEndpoint
+from simplestore_async.client_authentication import ClientAssertion, PrivateKeyJwt
+from simplestore_async.errors import InvalidClientError
+from tests.support.keys import KINDS, pem_of, private_key, public_key
+from tests.support.servers import Server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+SERVER = Path(__file__).parents[1] / "support" / "oidc_provider.mjs"
+PROVIDER = "oidc-provider@9.13.3"
+SECRET = "canary-secret-of-more-than-thirty-two-characters"
+ALGORITHMS = ["RS256", "ES256", "Ed25519"]
+
+
+def pem(algorithm: str) -> str:
+    return pem_of(private_key(algorithm))
+
+
+def public_jwk(algorithm: str) -> dict[str, Any]:
+    return {**public_key(algorithm).as_dict(), "kid": "k1", "alg": algorithm}
+
+
+@pytest.fixture(scope="session")
+def oidc_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with oidc-provider in it; the one place where these tests are skipped."""
+    if (npm := shutil.which("npm")) is None or shutil.which("node") is None:
+        pytest.skip("Node.js is not installed")
+    folder = tmp_path_factory.mktemp("oidc-provider")
+    command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", PROVIDER]
+    installed = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    if installed.returncode:
+        pytest.skip(f"npm cannot install {PROVIDER}")
+    shutil.copy(SERVER, folder)
+    return folder
+
+
+@asynccontextmanager
+async def oidc_provider(folder: Path, client: dict[str, Any], tls: dict[str, str] | None = None) -> AsyncIterator[str]:
+    """Run oidc-provider with one client; the value is its issuer."""
+    settings = json.dumps({"client": {"client_id": "app", **client}, "tls": tls})
+    process = await asyncio.create_subprocess_exec(
+        "node", SERVER.name, settings, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(60):
+            line = await process.stdout.readline()
+        yield json.loads(line)["issuer"]
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        process.stdout.feed_eof()
+
+
+async def request_token(issuer: str, ssl_context: ssl.SSLContext | None = None, **arguments: Any) -> None:
+    credentials = ClientCredentials(client_id="app", token_url=f"{issuer}/token", **arguments)
+    token = await TokenEndpoint(credentials, ssl=ssl_context).request_token()
+    assert token.value
+
+
+@pytest.mark.slow
+class TestOidcProvider:
+    @pytest.mark.parametrize("method", ["client_secret_post", "client_secret_basic"])
+    async def test_secret(self, oidc_folder: Path, method: Any) -> None:
+        """It accepts the secret, in the form and in the header, and refuses another."""
+        client = {"client_secret": SECRET, "token_endpoint_auth_method": method}
+        async with oidc_provider(oidc_folder, client) as issuer:
+            await request_token(issuer, client_secret=SECRET, auth_method=method)
+            with pytest.raises(InvalidClientError):
+                await request_token(issuer, client_secret="other", auth_method=method)
+
+    @pytest.mark.parametrize("name", ALGORITHMS)
+    async def test_private_key(self, oidc_folder: Path, name: str) -> None:
+        """It accepts PrivateKeyJwt with each kind of key, again and again, and refuses another key and audience."""
+        client = {
+            "token_endpoint_auth_method": "private_key_jwt",
+            "token_endpoint_auth_signing_alg": name,
+            "jwks": {"keys": [public_jwk(name)]},
+        }
+        key = pem(name)
+        async with oidc_provider(oidc_folder, client) as issuer:
+            method = PrivateKeyJwt(key, audience=issuer, key_id="k1")
+            for _ in range(3):
+                await request_token(issuer, auth_method=method)
+            # The address of the endpoint, for servers of the old text.
+            old = PrivateKeyJwt(key, audience=f"{issuer}/token", type="JWT")
+            await request_token(issuer, auth_method=old)
+
+            other = "RS256" if name != "RS256" else "ES256"
+            for wrong in (
+                PrivateKeyJwt(pem(other), audience=issuer),
+                PrivateKeyJwt(key, audience="https://other.example"),
+            ):
+                with pytest.raises(InvalidClientError):
+                    await request_token(issuer, auth_method=wrong)
+
+    async def test_certificate(self, oidc_folder: Path, tmp_path: Path) -> None:
+        """It accepts the certificate of a context (RFC 8705 §2.1), and refuses another name's."""
+        authority = trustme.CA()
+        server = authority.issue_cert("127.0.0.1")
+        server.private_key_pem.write_to_path(tmp_path / "key.pem")
+        server.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+        tls = {name: str(tmp_path / f"{name}.pem") for name in ("key", "cert", "ca")}
+        client = {"token_endpoint_auth_method": "tls_client_auth", "tls_client_auth_san_dns": "app.example"}
+        async with oidc_provider(oidc_folder, client, tls) as issuer:
+            for name in ("app.example", "other.example"):
+                context = ssl.create_default_context()
+                authority.configure_trust(context)
+                authority.issue_cert(name).configure_cert(context)
+                if name == "app.example":
+                    await request_token(issuer, context, auth_method="none")
+                else:
+                    with pytest.raises(InvalidClientError):
+                        await request_token(issuer, context, auth_method="none")
+
+
+class AuthlibAssertion(JWTBearerClientAssertion):  # type: ignore[misc]  # Authlib has no types
+    """Authlib's check of an assertion, with one client and a memory of each jti."""
+
+    def __init__(self, audience: str, name: str) -> None:
+        super().__init__()
+        self.audience = audience
+        self.name = name
+        self.seen: set[str] = set()
+
+    def get_audiences(self) -> list[str]:
+        return [self.audience]
+
+    def validate_jti(self, claims: Any, jti: str) -> bool:
+        is_new = jti not in self.seen
+        self.seen.add(jti)
+        return is_new
+
+    def resolve_client_public_key(self, client: Any) -> Any:
+        return public_key(self.name)
+
+
+class TestAuthlib:
+    @pytest.mark.parametrize("name", ["RS256", "ES256"])
+    @pytest.mark.parametrize("kind", ["private key", "assertion"])
+    async def test_assertion(self, name: str, kind: str) -> None:
+        """Authlib's validation accepts each assertion once, also one that a function returns, and refuses others."""
+        from authlib.oauth2.rfc6749 import InvalidClientError as Refused
+
+        async def reply(request: web.Request) -> web.StreamResponse:
+            form = await request.post()
+            assert form["client_assertion_type"] == AuthlibAssertion.CLIENT_ASSERTION_TYPE
+            try:
+                claims = checks.process_assertion_claims(
+                    form["client_assertion"], checks.resolve_client_public_key(None)
+                )
+            except Refused as error:
+                return web.json_response({"error": error.error}, status=400)
+            return web.json_response({"access_token": f"token-of-{claims['sub']}", "token_type": "Bearer"})
+
+        async with Server(reply) as server:
+            issuer = server.url
+            checks = AuthlibAssertion(issuer, name)
+            own = PrivateKeyJwt(pem(name), audience=issuer)
+            await request_token(
+                issuer, auth_method=own if kind == "private key" else ClientAssertion(make(name, issuer))
+            )
+            await request_token(issuer, auth_method=own)
+            assert 2 == len(checks.seen)
+
+            wrong = PrivateKeyJwt(pem(name), audience="https://other.example")
+            with pytest.raises(InvalidClientError):
+                await request_token(issuer, auth_method=wrong)
+
+
+def make(name: str, issuer: str) -> Any:
+    """Return a function that signs as a workload's platform does."""
+
+    def sign() -> str:
+        claims = {"iss": "app", "sub": "app", "aud": issuer, "exp": 4_000_000_000, "jti": "from-elsewhere"}
+        key = import_key(pem(name), KINDS[name])  # type: ignore[call-overload]
+        return jwt.encode({"alg": name}, claims, key, algorithms=[name])
+
+    return sign
