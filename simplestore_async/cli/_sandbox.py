@@ -79,12 +79,14 @@ def sandbox(  # noqa: PLR0913 - the options, one by one
 async def _serve(server: Sandbox, *, secret: Mapping[str, str], is_json: bool) -> None:
     is_stopped = asyncio.Event()
     is_background = _is_background()
+    # Before the environment is printed: until then the shell waits for it, and cannot have ended.
+    shell = _find_shell() if is_background else None
     _stop_by_signals(is_stopped)
     async with server:
         _print_environment(server.environment | dict(secret), is_json=is_json)
         end = "SIGTERM" if is_background else "Ctrl-C or SIGTERM"
         click.echo(f"Serving {server.base_url} until {end} (process {os.getpid()}).", err=True)
-        watching = asyncio.create_task(_stop_with_terminal(is_stopped)) if is_background else None
+        watching = asyncio.create_task(_stop_with_shell(shell, is_stopped)) if shell else None
         await is_stopped.wait()
         if watching is not None:
             watching.cancel()
@@ -120,19 +122,20 @@ def _stop_by_signals(is_stopped: asyncio.Event) -> None:
         signal.signal(number, stop)
 
 
-async def _stop_with_terminal(is_stopped: asyncio.Event) -> None:
-    """Set the event when the shell of our terminal has ended: its hangup does not reach a background process group.
-
-    With `nohup`, and without a terminal, nothing is watched.
-    """
+def _find_shell() -> int | None:
+    """Return the process id of our terminal's shell; None with `nohup`, or without a terminal."""
     if sys.platform == "win32" or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        return
+        return None
     try:
         terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
     except OSError:
-        return
+        return None
     os.close(terminal)
-    shell = os.getsid(0)
+    return os.getsid(0)
+
+
+async def _stop_with_shell(shell: int, is_stopped: asyncio.Event) -> None:
+    """Set the event when the shell has ended: the hangup of its terminal does not reach a background process group."""
     while True:
         await asyncio.sleep(_WATCH_SECONDS)
         try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ._clock import MovableClock
-from ._endpoint import RecordedRequest, SandboxApi, SandboxEndpoint
+from ._endpoint import SandboxApi, SandboxEndpoint
 from ._faults import Drip, Fault, Garbage, Late, RejectedToken, Reset, Response, Status, Truncated
+from ._recorded import RecordedRequest
 from ._sandbox import Sandbox
 from ._script import HeldResponses
 from ._state import Counters

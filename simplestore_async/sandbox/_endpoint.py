@@ -12,6 +12,7 @@ import attrs
 from simplestore_async.errors import ConfigurationError
 
 from ._faults import UNAVAILABLE, Fault, RejectedToken, Response, Status, check_seconds, check_whole
+from ._recorded import MOST_BODY_BYTES, RecordedRequest, mask_headers
 from ._script import HeldResponses, RateLimit, Script
 
 if TYPE_CHECKING:
@@ -23,39 +24,9 @@ if TYPE_CHECKING:
 
     Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-__all__ = ["MOST_RECORDED", "RecordedRequest", "Route", "SandboxApi", "SandboxEndpoint"]
+__all__ = ["MOST_RECORDED", "Route", "SandboxApi", "SandboxEndpoint"]
 
 MOST_RECORDED: Final = 10_000
-
-
-@attrs.frozen(kw_only=True)
-class RecordedRequest:
-    """A request and the status of its response, without secret, token or query.
-
-    It is recorded when its response is decided, before that is sent.
-
-    Attributes:
-        number: its number among all requests to either endpoint, from 1.
-        endpoint: `"token"` or `"api"`.
-        method: the HTTP method.
-        path: the path, decoded, without the query.
-        client_id: the client named by the token request, or the client whose token it is; None if unknown.
-        token_number: the number of the token that was issued, or that the API request carried, in order of issue from
-            1, even if expired or revoked; None if there was none.
-        status: the HTTP status of the response; None if the connection was reset.
-        received_at: POSIX seconds of the sandbox's clock.
-        fault: the scripted fault; a `Status` of 429 for the rate limit; None if there was none.
-    """
-
-    number: int
-    endpoint: Literal["token", "api"]
-    method: str
-    path: str
-    client_id: str | None
-    token_number: int | None
-    status: int | None
-    received_at: float
-    fault: Fault | None
 
 
 class SandboxEndpoint:
@@ -155,28 +126,30 @@ class SandboxEndpoint:
 
     def record(  # noqa: PLR0913 - the fields of a request
         self,
+        request: web.Request,
         *,
-        method: str,
-        path: str,
+        body: bytes,
         client_id: str | None,
         token_number: int | None,
         status: int | None,
         fault: Fault | None,
     ) -> None:
-        """Log a request whose response is decided; called by the server."""
-        request = RecordedRequest(
+        """Log a request whose response is decided; called by the server, which has masked the body."""
+        recorded = RecordedRequest(
             number=next(self._numbers),
             endpoint=self._name,
-            method=method,
-            path=path,
+            method=request.method,
+            path=request.path,
             client_id=client_id,
             token_number=token_number,
             status=status,
             received_at=self._clock.time(),
             fault=fault,
+            headers=mask_headers(request.headers),
+            body=body[:MOST_BODY_BYTES],
         )
         with self._lock:
-            self._recorded.append(request)
+            self._recorded.append(recorded)
 
     async def wait_for_release(self) -> None:
         """Wait while responses are held; called by the server."""

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     from simplestore_async._core.clock import Clock
 
-    from ._endpoint import RecordedRequest, SandboxApi, SandboxEndpoint
+    from ._endpoint import SandboxApi, SandboxEndpoint
     from ._faults import Fault
+    from ._recorded import RecordedRequest
     from ._state import Counters
 
 __all__ = ["Sandbox"]

@@ -17,7 +17,8 @@ from simplestore_async._core.clock import Clock
 from simplestore_async.errors import ConfigurationError
 
 from ._endpoint import SandboxApi, SandboxEndpoint
-from ._faults import RejectedToken, Reset, Response
+from ._faults import RejectedToken, Reset
+from ._recorded import mask_form
 from ._responses import (
     canned_response,
     deliver,
@@ -117,12 +118,13 @@ class Server:
 
     async def _handle_token_request(self, request: web.Request) -> web.StreamResponse:
         self._counts["token_requests"] += 1
+        body = await request.read()
         verdict = TokenRequest(
             method=request.method,
             query=request.query_string,
             content_type=request.content_type,
             authorization=request.headers.get("Authorization"),
-            body=await request.read(),
+            body=body,
         ).judge(self.clients)
         endpoint = self.token_endpoint
         fault = endpoint.draw_fault()
@@ -140,8 +142,8 @@ class Server:
             token_number = token.number
             response = token_response(value, expires_in=lifetime_seconds)
         endpoint.record(
-            method=request.method,
-            path=request.path,
+            request,
+            body=mask_form(body),
             client_id=verdict.client_id,
             token_number=token_number,
             status=None if isinstance(fault, Reset) else response.status,
@@ -159,10 +161,10 @@ class Server:
         token = self.tokens.find(value) if is_bearer else None
         is_valid = token is not None and self.tokens.is_valid(token)
         fault = self.api.draw_fault()
-        response = await self._choose_api_response(request, fault, is_valid=is_valid, is_bearer=is_bearer)
+        response, body = await self._choose_api_response(request, fault, is_valid=is_valid, is_bearer=is_bearer)
         self.api.record(
-            method=request.method,
-            path=request.path,
+            request,
+            body=body,
             client_id=token.client_id if token else None,
             token_number=token.number if token else None,
             status=None if isinstance(fault, Reset) else response.status,
@@ -173,22 +175,23 @@ class Server:
 
     async def _choose_api_response(
         self, request: web.Request, fault: Fault | None, *, is_valid: bool, is_bearer: bool
-    ) -> web.StreamResponse:
+    ) -> tuple[web.StreamResponse, bytes]:
+        """Return the response, and the body if that was read."""
         replacement = replacement_response(fault)
         if replacement is not None:
             self._counts["api_failures"] += 1
-            return replacement
+            return replacement, b""
         route = self.api.find_route(request.method, request.match_info["tail"])
         is_public = route is not None and route.is_public
         if isinstance(fault, RejectedToken) or not (is_valid or is_public):
             self._counts["unauthorized"] += 1
             rejection = self.api.rejection
-            return canned_response(rejection) if rejection else unauthorized_response(has_token=is_bearer)
-        if route is None:
-            return await echo_response(request)
-        if isinstance(route.response, Response):
-            return canned_response(route.response)
-        return await route.response(request)
+            return canned_response(rejection) if rejection else unauthorized_response(has_token=is_bearer), b""
+        response = None if route is None else route.response
+        if callable(response):
+            return await response(request), b""
+        body = await request.read()
+        return echo_response(request, body) if response is None else canned_response(response), body
 
 
 class ServerThread:

@@ -14,9 +14,10 @@ from simplestore_async import open_session
 from simplestore_async.batch import BatchPolicy, run_batch
 from simplestore_async.errors import BatchError, ConfigurationError, InvalidClientError
 from simplestore_async.sandbox import Reset, Status
-from tests.support.api_servers import private_ca, refusing_url
+from tests.support.api_servers import refusing_url
 from tests.support.batches import QUICK, Runner, make_line, positive, requests_of
 from tests.support.servers import ApiServer
+from tests.support.tls import private_ca
 
 if TYPE_CHECKING:
     from simplestore_async.sandbox import Fault

@@ -12,8 +12,8 @@ from aiohttp import web
 from simplestore_async import open_session
 from simplestore_async.batch import BatchPolicy, run_batch
 from simplestore_async.sandbox import Late, Reset, Sandbox, Status, Truncated
-from tests.support.api_servers import RawServer
 from tests.support.batches import QUICK, Runner, make_line, requests_of
+from tests.support.raw_server import RawServer
 
 if TYPE_CHECKING:
     from tests.support.servers import ApiServer, TokenServer

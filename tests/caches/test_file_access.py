@@ -219,7 +219,7 @@ async def test_what_is_no_file_is_replaced(
     """What is not a regular file is a miss, at once, and a private file takes its place."""
     put(path, tmp_path / "aside")
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert await cache.get(KEY) is None
         await cache.set(KEY, make_token("second"))
 

@@ -74,7 +74,7 @@ async def test_a_release_that_never_began(cache: FileTokenCache, monkeypatch: py
     del lock, leaving
     gc.collect()
 
-    async with asyncio.timeout(5), cache.renewal_lock(KEY):
+    async with asyncio.timeout(60), cache.renewal_lock(KEY):
         pass
 
 
@@ -173,7 +173,7 @@ async def test_the_default_executor_is_not_needed(cache: FileTokenCache) -> None
     loop.set_default_executor(ThreadPoolExecutor(1))
     busy = loop.run_in_executor(None, is_over.wait, 10)
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await cache.set(KEY, TOKEN)
             assert TOKEN == await cache.get(KEY)
         assert not busy.done()
@@ -196,7 +196,7 @@ import asyncio, os, sys
 from simplestore_async import FileTokenCache
 
 async def use():
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(60):
         await asyncio.gather(*(cache.get("key") for _ in range(10)))
 
 cache = FileTokenCache(sys.argv[1])

@@ -12,9 +12,10 @@ import pytest
 import trustme
 from aiohttp import web
 
-from tests.support.api_servers import RawServer, refusing_url
+from tests.support.api_servers import refusing_url
 from tests.support.command import COMMAND, finish, start
 from tests.support.doctor import NEUTRAL, assert_row, changed_doctor, doctor, failures_in, read_rows
+from tests.support.raw_server import RawServer
 from tests.support.servers import SECRET, ApiServer, Server, TokenServer
 
 if TYPE_CHECKING:

@@ -22,12 +22,12 @@ from tests.support.api_servers import (
     UNAUTHORIZED,
     ConnectProxy,
     WireServer,
-    private_ca,
     refusing_url,
     rejecting,
 )
 from tests.support.servers import ApiServer, Server, TokenServer
 from tests.support.sessions import name_credentials
+from tests.support.tls import private_ca
 from tests.support.tracebacks import shown_by
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from simplestore_async import ClientCredentials, RetryPolicy, TokenEndpoint
 from simplestore_async._core.clock import SYSTEM_CLOCK
 from simplestore_async.errors import ConfigurationError
 from tests.support.servers import SECRET
-from tests.support.wire_faults import client_context, everything_shown
+from tests.support.tls import client_context
+from tests.support.wire_faults import everything_shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable

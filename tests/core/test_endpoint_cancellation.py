@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import threading
 from typing import Any
 
@@ -16,7 +17,9 @@ from simplestore_async.errors import (
     InvalidClientError,
     TokenTransportError,
 )
+from tests.support.raw_server import RawServer
 from tests.support.servers import SECRET, TokenServer
+from tests.support.tls import authority, client_context, server_context
 from tests.support.token_requests import (
     WatchedConnector,
     cancelled,
@@ -24,17 +27,7 @@ from tests.support.token_requests import (
     raw_credentials,
     raw_endpoint,
 )
-from tests.support.wire_faults import (
-    JSON_HEAD,
-    RawServer,
-    authority,
-    client_context,
-    everything_shown,
-    hangs_after,
-    says,
-    server_context,
-    shows_secret,
-)
+from tests.support.wire_faults import JSON_HEAD, everything_shown, hangs_after, says, shows_secret
 
 
 class TestCancellation:
@@ -159,6 +152,6 @@ class TestLogs:
 
         assert [InvalidClientError, TokenTransportError] == [type(error) for error in errors]
         assert not shows_secret("".join(everything_shown(error) for error in errors))
-        assert "took 0.000 seconds" in caplog.text
+        assert re.search(r"took \d+\.\d+ seconds", caplog.text)
         assert not shows_secret(caplog.text)
         assert "canary-token" not in caplog.text

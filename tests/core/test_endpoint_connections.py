@@ -13,21 +13,16 @@ from simplestore_async import RetryPolicy, TokenEndpoint
 from simplestore_async.errors import (
     ConfigurationError,
 )
+from tests.support.raw_server import RawServer
 from tests.support.servers import TokenServer
+from tests.support.tls import authority, client_context, server_context
 from tests.support.token_requests import (
     WatchedConnector,
     failure,
     raw_credentials,
     raw_endpoint,
 )
-from tests.support.wire_faults import (
-    RawServer,
-    authority,
-    client_context,
-    repeats,
-    says,
-    server_context,
-)
+from tests.support.wire_faults import repeats, says
 
 
 class TestTls:

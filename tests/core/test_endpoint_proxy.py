@@ -13,7 +13,11 @@ from simplestore_async.errors import (
     ConfigurationError,
     TokenTransportError,
 )
+from tests.support.api_servers import ConnectProxy
+from tests.support.raw_server import RawServer
+from tests.support.resolver import LocalResolver
 from tests.support.servers import SECRET, TokenServer
+from tests.support.tls import authority, client_context, server_context
 from tests.support.token_requests import (
     CLOSED,
     NO_HTTP,
@@ -21,24 +25,13 @@ from tests.support.token_requests import (
     failure,
     raw_credentials,
 )
-from tests.support.wire_faults import (
-    LoopbackResolver,
-    RawServer,
-    authority,
-    client_context,
-    everything_shown,
-    hangs_after,
-    says,
-    server_context,
-    shows_secret,
-    tunnels_to,
-)
+from tests.support.wire_faults import everything_shown, hangs_after, says, shows_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.support.wire_faults import Script
+from tests.support.raw_server import Script
 
 
 @pytest.fixture
@@ -50,7 +43,7 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_proxies")
 class TestProxy:
-    """The token endpoint is https://token.example; only a proxy, or `LoopbackResolver`, knows where that is."""
+    """The token endpoint is https://token.example; only a proxy, or `LocalResolver`, knows where that is."""
 
     USERINFO = "us%40er:hunter%3A2"
     AUTHORIZATION = b"Proxy-Authorization: Basic " + base64.b64encode(b"us@er:hunter:2")
@@ -67,7 +60,7 @@ class TestProxy:
     async def test_argument(self, server: TokenServer, scheme: str) -> None:
         """The proxy sees a CONNECT with its own user and password, and nothing of the token request."""
         tls = server_context(authority().issue_cert("127.0.0.1")) if scheme == "https" else None
-        async with server, RawServer(tunnels_to(server.port), ssl_context=tls) as proxy:
+        async with server, ConnectProxy(port=server.port, ssl_context=tls) as proxy:
             url = f"{scheme}://{self.USERINFO}@127.0.0.1:{proxy.port}"
             endpoint = server.endpoint(credentials=self.credentials(server), proxy=url, ssl=client_context())
             token = await endpoint.request_token()
@@ -86,7 +79,7 @@ class TestProxy:
     @pytest.mark.parametrize("name", ["https_proxy", "HTTPS_PROXY"])
     async def test_environment(self, server: TokenServer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """With trust_env the proxy that the environment names is used, with its user and password."""
-        async with server, RawServer(tunnels_to(server.port)) as proxy:
+        async with server, ConnectProxy(port=server.port) as proxy:
             monkeypatch.setenv(name, f"http://{self.USERINFO}@127.0.0.1:{proxy.port}")
             endpoint = server.endpoint(credentials=self.credentials(server), trust_env=True, ssl=client_context())
             token = await endpoint.request_token()
@@ -96,7 +89,7 @@ class TestProxy:
 
     async def test_read_at_each_request(self, server: TokenServer, monkeypatch: pytest.MonkeyPatch) -> None:
         """The environment is read when a token is requested, not when the endpoint is made."""
-        async with server, RawServer(tunnels_to(server.port)) as proxy:
+        async with server, ConnectProxy(port=server.port) as proxy:
             endpoint = server.endpoint(credentials=self.credentials(server), trust_env=True, ssl=client_context())
             monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
             await endpoint.request_token()
@@ -129,8 +122,8 @@ class TestProxy:
         """A host that no_proxy names is reached directly; so is every host without trust_env."""
         async with (
             server,
-            RawServer(tunnels_to(server.port)) as proxy,
-            aiohttp.TCPConnector(resolver=LoopbackResolver()) as connector,
+            ConnectProxy(port=server.port) as proxy,
+            aiohttp.TCPConnector(resolver=LocalResolver()) as connector,
         ):
             monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
             if no_proxy is not None:
@@ -226,7 +219,7 @@ class TestProxy:
         make_ssl: Callable[[], aiohttp.Fingerprint | None],
     ) -> None:
         """Inside the tunnel certificates and fingerprints are checked all the same."""
-        async with server, RawServer(tunnels_to(server.port)) as proxy:
+        async with server, ConnectProxy(port=server.port) as proxy:
             endpoint = server.endpoint(
                 credentials=self.credentials(server),
                 proxy=f"http://127.0.0.1:{proxy.port}",

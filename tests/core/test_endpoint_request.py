@@ -15,19 +15,14 @@ from simplestore_async import RetryPolicy, _core
 from simplestore_async.errors import (
     TokenEndpointError,
 )
+from tests.support.raw_server import RawServer
 from tests.support.servers import SECRET, TokenServer
 from tests.support.token_requests import (
     GRANT,
     failure,
     raw_endpoint,
 )
-from tests.support.wire_faults import (
-    JSON_HEAD,
-    RawServer,
-    hangs_after,
-    says,
-    shows_secret,
-)
+from tests.support.wire_faults import JSON_HEAD, hangs_after, says, shows_secret
 
 
 class TestExchange:

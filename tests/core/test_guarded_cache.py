@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from simplestore_async import AccessToken, MemoryTokenCache, RenewalPolicy, SharedTokenCache
+from simplestore_async import AccessToken, MemoryTokenCache, SharedTokenCache
 from simplestore_async._core.guarded_cache import GuardedCache
 from simplestore_async._core.worker import Worker
 from simplestore_async.errors import TokenCacheError
-from simplestore_async.events import CacheFailed, Event
+from simplestore_async.events import CacheFailed
 from tests.support.tokens import make_token
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
-    from tests.support.servers import TokenServer
 
 TOKEN = make_token()
 # Longer than a test may take.
@@ -145,7 +144,7 @@ async def test_miss() -> None:
 async def test_failure(operation: str, misbehave: Callable[[], Any], facts: tuple[str, str]) -> None:
     """An exception of a cache becomes an event; only the text of a TokenCacheError is shown."""
     guarded = guard(ScriptedCache(**{step_of(operation): misbehave}))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await use(guarded, operation)
     (failure,) = guarded.failures
     assert (operation, *facts) == (failure.operation, failure.problem, failure.hint)
@@ -165,7 +164,7 @@ async def test_failure(operation: str, misbehave: Callable[[], Any], facts: tupl
 async def test_timeout(operation: str, limits: dict[str, float], problem: str) -> None:
     """A call ends at its own limit or at the renewal's deadline, whichever is first."""
     guarded = guard(ScriptedCache(**{step_of(operation): hang}), **limits)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await use(guarded, operation)
     (failure,) = guarded.failures
     assert operation == failure.operation
@@ -176,7 +175,7 @@ async def test_timeout(operation: str, limits: dict[str, float], problem: str) -
 async def test_after_the_deadline(operation: str) -> None:
     """A call that starts after the renewal's deadline ends at once; no negative time is reported."""
     guarded = guard(ScriptedCache(**{step_of(operation): hang}), budget=-1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await use(guarded, operation)
     (failure,) = guarded.failures
     assert failure.problem.endswith(" longer than 0 s")
@@ -264,7 +263,7 @@ async def test_lock_timeout_does_not_end_the_body() -> None:
 async def test_patience_is_shared() -> None:
     """The wait for the lock has what the read left of the time for waiting."""
     guarded = guard(ScriptedCache(get=lambda: asyncio.sleep(0.06), enter=hang), lock_seconds=0.1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await use(guarded, "get")
         await use(guarded, "lock")
     (failure,) = guarded.failures
@@ -297,29 +296,30 @@ class QueuedCache:
 class TestQueue:
     async def test_wait_is_not_counted(self) -> None:
         """Reads that wait for each other longer than one may take find their tokens."""
-        cache = QueuedCache(job_seconds=0.01)
-        guards = [guard(cache, cache_seconds=0.1) for _ in range(40)]
+        cache = QueuedCache(job_seconds=0.02)
+        guards = [guard(cache, cache_seconds=0.5) for _ in range(40)]
         assert [TOKEN] * 40 == await asyncio.gather(*(guarded.get() for guarded in guards))
         assert [] == [failure for guarded in guards for failure in guarded.failures]
 
     async def test_wait_is_limited(self) -> None:
         """A read that waits longer than the renewal may wait for others is a failure."""
         cache = QueuedCache(job_seconds=0.02)
-        guards = [guard(cache, cache_seconds=0.1, lock_seconds=0.15) for _ in range(20)]
+        guards = [guard(cache, cache_seconds=0.5, lock_seconds=0.5) for _ in range(60)]
         found = await asyncio.gather(*(guarded.get() for guarded in guards))
         assert None in found
         failures = [failure for guarded in guards for failure in guarded.failures]
+        assert {"get"} == {failure.operation for failure in failures}
         assert {"other work kept it busy for longer than"} == {failure.problem[:39] for failure in failures}
 
     async def test_store_is_done_later(self) -> None:
         """A queued store that nothing waits for any longer is done, and is no failure."""
-        cache = QueuedCache(job_seconds=0.01)
-        guards = [guard(cache, cache_seconds=0.1) for _ in range(40)]
+        cache = QueuedCache(job_seconds=0.02)
+        guards = [guard(cache, cache_seconds=0.5) for _ in range(60)]
         await asyncio.gather(*(guarded.set(TOKEN) for guarded in guards))
-        assert len(cache.stored) < 40
+        assert len(cache.stored) < 60
         assert [] == [failure for guarded in guards for failure in guarded.failures]
         await cache.get("after the others")
-        assert [TOKEN] * 40 == cache.stored
+        assert [TOKEN] * 60 == cache.stored
 
 
 class StopHereError(Exception):
@@ -336,7 +336,7 @@ async def test_error_releases_the_lock(leave: Callable[[], Any]) -> None:
     cache = ScriptedCache(leave=leave)
     guarded = guard(cache, cache_seconds=SHORT)
     with pytest.raises(StopHereError):
-        async with asyncio.timeout(5), guarded.renewal_lock():
+        async with asyncio.timeout(60), guarded.renewal_lock():
             raise StopHereError
     assert ("leave", None, None, None) == cache.calls[-1]
 
@@ -371,7 +371,7 @@ async def test_lock_not_acquired_is_not_released(enter: Callable[[], Any]) -> No
     """A failed acquisition runs the body without the lock, and nothing is released."""
     cache = ScriptedCache(enter=enter)
     guarded = guard(cache, lock_seconds=SHORT)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await use(guarded, "lock")
     assert [("renewal_lock", "key"), ("enter",)] == cache.calls
     assert ["lock"] == [failure.operation for failure in guarded.failures]
@@ -390,7 +390,7 @@ async def test_lock_not_acquired_is_not_released(enter: Callable[[], Any]) -> No
 async def test_failed_release(leave: Callable[[], Any], problem: str) -> None:
     """A release that raises, or takes longer than an operation may, is reported."""
     guarded = guard(ScriptedCache(leave=leave), cache_seconds=SHORT)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await use(guarded, "lock")
     assert [("lock", problem)] == [(failure.operation, failure.problem) for failure in guarded.failures]
 
@@ -453,21 +453,3 @@ async def test_generator_lock() -> None:
         events.append("inside")
     assert ["taken", "inside", "released"] == events
     assert [] == guarded.failures
-
-
-@pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize("misbehave", [fail, fail_at_once, raise_cancelled, hang])
-async def test_caller_gets_its_token(token_server: TokenServer, operation: str, misbehave: Callable[[], Any]) -> None:
-    """A provider over a cache that fails or hangs gets the token from the endpoint and reports one event."""
-    events: list[Event] = []
-    async with token_server.provider(
-        cache=ScriptedCache(**{step_of(operation): misbehave}),
-        policy=RenewalPolicy(cache_seconds=SHORT, lock_seconds=SHORT),
-        on_event=events.append,
-    ) as provider:
-        token = await provider.get_token()
-
-    assert token_server.issued == [token.value]
-    failures = [event for event in events if isinstance(event, CacheFailed)]
-    assert [operation] == [failure.operation for failure in failures]
-    assert "canary" not in "".join(map(str, events))

@@ -49,6 +49,13 @@ class TestTokenHeaders:
 
         assert "headers" == caught.value.field
 
+    def test_no_mapping(self) -> None:
+        """What is no mapping is refused by its type."""
+        with pytest.raises(ConfigurationError, match=r"^headers must be a mapping .* got list") as caught:
+            parse_token_headers(conceal_values([("X-Key", "hunter2")]))
+
+        assert "headers" == caught.value.field
+
     @pytest.mark.parametrize(
         "headers",
         [
@@ -75,6 +82,7 @@ class TestTokenHeaders:
             parse_token_headers(concealed)
 
         assert "headers" == caught.value.field
+        assert caught.value.problem.startswith("must ")
         assert caught.value.__traceback__ is not None
         assert "hunter2" not in everything_shown(caught.value.with_traceback(caught.value.__traceback__.tb_next))
 

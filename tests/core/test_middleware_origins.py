@@ -12,8 +12,10 @@ from yarl import URL
 from simplestore_async import AccessToken, BearerAuthMiddleware, TokenProvider
 from simplestore_async.errors import ConfigurationError
 from tests.support.api_requests import BEARER_1, BEARER_2, ListSource, authorizations, fetch
-from tests.support.api_servers import LocalResolver, authorized_session, echo_websocket, private_ca
+from tests.support.api_servers import authorized_session, echo_websocket
+from tests.support.resolver import LocalResolver
 from tests.support.servers import ApiServer, TokenServer
+from tests.support.tls import private_ca
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,8 +6,10 @@ import aiohttp
 import pytest
 
 from tests.support.api_requests import BEARER_1, BEARER_2, authorizations, fetch
-from tests.support.api_servers import LocalResolver, authorized_session, private_ca, redirecting
+from tests.support.api_servers import authorized_session, redirecting
+from tests.support.resolver import LocalResolver
 from tests.support.servers import ApiServer, TokenServer
+from tests.support.tls import private_ca
 
 
 class TestRedirects:

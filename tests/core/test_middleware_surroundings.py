@@ -11,8 +11,9 @@ import pytest
 
 from simplestore_async.errors import ConfigurationError, TokenTimeoutError
 from tests.support.api_requests import BEARER_1, BEARER_2, authorizations, fetch
-from tests.support.api_servers import ConnectProxy, WireServer, authorized_session, private_ca, redirecting
+from tests.support.api_servers import ConnectProxy, WireServer, authorized_session, redirecting
 from tests.support.servers import ApiServer, TokenServer
+from tests.support.tls import private_ca
 
 UNCHECKED_NAME = ssl.create_default_context()
 UNCHECKED_NAME.check_hostname = False

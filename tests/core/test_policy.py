@@ -71,6 +71,10 @@ class TestPolicy:
 
         assert "RenewalPolicy.due_fraction must be below 1" == str(caught.value)
 
+    def test_least_count(self) -> None:
+        """One attempt is enough."""
+        assert 1 == RetryPolicy(attempts=1).attempts
+
     @pytest.mark.parametrize("value", [0, -1, 1.0, 1.5, True, "3", None])
     def test_no_count(self, value: Any) -> None:
         """`attempts` must be a whole number, 1 or more."""

@@ -25,7 +25,7 @@ from simplestore_async.events import (
     TokenReceived,
 )
 from tests.support.caches import FaultyCache, RecordingCache, build_token
-from tests.support.providers import DUE, get_at_once, renewal_ends
+from tests.support.providers import DUE, find_renewal, get_at_once, renewal_ends
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,17 +94,6 @@ async def explain() -> NoReturn:
 
 async def give_rubbish() -> str:
     return "canary"
-
-
-def find_renewal() -> asyncio.Task[Any]:
-    """Return the only task that runs code of the package and was started by the package."""
-    codes = {task: getattr(task.get_coro(), "cr_code", None) for task in asyncio.all_tasks()}
-    [renewal] = [
-        task
-        for task, code in codes.items()
-        if code and "simplestore_async" in code.co_filename and code.co_name != "get_token"
-    ]
-    return renewal
 
 
 @pytest.fixture

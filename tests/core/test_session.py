@@ -8,16 +8,17 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from simplestore_async import MemoryTokenCache, RenewalPolicy, open_session
+from simplestore_async import MemoryTokenCache, RenewalPolicy, TokenProvider, open_session
 from simplestore_async.errors import ConfigurationError
 from simplestore_async.events import TokenReceived
 from tests.support.api_requests import OneToken
-from tests.support.api_servers import LocalResolver
-from tests.support.servers import SECRET, ApiServer, TokenServer
+from tests.support.resolver import LocalResolver
+from tests.support.servers import ApiServer, TokenServer
 from tests.support.sessions import clear_environment, get, name_credentials
 
 if TYPE_CHECKING:
     from simplestore_async.events import Event
+    from simplestore_async.sandbox import Sandbox
 
 
 @pytest.fixture(autouse=True)
@@ -28,28 +29,24 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 class TestSource:
-    async def test_environment(
-        self, token_server: TokenServer, api_server: ApiServer, environment: pytest.MonkeyPatch
-    ) -> None:
+    async def test_environment(self, sandbox: Sandbox, environment: pytest.MonkeyPatch) -> None:
         """Without arguments, credentials and base URL come from the environment."""
-        name_credentials(environment, token_server)
-        environment.setenv("SIMPLESTORE_BASE_URL", api_server.url)
+        for name, value in sandbox.environment.items():
+            environment.setenv(name, value)
         async with open_session() as session:
             status = await get(session, "items")
 
-        assert (200, ["/items"]) == (status, [request.path for request in api_server.requests])
-        assert (["canary-token-1"], SECRET) == (api_server.tokens, token_server.requests[0].form["client_secret"])
+        assert (200, ["/api/items"]) == (status, [request.path for request in sandbox.api.requests])
 
-    async def test_argument_beats_environment(
-        self, token_server: TokenServer, api_server: ApiServer, environment: pytest.MonkeyPatch
-    ) -> None:
+    async def test_argument_beats_environment(self, sandbox: Sandbox, environment: pytest.MonkeyPatch) -> None:
         """A base URL that is passed stands in for the one that the environment names."""
-        name_credentials(environment, token_server)
+        for name, value in sandbox.environment.items():
+            environment.setenv(name, value)
         environment.setenv("SIMPLESTORE_BASE_URL", "https://api.example")
-        async with open_session(base_url=api_server.url) as session:
+        async with open_session(base_url=sandbox.base_url) as session:
             await get(session, "items")
 
-        assert ["canary-token-1"] == api_server.tokens
+        assert [1] == [request.token_number for request in sandbox.api.requests]
 
     async def test_credentials(self, token_server: TokenServer, api_server: ApiServer) -> None:
         """Credentials make a provider, with the cache, policy and listener that are passed along."""
@@ -69,15 +66,13 @@ class TestSource:
         assert await cache.get(credentials.cache_key) is not None
         assert ["endpoint"] == [event.source for event in events if isinstance(event, TokenReceived)]
 
-    async def test_base_url_from_environment(
-        self, token_server: TokenServer, api_server: ApiServer, environment: pytest.MonkeyPatch
-    ) -> None:
+    async def test_base_url_from_environment(self, sandbox: Sandbox, environment: pytest.MonkeyPatch) -> None:
         """With credentials of one's own the base URL may still come from the environment."""
-        environment.setenv("SIMPLESTORE_BASE_URL", api_server.url)
-        async with open_session(token_server.credentials()) as session:
+        environment.setenv("SIMPLESTORE_BASE_URL", sandbox.base_url)
+        async with open_session(sandbox.credentials) as session:
             await get(session, "items")
 
-        assert ["canary-token-1"] == api_server.tokens
+        assert [1] == [request.token_number for request in sandbox.api.requests]
 
     async def test_environment_beside_origins(
         self, token_server: TokenServer, api_server: ApiServer, environment: pytest.MonkeyPatch
@@ -104,15 +99,15 @@ class TestSource:
 
             assert (["canary-token-1"], ["canary-token-1"]) == (api_server.tokens, files.tokens)
 
-    async def test_provider(self, token_server: TokenServer, api_server: ApiServer) -> None:
+    async def test_provider(self, sandbox: Sandbox) -> None:
         """A provider may be shared among sessions; it stays open when they close."""
-        async with token_server.provider() as provider:
+        async with TokenProvider(sandbox.credentials) as provider:
             for _ in range(2):
-                async with open_session(provider, base_url=api_server.url) as session:
+                async with open_session(provider, base_url=sandbox.base_url) as session:
                     await get(session, "items")
             await provider.get_token()
 
-        assert (["canary-token-1"] * 2, 1) == (api_server.tokens, len(token_server.requests))
+        assert [1, 1, 1] == [request.token_number for request in sandbox.requests]
 
     async def test_own_source(self, api_server: ApiServer) -> None:
         """Any object with the two methods of `TokenSource` will do."""

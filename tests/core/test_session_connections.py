@@ -9,14 +9,11 @@ import pytest
 
 from simplestore_async import open_session
 from simplestore_async.errors import ConfigurationError, TokenTransportError
-from tests.support.api_servers import (
-    ConnectProxy,
-    LocalResolver,
-    private_ca,
-    rejecting,
-)
+from tests.support.api_servers import ConnectProxy, rejecting
+from tests.support.resolver import LocalResolver
 from tests.support.servers import ApiServer, TokenServer
 from tests.support.sessions import clear_environment, get
+from tests.support.tls import private_ca
 
 
 @pytest.fixture(autouse=True)

@@ -12,15 +12,14 @@ import pytest
 from simplestore_async import TokenProvider, open_session
 from simplestore_async.errors import ConfigurationError, ProviderClosedError
 from tests.support.api_requests import OneToken
-from tests.support.api_servers import private_ca
 from tests.support.sessions import clear_environment, get
+from tests.support.tls import private_ca
 from tests.support.tracebacks import shown_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from simplestore_async.sandbox import Sandbox
-    from tests.support.servers import ApiServer, TokenServer
 
 T = TypeVar("T")
 API = "https://api.example"
@@ -38,22 +37,20 @@ def alive(kind: type[T]) -> list[T]:
 
 
 class TestClosing:
-    async def test_closes_session(self, token_server: TokenServer, api_server: ApiServer) -> None:
+    async def test_closes_session(self, sandbox: Sandbox) -> None:
         """Leaving the block closes the session."""
-        async with open_session(token_server.credentials(), base_url=api_server.url) as session:
+        async with open_session(sandbox.credentials, base_url=sandbox.base_url) as session:
             await get(session, "items")
 
         assert session.closed
 
     @pytest.mark.parametrize("error", [ZeroDivisionError, asyncio.CancelledError])
-    async def test_exception(
-        self, token_server: TokenServer, api_server: ApiServer, error: type[BaseException]
-    ) -> None:
+    async def test_exception(self, sandbox: Sandbox, error: type[BaseException]) -> None:
         """An exception leaves the block as it is, and closes the session no less."""
         sessions: list[aiohttp.ClientSession] = []
 
         async def fail() -> None:
-            async with open_session(token_server.credentials(), base_url=api_server.url) as session:
+            async with open_session(sandbox.credentials, base_url=sandbox.base_url) as session:
                 sessions.append(session)
                 await get(session, "items")
                 raise error
@@ -63,27 +60,27 @@ class TestClosing:
 
         assert [True] == [session.closed for session in sessions]
 
-    async def test_closes_provider(self, token_server: TokenServer, api_server: ApiServer) -> None:
+    async def test_closes_provider(self, sandbox: Sandbox) -> None:
         """Leaving the block closes the provider that was made for it; requests that wait for a token fail."""
-        token_server.gate.clear()
-        async with open_session(token_server.credentials(), base_url=api_server.url) as session:
+        held = sandbox.token_endpoint.hold()
+        async with open_session(sandbox.credentials, base_url=sandbox.base_url) as session:
             request = asyncio.create_task(get(session, "items"))
-            await token_server.arrived.wait()
+            await held.wait_for_requests()
         with pytest.raises(ProviderClosedError):
             await request
-        token_server.gate.set()
+        held.release()
 
-        assert [] == api_server.requests
+        assert () == sandbox.api.requests
 
     @pytest.mark.parametrize("ssl", [None, private_ca().client])
     @pytest.mark.parametrize(
         "option", [{"timeout": "soon"}, {"headers": 5}, {"trace_configs": [object()]}, {"cookies": {"path": "/"}}]
     )
-    async def test_refused_option(self, token_server: TokenServer, option: dict[str, Any], ssl: Any) -> None:
+    async def test_refused_option(self, sandbox: Sandbox, option: dict[str, Any], ssl: Any) -> None:
         """An option that `aiohttp.ClientSession` refuses is a ConfigurationError, and nothing stays open."""
         connectors, providers = alive(aiohttp.TCPConnector), alive(TokenProvider)
         with pytest.raises(ConfigurationError, match=r"^open_session\(\) has an option that aiohttp refuses") as caught:
-            async with open_session(token_server.credentials(), base_url=API, ssl=ssl, **option):
+            async with open_session(sandbox.credentials, base_url=API, ssl=ssl, **option):
                 pass
         left_open = [each for each in alive(aiohttp.TCPConnector) if each not in connectors and not each.closed]
         for connector in left_open:
@@ -125,26 +122,26 @@ class TestClosing:
 
         assert next(iter(option)) == caught.value.field
 
-    async def test_refused_option_with_provider(self, token_server: TokenServer) -> None:
+    async def test_refused_option_with_provider(self, sandbox: Sandbox) -> None:
         """A refused option leaves a provider of the caller's open."""
-        async with token_server.provider() as provider:
+        async with TokenProvider(sandbox.credentials) as provider:
             with pytest.raises(ConfigurationError):
                 async with open_session(provider, base_url=API, timeout="soon"):  # type: ignore[arg-type]  # that is the case
                     pass
-            token = await provider.get_token()
+            await provider.get_token()
 
-        assert "canary-token-1" == token.value
+        assert 1 == sandbox.counters.tokens_issued
 
 
 class TestEntering:
-    async def test_by_hand(self, token_server: TokenServer, api_server: ApiServer) -> None:
+    async def test_by_hand(self, sandbox: Sandbox) -> None:
         """A session entered by hand outlives the object that opened it."""
-        session = await open_session(token_server.credentials(), base_url=api_server.url).__aenter__()
+        session = await open_session(sandbox.credentials, base_url=sandbox.base_url).__aenter__()
         gc.collect()
         status = await get(session, "items")
         await session.close()
 
-        assert (200, ["canary-token-1"]) == (status, api_server.tokens)
+        assert (200, [1]) == (status, [each.token_number for each in sandbox.api.requests])
 
     @pytest.mark.parametrize("is_open", [False, True])
     async def test_twice(self, *, is_open: bool) -> None:
@@ -161,9 +158,9 @@ class TestEntering:
 
         assert session.closed
 
-    async def test_never(self, token_server: TokenServer) -> None:
+    async def test_never(self, sandbox: Sandbox) -> None:
         """One that is never entered leaves nothing behind."""
-        open_session(token_server.credentials(), base_url=API)
+        open_session(sandbox.credentials, base_url=API)
         gc.collect()
 
     async def test_other_loop(self) -> None:
@@ -185,15 +182,15 @@ class TestEntering:
 
 
 class TestProvider:
-    async def test_made_here(self, simplestore_sandbox: Sandbox) -> None:
+    async def test_made_here(self, sandbox: Sandbox) -> None:
         """The object leads to the provider of its session, for health checks and `invalidate()`."""
-        opening = open_session(simplestore_sandbox.credentials, base_url=simplestore_sandbox.base_url)
+        opening = open_session(sandbox.credentials, base_url=sandbox.base_url)
         async with opening as session:
             token = await opening.provider.get_token()
             assert opening.provider.invalidate(token)
             status = await get(session, "orders")
 
-        assert (200, 2) == (status, simplestore_sandbox.counters.token_requests)
+        assert (200, 2) == (status, sandbox.counters.token_requests)
         assert isinstance(opening.provider, TokenProvider)
 
     async def test_passed(self) -> None:

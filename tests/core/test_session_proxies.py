@@ -11,9 +11,12 @@ import pytest
 from simplestore_async import open_session
 from simplestore_async.errors import ConfigurationError
 from tests.support.api_requests import OneToken
-from tests.support.api_servers import ConnectProxy, LocalResolver, RawServer, private_ca, redirecting, refusing_url
+from tests.support.api_servers import ConnectProxy, redirecting, refusing_url
+from tests.support.raw_server import RawServer
+from tests.support.resolver import LocalResolver
 from tests.support.servers import ApiServer
 from tests.support.sessions import clear_environment, get
+from tests.support.tls import private_ca
 from tests.support.tracebacks import shown_by
 
 if TYPE_CHECKING:

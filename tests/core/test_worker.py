@@ -216,15 +216,20 @@ class TestTimeout:
 
     async def test_late_event_loop(self, worker: Worker) -> None:
         """A job that ended within the limit is no timeout, although the event loop was busy when the limit came."""
+        has_ended = threading.Event()
 
         async def use() -> bool:
             async with work_timeout(0.1, queue_seconds=30):
                 return await worker.run(lambda: True)
 
         task = asyncio.create_task(use())
+        next_job = asyncio.create_task(worker.run(has_ended.set))
         await asyncio.sleep(0)
-        time.sleep(0.3)  # noqa: ASYNC251 - the busy loop
+        # The busy loop: until the next job runs, and past the limit.
+        has_ended.wait()
+        time.sleep(0.1)  # noqa: ASYNC251 - as said
         assert await task
+        await next_job
 
     async def test_queue_limit(self, worker: Worker) -> None:
         """The wait for other jobs has a limit of its own, although each of them is quick."""

@@ -26,9 +26,10 @@ from simplestore_async import (
 )
 from simplestore_async.batch import BatchDatabase, BatchPolicy, run_batch
 from simplestore_async.caches.encryption import FernetCodec
-from tests.support.api_servers import ConnectProxy, private_ca, redirecting, refusing_url
+from tests.support.api_servers import ConnectProxy, redirecting, refusing_url
 from tests.support.batches import write_requests
 from tests.support.servers import SECRET, TokenServer
+from tests.support.tls import private_ca
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -13,8 +13,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from simplestore_async import TokenEndpoint
+from tests.support.raw_server import RawServer
 from tests.support.token_requests import GRANT, raw_credentials
-from tests.support.wire_faults import JSON_HEAD, RawServer, everything_shown, hangs_after, shows_secret
+from tests.support.wire_faults import JSON_HEAD, everything_shown, hangs_after, shows_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

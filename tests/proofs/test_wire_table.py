@@ -15,15 +15,8 @@ import pytest
 from simplestore_async.errors import (
     TokenTimeoutError,
 )
-from tests.support.wire_faults import (
-    JSON_HEAD,
-    RawServer,
-    drips,
-    hangs_after,
-    repeats,
-    resets_after,
-    says,
-)
+from tests.support.raw_server import RawServer
+from tests.support.wire_faults import JSON_HEAD, drips, hangs_after, repeats, resets_after, says
 from tests.support.wire_rows import (
     BOMB,
     BY_ATTEMPTS,

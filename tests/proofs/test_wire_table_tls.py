@@ -14,18 +14,9 @@ import attrs
 import pytest
 import trustme
 
-from tests.support.wire_faults import (
-    JSON_HEAD,
-    RawServer,
-    authority,
-    drips,
-    hangs_after,
-    relays_to,
-    repeats,
-    resets_after,
-    says,
-    server_context,
-)
+from tests.support.raw_server import RawServer
+from tests.support.tls import authority, server_context
+from tests.support.wire_faults import JSON_HEAD, drips, hangs_after, relays_to, repeats, resets_after, says
 from tests.support.wire_rows import (
     CLOSED,
     GRANT,

@@ -12,7 +12,7 @@ from aiohttp import web
 from simplestore_async import TokenProvider, open_session
 from simplestore_async.errors import ConfigurationError, TokenResponseError
 from simplestore_async.sandbox import Counters, Response, Sandbox, Truncated
-from tests.support.api_servers import private_ca
+from tests.support.tls import private_ca
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

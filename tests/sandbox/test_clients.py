@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import attrs
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
 from simplestore_async import ClientCredentials, TokenProvider
 from simplestore_async.errors import ConfigurationError
@@ -274,10 +275,11 @@ class TestRequests:
     def test_bounded(self) -> None:
         """Each endpoint keeps its newest 10 000, and none of them pushes out the other's."""
         sandbox = Sandbox()
-        what: dict[str, Any] = {"method": "GET", "path": "/api/", "client_id": None, "token_number": None}
-        sandbox.token_endpoint.record(**what, status=200, fault=None)
+        request = make_mocked_request("GET", "/api/")
+        what: dict[str, Any] = {"body": b"", "client_id": None, "token_number": None}
+        sandbox.token_endpoint.record(request, **what, status=200, fault=None)
         for _ in range(MOST_RECORDED + 5):
-            sandbox.api.record(**what, status=None, fault=Reset())
+            sandbox.api.record(request, **what, status=None, fault=Reset())
 
         assert 10_000 == MOST_RECORDED == len(sandbox.api.requests)
         assert [1, 7] == [request.number for request in sandbox.requests[:2]]

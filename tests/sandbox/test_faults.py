@@ -226,7 +226,7 @@ class TestBothEndpoints:
     async def test_stops_at_once(self, name: str, fault: Fault) -> None:
         """Leaving the sandbox ends an answer that is under way, and leaves no task behind."""
         tasks = asyncio.all_tasks()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             async with Sandbox() as sandbox:
                 endpoint_of(sandbox, name).fail_next(1, fault)
                 reader, writer = await connect(sandbox, name)
@@ -240,7 +240,7 @@ class TestBothEndpoints:
     @pytest.mark.parametrize("fault", [Late(3600), Drip(3600)])
     async def test_client_leaves(self, name: str, fault: Fault) -> None:
         """A client that gives up ends its answer: nothing goes on for nobody."""
-        async with asyncio.timeout(10), Sandbox() as sandbox:
+        async with asyncio.timeout(60), Sandbox() as sandbox:
             tasks = asyncio.all_tasks()
             endpoint_of(sandbox, name).fail_next(1, fault)
             _, writer = await connect(sandbox, name)
@@ -366,7 +366,7 @@ class TestDelivery:
             writer.write(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
             await writer.drain()
             writer.close()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await delivered.wait()
             await runner.cleanup()
 

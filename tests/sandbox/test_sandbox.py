@@ -202,7 +202,7 @@ class TestLife:
             headers = await bearer(client, sandbox)
             statuses = []
             for seconds in (0, 19.99, 0.01):
-                clock.now += seconds
+                clock.advance(seconds)
                 statuses.append((await send(client, "GET", sandbox.base_url, headers=headers))[0])
             await bearer(client, sandbox)
 
@@ -216,7 +216,7 @@ class TestLife:
             old = await bearer(client, sandbox)
             sandbox.lifetime_seconds = 5
             _, _, content = await ask(client, sandbox)
-            clock.now += 10
+            clock.advance(10)
             new = {"Authorization": f"Bearer {content['access_token']}"}
 
             assert 5 == content["expires_in"]
@@ -276,7 +276,7 @@ class TestFaults:
         async with Sandbox(clock=clock) as sandbox:
             sandbox.fail_for(1)
             for seconds in (100, 0.9, 0.1, 0):
-                clock.now += seconds
+                clock.advance(seconds)
                 statuses.append((await ask(client, sandbox))[0])
 
         assert [503, 503, 200, 200] == statuses
@@ -304,7 +304,7 @@ class TestFaults:
             assert loop.time() - started_at >= 0.099  # uvloop's clock counts whole milliseconds
 
             sandbox.latency_seconds = 3600
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 assert 200 == (await send(client, "GET", sandbox.base_url, headers=headers))[0]
 
 
@@ -313,7 +313,7 @@ class TestContext:
         """Leaving drops a reply that is still delayed, closes the port, and leaves no task behind."""
         clock = HandClock()
         tasks = asyncio.all_tasks()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             async with Sandbox(latency_seconds=3600, clock=clock) as sandbox:
                 token_url = sandbox.token_url
                 request = asyncio.create_task(ask(client, sandbox))

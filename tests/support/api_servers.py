@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
 import zlib
-from contextlib import asynccontextmanager, suppress
-from functools import cache
-from typing import TYPE_CHECKING, Any, Self
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import attrs
-import trustme
 from aiohttp import web
-from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.test_utils import unused_port
 
 from simplestore_async import BearerAuthMiddleware
+from tests.support.carrying import carry
+from tests.support.raw_server import RawServer
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from yarl import URL
@@ -47,51 +45,6 @@ async def authorized_session(
         yield session
 
 
-class LocalResolver(AbstractResolver):
-    """Lead every host name to 127.0.0.1; *ports* maps the ports of URLs to real ones."""
-
-    def __init__(self, ports: Mapping[int, int] | None = None) -> None:
-        self._ports = ports or {}
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(
-                hostname=host,
-                host="127.0.0.1",
-                port=self._ports.get(port, port),
-                family=socket.AF_INET,
-                proto=0,
-                flags=socket.AI_NUMERICHOST,
-            )
-        ]
-
-    async def close(self) -> None:
-        pass
-
-
-@attrs.frozen
-class PrivateCA:
-    """A certificate authority that only its own client context trusts."""
-
-    server: ssl.SSLContext
-    client: ssl.SSLContext
-
-
-@cache
-def private_ca() -> PrivateCA:
-    """The tests' certificate authority; its server's certificate is for loopback and three names."""
-    authority = trustme.CA()
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1", "localhost", "api.example", "evil.example", "token.example").configure_cert(
-        server
-    )
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
-    return PrivateCA(server, client)
-
-
 def redirecting(server: Server, targets: Mapping[str, str], *, status: int = 302) -> Handler:
     """Return a handler that redirects the paths in *targets*, and answers the others as *server* does."""
     answer = server.handler
@@ -115,6 +68,15 @@ def rejecting(server: ApiServer, status: int, *challenges: str, text: str = "") 
             for challenge in challenges:
                 response.headers.add("WWW-Authenticate", challenge)
         return response
+
+    return handle
+
+
+def answering(**response: Any) -> Handler:
+    """Return a handler that answers every request with this response."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return web.Response(**response)
 
     return handle
 
@@ -181,54 +143,6 @@ async def _read_wire(reader: asyncio.StreamReader, head: bytes) -> Wire:
             return attrs.evolve(wire, body=body)
 
 
-class RawServer:
-    """A server on loopback that speaks in raw bytes; connections end with it."""
-
-    def __init__(self) -> None:
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    @property
-    def port(self) -> int:
-        assert self._server is not None
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._server.wait_closed()
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # A plain callback: asyncio's own task for a coroutine would complain when it is cancelled.
-        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            with suppress(ConnectionError, asyncio.IncompleteReadError):
-                await self.talk(reader, writer)
-        finally:
-            writer.close()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
-
-    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        raise NotImplementedError
-
-
 class WireServer(RawServer):
     """An API that keeps the bytes of each request: 401 for the tokens in `rejected`, else 200.
 
@@ -285,14 +199,24 @@ async def _answer_unauthorized(writer: asyncio.StreamWriter) -> None:
 class ConnectProxy(RawServer):
     """An HTTP proxy for CONNECT that keeps all that it could read: heads, and the bytes that clients sent.
 
-    *routes* maps `host:port` to ports of 127.0.0.1; other targets must be on it.
+    *routes* maps `host:port` to ports of 127.0.0.1; other targets lead to *port*, or must be on 127.0.0.1.
     """
 
-    def __init__(self, routes: Mapping[str, int] | None = None) -> None:
-        super().__init__()
-        self.heads: list[Wire] = []
+    def __init__(
+        self,
+        routes: Mapping[str, int] | None = None,
+        *,
+        port: int | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        super().__init__(ssl_context=ssl_context)
+        self._port = port
         self.seen = bytearray()
         self._routes = routes or {}
+
+    @property
+    def heads(self) -> list[Wire]:
+        return [Wire(head, b"") for head in self.requests]
 
     @property
     def targets(self) -> set[str]:
@@ -300,32 +224,18 @@ class ConnectProxy(RawServer):
         return {head.lines[0].split()[1].decode() for head in self.heads}
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = Wire(await reader.readuntil(b"\r\n\r\n"), b"")
-        self.seen += head.head
-        self.heads.append(head)
-        method, target, _ = head.lines[0].decode().split()
+        head = await reader.readuntil(b"\r\n\r\n")
+        self.seen += head
+        self.requests.append(head)
+        method, target, _ = head.splitlines()[0].decode().split()
         if method != "CONNECT":
             writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
             return
-        port = self._routes.get(target) or int(target.removeprefix("127.0.0.1:"))
+        port = self._routes.get(target) or self._port or int(target.removeprefix("127.0.0.1:"))
         upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._pump(reader, upstream_writer, seen=self.seen))
-                group.create_task(self._pump(upstream_reader, writer, seen=bytearray()))
-        finally:
-            upstream_writer.close()
-            with suppress(ConnectionError):
-                await upstream_writer.wait_closed()
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, seen: bytearray) -> None:
-        with suppress(ConnectionError):
-            while data := await reader.read(65536):
-                seen += data
-                writer.write(data)
-                await writer.drain()
-            writer.write_eof()
+        self.arrived.set()
+        await asyncio.gather(carry(reader, upstream_writer, on_data=self.seen.extend), carry(upstream_reader, writer))
 
 
 def refusing_url() -> str:

@@ -33,7 +33,7 @@ MAX_BYTES = 64 * 1024
 async def renew(token_server: TokenServer, cache: FileTokenCache) -> tuple[AccessToken, list[CacheFailed]]:
     """Return what a provider over *cache* gives its caller, and what it tells of the cache."""
     events: list[Event] = []
-    async with asyncio.timeout(10), token_server.provider(cache=cache, on_event=events.append) as provider:
+    async with asyncio.timeout(60), token_server.provider(cache=cache, on_event=events.append) as provider:
         token = await provider.get_token()
     return token, [event for event in events if isinstance(event, CacheFailed)]
 

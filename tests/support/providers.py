@@ -5,16 +5,27 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from simplestore_async import TokenEndpoint, TokenProvider
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from simplestore_async import AccessToken, TokenProvider
+    from simplestore_async import AccessToken, Clock, RetryPolicy
     from simplestore_async.events import Event
+    from simplestore_async.sandbox import Sandbox
 
 # The least step of the clock here: a power of two, so that sums of it are exact.
 TICK = 2.0**-10
 # A token of an hour is due by 3 024 s at the latest.
 LIFE, DUE, HARD = 3_600, 3_100, 3_570
+
+
+def provider_of(
+    sandbox: Sandbox, *, retry: RetryPolicy | None = None, clock: Clock | None = None, **options: Any
+) -> TokenProvider:
+    """Return a provider for the sandbox, with an endpoint of its own."""
+    endpoint = TokenEndpoint(sandbox.credentials, policy=retry, clock=clock)
+    return TokenProvider(endpoint=endpoint, **options)
 
 
 def get_at_once(provider: TokenProvider) -> AccessToken:
@@ -36,8 +47,14 @@ def find_renewals() -> list[asyncio.Task[Any]]:
     return [
         task
         for task, code in codes.items()
-        if code and "simplestore_async" in code.co_filename and code.co_name != "get_token"
+        if code and "simplestore_async" in code.co_filename and code.co_name not in {"get_token", "aclose"}
     ]
+
+
+def find_renewal() -> asyncio.Task[Any]:
+    """Return the only one of these tasks."""
+    (renewal,) = find_renewals()
+    return renewal
 
 
 async def renewal_ends() -> None:

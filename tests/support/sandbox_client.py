@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
+
+from tests.support.clocks import FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,19 +23,16 @@ FORM_TYPE = {"Content-Type": "application/x-www-form-urlencoded"}
 Reply = tuple[int, "Mapping[str, str]", dict[str, Any]]
 
 
-class HandClock:
-    """A clock that stands still until it is moved, and can tell that the server read it."""
+class HandClock(FakeClock):
+    """A clock that reports that the server read it."""
 
     def __init__(self) -> None:
-        self.now = 1_000.0
+        super().__init__()
         self.was_read = asyncio.Event()
 
     def monotonic(self) -> float:
         self.was_read.set()
-        return self.now
-
-    def time(self) -> float:
-        return time.time()
+        return super().monotonic()
 
 
 async def send(client: aiohttp.ClientSession, method: str, url: str, **options: Any) -> Reply:

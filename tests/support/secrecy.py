@@ -38,7 +38,7 @@ from simplestore_async import (
     open_session,
 )
 from simplestore_async.caches.encryption import FernetCodec
-from tests.support.api_servers import RawServer
+from tests.support.raw_server import RawServer
 from tests.support.servers import SECRET, ApiServer, TokenServer
 
 if TYPE_CHECKING:

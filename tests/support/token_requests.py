@@ -15,7 +15,7 @@ from tests.support.servers import SECRET
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from tests.support.wire_faults import RawServer
+    from tests.support.raw_server import RawServer
 
 GRANT = b'{"access_token": "canary-token", "expires_in": 3600, "token_type": "Bearer"}'
 CLOSED = "the connection was closed before the response was complete"
@@ -25,7 +25,7 @@ NO_HTTP = "the response is not HTTP"
 async def failure(endpoint: TokenEndpoint) -> TokenError:
     """Return the error of a request, which must come soon and bring no other error along."""
     with pytest.raises(TokenError) as caught:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await endpoint.request_token()
     assert (None, None) == (caught.value.__cause__, caught.value.__context__)
     return caught.value
@@ -42,7 +42,7 @@ def raw_credentials(server: RawServer, **changes: Any) -> ClientCredentials:
 async def cancelled(request: Awaitable[object], reached: asyncio.Event) -> asyncio.CancelledError:
     """Cancel *request* once *reached* is set; return what it ended with, which must be the cancellation itself."""
     task = asyncio.ensure_future(request)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await reached.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError) as caught:

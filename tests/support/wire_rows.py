@@ -22,17 +22,10 @@ from simplestore_async.errors import (
     TokenTimeoutError,
     TokenTransportError,
 )
+from tests.support.raw_server import Script
 from tests.support.servers import SECRET
-from tests.support.wire_faults import (
-    JSON_HEAD,
-    Script,
-    authority,
-    client_context,
-    everything_shown,
-    says,
-    server_context,
-    shows_secret,
-)
+from tests.support.tls import authority, client_context, server_context
+from tests.support.wire_faults import JSON_HEAD, everything_shown, says, shows_secret
 
 
 @attrs.frozen

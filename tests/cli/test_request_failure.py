@@ -1,0 +1,102 @@
+"""`simplestore request`: connections that fail, time limits and Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from aiohttp import web
+
+from tests.support.api_servers import refusing_url
+from tests.support.command import COMMAND, assert_one_line, finish, simplestore, start
+from tests.support.raw_server import RawServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.support.servers import ApiServer, TokenServer
+
+
+class CutShort(RawServer):
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+        await writer.drain()
+
+
+class NoHttp(RawServer):
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"220 mail.example ESMTP\r\n")
+        await writer.drain()
+
+
+class HangsUp(RawServer):
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+
+
+class TestFailure:
+    async def test_refused_connection(self, environment: dict[str, str]) -> None:
+        """Nobody listens: exit code 1, and the host is named."""
+        nowhere = environment | {"SIMPLESTORE_BASE_URL": refusing_url()}
+        outcome = await simplestore("request", "GET", "x", environment=nowhere)
+        assert_one_line(outcome, code=1, says="no complete response: Cannot connect to host 127.0.0.1")
+
+    @pytest.mark.parametrize(("server", "stdout"), [(CutShort, "half"), (NoHttp, ""), (HangsUp, "")])
+    async def test_broken_response(
+        self, environment: dict[str, str], server: Callable[[], RawServer], stdout: str
+    ) -> None:
+        """A response that is cut short, or is none: exit code 1; what came before it is printed."""
+        async with server() as broken:
+            elsewhere = environment | {"SIMPLESTORE_BASE_URL": broken.url}
+            outcome = await simplestore("request", "GET", "x", environment=elsewhere)
+
+        assert (1, stdout) == (outcome.code, outcome.stdout)
+        assert outcome.stderr.startswith("simplestore: no complete response: ")
+        assert 1 == outcome.stderr.count("\n")
+
+    @pytest.mark.parametrize("is_api_slow", [True, False])
+    async def test_timeout(
+        self, token_server: TokenServer, api_server: ApiServer, environment: dict[str, str], is_api_slow: bool
+    ) -> None:
+        """An API or a token endpoint that does not respond: exit code 1 when the time is over."""
+        is_over = asyncio.Event()
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            await is_over.wait()
+            return web.Response()
+
+        if is_api_slow:
+            api_server.handler = handle
+        else:
+            token_server.gate.clear()
+        outcome = await simplestore("request", "GET", "x", "--timeout", "0.3", environment=environment)
+        is_over.set()
+        token_server.gate.set()
+        assert_one_line(outcome, code=1, says="no complete response within 0.3 s (--timeout)")
+
+    @pytest.mark.parametrize("seconds", ["0", "-1", "inf", "soon"])
+    async def test_wrong_timeout(self, environment: dict[str, str], seconds: str) -> None:
+        """A time that is none is wrong usage."""
+        outcome = await simplestore("request", "GET", "x", "--timeout", seconds, environment=environment)
+        assert_one_line(outcome, code=2, says="--timeout")
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+    async def test_interrupted(
+        self, token_server: TokenServer, api_server: ApiServer, environment: dict[str, str]
+    ) -> None:
+        """Ctrl-C ends it at once, with 130 and no traceback."""
+        token_server.gate.clear()
+        process = await start(*COMMAND, "request", "GET", "x", environment=environment)
+        await token_server.arrived.wait()
+        os.killpg(process.pid, signal.SIGINT)
+        outcome = await finish(process)
+        token_server.gate.set()
+
+        assert (130, "", "") == (outcome.code, outcome.stdout, outcome.stderr.strip())
+        assert [] == api_server.requests

@@ -1,0 +1,263 @@
+"""`simplestore request`: output of the response."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from aiohttp import web
+
+from tests.support.api_servers import answering, redirecting, refusing_url
+from tests.support.command import COMMAND, assert_one_line, finish, shell, simplestore, start
+from tests.support.raw_server import RawServer
+from tests.support.servers import ApiServer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BODY = bytes(range(256)) * 16
+
+
+class HostileReason(RawServer):
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 400 a\x1b[2Jb\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+
+
+class TestAnswer:
+    async def test_bytes(self, api_server: ApiServer, environment: dict[str, str]) -> None:
+        """A body comes out byte for byte."""
+        api_server.handler = answering(body=BODY)
+        outcome = await simplestore("request", "GET", "x", environment=environment)
+        assert BODY == outcome.stdout.encode(errors="surrogateescape")
+
+    async def test_compressed(self, api_server: ApiServer, environment: dict[str, str]) -> None:
+        """A body that was compressed for the way comes out as it was before."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            response = web.Response(body=BODY)
+            response.enable_compression(web.ContentCoding.gzip)
+            return response
+
+        api_server.handler = handle
+        outcome = await simplestore("request", "GET", "x", "-i", environment=environment)
+
+        assert "Content-Encoding: gzip" in outcome.stdout
+        assert outcome.stdout.encode(errors="surrogateescape").endswith(b"\r\n\r\n" + BODY)
+
+    async def test_as_it_comes(self, api_server: ApiServer, environment: dict[str, str]) -> None:
+        """What has come is printed before the rest comes."""
+        may_go_on = asyncio.Event()
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            response = web.StreamResponse()
+            await response.prepare(request)
+            await response.write(b"first\n")
+            await may_go_on.wait()
+            await response.write(b"second\n")
+            return response
+
+        api_server.handler = handle
+        process = await start(*COMMAND, "request", "GET", "x", environment=environment)
+        assert process.stdout is not None
+        assert b"first\n" == await process.stdout.readline()
+        may_go_on.set()
+        assert (0, "second\n") == ((outcome := await finish(process)).code, outcome.stdout)
+
+    async def test_include(self, api_server: ApiServer, environment: dict[str, str]) -> None:
+        """`--include` prints the status line and every header before the body, as curl does."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            response = web.Response(status=203, reason="Fine So Far", text="body")
+            response.headers.extend([("X-Two", "a"), ("X-Two", "b")])
+            return response
+
+        api_server.handler = handle
+        outcome = await simplestore("request", "GET", "x", "--include", environment=environment)
+        head, _, body = outcome.stdout.partition("\r\n\r\n")
+
+        assert "HTTP/1.1 203 Fine So Far" == head.split("\r\n")[0]
+        assert ["X-Two: a", "X-Two: b"] == [line for line in head.split("\r\n") if line.startswith("X-")]
+        assert "body" == body
+
+    @pytest.mark.parametrize(
+        ("status", "code", "stderr"),
+        [
+            (204, 0, ""),
+            (304, 0, ""),
+            (404, 22, "simplestore: 404 Not Found\n"),
+            (503, 22, "simplestore: 503 Service Unavailable\n"),
+        ],
+    )
+    async def test_status(
+        self, api_server: ApiServer, environment: dict[str, str], status: int, code: int, stderr: str
+    ) -> None:
+        """From 400 on the exit code is 22, and a line on stderr names the status; the body is printed all the same."""
+        body = "" if status in {204, 304} else "why"
+        api_server.handler = answering(status=status, text=body or None)
+        outcome = await simplestore("request", "GET", "x", environment=environment)
+        assert (code, body, stderr) == (outcome.code, outcome.stdout, outcome.stderr)
+
+    async def test_hostile_reason(self, environment: dict[str, str]) -> None:
+        """A server's words on stderr cannot move the cursor."""
+        async with HostileReason() as server:
+            elsewhere = environment | {"SIMPLESTORE_BASE_URL": server.url}
+            outcome = await simplestore("request", "GET", "x", environment=elsewhere)
+        assert (22, "simplestore: 400 a\\x1b[2Jb\n") == (outcome.code, outcome.stderr)
+
+    async def test_head(self, api_server: ApiServer, environment: dict[str, str]) -> None:
+        """HEAD has a response without body."""
+        outcome = await simplestore("request", "head", "x", environment=environment)
+        assert (0, "", "HEAD") == (outcome.code, outcome.stdout, api_server.requests[0].method)
+
+    async def test_every_token_is_rejected(self, api_server: ApiServer, environment: dict[str, str]) -> None:
+        """If the second token is rejected, too, the response is the API's."""
+        api_server.rejected = {"canary-token-1", "canary-token-2"}
+        outcome = await simplestore("request", "GET", "x", environment=environment)
+
+        assert_one_line(outcome, code=22, says="401 Unauthorized")
+        assert ["canary-token-1", "canary-token-2"] == api_server.tokens
+
+
+class TestOutput:
+    async def test_file(self, api_server: ApiServer, environment: dict[str, str], tmp_path: Path) -> None:
+        """`--output` writes everything to a file, which is made even if it stays empty."""
+        options = "-o", str(tmp_path / "out"), "-i"
+        api_server.handler = answering(body=BODY)
+        outcome = await simplestore("request", "GET", "x", *options, environment=environment)
+
+        assert (0, "", "") == (outcome.code, outcome.stdout, outcome.stderr)
+        assert (tmp_path / "out").read_bytes().startswith(b"HTTP/1.1 200 OK\r\n")
+        assert (tmp_path / "out").read_bytes().endswith(b"\r\n\r\n" + BODY)
+
+        api_server.handler = answering(status=204)
+        await simplestore("request", "GET", "x", "-o", str(tmp_path / "empty"), environment=environment)
+        assert b"" == (tmp_path / "empty").read_bytes()
+
+    async def test_stdout_by_its_sign(self, api_server: ApiServer, environment: dict[str, str]) -> None:
+        """`--output -` is standard output."""
+        outcome = await simplestore("request", "GET", "x", "-o", "-", environment=environment)
+        assert (0, '{"path": "/v1/x"}') == (outcome.code, outcome.stdout)
+
+    async def test_no_response(self, environment: dict[str, str], tmp_path: Path) -> None:
+        """Without a response the file stays as it was."""
+        (tmp_path / "out").write_text("before")
+        nowhere = environment | {"SIMPLESTORE_BASE_URL": refusing_url()}
+        await simplestore("request", "GET", "x", "-o", str(tmp_path / "out"), environment=nowhere)
+        assert "before" == (tmp_path / "out").read_text()
+
+    async def test_no_such_folder(self, environment: dict[str, str], tmp_path: Path) -> None:
+        """A file that cannot be written: exit code 1, and the file is named."""
+        path = str(tmp_path / "gone" / "out")
+        outcome = await simplestore("request", "GET", "x", "-o", path, environment=environment)
+        assert_one_line(outcome, code=1, says=path)
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes")
+    async def test_closed_pipe(self, api_server: ApiServer, environment: dict[str, str]) -> None:
+        """A reader that goes away ends it, without a word."""
+        api_server.handler = answering(body=b"line\n" * 1_000_000)
+        outcome = await shell("simplestore request GET x | head -n 1", environment=environment)
+        assert ("line\n", "") == (outcome.stdout, outcome.stderr)
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+    async def test_full_disk(self, environment: dict[str, str]) -> None:
+        """Where stdout can take nothing: exit code 1, and the reason."""
+        outcome = await shell("simplestore request GET x >/dev/full", environment=environment)
+        assert_one_line(outcome, code=1, says="No space left on device")
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX shells")
+    async def test_closed_streams(self, api_server: ApiServer, environment: dict[str, str]) -> None:
+        """Standard streams that were closed are as good as empty ones."""
+        outcome = await shell("simplestore request POST x --data - <&- >&- 2>&-; echo $?", environment=environment)
+
+        assert ("0\n", "") == (outcome.stdout, outcome.stderr)
+        assert [b""] == [request.body for request in api_server.requests]
+
+
+class TestRedirects:
+    async def test_not_followed(self, api_server: ApiServer, environment: dict[str, str]) -> None:
+        """A redirect is a response like others: exit code 0."""
+        api_server.handler = redirecting(api_server, {"/v1/x": "/v1/y"})
+        outcome = await simplestore("request", "GET", "x", "-i", environment=environment)
+
+        assert (0, "") == (outcome.code, outcome.stderr)
+        assert "Location: /v1/y" in outcome.stdout
+        assert 1 == len(api_server.requests)
+
+    async def test_followed(self, api_server: ApiServer, environment: dict[str, str]) -> None:
+        """`--location` follows it, with the token as long as the origin is the API's."""
+        api_server.handler = redirecting(api_server, {"/v1/x": "/v1/y"})
+        outcome = await simplestore("request", "GET", "x", "-L", environment=environment)
+
+        assert (0, '{"path": "/v1/y"}') == (outcome.code, outcome.stdout)
+        assert ["canary-token-1", "canary-token-1"] == api_server.tokens
+
+    # case 35
+    async def test_followed_elsewhere(self, api_server: ApiServer, environment: dict[str, str]) -> None:
+        """A redirect to another origin does not carry the token away."""
+        async with ApiServer() as other:
+            api_server.handler = redirecting(api_server, {"/v1/x": f"{other.url}/y"}, status=307)
+            outcome = await simplestore("request", "GET", "x", "--location", environment=environment)
+            assert [None] == other.tokens
+        assert_one_line(outcome, code=22, says="401")
+
+    async def test_without_end(self, api_server: ApiServer, environment: dict[str, str]) -> None:
+        """Redirects that lead round in circles are an error."""
+        api_server.handler = redirecting(api_server, {"/v1/x": "/v1/x"})
+        outcome = await simplestore("request", "GET", "x", "-L", environment=environment)
+        assert_one_line(outcome, code=1, says="no complete response")
+
+
+class TestJson:
+    async def test_text(self, api_server: ApiServer, environment: dict[str, str]) -> None:
+        """`--json` prints the response as one object; headers of one name stand in a list."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            response = web.Response(text="ключ", reason="Fine")
+            response.headers.extend([("X-Two", "a"), ("X-Two", "b")])
+            return response
+
+        api_server.handler = handle
+        answer = (await simplestore("request", "GET", "x", "--json", environment=environment)).json
+
+        assert {"status", "reason", "headers", "body", "is_base64"} == answer.keys()
+        assert (200, "Fine", "ключ", False) == tuple(answer[name] for name in ("status", "reason", "body", "is_base64"))
+        assert ["a", "b"] == answer["headers"]["x-two"]
+        assert ["text/plain; charset=utf-8"] == answer["headers"]["content-type"]
+
+    async def test_bytes(self, api_server: ApiServer, environment: dict[str, str]) -> None:
+        """A body that is no UTF-8 is in base64."""
+        api_server.handler = answering(body=BODY)
+        answer = (await simplestore("request", "GET", "x", "--json", environment=environment)).json
+
+        assert answer["is_base64"]
+        assert BODY == base64.b64decode(answer["body"])
+
+    async def test_status(self, api_server: ApiServer, environment: dict[str, str]) -> None:
+        """A response of 400 or more is printed, and the error is an object on stderr."""
+        api_server.handler = answering(status=404, text="why")
+        outcome = await simplestore("request", "GET", "x", "--json", environment=environment)
+
+        assert (22, 404, "why") == (outcome.code, outcome.json["status"], outcome.json["body"])
+        assert {"type": "StatusError", "message": "404 Not Found", "exit_code": 22} == outcome.error
+
+    async def test_no_response(self, environment: dict[str, str]) -> None:
+        """Without a response stdout stays empty."""
+        nowhere = environment | {"SIMPLESTORE_BASE_URL": refusing_url()}
+        outcome = await simplestore("request", "GET", "x", "--json", environment=nowhere)
+
+        assert (1, "") == (outcome.code, outcome.stdout)
+        assert ("RequestError", 1) == (outcome.error["type"], outcome.error["exit_code"])
+
+    @pytest.mark.parametrize("option", [["--include"], ["--output", "out"]])
+    async def test_excludes(self, api_server: ApiServer, environment: dict[str, str], option: list[str]) -> None:
+        """It prints the whole response, so that options for parts of it are wrong usage."""
+        outcome = await simplestore("request", "GET", "x", "--json", *option, environment=environment)
+
+        assert (2, "", "UsageError") == (outcome.code, outcome.stdout, outcome.error["type"])
+        assert "leave out --include and --output" in outcome.error["message"]
+        assert [] == api_server.requests

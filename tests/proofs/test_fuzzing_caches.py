@@ -1,0 +1,98 @@
+"""Any bytes in a cache: only a `SimpleStoreError` is raised, and it shows no token.
+
+Examples that failed once are `@example`s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Final
+
+from cryptography.fernet import Fernet
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simplestore_async import (
+    AccessToken,
+    FileTokenCache,
+)
+from simplestore_async._core.token import is_visible_ascii
+from simplestore_async.caches import dumps, loads
+from simplestore_async.caches.encryption import FernetCodec
+from simplestore_async.errors import TokenCacheError
+from tests.support.fuzzing import (
+    FUZZ,
+    SLOWER,
+    TOKEN,
+    bodies,
+    damage,
+    json_values,
+    outcome_of,
+    texts,
+)
+
+if TYPE_CHECKING:
+    import pytest
+
+CODEC: Final = FernetCodec(Fernet.generate_key())
+
+damaged_tokens: Final = st.tuples(st.just(dumps(TOKEN)), st.integers(0), st.binary(max_size=4)).map(damage)
+odd_tokens: Final = st.dictionaries(
+    st.sampled_from(["value", "token_type", "issued_at", "expires_at", "scope", "is_replacement", "version"]),
+    json_values,
+).map(lambda changes: json.dumps(json.loads(dumps(TOKEN)) | changes).encode())
+
+
+@FUZZ
+@given(st.one_of(st.binary(), damaged_tokens, odd_tokens, bodies))
+def test_stored_token(data: bytes) -> None:
+    """What a cache kept is a token that can be stored again, or is refused."""
+    outcome = outcome_of(lambda: loads(data))
+    if isinstance(outcome, AccessToken):
+        assert is_visible_ascii(outcome.value)
+        assert outcome == loads(dumps(outcome))
+    else:
+        assert isinstance(outcome, TokenCacheError)
+
+
+@SLOWER
+@given(texts(), st.one_of(st.binary(), damaged_tokens, odd_tokens), st.booleans())
+def test_cache_file(tmp_path_factory: pytest.TempPathFactory, key: str, data: bytes, is_after_header: bool) -> None:
+    """Whatever stands in a cache's file is a token or a miss, and is replaced; every text is a key."""
+    folder = tmp_path_factory.mktemp("cache")
+    cache = FileTokenCache(folder / "tokens")
+
+    async def use() -> None:
+        assert await cache.get(key) is None
+        await cache.set(key, TOKEN)
+        (path,) = (folder / "tokens").glob("token-*.json")
+        header, _, whole = path.read_bytes().partition(b"\n")
+        assert dumps(TOKEN) == whole
+        path.write_bytes(header + b"\n" + data if is_after_header else data)
+        found = await cache.get(key)
+        assert found is None or (is_after_header and found == loads(data))
+        await cache.set(key, TOKEN)
+        assert TOKEN == await cache.get(key)
+
+    asyncio.run(use())
+
+
+@SLOWER
+@given(st.one_of(st.binary(), damaged_tokens, odd_tokens), st.integers(0), st.binary(max_size=4))
+def test_encrypted_cache_file(tmp_path_factory: pytest.TempPathFactory, data: bytes, at: int, noise: bytes) -> None:
+    """Whatever stands in an encrypted cache's file is a miss, unless it is what was written; so is any damage to it."""
+    folder = tmp_path_factory.mktemp("cache")
+    cache = FileTokenCache(folder, codec=CODEC)
+
+    async def use() -> None:
+        await cache.set("key", TOKEN)
+        (path,) = folder.glob("token-*.json")
+        whole = path.read_bytes()
+        for content in (data, damage((whole, at, noise)), CODEC.encode(data)):
+            path.write_bytes(content)
+            assert (TOKEN if content == whole else None) == await cache.get("key")
+        await cache.set("key", TOKEN)
+        assert TOKEN == await cache.get("key")
+
+    asyncio.run(use())

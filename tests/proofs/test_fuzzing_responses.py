@@ -1,0 +1,168 @@
+"""Any response: only a `TokenError` is raised, and it shows no secret.
+
+Examples that failed once are `@example`s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from math import inf
+from string import ascii_letters, digits
+from typing import Final
+
+import aiohttp
+from hypothesis import example, given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from simplestore_async import (
+    AccessToken,
+    BearerAuthMiddleware,
+    ClientCredentials,
+    RetryPolicy,
+    TokenEndpoint,
+)
+from simplestore_async._core.redaction import RedactedStr
+from simplestore_async._core.token import LONGEST_LIFETIME_SECONDS, is_visible_ascii
+from simplestore_async._core.wire import Exchange
+from simplestore_async.errors import TokenError
+from tests.support.fuzzing import (
+    CREDENTIALS,
+    FUZZ,
+    SECRET,
+    SLOWER,
+    TOKEN,
+    Source,
+    bodies,
+    shown,
+    texts,
+)
+from tests.support.raw_server import RawServer
+from tests.support.wire_faults import says
+
+header_texts: Final = texts(st.characters(max_codepoint=0xFF, exclude_characters="\r\n\0"))
+dates: Final = st.sampled_from(
+    ["Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 99999 08:49:37 GMT", "Fri, 31 Dec 9999 23:59:59 -2359", "0"]
+)
+reply_headers: Final = st.dictionaries(
+    st.sampled_from(["Content-Encoding", "Content-Type", "Retry-After", "Date", "WWW-Authenticate"]),
+    header_texts | dates | st.sampled_from(["gzip", "deflate", "identity", "9" * 5000]) | st.integers().map(str),
+)
+
+
+@FUZZ
+@given(st.integers(100, 999) | st.just(200), reply_headers, bodies, st.floats(0, 1e11))
+@example(300, {"Retry-After": "0\x1f"}, b"", 0.0)
+def test_reply(status: int, headers: dict[str, str], body: bytes, now: float) -> None:
+    """A complete reply is a token that can be sent, or a `TokenError`."""
+    exchange = Exchange(CREDENTIALS, RedactedStr(SECRET))
+
+    reply = exchange.parse_response(status, CIMultiDict(headers), body, issued_at=now, now=now)
+
+    if isinstance(reply, AccessToken):
+        assert 200 <= status < 300
+        assert is_visible_ascii(reply.value)
+        assert 0 < reply.expires_at - reply.issued_at <= LONGEST_LIFETIME_SECONDS + 0.001
+    else:
+        assert isinstance(reply, TokenError)
+        assert SECRET not in shown(reply)
+        assert 0 <= (getattr(reply, "retry_after", None) or 0) < inf
+
+
+@FUZZ
+@given(texts(ascii_letters + digits, min_size=4).filter(lambda text: text not in {"error", "title"}), bodies)
+def test_reply_echoes_the_secret(secret: str, body: bytes) -> None:
+    """Whatever the secret is, a reply that quotes it does not put it into the error."""
+    secret += "Canary"
+    exchange = Exchange(CREDENTIALS, RedactedStr(secret))
+    quoting = json.dumps({"error": "server_error", "error_description": f"{secret}{body!r}{secret}"}).encode()
+
+    assert secret not in str(exchange.parse_response(400, CIMultiDict(), quoting, issued_at=0.0, now=0.0))
+
+
+lines: Final = st.one_of(
+    st.sampled_from(
+        [
+            b"HTTP/1.1 200 OK",
+            b"HTTP/1.0 503 x",
+            b"HTTP/1.1 100 Continue",
+            b"Transfer-Encoding: chunked",
+            b"Content-Length: 76",
+            b"Content-Type: application/json",
+            b"Content-Encoding: gzip",
+            b"Connection: keep-alive",
+            b"4",
+            b"0",
+            b"",
+            b"",
+            b'{"access_token": "canary-token", "expires_in": 3600, "token_type": "Bearer"}',
+        ]
+    ),
+    st.binary(max_size=20),
+)
+raw_replies: Final = st.one_of(
+    st.lists(lines, max_size=12).map(b"\r\n".join),
+    st.lists(lines, max_size=12).map(lambda rest: b"\r\n".join([b"HTTP/1.1 200 OK", *rest])),
+    bodies.map(lambda body: b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)),
+    st.binary(),
+)
+
+
+@SLOWER
+@given(st.lists(raw_replies, min_size=1, max_size=3))
+def test_raw_reply(parts: list[bytes]) -> None:
+    """Whatever bytes answer a token request, it ends in time with a token or a `TokenError`, and its connection too."""
+
+    async def ask() -> None:
+        async with RawServer(says(*parts)) as server:
+            credentials = ClientCredentials(client_id="app", client_secret=SECRET, token_url=server.token_url)
+            endpoint = TokenEndpoint(credentials, policy=RetryPolicy(attempts=1, attempt_seconds=0.5))
+            try:
+                outcome: AccessToken | TokenError = await endpoint.request_token()
+            except TokenError as error:
+                outcome = error
+            await server.clients_left()
+        if isinstance(outcome, AccessToken):
+            assert is_visible_ascii(outcome.value)
+        else:
+            assert not re.search("canary-(secret|token)", shown(outcome))
+
+    asyncio.run(ask())
+
+
+challenges: Final = st.one_of(
+    header_texts,
+    st.lists(
+        st.sampled_from(
+            ["Bearer", " ", ",", "=", '"', "\\", "error", "invalid_token", "realm", "Basic", "\t", 'error="']
+        ),
+        max_size=200,
+    ).map("".join),
+    st.sampled_from(["Bearer " + "error=" * 5000, 'Bearer realm="' + "\\" * 20_000, "Bearer" + " " * 20_000 + "x"]),
+)
+
+
+@SLOWER
+@given(st.sampled_from([200, 400, 401, 403, 500]), st.lists(challenges, max_size=3))
+def test_challenge(status: int, values: list[str]) -> None:
+    """Whatever an API says in WWW-Authenticate, its caller gets the answer, or aiohttp's refusal to read it."""
+    head = [f"HTTP/1.1 {status} x", "Content-Length: 0", *(f"WWW-Authenticate: {value}" for value in values)]
+
+    async def ask() -> None:
+        async with RawServer(says("\r\n".join([*head, "", ""]).encode("latin-1"))) as server:
+            url = f"http://127.0.0.1:{server.port}/"
+            middleware = BearerAuthMiddleware(Source(), origins=url)
+            async with aiohttp.ClientSession(middlewares=[middleware], timeout=aiohttp.ClientTimeout(5)) as session:
+                failure: aiohttp.ClientError | None = None
+                try:
+                    async with session.get(url) as response:
+                        assert status == response.status
+                except aiohttp.ClientError as error:
+                    failure = error
+        if failure is not None:
+            assert not isinstance(failure, TimeoutError)
+            assert TOKEN.value not in shown(failure)
+
+    asyncio.run(ask())

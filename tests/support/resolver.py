@@ -1,0 +1,40 @@
+"""Names that lead to loopback."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class LocalResolver(AbstractResolver):
+    """Every host is 127.0.0.1, or unknown; keeps the resolved hosts. *ports* maps ports of URLs to real ones."""
+
+    def __init__(self, ports: Mapping[int, int] | None = None, *, knows_hosts: bool = True) -> None:
+        self.hosts: list[str] = []
+        self._ports = ports or {}
+        self._knows_hosts = knows_hosts
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        self.hosts.append(host)
+        if not self._knows_hosts:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [
+            ResolveResult(
+                hostname=host,
+                host="127.0.0.1",
+                port=self._ports.get(port, port),
+                family=socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+        ]
+
+    async def close(self) -> None:
+        pass
