@@ -148,7 +148,15 @@ def _draw_curves(plot: Axes, result: Result) -> None:
     for name, curve in result.points.items():
         colour = OURS if name == result.ours.name else TEXT if name == "floor" else PEER
         plot.loglog(*zip(*curve, strict=True), marker=".", color=colour, linewidth=1, label=name)
-        plot.annotate(name, (curve[-1][0], curve[-1][1]), xytext=(6, 0), textcoords="offset points", color=colour, va="center", fontsize=7)
+        plot.annotate(
+            name,
+            (curve[-1][0], curve[-1][1]),
+            xytext=(6, 0),
+            textcoords="offset points",
+            color=colour,
+            va="center",
+            fontsize=7,
+        )
     plot.set_title("seconds of CPU time for each, by number; both scales are logarithmic")
 
 

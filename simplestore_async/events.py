@@ -12,7 +12,6 @@ errors to standard error.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from typing import Final, Literal, TypeAlias
@@ -247,5 +246,7 @@ def emit(event: Event, listener: Listener | None) -> None:
         return
     try:
         listener(event)
-    except (Exception, asyncio.CancelledError):  # raised in a plain call, it cancels nothing
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # CancelledError, too: raised in a plain call, it cancels nothing
         _logger.exception("on_event raised for %s", type(event).__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, cast, runtime_checkable
 
 import attrs
 
@@ -127,6 +127,12 @@ class MemoryTokenCache:
 
     def __len__(self) -> int:
         return len(self._tokens)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
 
     def _find_living(self, token: AccessToken, reading: float | None) -> AccessToken | None:
         token = undo_clock_step(token, reading, self._clock)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl as ssl_module
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import aiohttp
 
@@ -104,6 +104,12 @@ class TokenEndpoint:
                 'is not set, but auth_method="none" identifies the client by its certificate',
                 "pass an ssl.SSLContext after its load_cert_chain(…)",
             )
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
 
     async def request_token(self) -> AccessToken:
         """Return a new token; each call makes its own request.

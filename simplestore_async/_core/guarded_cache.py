@@ -114,7 +114,9 @@ class GuardedCache:
             if task.cancelling() > cancellations:
                 raise
             self._report(operation, "it raised CancelledError, although nothing was cancelled")
-        except Exception as error:  # noqa: BLE001 - a cache may be anybody's; its exception's text may hold the token
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - a cache may be anybody's; its exception's text may hold the token
             if scope is None or not scope.expired():
                 self._report(operation, f"it raised {type(error).__name__}")
             elif not scope.is_queued:

@@ -77,6 +77,8 @@ class Opening(ABC, Generic[C]):
         is_base_from_env = base_url is None and (source is None or not origins)
         if source is None:
             source = ClientCredentials.from_env()
+        elif not isinstance(source, ClientCredentials):
+            _check_unused(self._call, source, cache=cache, policy=policy, on_event=on_event)
         base = _find_base_url(base_url, is_from_env=is_base_from_env, allow_insecure_http=allow_insecure_http)
         if base is not None:
             origins = (*origins, base.origin())
@@ -93,8 +95,6 @@ class Opening(ABC, Generic[C]):
             endpoint = TokenEndpoint(source, ssl=ssl, proxy=proxy, trust_env=trust_env)
             source = TokenProvider(endpoint=endpoint, cache=cache, policy=policy, on_event=on_event)
             self._stack.push_async_callback(source.aclose)
-        else:
-            _check_unused(self._call, source, cache=cache, policy=policy, on_event=on_event)
         self._provider: TokenSource = source
         self._base_url = base
         self._origins = origins

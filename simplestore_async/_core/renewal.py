@@ -82,7 +82,9 @@ class Renewal(Flight[RenewalResult]):
             if _is_cancelled():
                 raise
             failure = _as_failure(error)  # a part raised it: no one cancelled this task
-        except Exception as error:  # noqa: BLE001 - even a defect must not leave callers waiting, or storm the endpoint
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - even a defect must not leave callers waiting, or storm the endpoint
             if self.is_stranded:
                 raise GeneratorExit from None  # as the collector, which closes this coroutine, expects
             failure = _as_failure(error)

@@ -31,6 +31,7 @@ __all__ = [
 # A token travels in a header, and servers take 8 to 64 KiB of those. `json` needs up to 0.3 s for 1 MiB of brackets.
 MAX_RESPONSE_BYTES: Final = 1 << 17
 
+_COMPRESSIONS: Final = {"gzip", "x-gzip", "deflate"}
 _DECIMAL: Final = re.compile(r"[0-9]+(\.[0-9]+)?")
 _CHARSET: Final = re.compile(r"charset\s*=\s*[\"']?([\w.:-]{1,40})", re.ASCII | re.IGNORECASE)
 # Not those whose decoders are slow (`punycode`, `utf-7`), or no character sets (`unicode_escape`).
@@ -151,15 +152,15 @@ def structure_error(payload: dict[str, Any]) -> ErrorResponse:
 
 def load_object(body: bytes, *, content_encoding: str = "", content_type: str = "") -> dict[str, Any] | str:
     """Return the JSON object in *body*, or a problem."""
-    encoding = content_encoding.strip().lower()
-    data = _decompress(body) if encoding in {"gzip", "x-gzip", "deflate"} else body
+    labels = [label for label in re.findall(r"[\w-]+", content_encoding.lower()) if label != "identity"]
+    data = body if _COMPRESSIONS.isdisjoint(labels) else _decompress(body)
     if max(len(body), len(data)) > MAX_RESPONSE_BYTES:
         return f"it is longer than {MAX_RESPONSE_BYTES >> 10} KiB"
     try:
         payload = json.loads(_decode(data, content_type))
     except (ValueError, RecursionError):
         # A label such as "utf-8" or "none" on plain JSON does no harm.
-        is_known = encoding in {"", "identity", "gzip", "x-gzip", "deflate"}
+        is_known = not labels or (len(labels) == 1 and labels[0] in _COMPRESSIONS)
         return "it is not JSON" if is_known else "its Content-Encoding is not supported"
     return cast("dict[str, Any]", payload) if isinstance(payload, dict) else "it is not a JSON object"
 

@@ -215,7 +215,9 @@ async def ask_secret(
         return "", "the callable raised CancelledError"
     except ConfigurationError as error:
         return "", str(error)
-    except Exception as error:  # noqa: BLE001 - the values of any error of a user's callable stay out of ours
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever a user's callable raises, its values stay out of our error
         return "", f"the callable raised {type(error).__name__}"
 
 

@@ -30,6 +30,8 @@ _SHORTEST_ALTERED: Final = 5
 _MOST_SECRET_CHARACTERS: Final = 16_384
 _MOST_READINGS: Final = 64
 _MOST_CHARACTERS: Final = 30_000
+# NFKD makes up to 18 characters of one.
+_LONGEST_EXPANSION: Final = 18
 
 _HEX: Final = r"[0-9A-Fa-f]"
 _ESCAPE: Final = re.compile(
@@ -67,7 +69,7 @@ class SecretFilter:
 
     def __init__(self, secrets: Iterable[str]) -> None:
         secrets = [secret for secret in secrets if secret]
-        self._is_too_long = sum(map(len, secrets)) > _MOST_SECRET_CHARACTERS
+        self._is_too_long = sum(map(_count_folded, secrets)) > _MOST_SECRET_CHARACTERS
         self._shortest = min([_RUN, *map(len, secrets)])
         self._runs: dict[int, set[str]] = {}
         for secret in () if self._is_too_long else secrets:
@@ -107,6 +109,10 @@ class SecretFilter:
 
 def _list_runs(text: str, length: int) -> Iterator[str]:
     return (text[start : start + length] for start in range(len(text) - length + 1))
+
+
+def _count_folded(text: str) -> int:
+    return len(text) * (1 if text.isascii() else _LONGEST_EXPANSION)
 
 
 def _fold(text: str) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from http.cookies import CookieError
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -130,7 +131,7 @@ class open_session(Opening[aiohttp.ClientSession]):  # noqa: N801 - called like 
             middlewares = (*(self._options.get("middlewares") or ()), self._bearer)
             options: dict[str, Any] = self._options | {"connector": connector, "middlewares": middlewares}
             session = aiohttp.ClientSession(self._base_url, **options)
-        except (AttributeError, TypeError, ValueError) as error:
+        except (AttributeError, CookieError, TypeError, ValueError) as error:
             raise ConfigurationError("open_session()", f"has an option that aiohttp refuses: {error}") from error
         return await stack.enter_async_context(session)
 

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Final, TypedDict
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final, TypedDict, cast
 
 import aiohttp
+from aiohttp.abc import AbstractCookieJar
 
 from .opening import check_options
+from .validation import check_callable, check_flag, check_number, check_type, type_error
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from types import UnionType
 
-    from aiohttp.abc import AbstractCookieJar
     from aiohttp.typedefs import JSONBytesEncoder, JSONEncoder, LooseCookies, LooseHeaders
 
 __all__ = ["ClientSessionOptions", "check_session_options"]
 
 _HINTS: Final = {
     "verify_ssl": "certificates are always checked; for a private CA pass ssl=ssl.create_default_context(cafile=…)",
+}
+# Those that aiohttp takes unseen: a wrong one fails in the middle of a request, or has no effect.
+_FLAGS: Final = {"connector_owner", "auto_decompress", "requote_redirect_url"}
+_SIZES: Final = {"read_bufsize", "max_line_size", "max_field_size", "max_headers"}
+_SEQUENCES: Final = {"middlewares", "skip_auto_headers"}
+# By the number of their arguments.
+_FUNCTIONS: Final = {"json_serialize": 1, "fallback_charset_resolver": 2}
+_TYPES: Final[dict[str, type | UnionType]] = {
+    "auth": aiohttp.BasicAuth | None,
+    "cookie_jar": AbstractCookieJar | None,
+    "version": aiohttp.HttpVersion,
 }
 
 
@@ -51,12 +65,37 @@ class ClientSessionOptions(TypedDict, total=False):
     middlewares: Sequence[aiohttp.ClientMiddlewareType] | None
 
 
-def check_session_options(names: Iterable[str]) -> None:
-    """Check the names of options against those of `aiohttp.ClientSession`.
+def check_session_options(options: Mapping[str, object]) -> None:
+    """Check the names of options against those of `aiohttp.ClientSession`, and the types that it does not check.
 
     Raises:
-        ConfigurationError: for the first that aiohttp does not have, with a similar name as hint.
+        ConfigurationError: for the first that aiohttp does not have, or that is wrong; says what to write instead.
     """
     # Read from aiohttp itself: a newer one may have more than the types above.
     known = inspect.signature(aiohttp.ClientSession).parameters.keys() - {"proxy_auth"}
-    check_options("open_session", names, known, _HINTS)
+    check_options("open_session", options, known, _HINTS)
+    for name, value in options.items():
+        _check_value(name, value)
+
+
+def _check_value(name: str, value: object) -> None:
+    if name in _FLAGS:
+        check_flag(name, value)
+    elif name in _SIZES:
+        check_number(name, value, at_least=1, is_whole=True)
+    elif name in _TYPES:
+        check_type(name, value, _TYPES[name])
+    elif name in _FUNCTIONS:
+        check_callable(name, value, arguments=_FUNCTIONS[name], is_plain=True)
+    elif name in _SEQUENCES and value is not None:
+        _check_sequence(name, value)
+    elif name == "raise_for_status" and not isinstance(value, bool):
+        check_callable(name, value, arguments=1)
+
+
+def _check_sequence(name: str, value: object) -> None:
+    # A string would be taken as its characters.
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise type_error(name, value, "a sequence")
+    for middleware in cast("Iterable[object]", value) if name == "middlewares" else ():
+        check_callable(name, middleware, arguments=2)

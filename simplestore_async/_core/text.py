@@ -11,7 +11,9 @@ __all__ = ["find_odd_character", "trim"]
 # White space but the space itself, soft hyphen, zero-width and direction characters, byte order mark.
 _RANGES: Final = [(0x09, 0x0D), (0x1C, 0x1F), (0x85, 0x85), (0xA0, 0xA0), (0xAD, 0xAD), (0x1680, 0x1680)]
 _RANGES_ABOVE: Final = [(0x180E, 0x180E), (0x2000, 0x200F), (0x2028, 0x202F), (0x205F, 0x206F), (0x3000, 0x3000)]
-_INVISIBLE: Final = "\ufeff" + "".join(
+# Hangul fillers, the blank of Braille, and the grapheme joiner: letters and symbols to Unicode.
+_BLANK: Final = "\u115f\u1160\u3164\uffa0\u2800\u034f"
+_INVISIBLE: Final = f"\ufeff{_BLANK}" + "".join(
     map(chr, chain.from_iterable(range(first, last + 1) for first, last in _RANGES + _RANGES_ABOVE))
 )
 # Control, format, surrogate, separators. Unassigned and private-use characters may be intended, and are accepted.
@@ -26,7 +28,8 @@ def trim(text: str, *, keep_spaces: bool = False) -> str:
 def find_odd_character(text: str) -> str:
     """Return the name of the first character of *text* that cannot be seen in one line, or nothing."""
     for char in text:
-        if char.isprintable() or unicodedata.category(char) not in _ODD_CATEGORIES:
+        is_odd = char in _BLANK or (not char.isprintable() and unicodedata.category(char) in _ODD_CATEGORIES)
+        if not is_odd:
             continue
         code = f"U+{ord(char):04X}"
         if char in "\r\n":

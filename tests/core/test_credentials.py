@@ -36,7 +36,7 @@ ODD_CHARACTERS = [
     "\ud800",
     "\udfff",
 ]
-SURROUNDINGS = ["{}\n", "{}\r\n\n", "\ufeff{}", "\u200b{}\u200d", "\xa0{}\u2003", "\t{}\u2060\n"]
+SURROUNDINGS = ["{}\n", "{}\r\n\n", "\ufeff{}", "\u200b{}\u200d", "\xa0{}\u2003", "\t{}\u2060\n", "\u3164{}\u2800"]
 
 
 class LockedSecret:

@@ -142,6 +142,12 @@ def test_invisible_characters_around(environment: Callable[..., None], tmp_path:
             "configuration",
         ),
         (
+            {"CLIENT_ID": "a\u3164pp", "CLIENT_SECRET": SECRET},
+            "CLIENT_ID",
+            "must be one line of visible text, got hangul filler (U+3164)",
+            "configuration",
+        ),
+        (
             {"CLIENT_ID": "app", "CLIENT_SECRET": SECRET, "TOKEN_URL": "http://auth.example.com"},
             "TOKEN_URL",
             "uses plain http to auth.example.com",

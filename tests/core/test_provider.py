@@ -167,11 +167,10 @@ class TestConstructor:
 
 class TestAsAValue:
     @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
-    def test_copy(self, duplicate: Callable[[TokenProvider], TokenProvider]) -> None:
-        """A copy, such as a settings framework makes, is the provider itself."""
-        provider = TokenProvider(CREDENTIALS)
-
-        assert provider is duplicate(provider)
+    def test_copy(self, duplicate: Callable[[object], object]) -> None:
+        """A copy of a provider or its parts, such as a settings framework makes, is the original."""
+        for value in TokenProvider(CREDENTIALS), TokenEndpoint(CREDENTIALS), MemoryTokenCache():
+            assert value is duplicate(value)
 
     @pytest.mark.parametrize(
         ("cache", "shown"),

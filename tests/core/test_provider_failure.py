@@ -224,17 +224,24 @@ class FailingClock(FakeClock):
         return super().monotonic()
 
 
-class TestForeignCancellation:
-    """A part that raises CancelledError, although no one cancelled the renewal, has failed."""
+class Panic(BaseException):
+    """What extension modules in Rust raise."""
 
-    async def test_of_the_secret(self, token_server: TokenServer, clock: FakeClock, events: list[Event]) -> None:
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, Panic])
+class TestForeignCancellation:
+    """A part that raises CancelledError, which no one asked for, or another BaseException has failed."""
+
+    async def test_of_the_secret(
+        self, token_server: TokenServer, clock: FakeClock, events: list[Event], error: type[BaseException]
+    ) -> None:
         """A client_secret callable that does so is a failure like any other: it is remembered, and causes no storm."""
         calls = 0
 
         async def read_secret() -> str:
             nonlocal calls
             calls += 1
-            raise asyncio.CancelledError
+            raise error
 
         credentials = token_server.credentials(client_secret=read_secret)
         async with token_server.provider(credentials=credentials, clock=clock, on_event=events.append) as provider:
@@ -246,34 +253,36 @@ class TestForeignCancellation:
         assert [RenewalStarted, RenewalFailed, OutageBegan] == [type(event) for event in events]
 
     @pytest.mark.parametrize("method", ["get", "set", "renewal_lock"])
-    async def test_of_the_cache(self, token_server: TokenServer, method: str) -> None:
+    async def test_of_the_cache(self, token_server: TokenServer, method: str, error: type[BaseException]) -> None:
         """A cache that does so costs no caller its token."""
         calls = 0
 
-        def raise_cancelled(*_: object) -> Any:
+        def raise_error(*_: object) -> Any:
             nonlocal calls
             calls += 1
-            raise asyncio.CancelledError
+            raise error
 
         class Cache(MemoryTokenCache):
             def renewal_lock(self, _key: str, /) -> AbstractAsyncContextManager[object]:
                 return nullcontext()
 
-        async def raise_cancelled_when_awaited(*_: object) -> None:
-            raise_cancelled()
+        async def raise_when_awaited(*_: object) -> None:
+            raise_error()
 
-        setattr(Cache, method, raise_cancelled if method == "renewal_lock" else raise_cancelled_when_awaited)
+        setattr(Cache, method, raise_error if method == "renewal_lock" else raise_when_awaited)
         async with token_server.provider(cache=Cache()) as provider:
             tokens = await asyncio.gather(*(provider.get_token() for _ in range(100)))
 
         assert {"canary-token-1"} == {token.value for token in tokens}
         assert calls <= 2
 
-    async def test_of_the_listener(self, token_server: TokenServer, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_of_the_listener(
+        self, token_server: TokenServer, caplog: pytest.LogCaptureFixture, error: type[BaseException]
+    ) -> None:
         """A listener that does so is logged, and affects neither renewal nor caller."""
 
         def listen(event: Event) -> None:
-            raise asyncio.CancelledError
+            raise error
 
         async with token_server.provider(on_event=listen) as provider:
             token = await provider.get_token()

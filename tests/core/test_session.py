@@ -127,10 +127,11 @@ class TestSource:
         assert [caught.value.field] == list(options)
 
     @pytest.mark.parametrize("source", ["secret", 5, {}, OneToken])
-    async def test_wrong_source(self, source: Any) -> None:
+    @pytest.mark.parametrize("base_url", ["https://api.example", None])
+    async def test_wrong_source(self, source: Any, base_url: str | None) -> None:
         """Anything else is refused by the name of its type, and its value is not shown."""
         with pytest.raises(ConfigurationError, match=r"open_session\(ClientCredentials\(|pass an instance") as caught:
-            open_session(source, base_url="https://api.example")
+            open_session(source, base_url=base_url)
 
         assert "source" == caught.value.field
         assert "secret" not in str(caught.value).replace("client_secret", "")

@@ -74,7 +74,7 @@ class TestClosing:
 
     @pytest.mark.parametrize("ssl", [None, private_ca().client])
     @pytest.mark.parametrize(
-        "option", [{"timeout": "soon"}, {"headers": 5}, {"trace_configs": [object()]}, {"middlewares": 5}]
+        "option", [{"timeout": "soon"}, {"headers": 5}, {"trace_configs": [object()]}, {"cookies": {"path": "/"}}]
     )
     async def test_refused_option(self, sandbox: Sandbox, option: dict[str, Any], ssl: Any) -> None:
         """An option that `aiohttp.ClientSession` refuses is a ConfigurationError, and nothing stays open."""
@@ -92,6 +92,35 @@ class TestClosing:
                 with pytest.raises(ProviderClosedError):
                     await provider.get_token()
         del caught  # its traceback held all of this
+
+    @pytest.mark.parametrize(
+        "option",
+        [
+            {"middlewares": 5},
+            {"middlewares": "retry"},
+            {"middlewares": [None]},
+            {"middlewares": [print, object]},
+            {"connector_owner": "false"},
+            {"auto_decompress": 0},
+            {"requote_redirect_url": None},
+            {"raise_for_status": "false"},
+            {"raise_for_status": 1},
+            {"cookie_jar": aiohttp.CookieJar},
+            {"auth": ("user", "password")},
+            {"version": "1.1"},
+            {"read_bufsize": 0},
+            {"max_headers": 1.5},
+            {"json_serialize": None},
+            {"skip_auto_headers": "User-Agent"},
+            {"fallback_charset_resolver": "utf-8"},
+        ],
+    )
+    async def test_wrong_type(self, option: dict[str, Any]) -> None:
+        """An option of the wrong type, which aiohttp would take, is refused by name."""
+        with pytest.raises(ConfigurationError) as caught:
+            open_session(OneToken(), base_url=API, **option)
+
+        assert next(iter(option)) == caught.value.field
 
     async def test_refused_option_with_provider(self, sandbox: Sandbox) -> None:
         """A refused option leaves a provider of the caller's open."""

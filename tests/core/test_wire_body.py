@@ -122,6 +122,8 @@ class TestContentEncoding:
             ("gzip", gzip.compress),
             ("GZIP", gzip.compress),
             (" gzip ", gzip.compress),
+            ("gzip, identity", gzip.compress),
+            ("gzip,", gzip.compress),
             ("x-gzip", gzip.compress),
             ("deflate", zlib.compress),
             ("deflate", _raw_deflate),

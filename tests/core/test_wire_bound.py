@@ -57,6 +57,7 @@ RESPONSES: dict[str, tuple[bytes, dict[str, str]]] = {
         {},
     ),
     "expanding characters": (as_json(error_description="\ufdfa" * 9000, title="\ufdfa" * 9000, error="\ufdfa"), {}),
+    "expanding token": (as_json(access_token="\ufdfa" * 15_000, error_description="\ufdfa" * 300), {}),
     "accents": (as_json(error_description="e" + "\u0301" * 9000, title="\u1e9b\u0323" * 300), {}),
     "all escapes": (as_json(error_description="%25&amp;\\u0025+=25" * 300, title="&#37;\\x25%u0025 37," * 300), {}),
     "bits": (as_json(error_description="01" * 300, title="a1" * 300, error="ab" * 32), {}),
