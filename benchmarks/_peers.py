@@ -110,12 +110,12 @@ def _serve_api_at_once(httpx: Any, server: Server) -> Any:
 
 
 @asynccontextmanager
-async def _open_ours(server: Server, folder: Path | None = None) -> AsyncGenerator[Client]:
+async def _open_ours(server: Server, directory: Path | None = None) -> AsyncGenerator[Client]:
     import aiohttp
 
     from simplestore_async import BearerAuthMiddleware, FileTokenCache, TokenProvider
 
-    cache = None if folder is None else FileTokenCache(folder)
+    cache = None if directory is None else FileTokenCache(directory)
     async with TokenProvider(server.credentials, cache=cache) as provider:
         bearer = BearerAuthMiddleware(provider, origins=server.root)
         async with aiohttp.ClientSession(middlewares=[bearer]) as session:
@@ -148,13 +148,13 @@ async def _open_azure_credential(server: Server, **options: object) -> AsyncGene
 
 
 @asynccontextmanager
-async def _open_azure_identity(server: Server, folder: Path | None = None) -> AsyncGenerator[Client]:
+async def _open_azure_identity(server: Server, directory: Path | None = None) -> AsyncGenerator[Client]:
     from azure.identity import TokenCachePersistenceOptions
 
     options: dict[str, object] = {}
-    if folder is not None:
+    if directory is not None:
         # An absolute path as name replaces the directory in the home directory.
-        name = str(folder / "azure-identity")
+        name = str(directory / "azure-identity")
         options["cache_persistence_options"] = TokenCachePersistenceOptions(name=name, allow_unencrypted_storage=True)
     async with _open_azure_credential(server, **options) as credential:
         yield Client(lambda: credential.get_token(_SCOPE))
@@ -288,13 +288,13 @@ async def _open_idu_service_auth(server: Server) -> AsyncGenerator[Client]:
 
 
 @asynccontextmanager
-async def _open_httpx_auth(server: Server, folder: Path | None = None) -> AsyncGenerator[Client]:
+async def _open_httpx_auth(server: Server, directory: Path | None = None) -> AsyncGenerator[Client]:
     import httpx
     from httpx_auth import JsonTokenFileCache, OAuth2, OAuth2ClientCredentials, TokenMemoryCache
 
     with httpx.Client() as token_client:
         # Its cache is shared by the whole process: a new one isolates this client.
-        OAuth2.token_cache = JsonTokenFileCache(folder / "httpx-auth.json") if folder else TokenMemoryCache()
+        OAuth2.token_cache = JsonTokenFileCache(directory / "httpx-auth.json") if directory else TokenMemoryCache()
         auth = OAuth2ClientCredentials(server.token_url, CLIENT_ID, CLIENT_SECRET, client=token_client)
         request = httpx.Request("GET", server.base_url)
 
@@ -376,15 +376,15 @@ async def _open_openfga(server: Server) -> AsyncGenerator[Client]:
 
 
 @asynccontextmanager
-async def _open_msal(server: Server, folder: Path | None = None) -> AsyncGenerator[Client]:
+async def _open_msal(server: Server, directory: Path | None = None) -> AsyncGenerator[Client]:
     import msal
     import requests
 
     cache = None
-    if folder is not None:
+    if directory is not None:
         import msal_extensions
 
-        cache = msal_extensions.PersistedTokenCache(msal_extensions.FilePersistence(str(folder / "msal.json")))
+        cache = msal_extensions.PersistedTokenCache(msal_extensions.FilePersistence(str(directory / "msal.json")))
     with requests.Session() as session:
         # As msal's own session, but no environment variable replaces the certificate.
         session.trust_env, session.verify = False, server.ca_file

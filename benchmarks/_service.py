@@ -114,10 +114,10 @@ async def _listen(runner: web.AppRunner, context: ssl.SSLContext | None = None) 
 
 
 async def _serve(service: _Service) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as directory:
         authority, context = trustme.CA(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         authority.issue_cert(_HOST).configure_cert(context)
-        ca_file, service_account_file = Path(folder, "ca.pem"), Path(folder, "service-account.json")
+        ca_file, service_account_file = Path(directory, "ca.pem"), Path(directory, "service-account.json")
         authority.cert_pem.write_to_path(str(ca_file))
         runner = web.AppRunner(service.build(), access_log=None, shutdown_timeout=0.05)
         await runner.setup()

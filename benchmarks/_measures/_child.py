@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from benchmarks._peers import Get
 
 
-async def get_token(name: str, server: Server, folder: str) -> None:
-    """Get one token, as a program that starts does; from *folder* if the client can share tokens."""
+async def get_token(name: str, server: Server, directory: str) -> None:
+    """Get one token, as a program that starts does; from *directory* if the client can share tokens."""
     peer = PEERS[name]
-    async with peer.open_shared(server, Path(folder)) if peer.open_shared else peer.open(server) as client:
+    async with peer.open_shared(server, Path(directory)) if peer.open_shared else peer.open(server) as client:
         await client.get_token()
 
 

@@ -198,8 +198,8 @@ def _counting(name: str, server: Server, requests: int) -> Sample:
     """Return a sample that runs `_child.py` under callgrind, which counts while the requests are sent."""
 
     async def count() -> tuple[float, ...]:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "out")
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory, "out")
             process = await asyncio.create_subprocess_exec(
                 *("valgrind", "--tool=callgrind", "--instr-atstart=no", "-q", f"--callgrind-out-file={path}"),
                 *(sys.executable, "-m", "benchmarks._measures._child", name, json.dumps(attrs.asdict(server))),

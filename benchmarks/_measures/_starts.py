@@ -47,9 +47,9 @@ _OUR_PROGRAM = """
 import asyncio, sys
 from simplestore_async import ClientCredentials, FileTokenCache, TokenProvider
 
-async def main(token_url, folder):
+async def main(token_url, directory):
     credentials = ClientCredentials(client_id="benchmark-client", client_secret="secret", token_url=token_url)
-    async with TokenProvider(credentials, cache=FileTokenCache(folder)) as provider:
+    async with TokenProvider(credentials, cache=FileTokenCache(directory)) as provider:
         await provider.get_token()
 
 asyncio.run(main(*sys.argv[1:]))
@@ -65,10 +65,10 @@ asyncio.run(get_token(sys.argv[1], Server(**json.loads(sys.argv[2])), sys.argv[3
 
 async def measure_import(scale: Scale) -> list[Result]:
     """The CPU time and the memory of a process that imports a client, against one that imports aiohttp."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as directory:
         # Compiled once, as after an installation.
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        environment |= {"PYTHONPYCACHEPREFIX": folder}
+        environment |= {"PYTHONPYCACHEPREFIX": directory}
 
         async def run(statement: str) -> tuple[float, ...]:
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -113,14 +113,14 @@ async def measure_processes(scale: Scale) -> list[Result]:
     async def run(code: str, *arguments: str) -> tuple[float, ...]:
         return (max(await asyncio.gather(*[run_one(code, *arguments) for _ in range(processes)])),)
 
-    with tempfile.TemporaryDirectory() as folder:
-        folders = (Path(folder, str(number)) for number in itertools.count())
+    with tempfile.TemporaryDirectory() as directory:
+        directories = (Path(directory, str(number)) for number in itertools.count())
         async with run_server(latency_seconds=_LATENCY_SECONDS) as server:
 
             def make(peer: Peer, contender: Contender) -> Sample:
                 async def get_tokens() -> tuple[float, ...]:
                     before = await server.count("token_requests")
-                    new = next(folders)
+                    new = next(directories)
                     new.mkdir(mode=0o700)
                     if peer is OURS:
                         sample = await run(_OUR_PROGRAM, server.token_url, str(new))
@@ -142,12 +142,12 @@ async def measure_file_cache(scale: Scale) -> list[Result]:
     """The first token of a provider from a warm file cache."""
     tokens = scale(20, 2)
     warm = set[Path]()
-    with tempfile.TemporaryDirectory() as folder:
-        folders = {peer.name: _make_folder(folder, peer.name) for peer in (OURS, *scale.peers)}
+    with tempfile.TemporaryDirectory() as directory:
+        directories = {peer.name: _make_directory(directory, peer.name) for peer in (OURS, *scale.peers)}
         async with run_server() as server:
 
             def make(peer: Peer, contender: Contender) -> Sample:
-                own = folders[peer.name]
+                own = directories[peer.name]
 
                 async def get_tokens() -> tuple[float, ...]:
                     if own not in warm:
@@ -161,32 +161,34 @@ async def measure_file_cache(scale: Scale) -> list[Result]:
                 return get_tokens
 
             async def read_file() -> tuple[float, ...]:
-                path = _find_token(folders[OURS.name])
+                path = _find_token(directories[OURS.name])
                 return (await _total_seconds(lambda: _read(path), tokens) / tokens * 1e6,)
 
             async def read_cache() -> tuple[float, ...]:
                 key = server.credentials.cache_key
-                return (await _total_seconds(lambda: _get_from_cache(folders[OURS.name], key), tokens) / tokens * 1e6,)
+                return (
+                    await _total_seconds(lambda: _get_from_cache(directories[OURS.name], key), tokens) / tokens * 1e6,
+                )
 
             contenders = enter(
                 scale, make, refuse=lambda peer: "" if peer.open_shared else "keeps its tokens in memory only"
             )
             contenders.append(Contender("FileTokenCache alone", read_cache, _ALONE_NOTE, is_peer=False))
-            await _get_token(OURS, server, folders[OURS.name])
+            await _get_token(OURS, server, directories[OURS.name])
             await compare(read_file, contenders, rounds=scale(51, 2))
     name = "first token from a warm file cache"
     floor_name = "a thread that reads the file, with json.loads"
     return [summarize("file-cache", contenders, name=name, unit="µs", goal=2, floor_name=floor_name)]
 
 
-def _make_folder(*parts: str) -> Path:
+def _make_directory(*parts: str) -> Path:
     path = Path(*parts)
     path.mkdir(mode=0o700)
     return path
 
 
-def _find_token(folder: Path) -> Path:
-    (path,) = folder.glob("token-*.json")
+def _find_token(directory: Path) -> Path:
+    (path,) = directory.glob("token-*.json")
     return path
 
 
@@ -199,22 +201,22 @@ async def _total_seconds(sample: Callable[[], Coroutine[Any, Any, float]], count
     return seconds
 
 
-async def _get_token(peer: Peer, server: Server, folder: Path) -> float:
+async def _get_token(peer: Peer, server: Server, directory: Path) -> float:
     """Return the seconds of a new client's first token."""
     began_at = time.perf_counter()
     if peer is OURS:  # without the adapter's session
-        async with TokenProvider(server.credentials, cache=FileTokenCache(folder)) as provider:
+        async with TokenProvider(server.credentials, cache=FileTokenCache(directory)) as provider:
             await provider.get_token()
             return time.perf_counter() - began_at
     assert peer.open_shared is not None  # noqa: S101 - others were refused
-    async with peer.open_shared(server, folder) as client:
+    async with peer.open_shared(server, directory) as client:
         await client.get_token()
         return time.perf_counter() - began_at
 
 
-async def _get_from_cache(folder: Path, key: str) -> float:
+async def _get_from_cache(directory: Path, key: str) -> float:
     """Return how many seconds this package's cache takes by itself."""
-    cache = FileTokenCache(folder)
+    cache = FileTokenCache(directory)
     began_at = time.perf_counter()
     await cache.get(key)
     return time.perf_counter() - began_at

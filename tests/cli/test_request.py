@@ -161,7 +161,7 @@ class TestBody:
         assert [body] == [request.body for request in api_server.requests]
 
     async def test_no_file(self, api_server: ApiServer, environment: dict[str, str], tmp_path: Path) -> None:
-        """A file that is not there, or a folder, is wrong usage; nothing is sent."""
+        """A file that is not there, or a directory, is wrong usage; nothing is sent."""
         for path in tmp_path / "gone", tmp_path:
             outcome = await simplestore("request", "POST", "x", "--data", str(path), environment=environment)
             assert_one_line(outcome, code=2, says=str(path))

@@ -42,7 +42,7 @@ class HangsUp(RawServer):
 
 class TestFailure:
     async def test_refused_connection(self, environment: dict[str, str]) -> None:
-        """Nobody listens: exit code 1, and the host is named."""
+        """Connection refused: exit code 1, and the host is named."""
         nowhere = environment | {"SIMPLESTORE_BASE_URL": refusing_url()}
         outcome = await simplestore("request", "GET", "x", environment=nowhere)
         assert_one_line(outcome, code=1, says="no complete response: Cannot connect to host 127.0.0.1")

@@ -196,7 +196,6 @@ class TestRedirects:
         assert (0, '{"path": "/v1/y"}') == (outcome.code, outcome.stdout)
         assert ["canary-token-1", "canary-token-1"] == api_server.tokens
 
-    # case 35
     async def test_followed_elsewhere(self, api_server: ApiServer, environment: dict[str, str]) -> None:
         """A redirect to another origin does not carry the token away."""
         async with ApiServer() as other:

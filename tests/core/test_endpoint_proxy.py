@@ -148,7 +148,7 @@ class TestProxy:
             assert 0 == proxy.connections
 
     async def test_plain_http(self, token_server: TokenServer) -> None:
-        """Plain http never goes through a proxy: ConfigurationError, whoever asked for it."""
+        """Plain http never goes through a proxy: ConfigurationError, wherever the proxy comes from."""
         with pytest.raises(ConfigurationError) as caught:
             token_server.endpoint(proxy="http://us:hunter2@proxy.example:3128")
 

@@ -28,7 +28,7 @@ ONCE = RetryPolicy(attempts=1)
 
 class TestInvalidate:
     async def test_first_rejection(self, sandbox: Sandbox, clock: FakeClock, events: list[Event]) -> None:
-        """A first rejection is replaced at once, however young the token; an event tells its age."""
+        """A first rejection is replaced at once, however young the token; an event has its age."""
         async with provider_of(sandbox, clock=clock, on_event=events.append) as provider:
             token = await provider.get_token()
             clock.advance(0.25)
@@ -212,7 +212,7 @@ class TestInvalidate:
         assert [False] == [event.is_token_alive for event in events if isinstance(event, RenewalFailed)]
 
     async def test_after_close(self, sandbox: Sandbox, events: list[Event]) -> None:
-        """After aclose() the answer is False, and nothing is told."""
+        """After aclose() invalidate() returns False, and there is no event."""
         provider = provider_of(sandbox, on_event=events.append)
         token = await provider.get_token()
         await provider.aclose()

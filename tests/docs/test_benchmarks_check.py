@@ -72,8 +72,8 @@ RUN: dict[str, Any] = {
 class Check:
     """The script, with the run above as the old one."""
 
-    def __init__(self, folder: Path) -> None:
-        self.old, self.new = folder / "old.json", folder / "new.json"
+    def __init__(self, directory: Path) -> None:
+        self.old, self.new = directory / "old.json", directory / "new.json"
         self.old.write_text(json.dumps(RUN))
         self.changed: dict[str, Any] = copy.deepcopy(RUN)
 
@@ -139,7 +139,7 @@ def test_no_noise(check: Check) -> None:
 
 
 def test_single_round(check: Check) -> None:
-    """A single round tells no noise, and a change that could be noise does not fail the check."""
+    """A single round has no spread, and a change that could be noise does not fail the check."""
     check.ours.update(ratio=1.29, rounds=1)
     code, findings = check.run()
     assert 0 == code
@@ -160,7 +160,7 @@ def test_goal_newly_missed(check: Check) -> None:
 
 
 def test_goal_newly_reached(check: Check) -> None:
-    """A goal that was missed and is reached is told."""
+    """A goal that was missed and is reached is reported."""
     check.changed["results"][2]["contenders"][0]["ratio"] = 1.2
     code, findings = check.run()
     assert (0, ["better", "goal"]) == (code, [line.split()[0] for line in findings])

@@ -210,7 +210,7 @@ async def test_next_call_after_a_failed_first_fetch(server: TokenServer) -> None
 
 @on_every_loop
 async def test_task_group_is_cancelled_by_a_sibling(server: TokenServer) -> None:
-    """A TaskGroup that ends for another reason ends its callers' waits, and nobody else's."""
+    """A TaskGroup that ends for another reason ends its callers' waits, and no others."""
     server.gate.clear()
 
     members: list[asyncio.Task[AccessToken]] = []
@@ -277,7 +277,7 @@ async def test_renewal_is_cancelled_by_a_third_party(server: TokenServer) -> Non
 
 @on_every_loop
 async def test_renewal_is_cancelled_before_its_first_step(server: TokenServer) -> None:
-    """A renewal that is cancelled before it ran a line leaves nobody waiting, and the next call starts another."""
+    """A renewal that is cancelled before its first step leaves no waiter, and the next call starts another."""
     async with server.provider(clock=FakeClock()) as provider:
         callers = await begin(provider, callers=10)
 

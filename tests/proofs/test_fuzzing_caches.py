@@ -60,13 +60,13 @@ def test_stored_token(data: bytes) -> None:
 @given(texts(), st.one_of(st.binary(), damaged_tokens, odd_tokens), st.booleans())
 def test_cache_file(tmp_path_factory: pytest.TempPathFactory, key: str, data: bytes, is_after_header: bool) -> None:
     """Whatever stands in a cache's file is a token or a miss, and is replaced; every text is a key."""
-    folder = tmp_path_factory.mktemp("cache")
-    cache = FileTokenCache(folder / "tokens")
+    directory = tmp_path_factory.mktemp("cache")
+    cache = FileTokenCache(directory / "tokens")
 
     async def use() -> None:
         assert await cache.get(key) is None
         await cache.set(key, TOKEN)
-        (path,) = (folder / "tokens").glob("token-*.json")
+        (path,) = (directory / "tokens").glob("token-*.json")
         header, _, whole = path.read_bytes().partition(b"\n")
         assert dumps(TOKEN) == whole
         path.write_bytes(header + b"\n" + data if is_after_header else data)
@@ -82,12 +82,12 @@ def test_cache_file(tmp_path_factory: pytest.TempPathFactory, key: str, data: by
 @given(st.one_of(st.binary(), damaged_tokens, odd_tokens), st.integers(0), st.binary(max_size=4))
 def test_encrypted_cache_file(tmp_path_factory: pytest.TempPathFactory, data: bytes, at: int, noise: bytes) -> None:
     """Whatever stands in an encrypted cache's file is a miss, unless it is what was written; so is any damage to it."""
-    folder = tmp_path_factory.mktemp("cache")
-    cache = FileTokenCache(folder, codec=CODEC)
+    directory = tmp_path_factory.mktemp("cache")
+    cache = FileTokenCache(directory, codec=CODEC)
 
     async def use() -> None:
         await cache.set("key", TOKEN)
-        (path,) = folder.glob("token-*.json")
+        (path,) = directory.glob("token-*.json")
         whole = path.read_bytes()
         for content in (data, damage((whole, at, noise)), CODEC.encode(data)):
             path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""What a sandbox can be told to do wrong, at both endpoints."""
+"""Faults of both endpoints of a sandbox."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ class TestBothEndpoints:
 
     @pytest.mark.parametrize("fault", [Late(3600), Drip(3600)])
     async def test_client_leaves(self, name: str, fault: Fault) -> None:
-        """A client that gives up ends its answer: nothing goes on for nobody."""
+        """A client that gives up ends its response: no work is left."""
         async with asyncio.timeout(60), Sandbox() as sandbox:
             tasks = asyncio.all_tasks()
             endpoint_of(sandbox, name).fail_next(1, fault)
@@ -317,7 +317,7 @@ class TestRejection:
         assert [RejectedToken(), RejectedToken(), None] == [request.fault for request in sandbox.api.requests]
 
     async def test_revoke(self, client: aiohttp.ClientSession) -> None:
-        """One token is revoked and no other, and whether there was anything to revoke is told."""
+        """revoke() revokes one token and no other, and returns whether there was one to revoke."""
         clock = FakeClock()
         async with Sandbox(clock=clock) as sandbox:
             one, other = [await bearer(client, sandbox) for _ in range(2)]

@@ -57,7 +57,7 @@ def shown(error: BaseException) -> str:
 
 
 def outcome_of(call: Callable[[], T]) -> T | SimpleStoreError:
-    """Return what *call* returns, or the error of ours that it raises, which must not show what nobody may see."""
+    """Return what *call* returns, or the error of ours that it raises, which must not show a canary."""
     try:
         return call()
     except SimpleStoreError as error:

@@ -1,4 +1,4 @@
-"""A plain HTTP client of the sandbox, and a clock that tells when the server read it."""
+"""A plain HTTP client of the sandbox, and a clock that notes when the server read it."""
 
 from __future__ import annotations
 
