@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
-from aiohttp import web
-from authlib.oauth2.rfc7523 import JWTBearerClientAssertion
 from joserfc import jwt
 from joserfc.jwk import import_key
 
 from simplestore_async import ClientCredentials, TokenEndpoint
 from simplestore_async.client_authentication import ClientAssertion, PrivateKeyJwt
 from simplestore_async.errors import InvalidClientError
+from tests.support.authlib_server import ASSERTION, Client, authlib_server
 from tests.support.keys import KINDS, pem_of, private_key, public_key
-from tests.support.servers import Server
+from tests.support.servers import SECRET as PUNCTUATION
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 SERVER = Path(__file__).parents[1] / "support" / "oidc_provider.mjs"
 PROVIDER = "oidc-provider@9.13.3"
 SECRET = "canary-secret-of-more-than-thirty-two-characters"
+ANY_CHARACTERS = f"{PUNCTUATION}%2B"  # the end would be another text if it were not encoded
 ALGORITHMS = ["RS256", "ES256", "Ed25519"]
 
 
@@ -76,10 +76,11 @@ async def oidc_provider(
         process.stdout.feed_eof()
 
 
-async def request_token(issuer: str, ssl_context: ssl.SSLContext | None = None, **arguments: Any) -> None:
+async def request_token(issuer: str, ssl_context: ssl.SSLContext | None = None, **arguments: Any) -> str:
     credentials = ClientCredentials(client_id="app", token_url=f"{issuer}/token", **arguments)
     token = await TokenEndpoint(credentials, ssl=ssl_context).request_token()
     assert token.value
+    return token.value
 
 
 @pytest.mark.slow
@@ -139,58 +140,48 @@ class TestOidcProvider:
                         await request_token(issuer, context, auth_method="none")
 
 
-class AuthlibAssertion(JWTBearerClientAssertion):  # type: ignore[misc]  # Authlib has no types
-    """Authlib's check of an assertion, with one client and a memory of each jti."""
-
-    def __init__(self, audience: str, name: str) -> None:
-        super().__init__()
-        self.audience = audience
-        self.name = name
-        self.seen: set[str] = set()
-
-    def get_audiences(self) -> list[str]:
-        return [self.audience]
-
-    def validate_jti(self, claims: Any, jti: str) -> bool:
-        is_new = jti not in self.seen
-        self.seen.add(jti)
-        return is_new
-
-    def resolve_client_public_key(self, client: Any) -> Any:
-        return public_key(self.name)
-
-
 class TestAuthlib:
+    @pytest.mark.parametrize(
+        ("method", "other"),
+        [("client_secret_post", "client_secret_basic"), ("client_secret_basic", "client_secret_post")],
+    )
+    async def test_secret(self, method: Any, other: Any) -> None:
+        """It accepts a secret of any characters, in the form and in the header, and refuses another secret or place."""
+        with authlib_server(Client(method, secret=ANY_CHARACTERS)) as (issuer, issued):
+            token = await request_token(issuer, client_secret=ANY_CHARACTERS, auth_method=method)
+            assert [token] == issued
+            for secret, way in ((f"{ANY_CHARACTERS}x", method), (ANY_CHARACTERS, other)):
+                with pytest.raises(InvalidClientError):
+                    await request_token(issuer, client_secret=secret, auth_method=way)
+            assert [token] == issued
+
     @pytest.mark.parametrize("name", ["RS256", "ES256"])
-    @pytest.mark.parametrize("kind", ["private key", "assertion"])
-    async def test_assertion(self, name: str, kind: str) -> None:
-        """Authlib's validation accepts each assertion once, also one that a function returns, and refuses others."""
-        from authlib.oauth2.rfc6749 import InvalidClientError as Refused
+    async def test_private_key(self, name: str) -> None:
+        """It accepts PrivateKeyJwt again and again, for either audience, and refuses another key and audience."""
+        with authlib_server(Client(ASSERTION, key=public_key(name))) as (issuer, issued):
+            for audience in (issuer, issuer, f"{issuer}/token"):
+                method = PrivateKeyJwt(pem(name), audience=audience)
+                assert await request_token(issuer, auth_method=method) == issued[-1]
+            assert 3 == len(set(issued))
 
-        async def reply(request: web.Request) -> web.StreamResponse:
-            form = await request.post()
-            assert form["client_assertion_type"] == AuthlibAssertion.CLIENT_ASSERTION_TYPE
-            try:
-                claims = checks.process_assertion_claims(
-                    form["client_assertion"], checks.resolve_client_public_key(None)
-                )
-            except Refused as error:
-                return web.json_response({"error": error.error}, status=400)
-            return web.json_response({"access_token": f"token-of-{claims['sub']}", "token_type": "Bearer"})
+            other_key = pem_of(private_key.__wrapped__(name))  # of the same kind, and new
+            for wrong in (
+                PrivateKeyJwt(other_key, audience=issuer),
+                PrivateKeyJwt(pem(name), audience="https://other.example"),
+            ):
+                with pytest.raises(InvalidClientError):
+                    await request_token(issuer, auth_method=wrong)
+            assert 3 == len(issued)
 
-        async with Server(reply) as server:
-            issuer = server.url
-            checks = AuthlibAssertion(issuer, name)
-            own = PrivateKeyJwt(pem(name), audience=issuer)
-            await request_token(
-                issuer, auth_method=own if kind == "private key" else ClientAssertion(make(name, issuer))
-            )
-            await request_token(issuer, auth_method=own)
-            assert 2 == len(checks.seen)
-
-            wrong = PrivateKeyJwt(pem(name), audience="https://other.example")
+    @pytest.mark.parametrize("name", ["RS256", "ES256"])
+    async def test_assertion(self, name: str) -> None:
+        """It accepts a ClientAssertion from elsewhere, and refuses it when it comes again."""
+        with authlib_server(Client(ASSERTION, key=public_key(name))) as (issuer, issued):
+            method = ClientAssertion(make(name, issuer))
+            token = await request_token(issuer, auth_method=method)
             with pytest.raises(InvalidClientError):
-                await request_token(issuer, auth_method=wrong)
+                await request_token(issuer, auth_method=method)
+            assert [token] == issued
 
 
 def make(name: str, issuer: str) -> Any:
