@@ -18,6 +18,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.intersphinx",
     "sphinx.ext.napoleon",
+    "sphinx_click",
     "sphinx_copybutton",
     "sphinx_llms_txt",
     "pages_from_code.extension",
@@ -26,7 +27,7 @@ exclude_patterns = ["_build"]
 nitpicky = True
 # A client's class of another package, and private types.
 nitpick_ignore_regex = [
-    (r"py:.*", r"Redis(Cluster)?|ClientSessionOptions|Handler"),
+    (r"py:.*", r"Redis(Cluster)?|ClientSessionOptions|Handler|multidict\..*"),
     (r"py:class", r"(simplestore_async\._core\.\w+\.)?(SupportsSecretValue|Secret|_Arguments|C)"),
     (r"py:class", r"httpx2?\.AsyncBaseTransport"),
 ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import caches, errors, events
+    from ._core import __version__ as __version__
     from ._core.cache import MemoryTokenCache, SharedTokenCache, TokenCache
     from ._core.clock import Clock
     from ._core.credentials import ClientCredentials, SecretFile
@@ -65,6 +66,8 @@ _HOMES = {
 if not TYPE_CHECKING:  # a type checker would take any name for one of ours
 
     def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            return import_module("._core", __name__).__version__
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         module = import_module(f".{_HOMES.get(name, name)}", __name__)

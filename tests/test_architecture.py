@@ -6,6 +6,7 @@ import importlib
 import pickle
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -33,6 +34,11 @@ def test_public_names_show_as_the_root_s(name: str) -> None:
     value = getattr(simplestore_async, name)
     assert f"{PACKAGE}.{name}" == f"{value.__module__}.{value.__qualname__}"
     assert value is pickle.loads(pickle.dumps(value))
+
+
+def test_version() -> None:
+    """The root has the version of the distribution."""
+    assert version("simplestore-async") == simplestore_async.__version__
 
 
 def test_other_names_are_not_found() -> None:

@@ -215,7 +215,7 @@ async def _get_token(peer: Peer, server: Server, directory: Path) -> float:
 
 
 async def _get_from_cache(directory: Path, key: str) -> float:
-    """Return how many seconds this package's cache takes by itself."""
+    """Return how many seconds this package's cache takes alone."""
     cache = FileTokenCache(directory)
     began_at = time.perf_counter()
     await cache.get(key)

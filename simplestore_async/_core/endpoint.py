@@ -245,7 +245,7 @@ class TokenEndpoint:
         if connector is not None and connector.closed:
             raise ConfigurationError("connector", "is closed", "close it after the last request")
         # aiohttp has no public name for a connector's loop, and would only find out in the middle of a request.
-        if connector is not None and connector._loop is not asyncio.get_running_loop():  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as said
+        if connector is not None and connector._loop is not asyncio.get_running_loop():  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - no public name
             raise ConfigurationError(
                 "connector", "belongs to another event loop", "make both in the same one, or pass none"
             )

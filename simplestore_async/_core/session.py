@@ -152,7 +152,7 @@ def _check_loop(connector: aiohttp.BaseConnector) -> None:
     if connector.closed:
         raise ConfigurationError("connector", "is closed", "close it after the last request")
     # aiohttp has no public name for it.
-    if connector._loop is not asyncio.get_running_loop():  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as said
+    if connector._loop is not asyncio.get_running_loop():  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - no public name
         raise ConfigurationError(
             "connector", "belongs to another event loop", "make both in the same one, or pass none"
         )

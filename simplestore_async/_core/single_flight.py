@@ -112,7 +112,7 @@ class SingleFlight(Generic[F]):
     caller that found it free does so; it is released when the outcome is settled. No caller queues on it.
 
     Attributes:
-        is_taken: returns whether a flight is under way.
+        is_taken: returns whether an operation is in flight.
         current: that flight.
         join: that flight's `Flight.join`.
     """
@@ -142,4 +142,4 @@ class SingleFlight(Generic[F]):
 
 
 def _join_none() -> NoReturn:
-    raise RuntimeError("no flight is under way")
+    raise RuntimeError("nothing is in flight")

@@ -85,9 +85,9 @@ def open_own_session(session: ClientSession, *, timeout_seconds: float) -> Clien
         trace_configs=session.trace_configs,
         timeout=aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=30.0),
         proxy=proxy,
-        proxy_auth=session._default_proxy_auth,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as said
-        middlewares=session._middlewares,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as said
-        request_class=fixed_proxy_class(session._request_class, base_url),  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as said
+        proxy_auth=session._default_proxy_auth,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - no public name
+        middlewares=session._middlewares,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - no public name
+        request_class=fixed_proxy_class(session._request_class, base_url),  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - no public name
     )
 
 

@@ -1,4 +1,4 @@
-"""Tokens in Redis or Valkey, for many hosts. Rule: a token is written by the holder of its lock, and expires by itself.
+"""Tokens in Redis or Valkey, for many hosts. Rule: a token is written by the holder of its lock, and has an expiry.
 
 Each key has a token and a lock. Both are changed by scripts only, or by a single command, so that no host sees half of
 a change. No other module of the package imports this one: it needs the extra `redis`.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.metadata import PackageNotFoundError, version
 
 import click
 
+from simplestore_async import __version__
 from simplestore_async.errors import SimpleStoreError
 
 from ._batch import batch
@@ -51,11 +51,7 @@ CommandError, OSError. Instants in JSON are POSIX seconds.
 def _print_version(context: click.Context, _parameter: click.Parameter, is_wanted: bool) -> None:  # noqa: FBT001 - click's
     if not is_wanted:
         return
-    try:
-        number = version("simplestore-async")
-    except PackageNotFoundError:  # copied without its metadata
-        number = "unknown"
-    click.echo(f"simplestore {number}")
+    click.echo(f"simplestore {__version__}")
     context.exit()
 
 

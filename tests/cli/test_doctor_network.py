@@ -175,7 +175,7 @@ class TestTls:
     async def test_unknown_ca(
         self, authority: trustme.CA, environment: dict[str, str], tmp_path: Path, is_self_signed: bool
     ) -> None:
-        """Signed by itself, or by a CA that is not known here: how to name that CA; no secret is sent."""
+        """Self-signed, or signed by a CA that is not known here: how to name that CA; no secret is sent."""
         stranger = trustme.CA()
         certificate: Any = stranger.issue_cert("127.0.0.1")
         if is_self_signed:

@@ -102,7 +102,7 @@ class TestTarget:
     async def test_no_token(
         self, token_server: TokenServer, api_server: ApiServer, environment: dict[str, str]
     ) -> None:
-        """If no token can be had: exit code 1, and the request is not sent."""
+        """If no token can be obtained: exit code 1, and the request is not sent."""
         token_server.replies = [{"error": "invalid_client"}]
         outcome = await simplestore("request", "GET", "x", environment=environment)
 

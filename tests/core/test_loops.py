@@ -117,7 +117,7 @@ class TestOneAfterTheOther:
     async def test_loop_is_not_kept_alive(
         self, *, token_server: TokenServer, caplog: pytest.LogCaptureFixture, new_loop: LoopFactory, replies: list[Any]
     ) -> None:
-        """A loop that is gone is kept alive by nothing that the provider remembers, be it token or failure."""
+        """A loop that is gone is not kept alive by the token or failure that the provider remembers."""
         caplog.set_level(logging.CRITICAL, "simplestore_async")  # what the log captured would live on
         token_server.replies = replies
         provider = token_server.provider()

@@ -227,7 +227,7 @@ class TestRenewalLock:
     async def test_hangs(
         self, token_server: TokenServer, clock: FakeClock, shared: SharedCache, events: list[Event]
     ) -> None:
-        """A lock that is not to be had in time is done without; its holder keeps it."""
+        """A lock that is not granted in time is left to its holder, and the renewal goes on."""
         await shared.lock.acquire()
         policy = RenewalPolicy(lock_seconds=0.02)
         async with token_server.provider(clock=clock, cache=shared, policy=policy, on_event=events.append) as provider:

@@ -195,7 +195,7 @@ class TestInvalidate:
             assert provider.invalidate(token)
 
     async def test_failed_replacement(self, sandbox: Sandbox, clock: FakeClock, events: list[Event]) -> None:
-        """When the replacement cannot be had the error is raised: a rejected token is not given out again."""
+        """If the replacement fails, its error is raised: a rejected token is not given out again."""
         async with provider_of(sandbox, clock=clock, retry=ONCE, on_event=events.append) as provider:
             token = await provider.get_token()
             provider.invalidate(token)

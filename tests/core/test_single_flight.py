@@ -412,7 +412,7 @@ class TestSlot:
             loop.set_task_factory(None)
 
             assert not flights.is_taken()
-            with pytest.raises(RuntimeError, match="no flight is under way"):
+            with pytest.raises(RuntimeError, match="nothing is in flight"):
                 flights.join()
             await flights.start(Operation(is_open=True))
             assert "outcome" == await flights.join()

@@ -227,7 +227,7 @@ class TestTimeout:
         await asyncio.sleep(0)
         # The busy loop: until the next job runs, and past the limit.
         has_ended.wait()
-        time.sleep(0.1)  # noqa: ASYNC251 - as said
+        time.sleep(0.1)  # noqa: ASYNC251 - a blocked thread
         assert await task
         await next_job
 

@@ -224,7 +224,7 @@ class TestBothEndpoints:
 
     @pytest.mark.parametrize("fault", [Late(3600), Drip(3600)])
     async def test_stops_at_once(self, name: str, fault: Fault) -> None:
-        """Leaving the sandbox ends an answer that is under way, and leaves no task behind."""
+        """Leaving the sandbox ends a response in flight, and leaves no task behind."""
         tasks = asyncio.all_tasks()
         async with asyncio.timeout(60):
             async with Sandbox() as sandbox:

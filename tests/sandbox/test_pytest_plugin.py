@@ -451,7 +451,7 @@ class TestNothing(TokenCacheContract):
 class TestContract:
     @pytest.mark.parametrize("ini", [STRICT, AUTO], ids=["strict", "auto"])
     def test_sound_cache(self, pytest_process: PytestProcess, ini: str) -> None:
-        """A sound cache passes in either mode, be its fixture a coroutine or not, and nothing is left out."""
+        """A sound cache passes in either mode, with a sync or async fixture, and no test is left out."""
         outcomes = pytest_process.run(CONTRACT, [OURS, ASYNCIO], ini).parseoutcomes()
         assert {"passed"} == outcomes.keys()
         assert outcomes["passed"] >= 50
