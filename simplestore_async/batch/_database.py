@@ -84,9 +84,9 @@ class BatchDatabase:
         results: str | os.PathLike[str] | IO[bytes] | None = None,
         is_restarted: bool = False,
     ) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self.requests = requests
-        self.batch_id = ""
+        self.batch_id: str = ""
         self._identity = {
             "base_url": str(requests.base_url),
             "client_id": client_id,

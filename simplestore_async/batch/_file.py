@@ -67,12 +67,12 @@ class RequestFile:
         base_url: str | URL | None = None,
         allow_insecure_http: bool = False,
     ) -> None:
-        self.base_url = find_base_url(base_url, allow_insecure_http=allow_insecure_http)
+        self.base_url: URL = find_base_url(base_url, allow_insecure_http=allow_insecure_http)
         self.count: int | None = None
-        self.line_count = 0
+        self.line_count: int = 0
         self._is_stdin = os.fspath(path) == "-"
-        self.is_spooled = self._is_stdin or not Path(path).is_file()
-        self.path = Path("standard input" if self._is_stdin else path)
+        self.is_spooled: bool = self._is_stdin or not Path(path).is_file()
+        self.path: Path = Path("standard input" if self._is_stdin else path)
         self._file = _open(path, is_stdin=self._is_stdin)
         weakref.finalize(self, self._file.close)
         with self._reporting():
@@ -80,7 +80,7 @@ class RequestFile:
             if problem := describe_file(start.removeprefix(_BYTE_ORDER_MARK)):
                 raise BatchFileError(f"{self.path} {problem}")
             self._file.seek(0)
-            self.sha256 = hashlib.file_digest(cast("Any", self._file), "sha256").hexdigest()
+            self.sha256: str = hashlib.file_digest(cast("Any", self._file), "sha256").hexdigest()
         self._signature = self._sign()
 
     def __enter__(self) -> Self:
