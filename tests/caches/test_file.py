@@ -278,7 +278,7 @@ from simplestore_async import FileTokenCache
 from simplestore_async._core.clock import SYSTEM_CLOCK
 
 class SetBack:
-    monotonic = SYSTEM_CLOCK.monotonic
+    monotonic = staticmethod(SYSTEM_CLOCK.monotonic)  # partial is a descriptor from 3.14 on
     def time(self):
         return time.time() - 7200
 
