@@ -21,7 +21,18 @@ ROOT: Final = Path(__file__).parent
 PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PYTHONS: Final = ["3.11", "3.12", "3.13", "3.14", "3.15"]
 # What the tests read, but not the package: they import the one that was built and installed.
-SUITE: Final = ["tests", "benchmarks", "docs", "examples", "pyproject.toml", *(path.name for path in ROOT.glob("*.md"))]
+SUITE: Final = [
+    *("tests", "benchmarks", "docs", "examples", "pyproject.toml", "LICENSE"),
+    *(path.name for path in ROOT.glob("*.md")),
+]
+    "tests",
+    "benchmarks",
+    "docs",
+    "examples",
+    "pyproject.toml",
+    "LICENSE",
+    *(path.name for path in ROOT.glob("*.md")),
+]
 
 nox.options.default_venv_backend = "none"
 nox.options.sessions = ["fast"]

@@ -174,6 +174,8 @@ class TokenProvider:
         await self.aclose()
 
     def __repr__(self) -> str:
+        if not (hasattr(self, "_endpoint") and hasattr(self, "_cache")):
+            return "TokenProvider()"  # in a traceback of its constructor
         credentials, cache = self._endpoint.credentials, self._cache
         # Another package's cache may show anything.
         shown = repr(cache) if type(cache).__module__.startswith("simplestore_async") else type(cache).__name__

@@ -239,10 +239,11 @@ def _parse_directory(value: Any) -> Path:
     if not isinstance(value, str | os.PathLike) or isinstance(value, type):
         raise type_error("directory", value, "a path")
     given: str | os.PathLike[Any] = value  # pyright: ignore[reportUnknownVariableType] - of anything
-    try:
+    path = None
+    with suppress(TypeError):  # a path of bytes
         path = Path(given)
-    except TypeError:  # a path of bytes
-        raise type_error("directory", given, "a path of text") from None
+    if path is None:
+        raise type_error("directory", given, "a path of text")
     if not str(given):
         raise ConfigurationError("directory", "is empty", "leave it out for the user's cache directory")
     if "\0" in str(path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,13 +13,13 @@ from pages_from_code.lines import keep_numbers_whole, open_names
 from pages_from_code.names import find_public_names
 from pages_from_code.proofs import Guarantee, list_proofs, read_guarantees
 
+import simplestore_async
 from simplestore_async import RenewalPolicy
 from simplestore_async._core.state import DECISIONS, REJECTIONS, EndpointState, Rejected, TokenState
 from tests.support.pages import PAGES, ROOT, links_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 
 # Leads out of the site. These addresses are not fetched: tests have no network.
@@ -167,7 +168,7 @@ def test_every_code_has_its_entry() -> None:
     """Troubleshooting has one entry for each error code of the package, and no other."""
     page = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
     entries = re.findall(r"^\(([a-z-]+)\)=\n(?=\([a-z-]+\)=\n|### `)", page, re.MULTILINE)
-    source = "\n".join(path.read_text("utf-8") for path in (ROOT / "simplestore_async").rglob("*.py"))
+    source = "\n".join(path.read_text("utf-8") for path in Path(simplestore_async.__file__).parent.rglob("*.py"))
     codes = re.findall(r'\bcode(?:=|: str = | = )"([a-z-]+)"', source)  # a keyword argument or a class attribute
     assert len(codes) > 15
     assert sorted(set(codes)) == sorted(entries)

@@ -84,6 +84,7 @@ async def test_concurrent_requests(simplestore_sandbox: Sandbox, tmp_path: Path)
 async def test_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test passes in an empty directory, with nothing but the package's own plugin."""
     shutil.copy(PROGRAMS / "test_orders.py", tmp_path)
+    (tmp_path / "pytest.ini").touch()  # no settings of a directory above
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     plugins = "-p", "simplestore_async._pytest_plugin"
     assert "1 passed" in await run("-m", "pytest", "-q", *plugins, directory=tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import pytest
@@ -66,7 +67,9 @@ async def test_spans(token_server: TokenServer, spans: InMemorySpanExporter) -> 
 
     (span,) = spans.get_finished_spans()
     shown = span.to_json()
-    assert "application/x-www-form-urlencoded" in shown
+    # The oldest instrumentation cannot capture the headers of a client's request.
+    if version("opentelemetry-instrumentation-aiohttp-client") >= "0.66":
+        assert "application/x-www-form-urlencoded" in shown
     assert not shows_secret(shown)
     assert "canary-key" not in shown
     (request,) = token_server.requests
