@@ -229,8 +229,10 @@ async def test_gunicorn_that_loads_before_it_forks(token_server: TokenServer, tm
     try:
         async with asyncio.timeout(60):
             assert process.stderr is not None
-            while b"Listening" not in await process.stderr.readline():
-                pass
+            lines: list[bytes] = []
+            while not lines or b"Listening" not in lines[-1]:
+                lines.append(await process.stderr.readline())
+                assert lines[-1], b"".join(lines).decode()  # it has ended
             while len(tokens) < 3:
                 # A connection for each request: any of the workers takes it.
                 async with (
