@@ -43,7 +43,7 @@ _CHARACTER_SETS: Final = re.compile(
 
 
 class FieldError(Exception):
-    """A field's problem in words of our own.
+    """A problem of the body or of a field, in words of our own.
 
     Attributes:
         is_final: whether another response would have the same problem.
@@ -150,19 +150,22 @@ def structure_error(payload: dict[str, Any]) -> ErrorResponse:
     return _converter().structure(payload, ErrorResponse)
 
 
-def load_object(body: bytes, *, content_encoding: str = "", content_type: str = "") -> dict[str, Any] | str:
-    """Return the JSON object in *body*, or a problem."""
+def load_object(body: bytes, *, content_encoding: str = "", content_type: str = "") -> dict[str, Any] | FieldError:
+    """Return the JSON object in *body*, or its problem."""
     labels = [label for label in re.findall(r"[\w-]+", content_encoding.lower()) if label != "identity"]
     data = body if _COMPRESSIONS.isdisjoint(labels) else _decompress(body)
     if max(len(body), len(data)) > MAX_RESPONSE_BYTES:
-        return f"it is longer than {MAX_RESPONSE_BYTES >> 10} KiB"
+        return FieldError(f"it is longer than {MAX_RESPONSE_BYTES >> 10} KiB", is_final=False)
     try:
         payload = json.loads(_decode(data, content_type))
     except (ValueError, RecursionError):
         # A label such as "utf-8" or "none" on plain JSON does no harm.
         is_known = not labels or (len(labels) == 1 and labels[0] in _COMPRESSIONS)
-        return "it is not JSON" if is_known else "its Content-Encoding is not supported"
-    return cast("dict[str, Any]", payload) if isinstance(payload, dict) else "it is not a JSON object"
+        problem = "it is not JSON" if is_known else "its Content-Encoding is not supported"
+        return FieldError(problem, is_final=not is_known)
+    if not isinstance(payload, dict):
+        return FieldError("it is not a JSON object", is_final=False)
+    return cast("dict[str, Any]", payload)
 
 
 def _decompress(body: bytes) -> bytes:

@@ -137,8 +137,8 @@ class Exchange:
             return self._build_error(status, fields, retry_after)
         if status < 200:
             return _no_token(status, "it is no final response", retryable=False)
-        if isinstance(payload, str):
-            return _no_token(status, payload, retryable=status == 200)
+        if isinstance(payload, FieldError):
+            return _no_token(status, str(payload), retryable=status == 200 and not payload.is_final)
         return self._build_token(status, payload, issued_at)
 
     def _build_token(self, status: int, payload: dict[str, Any], issued_at: float) -> AccessToken | TokenError:

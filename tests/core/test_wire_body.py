@@ -146,11 +146,11 @@ class TestContentEncoding:
         ],
     )
     def test_unreadable(self, name: str, body: bytes) -> None:
-        """An unsupported encoding is an error, and is retried."""
+        """An unsupported encoding is an error that another attempt would not change."""
         error = no_token(body, {"Content-Encoding": name})
 
         assert "its Content-Encoding is not supported" in error.problem
-        assert error.retryable
+        assert not error.retryable
 
     @pytest.mark.parametrize("name", ["UTF-8", "none", "identity, identity", "br", "gzip", "deflate", "x-gzip"])
     def test_wrong_label(self, name: str) -> None:
