@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import aiohttp
 
-from simplestore_async import _core
+from simplestore_async._core import __version__
 from simplestore_async.errors import (
     ConfigurationError,
     TokenEndpointError,
@@ -254,7 +254,7 @@ class TokenEndpoint:
             connector=connector or aiohttp.TCPConnector(force_close=True),
             connector_owner=connector is None,
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": f"simplestore-async/{_core.__version__}"},
+            headers={"User-Agent": f"simplestore-async/{__version__}"},
             timeout=aiohttp.ClientTimeout(total=None),
             auto_decompress=False,
         )
