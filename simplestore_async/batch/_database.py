@@ -289,7 +289,10 @@ def _stored_results(connection: sqlite3.Connection) -> Iterator[bytes]:
 def _connect(path: Path) -> sqlite3.Connection:
     """Open a database that nothing else uses, and make its tables if there are none."""
     with _explained(path):
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
+        # Each number of rows has its statement, which keeps its last values: few of them, as they add up to megabytes.
+        connection = sqlite3.connect(
+            path, isolation_level=None, check_same_thread=False, timeout=0, cached_statements=8
+        )
     try:
         with _explained(path):
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -304,6 +307,7 @@ def _connect(path: Path) -> sqlite3.Connection:
                 connection.executescript(_SCHEMA)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA cache_size = -500")  # KiB; rows are written in order, and not read
             connection.execute("PRAGMA wal_autocheckpoint = 8000")  # pages; a checkpoint holds up the commits after it
     except BaseException:
         connection.close()
