@@ -34,7 +34,7 @@ class BearerAuthMiddleware:
     caller's is replaced; `middlewares=()` on a request opts out. If no token can be obtained, the request is not sent.
 
     When the API rejects the token, the token is replaced and the request is sent again, if its body can be. Rejections
-    are 401 (unless its Bearer challenge says only `insufficient_scope`), any other 4xx whose Bearer challenge says
+    are 401 (unless its Bearer challenge has only `insufficient_scope`), any other 4xx whose Bearer challenge has
     `invalid_token`, and those of *is_rejected*. In every other case the caller gets the response, unread.
 
     Args:

@@ -172,7 +172,7 @@ def _find_host_problem(host: str) -> tuple[str, str]:
         return "has an ambiguous host", str(error)
     if is_address or _HOST.fullmatch(host):
         return "", ""
-    return "has a host that no name server knows", "it consists of letters, digits, hyphens and single dots"
+    return "has an impossible host", "a host consists of letters, digits, hyphens and single dots"
 
 
 def conceal_urls(field: str, urls: str | URL | Iterable[str | URL]) -> tuple[str | URL, ...]:

@@ -123,7 +123,7 @@ def _abort_connection(request: aiohttp.ClientRequest, response: aiohttp.ClientRe
     if protocol is None or request.session.connector is None:
         return
     # With another middleware inside ours, another request may have taken it from the pool.
-    in_use = request.session.connector._acquired  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as above
+    in_use = request.session.connector._acquired  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - no public name
     if response.connection is not None or protocol not in in_use:
         protocol.abort()
 
@@ -166,7 +166,7 @@ def _is_repeatable(body: object) -> bool:
     if type(body) is aiohttp.MultipartWriter:
         return all(_is_repeatable(part) for part, _, _ in body)
     if isinstance(body, payload.IOBasePayload) and type(body) in _FILES:
-        return _can_rewind(body._value)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - `size` says nothing of text
+        return _can_rewind(body._value)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - `size` is None for text
     return _is_in_memory(body)
 
 
