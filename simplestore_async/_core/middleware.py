@@ -63,25 +63,26 @@ class BearerAuthMiddleware:
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Send *request* by *handler*, with a token if it goes to one of the origins."""
-        source = self._bearer.source
-        if origin_of(request.url) not in self._bearer.origins:
+        bearer = self._bearer
+        if origin_of(request.url) not in bearer.origins:
             return await _send(request, handler)
         _check_connection(request)
         replay = find_replay(request)
-        token = await source.get_token()
-        response = await _send(request, handler, token)
-        if not self._is_rejection(token, response):
-            return response
-        if not source.invalidate(token) or replay is None:
-            retire_connection(request, response)
-            return response
-        await replay.prepare(request, response)
-        replacement = await self._bearer.replace(token)
-        response = await _send(request, handler, replacement)
-        if self._is_rejection(replacement, response):
-            source.invalidate(replacement)
-            retire_connection(request, response)
-        return response
+        token = await bearer.source.get_token()
+        while True:
+            request.headers[hdrs.AUTHORIZATION] = token.authorization
+            try:
+                response = await _send(request, handler)
+            finally:
+                # `request_info` and aiohttp's errors show these headers.
+                request.headers.pop(hdrs.AUTHORIZATION, None)
+            if not self._is_rejection(token, response):
+                return response
+            if not bearer.source.invalidate(token) or replay is None:
+                retire_connection(request, response)
+                return response
+            await replay.prepare(request, response)
+            token, replay = await bearer.replace(token), None
 
     def _is_rejection(self, token: AccessToken, response: ClientResponse) -> bool:
         status, headers = response.status, response.headers
@@ -93,18 +94,12 @@ class BearerAuthMiddleware:
             raise
 
 
-async def _send(request: ClientRequest, handler: ClientHandlerType, token: AccessToken | None = None) -> ClientResponse:
-    if token is not None:
-        request.headers[hdrs.AUTHORIZATION] = token.authorization
+async def _send(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
     try:
         return await handler(request)
     except BaseException as error:
         clear_frames(error)
         raise
-    finally:
-        if token is not None:
-            # `request_info` and aiohttp's errors show these headers.
-            request.headers.pop(hdrs.AUTHORIZATION, None)
 
 
 def _check_connection(request: ClientRequest) -> None:
