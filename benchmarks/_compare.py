@@ -91,12 +91,11 @@ class Contender:
         """Return the figures in one column of the samples."""
         if not self.pairs:
             note = self.note or "not measured"
-            return Figure(name=self.name, is_peer=self.is_peer, counts=self.counts, note=note)
+            return Figure(name=self.name, counts=self.counts, note=note)
         ratios = [sample[column] / floor[column] for floor, sample in self.pairs]
         low, _, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
         return Figure(
             name=self.name,
-            is_peer=self.is_peer,
             median=statistics.median(sample[column] for _, sample in self.pairs),
             ratio=statistics.median(ratios),
             spread=(low, high),
@@ -110,7 +109,7 @@ def enter(peers: Iterable[Peer], make: Callable[[Peer, Contender], Sample]) -> l
     """Return a contender for this package and each peer, with a sample by *make*."""
     contenders = []
     for peer in (OURS, *peers):
-        contender = Contender(peer.name, note=peer.note)
+        contender = Contender(peer.name)
         contender.sample = make(peer, contender)
         contenders.append(contender)
     return contenders
@@ -124,7 +123,7 @@ async def open_clients(
     contenders = []
     async with AsyncExitStack() as stack:
         for peer in peers:
-            contender = Contender(peer.name, note=peer.note)
+            contender = Contender(peer.name)
             contenders.append(contender)
             before = await server.count_tokens()
             try:

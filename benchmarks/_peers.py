@@ -54,7 +54,6 @@ class Peer:
         stack: the HTTP client of its `get`; empty if it has none.
         due: a lifetime in seconds, and the seconds after which such a token is due by the peer's own rule.
         is_async: whether its callers wait without blocking the event loop.
-        note: a restriction of its figures.
     """
 
     name: str
@@ -64,7 +63,6 @@ class Peer:
     stack: Literal["aiohttp", "httpx", ""] = ""
     due: tuple[int, float] | None = None
     is_async: bool = True
-    note: str = ""
 
 
 def get_by(session: Any) -> Get:
@@ -427,46 +425,11 @@ async def _open_safe(server: Server) -> AsyncGenerator[Client]:
 OURS = Peer("simplestore-async", "simplestore_async", _open_ours, open_shared=_open_ours, stack="aiohttp", due=(20, 17))
 
 _PEERS = (
-    Peer(
-        "azure-identity",
-        "azure.identity.aio",
-        _open_azure_identity,
-        open_shared=_open_azure_identity,
-        due=(302, 31),
-        note="https only; a token request for each caller without a token",
-    ),
-    Peer(
-        "azure-core",
-        "azure.core.pipeline.policies",
-        _open_azure_core,
-        stack="aiohttp",
-        due=(270, 31),
-        note="AsyncBearerTokenCredentialPolicy, with azure-identity's credential; token requests by https",
-    ),
-    Peer(
-        "google-auth",
-        "google.auth.aio.transport.sessions",
-        _open_google_auth,
-        stack="aiohttp",
-        due=(227, 3),
-        note="AsyncAuthorizedSession.request(), as it has no call for the token alone; a thread for each request",
-    ),
-    Peer(
-        "gcloud-aio-auth",
-        "gcloud.aio.auth",
-        _open_gcloud,
-        stack="aiohttp",
-        due=(8, 5),
-        note="signs an assertion for each token request",
-    ),
-    Peer(
-        "Authlib",
-        "authlib.integrations.httpx_client",
-        _open_authlib,
-        stack="httpx",
-        due=(62, 3),
-        note="started with an expired token, as it only renews",
-    ),
+    Peer("azure-identity", "azure.identity.aio", _open_azure_identity, open_shared=_open_azure_identity, due=(302, 31)),
+    Peer("azure-core", "azure.core.pipeline.policies", _open_azure_core, stack="aiohttp", due=(270, 31)),
+    Peer("google-auth", "google.auth.aio.transport.sessions", _open_google_auth, stack="aiohttp", due=(227, 3)),
+    Peer("gcloud-aio-auth", "gcloud.aio.auth", _open_gcloud, stack="aiohttp", due=(8, 5)),
+    Peer("Authlib", "authlib.integrations.httpx_client", _open_authlib, stack="httpx", due=(62, 3)),
     Peer(
         "aiohttp-oauth2-client",
         "aiohttp_oauth2_client.middleware",
@@ -483,30 +446,10 @@ _PEERS = (
         stack="httpx",
         due=(32, 3),
         is_async=False,
-        note="blocks the event loop during a token request",
     ),
-    Peer(
-        "httpx-oauth2-flows",
-        "httpx_oauth2_flows",
-        _open_httpx_oauth2_flows,
-        stack="httpx",
-        due=(8, 4),
-        note="discovery and a token request for each caller without a token",
-    ),
-    Peer(
-        "mcp",
-        "mcp.client.auth.extensions.client_credentials",
-        _open_mcp,
-        stack="httpx",
-        due=(4, 5),
-        note="a request by httpx2 with an API that responds at once, as it has no call for the token alone",
-    ),
-    Peer(
-        "openfga-sdk",
-        "openfga_sdk.oauth2",
-        _open_openfga,
-        note="OAuth2Client of its asyncio client; its own requests are for OpenFGA only",
-    ),
+    Peer("httpx-oauth2-flows", "httpx_oauth2_flows", _open_httpx_oauth2_flows, stack="httpx", due=(8, 4)),
+    Peer("mcp", "mcp.client.auth.extensions.client_credentials", _open_mcp, stack="httpx", due=(4, 5)),
+    Peer("openfga-sdk", "openfga_sdk.oauth2", _open_openfga),
 )
 # Not a peer; the hand-written alternative, without retries, caches, redaction or early renewal.
 SAFE = Peer("the least that is safe", "aiohttp", _open_safe)

@@ -24,17 +24,15 @@ class Figure:
 
     Attributes:
         name: the package's name.
-        is_peer: whether a program could use it; a yardstick is not a peer.
         median: the median of its samples.
         ratio: the median of its rounds' ratios to the floor.
         spread: the first and third quartile of these ratios.
         rounds: the number of its rounds.
         counts: counts that should be small, such as token requests.
-        note: a reason or a restriction.
+        note: the reason.
     """
 
     name: str
-    is_peer: bool = True
     median: float | None = None
     ratio: float | None = None
     spread: tuple[float, float] | None = None

@@ -29,13 +29,8 @@ __all__ = ["measure_batch"]
 _CONCURRENCY = 50
 _LATENCY_SECONDS = 0.02
 _BODY = '{"state": "shipped"}'
-_NOTES = {
-    "GET": "checks and reads the file, and writes results and database",
-    "POST": "the same, and each request is on the disk before it is sent",
-}
+_METHODS = ("GET", "POST")
 _BARE_LOOP = Path(__file__).with_name("_bare_loop.py")
-_CURL_NOTE = "a process for each request; a twentieth of the requests"
-_WRK_NOTE = "a load generator in C: the upper limit, which one server process sets here"
 
 
 async def measure_batch(scale: Scale) -> list[Result]:
@@ -43,7 +38,7 @@ async def measure_batch(scale: Scale) -> list[Result]:
     return [
         await _measure(scale, method, latency_seconds=latency_seconds)
         for latency_seconds in (0.0, _LATENCY_SECONDS)
-        for method in _NOTES
+        for method in _METHODS
     ]
 
 
@@ -93,10 +88,10 @@ async def _measure(scale: Scale, method: str, *, latency_seconds: float) -> Resu
                     raise RuntimeError(printed)
                 return (1e6 / float(found[1]),)
 
-            contenders = [Contender(OURS.name, run_command, _NOTES[method])]
-            for name, sample, note in (("xargs curl", run_curl, _CURL_NOTE), ("wrk", run_wrk, _WRK_NOTE)):
-                contenders.append(Contender(name, sample, note, is_peer=False))
-                if not shutil.which(name.split()[0]):
+            contenders = [Contender(OURS.name, run_command)]
+            for name, sample in {"xargs curl": run_curl, "wrk": run_wrk}.items():
+                contenders.append(Contender(name, sample, is_peer=False))
+                if not all(map(shutil.which, name.split())):
                     contenders[-1].leave("not installed")
             await compare(run_loop, contenders, scale)
     api = f"after {latency_seconds * 1000:.0f} ms" if latency_seconds else "at once"

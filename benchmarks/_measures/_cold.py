@@ -28,10 +28,6 @@ _LATENCY_SECONDS = 0.05
 _WORK_SECONDS = 100e-6
 _FEW = 100
 _TIMERS = ("wall time", "wall time from the first caller", "p99")
-_SAFE_NOTE = (
-    "a hand-written single flight by aiohttp with a future for each waiter, without retries, caches or redaction"
-)
-_FUTURE_NOTE = "tasks that await one future, set as late as the endpoint responds: no client is as cheap"
 
 
 async def measure_cold(scale: Scale) -> list[Result]:
@@ -87,7 +83,7 @@ async def _compare_cold(
             return sample
 
         contenders = enter(scale.peers, make)
-        contenders.append(Contender("one future", time_one_future, _FUTURE_NOTE, is_peer=False))
+        contenders.append(Contender("one future", time_one_future, is_peer=False))
         with on_one_core():
             await compare(lambda: time_peer(SAFE, server, Contender(SAFE.name)), contenders, scale)
     blocking = {peer.name for peer in scale.peers if not peer.is_async}
@@ -99,7 +95,7 @@ async def _compare_cold(
             name=f"{callers:,} {words}, {timer}",
             unit="s",
             goal=1.05,
-            floor_name=f"{SAFE.name}: {_SAFE_NOTE}",
+            floor_name=SAFE.name,
             column=column,
         )
         for column, timer in enumerate(_TIMERS)

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["measure_growth", "measure_pause", "measure_providers"]
 
-_FUTURE = "one future"
-_FUTURE_NOTE = "tasks that await one future"
 _LEAST_CALLERS = 100
 """With fewer callers, the noise of the token request outweighs theirs."""
 _LEAST_PROVIDERS = 200
@@ -78,8 +76,8 @@ async def measure_growth(scale: Scale) -> list[Result]:
 
         contenders = [
             _grower(OURS.name, sizes, partial(grow, call), least=_LEAST_CALLERS),
-            _grower("without gc", sizes, partial(grow, call_without_gc), least=_LEAST_CALLERS, note="this package"),
-            _grower(_FUTURE, sizes, partial(grow, wait), least=_LEAST_CALLERS, note=_FUTURE_NOTE),
+            _grower("without gc", sizes, partial(grow, call_without_gc), least=_LEAST_CALLERS),
+            _grower("one future", sizes, partial(grow, wait), least=_LEAST_CALLERS),
         ]
         name = f"growth to {sizes[-1]:,} callers, highest to lowest CPU time per caller"
         return [await _compare_growth(scale, "growth", sizes, contenders, name=name)]
@@ -125,7 +123,7 @@ async def measure_providers(scale: Scale) -> list[Result]:
 
 
 def _grower(
-    name: str, sizes: Sequence[int], grow: Callable[[], Awaitable[list[float]]], *, least: int = 1, note: str = ""
+    name: str, sizes: Sequence[int], grow: Callable[[], Awaitable[list[float]]], *, least: int = 1
 ) -> Contender:
     """Return a contender that samples the ratio of the highest to the lowest cost from *least* on, and each cost."""
 
@@ -134,7 +132,7 @@ def _grower(
         counted = [cost for size, cost in zip(sizes, costs, strict=True) if size >= least]
         return max(counted) / min(counted), *costs
 
-    return Contender(name, sample, note, is_peer=False)
+    return Contender(name, sample, is_peer=False)
 
 
 async def _compare_growth(
@@ -194,7 +192,7 @@ async def measure_pause(scale: Scale) -> list[Result]:
         with on_one_core():
             await compare(settle_future, contenders, scale)
     name = f"a renewal with {waiters:,} waiters, the longest pause of the event loop"
-    return [summarize("pause", contenders, name=name, unit="s", goal=1.5, floor_name=_FUTURE_NOTE)]
+    return [summarize("pause", contenders, name=name, unit="s", goal=1.5, floor_name="tasks that await one future")]
 
 
 async def _wait_for(future: asyncio.Future[None]) -> None:

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["OPENERS", "measure_httpx", "measure_instructions", "measure_requests", "send_requests"]
 
 _LEAST = "the least middleware"
-_LEAST_NOTE = "a clock, a comparison, a header, without renewal or replay: no middleware is as cheap"
 _ROOT = Path(__file__).parent.parent.parent
 _CONCURRENCIES = (1, 50)
 _GOAL = 1.03
@@ -151,7 +150,7 @@ async def _measure(
         open_clients(peers, server, lambda client: timing(client.get)) as contenders,
     ):
         if measure == "requests":
-            contenders.append(Contender(_LEAST, timing(least), _LEAST_NOTE, is_peer=False))
+            contenders.append(Contender(_LEAST, timing(least), is_peer=False))
         with on_one_core():
             await compare(timing(floor), contenders, scale)
     stack = "httpx2" if measure == "httpx" else "aiohttp"
@@ -180,7 +179,7 @@ async def measure_instructions(scale: Scale) -> list[Result]:
             floor, *others = [(count,) for count in counts]
             contenders = [
                 Contender(OURS.name, pairs=[(floor, others[0])]),
-                Contender(_LEAST, note=_LEAST_NOTE, is_peer=False, pairs=[(floor, others[1])]),
+                Contender(_LEAST, is_peer=False, pairs=[(floor, others[1])]),
             ]
             name = f"API request on aiohttp, instructions, {concurrency} at a time"
             results.append(

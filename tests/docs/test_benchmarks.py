@@ -111,11 +111,11 @@ def test_every_measure_is_run_here() -> None:
     assert [] == [name for name in COUNTS if f"`{name}`" not in readme]
 
 
-def contender(name: str, ratio: float | None, *, is_peer: bool = True, **counts: int) -> dict[str, Any]:
+def contender(name: str, ratio: float | None, **counts: int) -> dict[str, Any]:
     figures = (
         {"median": 100 * ratio, "ratio": ratio, "spread": [ratio - 0.01, ratio + 0.02], "rounds": 9} if ratio else {}
     )
-    return {"name": name, "is_peer": is_peer, "counts": counts, "note": "" if ratio else "sits out", **figures}
+    return {"name": name, "counts": counts, "note": "" if ratio else "sits out", **figures}
 
 
 def result(measure: str, name: str, *contenders: dict[str, Any], **fields: object) -> dict[str, Any]:
