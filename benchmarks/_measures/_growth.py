@@ -32,7 +32,6 @@ __all__ = ["measure_growth", "measure_pause", "measure_providers"]
 
 _LEAST_CALLERS = 100
 """With fewer callers, the noise of the token request outweighs theirs."""
-_LEAST_PROVIDERS = 200
 
 
 async def measure_growth(scale: Scale) -> list[Result]:
@@ -41,46 +40,42 @@ async def measure_growth(scale: Scale) -> list[Result]:
     The garbage collector visits living tasks again and again, the more of them the longer, the floor's as well.
     """
     sizes = [10**power for power in range(scale(5, 2) + 1)]
-
-    async def grow(callers: Callable[[int], Awaitable[float]]) -> list[float]:
-        """Return the CPU seconds of each caller without the token request, by their number."""
-        alone, *others = [
-            statistics.median([await callers(size) for _ in range(min(20, max(1, sizes[-1] // size // 10)))])
-            for size in sizes
-        ]
-        return [alone, *((seconds - alone) / (size - 1) for size, seconds in zip(sizes[1:], others, strict=True))]
-
     async with run_server() as server:
 
-        async def call(size: int) -> float:
+        async def time_ours(size: int) -> float:
             async with OURS.open(server) as client:
-                gc.collect()
-                began_at = time.process_time()
-                await asyncio.gather(*[asyncio.create_task(client.get_token()) for _ in range(size)])
-                return time.process_time() - began_at
+                return await _time_callers(client.get_token, size)
 
-        async def call_without_gc(size: int) -> float:
+        async def time_without_gc(size: int) -> float:
             gc.disable()
             try:
-                return await call(size)
+                return await time_ours(size)
             finally:
                 gc.enable()
 
-        async def wait(size: int) -> float:
+        async def time_future(size: int) -> float:
             future = asyncio.get_running_loop().create_future()
-            gc.collect()
-            began_at = time.process_time()
             asyncio.get_running_loop().call_soon(future.set_result, None)
-            await asyncio.gather(*[asyncio.create_task(_wait_for(future)) for _ in range(size)])
-            return time.process_time() - began_at
+            return await _time_callers(partial(_wait_for, future), size)
 
+        async def without_request(time_callers: Callable[[int], Awaitable[float]], size: int) -> float:
+            return await time_callers(1) if size == 1 else await time_callers(size) - await time_callers(1)
+
+        measured = {OURS.name: time_ours, "without gc": time_without_gc, "one future": time_future}
         contenders = [
-            _grower(OURS.name, sizes, partial(grow, call), least=_LEAST_CALLERS),
-            _grower("without gc", sizes, partial(grow, call_without_gc), least=_LEAST_CALLERS),
-            _grower("one future", sizes, partial(grow, wait), least=_LEAST_CALLERS),
+            _grower(name, sizes, partial(without_request, time_callers), least=_LEAST_CALLERS)
+            for name, time_callers in measured.items()
         ]
         name = f"growth to {sizes[-1]:,} callers, highest to lowest CPU time per caller"
         return [await _compare_growth(scale, "growth", sizes, contenders, name=name)]
+
+
+async def _time_callers(call: Call, callers: int) -> float:
+    """Return the CPU seconds of all callers."""
+    gc.collect()
+    began_at = time.process_time()
+    await asyncio.gather(*[asyncio.create_task(call()) for _ in range(callers)])
+    return time.process_time() - began_at
 
 
 async def measure_providers(scale: Scale) -> list[Result]:
@@ -95,41 +90,38 @@ async def measure_providers(scale: Scale) -> list[Result]:
             for number in range(sizes[-1])
         ]
 
-        async def open_providers(cache: Any, size: int) -> float:
+        async def time_providers(cache: Any, size: int) -> float:
             async with AsyncExitStack() as stack:
                 began_at = time.process_time()
                 for tenant in tenants[:size]:
                     provider = await stack.enter_async_context(TokenProvider(tenant, cache=cache))
                     await provider.get_token()
-                return (time.process_time() - began_at) / size
-
-        async def grow(cache: Any) -> list[float]:
-            return [
-                statistics.median([await open_providers(cache, size) for _ in range(max(1, _LEAST_PROVIDERS // size))])
-                for size in sizes
-            ]
+                return time.process_time() - began_at
 
         with tempfile.TemporaryDirectory() as directory:
             caches: dict[str, Any] = {"memory": MemoryTokenCache(), "file": FileTokenCache(directory)}
             for words, cache in caches.items():
                 for tenant in tenants:
                     await cache.set(tenant.cache_key, token)
-                ours = _grower(OURS.name, sizes, partial(grow, cache))
-                name = f"1 to {sizes[-1]:,} providers, one {words} cache, highest to lowest CPU time per provider"
                 before = await server.count_tokens()
+                ours = _grower(OURS.name, sizes, partial(time_providers, cache))
+                name = f"1 to {sizes[-1]:,} providers, one {words} cache, highest to lowest CPU time per provider"
                 results.append(await _compare_growth(scale, "providers", sizes, [ours], name=name))
-                ours.counts["token requests"] = await server.count_tokens() - before
+                results[-1].ours.counts["token requests"] = await server.count_tokens() - before
     return results
 
 
 def _grower(
-    name: str, sizes: Sequence[int], grow: Callable[[], Awaitable[list[float]]], *, least: int = 1
+    name: str, sizes: Sequence[int], time_all: Callable[[int], Awaitable[float]], *, least: int = 1
 ) -> Contender:
     """Return a contender that samples the ratio of the highest to the lowest cost from *least* on, and each cost."""
 
     async def sample() -> tuple[float, ...]:
-        costs = await grow()
-        counted = [cost for size, cost in zip(sizes, costs, strict=True) if size >= least]
+        costs = [
+            statistics.median([await time_all(size) / size for _ in range(max(1, min(20, 2000 // size)))])
+            for size in sizes
+        ]
+        counted = costs[sizes.index(least) :]
         return max(counted) / min(counted), *costs
 
     return Contender(name, sample, is_peer=False)
