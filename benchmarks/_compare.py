@@ -35,7 +35,7 @@ __all__ = ["Contender", "Sample", "Scale", "compare", "enter", "on_one_core", "o
 Sample = Callable[[], Awaitable[tuple[float, ...]]]
 """One turn; returns a number for each result of the measure, or nothing if the contender leaves."""
 
-_SECONDS = 20
+_SECONDS = 15
 _TURN_SECONDS = 20
 
 
@@ -140,7 +140,7 @@ async def open_clients(
 
 
 async def compare(floor: Sample, contenders: Sequence[Contender], scale: Scale) -> None:
-    """Collect rounds of samples for 20 s, at least one, after a first round that is discarded.
+    """Collect rounds of samples for 15 s, at least one, after a first round that is discarded.
 
     The first contender takes part in every round, and its error is the measure's. Any other leaves with a note if it
     fails; a peer rests once its turns took a twentieth of the time.
