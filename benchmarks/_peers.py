@@ -425,8 +425,8 @@ async def _open_safe(server: Server) -> AsyncGenerator[Client]:
 OURS = Peer("simplestore-async", "simplestore_async", _open_ours, open_shared=_open_ours, stack="aiohttp", due=(20, 17))
 
 _PEERS = (
-    Peer("azure-identity", "azure.identity.aio", _open_azure_identity, open_shared=_open_azure_identity, due=(302, 31)),
-    Peer("azure-core", "azure.core.pipeline.policies", _open_azure_core, stack="aiohttp", due=(270, 31)),
+    Peer("azure-identity", "azure.identity.aio", _open_azure_identity, open_shared=_open_azure_identity),
+    Peer("azure-core", "azure.core.pipeline.policies", _open_azure_core, stack="aiohttp"),
     Peer("google-auth", "google.auth.aio.transport.sessions", _open_google_auth, stack="aiohttp", due=(227, 3)),
     Peer("gcloud-aio-auth", "gcloud.aio.auth", _open_gcloud, stack="aiohttp", due=(8, 5)),
     Peer("Authlib", "authlib.integrations.httpx_client", _open_authlib, stack="httpx", due=(62, 3)),
@@ -447,7 +447,7 @@ _PEERS = (
         due=(32, 3),
         is_async=False,
     ),
-    Peer("httpx-oauth2-flows", "httpx_oauth2_flows", _open_httpx_oauth2_flows, stack="httpx", due=(8, 4)),
+    Peer("httpx-oauth2-flows", "httpx_oauth2_flows", _open_httpx_oauth2_flows, stack="httpx", due=(10, 6)),
     Peer("mcp", "mcp.client.auth.extensions.client_credentials", _open_mcp, stack="httpx", due=(4, 5)),
     Peer("openfga-sdk", "openfga_sdk.oauth2", _open_openfga),
 )

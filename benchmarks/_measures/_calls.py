@@ -6,21 +6,20 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from benchmarks._compare import Contender, compare, enter, open_clients, summarize
+from benchmarks._compare import compare, enter, open_clients, summarize
 from benchmarks._peers import OURS
 from benchmarks._server import run_server
 
 if TYPE_CHECKING:
-    from benchmarks._compare import Sample, Scale
+    from benchmarks._compare import Contender, Sample, Scale
     from benchmarks._peers import Client, Peer
     from benchmarks._results import Result
 
 __all__ = ["measure_cached", "measure_due"]
 
-_LATENCY_SECONDS = 0.1
+_LATENCY_SECONDS = 0.4
 # The waves last twice as long as a token request.
-_WAVES, _CALLERS, _PAUSE_SECONDS = 40, 100, 0.005
-_DUE_SECONDS = 45
+_WAVES, _CALLERS, _PAUSE_SECONDS = 80, 100, 0.01
 
 
 class _Least:
@@ -59,35 +58,23 @@ async def measure_cached(scale: Scale) -> list[Result]:
 
 
 async def measure_due(scale: Scale) -> list[Result]:
-    """The waits of callers during a renewal, relative to the same client's with a fresh token.
+    """The waits of callers during a renewal, relative to the same client's with a fresh token; once for each client.
 
     No clock is set: each client has a server whose tokens live just long enough, and is idle until its own rule makes
-    it renew. Clients are idle at the same time, and timed one by one.
+    it renew.
     """
-    lock = asyncio.Lock()
-    ends_at = time.monotonic() + scale(_DUE_SECONDS, 0)
-
-    async def take_turns(contender: Contender) -> None:
-        try:
-            while contender.sample and (not contender.pairs or time.monotonic() < ends_at):
-                fresh, due = await contender.sample()
-                contender.pairs.append(((fresh,), (due,)))
-        except Exception as error:
-            if contender.name == OURS.name:
-                raise
-            contender.leave(repr(error)[:160])
-
-    peers = (peer for peer in scale.peers if peer.due)
-    contenders = enter(peers, lambda peer, contender: lambda: _renew(peer, contender, lock))
-    async with asyncio.TaskGroup() as group:
-        for contender in contenders:
-            group.create_task(take_turns(contender))
+    contenders = enter(
+        (peer for peer in scale.peers if peer.due), lambda peer, contender: lambda: _renew(peer, contender)
+    )
+    for contender in contenders:
+        if sample := await contender.take(must_succeed=contender is contenders[0]):
+            contender.pairs = [(sample[:1], sample[1:])]
     name = "a token that is due, p99 of the callers' waits"
     floor_name = "the same client with a fresh token"
     return [summarize("due", contenders, name=name, unit="s", goal=1.25, floor_name=floor_name)]
 
 
-async def _renew(peer: Peer, contender: Contender, lock: asyncio.Lock) -> tuple[float, ...]:
+async def _renew(peer: Peer, contender: Contender) -> tuple[float, ...]:
     """Return the 99th percentiles of the waits for a fresh token and for one that is due."""
     assert peer.due is not None  # noqa: S101 - others do not take part
     lifetime_seconds, due_after_seconds = peer.due
@@ -95,16 +82,14 @@ async def _renew(peer: Peer, contender: Contender, lock: asyncio.Lock) -> tuple[
         run_server(latency_seconds=_LATENCY_SECONDS, lifetime_seconds=lifetime_seconds) as server,
         peer.open(server) as client,
     ):
-        async with lock:
-            await client.get_token()
-            due_at = time.monotonic() + due_after_seconds
-            fresh = await _call_in_waves(client)
+        await client.get_token()
+        due_at = time.monotonic() + due_after_seconds
+        fresh = await _call_in_waves(client)
         before = await server.count_tokens()
         await asyncio.sleep(due_at - time.monotonic())
-        async with lock:
-            due = await _call_in_waves(client)
-        contender.count_most("token requests", await server.count_tokens() - before)
-        contender.count_most("blocked callers", sum(wait > _LATENCY_SECONDS / 4 for wait in due))
+        due = await _call_in_waves(client)
+        contender.counts["token requests"] = await server.count_tokens() - before
+        contender.counts["blocked callers"] = sum(wait > _LATENCY_SECONDS / 4 for wait in due)
     return sorted(fresh)[int(0.99 * len(fresh))], sorted(due)[int(0.99 * len(due))]
 
 
