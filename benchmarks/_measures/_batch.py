@@ -47,7 +47,7 @@ async def _measure(scale: Scale, method: str, *, latency_seconds: float) -> Resu
     wrk_seconds = scale(2, 1)
     numbers = itertools.count()
     with tempfile.TemporaryDirectory() as directory:
-        lines, urls, headers, script = (Path(directory, name) for name in ("lines.jsonl", "urls", "headers", "wrk.lua"))
+        lines, urls, headers = (Path(directory, name) for name in ("lines.jsonl", "urls", "headers"))
         async with run_server(api_latency_seconds=latency_seconds) as server:
             async with TokenProvider(server.credentials) as provider:
                 token = str((await provider.get_token()).authorization)
@@ -58,7 +58,7 @@ async def _measure(scale: Scale, method: str, *, latency_seconds: float) -> Resu
                 "SIMPLESTORE_TOKEN_URL": server.token_url,
                 "SIMPLESTORE_BASE_URL": server.root,
             }
-            _write_inputs(lines, urls, headers, script, method=method, requests=requests, server=server, token=token)
+            _write_inputs(lines, urls, headers, method=method, requests=requests, server=server, token=token)
 
             async def run_loop() -> tuple[float, ...]:
                 body = (_BODY,) if method == "POST" else ()
@@ -82,14 +82,16 @@ async def _measure(scale: Scale, method: str, *, latency_seconds: float) -> Resu
 
             async def run_wrk() -> tuple[float, ...]:
                 connections = "-t", "1", "-c", str(_CONCURRENCY), "-d", f"{wrk_seconds}s"
-                _, printed = await _time(settings, "wrk", *connections, "-s", str(script), server.base_url)
+                header = f"Authorization: {token}"
+                _, printed = await _time(settings, "wrk", *connections, "-H", header, server.base_url)
                 found = re.search(r"Requests/sec:\s+([\d.]+)", printed)
                 if found is None or "Non-2xx" in printed:
                     raise RuntimeError(printed)
                 return (1e6 / float(found[1]),)
 
             contenders = [Contender(OURS.name, run_command)]
-            for name, sample in {"xargs curl": run_curl, "wrk": run_wrk}.items():
+            tools = {"xargs curl": run_curl} | ({"wrk": run_wrk} if method == "GET" else {})
+            for name, sample in tools.items():
                 contenders.append(Contender(name, sample, is_peer=False))
                 if not all(map(shutil.which, name.split())):
                     contenders[-1].leave("not installed")
@@ -101,17 +103,14 @@ async def _measure(scale: Scale, method: str, *, latency_seconds: float) -> Resu
 
 
 def _write_inputs(  # noqa: PLR0913 - of one call
-    lines: Path, urls: Path, headers: Path, script: Path, *, method: str, requests: int, server: Server, token: str
+    lines: Path, urls: Path, headers: Path, *, method: str, requests: int, server: Server, token: str
 ) -> None:
-    """Write the files of the command, of curl and of wrk."""
+    """Write the files of the command and of curl."""
     body = {"json": json.loads(_BODY)} if method == "POST" else {}
     rows = ({"id": number, "method": method, "path": f"api/{number}"} | body for number in range(requests))
     lines.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
     urls.write_text("".join(f"{server.base_url}{number}\n" for number in range(requests // 20)))
     headers.write_text(f"Authorization: {token}\nContent-Type: application/json\n")
-    wrk = [f'wrk.method = "{method}"', f'wrk.headers["Authorization"] = "{token}"']
-    wrk += [f"wrk.body = '{_BODY}'", 'wrk.headers["Content-Type"] = "application/json"'] if method == "POST" else []
-    script.write_text("\n".join(wrk))
 
 
 async def _time(settings: dict[str, str], *command: str) -> tuple[float, str]:

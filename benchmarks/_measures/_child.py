@@ -19,12 +19,12 @@ async def get_token(name: str, server: Server, directory: str) -> None:
         await client.get_token()
 
 
-async def send(name: str, server: Server, requests: str, concurrency: str) -> None:
-    """Send API requests."""
+async def send(name: str, server: Server, requests: str) -> None:
+    """Send API requests, one after the other."""
     from ._requests import OPENERS, send_requests
 
     async with OPENERS[name](server) as get:
-        await send_requests(get, server.base_url, requests=int(requests), concurrency=int(concurrency))
+        await send_requests(get, server.base_url, requests=int(requests), concurrency=1)
 
 
 if __name__ == "__main__":

@@ -172,42 +172,28 @@ async def measure_instructions(scale: Scale) -> list[Result]:
     if not shutil.which("valgrind"):
         return []
     more = scale(200, 50)
-    results = []
+
+    async def count(name: str) -> tuple[float, ...]:
+        """Count the instructions of a program that sends *more* requests, less those of one that does not."""
+        few, many = await asyncio.gather(*[_run_callgrind(name, server, 100 + extra) for extra in (0, more)])
+        return ((many - few) / more,)
+
     async with run_server() as server:
-        for concurrency in _CONCURRENCIES:
-            counts = [await _count(name, server, more, concurrency) for name in OPENERS]
-            floor, *others = [(count,) for count in counts]
-            contenders = [
-                Contender(OURS.name, pairs=[(floor, others[0])]),
-                Contender(_LEAST, is_peer=False, pairs=[(floor, others[1])]),
-            ]
-            name = f"API request on aiohttp, instructions, {concurrency} at a time"
-            results.append(
-                summarize(
-                    *("instructions", contenders),
-                    name=name,
-                    unit="",
-                    goal=_GOAL,
-                    floor_name="aiohttp with a static header",
-                )
-            )
-    return results
+        floor, ours, least = [await count(name) for name in OPENERS]
+    contenders = [
+        Contender(OURS.name, pairs=[(floor, ours)]),
+        Contender(_LEAST, is_peer=False, pairs=[(floor, least)]),
+    ]
+    name, floor_name = "API request on aiohttp, instructions, 1 at a time", "aiohttp with a static header"
+    return [summarize("instructions", contenders, name=name, unit="", goal=_GOAL, floor_name=floor_name)]
 
 
-async def _count(name: str, server: Server, more: int, concurrency: int) -> float:
-    """Return the instructions of a request: of a program that sends *more* requests, less one that does not."""
-    few, many = await asyncio.gather(
-        *[_run_callgrind(name, server, requests, concurrency) for requests in (100, 100 + more)]
-    )
-    return (many - few) / more
-
-
-async def _run_callgrind(name: str, server: Server, requests: int, concurrency: int) -> int:
+async def _run_callgrind(name: str, server: Server, requests: int) -> int:
     with tempfile.TemporaryDirectory() as directory:
         process = await asyncio.create_subprocess_exec(
             *("valgrind", "--tool=callgrind", f"--callgrind-out-file={directory}/out"),
             *(sys.executable, "-m", "benchmarks._measures._child", "send", name, json.dumps(attrs.asdict(server))),
-            *(str(requests), str(concurrency)),
+            str(requests),
             cwd=_ROOT,
             env=os.environ | {"PYTHONHASHSEED": "0"},
             stderr=asyncio.subprocess.PIPE,

@@ -26,7 +26,7 @@ COUNTS: dict[str, list[dict[str, int]]] = {
     "cold": [COLD] * 3,
     "busy": [COLD] * 3,
     "requests": [ONE_REQUEST] * 4,
-    "instructions": [{}] * 2,
+    "instructions": [{}],
     "httpx": [ONE_REQUEST] * 2,
     "import": [{}],
     "processes": [ONE_REQUEST],
@@ -79,7 +79,7 @@ async def test_measure(name: str, tmp_path: Path) -> None:
     for result in found["results"]:
         figure, *least = result["contenders"]
         assert (name, "simplestore-async") == (result["measure"], figure["name"])
-        assert LEAST.get(name, []) == [other["name"] for other in least]
+        assert set(LEAST.get(name, [])) - {"wrk"} <= {other["name"] for other in least} <= set(LEAST.get(name, []))
         for some in (figure, *least):
             if some["ratio"] is None:  # curl and wrk are not everywhere
                 assert "not installed" == some["note"]
