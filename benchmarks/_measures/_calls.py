@@ -38,7 +38,7 @@ class _Least:
 
 async def measure_cached(scale: Scale) -> list[Result]:
     """`await get_token()` with a fresh token."""
-    calls = scale(5_000, 100)
+    calls = scale(2_000, 100)
 
     def timing(client: Client | _Least) -> Sample:
         get_token = client.get_token
