@@ -54,8 +54,9 @@ async def measure_growth(scale: Scale) -> list[Result]:
                 gc.enable()
 
         async def time_future(size: int) -> float:
-            future = asyncio.get_running_loop().create_future()
-            asyncio.get_running_loop().call_soon(future.set_result, None)
+            loop = asyncio.get_running_loop()
+            future = loop.create_future()
+            loop.call_soon(loop.call_soon, future.set_result, None)  # once all of them wait
             return await _time_callers(partial(_wait_for, future), size)
 
         async def without_request(time_callers: Callable[[int], Awaitable[float]], size: int) -> float:
