@@ -140,7 +140,7 @@ async def open_clients(
 
 
 async def compare(floor: Sample, contenders: Sequence[Contender], scale: Scale) -> None:
-    """Collect rounds of samples for 15 s, at least one, after a first round that is discarded.
+    """Collect rounds of samples for 15 s and the turns of peers, at least one, after a first round that is discarded.
 
     The first contender takes part in every round, and its error is the measure's. Any other leaves with a note if it
     fails; a peer rests once its turns took a twentieth of the time.
@@ -167,7 +167,7 @@ async def compare(floor: Sample, contenders: Sequence[Contender], scale: Scale) 
         for one in others:
             if one.is_peer and one.seconds > seconds / 20:
                 one.sample = None
-        if time.perf_counter() >= ends_at:
+        if time.perf_counter() >= ends_at + sum(one.seconds for one in others if one.is_peer):
             return
 
 
