@@ -7,11 +7,10 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-import attrs
-
+from simplestore_async._core.validation import check_number, check_type
 from simplestore_async.errors import ConfigurationError
 
-from ._faults import UNAVAILABLE, Fault, RejectedToken, Response, Status, check_seconds, check_whole
+from ._faults import UNAVAILABLE, Fault, RejectedToken, Reset, Response, Status
 from ._recorded import MOST_BODY_BYTES, RecordedRequest, mask_headers
 from ._script import HeldResponses, RateLimit, Script
 
@@ -22,9 +21,11 @@ if TYPE_CHECKING:
 
     from simplestore_async._core.clock import Clock
 
+    from ._state import IssuedToken
+
     Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-__all__ = ["MOST_RECORDED", "Route", "SandboxApi", "SandboxEndpoint"]
+__all__ = ["MOST_RECORDED", "SandboxApi", "SandboxEndpoint"]
 
 MOST_RECORDED: Final = 10_000
 
@@ -36,8 +37,9 @@ class SandboxEndpoint:
     the request itself. All methods may be called from any thread.
     """
 
-    def __init__(self, name: Literal["token", "api"], *, clock: Clock, numbers: Iterator[int]) -> None:
-        self._name: Literal["token", "api"] = name
+    _name: Literal["token", "api"] = "token"
+
+    def __init__(self, *, clock: Clock, numbers: Iterator[int]) -> None:
         self._clock = clock
         self._numbers = numbers
         self._script = Script()
@@ -59,7 +61,7 @@ class SandboxEndpoint:
         Raises:
             ConfigurationError: if an argument is wrong.
         """
-        check_whole("requests", requests, expected="the number of requests that meet the fault, 1 or more")
+        check_number("requests", requests, at_least=1, is_whole=True)
         self._script.add(self._check(fault), requests=requests)
 
     def fail_for(self, seconds: float, fault: Fault = UNAVAILABLE) -> None:
@@ -72,7 +74,7 @@ class SandboxEndpoint:
         Raises:
             ConfigurationError: if an argument is wrong.
         """
-        check_seconds("seconds", seconds, expected="the duration of the fault, above 0")
+        check_number("seconds", seconds, above=0)
         self._script.add(self._check(fault), seconds=seconds)
 
     def limit_rate(self, requests: int | None, *, seconds: float = 1.0) -> None:
@@ -88,8 +90,8 @@ class SandboxEndpoint:
             ConfigurationError: if an argument is wrong.
         """
         if requests is not None:
-            check_whole("requests", requests, expected="the number of requests that pass, 1 or more, or None")
-        check_seconds("seconds", seconds, expected="the length of the window in seconds, above 0")
+            check_number("requests", requests, at_least=1, is_whole=True)
+        check_number("seconds", seconds, above=0)
         self._limit = None if requests is None else RateLimit(requests=requests, seconds=seconds)
 
     def hold(self) -> HeldResponses:
@@ -127,12 +129,12 @@ class SandboxEndpoint:
     def record(  # noqa: PLR0913 - the fields of a request
         self,
         request: web.Request,
+        response: web.StreamResponse,
+        fault: Fault | None,
         *,
         body: bytes,
         client_id: str | None,
-        token_number: int | None,
-        status: int | None,
-        fault: Fault | None,
+        token: IssuedToken | None,
     ) -> None:
         """Log a request whose response is decided; called by the server, which has masked the body."""
         recorded = RecordedRequest(
@@ -141,8 +143,8 @@ class SandboxEndpoint:
             method=request.method,
             path=request.path,
             client_id=client_id,
-            token_number=token_number,
-            status=status,
+            token_number=token.number if token else None,
+            status=None if isinstance(fault, Reset) else response.status,
             received_at=self._clock.time(),
             fault=fault,
             headers=mask_headers(request.headers),
@@ -157,27 +159,21 @@ class SandboxEndpoint:
             await self._held.wait()
 
     def _check(self, fault: Fault) -> Fault:
-        if not isinstance(fault, Fault):
-            raise ConfigurationError("fault", f"must be a value such as Status(503) or Reset(), got {fault!r}")
+        check_type("fault", fault, Fault, expected="a fault such as Status(503) or Reset()")
         if isinstance(fault, RejectedToken) and self._name != "api":
             raise ConfigurationError("fault", "RejectedToken() is for sandbox.api", hint="use reject_next()")
         return fault
 
 
-@attrs.frozen(kw_only=True)
-class Route:
-    """Response of the API at one path."""
-
-    response: Response | Handler
-    is_public: bool
-
-
 class SandboxApi(SandboxEndpoint):
     """Script, canned responses and log of the API: `sandbox.api`."""
 
-    def __init__(self, name: Literal["token", "api"], *, clock: Clock, numbers: Iterator[int]) -> None:
-        super().__init__(name, clock=clock, numbers=numbers)
-        self._routes: dict[tuple[str | None, str], Route] = {}  # by method, None for all, and path
+    _name: Literal["token", "api"] = "api"
+
+    def __init__(self, *, clock: Clock, numbers: Iterator[int]) -> None:
+        super().__init__(clock=clock, numbers=numbers)
+        # By method, None for all, and path; each with whether it is public.
+        self._routes: dict[tuple[str | None, str], tuple[Response | Handler, bool]] = {}
         self._rejection: Response | None = None
 
     def respond(
@@ -197,25 +193,21 @@ class SandboxApi(SandboxEndpoint):
         Raises:
             ConfigurationError: if an argument is wrong.
         """
-        _check_text("path", path)
+        check_type("path", path, str)
         if "?" in path:
             raise ConfigurationError("path", "must have no query", hint="set the response for all queries")
-        if not isinstance(response, Response) and not inspect.iscoroutinefunction(response):
-            raise ConfigurationError(
-                "response", f"must be a Response or a coroutine function, got {type(response).__name__}"
-            )
-        if method is not None:
-            _check_text("method", method)
+        if not inspect.iscoroutinefunction(response):
+            check_type("response", response, Response, expected="a Response or a coroutine function")
+        check_type("method", method, str | None)
         key = None if method is None else method.upper(), path.lstrip("/")
-        self._routes[key] = Route(response=response, is_public=is_public)
+        self._routes[key] = response, is_public
 
     def reject_with(self, response: Response | None) -> None:
         """Set the response to requests without a valid token, from now on; None for the default 401.
 
         For APIs that report an expired token in another way, such as 403 with a JSON body.
         """
-        if response is not None and not isinstance(response, Response):
-            raise ConfigurationError("response", f"must be a Response, got {type(response).__name__}")
+        check_type("response", response, Response | None)
         self._rejection = response
 
     @property
@@ -223,11 +215,6 @@ class SandboxApi(SandboxEndpoint):
         """The response set by `reject_with()`."""
         return self._rejection
 
-    def find_route(self, method: str, path: str) -> Route | None:
-        """Return the response of *path*, relative to `base_url`; called by the server."""
-        return self._routes.get((method, path)) or self._routes.get((None, path))
-
-
-def _check_text(field: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise ConfigurationError(field, f"must be a str, got {type(value).__name__}")
+    def find_route(self, method: str, path: str) -> tuple[Response | Handler | None, bool]:
+        """Return the response at *path*, relative to `base_url`, and whether it is public; called by the server."""
+        return self._routes.get((method, path)) or self._routes.get((None, path)) or (None, False)

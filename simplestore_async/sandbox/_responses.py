@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Final, cast
 from aiohttp import web
 from multidict import CIMultiDict
 
-from simplestore_async._core.redaction import MASK
-
 from ._faults import Drip, Fault, Garbage, Late, Reset, Response, Status, Truncated
+from ._recorded import mask_headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,15 +98,13 @@ def echo_response(request: web.Request, body: bytes) -> web.Response:
         text, is_base64 = body.decode(), False
     except UnicodeDecodeError:
         text, is_base64 = base64.b64encode(body).decode(), True
-    headers = {name: ", ".join(request.headers.getall(name)) for name in request.headers}
+    headers = mask_headers(request.headers)
     return _json_response(
         {
             "method": request.method,
             "path": request.path,
             "query": {name: _one_or_list(request.query.getall(name)) for name in request.query},
-            "headers": {
-                name: f"Bearer {MASK}" if name.lower() == "authorization" else value for name, value in headers.items()
-            },
+            "headers": {name: ", ".join(headers.getall(name)) for name in headers},
             "body": text,
             "is_base64": is_base64,
         }

@@ -7,14 +7,13 @@ import threading
 from collections import deque
 from concurrent.futures import Future
 from math import ceil, inf
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import attrs
 
-from ._faults import Fault, check_whole
+from simplestore_async._core.validation import check_number
 
-if TYPE_CHECKING:
-    from types import TracebackType
+from ._faults import Fault
 
 __all__ = ["HeldResponses", "RateLimit", "Script"]
 
@@ -91,9 +90,7 @@ class HeldResponses:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_exc_info: object) -> None:
         self.release()
 
     @property
@@ -104,7 +101,7 @@ class HeldResponses:
 
     async def wait_for_requests(self, requests: int = 1) -> None:
         """Wait, on any event loop, until *requests* requests have arrived since the hold began."""
-        check_whole("requests", requests, expected="the number of requests, 1 or more")
+        check_number("requests", requests, at_least=1, is_whole=True)
         arrived: Future[None] = Future()
         with self._lock:
             if len(self._held) >= requests:

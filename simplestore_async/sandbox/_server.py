@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import threading
+from collections import Counter
 from concurrent.futures import Future
 from functools import partial
 from itertools import count
@@ -17,7 +18,7 @@ from simplestore_async._core.clock import Clock
 from simplestore_async.errors import ConfigurationError
 
 from ._endpoint import SandboxApi, SandboxEndpoint
-from ._faults import RejectedToken, Reset
+from ._faults import RejectedToken, number
 from ._recorded import mask_form
 from ._responses import (
     canned_response,
@@ -56,25 +57,23 @@ class Server:
     """
 
     clock: Clock
-    port: int
-    lifetime_seconds: int
-    latency_seconds: float
+    port: int = attrs.field(validator=number(at_least=0, at_most=65_535, is_whole=True))
+    lifetime_seconds: int = attrs.field(validator=number(at_least=1, is_whole=True))
+    latency_seconds: float = attrs.field(validator=number(at_least=0))
     ssl_context: ssl.SSLContext | None
     clients: Clients = attrs.field(init=False, factory=Clients)
     tokens: Tokens = attrs.field(init=False)
     token_endpoint: SandboxEndpoint = attrs.field(init=False)
     api: SandboxApi = attrs.field(init=False)
     root: str | None = attrs.field(init=False, default=None)
-    _counts: dict[str, int] = attrs.field(
-        init=False, factory=lambda: dict.fromkeys((field.name for field in attrs.fields(Counters)), 0)
-    )
+    _counts: Counter[str] = attrs.field(init=False, factory=Counter[str])
     _runner: web.AppRunner | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         numbers = count(1)
         self.tokens = Tokens(self.clock)
-        self.token_endpoint = SandboxEndpoint("token", clock=self.clock, numbers=numbers)
-        self.api = SandboxApi("api", clock=self.clock, numbers=numbers)
+        self.token_endpoint = SandboxEndpoint(clock=self.clock, numbers=numbers)
+        self.api = SandboxApi(clock=self.clock, numbers=numbers)
 
     @property
     def counters(self) -> Counters:
@@ -129,7 +128,7 @@ class Server:
         endpoint = self.token_endpoint
         fault = endpoint.draw_fault()
         response = replacement_response(fault)
-        token_number = None
+        token = None
         if response is not None:
             self._counts["failures"] += 1
         elif isinstance(verdict, Refusal):
@@ -139,16 +138,8 @@ class Server:
             self._counts["tokens_issued"] += 1
             lifetime_seconds = self.lifetime_seconds
             value, token = self.tokens.issue(verdict.client_id, lifetime_seconds=lifetime_seconds)
-            token_number = token.number
             response = token_response(value, expires_in=lifetime_seconds)
-        endpoint.record(
-            request,
-            body=mask_form(body),
-            client_id=verdict.client_id,
-            token_number=token_number,
-            status=None if isinstance(fault, Reset) else response.status,
-            fault=fault,
-        )
+        endpoint.record(request, response, fault, body=mask_form(body), client_id=verdict.client_id, token=token)
         await endpoint.wait_for_release()
         if self.latency_seconds:
             await asyncio.sleep(self.latency_seconds)
@@ -162,14 +153,8 @@ class Server:
         is_valid = token is not None and self.tokens.is_valid(token)
         fault = self.api.draw_fault()
         response, body = await self._choose_api_response(request, fault, is_valid=is_valid, is_bearer=is_bearer)
-        self.api.record(
-            request,
-            body=body,
-            client_id=token.client_id if token else None,
-            token_number=token.number if token else None,
-            status=None if isinstance(fault, Reset) else response.status,
-            fault=fault,
-        )
+        client_id = token.client_id if token else None
+        self.api.record(request, response, fault, body=body, client_id=client_id, token=token)
         await self.api.wait_for_release()
         return response if fault is None else await deliver(response, request, fault)
 
@@ -181,17 +166,15 @@ class Server:
         if replacement is not None:
             self._counts["api_failures"] += 1
             return replacement, b""
-        route = self.api.find_route(request.method, request.match_info["tail"])
-        is_public = route is not None and route.is_public
+        route, is_public = self.api.find_route(request.method, request.match_info["tail"])
         if isinstance(fault, RejectedToken) or not (is_valid or is_public):
             self._counts["unauthorized"] += 1
             rejection = self.api.rejection
             return canned_response(rejection) if rejection else unauthorized_response(has_token=is_bearer), b""
-        response = None if route is None else route.response
-        if callable(response):
-            return await response(request), b""
+        if callable(route):
+            return await route(request), b""
         body = await request.read()
-        return echo_response(request, body) if response is None else canned_response(response), body
+        return canned_response(route) if route else echo_response(request, body), body
 
 
 class ServerThread:

@@ -13,7 +13,7 @@ import attrs
 
 from simplestore_async._core.clock import Clock
 from simplestore_async._core.credentials import ClientCredentials
-from simplestore_async._core.redaction import conceal
+from simplestore_async._core.validation import check_type
 from simplestore_async.errors import ConfigurationError
 
 __all__ = ["Clients", "Counters", "IssuedToken", "Tokens"]
@@ -117,7 +117,6 @@ class Clients:
         Raises:
             ConfigurationError: if the id or secret is invalid, or the client exists.
         """
-        client_secret = conceal(client_secret)
         _check(client_id, client_secret)
         with self._lock:
             if client_id in self:
@@ -126,7 +125,6 @@ class Clients:
 
     def rotate(self, client_id: str, *, new_secret: str, keep_old: bool) -> None:
         """Give a client a new secret, in place of its others or in addition to them."""
-        new_secret = conceal(new_secret)
         with self._lock:
             old_secrets = self._secrets_of(client_id)
             _check(client_id, new_secret)
@@ -153,6 +151,5 @@ class Clients:
 
 
 def _check(client_id: str, client_secret: str) -> None:
-    if not isinstance(client_secret, str):
-        raise ConfigurationError("client_secret", f"must be a str, got {type(client_secret).__name__}")
+    check_type("client_secret", client_secret, str)
     ClientCredentials(client_id=client_id, client_secret=client_secret)
