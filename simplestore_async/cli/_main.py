@@ -48,29 +48,14 @@ CommandError, OSError. Instants in JSON are POSIX seconds.
 """
 
 
-def _print_version(context: click.Context, _parameter: click.Parameter, is_wanted: bool) -> None:  # noqa: FBT001 - click's
-    if not is_wanted:
-        return
-    click.echo(f"simplestore {__version__}")
-    context.exit()
-
-
 @click.group(
     help=_HELP,
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"]},
     invoke_without_command=True,
-    no_args_is_help=False,
 )
 @debug_option
-@click.option(
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_print_version,
-    help="Show the version and exit.",
-)
+@click.version_option(__version__, message="simplestore %(version)s")
 @click.pass_context
 def simplestore(context: click.Context, /) -> None:
     if context.invoked_subcommand is None:

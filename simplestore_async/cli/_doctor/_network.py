@@ -6,15 +6,16 @@ import asyncio
 import os
 import socket
 import ssl
-import sys
-import threading
 import time
 from contextlib import suppress
+from functools import partial
 from ipaddress import ip_address
 from typing import Any, Final, TypeAlias
 
 import attrs
 from yarl import URL
+
+from simplestore_async._core.worker import Worker
 
 from ._check import Result, failed, ok, skipped, warning
 
@@ -207,11 +208,8 @@ def _problem_of(error: Exception, *, patience_seconds: float) -> str:
         return (error.reason or type(error).__name__).replace("_", " ").lower()
     if isinstance(error, socket.gaierror):
         return error.strerror or "unknown host"
-    number = getattr(error, "errno", None)
-    if number and sys.platform == "win32":
-        return error.strerror if isinstance(error, OSError) and error.strerror else os.strerror(number)
-    if number:
-        return os.strerror(number)
+    if isinstance(error, OSError) and error.errno:
+        return (os.name == "nt" and error.strerror) or os.strerror(error.errno)
     return f"no response within {patience_seconds:g} s" if isinstance(error, TimeoutError) else "connection closed"
 
 
@@ -222,33 +220,12 @@ def _milliseconds(seconds: float) -> str:
 async def _find_addresses(host: str, port: int) -> _Addresses:
     """Return the addresses of *host* by family, in the resolver's order.
 
-    In a daemon thread: a resolver that never responds must not delay the end of the process.
-
     Raises:
         OSError: if there are none.
         UnicodeError: if it is not a valid host name.
     """
-    loop = asyncio.get_running_loop()
-    found: asyncio.Future[_Addresses] = loop.create_future()
-
-    def settle(result: _Addresses | Exception) -> None:
-        if found.cancelled():
-            return
-        if isinstance(result, Exception):
-            found.set_exception(result)
-        else:
-            found.set_result(result)
-
-    def run() -> None:
-        try:
-            result: _Addresses | Exception = _resolve(host, port)
-        except Exception as error:  # noqa: BLE001 - raised where it is awaited
-            result = error
-        with suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(settle, result)
-
-    threading.Thread(target=run, daemon=True, name="simplestore-lookup").start()
-    return await found
+    # A daemon thread: a resolver that never responds must not delay the end of the process.
+    return await Worker("simplestore-lookup").run(partial(_resolve, host, port))
 
 
 def _resolve(host: str, port: int) -> _Addresses:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -52,30 +51,25 @@ def plan_checks(*, directory: Path | None, timeout_seconds: float) -> list[Check
     """
     settings = _plan_settings()
     patience_seconds = timeout_seconds * _PATIENCE
-    token_url = read_url("SIMPLESTORE_TOKEN_URL", os.environ)
-    base_url = read_url("SIMPLESTORE_BASE_URL", os.environ)
+    token_url, base_url = read_url("SIMPLESTORE_TOKEN_URL"), read_url("SIMPLESTORE_BASE_URL")
     way = _plan_way("Token endpoint", token_url, after=settings["token URL"], patience_seconds=patience_seconds)
-    clock = Check(
-        subject="Token endpoint",
-        name="clock",
-        run=partial(compare_clocks, token_url, proxy=_find_proxy(token_url), patience_seconds=patience_seconds),
-        needs=way[-1:],
-    )
+    compare = partial(compare_clocks, token_url, proxy=_find_proxy(token_url), patience_seconds=patience_seconds)
+    clock = Check("Token endpoint", "clock", compare, needs=way[-1:])
     api_way: tuple[Check, ...] = ()
     if base_url.absolute and origin_of(base_url) != origin_of(token_url):
         api_way = _plan_way("API", base_url, after=settings["base URL"], patience_seconds=patience_seconds)
     requests = Requests()
     token = Check(
-        subject="Token endpoint",
-        name="token",
-        run=requests.request_token,
+        "Token endpoint",
+        "token",
+        requests.request_token,
         needs=(*(settings[name] for name in ("client id", "client secret", "scope", "proxies")), *way[-1:]),
         if_late="the host accepts connections and does not respond; check SIMPLESTORE_TOKEN_URL",
     )
     call = Check(
-        subject="API",
-        name="request",
-        run=requests.call_api,
+        "API",
+        "request",
+        requests.call_api,
         needs=(settings["base URL"], *api_way[-1:], token),
         if_late="the host accepts connections and does not respond; check SIMPLESTORE_BASE_URL",
     )
@@ -95,7 +89,7 @@ def _plan_settings() -> dict[str, Check]:
         "proxies": check_proxies,
         "trusted CAs": check_cas,
     }
-    return {name: Check(subject="Settings", name=name, run=partial(run, os.environ)) for name, run in checks.items()}
+    return {name: Check("Settings", name, run) for name, run in checks.items()}
 
 
 def _plan_way(subject: str, url: URL, *, after: Check, patience_seconds: float) -> tuple[Check, ...]:
@@ -104,17 +98,17 @@ def _plan_way(subject: str, url: URL, *, after: Check, patience_seconds: float) 
     proxy = _find_proxy(url)
     if proxy is not None:
         connect = partial(check_proxy_connection, proxy.url, f"{url.scheme}_proxy", patience_seconds=patience_seconds)
-        return (Check(subject=subject, name="proxy", run=connect, needs=(after,), if_late=_SILENT),)
+        return (Check(subject, "proxy", connect, needs=(after,), if_late=_SILENT),)
     host = Host(url=url, variable=variable, patience_seconds=patience_seconds)
     name = Check(
-        subject=subject,
-        name="DNS",
-        run=host.check_name,
+        subject,
+        "DNS",
+        host.check_name,
         needs=(after,),
         if_late="the resolver does not respond; check the DNS settings of this machine or container",
     )
-    connection = Check(subject=subject, name="TCP", run=host.check_connection, needs=(name,), if_late=_SILENT)
-    tls = Check(subject=subject, name="TLS", run=host.check_tls, needs=(connection,), if_late=_SILENT)
+    connection = Check(subject, "TCP", host.check_connection, needs=(name,), if_late=_SILENT)
+    tls = Check(subject, "TLS", host.check_tls, needs=(connection,), if_late=_SILENT)
     return name, connection, tls
 
 
@@ -128,23 +122,23 @@ def _find_proxy(url: URL) -> Proxy | None:
 
 def _plan_redis() -> list[Check]:
     return [
-        Check(subject="Shared tokens", name="Redis", run=check_redis, if_late=_SILENT),
-        Check(subject="Shared tokens", name="key", run=check_key),
+        Check("Shared tokens", "Redis", check_redis, if_late=_SILENT),
+        Check("Shared tokens", "key", check_key),
     ]
 
 
 def _plan_directory(path: Path | None) -> list[Check]:
     directory = Directory(path)
-    usable = Check(subject="Shared tokens", name="directory", run=directory.check)
-    key = Check(subject="Shared tokens", name="key", run=check_key)
-    files = Check(subject="Shared tokens", name="files", run=directory.check_files, needs=(usable, key))
-    lock = Check(subject="Shared tokens", name="locks", run=directory.check_lock, needs=(usable,))
+    usable = Check("Shared tokens", "directory", directory.check)
+    key = Check("Shared tokens", "key", check_key)
+    files = Check("Shared tokens", "files", directory.check_files, needs=(usable, key))
+    lock = Check("Shared tokens", "locks", directory.check_lock, needs=(usable,))
     return [usable, key, files, lock]
 
 
 def _plan_installation() -> list[Check]:
     return [
-        Check(subject="Installation", name="Python", run=check_python),
-        Check(subject="Installation", name="packages", run=check_packages),
-        Check(subject="Installation", name="extras", run=check_extras),
+        Check("Installation", "Python", check_python),
+        Check("Installation", "packages", check_packages),
+        Check("Installation", "extras", check_extras),
     ]

@@ -6,7 +6,7 @@ import shutil
 import sys
 import textwrap
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import click
@@ -28,16 +28,10 @@ _SIGNS: Final = {State.OK: "✓", State.WARNING: "!", State.FAILED: "✗", State
 _COLORS: Final = {State.OK: "green", State.WARNING: "yellow", State.FAILED: "red", State.SKIPPED: None}
 
 
-def facts_of(check: Check, result: Result) -> dict[str, object]:
+def facts_of(check: Check, result: Result) -> dict[str, Any]:
     """Return the result for `--json`."""
-    return {
-        "subject": check.subject,
-        "name": check.name,
-        "state": result.state,
-        "finding": result.finding,
-        "advice": result.advice,
-        "facts": dict(result.facts),
-    }
+    shown = attrs.asdict(result, recurse=False, filter=attrs.filters.exclude("is_blocking"))
+    return {"subject": check.subject, "name": check.name} | shown
 
 
 @attrs.define
@@ -79,7 +73,7 @@ class Report:
         failures = {check: result for check, result in results.items() if result.state is State.FAILED}
         if failures:
             _echo("")
-            _echo("What failed:")
+            _echo("Failures:")
         for check, result in failures.items():
             self._subject = check.subject
             self._print(State.FAILED, f"{check.name}: {result.finding}", result.advice, is_summary=True)

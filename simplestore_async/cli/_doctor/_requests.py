@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
@@ -14,13 +13,7 @@ from simplestore_async import AccessToken, ClientCredentials, RetryPolicy, Token
 from simplestore_async._core.origin import is_loopback
 from simplestore_async._core.server_text import SecretFilter
 from simplestore_async.cli._output import show_duration
-from simplestore_async.errors import (
-    ConfigurationError,
-    SimpleStoreError,
-    TokenEndpointError,
-    TokenError,
-    TokenResponseError,
-)
+from simplestore_async.errors import TokenEndpointError, TokenError, TokenResponseError
 
 from ._check import Result, failed, ok, skipped, warning
 from ._settings import read_url
@@ -74,7 +67,7 @@ class Requests:
             endpoint = TokenEndpoint(credentials, policy=_POLICY, trust_env=True)
             self._token = token = await endpoint.request_token()
             hidden = [str(token.value), str(await credentials.read_secret())]
-        except SimpleStoreError as error:
+        except TokenError as error:
             return _explain(error)
         seconds = time.perf_counter() - began_at
         life_seconds = token.expires_at - token.issued_at
@@ -100,15 +93,13 @@ class Requests:
     async def call_api(self) -> Result:
         """Send an authorised GET to the base URL."""
         timeout = aiohttp.ClientTimeout(total=None)
-        is_local = is_loopback(read_url("SIMPLESTORE_BASE_URL", os.environ))
+        is_local = is_loopback(read_url("SIMPLESTORE_BASE_URL"))
         try:
             async with (
                 open_session(self, timeout=timeout, trust_env=not is_local) as session,
                 session.get("./", allow_redirects=False) as response,
             ):
                 return _judge_response(response.status, is_html=response.content_type == "text/html")
-        except ConfigurationError as error:
-            return failed(f"{error.field} {error.problem}", advice=error.hint or "correct SIMPLESTORE_BASE_URL")
         except (aiohttp.ClientError, OSError) as error:
             return failed(
                 f"no complete response to GET ({type(error).__name__})",
@@ -162,7 +153,7 @@ def _judge_response(status: int, *, is_html: bool) -> Result:
     return ok(f"{shown}: reachable; token accepted", status=status)
 
 
-def _explain(error: SimpleStoreError) -> Result:
+def _explain(error: TokenError) -> Result:
     if isinstance(error, TokenEndpointError):
         texts = ", ".join(filter(None, (error.error, error.error_description, error.title)))
         return failed(
@@ -174,8 +165,6 @@ def _explain(error: SimpleStoreError) -> Result:
         )
     if isinstance(error, TokenResponseError):
         return failed(error.problem, advice=f"{_ADDRESS}; {_PORTAL}")
-    if isinstance(error, ConfigurationError):
-        return failed(f"{error.field} {error.problem}", advice=error.hint or f"correct {error.field}")
     return failed(error.problem, advice=error.hint or _ADDRESS)
 
 
