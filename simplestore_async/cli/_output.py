@@ -35,6 +35,7 @@ __all__ = [
     "debug_option",
     "json_option",
     "log_to_stderr",
+    "number_option",
     "print_error",
     "print_json",
     "print_problem",
@@ -86,16 +87,17 @@ cache_option: Final = click.option(
 )
 
 
+def number_option(
+    name: str, range_: click.IntRange | click.FloatRange, *, default: float, unit: str = "N", help_: str
+) -> Callable[[F], F]:
+    """Return the option for a number with a default, shown as *unit* in the usage."""
+    return click.option(name, type=range_, default=default, show_default=True, metavar=unit, help=help_)
+
+
 def timeout_option(what: str, *, default: float, most: float = 86_400) -> Callable[[F], F]:
     """Return the option for a time limit."""
-    return click.option(
-        "--timeout",
-        type=click.FloatRange(min=0, min_open=True, max=most),
-        default=default,
-        show_default=True,
-        metavar="SECONDS",
-        help=f"Time limit of {what}.",
-    )
+    range_ = click.FloatRange(min=0, min_open=True, max=most)
+    return number_option("--timeout", range_, default=default, unit="SECONDS", help_=f"Time limit of {what}.")
 
 
 class CommandError(click.ClickException):

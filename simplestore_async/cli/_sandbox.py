@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ._output import as_line, json_option, print_json
+from ._output import as_line, json_option, number_option, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,14 +25,14 @@ __all__ = ["sandbox"]
 _HELP: Final = """\
 Serve a local SimpleStore and print its environment.
 
-Nothing leaves this machine. The token endpoint is as documented; the API echoes every authorised request. The output
-is for a POSIX shell to evaluate:
+Nothing leaves this machine. The token endpoint behaves as documented; the API echoes every authorised request. A POSIX
+shell evaluates the output:
 
 \b
   eval "$(simplestore sandbox &)"
 
-The sandbox then runs in the background, where Ctrl-C does not reach it, until `kill` with the process number on
-standard error, or until the terminal is closed. In the foreground Ctrl-C ends it.
+The sandbox then runs in the background until the terminal is closed, or until `kill` with the process number that is
+on standard error; Ctrl-C does not reach it. In the foreground Ctrl-C ends it.
 
 JSON: each variable with its value.
 """
@@ -40,27 +40,15 @@ _WATCH_SECONDS: Final = 1.0
 
 
 @click.command(help=_HELP, short_help="Serve a local SimpleStore and print its environment.")
-@click.option("--port", type=click.IntRange(0, 65_535), default=0, help="Port on 127.0.0.1; any free one by default.")
-@click.option(
-    "--lifetime",
-    type=click.IntRange(min=1),
-    default=3600,
-    show_default=True,
-    metavar="SECONDS",
-    help="Lifetime of tokens.",
-)
-@click.option(
-    "--latency",
-    type=click.FloatRange(min=0),
-    default=0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Delay of the token endpoint's responses.",
+@number_option("--port", click.IntRange(0, 65_535), default=0, help_="Port on 127.0.0.1; 0 for any free one.")
+@number_option("--lifetime", click.IntRange(min=1), default=3600, unit="SECONDS", help_="Lifetime of tokens.")
+@number_option(
+    "--latency", click.FloatRange(min=0), default=0, unit="SECONDS", help_="Delay of the token endpoint's responses."
 )
 @click.option("--client", "client_id", metavar="ID", help="Client id, in place of the sandbox's own.")
 @click.option("--secret-file", metavar="FILE", help="File with the client secret, in place of the sandbox's own.")
 @json_option
-def sandbox(  # noqa: PLR0913 - the options, one by one
+def sandbox(  # noqa: PLR0913 - an argument for each option
     *, port: int, lifetime: int, latency: float, client_id: str | None, secret_file: str | None, is_json: bool
 ) -> None:
     from simplestore_async import SecretFile
@@ -93,10 +81,10 @@ async def _serve(server: Sandbox, *, secret: Mapping[str, str], is_json: bool) -
 
 
 def _is_background() -> bool:
-    """Return whether Ctrl-C is not meant for it; if so, leave the process group that Ctrl-C goes to.
+    """Return whether this is a background process; inside `$(…)` also leave the process group that Ctrl-C goes to.
 
-    Inside `$(…)` it is in the group of the shell, whose prompt is used while it runs. A shell that runs a script
-    ignores SIGINT for processes started with `&`.
+    That is the group of the shell, whose prompt is used meanwhile. A shell that runs a script starts processes with
+    `&` with SIGINT ignored.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         return True
@@ -123,7 +111,7 @@ def _stop_by_signals(is_stopped: asyncio.Event) -> None:
 
 
 def _find_shell() -> int | None:
-    """Return the process id of our terminal's shell; None with `nohup`, or without a terminal."""
+    """Return the process id of the terminal's shell; None with `nohup`, or without a terminal."""
     if sys.platform == "win32" or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         return None
     try:
