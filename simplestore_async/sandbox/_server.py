@@ -6,10 +6,8 @@ import asyncio
 import ssl
 import threading
 from collections import Counter
-from concurrent.futures import Future
-from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 from aiohttp import web
@@ -33,10 +31,10 @@ from ._state import Clients, Counters, Tokens
 from ._token_request import Refusal, TokenRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import Coroutine
 
     from ._faults import Fault
+    from ._sandbox import Sandbox
 
 __all__ = ["API_PATH", "TOKEN_PATH", "Server", "ServerThread"]
 
@@ -178,45 +176,42 @@ class Server:
 
 
 class ServerThread:
-    """Keep an async context manager entered, on an event loop in its own thread.
+    """Keep a sandbox entered, on an event loop in its own thread.
 
     A program under test may block its own thread, or run one event loop after another.
     """
 
-    def __init__(self, server: AbstractAsyncContextManager[object]) -> None:
-        self._server = server
-        self._entered: Future[Callable[[], object]] = Future()  # resolves to the callable that ends the thread
-        self._left: Future[None] = Future()
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+        # Not asyncio.run(), which nest_asyncio replaces.
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._loop = self._runner.get_loop()
         # A daemon: an interrupted test run does not wait for it.
         self._thread = threading.Thread(target=self._run, name="simplestore-sandbox", daemon=True)
 
     def start(self) -> None:
-        """Return once the server is entered; raise the error of entering."""
+        """Return once the sandbox is entered; raise the error of entering."""
         self._thread.start()
-        error = self._entered.exception()
-        if error is not None:
-            self._thread.join()
-            raise error
+        try:
+            self._call(self._sandbox.__aenter__())
+        except BaseException:
+            self._end()
+            raise
 
     def stop(self) -> None:
-        """Return once the server is left and the thread has ended; raise the error of leaving."""
-        leave = self._entered.result()
-        leave()
+        """Return once the sandbox is left and the thread has ended; raise the error of leaving."""
+        try:
+            self._call(self._sandbox.__aexit__(None, None, None))
+        finally:
+            self._end()
+
+    def _call(self, coroutine: Coroutine[Any, Any, object]) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def _end(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        self._left.result()
 
     def _run(self) -> None:
-        try:
-            # Not asyncio.run(), which nest_asyncio replaces.
-            with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-                runner.run(self._serve())
-        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
-            (self._left if self._entered.done() else self._entered).set_exception(error)
-        else:
-            self._left.set_result(None)
-
-    async def _serve(self) -> None:
-        is_over = asyncio.Event()
-        async with self._server:
-            self._entered.set_result(partial(asyncio.get_running_loop().call_soon_threadsafe, is_over.set))
-            await is_over.wait()
+        with self._runner:
+            self._loop.run_forever()
