@@ -78,16 +78,13 @@ class Directory:
     async def check_files(self) -> Result:
         files = await open_directory(self.path).list_files()
         now = time.time()
-        unused = [file for file in files if file.problem]
-        expired = [file for file in files if file.expires_at is not None and file.expires_at <= now]
-        if not files:
-            return ok("no tokens stored", files=0, expired=0, unused=0)
-        shown = f"{len(files)} token files, {len(expired)} expired"
-        facts = {"files": len(files), "expired": len(expired), "unused": len(unused)}
-        if unused:
-            problems = dict.fromkeys(file.problem for file in unused)
+        problems = [file.problem for file in files if file.problem]
+        expired = sum(file.expires_at is not None and file.expires_at <= now for file in files)
+        shown = f"{len(files)} token files, {expired} expired"
+        facts = {"files": len(files), "expired": expired, "unused": len(problems)}
+        if problems:
             return warning(
-                f"{shown}; {len(unused)} not usable: {'; '.join(problems)}",
+                f"{shown}; {len(problems)} not usable: {'; '.join(dict.fromkeys(problems))}",
                 advice="programs replace them when needed; `simplestore cache clear` removes them",
                 **facts,
             )
@@ -103,15 +100,12 @@ class Directory:
                 cache = FileTokenCache(scratch)
                 async with cache.renewal_lock("doctor"):
                     is_exclusive = await asyncio.to_thread(_is_locked, Path(scratch))
-        except TokenCacheError as error:
-            return failed(f"files cannot be created and locked: {error.problem}", advice=_ELSEWHERE)
-        except OSError as error:
-            return failed(f"files cannot be created and locked: {error.strerror or error}", advice=_ELSEWHERE)
+        except (TokenCacheError, OSError) as error:
+            problem = error.problem if isinstance(error, TokenCacheError) else error.strerror or str(error)
+            return failed(f"files cannot be created and locked: {problem}", advice=_ELSEWHERE)
         if not is_exclusive:
-            return failed(
-                "the file system grants one lock twice; processes would not wait for each other's renewal",
-                advice=_ELSEWHERE,
-            )
+            shown = "the file system grants one lock twice; processes would not wait for each other's renewal"
+            return failed(shown, advice=_ELSEWHERE)
         return ok("files can be created and locked (test file removed)")
 
 

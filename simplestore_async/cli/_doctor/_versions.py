@@ -46,7 +46,7 @@ def check_packages() -> Result:
 
 
 def check_extras() -> Result:
-    """Compare installed versions of the extras, of which none is needed."""
+    """Compare installed versions of the extras, which may be missing."""
     known = [each for extra in _EXTRAS for each in _requirements(extra)]
     unmet = [each for each in known if each.installed and not each.is_met]
     return _judge(unmet, {each.name: each.installed for each in known})
