@@ -1,8 +1,8 @@
 """The run of `simplestore demo`. Rule: no output; every number was counted.
 
-The server runs here, the callers in processes of their own. Faults follow their reports, not a timetable: the outage is
-scripted once the first token has arrived, so that the first renewal meets it; the revocation waits until every process
-has recovered from it.
+The server runs in this process, the callers in processes of their own. Faults follow the callers' reports, not a
+timetable: the outage is scripted once the first token has arrived, so that it hits the first renewal; the revocation
+waits until every process has recovered from it.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import asyncio
 import json
 import os
 import sys
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 import attrs
 from cattrs import structure, unstructure
@@ -23,13 +23,10 @@ from simplestore_async.sandbox import Sandbox
 from ._demo_worker import LIFETIME_SECONDS, Plan, Report, Share
 from ._text import as_line
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
 __all__ = ["LIFETIME_SECONDS", "Demo", "DemoError", "Plan"]
 
 _OUTAGE_SECONDS: Final = 1.0
-# Ctrl-C is handled by this process.
+# Only this process handles Ctrl-C.
 _APART: Final[dict[str, Any]] = (
     {"creationflags": 0x200}  # CREATE_NEW_PROCESS_GROUP
     if os.name == "nt"
@@ -131,16 +128,6 @@ class Demo:
                 self._ended_at = self._now()
 
     async def _run_process(self, share: Share, all_ready: asyncio.Barrier) -> None:
-        async with self._start_process(share) as (reader, writer):
-            await reader.readline()
-            await all_ready.wait()
-            self._began_at = self._began_at or self._now()
-            writer.write(b"go\n")
-            while line := await reader.readline():
-                self._take(share.number, structure(json.loads(line), Report))
-
-    @asynccontextmanager
-    async def _start_process(self, share: Share) -> AsyncGenerator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "simplestore_async.cli._demo_worker"),
             env=os.environ | self.sandbox.environment,
@@ -151,7 +138,12 @@ class Demo:
         stdin, stdout = cast("asyncio.StreamWriter", process.stdin), cast("asyncio.StreamReader", process.stdout)
         try:
             stdin.write(f"{json.dumps(unstructure(share))}\n".encode())
-            yield stdout, stdin
+            await stdout.readline()
+            await all_ready.wait()
+            self._began_at = self._began_at or self._now()
+            stdin.write(b"go\n")
+            while line := await stdout.readline():
+                self._take(share.number, structure(json.loads(line), Report))
             if await process.wait():
                 raise DemoError(f"process {share.number + 1} ended with exit code {process.returncode}")
         finally:

@@ -1,7 +1,7 @@
 """A process of the demo. Rule: it has its environment and its share only, and reports as JSON.
 
-It does what a process of a service does: `open_session()` with a directory that it shares with the others. A line on
-its standard output is a `Report`; the first means that it is ready, and a line on its standard input starts it.
+It works like a process of a service: `open_session()` with a directory that it shares with the others. Each line on
+standard output is a `Report`, the first when it is ready. Standard input has the share, then a line that starts it.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def run() -> int:
     except (click.ClickException, SimpleStoreError, OSError) as error:
         if settings.is_debug:
             print_traceback(error)
-        # Not left to click: a wrong option is an error before any option is known.
+        # Not a parsed option: with a wrong option none is parsed.
         return print_error(error, is_json="--json" in sys.argv[1:])
     finally:
         _settle_stdout()
@@ -88,7 +88,7 @@ def run() -> int:
 
 
 def _open_closed_streams() -> None:
-    """Open closed standard streams (`>&-`) on the null device: the next file or socket would take their number."""
+    """Open closed standard streams (`>&-`) on the null device: a file or socket would take their number."""
     for name, mode in ("stdin", "r"), ("stdout", "w"), ("stderr", "w"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - for the whole process

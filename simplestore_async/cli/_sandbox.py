@@ -67,7 +67,7 @@ def sandbox(  # noqa: PLR0913 - an argument for each option
 async def _serve(server: Sandbox, *, secret: Mapping[str, str], is_json: bool) -> None:
     is_stopped = asyncio.Event()
     is_background = _is_background()
-    # Before the environment is printed: until then the shell waits for it, and cannot have ended.
+    # Before the environment is printed: until then the shell is waiting, and cannot have ended.
     shell = _find_shell() if is_background else None
     _stop_by_signals(is_stopped)
     async with server:
@@ -96,12 +96,12 @@ def _is_background() -> bool:
 
 
 def _stop_by_signals(is_stopped: asyncio.Event) -> None:
-    """Set the event on SIGINT or SIGTERM. Not by the loop's own method, which Windows does not have."""
+    """Set the event on SIGINT or SIGTERM. Not by the loop's own method, which is missing on Windows."""
     loop = asyncio.get_running_loop()
     numbers = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) is not signal.SIG_IGN]
 
     def stop(*_: object) -> None:
-        # A second one must not meet a closed loop.
+        # A second signal may find the loop closed.
         for number in numbers:
             signal.signal(number, signal.SIG_IGN)
         loop.call_soon_threadsafe(is_stopped.set)
@@ -136,7 +136,7 @@ async def _stop_with_shell(shell: int, is_stopped: asyncio.Event) -> None:
 
 
 def _print_environment(environment: Mapping[str, str], *, is_json: bool) -> None:
-    """Print the environment, then close stdout: a shell's `$(…)` waits for its end."""
+    """Print the environment, then close stdout, whose end a shell's `$(…)` waits for."""
     if is_json:
         print_json(dict(environment))
     else:

@@ -119,7 +119,7 @@ async def deliver(response: web.StreamResponse, request: web.Request, fault: Fau
     """Apply a fault of delivery; return the response, or the rest of it, for aiohttp to send."""
     if isinstance(fault, Late):
         await asyncio.sleep(fault.seconds)
-    # If the client has left, aiohttp meets the same error and ignores it.
+    # If the client has left, aiohttp gets the same error and ignores it.
     with suppress(ConnectionError):
         if isinstance(fault, Reset):
             _reset(request)

@@ -244,7 +244,7 @@ class Sandbox:
 
         Args:
             client_id: the client.
-            new_secret: its secret from now on, in `credentials_of()`, too.
+            new_secret: its secret from now on, also in `credentials_of()`.
             keep_old: accept earlier secrets until `drop_old_secrets()`.
 
         Raises:

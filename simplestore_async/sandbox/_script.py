@@ -28,7 +28,7 @@ class _Run:
     _ends_at: float | None = attrs.field(init=False, default=None)
 
     def covers(self, now: float) -> bool:
-        """Return whether a request at *now* meets the fault, and count it."""
+        """Return whether the fault applies to a request at *now*, and count it."""
         if self._ends_at is None:
             self._ends_at = now + self.seconds
         if self.requests_left <= 0 or now >= self._ends_at:
@@ -48,7 +48,7 @@ class Script:
         self._runs.append(_Run(fault=fault, requests_left=requests, seconds=seconds))
 
     def draw(self, now: float) -> Fault | None:
-        """Return the fault that a request at *now* meets."""
+        """Return the fault that applies to a request at *now*."""
         while self._runs:
             if self._runs[0].covers(now):
                 return self._runs[0].fault
@@ -131,6 +131,6 @@ class HeldResponses:
 
 
 def _settle(future: Future[None]) -> None:
-    # Refuses if the other side was cancelled, or it is settled already.
+    # False if its waiter was cancelled.
     if not future.done() and future.set_running_or_notify_cancel():
         future.set_result(None)

@@ -29,10 +29,10 @@ class Counters:
         token_requests: requests to the token endpoint.
         tokens_issued: token requests that got a token.
         refusals: token requests refused with 4xx because the client or the request was wrong.
-        failures: token requests that met a `Status`, `Response`, `Garbage` or `Reset`, or the rate limit.
+        failures: token requests that got a `Status`, `Response`, `Garbage` or `Reset`, or were over the rate limit.
         api_requests: requests to the API, authorised or not.
         unauthorized: API requests rejected for lack of a valid token, or by a `RejectedToken`.
-        api_failures: API requests that met a `Status`, `Response`, `Garbage` or `Reset`, or the rate limit.
+        api_failures: API requests that got a `Status`, `Response`, `Garbage` or `Reset`, or were over the rate limit.
     """
 
     token_requests: int = 0
@@ -56,7 +56,7 @@ class IssuedToken:
 
 @attrs.define(eq=False)
 class Tokens:
-    """The issued tokens. A revoked one stays until its expiry, so that the log can name it."""
+    """The issued tokens. A revoked one is kept until its expiry, so that the log can name it."""
 
     clock: Clock
     _tokens: dict[str, IssuedToken] = attrs.field(init=False, factory=dict[str, IssuedToken], repr=False)
@@ -76,7 +76,7 @@ class Tokens:
         return value, token
 
     def find(self, value: str) -> IssuedToken | None:
-        """Return the token, valid or not; None if it was not issued here or is forgotten."""
+        """Return the token, valid or not; None if it is unknown or forgotten."""
         return self._tokens.get(value)
 
     def is_valid(self, token: IssuedToken) -> bool:

@@ -216,7 +216,7 @@ async def _find_addresses(host: str, port: int) -> _Addresses:
 
 
 def _resolve(host: str, port: int) -> _Addresses:
-    # As aiohttp does: addresses are not looked up; IPv6 only if this machine has IPv6.
+    # As aiohttp does: no lookup of addresses, and IPv6 only if this machine has it.
     flags = socket.AI_ADDRCONFIG
     with suppress(ValueError):
         ip_address(host)

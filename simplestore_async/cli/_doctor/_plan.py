@@ -10,21 +10,12 @@ from simplestore_async._core.proxy import ProxySettings
 from simplestore_async.cli._caches import has_redis
 from simplestore_async.errors import ConfigurationError
 
+from . import _settings
 from ._check import Check
 from ._network import Host, check_proxy_connection
 from ._requests import Requests, compare_clocks
 from ._secret import check_secret
-from ._settings import (
-    check_base_url,
-    check_cas,
-    check_characters,
-    check_client_id,
-    check_other_variables,
-    check_proxies,
-    check_scope,
-    check_token_url,
-    read_url,
-)
+from ._settings import read_url
 from ._tokens import Directory, check_key, check_redis
 from ._versions import check_extras, check_packages, check_python
 
@@ -74,20 +65,25 @@ def plan_checks(*, directory: Path | None, timeout_seconds: float) -> list[Check
         if_late="the host accepts connections and does not respond; check SIMPLESTORE_BASE_URL",
     )
     tokens = _plan_redis() if has_redis() and directory is None else _plan_directory(directory)
-    return [*settings.values(), *way, clock, token, *api_way, call, *tokens, *_plan_installation()]
+    return [
+        *(*settings.values(), *way, clock, token, *api_way, call, *tokens),
+        Check("Installation", "Python", check_python),
+        Check("Installation", "packages", check_packages),
+        Check("Installation", "extras", check_extras),
+    ]
 
 
 def _plan_settings() -> dict[str, Check]:
     checks = {
-        "client id": check_client_id,
+        "client id": _settings.check_client_id,
         "client secret": check_secret,
-        "token URL": check_token_url,
-        "scope": check_scope,
-        "base URL": check_base_url,
-        "characters": check_characters,
-        "other variables": check_other_variables,
-        "proxies": check_proxies,
-        "trusted CAs": check_cas,
+        "token URL": _settings.check_token_url,
+        "scope": _settings.check_scope,
+        "base URL": _settings.check_base_url,
+        "characters": _settings.check_characters,
+        "other variables": _settings.check_other_variables,
+        "proxies": _settings.check_proxies,
+        "trusted CAs": _settings.check_cas,
     }
     return {name: Check("Settings", name, run) for name, run in checks.items()}
 
@@ -134,11 +130,3 @@ def _plan_directory(path: Path | None) -> list[Check]:
     files = Check("Shared tokens", "files", directory.check_files, needs=(usable, key))
     lock = Check("Shared tokens", "locks", directory.check_lock, needs=(usable,))
     return [usable, key, files, lock]
-
-
-def _plan_installation() -> list[Check]:
-    return [
-        Check("Installation", "Python", check_python),
-        Check("Installation", "packages", check_packages),
-        Check("Installation", "extras", check_extras),
-    ]
