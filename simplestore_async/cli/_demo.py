@@ -6,7 +6,7 @@ import asyncio
 
 import click
 
-from ._output import CommandError, Settings, json_option, number_option, print_json
+from ._output import CommandError, has_flag, json_option, number_option, print_json
 
 __all__ = ["demo"]
 
@@ -38,11 +38,11 @@ _COUNT = click.IntRange(min=1)
 @number_option("--processes", _COUNT, default=4, help_="Number of processes that share one token.")
 @click.option("--plain", is_flag=True, help="Print lines in place of the live display.")
 @json_option
-@click.pass_obj
-def demo(settings: Settings, /, *, duration: float, plain: bool, is_json: bool, **counts: int) -> None:
+def demo(*, duration: float, plain: bool, is_json: bool, **counts: int) -> None:
     from ._demo_run import Demo, DemoError, Plan  # the other commands need no server and no rich
 
-    run = Demo(Plan(duration_seconds=duration, is_debug=settings.is_debug, **counts))
+    is_debug = has_flag("--debug")
+    run = Demo(Plan(duration_seconds=duration, is_debug=is_debug, **counts))
     try:
         if is_json:
             asyncio.run(run.run())
@@ -51,7 +51,7 @@ def demo(settings: Settings, /, *, duration: float, plain: bool, is_json: bool, 
             from ._demo_display import show_demo
 
             # The log lines of the processes would break a live display.
-            asyncio.run(show_demo(run, is_plain=plain or settings.is_debug))
+            asyncio.run(show_demo(run, is_plain=plain or is_debug))
     except DemoError as error:
         raise CommandError(str(error)) from error
     if run.problem:

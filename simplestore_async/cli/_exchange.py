@@ -49,15 +49,7 @@ async def send(
     is_cached: bool,
     **options: Any,
 ) -> None:
-    """Send a request and *show* the response.
-
-    Args:
-        show: awaited with the response, whose body is unread.
-        method: the HTTP method.
-        path: the path or URL as the user wrote it.
-        timeout_seconds: time limit of the whole exchange.
-        is_cached: whether the token is shared with other runs.
-        options: further arguments of `ClientSession.request()`.
+    """Send a request, with further *options* of `ClientSession.request()`, and *show* the response.
 
     Raises:
         SimpleStoreError: if a setting is wrong, *path* is not of the API, or no token can be obtained; nothing was

@@ -15,7 +15,7 @@ from ._cache import cache
 from ._completion import completion
 from ._demo import demo
 from ._doctor import doctor
-from ._output import Settings, debug_option, print_error, print_traceback
+from ._output import debug_option, has_flag, log_to_stderr, print_error, print_traceback
 from ._request import request
 from ._sandbox import sandbox
 from ._token import token
@@ -68,20 +68,20 @@ for _command in (token, request, batch, doctor, cache, sandbox, demo, completion
 
 def run() -> int:
     """Run the command with the arguments of this process; return its exit code."""
-    settings = Settings()
     _open_closed_streams()
+    if has_flag("--debug"):
+        log_to_stderr()
     try:
-        simplestore.main(prog_name="simplestore", standalone_mode=False, obj=settings)
+        simplestore.main(prog_name="simplestore", standalone_mode=False)
         sys.stdout.flush()
     except click.Abort:
         return 130
     except BrokenPipeError:
         return 1
     except (click.ClickException, SimpleStoreError, OSError) as error:
-        if settings.is_debug:
+        if has_flag("--debug"):
             print_traceback(error)
-        # Not a parsed option: with a wrong option none is parsed.
-        return print_error(error, is_json="--json" in sys.argv[1:])
+        return print_error(error, is_json=has_flag("--json"))
     finally:
         _settle_stdout()
     return 0

@@ -50,7 +50,7 @@ def check_secret() -> Result:
 
 def _check_file(file: SecretFile) -> Result:
     path = file.path
-    if os.path.exists(path) and not os.access(path, os.R_OK):  # noqa: PTH110 - Path.exists() raises
+    if os.access(path, os.F_OK) and not os.access(path, os.R_OK):
         user = f"user {os.geteuid()}" if hasattr(os, "geteuid") else "this user"
         return failed(f"{_FILE_VARIABLE}: {path}: Permission denied", advice=f"let {user} read {path}")
     secret = read_secret_file(_FILE_VARIABLE, file)
