@@ -12,7 +12,7 @@ from simplestore_async.errors import ConfigurationError
 
 from ._faults import UNAVAILABLE, Fault, RejectedToken, Reset, Response, Status
 from ._recorded import MOST_BODY_BYTES, RecordedRequest, mask_headers
-from ._script import HeldResponses, RateLimit, Script
+from ._script import FaultRun, HeldResponses, RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -42,7 +42,7 @@ class SandboxEndpoint:
     def __init__(self, *, clock: Clock, numbers: Iterator[int]) -> None:
         self._clock = clock
         self._numbers = numbers
-        self._script = Script()
+        self._faults: deque[FaultRun] = deque()
         self._limit: RateLimit | None = None
         self._held: HeldResponses | None = None
         self._recorded: deque[RecordedRequest] = deque(maxlen=MOST_RECORDED)
@@ -62,7 +62,7 @@ class SandboxEndpoint:
             ConfigurationError: if an argument is wrong.
         """
         check_number("requests", requests, at_least=1, is_whole=True)
-        self._script.add(self._check(fault), requests=requests)
+        self._faults.append(FaultRun(fault=self._check(fault), requests_left=requests))
 
     def fail_for(self, seconds: float, fault: Fault = UNAVAILABLE) -> None:
         """Apply a fault to every request for a while, starting with the next one.
@@ -75,7 +75,7 @@ class SandboxEndpoint:
             ConfigurationError: if an argument is wrong.
         """
         check_number("seconds", seconds, above=0)
-        self._script.add(self._check(fault), seconds=seconds)
+        self._faults.append(FaultRun(fault=self._check(fault), seconds=seconds))
 
     def limit_rate(self, requests: int | None, *, seconds: float = 1.0) -> None:
         """Limit the requests in any window of some seconds, from now on.
@@ -123,8 +123,13 @@ class SandboxEndpoint:
         """Return the fault for the request that has just arrived; called by the server."""
         now = self._clock.monotonic()
         limit = self._limit  # another thread may lift it
-        wait_seconds = limit.seconds_to_wait(now) if limit else 0
-        return Status(429, retry_after=wait_seconds) if wait_seconds else self._script.draw(now)
+        if limit and (wait_seconds := limit.seconds_to_wait(now)):
+            return Status(429, retry_after=wait_seconds)
+        while self._faults:
+            if self._faults[0].covers(now):
+                return self._faults[0].fault
+            self._faults.popleft()
+        return None
 
     def record(  # noqa: PLR0913 - the fields of a request
         self,

@@ -15,16 +15,16 @@ from simplestore_async._core.validation import check_number
 
 from ._faults import Fault
 
-__all__ = ["HeldResponses", "RateLimit", "Script"]
+__all__ = ["FaultRun", "HeldResponses", "RateLimit"]
 
 
 @attrs.define(kw_only=True)
-class _Run:
-    """A run of one fault, bounded by requests or by seconds; the seconds count from its first request."""
+class FaultRun:
+    """A run of one fault, limited by requests or by seconds, which count from its first request."""
 
     fault: Fault
-    requests_left: float
-    seconds: float
+    requests_left: float = inf
+    seconds: float = inf
     _ends_at: float | None = attrs.field(init=False, default=None)
 
     def covers(self, now: float) -> bool:
@@ -35,25 +35,6 @@ class _Run:
             return False
         self.requests_left -= 1
         return True
-
-
-@attrs.define
-class Script:
-    """Runs of faults, one after the other. Any thread may add one while one thread draws."""
-
-    _runs: deque[_Run] = attrs.field(init=False, factory=deque[_Run])
-
-    def add(self, fault: Fault, *, requests: float = inf, seconds: float = inf) -> None:
-        """Append a run of *fault*."""
-        self._runs.append(_Run(fault=fault, requests_left=requests, seconds=seconds))
-
-    def draw(self, now: float) -> Fault | None:
-        """Return the fault that applies to a request at *now*."""
-        while self._runs:
-            if self._runs[0].covers(now):
-                return self._runs[0].fault
-            self._runs.popleft()
-        return None
 
 
 @attrs.define(kw_only=True)
