@@ -46,7 +46,7 @@ are those in Redis, unless --directory names a directory.
 """
 
 
-@click.group(help=_HELP, short_help="Inspect and clear shared tokens.", invoke_without_command=True)
+@click.group(help=_HELP, invoke_without_command=True)
 @debug_option
 @click.pass_context
 def cache(context: click.Context, /) -> None:
@@ -54,11 +54,7 @@ def cache(context: click.Context, /) -> None:
         click.echo(context.get_help())
 
 
-@cache.command(
-    "path",
-    help="Print the cache directory, which need not exist yet.\n\nJSON: directory.",
-    short_help="Print the cache directory.",
-)
+@cache.command("path", help="Print the cache directory. It need not exist yet.\n\nJSON: directory.")
 @_directory_option
 @json_option
 def print_path(*, directory: Path | None, is_json: bool) -> None:
@@ -88,7 +84,7 @@ JSON, a list: digest, problem (or null), issued_at, expires_at (POSIX seconds or
 """
 
 
-@cache.command("list", help=_LIST_HELP, short_help="List stored tokens.")
+@cache.command("list", help=_LIST_HELP)
 @_directory_option
 @json_option
 def print_files(*, directory: Path | None, is_json: bool) -> None:
@@ -120,7 +116,7 @@ JSON: removed (number of files, or of tokens in Redis).
 """
 
 
-@cache.command("clear", help=_CLEAR_HELP, short_help="Remove stored tokens.")
+@cache.command("clear", help=_CLEAR_HELP)
 @_directory_option
 @json_option
 def clear_files(*, directory: Path | None, is_json: bool) -> None:

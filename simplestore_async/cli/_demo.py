@@ -25,7 +25,7 @@ fault occurred), server (token_requests, tokens_issued, failures, refusals, api_
 _COUNT = click.IntRange(min=1)
 
 
-@click.command(help=_HELP, short_help="Run a local demo with outages and revoked tokens.")
+@click.command(help=_HELP)
 @number_option("--requests", _COUNT, default=20_000, help_="Number of API requests.")
 @number_option("--concurrency", _COUNT, default=64, help_="Maximum concurrent requests.")
 @number_option(

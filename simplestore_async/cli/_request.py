@@ -75,7 +75,7 @@ def _parse_headers(
     return headers
 
 
-@click.command(help=_HELP, short_help="Send an authorised request and print the response.")
+@click.command(help=_HELP)
 @click.argument("method", type=click.Choice(METHODS, case_sensitive=False), metavar="METHOD")
 @click.argument("path", callback=_check_text)
 @click.option("--data", type=_DataFile("rb"), metavar="FILE", help="Body of the request; `-` for standard input.")

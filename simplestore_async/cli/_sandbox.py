@@ -39,7 +39,7 @@ JSON: each variable with its value.
 _WATCH_SECONDS: Final = 1.0
 
 
-@click.command(help=_HELP, short_help="Serve a local SimpleStore and print its environment.")
+@click.command(help=_HELP)
 @number_option("--port", click.IntRange(0, 65_535), default=0, help_="Port on 127.0.0.1; 0 for any free one.")
 @number_option("--lifetime", click.IntRange(min=1), default=3600, unit="SECONDS", help_="Lifetime of tokens.")
 @number_option(

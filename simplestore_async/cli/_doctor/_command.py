@@ -40,7 +40,7 @@ Exit codes:
 """
 
 
-@click.command(help=_HELP, short_help="Find out why no token can be obtained or used.", epilog=_EPILOG)
+@click.command(help=_HELP, epilog=_EPILOG)
 @timeout_option("each check", default=10, most=3_600)
 @click.option(
     "--directory",
