@@ -65,7 +65,7 @@ async def show_demo(demo: Demo, *, is_plain: bool) -> None:
     await running
     console.print(_table(demo, box=ASCII if is_plain else ROUNDED))
     if not demo.has_revoked:
-        console.print("The run ended before the second fault; give it more requests.")
+        console.print("The run ended before the second fault; raise --requests.")
     if not demo.problem:
         console.print(_NEXT_STEPS.format(command=_own_command()), markup=False, highlight=False, soft_wrap=True)
 

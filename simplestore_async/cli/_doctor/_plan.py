@@ -43,30 +43,34 @@ def plan_checks(*, directory: Path | None, timeout_seconds: float) -> list[Check
     settings = _plan_settings()
     patience_seconds = timeout_seconds * _PATIENCE
     token_url, base_url = read_url("SIMPLESTORE_TOKEN_URL"), read_url("SIMPLESTORE_BASE_URL")
-    way = _plan_way("Token endpoint", token_url, after=settings["token URL"], patience_seconds=patience_seconds)
+    connection = _plan_connection(
+        "Token endpoint", token_url, after=settings["token URL"], patience_seconds=patience_seconds
+    )
     compare = partial(compare_clocks, token_url, proxy=_find_proxy(token_url), patience_seconds=patience_seconds)
-    clock = Check("Token endpoint", "clock", compare, needs=way[-1:])
-    api_way: tuple[Check, ...] = ()
+    clock = Check("Token endpoint", "clock", compare, needs=connection[-1:])
+    api_connection: tuple[Check, ...] = ()
     if base_url.absolute and origin_of(base_url) != origin_of(token_url):
-        api_way = _plan_way("API", base_url, after=settings["base URL"], patience_seconds=patience_seconds)
+        api_connection = _plan_connection(
+            "API", base_url, after=settings["base URL"], patience_seconds=patience_seconds
+        )
     requests = Requests()
     token = Check(
         "Token endpoint",
         "token",
         requests.request_token,
-        needs=(*(settings[name] for name in ("client id", "client secret", "scope", "proxies")), *way[-1:]),
+        needs=(*(settings[name] for name in ("client id", "client secret", "scope", "proxies")), *connection[-1:]),
         if_late="the host accepts connections and does not respond; check SIMPLESTORE_TOKEN_URL",
     )
     call = Check(
         "API",
         "request",
         requests.call_api,
-        needs=(settings["base URL"], *api_way[-1:], token),
+        needs=(settings["base URL"], *api_connection[-1:], token),
         if_late="the host accepts connections and does not respond; check SIMPLESTORE_BASE_URL",
     )
     tokens = _plan_redis() if has_redis() and directory is None else _plan_directory(directory)
     return [
-        *(*settings.values(), *way, clock, token, *api_way, call, *tokens),
+        *(*settings.values(), *connection, clock, token, *api_connection, call, *tokens),
         Check("Installation", "Python", check_python),
         Check("Installation", "packages", check_packages),
         Check("Installation", "extras", check_extras),
@@ -88,7 +92,7 @@ def _plan_settings() -> dict[str, Check]:
     return {name: Check("Settings", name, run) for name, run in checks.items()}
 
 
-def _plan_way(subject: str, url: URL, *, after: Check, patience_seconds: float) -> tuple[Check, ...]:
+def _plan_connection(subject: str, url: URL, *, after: Check, patience_seconds: float) -> tuple[Check, ...]:
     """Return the checks of the connection to a host; a check that needs the last one needs all of them."""
     variable = "SIMPLESTORE_BASE_URL" if subject == "API" else "SIMPLESTORE_TOKEN_URL"
     proxy = _find_proxy(url)
@@ -96,16 +100,16 @@ def _plan_way(subject: str, url: URL, *, after: Check, patience_seconds: float) 
         connect = partial(check_proxy_connection, proxy.url, f"{url.scheme}_proxy", patience_seconds=patience_seconds)
         return (Check(subject, "proxy", connect, needs=(after,), if_late=_SILENT),)
     host = Host(url=url, variable=variable, patience_seconds=patience_seconds)
-    name = Check(
+    dns = Check(
         subject,
         "DNS",
         host.check_name,
         needs=(after,),
         if_late="the resolver does not respond; check the DNS settings of this machine or container",
     )
-    connection = Check(subject, "TCP", host.check_connection, needs=(name,), if_late=_SILENT)
-    tls = Check(subject, "TLS", host.check_tls, needs=(connection,), if_late=_SILENT)
-    return name, connection, tls
+    tcp = Check(subject, "TCP", host.check_connection, needs=(dns,), if_late=_SILENT)
+    tls = Check(subject, "TLS", host.check_tls, needs=(tcp,), if_late=_SILENT)
+    return dns, tcp, tls
 
 
 def _find_proxy(url: URL) -> Proxy | None:
