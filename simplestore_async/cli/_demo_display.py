@@ -8,9 +8,9 @@ import shlex
 import shutil
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from rich.box import ASCII, ROUNDED, Box
 from rich.console import Console, Group
@@ -53,8 +53,8 @@ async def show_demo(demo: Demo, *, is_plain: bool) -> None:
         console = Console(highlight=False, color_system=None, force_terminal=False, width=80)
     running = asyncio.create_task(demo.run())
     try:
-        with ExitStack() as stack:
-            display = _Lines(console, demo) if is_plain else stack.enter_context(_LiveDisplay(console, demo))
+        display = _Lines(console, demo) if is_plain else _LiveDisplay(console, demo)
+        with display.live:
             while not running.done():
                 await asyncio.wait({running}, timeout=_REFRESH_SECONDS)
                 display.update()
@@ -104,7 +104,7 @@ def _table(demo: Demo, *, box: Box) -> Table:
 
 
 class _LiveDisplay:
-    """A progress bar, and the latest news below it."""
+    """A progress bar, and the latest news below it, while the context `live` is entered."""
 
     def __init__(self, console: Console, demo: Demo) -> None:
         self._demo = demo
@@ -121,14 +121,7 @@ class _LiveDisplay:
         failed = show_trouble(0, "failed")
         self._task = self._progress.add_task("", total=demo.plan.requests, succeeded=0, failed=failed)
         # Refreshed by hand: another thread would compete with the event loop.
-        self._live = Live(console=console, auto_refresh=False, transient=False)
-
-    def __enter__(self) -> Self:
-        self._live.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._live.stop()
+        self.live = Live(console=console, auto_refresh=False, transient=False)
 
     def update(self) -> None:
         """Draw the current state."""
@@ -138,13 +131,14 @@ class _LiveDisplay:
         news = [Text(f"{at:6.1f} s  {text}", style="dim") for at, text in self._demo.news[-_NEWS_SHOWN:]]
         if news:
             news[-1].style = "bold"
-        self._live.update(Group(self._progress, *news), refresh=True)
+        self.live.update(Group(self._progress, *news), refresh=True)
 
 
 class _Lines:
     """A line for each event, and one for every tenth of the requests."""
 
     def __init__(self, console: Console, demo: Demo) -> None:
+        self.live = nullcontext()
         self._console = console
         self._demo = demo
         self._printed = 0

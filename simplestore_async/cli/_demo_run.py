@@ -125,7 +125,6 @@ class Demo:
                             group.create_task(self._run_process(share, all_ready))
                 except ExceptionGroup as errors:
                     raise errors.exceptions[0] from None
-                self._ended_at = self._now()
 
     async def _run_process(self, share: Share, all_ready: asyncio.Barrier) -> None:
         process = await asyncio.create_subprocess_exec(
@@ -163,8 +162,10 @@ class Demo:
         if report.has_token and not self._has_armed_outage:
             self._has_armed_outage = True
             self.sandbox.fail_for(_OUTAGE_SECONDS)
-        # A process backs off after a failure; its callers would get the 401.
         callers = self.callers
+        if callers.done == self.plan.requests and not self._ended_at:
+            self._ended_at = self._now()
+        # A process backs off after a failure; its callers would get the 401.
         is_outage_over = callers.has_recovered and not callers.is_in_outage
         if is_outage_over and not self.has_revoked and callers.done >= self.plan.requests * _REVOCATION_AT:
             self.has_revoked = True

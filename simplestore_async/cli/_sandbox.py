@@ -114,25 +114,20 @@ def _find_shell() -> int | None:
     """Return the process id of the terminal's shell; None with `nohup`, or without a terminal."""
     if sys.platform == "win32" or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         return None
-    try:
-        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
-    except OSError:
-        return None
-    os.close(terminal)
-    return os.getsid(0)
+    with suppress(OSError):
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+        return os.getsid(0)
+    return None
 
 
 async def _stop_with_shell(shell: int, is_stopped: asyncio.Event) -> None:
     """Set the event when the shell has ended: the hangup of its terminal does not reach a background process group."""
-    while True:
-        await asyncio.sleep(_WATCH_SECONDS)
-        try:
-            os.kill(shell, 0)
-        except PermissionError:
-            continue
-        except ProcessLookupError:
-            is_stopped.set()
-            return
+    with suppress(ProcessLookupError):
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            with suppress(PermissionError):
+                os.kill(shell, 0)
+    is_stopped.set()
 
 
 def _print_environment(environment: Mapping[str, str], *, is_json: bool) -> None:

@@ -86,7 +86,7 @@ def replacement_response(fault: Fault | None) -> web.Response | None:
 def unauthorized_response(*, has_token: bool) -> web.Response:
     """Return the API's 401; without a token there is no error code (RFC 6750 §3.1)."""
     return _json_response(
-        {"title": "Send a valid access token in the Authorization header."},
+        {"title": "Send a valid access token in the Authorization header"},
         status=401,
         headers={"WWW-Authenticate": 'Bearer error="invalid_token"' if has_token else "Bearer"},
     )

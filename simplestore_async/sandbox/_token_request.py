@@ -56,9 +56,7 @@ class TokenRequest:
     def judge(self, clients: Clients) -> Admission | Refusal:
         """Return the client that gets a token, or the refusal."""
         if self.method != "POST":
-            return Refusal(
-                error="invalid_request", title="Only POST is allowed.", status=405, headers={"Allow": "POST"}
-            )
+            return Refusal(error="invalid_request", title="Only POST is allowed", status=405, headers={"Allow": "POST"})
         try:
             fields = self._read_form()
             client_id, client_secret = self._read_client(fields)
@@ -66,7 +64,7 @@ class TokenRequest:
             return Refusal(error="invalid_request", title=str(error))
         known_id = client_id if client_id in clients else None
         if fields["grant_type"] != "client_credentials":
-            title = "grant_type must be client_credentials."
+            title = "grant_type must be client_credentials"
             return Refusal(error="unsupported_grant_type", title=title, client_id=known_id)
         if not clients.accepts(client_id, client_secret):
             return self._refuse_client(known_id)
@@ -74,19 +72,19 @@ class TokenRequest:
 
     def _read_form(self) -> Mapping[str, str]:
         if self.query:
-            raise _MalformedRequestError("The query must be empty: send everything in the form.")
+            raise _MalformedRequestError("The query must be empty: send everything in the form")
         if self.content_type != _FORM_CONTENT_TYPE:
-            raise _MalformedRequestError(f"The body must be a form: Content-Type {_FORM_CONTENT_TYPE}.")
+            raise _MalformedRequestError(f"The body must be a form: Content-Type {_FORM_CONTENT_TYPE}")
         try:
             # RFC 6749 §3.2: a field without a value counts as omitted (parse_qsl drops it); repetition is an error.
             pairs = parse_qsl(self.body.decode("ascii"), errors="strict", max_num_fields=100)
         except ValueError:
-            raise _MalformedRequestError("The form cannot be read: it must be percent-encoded UTF-8.") from None
+            raise _MalformedRequestError("The form cannot be read: it must be percent-encoded UTF-8") from None
         fields = dict(pairs)
         if len(fields) < len(pairs):
-            raise _MalformedRequestError("A field is repeated.")
+            raise _MalformedRequestError("A field is repeated")
         if "grant_type" not in fields:
-            raise _MalformedRequestError("grant_type is missing.")
+            raise _MalformedRequestError("grant_type is missing")
         return fields
 
     def _read_client(self, fields: Mapping[str, str]) -> tuple[str, str]:
@@ -97,7 +95,7 @@ class TokenRequest:
                 )
             return _parse_basic(self.authorization)
         if "client_id" not in fields or "client_secret" not in fields:
-            raise _MalformedRequestError("client_id and client_secret must both be in the form.")
+            raise _MalformedRequestError("client_id and client_secret must both be in the form")
         return fields["client_id"], fields["client_secret"]
 
     def _refuse_client(self, client_id: str | None) -> Refusal:
@@ -105,7 +103,7 @@ class TokenRequest:
         is_basic = self.authorization is not None
         return Refusal(
             error="invalid_client",
-            title="The client id or the client secret is wrong.",
+            title="The client id or the client secret is wrong",
             status=401 if is_basic else 400,
             headers={"WWW-Authenticate": 'Basic realm="simplestore"'} if is_basic else {},
             client_id=client_id,

@@ -142,7 +142,7 @@ def _judge_response(status: int, *, is_html: bool) -> Result:
 
 def _explain(error: TokenError) -> Result:
     if isinstance(error, TokenEndpointError):
-        texts = ", ".join(filter(None, (error.error, error.error_description, error.title)))
+        texts = ", ".join(text.rstrip(".") for text in (error.error, error.error_description, error.title) if text)
         return failed(
             f"token endpoint responds {error.status}{f' ({texts})' if texts else ''}",
             advice=_ADVICE_BY_CODE.get(error.error or "") or _advise_by_status(error.status),
