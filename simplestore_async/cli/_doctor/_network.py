@@ -71,7 +71,7 @@ class Host:
             self._addresses = await _find_addresses(self.name, self.port)
         except (OSError, UnicodeError) as error:
             return failed(
-                f"{self.name}: {_problem_of(error, patience_seconds=self.patience_seconds)}",
+                f"{self.name}: {_problem_of(error)}",
                 advice=f"check its spelling in {self.variable}, then the DNS settings of this machine or container",
                 host=self.name,
             )
@@ -106,8 +106,7 @@ class Host:
                 async with asyncio.timeout(self.patience_seconds):
                     _, writer = await asyncio.open_connection(address, self.port)
             except OSError as error:
-                problem = _problem_of(error, patience_seconds=self.patience_seconds)
-                attempt = _Attempt(address=address, problem=problem)
+                attempt = _Attempt(address=address, problem=_problem_of(error))
             else:
                 await _close(writer)
                 return _Attempt(address=address, seconds=time.perf_counter() - began_at)
@@ -128,7 +127,7 @@ class Host:
             )
         except (OSError, EOFError) as error:
             return failed(
-                f"no TLS: {_problem_of(error, patience_seconds=self.patience_seconds)}",
+                f"no TLS: {_problem_of(error)}",
                 advice=f"check that this port speaks https, in {self.variable}; otherwise something in between "
                 "closes the connection",
             )
@@ -149,7 +148,7 @@ async def check_proxy_connection(url: URL, variable: str, *, patience_seconds: f
             _, writer = await asyncio.open_connection(first, url.port)
     except (OSError, UnicodeError) as error:
         return failed(
-            f"proxy of {variable}: {_problem_of(error, patience_seconds=patience_seconds)}",
+            f"proxy of {variable}: {_problem_of(error)}",
             advice=f"check host and port in {variable}, and whether the proxy is up",
         )
     await _close(writer)
@@ -187,7 +186,7 @@ async def _close(writer: asyncio.StreamWriter) -> None:
         await writer.wait_closed()
 
 
-def _problem_of(error: Exception, *, patience_seconds: float) -> str:
+def _problem_of(error: Exception) -> str:
     """Return the system's text for an error: asyncio replaces it, and OpenSSL has numbers of its own."""
     if isinstance(error, ssl.SSLError):
         return (error.reason or type(error).__name__).replace("_", " ").lower()
@@ -197,7 +196,7 @@ def _problem_of(error: Exception, *, patience_seconds: float) -> str:
         return error.strerror or "unknown host"
     if isinstance(error, OSError) and error.errno:
         return (os.name == "nt" and error.strerror) or os.strerror(error.errno)
-    return f"no response within {patience_seconds:g} s" if isinstance(error, TimeoutError) else "connection closed"
+    return "no response in time" if isinstance(error, TimeoutError) else "connection closed"
 
 
 def _milliseconds(seconds: float) -> str:
