@@ -91,7 +91,7 @@ def _open_closed_streams() -> None:
     """Open closed standard streams (`>&-`) on the null device: a file or socket would take their number."""
     for name, mode in ("stdin", "r"), ("stdout", "w"), ("stderr", "w"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - for the whole process
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
 
 
 def _settle_stdout() -> None:

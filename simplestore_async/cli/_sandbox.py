@@ -45,22 +45,19 @@ _WATCH_SECONDS: Final = 1.0
 @number_option(
     "--latency", click.FloatRange(min=0), default=0, unit="SECONDS", help_="Delay of the token endpoint's responses."
 )
-@click.option("--client", "client_id", metavar="ID", help="Client id, in place of the sandbox's own.")
+@click.option("--client", "client_id", default="sandbox-client", show_default=True, metavar="ID", help="Client id.")
 @click.option("--secret-file", metavar="FILE", help="File with the client secret, in place of the sandbox's own.")
 @json_option
-def sandbox(  # noqa: PLR0913 - an argument for each option
-    *, port: int, lifetime: int, latency: float, client_id: str | None, secret_file: str | None, is_json: bool
-) -> None:
+def sandbox(*, lifetime: int, latency: float, secret_file: str | None, is_json: bool, **options: Any) -> None:
     from simplestore_async import SecretFile
     from simplestore_async.sandbox import Sandbox  # the other commands need no server
 
-    client: dict[str, Any] = {} if client_id is None else {"client_id": client_id}
     # An empty variable counts as unset: a file named earlier must not conflict with the secret.
     secret = {"SIMPLESTORE_CLIENT_SECRET_FILE": ""}
     if secret_file is not None:
-        client["client_secret"] = SecretFile(secret_file)()
+        options["client_secret"] = SecretFile(secret_file)()
         secret = {"SIMPLESTORE_CLIENT_SECRET": "", "SIMPLESTORE_CLIENT_SECRET_FILE": str(Path(secret_file).absolute())}
-    server = Sandbox(port=port, lifetime_seconds=lifetime, latency_seconds=latency, **client)
+    server = Sandbox(lifetime_seconds=lifetime, latency_seconds=latency, **options)
     asyncio.run(_serve(server, secret=secret, is_json=is_json))
 
 
