@@ -93,12 +93,12 @@ def _is_background() -> bool:
 
 
 def _stop_by_signals(is_stopped: asyncio.Event) -> None:
-    """Set the event on SIGINT or SIGTERM. Not by the loop's own method, which is missing on Windows."""
+    """Set the event on SIGINT or SIGTERM. Not by the loop's own method, which Windows does not have."""
     loop = asyncio.get_running_loop()
     numbers = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) is not signal.SIG_IGN]
 
     def stop(*_: object) -> None:
-        # A second signal may find the loop closed.
+        # A second one must not meet a closed loop.
         for number in numbers:
             signal.signal(number, signal.SIG_IGN)
         loop.call_soon_threadsafe(is_stopped.set)
