@@ -1,8 +1,8 @@
 """The pytest plugin. Rule: it imports nothing of the package until a fixture is used, because pytest always loads it.
 
-It is in the root because importing a module imports the packages around it. `simplestore_sandbox` runs in its
-own thread: it is a plain fixture that needs no asyncio plugin. A test may be sync and call a program's `main()` with an
-`asyncio.run()` in it, block, start processes, or run on uvloop; the test's own event loop holds no foreign task.
+It is in the root because importing a module imports the packages around it. `simplestore_sandbox` runs in its own
+thread, so it needs no asyncio plugin. A test may be sync and call a program's `main()` with an `asyncio.run()` in it,
+block, start processes, or run on uvloop; the test's own event loop holds no foreign task.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from contextlib import AbstractAsyncContextManager
 
     from aiohttp import ClientSession
 
@@ -30,11 +31,11 @@ _TEST_LOOP_SCOPE = "asyncio_default_test_loop_scope"
 
 @pytest.fixture
 def simplestore_clock(monkeypatch: pytest.MonkeyPatch) -> MovableClock:
-    """The time as the package sees it: the machine's plus what `advance(seconds)` adds.
+    """The package's clock: the machine's time plus all `advance(seconds)`.
 
     It is the clock of `simplestore_sandbox`, and of each TokenProvider, TokenEndpoint, MemoryTokenCache and
-    OpenTelemetryListener that the test creates without `clock=`. asyncio's own time does not move: sleeps, timeouts,
-    and the pauses between the attempts of one renewal.
+    OpenTelemetryListener that the test creates without `clock=`. asyncio's time does not move: sleeps, timeouts, and
+    the pauses between the attempts of one renewal.
     """
     from .sandbox import MovableClock
 
@@ -45,9 +46,9 @@ def simplestore_clock(monkeypatch: pytest.MonkeyPatch) -> MovableClock:
 
 @pytest.fixture
 def simplestore_sandbox(simplestore_clock: MovableClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    """A local SimpleStore (`simplestore_async.sandbox.Sandbox`) for one test, named by its environment.
+    """A local SimpleStore (`simplestore_async.sandbox.Sandbox`) for one test, with its environment.
 
-    The `SIMPLESTORE_…` variables are those of the sandbox and no others, also in processes that the test starts:
+    The only `SIMPLESTORE_…` variables are those of the sandbox, also in processes that the test starts:
     `open_session()` without arguments reaches it. Proxies of the environment are not used for it. It runs in a thread
     of its own, so the test may be sync or async; its methods may be called from any thread.
     """
@@ -60,11 +61,11 @@ def simplestore_sandbox(simplestore_clock: MovableClock, monkeypatch: pytest.Mon
 
 @pytest.fixture(scope="session")
 def simplestore_shared_sandbox() -> Iterator[Sandbox]:
-    """A local SimpleStore for all tests of the session, named by the environment until the session ends.
+    """A local SimpleStore for all tests of the session, with its environment until the session ends.
 
-    For programs that read their settings once, such as an application fixture of session scope. Its counters, log and
-    scripted faults are shared by the tests; with pytest-xdist each worker has its own. `simplestore_clock` does not
-    move its time. A test that uses `simplestore_sandbox` meanwhile gets its own, and its own environment.
+    For programs that read their settings once, such as an application fixture of session scope. The tests share its
+    counters, log and scripted faults; with pytest-xdist each worker has its own. `simplestore_clock` does not move its
+    time. A test that uses `simplestore_sandbox` meanwhile gets a sandbox and an environment of its own.
     """
     from .sandbox import Sandbox
 
@@ -96,14 +97,18 @@ def simplestore_session(request: pytest.FixtureRequest) -> ClientSession:
 
 @pytest.fixture
 async def _simplestore_session_of_anyio(simplestore_sandbox: Sandbox) -> AsyncIterator[ClientSession]:
-    from . import open_session
-
-    async with open_session(simplestore_sandbox.credentials, base_url=simplestore_sandbox.base_url) as session:
+    async with _open_session(simplestore_sandbox) as session:
         yield session
 
 
+def _open_session(sandbox: Sandbox) -> AbstractAsyncContextManager[ClientSession]:
+    from . import open_session
+
+    return open_session(sandbox.credentials, base_url=sandbox.base_url)
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the fixtures that need pytest-asyncio, if it is loaded; all plugins are known now."""
+    """Register the fixtures for pytest-asyncio, if it is loaded; by now all plugins are."""
     if _has_test_loop_scope(config):
         config.pluginmanager.register(_make_asyncio_fixtures(), "simplestore-asyncio")
 
@@ -124,19 +129,14 @@ def _make_asyncio_fixtures() -> ModuleType:
     import pytest_asyncio
 
     plugin = ModuleType("simplestore_async's fixtures for pytest-asyncio")
-
-    def add(loop_scope: _LoopScope) -> None:
+    for loop_scope in _LOOP_SCOPES:
+        # A function of its own each: the decorator stores the loop scope in it.
         @pytest_asyncio.fixture(name=_name_for_loop(loop_scope), loop_scope=loop_scope)
         async def session(simplestore_sandbox: Sandbox) -> AsyncIterator[ClientSession]:
-            from . import open_session
-
-            async with open_session(simplestore_sandbox.credentials, base_url=simplestore_sandbox.base_url) as opened:
+            async with _open_session(simplestore_sandbox) as opened:
                 yield opened
 
         setattr(plugin, loop_scope, session)
-
-    for loop_scope in _LOOP_SCOPES:
-        add(loop_scope)
     return plugin
 
 

@@ -9,7 +9,7 @@ __all__ = ["main"]
 
 _EXTRA = frozenset({"click", "rich", "msgspec"})
 
-# The command reports failures itself, in processes of its own too; `--debug` adds a handler that shows all.
+# Failures are error lines: without a handler Python would print the log records as well.
 logging.getLogger("simplestore_async").addHandler(logging.NullHandler())
 
 

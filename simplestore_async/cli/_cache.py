@@ -35,18 +35,18 @@ _directory_option = click.option(
     "--directory",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIRECTORY",
-    help="Another directory than the default one, such as that of a service.",
+    help="Cache directory, in place of the default one.",
 )
 
 _HELP: Final = """\
 Inspect and clear shared tokens.
 
-Programs share tokens through a FileTokenCache, and these commands through --cache. If SIMPLESTORE_REDIS_URL is set
-the shared tokens are those in Redis, unless --directory names a directory.
+Programs share tokens in a FileTokenCache, and commands with --cache. If SIMPLESTORE_REDIS_URL is set the shared tokens
+are those in Redis, unless --directory names a directory.
 """
 
 
-@click.group(help=_HELP, short_help="Inspect and clear shared tokens.", invoke_without_command=True)
+@click.group(help=_HELP, invoke_without_command=True)
 @debug_option
 @click.pass_context
 def cache(context: click.Context, /) -> None:
@@ -54,11 +54,7 @@ def cache(context: click.Context, /) -> None:
         click.echo(context.get_help())
 
 
-@cache.command(
-    "path",
-    help="Print the cache directory, which need not exist yet.\n\nJSON: directory.",
-    short_help="Print the cache directory.",
-)
+@cache.command("path", help="Print the cache directory. It need not exist yet.\n\nJSON: directory.")
 @_directory_option
 @json_option
 def print_path(*, directory: Path | None, is_json: bool) -> None:
@@ -88,24 +84,22 @@ JSON, a list: digest, problem (or null), issued_at, expires_at (POSIX seconds or
 """
 
 
-@cache.command("list", help=_LIST_HELP, short_help="List stored tokens.")
+@cache.command("list", help=_LIST_HELP)
 @_directory_option
 @json_option
 def print_files(*, directory: Path | None, is_json: bool) -> None:
-    from ._caches import has_redis, open_directory
+    from ._caches import has_redis, list_redis_tokens, open_directory
 
     if has_redis() and directory is None:
-        from ._redis import list_tokens
-
-        files, place = asyncio.run(list_tokens()), "in Redis"
+        files, place = asyncio.run(list_redis_tokens()), "Redis"
     else:
         cache = open_directory(directory)
-        files, place = asyncio.run(cache.list_files()), f"in {_show_directory(cache.directory)}"
+        files, place = asyncio.run(cache.list_files()), as_line(str(cache.directory))
     now = time.time()
     if is_json:
         print_json([_facts(file, now) for file in files])
     elif not files:
-        click.echo(f"no tokens are stored {place}")
+        click.echo(f"no tokens are stored in {place}")
     else:
         click.echo(_ROW.format("digest", "issued", "expires", "time left"))
         for file in files:
@@ -122,28 +116,22 @@ JSON: removed (number of files, or of tokens in Redis).
 """
 
 
-@cache.command("clear", help=_CLEAR_HELP, short_help="Remove stored tokens.")
+@cache.command("clear", help=_CLEAR_HELP)
 @_directory_option
 @json_option
 def clear_files(*, directory: Path | None, is_json: bool) -> None:
     from simplestore_async import FileTokenCache
 
-    from ._caches import has_redis
+    from ._caches import clear_redis_tokens, has_redis
 
     if has_redis() and directory is None:
-        from ._redis import clear_tokens
-
-        removed = asyncio.run(clear_tokens())
+        removed, things = asyncio.run(clear_redis_tokens()), "tokens"
     else:
-        removed = asyncio.run(FileTokenCache(directory).clear())
+        removed, things = asyncio.run(FileTokenCache(directory).clear()), "files"
     if is_json:
         print_json({"removed": removed})
     else:
-        click.echo(f"files removed: {removed}" if directory or not has_redis() else f"tokens removed: {removed}")
-
-
-def _show_directory(directory: Path) -> str:
-    return as_line(str(directory))
+        click.echo(f"{things} removed: {removed}")
 
 
 def _facts(file: TokenFile, now: float) -> dict[str, object]:

@@ -28,7 +28,7 @@ JSON: shell, script.
 _SHELLS: Final = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 
 
-@click.command(help=_HELP, short_help="Print a completion script for a shell.")
+@click.command(help=_HELP)
 @click.argument("shell", type=click.Choice(list(_SHELLS)))
 @json_option
 @click.pass_context

@@ -15,7 +15,7 @@ __all__ = ["RateColumn", "open_console", "show_trouble"]
 def open_console(*, is_stderr: bool = False) -> Console | None:
     """Return a console if stdout or stderr is a capable terminal, else None."""
     has_color = not os.environ.get("NO_COLOR")
-    # rich applies NO_COLOR to colours only, and would still print in bold.
+    # rich applies NO_COLOR to colours only, not to bold.
     console = Console(
         stderr=is_stderr, highlight=False, color_system="auto" if has_color else None, no_color=not has_color
     )

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Final, Self
+import shlex
+import shutil
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Final
 
 from rich.box import ASCII, ROUNDED, Box
 from rich.console import Console, Group
@@ -17,32 +22,28 @@ from rich.text import Text
 from ._console import RateColumn, open_console, show_trouble
 from ._demo_run import LIFETIME_SECONDS, Demo
 
-if TYPE_CHECKING:
-    from ._demo_run import Plan
-
 __all__ = ["show_demo"]
 
 _REFRESH_SECONDS: Final = 0.1
 _NEWS_SHOWN: Final = 12
 _PLAIN_STEPS: Final = 10
 _START_SANDBOX: Final = (
-    "simplestore sandbox           # in another terminal; set the variables it prints"
+    "{command} sandbox           # in another terminal; set the variables it prints"
     if os.name == "nt"
-    else 'eval "$(simplestore sandbox &)"'
+    else 'eval "$({command} sandbox &)"'
 )
 _NEXT_STEPS: Final = f"""
 Next, a local SimpleStore for your own shell:
   {_START_SANDBOX}
-  simplestore token
-  simplestore request GET orders/42
-"""
+  {{command}} token
+  {{command}} request GET orders/42"""
 
 
-async def show_demo(plan: Plan, *, is_plain: bool) -> str:
-    """Run the demo and show it on stdout; return why it failed, or nothing if no request did.
+async def show_demo(demo: Demo, *, is_plain: bool) -> None:
+    """Run the demo and show it on stdout.
 
     Args:
-        plan: the requests to send.
+        demo: the demo, which has not run yet.
         is_plain: print lines of text, as for a stdout that is not a capable terminal.
     """
     console = None if is_plain else open_console()
@@ -50,11 +51,10 @@ async def show_demo(plan: Plan, *, is_plain: bool) -> str:
         is_plain = True
         # Fixed, and independent of COLUMNS: in a log no number may be cut off.
         console = Console(highlight=False, color_system=None, force_terminal=False, width=80)
-    demo = Demo(plan)
     running = asyncio.create_task(demo.run())
     try:
-        with ExitStack() as stack:
-            display = _Lines(console, demo) if is_plain else stack.enter_context(_LiveDisplay(console, demo))
+        display = _Lines(console, demo) if is_plain else _LiveDisplay(console, demo)
+        with display.live:
             while not running.done():
                 await asyncio.wait({running}, timeout=_REFRESH_SECONDS)
                 display.update()
@@ -65,35 +65,46 @@ async def show_demo(plan: Plan, *, is_plain: bool) -> str:
     await running
     console.print(_table(demo, box=ASCII if is_plain else ROUNDED))
     if not demo.has_revoked:
-        console.print("The run ended before the second fault; give it more requests.")
+        console.print("The run ended before the second fault; raise --requests.")
     if not demo.problem:
-        console.print(_NEXT_STEPS.rstrip(), markup=False, highlight=False, soft_wrap=True)
-    return demo.problem
+        console.print(_NEXT_STEPS.format(command=_own_command()), markup=False, highlight=False, soft_wrap=True)
+
+
+def _own_command() -> str:
+    """Return how this command was started, for a shell: its name if that is on PATH, else its path."""
+    script = Path(sys.argv[0])
+    if script.stem != "simplestore":
+        words = [sys.executable, "-m", "simplestore_async.cli"]
+    elif Path(shutil.which("simplestore") or "").absolute().with_suffix("") == script.absolute().with_suffix(""):
+        words = ["simplestore"]
+    else:
+        words = [str(script)]
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
 def _table(demo: Demo, *, box: Box) -> Table:
-    server, caller = demo.sandbox.counters, demo.caller
+    server, callers = demo.sandbox.counters, demo.callers
     table = Table(
-        title=f"{caller.done} requests in {demo.elapsed_seconds:.1f} s ({demo.rate:.0f}/s), "
+        title=f"{callers.done} requests in {demo.elapsed_seconds:.1f} s ({demo.rate:.0f}/s), "
         f"tokens live {LIFETIME_SECONDS} s",
         title_justify="left",
         box=box,
     )
     # A narrow terminal wraps the names, never the numbers.
-    for name in ("What the server saw", "What the callers saw"):
+    for name in ("Server", "Callers"):
         table.add_column(name)
         table.add_column(justify="right", no_wrap=True)
-    table.add_row("token requests", str(server.token_requests), "requests", str(caller.done))
-    table.add_row("- token issued", str(server.tokens_issued), "- succeeded", str(caller.succeeded))
-    table.add_row("- failed with 503", str(server.failures), "- failed", str(caller.failed))
-    table.add_row("- refused", str(server.refusals), "slowest", f"{caller.slowest_seconds * 1000:.0f} ms")
+    table.add_row("token requests", str(server.token_requests), "requests", str(callers.done))
+    table.add_row("- token issued", str(server.tokens_issued), "- succeeded", str(callers.succeeded))
+    table.add_row("- failed with 503", str(server.failures), "- failed", str(callers.failed))
+    table.add_row("- refused", str(server.refusals), "slowest", f"{callers.slowest_seconds * 1000:.0f} ms")
     table.add_row("API requests", str(server.api_requests), "processes", str(demo.plan.processes))
     table.add_row("- rejected (401)", str(server.unauthorized), "", "")
     return table
 
 
 class _LiveDisplay:
-    """A progress bar, and the latest news below it."""
+    """A progress bar, and the latest news below it, while the context `live` is entered."""
 
     def __init__(self, console: Console, demo: Demo) -> None:
         self._demo = demo
@@ -110,30 +121,24 @@ class _LiveDisplay:
         failed = show_trouble(0, "failed")
         self._task = self._progress.add_task("", total=demo.plan.requests, succeeded=0, failed=failed)
         # Refreshed by hand: another thread would compete with the event loop.
-        self._live = Live(console=console, auto_refresh=False, transient=False)
-
-    def __enter__(self) -> Self:
-        self._live.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._live.stop()
+        self.live = Live(console=console, auto_refresh=False, transient=False)
 
     def update(self) -> None:
         """Draw the current state."""
-        caller = self._demo.caller
-        failed = show_trouble(caller.failed, "failed")
-        self._progress.update(self._task, completed=caller.done, succeeded=caller.succeeded, failed=failed)
+        callers = self._demo.callers
+        failed = show_trouble(callers.failed, "failed")
+        self._progress.update(self._task, completed=callers.done, succeeded=callers.succeeded, failed=failed)
         news = [Text(f"{at:6.1f} s  {text}", style="dim") for at, text in self._demo.news[-_NEWS_SHOWN:]]
         if news:
             news[-1].style = "bold"
-        self._live.update(Group(self._progress, *news), refresh=True)
+        self.live.update(Group(self._progress, *news), refresh=True)
 
 
 class _Lines:
     """A line for each event, and one for every tenth of the requests."""
 
     def __init__(self, console: Console, demo: Demo) -> None:
+        self.live = nullcontext()
         self._console = console
         self._demo = demo
         self._printed = 0
@@ -145,12 +150,12 @@ class _Lines:
         for at, text in demo.news[self._printed :]:
             self._print(at, text)
         self._printed = len(demo.news)
-        steps = demo.caller.done * _PLAIN_STEPS // demo.plan.requests
+        callers = demo.callers
+        steps = callers.done * _PLAIN_STEPS // demo.plan.requests
         if steps > self._steps:
             self._steps = steps
-            seconds = demo.elapsed_seconds
-            done = f"{demo.caller.done} of {demo.plan.requests} requests"
-            self._print(seconds, f"{done}, {demo.rate:.0f}/s, {demo.caller.failed} failed")
+            done = f"{callers.done} of {demo.plan.requests} requests"
+            self._print(demo.elapsed_seconds, f"{done}, {demo.rate:.0f}/s, {callers.failed} failed")
 
     def _print(self, at: float, text: str) -> None:
         self._console.print(f"{at:6.1f} s  {text}", markup=False, soft_wrap=True)

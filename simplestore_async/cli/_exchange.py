@@ -6,9 +6,8 @@ import base64
 import codecs
 import sys
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
-import attrs
 import click
 from aiohttp import ClientError, ClientTimeout
 
@@ -26,14 +25,13 @@ if TYPE_CHECKING:
 
     from aiohttp import ClientResponse
 
-__all__ = ["Call", "RequestError", "StatusError", "copy_response", "response_facts", "send"]
-
+__all__ = ["RequestError", "StatusError", "copy_response", "response_facts", "send"]
 
 _TEXT_ENCODINGS: Final = "utf-", "ascii", "iso8859", "cp", "koi8", "shift_jis", "euc_", "gb", "big5"
 
 
 class RequestError(CommandError):
-    """No complete response came from the API."""
+    """There is no complete response from the API."""
 
 
 class StatusError(CommandError):
@@ -42,44 +40,34 @@ class StatusError(CommandError):
     exit_code = 22
 
 
-@attrs.frozen(kw_only=True)
-class Call:
-    """A request; *path* as the user wrote it."""
-
-    method: str
-    path: str
-    body: IO[bytes] | None
-    headers: list[tuple[str, str]]
-    does_follow: bool
-    timeout_seconds: float
-    is_cached: bool
-
-
-async def send(call: Call, show: Callable[[ClientResponse], Awaitable[None]]) -> None:
-    """Send the request and *show* the response.
+async def send(
+    show: Callable[[ClientResponse], Awaitable[None]],
+    *,
+    method: str,
+    path: str,
+    timeout_seconds: float,
+    is_cached: bool,
+    **options: Any,
+) -> None:
+    """Send a request, with further *options* of `ClientSession.request()`, and *show* the response.
 
     Raises:
-        SimpleStoreError: if a setting is wrong, PATH leads elsewhere, or no token can be obtained; nothing was sent.
-        RequestError: if no complete response came.
-        StatusError: if it was shown, and its status is 400 or more.
+        SimpleStoreError: if a setting is wrong, *path* is not of the API, or no token can be obtained; nothing was
+            sent.
+        RequestError: if there is no complete response.
+        StatusError: if the response was shown, and its status is 400 or more.
     """
     base_url = find_base_url()
-    check_target("PATH", call.path, base_url=base_url)
-    timeout = ClientTimeout(total=call.timeout_seconds)
-    cache = open_cache() if call.is_cached else None
+    check_target("PATH", path, base_url=base_url)
+    timeout = ClientTimeout(total=timeout_seconds)
+    cache = open_cache() if is_cached else None
     try:
         async with (
             open_session(
                 cache=cache, on_event=warn_of_cache, timeout=timeout, trust_env=not is_loopback(base_url)
             ) as session,
-            session.request(
-                call.method,
-                find_target(call.path),
-                data=call.body,
-                headers=call.headers,
-                skip_auto_headers=("Content-Type",),  # a request without body has none
-                allow_redirects=call.does_follow,
-            ) as response,
+            # A request without body has no Content-Type.
+            session.request(method, find_target(path), skip_auto_headers=("Content-Type",), **options) as response,
         ):
             await show(response)
             if response.status >= 400:
@@ -87,7 +75,7 @@ async def send(call: Call, show: Callable[[ClientResponse], Awaitable[None]]) ->
     except SimpleStoreError:
         raise  # a TokenTimeoutError is also a TimeoutError
     except TimeoutError as error:
-        raise RequestError(f"no complete response within {call.timeout_seconds:g} s (--timeout)") from error
+        raise RequestError(f"no complete response within {timeout_seconds:g} s (--timeout)") from error
     except ClientError as error:
         raise RequestError(f"no complete response: {str(error) or type(error).__name__}") from error
 
@@ -129,7 +117,7 @@ async def _show_response(response: ClientResponse, *, is_head_shown: bool) -> No
 
 
 def _find_encoding(response: ClientResponse) -> str:
-    # Python also has encodings that are not text, such as zip.
+    # Python also has encodings that are not of text, such as zip.
     with suppress(LookupError):
         name = codecs.lookup(response.charset or "utf-8").name
         if name.startswith(_TEXT_ENCODINGS):

@@ -15,7 +15,7 @@ from ._cache import cache
 from ._completion import completion
 from ._demo import demo
 from ._doctor import doctor
-from ._output import Settings, debug_option, print_error, print_traceback
+from ._output import debug_option, has_flag, log_to_stderr, print_error, print_traceback
 from ._request import request
 from ._sandbox import sandbox
 from ._token import token
@@ -48,29 +48,14 @@ CommandError, OSError. Instants in JSON are POSIX seconds.
 """
 
 
-def _print_version(context: click.Context, _parameter: click.Parameter, is_wanted: bool) -> None:  # noqa: FBT001 - click's
-    if not is_wanted:
-        return
-    click.echo(f"simplestore {__version__}")
-    context.exit()
-
-
 @click.group(
     help=_HELP,
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"]},
     invoke_without_command=True,
-    no_args_is_help=False,
 )
 @debug_option
-@click.option(
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_print_version,
-    help="Show the version and exit.",
-)
+@click.version_option(__version__, message="simplestore %(version)s")
 @click.pass_context
 def simplestore(context: click.Context, /) -> None:
     if context.invoked_subcommand is None:
@@ -83,30 +68,30 @@ for _command in (token, request, batch, doctor, cache, sandbox, demo, completion
 
 def run() -> int:
     """Run the command with the arguments of this process; return its exit code."""
-    settings = Settings()
     _open_closed_streams()
+    if has_flag("--debug"):
+        log_to_stderr()
     try:
-        simplestore.main(prog_name="simplestore", standalone_mode=False, obj=settings)
+        simplestore.main(prog_name="simplestore", standalone_mode=False)
         sys.stdout.flush()
     except click.Abort:
         return 130
     except BrokenPipeError:
         return 1
     except (click.ClickException, SimpleStoreError, OSError) as error:
-        if settings.is_debug:
+        if has_flag("--debug"):
             print_traceback(error)
-        # Not left to click: a wrong option is an error before any option is known.
-        return print_error(error, is_json="--json" in sys.argv[1:])
+        return print_error(error, is_json=has_flag("--json"))
     finally:
         _settle_stdout()
     return 0
 
 
 def _open_closed_streams() -> None:
-    """Open closed standard streams (`>&-`) on the null device: the next file or socket would take their number."""
+    """Open closed standard streams (`>&-`) on the null device: a file or socket would take their number."""
     for name, mode in ("stdin", "r"), ("stdout", "w"), ("stderr", "w"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - for the whole process
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
 
 
 def _settle_stdout() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import traceback
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import attrs
 import click
 
 from simplestore_async.errors import (
@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CommandError",
-    "Settings",
     "as_line",
     "cache_option",
     "debug_option",
+    "has_flag",
     "json_option",
     "log_to_stderr",
+    "number_option",
     "print_error",
     "print_json",
     "print_problem",
@@ -48,27 +49,14 @@ __all__ = [
 F = TypeVar("F", bound="Callable[..., Any]")
 
 
-@attrs.define
-class Settings:
-    """State of one run of the command."""
-
-    is_debug: bool = False
-
-
-def _set_debug(context: click.Context, _parameter: click.Parameter, is_debug: bool) -> None:  # noqa: FBT001 - click's
-    settings = context.find_object(Settings)
-    if is_debug and settings is not None and not settings.is_debug:
-        settings.is_debug = True
-        log_to_stderr()
-
-
 debug_option: Final = click.option(
-    "--debug",
-    is_flag=True,
-    expose_value=False,
-    callback=_set_debug,
-    help="Log to standard error; print tracebacks of errors.",
+    "--debug", is_flag=True, expose_value=False, help="Log to standard error; print tracebacks of errors."
 )
+
+
+def has_flag(name: str) -> bool:
+    """Return whether the command line has a flag, at any place. click parses no flag next to a wrong option."""
+    return name in sys.argv[1:]
 
 
 def json_option(command: F) -> F:
@@ -86,16 +74,17 @@ cache_option: Final = click.option(
 )
 
 
+def number_option(
+    name: str, range_: click.IntRange | click.FloatRange, *, default: float, unit: str = "N", help_: str
+) -> Callable[[F], F]:
+    """Return the option for a number with a default, shown as *unit* in the usage."""
+    return click.option(name, type=range_, default=default, show_default=True, metavar=unit, help=help_)
+
+
 def timeout_option(what: str, *, default: float, most: float = 86_400) -> Callable[[F], F]:
     """Return the option for a time limit."""
-    return click.option(
-        "--timeout",
-        type=click.FloatRange(min=0, min_open=True, max=most),
-        default=default,
-        show_default=True,
-        metavar="SECONDS",
-        help=f"Time limit of {what}.",
-    )
+    range_ = click.FloatRange(min=0, min_open=True, max=most)
+    return number_option("--timeout", range_, default=default, unit="SECONDS", help_=f"Time limit of {what}.")
 
 
 class CommandError(click.ClickException):

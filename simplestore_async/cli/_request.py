@@ -27,8 +27,7 @@ METHOD is GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS. PATH is relative to SI
 leading slash, or a URL of the same origin. The body is copied to standard output as it arrives. If the API rejects the
 token, the request is resent once with another. The request uses the proxy that the environment names.
 
---data reads a file, or standard input for `-`. Standard input and pipes are read to their end first, so that the body
-can be resent:
+--data reads a file, or standard input for `-`. Pipes are read to their end first, so that the body can be resent:
 
 \b
   echo '{"state": "shipped"}' | simplestore request PUT orders/42 --data -
@@ -37,7 +36,7 @@ JSON: status, reason, headers (names in lower case, each with a list of values),
 base64, because it is not UTF-8).
 """
 _DATA_IS_TEXT: Final = (
-    "--data names a file, and there is no such file; to send text, pipe it: "
+    "--data names a file that does not exist; to send text, pipe it: "
     "echo '…' | simplestore request METHOD PATH --data -"
 )
 
@@ -64,20 +63,19 @@ def _check_text(_context: click.Context, _parameter: click.Parameter, text: str)
 def _parse_headers(
     _context: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]
 ) -> list[tuple[str, str]]:
-    return list(map(_parse_header, texts))
+    headers: list[tuple[str, str]] = []
+    for text in texts:
+        # Not quoted: the value may be a secret.
+        name, colon, value = text.partition(":")
+        if not colon or not is_header_name(name):
+            raise click.BadParameter("must be NAME:VALUE, such as 'Accept: text/csv'")
+        if problem := find_header_problem(name, value.strip()):
+            raise click.BadParameter(problem)
+        headers.append((name, value.strip()))
+    return headers
 
 
-def _parse_header(text: str) -> tuple[str, str]:
-    # Its value may be a secret.
-    name, colon, value = text.partition(":")
-    if not colon or not is_header_name(name):
-        raise click.BadParameter("must be NAME:VALUE, such as 'Accept: text/csv'")
-    if problem := find_header_problem(name, value.strip()):
-        raise click.BadParameter(problem)
-    return name, value.strip()
-
-
-@click.command(help=_HELP, short_help="Send an authorised request and print the response.")
+@click.command(help=_HELP)
 @click.argument("method", type=click.Choice(METHODS, case_sensitive=False), metavar="METHOD")
 @click.argument("path", callback=_check_text)
 @click.option("--data", type=_DataFile("rb"), metavar="FILE", help="Body of the request; `-` for standard input.")
@@ -100,30 +98,29 @@ def _parse_header(text: str) -> tuple[str, str]:
 )
 @click.option("-i", "--include", "is_head_shown", is_flag=True, help="Also print the status line and the headers.")
 @click.option("-o", "--output", type=click.File("wb"), metavar="FILE", help="Write to FILE, not to standard output.")
-@click.option("-L", "--location", "does_follow", is_flag=True, help="Follow redirects; the token stays with the API.")
+@click.option(
+    "-L", "--location", "allow_redirects", is_flag=True, help="Follow redirects; the token stays with the API."
+)
 @timeout_option("the whole exchange", default=300)
 @cache_option
 @json_option
 def request(  # noqa: PLR0913 - an argument for each option
     *,
-    method: str,
-    path: str,
     data: IO[bytes] | None,
     content_type: str,
     headers: list[tuple[str, str]],
     is_head_shown: bool,
     output: IO[bytes] | None,
-    does_follow: bool,
     timeout: float,
-    is_cached: bool,
     is_json: bool,
+    **options: Any,
 ) -> None:
     if is_json and (is_head_shown or output is not None):
         raise click.UsageError("--json prints status, headers and body; leave out --include and --output")
     if data is not None and "content-type" not in {name.lower() for name, _ in headers}:
         headers = [*headers, ("Content-Type", content_type)]
 
-    from ._exchange import Call, copy_response, response_facts, send  # completion needs no aiohttp
+    from ._exchange import copy_response, response_facts, send  # completion needs no aiohttp
 
     async def show(response: ClientResponse) -> None:
         if is_json:
@@ -131,17 +128,6 @@ def request(  # noqa: PLR0913 - an argument for each option
         else:
             await copy_response(response, output, is_head_shown=is_head_shown)
 
-    call = Call(
-        method=method,
-        path=path,
-        body=_make_repeatable(data),
-        headers=headers,
-        does_follow=does_follow,
-        timeout_seconds=timeout,
-        is_cached=is_cached,
-    )
-    asyncio.run(send(call, show))
-
-
-def _make_repeatable(file: IO[bytes] | None) -> IO[bytes] | None:
-    return file if file is None or file.seekable() else BytesIO(file.read())
+    if data is not None and not data.seekable():
+        data = BytesIO(data.read())
+    asyncio.run(send(show, data=data, headers=headers, timeout_seconds=timeout, **options))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ._output import as_line, json_option, print_json
+from ._output import as_line, json_option, number_option, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,61 +25,46 @@ __all__ = ["sandbox"]
 _HELP: Final = """\
 Serve a local SimpleStore and print its environment.
 
-Nothing leaves this machine. The token endpoint is as documented; the API echoes every authorised request. The output
-is for a POSIX shell to evaluate:
+Nothing leaves this machine. The token endpoint behaves as documented; the API echoes every authorised request. A POSIX
+shell evaluates the output:
 
 \b
   eval "$(simplestore sandbox &)"
 
-The sandbox then runs in the background, where Ctrl-C does not reach it, until `kill` with the process number on
-standard error, or until the terminal is closed. In the foreground Ctrl-C ends it.
+The sandbox then runs in the background until the terminal is closed, or until `kill` with the process number that is
+on standard error; Ctrl-C does not reach it. In the foreground Ctrl-C ends it.
 
 JSON: each variable with its value.
 """
 _WATCH_SECONDS: Final = 1.0
 
 
-@click.command(help=_HELP, short_help="Serve a local SimpleStore and print its environment.")
-@click.option("--port", type=click.IntRange(0, 65_535), default=0, help="Port on 127.0.0.1; any free one by default.")
-@click.option(
-    "--lifetime",
-    type=click.IntRange(min=1),
-    default=3600,
-    show_default=True,
-    metavar="SECONDS",
-    help="Lifetime of tokens.",
+@click.command(help=_HELP)
+@number_option("--port", click.IntRange(0, 65_535), default=0, help_="Port on 127.0.0.1; 0 for any free one.")
+@number_option("--lifetime", click.IntRange(min=1), default=3600, unit="SECONDS", help_="Lifetime of tokens.")
+@number_option(
+    "--latency", click.FloatRange(min=0), default=0, unit="SECONDS", help_="Delay of the token endpoint's responses."
 )
-@click.option(
-    "--latency",
-    type=click.FloatRange(min=0),
-    default=0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Delay of the token endpoint's responses.",
-)
-@click.option("--client", "client_id", metavar="ID", help="Client id, in place of the sandbox's own.")
+@click.option("--client", "client_id", default="sandbox-client", show_default=True, metavar="ID", help="Client id.")
 @click.option("--secret-file", metavar="FILE", help="File with the client secret, in place of the sandbox's own.")
 @json_option
-def sandbox(  # noqa: PLR0913 - the options, one by one
-    *, port: int, lifetime: int, latency: float, client_id: str | None, secret_file: str | None, is_json: bool
-) -> None:
+def sandbox(*, lifetime: int, latency: float, secret_file: str | None, is_json: bool, **options: Any) -> None:
     from simplestore_async import SecretFile
     from simplestore_async.sandbox import Sandbox  # the other commands need no server
 
-    client: dict[str, Any] = {} if client_id is None else {"client_id": client_id}
     # An empty variable counts as unset: a file named earlier must not conflict with the secret.
     secret = {"SIMPLESTORE_CLIENT_SECRET_FILE": ""}
     if secret_file is not None:
-        client["client_secret"] = SecretFile(secret_file)()
+        options["client_secret"] = SecretFile(secret_file)()
         secret = {"SIMPLESTORE_CLIENT_SECRET": "", "SIMPLESTORE_CLIENT_SECRET_FILE": str(Path(secret_file).absolute())}
-    server = Sandbox(port=port, lifetime_seconds=lifetime, latency_seconds=latency, **client)
+    server = Sandbox(lifetime_seconds=lifetime, latency_seconds=latency, **options)
     asyncio.run(_serve(server, secret=secret, is_json=is_json))
 
 
 async def _serve(server: Sandbox, *, secret: Mapping[str, str], is_json: bool) -> None:
     is_stopped = asyncio.Event()
     is_background = _is_background()
-    # Before the environment is printed: until then the shell waits for it, and cannot have ended.
+    # Before the environment is printed: until then the shell is waiting, and cannot have ended.
     shell = _find_shell() if is_background else None
     _stop_by_signals(is_stopped)
     async with server:
@@ -93,10 +78,10 @@ async def _serve(server: Sandbox, *, secret: Mapping[str, str], is_json: bool) -
 
 
 def _is_background() -> bool:
-    """Return whether Ctrl-C is not meant for it; if so, leave the process group that Ctrl-C goes to.
+    """Return whether this is a background process; inside `$(…)` also leave the process group that Ctrl-C goes to.
 
-    Inside `$(…)` it is in the group of the shell, whose prompt is used while it runs. A shell that runs a script
-    ignores SIGINT for processes started with `&`.
+    That is the group of the shell, whose prompt is used meanwhile. A shell that runs a script starts processes with
+    `&` with SIGINT ignored.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         return True
@@ -123,32 +108,27 @@ def _stop_by_signals(is_stopped: asyncio.Event) -> None:
 
 
 def _find_shell() -> int | None:
-    """Return the process id of our terminal's shell; None with `nohup`, or without a terminal."""
+    """Return the process id of the terminal's shell; None with `nohup`, or without a terminal."""
     if sys.platform == "win32" or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         return None
-    try:
-        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
-    except OSError:
-        return None
-    os.close(terminal)
-    return os.getsid(0)
+    with suppress(OSError):
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+        return os.getsid(0)
+    return None
 
 
 async def _stop_with_shell(shell: int, is_stopped: asyncio.Event) -> None:
     """Set the event when the shell has ended: the hangup of its terminal does not reach a background process group."""
-    while True:
-        await asyncio.sleep(_WATCH_SECONDS)
-        try:
-            os.kill(shell, 0)
-        except PermissionError:
-            continue
-        except ProcessLookupError:
-            is_stopped.set()
-            return
+    with suppress(ProcessLookupError):
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            with suppress(PermissionError):
+                os.kill(shell, 0)
+    is_stopped.set()
 
 
 def _print_environment(environment: Mapping[str, str], *, is_json: bool) -> None:
-    """Print the environment, then close stdout: a shell's `$(…)` waits for its end."""
+    """Print the environment, then close stdout, whose end a shell's `$(…)` waits for."""
     if is_json:
         print_json(dict(environment))
     else:

@@ -6,20 +6,19 @@ line separators and invisible characters are shown as escapes: they cannot move 
 
 from __future__ import annotations
 
-import os
-import stat
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
+
+from simplestore_async._core.redaction import MASK
+from simplestore_async._core.secret import SecretFile, read_secret_text, show_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["MASK", "as_line", "as_text", "find_odd", "hidden_values", "hide", "is_path"]
+__all__ = ["as_line", "as_text", "find_odd", "hidden_values", "hide"]
 
-MASK: Final = "***"
-# Letters and marks by their category, and invisible all the same (Unicode's Default_Ignorable_Code_Point).
+# Letters and marks by their category that are invisible all the same (Unicode's Default_Ignorable_Code_Point).
 _INVISIBLE: Final = frozenset(
     map(
         chr,
@@ -33,7 +32,6 @@ _INVISIBLE: Final = frozenset(
 )
 # Shorter values occur in ordinary words.
 _SHORTEST_HIDDEN: Final = 8
-_LONGEST_SECRET: Final = 1 << 16
 
 
 def as_line(text: str) -> str:
@@ -47,7 +45,7 @@ def as_text(text: str) -> str:
 
 
 def find_odd(text: str) -> list[str]:
-    """Return the characters of *text* that no one sees or types, as `U+…`."""
+    """Return the invisible and unusual characters of *text*, as `U+…`."""
     return [f"U+{ord(char):04X}" for char in dict.fromkeys(text) if char != " " and _show(char) != char]
 
 
@@ -65,36 +63,17 @@ def hide(text: str, values: Iterable[str]) -> str:
 
 
 def hidden_values(environment: Mapping[str, str]) -> list[str]:
-    """Return the secrets that the environment holds or names, the longest first.
+    """Return the secrets in the environment and in the files that it names, the longest first.
 
-    The value of a `…_FILE` variable counts as one unless it can be a path: the secret may have been put there.
+    A `…_FILE` variable that cannot be a path may hold the secret itself, and counts as one.
     """
     found = {environment.get(name, "") for name in ("SIMPLESTORE_CLIENT_SECRET", "SIMPLESTORE_CACHE_KEY")}
     for name in "SIMPLESTORE_CLIENT_SECRET_FILE", "SIMPLESTORE_CACHE_KEY_FILE":
-        path = environment.get(name, "")
-        found.add(_read(path) if is_path(path) else path)
+        if value := environment.get(name):
+            path = SecretFile(value).path
+            found.add(value if show_path(path) == MASK else str(read_secret_text(path)[0]))
     with suppress(ValueError):
         password = urlsplit(environment.get("SIMPLESTORE_REDIS_URL", "")).password or ""
         found |= {password, unquote(password)}
     stripped = {each.strip() for each in found}
     return sorted((each for each in stripped if len(each) >= _SHORTEST_HIDDEN), key=len, reverse=True)
-
-
-def is_path(text: str) -> bool:
-    """Return whether *text* names a file, or could: it is absolute, and its first directory exists."""
-    try:
-        path = Path(text)
-        return bool(text) and (
-            path.exists() or (path.is_absolute() and len(path.parts) > 2 and Path(*path.parts[:2]).is_dir())
-        )
-    except (OSError, ValueError):  # too long, or with a NUL
-        return False
-
-
-def _read(path: str) -> str:
-    with suppress(OSError, ValueError):
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return file.read(_LONGEST_SECRET).decode(errors="replace")
-    return ""

@@ -33,7 +33,7 @@ JSON: token_type, issued_at, expires_at, life_seconds (time left), scope (a list
 """
 
 
-@click.command(help=_HELP, short_help="Obtain an access token and print its facts.")
+@click.command(help=_HELP)
 @click.option("--show", is_flag=True, help="Also print the token. Anyone who sees it has full access to the store.")
 @click.option("--header", is_flag=True, help="Print only the Authorization header, for `curl -H @-`.")
 @cache_option

@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 
 from simplestore_async._core.clock import SystemClock
-from simplestore_async._core.validation import is_number
-from simplestore_async.errors import ConfigurationError
+from simplestore_async._core.validation import check_number
 
 __all__ = ["MovableClock"]
 
@@ -14,8 +13,8 @@ __all__ = ["MovableClock"]
 class MovableClock:
     """The machine's time, advanced by a test.
 
-    The fixture `simplestore_clock` is one that the whole package uses; another one is used where it is passed as
-    `clock=`. It may be moved from any thread.
+    The fixture `simplestore_clock` replaces the clock of the whole package; any other instance must be passed as
+    `clock=`. `advance()` may be called from any thread.
     """
 
     def __init__(self) -> None:
@@ -24,15 +23,14 @@ class MovableClock:
         self._lock = threading.Lock()  # of the sum
 
     def advance(self, seconds: float) -> None:
-        """Let *seconds* pass at once, for token lifetimes and for the backoff after failures.
+        """Advance token lifetimes and backoffs by *seconds*.
 
-        asyncio's own time does not move: sleeps, timeouts, and the pauses between the attempts of one renewal.
+        asyncio's time does not move: sleeps, timeouts, and the pauses between the attempts of one renewal.
 
         Raises:
-            ConfigurationError: if *seconds* is not a number, 0 or more.
+            ConfigurationError: if *seconds* is negative or not a number.
         """
-        if not is_number(seconds) or seconds < 0:
-            raise ConfigurationError("seconds", f"must be a number, 0 or more, got {seconds!r}")
+        check_number("seconds", seconds, at_least=0)
         with self._lock:
             self._ahead_seconds += seconds
 

@@ -7,13 +7,12 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-import attrs
-
+from simplestore_async._core.validation import check_number, check_type
 from simplestore_async.errors import ConfigurationError
 
-from ._faults import UNAVAILABLE, Fault, RejectedToken, Response, Status, check_seconds, check_whole
+from ._faults import UNAVAILABLE, Fault, RejectedToken, Reset, Response, Status
 from ._recorded import MOST_BODY_BYTES, RecordedRequest, mask_headers
-from ._script import HeldResponses, RateLimit, Script
+from ._script import FaultRun, HeldResponses, RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -22,9 +21,11 @@ if TYPE_CHECKING:
 
     from simplestore_async._core.clock import Clock
 
+    from ._state import IssuedToken
+
     Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-__all__ = ["MOST_RECORDED", "Route", "SandboxApi", "SandboxEndpoint"]
+__all__ = ["MOST_RECORDED", "SandboxApi", "SandboxEndpoint"]
 
 MOST_RECORDED: Final = 10_000
 
@@ -36,11 +37,12 @@ class SandboxEndpoint:
     the request itself. All methods may be called from any thread.
     """
 
-    def __init__(self, name: Literal["token", "api"], *, clock: Clock, numbers: Iterator[int]) -> None:
-        self._name: Literal["token", "api"] = name
+    _name: Literal["token", "api"] = "token"
+
+    def __init__(self, *, clock: Clock, numbers: Iterator[int]) -> None:
         self._clock = clock
         self._numbers = numbers
-        self._script = Script()
+        self._faults: deque[FaultRun] = deque()
         self._limit: RateLimit | None = None
         self._held: HeldResponses | None = None
         self._recorded: deque[RecordedRequest] = deque(maxlen=MOST_RECORDED)
@@ -59,8 +61,8 @@ class SandboxEndpoint:
         Raises:
             ConfigurationError: if an argument is wrong.
         """
-        check_whole("requests", requests, expected="the number of requests that meet the fault, 1 or more")
-        self._script.add(self._check(fault), requests=requests)
+        check_number("requests", requests, at_least=1, is_whole=True)
+        self._faults.append(FaultRun(fault=self._check(fault), requests_left=requests))
 
     def fail_for(self, seconds: float, fault: Fault = UNAVAILABLE) -> None:
         """Apply a fault to every request for a while, starting with the next one.
@@ -72,8 +74,8 @@ class SandboxEndpoint:
         Raises:
             ConfigurationError: if an argument is wrong.
         """
-        check_seconds("seconds", seconds, expected="the duration of the fault, above 0")
-        self._script.add(self._check(fault), seconds=seconds)
+        check_number("seconds", seconds, above=0)
+        self._faults.append(FaultRun(fault=self._check(fault), seconds=seconds))
 
     def limit_rate(self, requests: int | None, *, seconds: float = 1.0) -> None:
         """Limit the requests in any window of some seconds, from now on.
@@ -88,8 +90,8 @@ class SandboxEndpoint:
             ConfigurationError: if an argument is wrong.
         """
         if requests is not None:
-            check_whole("requests", requests, expected="the number of requests that pass, 1 or more, or None")
-        check_seconds("seconds", seconds, expected="the length of the window in seconds, above 0")
+            check_number("requests", requests, at_least=1, is_whole=True)
+        check_number("seconds", seconds, above=0)
         self._limit = None if requests is None else RateLimit(requests=requests, seconds=seconds)
 
     def hold(self) -> HeldResponses:
@@ -121,18 +123,23 @@ class SandboxEndpoint:
         """Return the fault for the request that has just arrived; called by the server."""
         now = self._clock.monotonic()
         limit = self._limit  # another thread may lift it
-        wait_seconds = limit.seconds_to_wait(now) if limit else 0
-        return Status(429, retry_after=wait_seconds) if wait_seconds else self._script.draw(now)
+        if limit and (wait_seconds := limit.seconds_to_wait(now)):
+            return Status(429, retry_after=wait_seconds)
+        while self._faults:
+            if self._faults[0].covers(now):
+                return self._faults[0].fault
+            self._faults.popleft()
+        return None
 
     def record(  # noqa: PLR0913 - the fields of a request
         self,
         request: web.Request,
+        response: web.StreamResponse,
+        fault: Fault | None,
         *,
         body: bytes,
         client_id: str | None,
-        token_number: int | None,
-        status: int | None,
-        fault: Fault | None,
+        token: IssuedToken | None,
     ) -> None:
         """Log a request whose response is decided; called by the server, which has masked the body."""
         recorded = RecordedRequest(
@@ -141,8 +148,8 @@ class SandboxEndpoint:
             method=request.method,
             path=request.path,
             client_id=client_id,
-            token_number=token_number,
-            status=status,
+            token_number=token.number if token else None,
+            status=None if isinstance(fault, Reset) else response.status,
             received_at=self._clock.time(),
             fault=fault,
             headers=mask_headers(request.headers),
@@ -157,27 +164,21 @@ class SandboxEndpoint:
             await self._held.wait()
 
     def _check(self, fault: Fault) -> Fault:
-        if not isinstance(fault, Fault):
-            raise ConfigurationError("fault", f"must be a value such as Status(503) or Reset(), got {fault!r}")
+        check_type("fault", fault, Fault, expected="a fault such as Status(503) or Reset()")
         if isinstance(fault, RejectedToken) and self._name != "api":
             raise ConfigurationError("fault", "RejectedToken() is for sandbox.api", hint="use reject_next()")
         return fault
 
 
-@attrs.frozen(kw_only=True)
-class Route:
-    """Response of the API at one path."""
-
-    response: Response | Handler
-    is_public: bool
-
-
 class SandboxApi(SandboxEndpoint):
     """Script, canned responses and log of the API: `sandbox.api`."""
 
-    def __init__(self, name: Literal["token", "api"], *, clock: Clock, numbers: Iterator[int]) -> None:
-        super().__init__(name, clock=clock, numbers=numbers)
-        self._routes: dict[tuple[str | None, str], Route] = {}  # by method, None for all, and path
+    _name: Literal["token", "api"] = "api"
+
+    def __init__(self, *, clock: Clock, numbers: Iterator[int]) -> None:
+        super().__init__(clock=clock, numbers=numbers)
+        # By method, None for all, and path; each with whether it is public.
+        self._routes: dict[tuple[str | None, str], tuple[Response | Handler, bool]] = {}
         self._rejection: Response | None = None
 
     def respond(
@@ -197,25 +198,21 @@ class SandboxApi(SandboxEndpoint):
         Raises:
             ConfigurationError: if an argument is wrong.
         """
-        _check_text("path", path)
+        check_type("path", path, str)
         if "?" in path:
             raise ConfigurationError("path", "must have no query", hint="set the response for all queries")
-        if not isinstance(response, Response) and not inspect.iscoroutinefunction(response):
-            raise ConfigurationError(
-                "response", f"must be a Response or a coroutine function, got {type(response).__name__}"
-            )
-        if method is not None:
-            _check_text("method", method)
+        if not inspect.iscoroutinefunction(response):
+            check_type("response", response, Response, expected="a Response or a coroutine function")
+        check_type("method", method, str | None)
         key = None if method is None else method.upper(), path.lstrip("/")
-        self._routes[key] = Route(response=response, is_public=is_public)
+        self._routes[key] = response, is_public
 
     def reject_with(self, response: Response | None) -> None:
         """Set the response to requests without a valid token, from now on; None for the default 401.
 
         For APIs that report an expired token in another way, such as 403 with a JSON body.
         """
-        if response is not None and not isinstance(response, Response):
-            raise ConfigurationError("response", f"must be a Response, got {type(response).__name__}")
+        check_type("response", response, Response | None)
         self._rejection = response
 
     @property
@@ -223,11 +220,6 @@ class SandboxApi(SandboxEndpoint):
         """The response set by `reject_with()`."""
         return self._rejection
 
-    def find_route(self, method: str, path: str) -> Route | None:
-        """Return the response of *path*, relative to `base_url`; called by the server."""
-        return self._routes.get((method, path)) or self._routes.get((None, path))
-
-
-def _check_text(field: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise ConfigurationError(field, f"must be a str, got {type(value).__name__}")
+    def find_route(self, method: str, path: str) -> tuple[Response | Handler | None, bool]:
+        """Return the response at *path*, relative to `base_url`, and whether it is public; called by the server."""
+        return self._routes.get((method, path)) or self._routes.get((None, path)) or (None, False)

@@ -7,14 +7,15 @@
 from __future__ import annotations
 
 import json as json_format
-from collections.abc import Iterable, Mapping
-from math import inf
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
-from simplestore_async._core.validation import is_number
+from simplestore_async._core.validation import check_number, check_type, is_number
 from simplestore_async.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
 
 __all__ = [
     "UNAVAILABLE",
@@ -27,31 +28,15 @@ __all__ = [
     "Response",
     "Status",
     "Truncated",
-    "check_seconds",
-    "check_whole",
+    "number",
 ]
 
 HeaderPairs: TypeAlias = tuple[tuple[str, str], ...]
 
 
-def check_whole(field: str, value: object, *, expected: str, least: int = 1, most: float = inf) -> None:
-    """Check that *value* is an int from *least* to *most*, and not a bool."""
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise ConfigurationError(field, f"must be {expected}, got {value!r}")
-
-
-def check_seconds(field: str, value: object, *, expected: str, is_zero_allowed: bool = False) -> None:
-    """Check that *value* is a finite number above zero, or zero where that is allowed."""
-    if not is_number(value) or value < 0 or (value == 0 and not is_zero_allowed):
-        raise ConfigurationError(field, f"must be {expected}, got {value!r}")
-
-
-def _check_error_status(_fault: object, _field: object, value: object) -> None:
-    check_whole("status", value, expected="an HTTP error status, 400 to 599", least=400, most=599)
-
-
-def _check_status(_response: object, _field: object, value: int) -> None:
-    check_whole("status", value, expected="an HTTP status, 200 to 599", least=200, most=599)
+def number(**bounds: Any) -> Callable[[object, attrs.Attribute[Any], object], None]:
+    """Return a validator that applies `check_number()` with these bounds."""
+    return lambda _instance, field, value: check_number(field.name, value, **bounds)
 
 
 def _check_retry_after(_fault: object, _field: object, value: Any) -> None:
@@ -62,13 +47,9 @@ def _check_retry_after(_fault: object, _field: object, value: Any) -> None:
         )
 
 
-def _check_seconds(_fault: object, field: attrs.Attribute[float], value: object) -> None:
-    check_seconds(field.name, value, expected="a number of seconds above 0")
-
-
 def _read_headers(value: Any) -> HeaderPairs:
     try:
-        items: Any = value.items() if isinstance(value, Mapping) else value  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType] - of anything
+        items = value.items() if hasattr(value, "items") else value
         pairs: tuple[tuple[Any, Any], ...] = tuple((name, text) for name, text in items)
     except (TypeError, ValueError):
         raise ConfigurationError("headers", "must be a mapping or pairs of name and value") from None
@@ -79,8 +60,7 @@ def _read_headers(value: Any) -> HeaderPairs:
 
 
 def _read_body(value: Any) -> bytes:
-    if not isinstance(value, str | bytes):
-        raise ConfigurationError("body", f"must be bytes or str, got {type(value).__name__}")
+    check_type("body", value, bytes | str, expected="bytes or a string")
     return value.encode() if isinstance(value, str) else value
 
 
@@ -96,15 +76,13 @@ class Status:
         ConfigurationError: if a field is wrong.
     """
 
-    status: int = attrs.field(default=503, validator=_check_error_status)
+    status: int = attrs.field(default=503, validator=number(at_least=400, at_most=599, is_whole=True))
     retry_after: float | str | None = attrs.field(default=None, kw_only=True, validator=_check_retry_after)
 
 
 @attrs.frozen(init=False)
 class Response:
-    """Respond with exactly this.
-
-    As a fault it serves the next requests of an endpoint; `sandbox.api.respond()` sets it for a path.
+    """Respond with these values only: a fault for the next requests, or the response at a path of the API.
 
     Args:
         status: 200 to 599.
@@ -117,8 +95,8 @@ class Response:
         ConfigurationError: if a field is wrong.
     """
 
-    status: int = attrs.field(validator=_check_status)
-    headers: HeaderPairs = attrs.field(converter=_read_headers)
+    status: int = attrs.field(validator=number(at_least=200, at_most=599, is_whole=True))
+    headers: HeaderPairs
     body: bytes = attrs.field(converter=_read_body)
 
     def __init__(
@@ -170,12 +148,12 @@ class Drip:
         ConfigurationError: if that is not above 0.
     """
 
-    seconds_per_byte: float = attrs.field(validator=_check_seconds)
+    seconds_per_byte: float = attrs.field(validator=number(above=0))
 
 
 @attrs.frozen
 class Late:
-    """Send the correct response late. Its content is decided when the request arrives.
+    """Send the correct response late, with the content decided on arrival of the request.
 
     Args:
         seconds: the delay, in real time.
@@ -184,7 +162,7 @@ class Late:
         ConfigurationError: if that is not above 0.
     """
 
-    seconds: float = attrs.field(validator=_check_seconds)
+    seconds: float = attrs.field(validator=number(above=0))
 
 
 @attrs.frozen

@@ -23,10 +23,6 @@ _SECRET_HEADERS: Final = ("Authorization", "Proxy-Authorization")
 _SECRET_FIELDS: Final = frozenset({"client_secret", "client_assertion"})
 
 
-def _no_headers() -> CIMultiDictProxy[str]:
-    return CIMultiDictProxy(CIMultiDict[str]())
-
-
 @attrs.frozen(kw_only=True)
 class RecordedRequest:
     """A request and the status of its response, without secret, token or query.
@@ -38,7 +34,7 @@ class RecordedRequest:
         endpoint: `"token"` or `"api"`.
         method: the HTTP method.
         path: the path, decoded, without the query.
-        client_id: the client named by the token request, or the client whose token it is; None if unknown.
+        client_id: the client that the token request names, or the owner of the token; None if unknown.
         token_number: the number of the token that was issued, or that the API request carried, in order of issue from
             1, even if expired or revoked; None if there was none.
         status: the HTTP status of the response; None if the connection was reset.
@@ -58,7 +54,9 @@ class RecordedRequest:
     status: int | None
     received_at: float
     fault: Fault | None
-    headers: CIMultiDictProxy[str] = attrs.field(repr=False, eq=False, factory=_no_headers)
+    headers: CIMultiDictProxy[str] = attrs.field(
+        repr=False, eq=False, factory=lambda: CIMultiDictProxy(CIMultiDict[str]())
+    )
     body: bytes = attrs.field(repr=False, eq=False, default=b"")
 
 

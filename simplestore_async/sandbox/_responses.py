@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Final, cast
 from aiohttp import web
 from multidict import CIMultiDict
 
-from simplestore_async._core.redaction import MASK
-
 from ._faults import Drip, Fault, Garbage, Late, Reset, Response, Status, Truncated
+from ._recorded import mask_headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,7 +86,7 @@ def replacement_response(fault: Fault | None) -> web.Response | None:
 def unauthorized_response(*, has_token: bool) -> web.Response:
     """Return the API's 401; without a token there is no error code (RFC 6750 §3.1)."""
     return _json_response(
-        {"title": "Send a valid access token in the Authorization header."},
+        {"title": "Send a valid access token in the Authorization header"},
         status=401,
         headers={"WWW-Authenticate": 'Bearer error="invalid_token"' if has_token else "Bearer"},
     )
@@ -99,15 +98,13 @@ def echo_response(request: web.Request, body: bytes) -> web.Response:
         text, is_base64 = body.decode(), False
     except UnicodeDecodeError:
         text, is_base64 = base64.b64encode(body).decode(), True
-    headers = {name: ", ".join(request.headers.getall(name)) for name in request.headers}
+    headers = mask_headers(request.headers)
     return _json_response(
         {
             "method": request.method,
             "path": request.path,
             "query": {name: _one_or_list(request.query.getall(name)) for name in request.query},
-            "headers": {
-                name: f"Bearer {MASK}" if name.lower() == "authorization" else value for name, value in headers.items()
-            },
+            "headers": {name: ", ".join(headers.getall(name)) for name in headers},
             "body": text,
             "is_base64": is_base64,
         }
@@ -122,7 +119,7 @@ async def deliver(response: web.StreamResponse, request: web.Request, fault: Fau
     """Apply a fault of delivery; return the response, or the rest of it, for aiohttp to send."""
     if isinstance(fault, Late):
         await asyncio.sleep(fault.seconds)
-    # If the client has left, aiohttp meets the same error and ignores it.
+    # If the client has left, aiohttp gets the same error and ignores it.
     with suppress(ConnectionError):
         if isinstance(fault, Reset):
             _reset(request)

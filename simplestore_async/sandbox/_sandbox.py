@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Self
 from simplestore_async._core.clock import default_clock
 from simplestore_async._core.credentials import ClientCredentials
 from simplestore_async._core.redaction import conceal
-from simplestore_async.errors import ConfigurationError
+from simplestore_async._core.validation import check_type
 
-from ._faults import UNAVAILABLE, RejectedToken, check_seconds, check_whole
+from ._faults import UNAVAILABLE, RejectedToken
 from ._server import API_PATH, TOKEN_PATH, Server, ServerThread
 
 if TYPE_CHECKING:
     import ssl
-    from types import TracebackType
 
     from simplestore_async._core.clock import Clock
 
@@ -84,19 +83,17 @@ class Sandbox:
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         client_secret = conceal(client_secret)
-        check_whole("port", port, expected="a TCP port, or 0 for any free one", least=0, most=65_535)
         self._client_id = client_id
         self._server = Server(
             clock=default_clock() if clock is None else clock,
             port=port,
-            lifetime_seconds=_check_lifetime(lifetime_seconds),
-            latency_seconds=_check_latency(latency_seconds),
+            lifetime_seconds=lifetime_seconds,
+            latency_seconds=latency_seconds,
             ssl_context=ssl_context,
         )
         self._thread: ServerThread | None = None
         self.add_client(client_id, client_secret=client_secret)
-        if not isinstance(clients, Mapping):
-            raise ConfigurationError("clients", "must map client ids to secrets")
+        check_type("clients", clients, Mapping, expected="a mapping of client ids to secrets")
         for further_id, further_secret in clients.items():
             self.add_client(further_id, client_secret=further_secret)
 
@@ -107,9 +104,7 @@ class Sandbox:
         await self._server.start()
         return self
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_exc_info: object) -> None:
         await self._server.stop()
 
     def __enter__(self) -> Self:
@@ -118,9 +113,7 @@ class Sandbox:
         self._thread = thread
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_exc_info: object) -> None:
         if self._thread is not None:
             thread, self._thread = self._thread, None
             thread.stop()
@@ -171,7 +164,7 @@ class Sandbox:
 
     @lifetime_seconds.setter
     def lifetime_seconds(self, value: int) -> None:
-        self._server.lifetime_seconds = _check_lifetime(value)
+        self._server.lifetime_seconds = value
 
     @property
     def latency_seconds(self) -> float:
@@ -180,7 +173,7 @@ class Sandbox:
 
     @latency_seconds.setter
     def latency_seconds(self, value: float) -> None:
-        self._server.latency_seconds = _check_latency(value)
+        self._server.latency_seconds = value
 
     @property
     def token_endpoint(self) -> SandboxEndpoint:
@@ -225,12 +218,7 @@ class Sandbox:
         Raises:
             ConfigurationError: if it is not a string.
         """
-        if not isinstance(token_value, str):
-            raise ConfigurationError(
-                "token_value",
-                f"must be a str, got {type(token_value).__name__}",
-                hint="pass the value of an AccessToken",
-            )
+        check_type("token_value", token_value, str, hint="pass the value of an AccessToken")
         return self._server.tokens.revoke(token_value)
 
     def revoke_all(self, client_id: str | None = None) -> None:
@@ -256,7 +244,7 @@ class Sandbox:
 
         Args:
             client_id: the client.
-            new_secret: its secret from now on, in `credentials_of()`, too.
+            new_secret: its secret from now on, also in `credentials_of()`.
             keep_old: accept earlier secrets until `drop_old_secrets()`.
 
         Raises:
@@ -267,13 +255,3 @@ class Sandbox:
     def drop_old_secrets(self, client_id: str) -> None:
         """Refuse all secrets of a client except its newest. Raises `ConfigurationError` if it is unknown."""
         self._server.clients.drop_old(client_id)
-
-
-def _check_lifetime(value: int) -> int:
-    check_whole("lifetime_seconds", value, expected="a whole number, 1 or more")
-    return value
-
-
-def _check_latency(value: float) -> float:
-    check_seconds("latency_seconds", value, expected="a number of seconds, 0 or more", is_zero_allowed=True)
-    return value

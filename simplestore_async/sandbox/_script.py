@@ -7,54 +7,34 @@ import threading
 from collections import deque
 from concurrent.futures import Future
 from math import ceil, inf
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import attrs
 
-from ._faults import Fault, check_whole
+from simplestore_async._core.validation import check_number
 
-if TYPE_CHECKING:
-    from types import TracebackType
+from ._faults import Fault
 
-__all__ = ["HeldResponses", "RateLimit", "Script"]
+__all__ = ["FaultRun", "HeldResponses", "RateLimit"]
 
 
 @attrs.define(kw_only=True)
-class _Run:
-    """A run of one fault, bounded by requests or by seconds; the seconds count from its first request."""
+class FaultRun:
+    """A run of one fault, limited by requests or by seconds, which count from its first request."""
 
     fault: Fault
-    requests_left: float
-    seconds: float
+    requests_left: float = inf
+    seconds: float = inf
     _ends_at: float | None = attrs.field(init=False, default=None)
 
     def covers(self, now: float) -> bool:
-        """Return whether a request at *now* meets the fault, and count it."""
+        """Return whether the fault applies to a request at *now*, and count it."""
         if self._ends_at is None:
             self._ends_at = now + self.seconds
         if self.requests_left <= 0 or now >= self._ends_at:
             return False
         self.requests_left -= 1
         return True
-
-
-@attrs.define
-class Script:
-    """Runs of faults, one after the other. Any thread may add one while one thread draws."""
-
-    _runs: deque[_Run] = attrs.field(init=False, factory=deque[_Run])
-
-    def add(self, fault: Fault, *, requests: float = inf, seconds: float = inf) -> None:
-        """Append a run of *fault*."""
-        self._runs.append(_Run(fault=fault, requests_left=requests, seconds=seconds))
-
-    def draw(self, now: float) -> Fault | None:
-        """Return the fault that a request at *now* meets."""
-        while self._runs:
-            if self._runs[0].covers(now):
-                return self._runs[0].fault
-            self._runs.popleft()
-        return None
 
 
 @attrs.define(kw_only=True)
@@ -91,9 +71,7 @@ class HeldResponses:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_exc_info: object) -> None:
         self.release()
 
     @property
@@ -104,7 +82,7 @@ class HeldResponses:
 
     async def wait_for_requests(self, requests: int = 1) -> None:
         """Wait, on any event loop, until *requests* requests have arrived since the hold began."""
-        check_whole("requests", requests, expected="the number of requests, 1 or more")
+        check_number("requests", requests, at_least=1, is_whole=True)
         arrived: Future[None] = Future()
         with self._lock:
             if len(self._held) >= requests:
@@ -134,6 +112,6 @@ class HeldResponses:
 
 
 def _settle(future: Future[None]) -> None:
-    # Refuses if the other side was cancelled, or it is settled already.
+    # False if its waiter was cancelled.
     if not future.done() and future.set_running_or_notify_cancel():
         future.set_result(None)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 import threading
-from concurrent.futures import Future
-from functools import partial
+from collections import Counter
 from itertools import count
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 from aiohttp import web
@@ -17,7 +16,7 @@ from simplestore_async._core.clock import Clock
 from simplestore_async.errors import ConfigurationError
 
 from ._endpoint import SandboxApi, SandboxEndpoint
-from ._faults import RejectedToken, Reset
+from ._faults import RejectedToken, number
 from ._recorded import mask_form
 from ._responses import (
     canned_response,
@@ -32,10 +31,10 @@ from ._state import Clients, Counters, Tokens
 from ._token_request import Refusal, TokenRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import Coroutine
 
     from ._faults import Fault
+    from ._sandbox import Sandbox
 
 __all__ = ["API_PATH", "TOKEN_PATH", "Server", "ServerThread"]
 
@@ -56,25 +55,23 @@ class Server:
     """
 
     clock: Clock
-    port: int
-    lifetime_seconds: int
-    latency_seconds: float
+    port: int = attrs.field(validator=number(at_least=0, at_most=65_535, is_whole=True))
+    lifetime_seconds: int = attrs.field(validator=number(at_least=1, is_whole=True))
+    latency_seconds: float = attrs.field(validator=number(at_least=0))
     ssl_context: ssl.SSLContext | None
     clients: Clients = attrs.field(init=False, factory=Clients)
     tokens: Tokens = attrs.field(init=False)
     token_endpoint: SandboxEndpoint = attrs.field(init=False)
     api: SandboxApi = attrs.field(init=False)
     root: str | None = attrs.field(init=False, default=None)
-    _counts: dict[str, int] = attrs.field(
-        init=False, factory=lambda: dict.fromkeys((field.name for field in attrs.fields(Counters)), 0)
-    )
+    _counts: Counter[str] = attrs.field(init=False, factory=Counter[str])
     _runner: web.AppRunner | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         numbers = count(1)
         self.tokens = Tokens(self.clock)
-        self.token_endpoint = SandboxEndpoint("token", clock=self.clock, numbers=numbers)
-        self.api = SandboxApi("api", clock=self.clock, numbers=numbers)
+        self.token_endpoint = SandboxEndpoint(clock=self.clock, numbers=numbers)
+        self.api = SandboxApi(clock=self.clock, numbers=numbers)
 
     @property
     def counters(self) -> Counters:
@@ -129,7 +126,7 @@ class Server:
         endpoint = self.token_endpoint
         fault = endpoint.draw_fault()
         response = replacement_response(fault)
-        token_number = None
+        token = None
         if response is not None:
             self._counts["failures"] += 1
         elif isinstance(verdict, Refusal):
@@ -139,16 +136,8 @@ class Server:
             self._counts["tokens_issued"] += 1
             lifetime_seconds = self.lifetime_seconds
             value, token = self.tokens.issue(verdict.client_id, lifetime_seconds=lifetime_seconds)
-            token_number = token.number
             response = token_response(value, expires_in=lifetime_seconds)
-        endpoint.record(
-            request,
-            body=mask_form(body),
-            client_id=verdict.client_id,
-            token_number=token_number,
-            status=None if isinstance(fault, Reset) else response.status,
-            fault=fault,
-        )
+        endpoint.record(request, response, fault, body=mask_form(body), client_id=verdict.client_id, token=token)
         await endpoint.wait_for_release()
         if self.latency_seconds:
             await asyncio.sleep(self.latency_seconds)
@@ -162,14 +151,8 @@ class Server:
         is_valid = token is not None and self.tokens.is_valid(token)
         fault = self.api.draw_fault()
         response, body = await self._choose_api_response(request, fault, is_valid=is_valid, is_bearer=is_bearer)
-        self.api.record(
-            request,
-            body=body,
-            client_id=token.client_id if token else None,
-            token_number=token.number if token else None,
-            status=None if isinstance(fault, Reset) else response.status,
-            fault=fault,
-        )
+        client_id = token.client_id if token else None
+        self.api.record(request, response, fault, body=body, client_id=client_id, token=token)
         await self.api.wait_for_release()
         return response if fault is None else await deliver(response, request, fault)
 
@@ -181,59 +164,54 @@ class Server:
         if replacement is not None:
             self._counts["api_failures"] += 1
             return replacement, b""
-        route = self.api.find_route(request.method, request.match_info["tail"])
-        is_public = route is not None and route.is_public
+        route, is_public = self.api.find_route(request.method, request.match_info["tail"])
         if isinstance(fault, RejectedToken) or not (is_valid or is_public):
             self._counts["unauthorized"] += 1
             rejection = self.api.rejection
             return canned_response(rejection) if rejection else unauthorized_response(has_token=is_bearer), b""
-        response = None if route is None else route.response
-        if callable(response):
-            return await response(request), b""
+        if callable(route):
+            return await route(request), b""
         body = await request.read()
-        return echo_response(request, body) if response is None else canned_response(response), body
+        return canned_response(route) if route else echo_response(request, body), body
 
 
 class ServerThread:
-    """Keep an async context manager entered, on an event loop in its own thread.
+    """Keep a sandbox entered, on an event loop in its own thread.
 
     A program under test may block its own thread, or run one event loop after another.
     """
 
-    def __init__(self, server: AbstractAsyncContextManager[object]) -> None:
-        self._server = server
-        self._entered: Future[Callable[[], object]] = Future()  # resolves to the callable that ends the thread
-        self._left: Future[None] = Future()
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+        # Not asyncio.run(), which nest_asyncio replaces.
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._loop = self._runner.get_loop()
         # A daemon: an interrupted test run does not wait for it.
         self._thread = threading.Thread(target=self._run, name="simplestore-sandbox", daemon=True)
 
     def start(self) -> None:
-        """Return once the server is entered; raise the error of entering."""
+        """Return once the sandbox is entered; raise the error of entering."""
         self._thread.start()
-        error = self._entered.exception()
-        if error is not None:
-            self._thread.join()
-            raise error
+        try:
+            self._call(self._sandbox.__aenter__())
+        except BaseException:
+            self._end()
+            raise
 
     def stop(self) -> None:
-        """Return once the server is left and the thread has ended; raise the error of leaving."""
-        leave = self._entered.result()
-        leave()
+        """Return once the sandbox is left and the thread has ended; raise the error of leaving."""
+        try:
+            self._call(self._sandbox.__aexit__(None, None, None))
+        finally:
+            self._end()
+
+    def _call(self, coroutine: Coroutine[Any, Any, object]) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def _end(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        self._left.result()
 
     def _run(self) -> None:
-        try:
-            # Not asyncio.run(), which nest_asyncio replaces.
-            with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-                runner.run(self._serve())
-        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
-            (self._left if self._entered.done() else self._entered).set_exception(error)
-        else:
-            self._left.set_result(None)
-
-    async def _serve(self) -> None:
-        is_over = asyncio.Event()
-        async with self._server:
-            self._entered.set_result(partial(asyncio.get_running_loop().call_soon_threadsafe, is_over.set))
-            await is_over.wait()
+        with self._runner:
+            self._loop.run_forever()

@@ -13,7 +13,7 @@ import attrs
 
 from simplestore_async._core.clock import Clock
 from simplestore_async._core.credentials import ClientCredentials
-from simplestore_async._core.redaction import conceal
+from simplestore_async._core.validation import check_type
 from simplestore_async.errors import ConfigurationError
 
 __all__ = ["Clients", "Counters", "IssuedToken", "Tokens"]
@@ -29,10 +29,10 @@ class Counters:
         token_requests: requests to the token endpoint.
         tokens_issued: token requests that got a token.
         refusals: token requests refused with 4xx because the client or the request was wrong.
-        failures: token requests that met a `Status`, `Response`, `Garbage` or `Reset`, or the rate limit.
+        failures: token requests that got a `Status`, `Response`, `Garbage` or `Reset`, or were over the rate limit.
         api_requests: requests to the API, authorised or not.
         unauthorized: API requests rejected for lack of a valid token, or by a `RejectedToken`.
-        api_failures: API requests that met a `Status`, `Response`, `Garbage` or `Reset`, or the rate limit.
+        api_failures: API requests that got a `Status`, `Response`, `Garbage` or `Reset`, or were over the rate limit.
     """
 
     token_requests: int = 0
@@ -56,7 +56,7 @@ class IssuedToken:
 
 @attrs.define(eq=False)
 class Tokens:
-    """The issued tokens. A revoked one stays until its expiry, so that the log can name it."""
+    """The issued tokens. A revoked one is kept until its expiry, so that the log can name it."""
 
     clock: Clock
     _tokens: dict[str, IssuedToken] = attrs.field(init=False, factory=dict[str, IssuedToken], repr=False)
@@ -76,7 +76,7 @@ class Tokens:
         return value, token
 
     def find(self, value: str) -> IssuedToken | None:
-        """Return the token, valid or not; None if it was not issued here or is forgotten."""
+        """Return the token, valid or not; None if it is unknown or forgotten."""
         return self._tokens.get(value)
 
     def is_valid(self, token: IssuedToken) -> bool:
@@ -117,7 +117,6 @@ class Clients:
         Raises:
             ConfigurationError: if the id or secret is invalid, or the client exists.
         """
-        client_secret = conceal(client_secret)
         _check(client_id, client_secret)
         with self._lock:
             if client_id in self:
@@ -126,7 +125,6 @@ class Clients:
 
     def rotate(self, client_id: str, *, new_secret: str, keep_old: bool) -> None:
         """Give a client a new secret, in place of its others or in addition to them."""
-        new_secret = conceal(new_secret)
         with self._lock:
             old_secrets = self._secrets_of(client_id)
             _check(client_id, new_secret)
@@ -153,6 +151,5 @@ class Clients:
 
 
 def _check(client_id: str, client_secret: str) -> None:
-    if not isinstance(client_secret, str):
-        raise ConfigurationError("client_secret", f"must be a str, got {type(client_secret).__name__}")
+    check_type("client_secret", client_secret, str)
     ClientCredentials(client_id=client_id, client_secret=client_secret)

@@ -56,17 +56,15 @@ class TokenRequest:
     def judge(self, clients: Clients) -> Admission | Refusal:
         """Return the client that gets a token, or the refusal."""
         if self.method != "POST":
-            return Refusal(
-                error="invalid_request", title="Only POST is allowed.", status=405, headers={"Allow": "POST"}
-            )
+            return Refusal(error="invalid_request", title="Only POST is allowed", status=405, headers={"Allow": "POST"})
         try:
             fields = self._read_form()
             client_id, client_secret = self._read_client(fields)
-        except _Malformed as malformed:
-            return Refusal(error="invalid_request", title=str(malformed))
+        except _MalformedRequestError as error:
+            return Refusal(error="invalid_request", title=str(error))
         known_id = client_id if client_id in clients else None
         if fields["grant_type"] != "client_credentials":
-            title = "grant_type must be client_credentials."
+            title = "grant_type must be client_credentials"
             return Refusal(error="unsupported_grant_type", title=title, client_id=known_id)
         if not clients.accepts(client_id, client_secret):
             return self._refuse_client(known_id)
@@ -74,28 +72,30 @@ class TokenRequest:
 
     def _read_form(self) -> Mapping[str, str]:
         if self.query:
-            raise _Malformed("The query must be empty: send everything in the form.")
+            raise _MalformedRequestError("The query must be empty: send everything in the form")
         if self.content_type != _FORM_CONTENT_TYPE:
-            raise _Malformed(f"The body must be a form: Content-Type {_FORM_CONTENT_TYPE}.")
+            raise _MalformedRequestError(f"The body must be a form: Content-Type {_FORM_CONTENT_TYPE}")
         try:
             # RFC 6749 §3.2: a field without a value counts as omitted (parse_qsl drops it); repetition is an error.
             pairs = parse_qsl(self.body.decode("ascii"), errors="strict", max_num_fields=100)
         except ValueError:
-            raise _Malformed("The form cannot be read: it must be percent-encoded UTF-8.") from None
+            raise _MalformedRequestError("The form cannot be read: it must be percent-encoded UTF-8") from None
         fields = dict(pairs)
         if len(fields) < len(pairs):
-            raise _Malformed("A field is repeated.")
+            raise _MalformedRequestError("A field is repeated")
         if "grant_type" not in fields:
-            raise _Malformed("grant_type is missing.")
+            raise _MalformedRequestError("grant_type is missing")
         return fields
 
     def _read_client(self, fields: Mapping[str, str]) -> tuple[str, str]:
         if self.authorization is not None:
             if "client_secret" in fields:
-                raise _Malformed("The client must authenticate once: in the form or in the Authorization header.")
+                raise _MalformedRequestError(
+                    "The client must authenticate once: in the form or in the Authorization header."
+                )
             return _parse_basic(self.authorization)
         if "client_id" not in fields or "client_secret" not in fields:
-            raise _Malformed("client_id and client_secret must both be in the form.")
+            raise _MalformedRequestError("client_id and client_secret must both be in the form")
         return fields["client_id"], fields["client_secret"]
 
     def _refuse_client(self, client_id: str | None) -> Refusal:
@@ -103,15 +103,15 @@ class TokenRequest:
         is_basic = self.authorization is not None
         return Refusal(
             error="invalid_client",
-            title="The client id or the client secret is wrong.",
+            title="The client id or the client secret is wrong",
             status=401 if is_basic else 400,
             headers={"WWW-Authenticate": 'Basic realm="simplestore"'} if is_basic else {},
             client_id=client_id,
         )
 
 
-class _Malformed(Exception):  # noqa: N818 - carries the title of a refusal
-    """The request breaks a rule of the endpoint."""
+class _MalformedRequestError(Exception):
+    """A request that breaks a rule of the endpoint; its text is the title of the refusal."""
 
 
 def _parse_basic(authorization: str) -> tuple[str, str]:

@@ -75,7 +75,7 @@ class TestLines:
         """Failures stand once more at the end, with their advice, and by name on stderr; the exit code is 1."""
         environment |= {"SIMPLESTORE_CLIENT_ID": "", "SIMPLESTORE_SCOPE": '"'}
         outcome = await simplestore("doctor", environment=environment)
-        head, _, tail = outcome.stdout.partition("\nWhat failed:\n")
+        head, _, tail = outcome.stdout.partition("\nFailures:\n")
 
         assert 1 == outcome.code
         assert re.fullmatch(
@@ -125,7 +125,7 @@ class TestTerminal:
             r"  - skipped  token: not checked, because of Settings: client id",
             r"Shared tokens",
             r"  ✓ ok       directory, key, files",
-            r"What failed:\n  ✗ failed   Settings: client id: .*",
+            r"Failures:\n  ✗ failed   Settings: client id: .*",
         ):
             assert re.search(f"^{line} *$", text, re.MULTILINE), line
         assert max(map(len, text.splitlines()[:-1])) <= 80

@@ -260,7 +260,7 @@ class TestErrors:
             (["--port", "65536"], "--port"),
             (["--lifetime", "0"], "--lifetime"),
             (["--latency", "-1"], "--latency"),
-            (["--latency", "nan"], "latency_seconds must be a number"),
+            (["--latency", "nan"], "latency_seconds must be a finite number"),
             (["--client", ""], "client_id"),
             (["--secret-file", "/nowhere/at/all"], "client_secret cannot be read"),
             (["--secret", "x"], "No such option"),

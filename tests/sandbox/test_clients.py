@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import attrs
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from simplestore_async import ClientCredentials, TokenProvider
@@ -276,10 +277,10 @@ class TestRequests:
         """Each endpoint keeps its newest 10 000, and none of them pushes out the other's."""
         sandbox = Sandbox()
         request = make_mocked_request("GET", "/api/")
-        what: dict[str, Any] = {"body": b"", "client_id": None, "token_number": None}
-        sandbox.token_endpoint.record(request, **what, status=200, fault=None)
+        response = web.Response()
+        sandbox.token_endpoint.record(request, response, None, body=b"", client_id=None, token=None)
         for _ in range(MOST_RECORDED + 5):
-            sandbox.api.record(request, **what, status=None, fault=Reset())
+            sandbox.api.record(request, response, Reset(), body=b"", client_id=None, token=None)
 
         assert 10_000 == MOST_RECORDED == len(sandbox.api.requests)
         assert [1, 7] == [request.number for request in sandbox.requests[:2]]

@@ -8,12 +8,12 @@ import logging
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Final
 
 import attrs
 
 from simplestore_async.cli._text import as_line
+from simplestore_async.errors import ConfigurationError
 
 __all__ = ["Check", "Result", "State", "failed", "ok", "run_checks", "skipped", "warning"]
 
@@ -44,7 +44,7 @@ class Result:
     state: State
     finding: str = attrs.field(converter=as_line)
     advice: str = attrs.field(default="", converter=as_line)
-    facts: Mapping[str, object] = MappingProxyType({})
+    facts: dict[str, object] = attrs.field(factory=dict[str, object])
     is_blocking: bool = False
 
 
@@ -68,14 +68,14 @@ def skipped(finding: str, *, advice: str = "", is_blocking: bool = False) -> Res
     return Result(state=State.SKIPPED, finding=finding, advice=advice, is_blocking=is_blocking)
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@attrs.frozen(eq=False)
 class Check:
     """A check.
 
     Attributes:
         subject: its group.
         name: its name within the group.
-        run: returns the result.
+        run: returns the result; a `ConfigurationError` that it raises is a failure.
         needs: checks that run first; if one of them is blocking, this one is skipped.
         if_late: advice if it exceeds its time limit.
     """
@@ -83,14 +83,15 @@ class Check:
     subject: str
     name: str
     run: Callable[[], Awaitable[Result]] | Callable[[], Result]
-    needs: tuple[Check, ...] = ()
-    if_late: str = "raise --timeout"
+    needs: tuple[Check, ...] = attrs.field(default=(), kw_only=True)
+    if_late: str = attrs.field(default="raise --timeout", kw_only=True)
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.name}"
 
 
-async def run_checks(
-    checks: Sequence[Check], *, timeout_seconds: float, show: Callable[[Check, Result], None]
-) -> dict[Check, Result]:
-    """Run the checks concurrently, as far as none needs another; return their results.
+async def run_checks(checks: Sequence[Check], *, timeout_seconds: float, show: Callable[[Check, Result], None]) -> None:
+    """Run the checks concurrently, as far as none needs another.
 
     Args:
         checks: each after those that it needs.
@@ -101,34 +102,33 @@ async def run_checks(
     for check in checks:
         needed = {each: tasks[each] for each in check.needs}
         tasks[check] = asyncio.create_task(_run_one(check, needed, timeout_seconds))
-    results: dict[Check, Result] = {}
     try:
         for check, task in tasks.items():
-            results[check] = await task
-            show(check, results[check])
+            show(check, await task)
     finally:
         # A closed pipe or Ctrl-C ends the checks.
         for task in tasks.values():
             task.cancel()
         await asyncio.wait(tasks.values())
-    return results
 
 
 async def _run_one(check: Check, needed: Mapping[Check, asyncio.Task[Result]], timeout_seconds: float) -> Result:
     for each, task in needed.items():
         if (await task).is_blocking:
-            return skipped(f"not checked, because of {each.subject}: {each.name}", is_blocking=True)
+            return skipped(f"not checked, because of {each}", is_blocking=True)
     deadline = asyncio.timeout(timeout_seconds)
     try:
         async with deadline:
             result = check.run()
             return await result if inspect.isawaitable(result) else result
+    except ConfigurationError as error:
+        return failed(f"{error.field} {error.problem}", advice=error.hint or f"correct {error.field}")
     except Exception as error:  # noqa: BLE001 - one broken check must not end the others
         if deadline.expired():
             return failed(f"no response within {timeout_seconds:g} s", advice=check.if_late)
-        # Without the error's own text, which may hold anything.
+        # Without the error's text, which may hold a secret.
         stack = "".join(traceback.format_tb(error.__traceback__))
-        _log.debug("doctor: %s: %s: %s\n%s", check.subject, check.name, type(error).__name__, stack)
+        _log.debug("doctor: %s: %s\n%s", check, type(error).__name__, stack)
         return failed(
             f"the check itself failed: {type(error).__name__}",
             advice="report it, with the output of `simplestore doctor --debug`",

@@ -40,13 +40,13 @@ Exit codes:
 """
 
 
-@click.command(help=_HELP, short_help="Find out why no token can be obtained or used.", epilog=_EPILOG)
+@click.command(help=_HELP, epilog=_EPILOG)
 @timeout_option("each check", default=10, most=3_600)
 @click.option(
     "--directory",
     type=click.Path(path_type=Path),
     metavar="DIRECTORY",
-    help="Another cache directory than the default one, such as that of a service.",
+    help="Cache directory, in place of the default one.",
 )
 @click.option("-v", "--verbose", "is_verbose", is_flag=True, help="Show every finding, not only what needs attention.")
 @json_option
@@ -57,19 +57,20 @@ def doctor(*, timeout: float, directory: Path | None, is_verbose: bool, is_json:
 
     secrets = hidden_values(os.environ)
     report = None if is_json else Report(is_verbose=is_verbose)
+    results: dict[Check, Result] = {}
 
     def show(check: Check, result: Result) -> None:
+        results[check] = _hide_secrets(result, secrets)
         if report is not None:
-            report.show(check, _hide_secrets(result, secrets))
+            report.show(check, results[check])
 
     checks = plan_checks(directory=directory, timeout_seconds=timeout)
-    found = asyncio.run(run_checks(checks, timeout_seconds=timeout, show=show))
-    results = {check: _hide_secrets(result, secrets) for check, result in found.items()}
+    asyncio.run(run_checks(checks, timeout_seconds=timeout, show=show))
     if report is None:
         print_json([facts_of(check, result) for check, result in results.items()])
     else:
         report.sum_up(results)
-    failures = [f"{check.subject}: {check.name}" for check, result in results.items() if result.state is State.FAILED]
+    failures = [str(check) for check, result in results.items() if result.state is State.FAILED]
     if failures:
         raise CommandError(f"{len(failures)} of {len(results)} checks failed: {', '.join(failures)}")
 

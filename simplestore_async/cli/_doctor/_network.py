@@ -6,15 +6,16 @@ import asyncio
 import os
 import socket
 import ssl
-import sys
-import threading
 import time
 from contextlib import suppress
+from functools import partial
 from ipaddress import ip_address
 from typing import Any, Final, TypeAlias
 
 import attrs
 from yarl import URL
+
+from simplestore_async._core.worker import Worker
 
 from ._check import Result, failed, ok, skipped, warning
 
@@ -42,7 +43,7 @@ _ADVICE: Final = {
 
 @attrs.define(eq=False, kw_only=True)
 class Host:
-    """The host of a URL, for checks that run one after the other.
+    """The host of a URL, and the state of its checks, which run one after the other.
 
     Attributes:
         url: absolute.
@@ -69,46 +70,32 @@ class Host:
         try:
             self._addresses = await _find_addresses(self.name, self.port)
         except (OSError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or "not a valid host name"
             return failed(
-                f"{self.name}: {reason}",
+                f"{self.name}: {_problem_of(error)}",
                 advice=f"check its spelling in {self.variable}, then the DNS settings of this machine or container",
                 host=self.name,
             )
-        seconds = time.perf_counter() - began_at
-        addresses = [address for each in self._addresses.values() for address in each]
+        facts: dict[str, Any] = {"host": self.name, "duration_seconds": time.perf_counter() - began_at}
+        facts["addresses"] = addresses = [address for each in self._addresses.values() for address in each]
         if addresses == [self.name]:
-            return ok(f"{self.name} is an address", host=self.name, addresses=addresses)
-        return ok(
-            f"{self.name} is {', '.join(addresses)} ({_milliseconds(seconds)})",
-            host=self.name,
-            addresses=addresses,
-            duration_seconds=seconds,
-        )
+            return ok(f"{self.name} is an address", **facts)
+        return ok(f"{self.name} is {', '.join(addresses)} ({_milliseconds(facts['duration_seconds'])})", **facts)
 
     async def check_connection(self) -> Result:
         tried = await asyncio.gather(*(self._try(addresses) for addresses in self._addresses.values()))
-        attempts = dict(zip(self._addresses, tried, strict=True))
-        shown = "; ".join(f"{_FAMILIES.get(family, family.name)} {attempt}" for family, attempt in attempts.items())
-        facts = {"port": self.port} | {
-            f"{_FAMILIES.get(family, family.name).lower()}_seconds": attempt.seconds
-            for family, attempt in attempts.items()
-        }
-        reached = [attempt for attempt in tried if attempt.seconds is not None]
+        attempts = {_FAMILIES[family]: attempt for family, attempt in zip(self._addresses, tried, strict=True)}
+        shown = f"port {self.port}: {'; '.join(f'{family} {attempt}' for family, attempt in attempts.items())}"
+        facts = {f"{family.lower()}_seconds": attempt.seconds for family, attempt in attempts.items()}
+        facts["port"] = self.port
+        reached = [attempt.address for attempt in tried if attempt.seconds is not None]
         if not reached:
-            return failed(
-                f"port {self.port}: {shown}",
-                advice=f"check the port in {self.variable}, whether the host is up, and firewalls in between",
-                **facts,
-            )
-        self._reached = reached[0].address
+            advice = f"check the port in {self.variable}, whether the host is up, and firewalls in between"
+            return failed(shown, advice=advice, **facts)
+        self._reached = reached[0]
         if len(reached) < len(tried):
-            return warning(
-                f"port {self.port}: {shown}",
-                advice="connections use the other address family, some after a delay; fix the route or the DNS entry",
-                **facts,
-            )
-        return ok(f"port {self.port}: {shown}", **facts)
+            advice = "connections use the other address family, some after a delay; fix the route or the DNS entry"
+            return warning(shown, advice=advice, **facts)
+        return ok(shown, **facts)
 
     async def _try(self, addresses: list[str]) -> _Attempt:
         """Return the first address that accepts a connection, or the failure of the last one."""
@@ -119,8 +106,7 @@ class Host:
                 async with asyncio.timeout(self.patience_seconds):
                     _, writer = await asyncio.open_connection(address, self.port)
             except OSError as error:
-                problem = _problem_of(error, patience_seconds=self.patience_seconds)
-                attempt = _Attempt(address=address, problem=problem)
+                attempt = _Attempt(address=address, problem=_problem_of(error))
             else:
                 await _close(writer)
                 return _Attempt(address=address, seconds=time.perf_counter() - began_at)
@@ -141,7 +127,7 @@ class Host:
             )
         except (OSError, EOFError) as error:
             return failed(
-                f"no TLS: {_problem_of(error, patience_seconds=self.patience_seconds)}",
+                f"no TLS: {_problem_of(error)}",
                 advice=f"check that this port speaks https, in {self.variable}; otherwise something in between "
                 "closes the connection",
             )
@@ -153,19 +139,18 @@ class Host:
 
 
 async def check_proxy_connection(url: URL, variable: str, *, patience_seconds: float) -> Result:
-    """Connect to a proxy. No part of its URL is shown: with a password that is not encoded any part may be of it."""
+    """Connect to a proxy. No part of its URL is shown: if a password is not encoded, any part may belong to it."""
     began_at = time.perf_counter()
-    advice = f"check host and port in {variable}, and whether the proxy is up"
     try:
         async with asyncio.timeout(patience_seconds):
             addresses = await _find_addresses(url.raw_host or "", url.port or 0)
             first = next(address for each in addresses.values() for address in each)
             _, writer = await asyncio.open_connection(first, url.port)
-    except UnicodeError:
-        return failed(f"proxy of {variable}: not a valid host name", advice=advice)
-    except OSError as error:
-        problem = _problem_of(error, patience_seconds=patience_seconds)
-        return failed(f"proxy of {variable}: {problem}", advice=advice)
+    except (OSError, UnicodeError) as error:
+        return failed(
+            f"proxy of {variable}: {_problem_of(error)}",
+            advice=f"check host and port in {variable}, and whether the proxy is up",
+        )
     await _close(writer)
     seconds = time.perf_counter() - began_at
     return ok(f"proxy of {variable} reached in {_milliseconds(seconds)}", variable=variable, duration_seconds=seconds)
@@ -201,18 +186,17 @@ async def _close(writer: asyncio.StreamWriter) -> None:
         await writer.wait_closed()
 
 
-def _problem_of(error: Exception, *, patience_seconds: float) -> str:
-    """Return the system's words for an error: asyncio replaces them, and OpenSSL has numbers of its own."""
+def _problem_of(error: Exception) -> str:
+    """Return the system's text for an error: asyncio replaces it, and OpenSSL has numbers of its own."""
     if isinstance(error, ssl.SSLError):
         return (error.reason or type(error).__name__).replace("_", " ").lower()
+    if isinstance(error, UnicodeError):
+        return "not a valid host name"
     if isinstance(error, socket.gaierror):
         return error.strerror or "unknown host"
-    number = getattr(error, "errno", None)
-    if number and sys.platform == "win32":
-        return error.strerror if isinstance(error, OSError) and error.strerror else os.strerror(number)
-    if number:
-        return os.strerror(number)
-    return f"no response within {patience_seconds:g} s" if isinstance(error, TimeoutError) else "connection closed"
+    if isinstance(error, OSError) and error.errno:
+        return (os.name == "nt" and error.strerror) or os.strerror(error.errno)
+    return "no response in time" if isinstance(error, TimeoutError) else "connection closed"
 
 
 def _milliseconds(seconds: float) -> str:
@@ -222,47 +206,22 @@ def _milliseconds(seconds: float) -> str:
 async def _find_addresses(host: str, port: int) -> _Addresses:
     """Return the addresses of *host* by family, in the resolver's order.
 
-    In a daemon thread: a resolver that never responds must not delay the end of the process.
-
     Raises:
         OSError: if there are none.
         UnicodeError: if it is not a valid host name.
     """
-    loop = asyncio.get_running_loop()
-    found: asyncio.Future[_Addresses] = loop.create_future()
-
-    def settle(result: _Addresses | Exception) -> None:
-        if found.cancelled():
-            return
-        if isinstance(result, Exception):
-            found.set_exception(result)
-        else:
-            found.set_result(result)
-
-    def run() -> None:
-        try:
-            result: _Addresses | Exception = _resolve(host, port)
-        except Exception as error:  # noqa: BLE001 - raised where it is awaited
-            result = error
-        with suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(settle, result)
-
-    threading.Thread(target=run, daemon=True, name="simplestore-lookup").start()
-    return await found
+    # A daemon thread: a resolver that never responds must not delay the end of the process.
+    return await Worker("simplestore-lookup").run(partial(_resolve, host, port))
 
 
 def _resolve(host: str, port: int) -> _Addresses:
-    # As aiohttp does: addresses are not looked up; IPv6 only if this machine has IPv6.
-    flags = socket.AI_NUMERICHOST if _is_address(host) else socket.AI_ADDRCONFIG
+    # As aiohttp does: no lookup of addresses, and IPv6 only if this machine has it.
+    flags = socket.AI_ADDRCONFIG
+    with suppress(ValueError):
+        ip_address(host)
+        flags = socket.AI_NUMERICHOST
     found: _Addresses = {}
     for family, *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags):
-        found.setdefault(family, []).append(str(address[0]))
+        if family in _FAMILIES:
+            found.setdefault(family, []).append(str(address[0]))
     return found
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True

@@ -6,7 +6,7 @@ import shutil
 import sys
 import textwrap
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import click
@@ -17,7 +17,7 @@ from simplestore_async.cli._console import open_console
 from ._check import State
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from ._check import Check, Result
 
@@ -28,21 +28,15 @@ _SIGNS: Final = {State.OK: "✓", State.WARNING: "!", State.FAILED: "✗", State
 _COLORS: Final = {State.OK: "green", State.WARNING: "yellow", State.FAILED: "red", State.SKIPPED: None}
 
 
-def facts_of(check: Check, result: Result) -> dict[str, object]:
+def facts_of(check: Check, result: Result) -> dict[str, Any]:
     """Return the result for `--json`."""
-    return {
-        "subject": check.subject,
-        "name": check.name,
-        "state": result.state,
-        "finding": result.finding,
-        "advice": result.advice,
-        "facts": dict(result.facts),
-    }
+    shown = attrs.asdict(result, recurse=False, filter=attrs.filters.exclude("is_blocking"))
+    return {"subject": check.subject, "name": check.name} | shown
 
 
 @attrs.define
 class Report:
-    """Results as they come, grouped by subject, and a summary.
+    """Results as they arrive, grouped by subject, and a summary.
 
     Checks of a subject that passed are folded into one line, and so are those skipped for the same reason.
 
@@ -55,23 +49,19 @@ class Report:
     _subject: str = attrs.field(init=False, default="")
     _folded: dict[tuple[State, str], list[str]] = attrs.field(init=False, factory=dict[tuple[State, str], list[str]])
 
-    @property
-    def _is_terminal(self) -> bool:
-        return self._console is not None
-
     def show(self, check: Check, result: Result) -> None:
         """Print a result, or fold it."""
         if check.subject != self._subject:
             self._print_folded()
             self._subject = check.subject
-            if self._is_terminal:
+            if self._console:
                 click.echo(self._style(check.subject, bold=True))
         is_foldable = result.state is State.OK or (result.state is State.SKIPPED and not result.advice)
         if is_foldable and not self.is_verbose:
             reason = "" if result.state is State.OK else f": {result.finding}"
             self._folded.setdefault((result.state, reason), []).append(check.name)
         else:
-            self._print(result.state, f"{check.name}: {result.finding}", result.advice)
+            self._print(result.state, f"{self._prefix}{check.name}: {result.finding}", result.advice)
 
     def sum_up(self, results: Mapping[Check, Result]) -> None:
         """Print the failures again, then the counts."""
@@ -79,47 +69,48 @@ class Report:
         failures = {check: result for check, result in results.items() if result.state is State.FAILED}
         if failures:
             _echo("")
-            _echo("What failed:")
+            _echo("Failures:")
         for check, result in failures.items():
-            self._subject = check.subject
-            self._print(State.FAILED, f"{check.name}: {result.finding}", result.advice, is_summary=True)
+            self._print(State.FAILED, f"{check}: {result.finding}", result.advice)
         counts = Counter(result.state for result in results.values())
         parts = [f"{counts[state]} {state}" for state in State if counts[state]]
-        hint = "" if self.is_verbose else " (--verbose for details)"
-        if self._is_terminal or failures:
+        if self._console or failures:
             _echo("")
-        _echo(f"{counts.total()} checks: {', '.join(parts)}{hint}")
+        _echo(f"{counts.total()} checks: {', '.join(parts)}{'' if self.is_verbose else ' (--verbose for details)'}")
+
+    @property
+    def _prefix(self) -> str:
+        """The subject, which is a heading on a terminal."""
+        return "" if self._console else f"{self._subject}: "
 
     def _print_folded(self) -> None:
         for (state, reason), names in self._folded.items():
-            self._print(state, f"{', '.join(names)}{reason}", "")
+            self._print(state, f"{self._prefix}{', '.join(names)}{reason}", "")
         self._folded.clear()
 
-    def _print(self, state: State, text: str, advice: str, *, is_summary: bool = False) -> None:
-        """Print a result: on a terminal below its subject and wrapped, else whole on one line."""
-        if not self._is_terminal:
-            _echo(f"{state:<{_WIDTH}}  {self._subject}: {text}")
+    def _print(self, state: State, text: str, advice: str) -> None:
+        """Print a result: wrapped on a terminal, else whole on one line."""
+        if self._console is None:
+            _echo(f"{state:<{_WIDTH}}  {text}")
             if advice:
                 _echo(f"{'':<{_WIDTH}}  -> {advice}")
             return
-        label = f"{_SIGNS[state]} {state}".ljust(_WIDTH + 2)
-        label = self._style(label, fg=_COLORS[state], bold=state is State.FAILED)
-        first, *others = _wrap(f"{self._subject}: {text}" if is_summary else text, indent=_WIDTH + 6)
-        click.echo(f"  {label}  {first}")
-        for line in others:
-            click.echo(" " * (_WIDTH + 6) + line)
-        for number, line in enumerate(_wrap(advice, indent=_WIDTH + 8) if advice else ()):
-            click.echo(" " * (_WIDTH + 6) + self._style(f"{'  ' if number else '→ '}{line}", bold=True))
+        indent = " " * (_WIDTH + 6)
+        label = self._style(f"{_SIGNS[state]} {state:<{_WIDTH}}", fg=_COLORS[state], bold=state is State.FAILED)
+        for number, line in enumerate(_wrap(text, indent=len(indent))):
+            click.echo(f"{indent}{line}" if number else f"  {label}  {line}")
+        for number, line in enumerate(_wrap(advice, indent=len(indent) + 2)):
+            click.echo(indent + self._style(f"{'  ' if number else '→ '}{line}", bold=True))
 
     def _style(self, text: str, *, fg: str | None = None, bold: bool) -> str:
         has_style = self._console is not None and not self._console.no_color
         return click.style(text, fg=fg, bold=bold or None) if has_style else text
 
 
-def _wrap(text: str, *, indent: int) -> Sequence[str]:
+def _wrap(text: str, *, indent: int) -> list[str]:
     # A long path or URL stays whole, so that it can be copied.
     width = max(shutil.get_terminal_size().columns - indent, 20)
-    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def _echo(text: str) -> None:

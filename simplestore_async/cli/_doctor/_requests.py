@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 import attrs
@@ -14,13 +13,7 @@ from simplestore_async import AccessToken, ClientCredentials, RetryPolicy, Token
 from simplestore_async._core.origin import is_loopback
 from simplestore_async._core.server_text import SecretFilter
 from simplestore_async.cli._output import show_duration
-from simplestore_async.errors import (
-    ConfigurationError,
-    SimpleStoreError,
-    TokenEndpointError,
-    TokenError,
-    TokenResponseError,
-)
+from simplestore_async.errors import TokenEndpointError, TokenError, TokenResponseError
 
 from ._check import Result, failed, ok, skipped, warning
 from ._settings import read_url
@@ -34,10 +27,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Requests", "compare_clocks"]
 
-_COPY: Final = "copy client id and secret again from the Control Panel, both of the same client"
+_COPY: Final = "copy client id and secret again from the Control Panel, both of one client"
 _NEW_CLIENT: Final = "the client may not use client credentials; create another in the Control Panel"
 _ADDRESS: Final = "correct SIMPLESTORE_TOKEN_URL, or unset it for SimpleStore's own"
-_PORTAL: Final = "if it is right, a proxy or the login page of a network (captive portal) responds in its place"
+_PORTAL: Final = "if it is right, a proxy or a captive portal (the login page of a network) responds in its place"
 # By RFC 6749's error code, and by the status of responses without a known code.
 _ADVICE_BY_CODE: Final = {
     "invalid_client": _COPY,
@@ -54,7 +47,7 @@ _ADVICE_BY_STATUS: Final = {
 }
 # One attempt, which the check's own time limit ends.
 _POLICY: Final = RetryPolicy(attempts=1, attempt_seconds=86_400, budget_seconds=86_400)
-# Half of what makes others ignore a stored token: one that was issued in their future.
+# Half of the time after which others ignore a stored token as issued in their future.
 _TOLERATED_SECONDS: Final = 30.0
 # A Date has whole seconds, rounded down (RFC 9110 §5.6.7).
 _DATE_STEP_SECONDS: Final = 1.0
@@ -74,7 +67,7 @@ class Requests:
             endpoint = TokenEndpoint(credentials, policy=_POLICY, trust_env=True)
             self._token = token = await endpoint.request_token()
             hidden = [str(token.value), str(await credentials.read_secret())]
-        except SimpleStoreError as error:
+        except TokenError as error:
             return _explain(error)
         seconds = time.perf_counter() - began_at
         life_seconds = token.expires_at - token.issued_at
@@ -82,12 +75,8 @@ class Requests:
         scope = SecretFilter(hidden).show(" ".join(token.scope))
         shown = f"{token.token_type} token for {show_duration(life_seconds)}, in {seconds * 1000:.0f} ms"
         shown += f", scope {scope}" if scope else ""
-        facts = {
-            "token_type": token.token_type,
-            "life_seconds": life_seconds,
-            "scope": scope.split(),
-            "duration_seconds": seconds,
-        }
+        facts: dict[str, Any] = {"token_type": token.token_type, "life_seconds": life_seconds}
+        facts |= {"scope": scope.split(), "duration_seconds": seconds}
         missing = [name for name in credentials.scope if name not in token.scope]
         if missing:
             return warning(
@@ -100,15 +89,13 @@ class Requests:
     async def call_api(self) -> Result:
         """Send an authorised GET to the base URL."""
         timeout = aiohttp.ClientTimeout(total=None)
-        is_local = is_loopback(read_url("SIMPLESTORE_BASE_URL", os.environ))
+        is_local = is_loopback(read_url("SIMPLESTORE_BASE_URL"))
         try:
             async with (
                 open_session(self, timeout=timeout, trust_env=not is_local) as session,
                 session.get("./", allow_redirects=False) as response,
             ):
                 return _judge_response(response.status, is_html=response.content_type == "text/html")
-        except ConfigurationError as error:
-            return failed(f"{error.field} {error.problem}", advice=error.hint or "correct SIMPLESTORE_BASE_URL")
         except (aiohttp.ClientError, OSError) as error:
             return failed(
                 f"no complete response to GET ({type(error).__name__})",
@@ -127,44 +114,35 @@ class Requests:
 
 
 def _judge_response(status: int, *, is_html: bool) -> Result:
-    # Without the server's own reason phrase, which may hold the token.
-    shown = f"GET responds {status}"
+    judge, finding = warning, ""
     if status in {401, 403}:
-        return failed(
-            f"{shown}: the API rejects the token",
-            advice="check that SIMPLESTORE_BASE_URL and SIMPLESTORE_TOKEN_URL belong to the same store, and that the "
-            "client may use the API",
-            status=status,
+        judge, finding = failed, ": the API rejects the token"
+        advice = (
+            "check that SIMPLESTORE_BASE_URL and SIMPLESTORE_TOKEN_URL belong to the same store, and that the client "
+            "may use the API"
         )
-    if status >= 500:
-        return warning(
-            shown, advice="the API itself fails; try again later, then report it to its operator", status=status
+    elif status >= 500:
+        advice = "the API itself fails; try again later, then report it to its operator"
+    elif status // 100 == 3:
+        finding = ", a redirect"
+        advice = f"set SIMPLESTORE_BASE_URL to the target: the token is not sent to another origin; {_PORTAL}"
+    elif status == 404:
+        finding = ": nothing at the base URL itself; token not rejected"
+        advice = (
+            "check the path in SIMPLESTORE_BASE_URL; normal for an API without a resource at its root: try "
+            "`simplestore request GET PATH` with a path that exists"
         )
-    if status // 100 == 3:
-        return warning(
-            f"{shown}, a redirect",
-            advice="set SIMPLESTORE_BASE_URL to the target: the token does not follow to another origin; " + _PORTAL,
-            status=status,
-        )
-    if status == 404:
-        return warning(
-            f"{shown}: nothing at the base URL itself; token not rejected",
-            advice="check the path in SIMPLESTORE_BASE_URL; for an API without a resource at its root this is normal: "
-            "try `simplestore request GET PATH` with a path that exists",
-            status=status,
-        )
-    if is_html:
-        return warning(
-            f"{shown} with an HTML page, which is not an API",
-            advice=f"check SIMPLESTORE_BASE_URL; {_PORTAL}",
-            status=status,
-        )
-    return ok(f"{shown}: reachable; token accepted", status=status)
+    elif is_html:
+        finding, advice = " with an HTML page, which is not an API", f"check SIMPLESTORE_BASE_URL; {_PORTAL}"
+    else:
+        return ok(f"GET responds {status}: reachable; token accepted", status=status)
+    # Without the server's own reason phrase, which may hold the token.
+    return judge(f"GET responds {status}{finding}", advice=advice, status=status)
 
 
-def _explain(error: SimpleStoreError) -> Result:
+def _explain(error: TokenError) -> Result:
     if isinstance(error, TokenEndpointError):
-        texts = ", ".join(filter(None, (error.error, error.error_description, error.title)))
+        texts = ", ".join(text.rstrip(".") for text in (error.error, error.error_description, error.title) if text)
         return failed(
             f"token endpoint responds {error.status}{f' ({texts})' if texts else ''}",
             advice=_ADVICE_BY_CODE.get(error.error or "") or _advise_by_status(error.status),
@@ -174,8 +152,6 @@ def _explain(error: SimpleStoreError) -> Result:
         )
     if isinstance(error, TokenResponseError):
         return failed(error.problem, advice=f"{_ADDRESS}; {_PORTAL}")
-    if isinstance(error, ConfigurationError):
-        return failed(f"{error.field} {error.problem}", advice=error.hint or f"correct {error.field}")
     return failed(error.problem, advice=error.hint or _ADDRESS)
 
 

@@ -13,12 +13,12 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import attrs
-import click
 from filelock import FileLock, Timeout
 
 from simplestore_async import FileTokenCache
-from simplestore_async.cli._caches import open_directory
-from simplestore_async.errors import ConfigurationError, TokenCacheError
+from simplestore_async.cli._caches import list_redis_tokens, open_directory
+from simplestore_async.cli._output import CommandError
+from simplestore_async.errors import TokenCacheError
 
 from ._check import Result, failed, ok, skipped, warning
 
@@ -31,43 +31,34 @@ _ELSEWHERE: Final = "choose another directory: FileTokenCache(directory) in a pr
 
 
 def check_key() -> Result:
-    """Check whether tokens are encrypted, and the key."""
+    """Check the encryption key of stored tokens."""
+    open_directory()  # reads the key
     names = [name for name in _KEY_VARIABLES if os.environ.get(name)]
-    try:
-        open_directory()
-    except ConfigurationError as error:
-        hint = error.hint or f"fix it, or unset {' and '.join(names)}"
-        return failed(f"{error.field} {error.problem}", advice=hint)
     if not names:
         return ok("none; tokens are stored in clear, readable by their owner only", is_encrypted=False)
     return ok(f"from {' and '.join(names)}; tokens are stored encrypted", is_encrypted=True)
 
 
 async def check_redis() -> Result:
-    """Connect to the environment's Redis server, and authenticate."""
-    from simplestore_async.cli._redis import list_tokens, ping
-
+    """Count the tokens in the environment's Redis server."""
     began_at = time.perf_counter()
     try:
-        await ping()
-        seconds = time.perf_counter() - began_at
-        tokens = len(await list_tokens())
-    except ConfigurationError as error:
-        return failed(f"{error.field} {error.problem}", advice=error.hint or f"correct {error.field}")
-    except click.ClickException as error:
+        tokens = len(await list_redis_tokens())
+    except CommandError as error:
         return failed(
             error.message,
             advice="check its host, port, user, password and TLS (rediss://), and whether the server is up; until "
             "then each process requests its own token",
         )
+    seconds = time.perf_counter() - began_at
     return ok(
-        f"server reached in {seconds * 1000:.0f} ms; tokens stored: {tokens}", duration_seconds=seconds, tokens=tokens
+        f"server reached; tokens stored: {tokens} (in {seconds * 1000:.0f} ms)", duration_seconds=seconds, tokens=tokens
     )
 
 
 @attrs.frozen(eq=False)
 class Directory:
-    """A cache directory: whether it can be used, what it holds, and whether it takes files and locks."""
+    """A cache directory: its access, its tokens, and its file system."""
 
     path: Path | None
 
@@ -87,16 +78,13 @@ class Directory:
     async def check_files(self) -> Result:
         files = await open_directory(self.path).list_files()
         now = time.time()
-        unused = [file for file in files if file.problem]
-        expired = [file for file in files if file.expires_at is not None and file.expires_at <= now]
-        if not files:
-            return ok("no tokens stored", files=0, expired=0, unused=0)
-        shown = f"{len(files)} token files, {len(expired)} expired"
-        facts = {"files": len(files), "expired": len(expired), "unused": len(unused)}
-        if unused:
-            problems = dict.fromkeys(file.problem for file in unused)
+        problems = [file.problem for file in files if file.problem]
+        expired = sum(file.expires_at is not None and file.expires_at <= now for file in files)
+        shown = f"{len(files)} token files, {expired} expired"
+        facts = {"files": len(files), "expired": expired, "unused": len(problems)}
+        if problems:
             return warning(
-                f"{shown}; {len(unused)} not usable: {'; '.join(problems)}",
+                f"{shown}; {len(problems)} not usable: {'; '.join(dict.fromkeys(problems))}",
                 advice="programs replace them when needed; `simplestore cache clear` removes them",
                 **facts,
             )
@@ -112,15 +100,12 @@ class Directory:
                 cache = FileTokenCache(scratch)
                 async with cache.renewal_lock("doctor"):
                     is_exclusive = await asyncio.to_thread(_is_locked, Path(scratch))
-        except TokenCacheError as error:
-            return failed(f"files cannot be created and locked: {error.problem}", advice=_ELSEWHERE)
-        except OSError as error:
-            return failed(f"files cannot be created and locked: {error.strerror or error}", advice=_ELSEWHERE)
+        except (TokenCacheError, OSError) as error:
+            problem = error.problem if isinstance(error, TokenCacheError) else error.strerror or str(error)
+            return failed(f"files cannot be created and locked: {problem}", advice=_ELSEWHERE)
         if not is_exclusive:
-            return failed(
-                "the file system grants one lock twice; processes would not wait for each other's renewal",
-                advice=_ELSEWHERE,
-            )
+            shown = "the file system grants one lock twice; processes would not wait for each other's renewal"
+            return failed(shown, advice=_ELSEWHERE)
         return ok("files can be created and locked (test file removed)")
 
 

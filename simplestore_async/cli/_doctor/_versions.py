@@ -1,4 +1,4 @@
-"""Installed versions. Rule: the package's own metadata has the floors."""
+"""Installed versions. Rule: the bounds come from the package's own metadata."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import ssl
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Final
 
-import attrs
-
 from ._check import Result, failed, ok
 
 __all__ = ["check_extras", "check_packages", "check_python"]
@@ -18,6 +16,7 @@ __all__ = ["check_extras", "check_packages", "check_python"]
 _PACKAGE: Final = "simplestore-async"
 _EXTRAS: Final = "cli", "encryption", "opentelemetry", "redis"
 _REQUIREMENT: Final = re.compile(r"(?P<name>[\w.-]+)(?:\[.*?\])? *\(?(?P<bounds>[^;)]*)\)?(?:;(?P<marker>.*))?")
+_EXTRA: Final = re.compile(r"extra *== *['\"]([\w-]+)['\"]")
 _BOUND: Final = re.compile(r"(>=|<) *([\d.]+)")
 
 
@@ -38,53 +37,39 @@ async def check_python() -> Result:
 
 
 def check_packages() -> Result:
-    """Compare installed versions with those that the package needs."""
-    needed = _requirements("")
-    installed = {_PACKAGE: _find_version(_PACKAGE)}
-    installed |= {each.name: each.installed for each in needed}
-    return _judge([each for each in needed if not each.is_met], installed)
+    """Compare installed versions with the package's requirements."""
+    needed = _find_bounds("")
+    installed = {name: _find_version(name) for name in (_PACKAGE, *needed)}
+    return _judge(needed, installed)
 
 
 def check_extras() -> Result:
-    """Compare installed versions of the extras, of which none is needed."""
-    known = [each for extra in _EXTRAS for each in _requirements(extra)]
-    unmet = [each for each in known if each.installed and not each.is_met]
-    return _judge(unmet, {each.name: each.installed for each in known})
+    """Compare installed versions with the requirements of the extras, which may be missing."""
+    known = {name: bounds for extra in _EXTRAS for name, bounds in _find_bounds(extra).items()}
+    installed = {name: _find_version(name) for name in known}
+    return _judge({name: bounds for name, bounds in known.items() if installed[name]}, installed)
 
 
-@attrs.frozen
-class _Requirement:
-    name: str
-    bounds: str
-    installed: str | None
-
-    @property
-    def is_met(self) -> bool:
-        if self.installed is None:
-            return False
-        has = _numbers(self.installed)
-        return all(
-            has >= _numbers(bound) if sign == ">=" else has < _numbers(bound)
-            for sign, bound in _BOUND.findall(self.bounds)
-        )
+def _judge(needed: dict[str, str], installed: dict[str, str | None]) -> Result:
+    shown = ", ".join(f"{name} {number or 'is not installed'}" for name, number in installed.items())
+    unmet = [f'"{name}{bounds}"' for name, bounds in needed.items() if not _is_within(installed[name], bounds)]
+    if unmet:
+        return failed(shown, advice=f"pip install {' '.join(unmet)}", packages=installed)
+    return ok(shown, packages=installed)
 
 
-def _requirements(extra: str) -> list[_Requirement]:
-    """Return the requirements of an extra, or of the package itself if that is empty."""
-    found: list[_Requirement] = []
-    for text in _read_requirements():
-        match = _REQUIREMENT.fullmatch(text)
-        marker = match and re.search(r"extra *== *['\"]([\w-]+)['\"]", match["marker"] or "")
-        if match and (marker[1] if marker else "") == extra:
-            found.append(_Requirement(match["name"], match["bounds"].strip(), _find_version(match["name"])))
-    return found
-
-
-def _read_requirements() -> list[str]:
+def _find_bounds(extra: str) -> dict[str, str]:
+    """Return the requirements of an extra, or of the package itself if that is empty, each with its bounds."""
     try:
-        return requires(_PACKAGE) or []
+        texts = requires(_PACKAGE) or []
     except PackageNotFoundError:  # copied without its metadata
-        return []
+        return {}
+    found: dict[str, str] = {}
+    for match in filter(None, map(_REQUIREMENT.fullmatch, texts)):
+        marker = _EXTRA.search(match["marker"] or "")
+        if (marker[1] if marker else "") == extra:
+            found[match["name"]] = match["bounds"].strip()
+    return found
 
 
 def _find_version(name: str) -> str | None:
@@ -94,15 +79,14 @@ def _find_version(name: str) -> str | None:
         return None
 
 
+def _is_within(number: str | None, bounds: str) -> bool:
+    has = _numbers(number or "")
+    return number is not None and all(
+        has >= _numbers(bound) if sign == ">=" else has < _numbers(bound) for sign, bound in _BOUND.findall(bounds)
+    )
+
+
 def _numbers(text: str) -> tuple[int, ...]:
     match = re.match(r"\d+(\.\d+)*", text)
     numbers = [int(part) for part in match[0].split(".")] if match else []
     return (*numbers, *[0] * (4 - len(numbers)))
-
-
-def _judge(unmet: list[_Requirement], installed: dict[str, str | None]) -> Result:
-    shown = ", ".join(f"{name} {number or 'is not installed'}" for name, number in installed.items())
-    if not unmet:
-        return ok(shown, packages=installed)
-    wanted = " ".join(f'"{each.name}{each.bounds}"' for each in unmet)
-    return failed(shown, advice=f"pip install {wanted}", packages=installed)
