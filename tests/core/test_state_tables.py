@@ -59,22 +59,18 @@ class TestDecision:
 
     @pytest.mark.parametrize(("token_state", "endpoint", "expected"), EXPECTED)
     def test_entry(self, token_state: TokenState, endpoint: EndpointState, expected: Action) -> None:
-        """A call follows the table, by the clock's reading and the endpoint's state."""
-        now = READINGS[token_state]
-        state = holding(hold(), not_before=now + 1 if endpoint is EndpointState.BACKING_OFF else now)
+        """A call follows the table; its decision has the token, the fallback and the wait, or the error.
+
+        A renewal in flight outranks a backoff, which another loop's failure began.
+        """
+        now, held = READINGS[token_state], hold()
+        is_renewing = endpoint is EndpointState.RENEWING
+        state = holding(held, not_before=now if endpoint is EndpointState.IDLE else now + 1, error=PASSING)
+        decision = state.decide(now, is_renewing=is_renewing)
 
         assert expected is DECISIONS[token_state, endpoint]
         assert token_state is state.token_state(now)
-        assert expected is state.action(now, is_renewing=endpoint is EndpointState.RENEWING)
-
-    @pytest.mark.parametrize(("token_state", "endpoint", "expected"), EXPECTED)
-    def test_value(self, token_state: TokenState, endpoint: EndpointState, expected: Action) -> None:
-        """A decision carries the token, the fallback and the wait, or the error; a renewal starts only if none runs."""
-        now, held = READINGS[token_state], hold()
-        is_renewing, is_backing_off = endpoint is EndpointState.RENEWING, endpoint is EndpointState.BACKING_OFF
-        state = holding(held, not_before=now + 1 if is_backing_off else now, error=PASSING)
-        decision = state.decide(now, is_renewing=is_renewing)
-
+        assert expected is state.action(now, is_renewing=is_renewing)
         assert (endpoint is EndpointState.IDLE and expected is not Action.SERVE) is decision.starts_renewal
         match expected:
             case Action.SERVE | Action.SERVE_AND_RENEW:
@@ -96,14 +92,6 @@ class TestDecision:
 
         assert isinstance(decision, Fail)
         assert isinstance(decision.error, ProviderClosedError)
-
-    @pytest.mark.parametrize("token_state", TokenState)
-    def test_running_renewal_outranks_not_before(self, token_state: TokenState) -> None:
-        """Callers wait for a renewal in flight even if another loop's failure began a backoff."""
-        now = READINGS[token_state]
-        state = holding(hold(), not_before=now + 1)
-
-        assert DECISIONS[token_state, EndpointState.RENEWING] is state.action(now, is_renewing=True)
 
     @pytest.mark.parametrize(
         ("now", "expected"),
