@@ -1,4 +1,4 @@
-"""Event loops in other threads, and requests that a test holds back."""
+"""Event loops in other threads."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
-
-    from tests.support.servers import TokenServer
 
 
 @asynccontextmanager
@@ -32,16 +30,3 @@ async def other_loop() -> AsyncIterator[Callable[[Coroutine[Any, Any, Any]], asy
         loop.close()
     assert set() == left_over
     assert [] == complaints
-
-
-async def request_arrives(server: TokenServer, count: int) -> None:
-    """Wait until the server has got so many requests."""
-    while len(server.requests) < count:
-        server.arrived.clear()
-        await server.arrived.wait()
-
-
-def hold_back(server: TokenServer) -> asyncio.Event:
-    """Return a gate of their own, shut, for the requests from now on."""
-    server.gate = asyncio.Event()
-    return server.gate
