@@ -85,16 +85,6 @@ async def test_set_of_an_expired_token(cache: MemoryTokenCache, clock: FakeClock
     assert 0 == len(cache)
 
 
-async def test_size_is_bounded(cache: MemoryTokenCache, clock: FakeClock) -> None:
-    """A thousand keys, a second apart, whose tokens live for ten seconds, never make more than ten entries."""
-    sizes = set()
-    for number in range(1000):
-        await cache.set(f"key {number}", living_for(10, clock))
-        clock.advance(1)
-        sizes.add(len(cache))
-    assert set(range(1, 11)) == sizes
-
-
 def test_concurrent_threads(cache: MemoryTokenCache, clock: FakeClock) -> None:
     """Threads that set keys concurrently lose none and raise nothing."""
     token = living_for(10, clock)

@@ -186,7 +186,7 @@ class TestTimeout:
                 await worker.run(lambda: time.sleep(0.02))
 
         began_at = time.monotonic()
-        await asyncio.gather(*(use() for _ in range(30)))
+        await asyncio.gather(*(use() for _ in range(12)))
         assert time.monotonic() - began_at > 0.2
 
     async def test_job_is_counted(self, worker: Worker, gate: threading.Event) -> None:
@@ -233,7 +233,7 @@ class TestTimeout:
 
     async def test_queue_limit(self, worker: Worker) -> None:
         """The wait for other jobs has a limit of its own, although each of them is quick."""
-        jobs = [asyncio.create_task(worker.run(lambda: time.sleep(0.01))) for _ in range(50)]
+        jobs = [asyncio.create_task(worker.run(lambda: time.sleep(0.01))) for _ in range(25)]
         await asyncio.sleep(0)
         scope = None
         with pytest.raises(TimeoutError):
