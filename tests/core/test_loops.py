@@ -10,27 +10,24 @@ import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import pytest
 
 from simplestore_async import AccessToken, MemoryTokenCache, TokenEndpoint, TokenProvider
 from simplestore_async.errors import ProviderClosedError, TokenEndpointError
 from simplestore_async.events import Event, RenewalStarted, TokenReceived
-from tests.support.loops import other_loop
-from tests.support.platforms import uvloop_factories
+from tests.support.loops import LOOPS, LoopFactory, other_loop
 from tests.support.providers import LIFE, begin, get_at_once
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from simplestore_async.sandbox import Sandbox
     from tests.support.clocks import FakeClock
     from tests.support.providers import Provide
 
 T = TypeVar("T")
-LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
-LOOPS = {"asyncio": asyncio.new_event_loop, **uvloop_factories()}
-on_every_loop = pytest.mark.parametrize("new_loop", LOOPS.values(), ids=LOOPS)
 
 
 async def in_thread(
@@ -50,7 +47,7 @@ async def in_thread(
 
 
 class TestOneAfterTheOther:
-    @on_every_loop
+    @pytest.mark.parametrize("new_loop", LOOPS)
     async def test_token(
         self, sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, new_loop: LoopFactory
     ) -> None:
@@ -91,7 +88,7 @@ class TestOneAfterTheOther:
 
         assert isinstance(await in_thread(provider.get_token), AccessToken)
 
-    @on_every_loop
+    @pytest.mark.parametrize("new_loop", LOOPS)
     @pytest.mark.parametrize("failures", [0, 1], ids=["token", "failure"])
     async def test_loop_is_not_kept_alive(
         self,
