@@ -13,6 +13,7 @@ from simplestore_async._core.guarded_cache import GuardedCache
 from simplestore_async._core.worker import Worker
 from simplestore_async.errors import TokenCacheError
 from simplestore_async.events import CacheFailed
+from tests.support.providers import Panic
 from tests.support.tokens import make_token
 
 if TYPE_CHECKING:
@@ -83,10 +84,6 @@ async def raise_cancelled() -> None:
 
 async def time_out() -> None:
     raise TimeoutError("canary-token")
-
-
-class Panic(BaseException):
-    """What extension modules in Rust raise."""
 
 
 async def panic() -> None:
@@ -187,14 +184,6 @@ async def test_wrong_type(rubbish: object) -> None:
     assert await guarded.get() is None
     problem = f"it returned {type(rubbish).__name__} instead of an AccessToken"
     assert [CacheFailed(operation="get", problem=problem)] == guarded.failures
-
-
-async def test_failures_are_collected() -> None:
-    """Every failure of one renewal is kept, in order."""
-    guarded = guard(ScriptedCache(get=fail, set=fail, enter=fail))
-    for operation in ["lock", "get", "set"]:
-        await use(guarded, operation)
-    assert ["lock", "get", "set"] == [failure.operation for failure in guarded.failures]
 
 
 async def test_no_lock_after_a_failed_read() -> None:

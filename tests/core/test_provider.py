@@ -25,7 +25,7 @@ from simplestore_async import (
 from simplestore_async.errors import ConfigurationError, ProviderClosedError, TokenEndpointError
 from simplestore_async.events import Event, RenewalFailed, RenewalStarted, TokenReceived, TokenRejected
 from tests.support.clocks import FakeClock
-from tests.support.providers import begin, get_at_once
+from tests.support.providers import Panic, begin, get_at_once
 from tests.support.servers import SECRET
 
 if TYPE_CHECKING:
@@ -164,10 +164,6 @@ class TestFreshToken:
                 longest_wait_seconds=2.0,
             ),
         ] == events
-
-
-class Panic(BaseException):
-    """What extension modules in Rust raise."""
 
 
 class TestListener:

@@ -14,7 +14,7 @@ from simplestore_async.errors import ConfigurationError, InvalidClientError, Tok
 from simplestore_async.events import Event, OutageBegan, OutageEnded, RenewalFailed, RenewalStarted, TokenReceived
 from simplestore_async.sandbox import Fault, Response, Sandbox, Status
 from tests.support.clocks import FakeClock
-from tests.support.providers import TICK, get_at_once, of_kind
+from tests.support.providers import TICK, Panic, get_at_once, of_kind
 from tests.support.servers import SECRET
 
 if TYPE_CHECKING:
@@ -148,10 +148,6 @@ class FailingClock(FakeClock):
         return super().monotonic()
 
 
-class Panic(BaseException):
-    """What extension modules in Rust raise."""
-
-
 class TestDefect:
     @pytest.mark.parametrize("error", [ZeroDivisionError, asyncio.CancelledError, Panic])
     async def test_in_the_endpoint(
@@ -174,6 +170,7 @@ class TestDefect:
         assert "canary" not in str(caught.value)
         assert (None, None) == (caught.value.__cause__, caught.value.__context__)
         assert (TokenError, True) == (type(caught.value), caught.value.retryable)
+        assert ("" if error is asyncio.CancelledError else "please report it") == caught.value.hint
         assert [1.0] == [event.retry_in_seconds for event in of_kind(RenewalFailed, events)]
 
     @pytest.mark.parametrize("failures", [1, 1_000])

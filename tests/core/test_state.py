@@ -63,18 +63,6 @@ class TestFailure:
 
         assert ProviderState(held=new, has_renewed=True) == failed.with_token(new, 4_011.0)
 
-    def test_hundred_failures(self) -> None:
-        """After 100 failures in a row the pause is still the cap, and the next call asks again."""
-        asks = {Action.SERVE_AND_RENEW, Action.WAIT_BRIEFLY, Action.WAIT}
-        state, now = holding(hold(life=86_400)), 86_600.0
-        for _ in range(100):
-            state = state.failed(PASSING, now)
-            assert 1 <= state.not_before - now <= 30
-            now = state.not_before
-            assert state.action(now, is_renewing=False) in asks
-
-        assert 100 == state.failures
-
 
 class TestUnchanged:
     def test_backs_off(self) -> None:

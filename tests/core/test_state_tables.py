@@ -26,8 +26,6 @@ from simplestore_async._core.state import (
 from simplestore_async.errors import ProviderClosedError
 from tests.support.states import PASSING, POLICY, SENT, hold, holding, token
 
-ALMOST_ONE = nextafter(1.0, 0.0)
-
 READINGS = {
     TokenState.FRESH: 2_000.0,
     TokenState.DUE: 4_000.0,
@@ -122,15 +120,6 @@ class TestDecision:
 
         assert Action.FAIL is state.action(nextafter(50.0, 0), is_renewing=False)
         assert Action.WAIT is state.action(50.0, is_renewing=False)
-
-    @pytest.mark.parametrize("is_first", [False, True])
-    @pytest.mark.parametrize("life", [5.0, 60.0])
-    def test_short_lives_are_reused(self, life: float, is_first: bool) -> None:
-        """A token of 5 s or 60 s is served without a renewal for the first 45 % of its life, with any draw."""
-        for draw in (0.0, 0.5, ALMOST_ONE):
-            state = holding(hold(life=life, is_first=is_first, draw=draw))
-
-            assert Action.SERVE is state.action(SENT + 0.449 * life, is_renewing=False)
 
 
 class TestRejectionTable:

@@ -25,6 +25,10 @@ LIFE, DUE, HARD = 3_600, 3_100, 3_570
 PATIENT = RenewalPolicy(max_wait_seconds=600)
 
 
+class Panic(BaseException):
+    """What extension modules in Rust raise."""
+
+
 def get_at_once(provider: TokenProvider) -> AccessToken:
     """Return the token of a call that does not wait: it ends with its first step."""
     call = provider.get_token()
