@@ -32,7 +32,7 @@ if hasattr(asyncio, "eager_task_factory"):  # Python 3.12 and later
     KINDS["eager task factory"] = (asyncio.new_event_loop, asyncio.eager_task_factory)
 
 
-def on_every_loop(test: Scenario) -> Callable[..., None]:
+def on_every_loop(test: Scenario) -> Any:
     """Run an async test on each of `KINDS`."""
 
     @pytest.mark.parametrize("loop", KINDS)
@@ -42,7 +42,7 @@ def on_every_loop(test: Scenario) -> Callable[..., None]:
 
     own = inspect.Parameter("loop", inspect.Parameter.KEYWORD_ONLY)
     signature = inspect.signature(test)
-    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), own])  # type: ignore[attr-defined]
+    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), own])
     return run
 
 
