@@ -212,7 +212,7 @@ def test_no_near_miss(environment: Callable[..., None], monkeypatch: pytest.Monk
 
 
 def test_near_miss_of_the_base_url(environment: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A misspelt base URL is named, too."""
+    """A variable that looks like that of the base URL is named."""
     environment()
     monkeypatch.setenv("SIMPLESTORE_BASEURL", "https://canary")
 

@@ -63,7 +63,7 @@ async def test_late_failure(sandbox: Sandbox, provider: TokenProvider, events: l
 async def test_failure_finds_a_due_token(
     sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, events: list[Event]
 ) -> None:
-    """If that token came so late that it is due, it serves the callers, too; and the failure is one."""
+    """If that token is due on arrival it still serves the callers, but the failure counts."""
     async with other_loop() as start:
         late = sandbox.token_endpoint.hold()
         token = start(provider.get_token())
@@ -87,20 +87,20 @@ async def test_token_came_during_the_cache_read(
     *, sandbox: Sandbox, clock: FakeClock, provide: Provide, events: list[Event], is_due: bool
 ) -> None:
     """A renewal with a slow cache read takes another loop's token, unless it is due."""
-    is_asked, may_go_on = asyncio.Event(), asyncio.Event()
+    is_read, may_go_on = asyncio.Event(), asyncio.Event()
     here = asyncio.get_running_loop()
 
     class SlowHere(MemoryTokenCache):
         async def get(self, key: str, /) -> AccessToken | None:
             if asyncio.get_running_loop() is here:
-                is_asked.set()
+                is_read.set()
                 await may_go_on.wait()
             return None
 
     provider = provide(cache=SlowHere())
     async with other_loop() as start:
         caller = await begin(provider)
-        await is_asked.wait()
+        await is_read.wait()
         newer = await start(provider.get_token())
         clock.advance(DUE if is_due else 1_600)
         may_go_on.set()

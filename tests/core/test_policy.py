@@ -222,7 +222,7 @@ class TestBackoff:
         ids=repr,
     )
     def test_length(self, error: SimpleStoreError, is_alive: bool, pauses: list[float]) -> None:
-        """After a failure the endpoint is left alone for 1 s·2ⁿ (terminal 5 s·2ⁿ), or as long as it asked for."""
+        """The backoff is 1 s·2ⁿ (5 s·2ⁿ after a terminal failure), or Retry-After if that is longer."""
         shown = [POLICY.backoff_seconds(error, failures=failures, is_alive=is_alive) for failures in range(len(pauses))]
 
         assert pauses == shown

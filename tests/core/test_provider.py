@@ -186,17 +186,17 @@ class TestListener:
 
     async def test_calls_invalidate(self, provide: Provide) -> None:
         """A listener may call invalidate() on a rejection: no lock is held."""
-        answers: list[bool] = []
+        verdicts: list[bool] = []
 
         def listen(event: Event) -> None:
             if isinstance(event, TokenRejected):
-                answers.append(provider.invalidate(token))
+                verdicts.append(provider.invalidate(token))
 
         provider = provide(on_event=listen)
         token = await provider.get_token()
 
         assert provider.invalidate(token)
-        assert [True] == answers
+        assert [True] == verdicts
 
     @pytest.mark.parametrize("kind", [RenewalStarted, TokenReceived, RenewalFailed])
     async def test_calls_get_token(self, sandbox: Sandbox, provide: Provide, kind: type[Event]) -> None:

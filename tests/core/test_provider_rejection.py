@@ -56,16 +56,16 @@ async def test_stragglers(sandbox: Sandbox, provider: TokenProvider) -> None:
     old = await provider.get_token()
     held = sandbox.token_endpoint.hold()
 
-    answers = [provider.invalidate(old) for _ in range(40)]
+    verdicts = [provider.invalidate(old) for _ in range(40)]
     callers = [asyncio.create_task(provider.get_token()) for _ in range(40)]
     await held.wait_for_requests()
-    answers += [provider.invalidate(old) for _ in range(40)]
+    verdicts += [provider.invalidate(old) for _ in range(40)]
     held.release()
     tokens = await asyncio.gather(*callers)
-    answers += [provider.invalidate(old) for _ in range(20)]
+    verdicts += [provider.invalidate(old) for _ in range(20)]
 
     assert tokens[0] is get_at_once(provider)
-    assert [True] * 100 == answers
+    assert [True] * 100 == verdicts
     assert {tokens[0].value} == {token.value for token in tokens} - {old.value}
     assert 2 == sandbox.counters.token_requests
 

@@ -45,7 +45,7 @@ class TestFailure:
         ("now", "pause"), [(4_000.0, 8.0), (nextafter(4_600.0, 0), 8.0), (4_600.0, 1.0), (5_000.0, 1.0)]
     )
     def test_doubles_only_while_a_token_lives(self, now: float, pause: float) -> None:
-        """While callers fail, the endpoint is asked again after 1 s; while a token lives there is time."""
+        """Pauses double while a token lives; once it has expired each is 1 s."""
         state = holding(hold(), failures=3).failed(PASSING, now)
 
         assert now + pause == state.not_before
@@ -66,7 +66,7 @@ class TestFailure:
 
 class TestUnchanged:
     def test_backs_off(self) -> None:
-        """The value that is held already counts as no renewal: 1 s·2ⁿ, 30 s at most, then ask again."""
+        """The value that is held already counts as no renewal: 1 s·2ⁿ, 30 s at most."""
         state, now = holding(hold()), 4_000.0
         pauses = []
         for _ in range(7):
@@ -78,14 +78,14 @@ class TestUnchanged:
         assert 7 == state.failures
 
     def test_never_past_expiry(self) -> None:
-        """The pause ends with the token: an endpoint that answers is no outage, and callers are not refused."""
+        """The pause ends with the token: an endpoint that responds is no outage, and callers get no error."""
         held = holding(hold(life=60), failures=6)
         state = held.with_token(hold(sent=1_010, life=5), 1_010.0)
 
         assert 1_015.0 == state.not_before
         assert Action.WAIT is state.action(1_015.0, is_renewing=False)
 
-    def test_life_follows_the_newer_reply(self) -> None:
+    def test_life_follows_the_newer_response(self) -> None:
         """The token has the life of the newer response, and remains a replacement."""
         held = holding(hold(is_unproven=True))
         newer = hold(sent=4_000.0, is_unproven=False)
@@ -103,7 +103,7 @@ class TestUnchanged:
         assert state.held.is_unproven is False
 
     def test_ends_an_outage(self) -> None:
-        """An endpoint that answers is no outage, even if it has nothing new."""
+        """A response with the held token ends an outage, but not the count of failures."""
         failed = holding(hold()).failed(PASSING, 4_000.0)
         state = failed.with_token(hold(sent=4_010.0), 4_010.0)
 
@@ -428,7 +428,7 @@ class TestWaiters:
         ids=["fresh", "due", "due, in need", "expired, in need"],
     )
     def test_renewed_since(self, now: float, may_be_due: bool, expected: bool) -> None:
-        """A renewal takes another loop's token if that is fresh; one that failed takes a due one, too."""
+        """A renewal takes another loop's token if that is fresh; one that failed takes a due one."""
         state = holding(hold())
         result = state.renewed_since(None, now, may_be_due=may_be_due)
 

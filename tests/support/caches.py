@@ -28,6 +28,6 @@ class RecordingCache(MemoryTokenCache):
 
 
 def build_token(clock: FakeClock, *, age: float = 0, life: float = LIFE, value: str = "canary-cached") -> AccessToken:
-    """Return a token that another process asked for *age* seconds ago."""
+    """Return a token that another process requested *age* seconds ago."""
     issued_at = clock.time() - age
     return AccessToken(value, issued_at=issued_at, expires_at=issued_at + life)

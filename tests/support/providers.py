@@ -26,7 +26,7 @@ PATIENT = RenewalPolicy(max_wait_seconds=600)
 
 
 class Panic(BaseException):
-    """What extension modules in Rust raise."""
+    """Like the exception that extension modules in Rust raise."""
 
 
 def get_at_once(provider: TokenProvider) -> AccessToken:
