@@ -117,7 +117,7 @@ class TestRenewalLock:
 
         assert await first is await second
         assert ["endpoint", "cache"] == [event.source for event in of_kind(TokenReceived, events)]
-        assert 1 == sandbox.counters.token_requests
+        assert 1 == sandbox.counters.token_requests == shared.calls.count("set")
         assert not shared.lock.locked()
 
     async def test_is_released_after_a_failure(
