@@ -10,7 +10,7 @@ import pytest
 from simplestore_async import AccessToken, MemoryTokenCache, TokenProvider
 from simplestore_async.events import Event, OutageBegan, RenewalFailed, TokenReceived
 from tests.support.loops import other_loop
-from tests.support.providers import DUE, begin, get_at_once, of_kind
+from tests.support.providers import DUE, TICK, begin, get_at_once, of_kind
 
 if TYPE_CHECKING:
     from simplestore_async.sandbox import Sandbox
@@ -110,3 +110,22 @@ async def test_token_came_during_the_cache_read(
         event.source for event in of_kind(TokenReceived, events)
     ]
     assert (2 if is_due else 1) == sandbox.counters.token_requests
+
+
+async def test_two_replacements(sandbox: Sandbox, clock: FakeClock, provider: TokenProvider) -> None:
+    """When two loops replace one rejected token, the later token is a replacement, too, and is kept while young."""
+    provider.invalidate(await provider.get_token())
+    async with other_loop() as start:
+        earlier = sandbox.token_endpoint.hold()
+        first = await begin(provider)
+        await earlier.wait_for_requests()
+        clock.advance(TICK)
+        later = sandbox.token_endpoint.hold()
+        second = start(provider.get_token())
+        await later.wait_for_requests()
+        earlier.release()
+        await first
+        later.release()
+
+        assert not provider.invalidate(await second)
+        assert await second is get_at_once(provider)
