@@ -5,6 +5,7 @@ Rule: an assertion is made for each attempt, and shown nowhere.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from functools import partial
 from itertools import chain
@@ -171,7 +172,7 @@ class PrivateKeyJwt(_Unpicklable):
         """Add a new assertion to *form*.
 
         Returns:
-            The private key.
+            A digest of the private key, which is never sent itself.
 
         Raises:
             TokenError: if the key cannot be read, or does not suit the algorithm.
@@ -199,7 +200,7 @@ class PrivateKeyJwt(_Unpicklable):
         if problem:
             raise unavailable("the private key", problem)
         _add_assertion(form, client_id, assertion)
-        return pem
+        return hashlib.sha256(pem.encode()).hexdigest()
 
 
 _HOW_TO_MAKE: Final = "make one with `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048`"

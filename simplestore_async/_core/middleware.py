@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from aiohttp import hdrs
 
 from .bearer import Bearer, proxy_error
+from .connector import check_ssl, tls_setting
 from .origin import conceal_urls, origin_of
 from .replay import find_replay, retire_connection
-from .tls import check_ssl, tls_setting
 from .tracebacks import clear_frames
 
 if TYPE_CHECKING:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 from aiohttp import hdrs, payload
 
+from .cookies import bounded, cookie_pairs
+
 if TYPE_CHECKING:
     from io import IOBase
 
@@ -32,9 +34,6 @@ _IN_MEMORY: Final = {
 _FILES: Final = {payload.BufferedReaderPayload, payload.BytesIOPayload, payload.IOBasePayload, payload.TextIOPayload}
 # RFC 9110 §9.2.1: aiohttp resends these itself if a reused connection turns out to be closed.
 _SAFE_METHODS: Final = {hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS, hdrs.METH_TRACE}
-# RFC 6265 §6.1 requires no more of clients. Reading endless cookies would block the event loop.
-_MAX_COOKIES: Final = 50
-_MAX_COOKIE_CHARS: Final = 4096
 
 
 def find_replay(request: aiohttp.ClientRequest) -> Replay | None:
@@ -136,28 +135,23 @@ def _retrieve_exception(task: asyncio.Task[None]) -> None:
 
 def _update_cookies(request: aiohttp.ClientRequest, response: aiohttp.ClientResponse) -> None:
     """Put the cookies of *response* into the session's jar and into *request*, as a redirect would."""
-    lines = response.headers.getall(hdrs.SET_COOKIE, ())
-    lines = [line for line in lines[:_MAX_COOKIES] if len(line) <= _MAX_COOKIE_CHARS]
+    lines = bounded(response.headers.getall(hdrs.SET_COOKIE, ()))
     if not lines:
         return
     jar = request.session.cookie_jar
-    before = _pairs(jar.filter_cookies(request.url).output(header="", sep=";"))
+    before = cookie_pairs(jar.filter_cookies(request.url).output(header="", sep=";"))
     jar.update_cookies_from_headers(lines, response.url)
-    after = _pairs(jar.filter_cookies(request.url).output(header="", sep=";"))
+    after = cookie_pairs(jar.filter_cookies(request.url).output(header="", sep=";"))
     # The caller's own cookies outrank the jar's, as in aiohttp.
     own = {
-        name: pair for name, pair in _pairs(request.headers.get(hdrs.COOKIE, "")).items() if before.get(name) != pair
+        name: pair
+        for name, pair in cookie_pairs(request.headers.get(hdrs.COOKIE, "")).items()
+        if before.get(name) != pair
     }
     if pairs := after | own:
         request.headers[hdrs.COOKIE] = "; ".join(pairs.values())
     else:
         request.headers.pop(hdrs.COOKIE, None)
-
-
-def _pairs(cookies: str) -> dict[str, str]:
-    """Return the pairs of a Cookie header by their names."""
-    pairs = map(str.strip, cookies.split(";"))
-    return {pair.partition("=")[0]: pair for pair in pairs if pair}
 
 
 def _is_in_memory(body: object) -> bool:

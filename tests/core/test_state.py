@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simplestore_async._core.state import Action, ProviderState, RenewalResult
+from simplestore_async._core.state import START_AND_WAIT, Fail, ProviderState, RenewalResult, Serve, Wait
 from simplestore_async.errors import ProviderClosedError
 from tests.support.providers import TICK
 from tests.support.states import PASSING, POLICY, SENT, TERMINAL, WALL, hold, holding, refused, reject, token
@@ -83,7 +83,7 @@ class TestUnchanged:
         state = held.with_token(hold(sent=1_010, life=5), 1_010.0)
 
         assert 1_015.0 == state.not_before
-        assert Action.WAIT is state.action(1_015.0, is_renewing=False)
+        assert START_AND_WAIT is state.decide(1_015.0, is_renewing=False)
 
     def test_life_follows_the_newer_response(self) -> None:
         """The token has the life of the newer response, and remains a replacement."""
@@ -314,7 +314,7 @@ class TestRejection:
 
         assert is_replaced
         assert ProviderState(has_renewed=True, rejected=(("token", SENT + 0.001),), is_replacing=True) == state
-        assert Action.WAIT is state.action(SENT + 0.001, is_renewing=False)
+        assert START_AND_WAIT is state.decide(SENT + 0.001, is_renewing=False)
 
     @pytest.mark.parametrize(
         ("rejections", "seconds"), [(0, 5), (1, 10), (2, 20), (3, 40), (4, 80), (5, 160), (6, 300), (100, 300)]
@@ -486,10 +486,12 @@ def test_any_history(steps: list[tuple[str, float, float]], draw: float) -> None
             assert is_replaced == (state.held is None)
             assert not is_replaced or not state.is_better(held, now)
 
-        action = state.action(now, is_renewing=False)
+        decision = state.decide(now, is_renewing=False)
         is_alive = state.held is not None and now < state.held.expires_at
-        assert is_alive == (action in {Action.SERVE, Action.SERVE_AND_RENEW, Action.WAIT_BRIEFLY})
+        assert is_alive == (
+            isinstance(decision, Serve) or (isinstance(decision, Wait) and decision.fallback is not None)
+        )
         assert state.not_before <= now + 300
-        assert action is not Action.FAIL or state.error is not None
+        assert not isinstance(decision, Fail) or decision.error is state.error
         assert state.outage_began_at is None or state.outage_began_at <= now
         assert len(state.rejected) <= 16

@@ -68,7 +68,6 @@ class TestDecision:
 
         assert expected is DECISIONS[token_state, endpoint]
         assert token_state is state.token_state(now)
-        assert expected is state.action(now, is_renewing=is_renewing)
         assert (endpoint is EndpointState.IDLE and expected is not Action.SERVE) is decision.starts_renewal
         match expected:
             case Action.SERVE | Action.SERVE_AND_RENEW:
@@ -112,14 +111,14 @@ class TestDecision:
     def test_no_token(self) -> None:
         """A provider that never had a token waits for one."""
         assert TokenState.EXPIRED is ProviderState().token_state(0.0)
-        assert Action.WAIT is ProviderState().action(0.0, is_renewing=False)
+        assert START_AND_WAIT is ProviderState().decide(0.0, is_renewing=False)
 
     def test_not_before_is_the_first_moment(self) -> None:
         """The endpoint is left alone until `not_before`, and not at it."""
         state = ProviderState(not_before=50.0, error=PASSING)
 
-        assert Action.FAIL is state.action(nextafter(50.0, 0), is_renewing=False)
-        assert Action.WAIT is state.action(50.0, is_renewing=False)
+        assert isinstance(state.decide(nextafter(50.0, 0), is_renewing=False), Fail)
+        assert START_AND_WAIT is state.decide(50.0, is_renewing=False)
 
 
 class TestRejectionTable:
