@@ -278,13 +278,6 @@ class QueuedCache:
 
 
 class TestQueue:
-    async def test_wait_is_not_counted(self) -> None:
-        """Reads that wait for each other longer than one may take find their tokens."""
-        cache = QueuedCache(job_seconds=0.02)
-        guards = [guard(cache, cache_seconds=0.3) for _ in range(25)]
-        assert [TOKEN] * 25 == await asyncio.gather(*(guarded.get() for guarded in guards))
-        assert [] == [failure for guarded in guards for failure in guarded.failures]
-
     async def test_wait_is_limited(self) -> None:
         """A read that waits longer than the renewal may wait for others is a failure."""
         cache = QueuedCache(job_seconds=0.02)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import pytest
 
 from simplestore_async import AccessToken, MemoryTokenCache, TokenEndpoint, TokenProvider
-from simplestore_async.errors import ProviderClosedError, TokenEndpointError
+from simplestore_async.errors import ProviderClosedError
 from simplestore_async.events import Event, RenewalStarted, TokenReceived
 from tests.support.loops import LOOPS, LoopFactory, other_loop
 from tests.support.providers import LIFE, begin, get_at_once
@@ -63,18 +63,6 @@ class TestOneAfterTheOther:
         assert {id(first[0])} == {id(token) for token in first + second}
         assert {third[0].value} == {token.value for token in third} - {first[0].value}
         assert 2 == sandbox.counters.token_requests
-
-    async def test_failure(self, sandbox: Sandbox, provider: TokenProvider) -> None:
-        """The second loop gets the first one's failure, as an error of its own, without a request."""
-        sandbox.fail_next(1)
-        with pytest.raises(TokenEndpointError) as first:
-            await in_thread(provider.get_token)
-        with pytest.raises(TokenEndpointError) as second:
-            await in_thread(provider.get_token)
-
-        assert first.value is not second.value
-        assert (str(first.value), 503) == (str(second.value), second.value.status)
-        assert 1 == sandbox.counters.token_requests
 
     async def test_loop_ends_during_a_renewal(self, sandbox: Sandbox, provider: TokenProvider) -> None:
         """A renewal that ends with its loop leaves nothing behind; the next loop starts another."""
@@ -233,23 +221,6 @@ class TestAtOnce:
         assert [(50, 1)] * 4 == [(len(some), len({id(token) for token in some})) for some in tokens]
         assert get_at_once(provider) in [some[0] for some in tokens]
         assert 4 == sandbox.counters.token_requests
-
-    async def test_four_threads_and_rejections(self, sandbox: Sandbox, provider: TokenProvider) -> None:
-        """Four loops that reject their tokens repeatedly get no error, and make one request per loop and token."""
-        barrier = threading.Barrier(4)
-
-        async def scenario() -> int:
-            barrier.wait()
-            replaced = 0
-            for _ in range(5):
-                tokens = await asyncio.gather(*(provider.get_token() for _ in range(10)))
-                provider.accept(tokens[0])
-                replaced += provider.invalidate(tokens[0])
-            return replaced
-
-        replaced = await asyncio.gather(*(in_thread(scenario) for _ in range(4)))
-
-        assert sandbox.counters.token_requests <= 4 * (1 + sum(replaced))
 
     async def test_listener_runs_where_the_renewal_does(self, provide: Provide) -> None:
         """Events are reported on the thread of the renewing loop."""

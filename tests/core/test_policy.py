@@ -187,13 +187,6 @@ class TestHeldToken:
 
         assert (SENT + 3570, SENT + 3570) == (held.due_at, held.expiring_at)
 
-    @pytest.mark.parametrize("is_unproven", [False, True])
-    def test_carries(self, is_unproven: bool) -> None:
-        """A held token carries the token and whether it is an unproven replacement."""
-        held = hold("x", is_unproven=is_unproven)
-
-        assert (token("x"), is_unproven) == (held.token, held.is_unproven)
-
 
 class TestBackoff:
     @pytest.mark.parametrize(
