@@ -1,4 +1,4 @@
-"""Kinds of event loops, event loops in other threads, and requests that arrive."""
+"""Kinds of event loops, event loops in other threads, and requests that a test holds back."""
 
 from __future__ import annotations
 
