@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import subprocess
-import sys
 import threading
 import warnings
 import weakref
@@ -162,47 +160,6 @@ async def test_loop_is_closed_in_mid_renewal(sandbox: Sandbox, provider: TokenPr
     assert isinstance(await in_thread(get_token), AccessToken)
     assert [RenewalStarted, RenewalStarted, TokenReceived] == [type(event) for event in events]
     assert len(provider._flights) <= 1  # the closed loop is not kept alive
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
-def test_fork_while_a_thread_changes_the_state() -> None:
-    """A child that is forked while another thread is inside `invalidate()` does not hang."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _FORK], capture_output=True, text=True, timeout=60, check=False
-    )
-
-    assert ("0\n", "") == (done.stdout, done.stderr)
-
-
-_FORK = """
-import os, threading
-from simplestore_async import AccessToken, ClientCredentials, TokenProvider
-from simplestore_async._core.state import ProviderState
-
-is_inside, may_go_on = threading.Event(), threading.Event()
-rejects = ProviderState.rejects
-
-def reject_slowly(*args):
-    is_inside.set()
-    may_go_on.wait()
-    return rejects(*args)
-
-provider = TokenProvider(ClientCredentials(client_id="app", client_secret="secret"))
-token = AccessToken("token", issued_at=0, expires_at=1)
-ProviderState.rejects = reject_slowly
-thread = threading.Thread(target=provider.invalidate, args=[token])
-thread.start()
-is_inside.wait()
-ProviderState.rejects = rejects
-child = os.fork()
-if not child:
-    import signal
-    signal.alarm(20)
-    os._exit(not provider.invalidate(token))
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-may_go_on.set()
-thread.join()
-"""
 
 
 class TestAtOnce:
