@@ -8,18 +8,14 @@ from typing import TYPE_CHECKING
 
 import attrs
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from simplestore_async._core.state import START_AND_WAIT, Fail, ProviderState, RenewalResult, Serve, Wait
+from simplestore_async._core.state import START_AND_WAIT, ProviderState, RenewalResult
 from simplestore_async.errors import ProviderClosedError
 from tests.support.providers import TICK
 from tests.support.states import PASSING, POLICY, SENT, TERMINAL, WALL, hold, holding, refused, reject, token
 
 if TYPE_CHECKING:
     from simplestore_async._core.policy import HeldToken
-
-ALMOST_ONE = nextafter(1.0, 0.0)
 
 
 class TestFailure:
@@ -341,20 +337,6 @@ class TestRejection:
         assert is_replaced
         assert (0 if starts_over else 2 + is_unproven) == state.rejections
 
-    def test_endless_rejections(self) -> None:
-        """An API that always responds 401 gets two tokens in the first 5 s, then ever fewer."""
-        state, now, requested_at = holding(hold("t0")), SENT, [SENT]
-        for step in range(800):
-            now = SENT + step / 2
-            held = state.held
-            assert held is not None
-            state, is_replaced = reject(state, now, held.token.value)
-            if is_replaced:
-                state = state.with_token(hold(f"t{step + 1}", sent=now, is_unproven=True), now)
-                requested_at.append(now)
-
-        assert [0, 0, 5, 15, 35, 75, 155, 315] == pytest.approx([at - SENT for at in requested_at])
-
     def test_acceptance(self) -> None:
         """A replacement that the API accepted is an ordinary token, and the holds start over."""
         state = holding(hold(is_unproven=True), rejections=3)
@@ -446,52 +428,3 @@ class TestWaiters:
         ):
             with pytest.raises(ProviderClosedError):
                 step()
-
-
-STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(["wait", "wait", "token", "same token", "fail", "refuse", "terminal", "reject", "cached"]),
-        st.floats(0, 2_000),
-        st.sampled_from([1.0, 5.0, 60.0, 3600.0, 86_400.0]),
-    ),
-    max_size=40,
-)
-
-
-@settings(derandomize=True, max_examples=60, deadline=None)
-@given(steps=STEPS, draw=st.floats(0, ALMOST_ONE))
-def test_any_history(steps: list[tuple[str, float, float]], draw: float) -> None:
-    """In any order: no token past its life, no backoff past its cap, no refusal without error, no rejected token."""
-    state, now = ProviderState(), SENT
-    for n, (step, seconds, life) in enumerate(steps):
-        now += seconds if step == "wait" else seconds / 100
-        held = state.held
-        value = held.token.value if step == "same token" and held is not None else f"t{n}"
-        new = hold(
-            value,
-            sent=now,
-            life=life,
-            is_first=not state.has_renewed,
-            is_unproven=state.is_replacing,
-            draw=draw,
-        )
-        if step in {"token", "same token", "cached"}:
-            is_taken = state.is_better(new, now) if step == "cached" else state.is_newest(new)
-            state = state.with_token(new, now) if is_taken else state
-        elif step in {"fail", "refuse", "terminal"}:
-            error = {"fail": PASSING, "refuse": refused(seconds), "terminal": TERMINAL}[step]
-            state = state.failed(error, now)
-        elif step == "reject" and held is not None:
-            state, is_replaced = reject(state, now, held.token.value)
-            assert is_replaced == (state.held is None)
-            assert not is_replaced or not state.is_better(held, now)
-
-        decision = state.decide(now, is_renewing=False)
-        is_alive = state.held is not None and now < state.held.expires_at
-        assert is_alive == (
-            isinstance(decision, Serve) or (isinstance(decision, Wait) and decision.fallback is not None)
-        )
-        assert state.not_before <= now + 300
-        assert not isinstance(decision, Fail) or decision.error is state.error
-        assert state.outage_began_at is None or state.outage_began_at <= now
-        assert len(state.rejected) <= 16
