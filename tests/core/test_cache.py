@@ -90,7 +90,7 @@ def test_concurrent_threads(cache: MemoryTokenCache, clock: FakeClock) -> None:
     token = living_for(10, clock)
 
     async def use(thread: int) -> None:
-        for number in range(200):
+        for number in range(100):
             await cache.set(f"key {thread}-{number}", token)
 
     interval = sys.getswitchinterval()
@@ -101,7 +101,7 @@ def test_concurrent_threads(cache: MemoryTokenCache, clock: FakeClock) -> None:
     finally:
         sys.setswitchinterval(interval)
 
-    assert 800 == len(cache)
+    assert 400 == len(cache)
 
 
 @pytest.mark.parametrize(

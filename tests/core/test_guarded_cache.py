@@ -281,7 +281,7 @@ class TestQueue:
     async def test_wait_is_limited(self) -> None:
         """A read that waits longer than the renewal may wait for others is a failure."""
         cache = QueuedCache(job_seconds=0.02)
-        guards = [guard(cache, cache_seconds=0.3, lock_seconds=0.3) for _ in range(25)]
+        guards = [guard(cache, cache_seconds=0.5, lock_seconds=0.5) for _ in range(35)]
         found = await asyncio.gather(*(guarded.get() for guarded in guards))
         assert None in found
         failures = [failure for guarded in guards for failure in guarded.failures]
@@ -291,12 +291,12 @@ class TestQueue:
     async def test_store_is_done_later(self) -> None:
         """A queued store that nothing waits for any longer is done, and is no failure."""
         cache = QueuedCache(job_seconds=0.02)
-        guards = [guard(cache, cache_seconds=0.3) for _ in range(25)]
+        guards = [guard(cache, cache_seconds=0.5) for _ in range(35)]
         await asyncio.gather(*(guarded.set(TOKEN) for guarded in guards))
-        assert len(cache.stored) < 25
+        assert len(cache.stored) < 35
         assert [] == [failure for guarded in guards for failure in guarded.failures]
         await cache.get("after the others")
-        assert [TOKEN] * 25 == cache.stored
+        assert [TOKEN] * 35 == cache.stored
 
 
 class StopHereError(Exception):

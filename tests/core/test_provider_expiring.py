@@ -110,7 +110,11 @@ class TestBriefWait:
     ) -> None:
         """A token that expires while a caller waits (the machine slept) is not served: the caller waits on."""
         policy = RenewalPolicy(max_wait_seconds=0.01)
-        old, held, first = await wait_briefly(sandbox, clock, provide(policy=policy))
+        provider = provide(policy=policy)
+        old = await provider.get_token()
+        clock.advance(HARD)
+        held = sandbox.token_endpoint.hold()
+        first = await begin(provider)
         clock.advance(LIFE - HARD)
         await asyncio.wait([first], timeout=5 * policy.max_wait_seconds)
         assert not first.done()

@@ -71,8 +71,10 @@ async def test_stragglers(sandbox: Sandbox, provider: TokenProvider) -> None:
 
 
 async def test_accepted_replacement(provider: TokenProvider) -> None:
-    """A replacement that the API accepted is replaced at its next rejection."""
-    provider.invalidate(await provider.get_token())
+    """A replacement that the API accepted is replaced at its next rejection, as any other token is."""
+    first = await provider.get_token()
+    provider.accept(first)
+    assert provider.invalidate(first)
     replacement = await provider.get_token()
     assert not provider.invalidate(replacement)
 
