@@ -13,7 +13,7 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 from simplestore_async._core.policy import DEFAULT_RENEWAL_POLICY
 from simplestore_async._core.wire import DEFAULT_LIFETIME_SECONDS
 
-from .decisions import list_decisions, list_plots, list_rejections, number_of
+from .decisions import list_decisions, list_rejections, number_of
 from .life import draw_life
 from .lines import keep_numbers_whole, open_names
 from .names import PACKAGE, find_public_names
@@ -43,7 +43,6 @@ class FromCode(SphinxDirective):
 
     sources: ClassVar[dict[str, Callable[[], str]]] = {
         "decisions": list_decisions,
-        "plots": list_plots,
         "proofs": list_proofs,
         "rejections": list_rejections,
     }

@@ -1,6 +1,6 @@
 """httpx transport with tokens. Rule: the caller's request never holds the token.
 
-A copy of it does, and only on its way to the origins.
+A copy of it does, and only if it is sent to one of the origins.
 """
 
 from __future__ import annotations

@@ -38,10 +38,14 @@ _SAFE_METHODS: Final = {hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS, hdrs.M
 
 def find_replay(request: aiohttp.ClientRequest) -> Replay | None:
     """Return how to send *request* a second time, before it is sent; None if its body can be sent only once."""
-    # After "Expect: 100-continue" the second send would wait for an interim response that arrived long ago.
-    if hdrs.EXPECT in request.headers or not _is_repeatable(request.body):
+    if hdrs.EXPECT in request.headers:
+        return None  # the second send would wait for an interim response that arrived long ago
+    body = request.body
+    if not body:
+        return _FROM_MEMORY
+    if not _is_repeatable(body):
         return None
-    return _FROM_MEMORY if not request.body or _is_in_memory(request.body) else Replay(_Upload(request))
+    return _FROM_MEMORY if _is_in_memory(body) else Replay(_Upload(request))
 
 
 class Replay:
@@ -123,7 +127,7 @@ def _abort_connection(request: aiohttp.ClientRequest, response: aiohttp.ClientRe
     if protocol is None or request.session.connector is None:
         return
     # With another middleware inside ours, another request may have taken it from the pool.
-    in_use = request.session.connector._acquired  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as above
+    in_use = request.session.connector._acquired  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - no public name
     if response.connection is not None or protocol not in in_use:
         protocol.abort()
 
@@ -161,12 +165,10 @@ def _is_in_memory(body: object) -> bool:
 
 
 def _is_repeatable(body: object) -> bool:
-    if not body:  # most often there is none, which is b""
-        return True
     if type(body) is aiohttp.MultipartWriter:
         return all(_is_repeatable(part) for part, _, _ in body)
     if isinstance(body, payload.IOBasePayload) and type(body) in _FILES:
-        return _can_rewind(body._value)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - `size` says nothing of text
+        return _can_rewind(body._value)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - `size` is None for text
     return _is_in_memory(body)
 
 

@@ -143,5 +143,5 @@ def _check_tls(ssl: object, connector: object) -> None:
         check_connector(connector)
         if ssl is not None and tls_setting(connector) is not ssl:
             raise ConfigurationError(
-                "ssl", "differs from the connector's, which governs the API", "write aiohttp.TCPConnector(ssl=…), too"
+                "ssl", "differs from the connector's, which governs the API", "also write aiohttp.TCPConnector(ssl=…)"
             )

@@ -164,14 +164,14 @@ class Exchange:
             code = None
         description = None if description is None else hidden.show(description)
         title = None if title is None else hidden.show(title)
-        said = ", ".join(dict.fromkeys(text for text in (code, description, title) if text))
+        details = ", ".join(dict.fromkeys(text for text in (code, description, title) if text))
         hint = ""
         if status // 100 == 3:
             hint = _SET_THE_ADDRESS
         elif code == "invalid_client" or status in {401, 403}:
             hint = _COPY_AGAIN if self._has_secret else _CHECK_KEY
         return (InvalidClientError if code == "invalid_client" else TokenEndpointError)(
-            f"token request failed: status {status}{f' ({said})' if said else ''}",
+            f"token request failed: status {status}{f' ({details})' if details else ''}",
             hint,
             status=status,
             error=code,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from pages_from_code.decisions import list_decisions, list_plots, list_rejections, number_of
+from pages_from_code.decisions import list_decisions, list_rejections, number_of
 from pages_from_code.life import draw_life, read_instants
 from pages_from_code.lines import keep_numbers_whole, open_names
 from pages_from_code.names import find_public_names
@@ -128,15 +128,6 @@ def test_proofs_are_the_tests() -> None:
     assert '\n````python\n@pytest.mark.parametrize("row", WIRE.values(), ids=WIRE)\nasync def test_wire(' in proofs
     assert "\n````python\nclass TestFork:\n" in proofs
     assert "(`test_costs_no_token`)\n- " in proofs
-
-
-def test_plots_are_those_that_were_drawn(tmp_path: Path) -> None:
-    """The page of benchmarks shows every plot among the results, if there are any, and that of all measures first."""
-    assert "" == list_plots(tmp_path / "missing")
-    for name in ("cold.svg", "cached.svg", "overview.svg", "results.json"):
-        (tmp_path / name).touch()
-    expected = [f"![{name}](../benchmarks/results/{name}.svg)" for name in ("overview", "cached", "cold")]
-    assert expected == list_plots(tmp_path).split()
 
 
 def test_numbers_are_kept_whole() -> None:
