@@ -79,10 +79,12 @@ class TestConstructor:
         assert "token" == caught.value.field
 
     async def test_no_arguments(self, simplestore_sandbox: Sandbox) -> None:
-        """Without arguments the credentials are those of the environment, and the clock is the machine's."""
+        """Without arguments the credentials are those of the environment, and `async with` closes the provider."""
         async with TokenProvider() as provider:
             assert await provider.get_token() is get_at_once(provider)
 
+        with pytest.raises(ProviderClosedError):
+            await provider.get_token()
         assert ["sandbox-client"] == [request.client_id for request in simplestore_sandbox.requests]
 
 
