@@ -1,18 +1,22 @@
-"""A sandbox for the tests of the core."""
+"""A sandbox and providers for the tests of the core."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from simplestore_async import RetryPolicy, TokenEndpoint, TokenProvider
 from simplestore_async.sandbox import Sandbox
 from tests.support.servers import SECRET
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from simplestore_async.events import Event
     from tests.support.clocks import FakeClock
+    from tests.support.providers import Provide
 
 
 @pytest.fixture
@@ -20,3 +24,25 @@ async def sandbox(clock: FakeClock) -> AsyncIterator[Sandbox]:
     """A SimpleStore on the test's event loop, whose time is that of `clock`."""
     async with Sandbox(client_secret=SECRET, clock=clock) as sandbox:
         yield sandbox
+
+
+@pytest.fixture
+async def provide(sandbox: Sandbox, clock: FakeClock, events: list[Event]) -> AsyncIterator[Provide]:
+    """Make providers for `sandbox`, on `clock`, with one attempt per renewal, which report to `events`."""
+    async with AsyncExitStack() as stack:
+
+        def make(*, retry: RetryPolicy | None = None, **options: Any) -> TokenProvider:
+            retry = retry or RetryPolicy(attempts=1)
+            options.setdefault("on_event", events.append)
+            options.setdefault("endpoint", TokenEndpoint(sandbox.credentials, policy=retry, clock=clock))
+            provider = TokenProvider(**options)
+            stack.push_async_exit(provider)
+            return provider
+
+        yield make
+
+
+@pytest.fixture
+def provider(provide: Provide) -> TokenProvider:
+    """A provider of `provide`, with every default."""
+    return provide()

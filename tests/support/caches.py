@@ -1,15 +1,13 @@
-"""Caches that count or fail as scripted, and tokens for them."""
+"""A cache that counts its calls, and tokens for it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from simplestore_async import AccessToken, MemoryTokenCache
 from tests.support.providers import LIFE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from tests.support.clocks import FakeClock
 
 
@@ -29,22 +27,7 @@ class RecordingCache(MemoryTokenCache):
         await super().set(key, token)
 
 
-class FaultyCache:
-    """A cache with scripted coroutines; empty by default."""
-
-    def __init__(self, **faults: Callable[[], Awaitable[Any]]) -> None:
-        self._faults = faults
-
-    async def get(self, key: str, /) -> AccessToken | None:
-        token: AccessToken | None = await self._faults["get"]() if "get" in self._faults else None
-        return token
-
-    async def set(self, key: str, token: AccessToken, /) -> None:
-        if "set" in self._faults:
-            await self._faults["set"]()
-
-
 def build_token(clock: FakeClock, *, age: float = 0, life: float = LIFE, value: str = "canary-cached") -> AccessToken:
-    """Return a token that another process asked for *age* seconds ago."""
+    """Return a token that another process requested *age* seconds ago."""
     issued_at = clock.time() - age
     return AccessToken(value, issued_at=issued_at, expires_at=issued_at + life)

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from simplestore_async import TokenEndpoint, TokenProvider
+from simplestore_async import RenewalPolicy, TokenProvider
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from simplestore_async import AccessToken, Clock, RetryPolicy
+    from simplestore_async import AccessToken
     from simplestore_async.events import Event
-    from simplestore_async.sandbox import Sandbox
+
+Provide: TypeAlias = Callable[..., TokenProvider]
+"""The fixture `provide`."""
 
 # The least step of the clock here: a power of two, so that sums of it are exact.
 TICK = 2.0**-10
 # A token of an hour is due by 3 024 s at the latest.
 LIFE, DUE, HARD = 3_600, 3_100, 3_570
+# A wait that a test could not sit through, where it must not happen.
+PATIENT = RenewalPolicy(max_wait_seconds=600)
 
 
-def provider_of(
-    sandbox: Sandbox, *, retry: RetryPolicy | None = None, clock: Clock | None = None, **options: Any
-) -> TokenProvider:
-    """Return a provider for the sandbox, with an endpoint of its own."""
-    endpoint = TokenEndpoint(sandbox.credentials, policy=retry, clock=clock)
-    return TokenProvider(endpoint=endpoint, **options)
+class Panic(BaseException):
+    """Like the exception that extension modules in Rust raise."""
 
 
 def get_at_once(provider: TokenProvider) -> AccessToken:
