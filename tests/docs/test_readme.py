@@ -70,7 +70,7 @@ async def test_first_request(simplestore_sandbox: Sandbox, tmp_path: Path) -> No
 @pytest.mark.usefixtures("simplestore_sandbox")
 async def test_service() -> None:
     """The service passes on the API's response."""
-    app = runpy.run_path(str(PROGRAMS / "service.py"))["app"]
+    app = runpy.run_path(str(PROGRAMS / "service.py"))["create_app"]()
     async with TestClient(TestServer(app)) as client, client.get("/") as response:
         assert "/api/orders/42" == (await response.json())["path"]
 
@@ -82,8 +82,9 @@ async def test_concurrent_requests(simplestore_sandbox: Sandbox, tmp_path: Path)
 
 
 async def test_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test passes in an empty directory, with nothing but the package's own plugin."""
-    shutil.copy(PROGRAMS / "test_orders.py", tmp_path)
+    """The test passes next to the service, with nothing but the package's own plugin."""
+    for name in ("service.py", "test_service.py"):
+        shutil.copy(PROGRAMS / name, tmp_path)
     (tmp_path / "pytest.ini").touch()  # no settings of a directory above
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     plugins = "-p", "simplestore_async._pytest_plugin"
