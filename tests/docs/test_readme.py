@@ -1,4 +1,4 @@
-"""README: its programs run as pasted, its links lead somewhere, its badges are true."""
+"""README: its programs run as pasted, its links lead somewhere, its pictures are real."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from pages_from_code.badges import draw_badges
 
 if TYPE_CHECKING:
     from simplestore_async.sandbox import Sandbox
 
 ROOT = Path(__file__).parents[2]
-BADGES = ROOT / "docs" / "_static" / "badges"
 README = (ROOT / "README.md").read_text("utf-8")
 PROGRAMS = ROOT / "examples" / "readme"
 
@@ -34,16 +32,6 @@ def test_links_lead_somewhere() -> None:
     """A link leads to a file of the repository."""
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", README) if not link.startswith("https://")]
     assert [] == [link for link in links if not (ROOT / link.partition("#")[0]).exists()]
-
-
-def test_badges_are_true() -> None:
-    """Each badge is generated from the build's settings, with the same text for screen readers."""
-    shown = dict(re.findall(r"!\[([^\]]+)\]\(docs/_static/badges/(\w+)\.svg\)", README))
-    drawn = draw_badges()
-    assert set(drawn) == set(shown.values())
-    for text, name in shown.items():
-        assert drawn[name] == (BADGES / f"{name}.svg").read_text("utf-8")
-        assert f"<title>{text}</title>" in drawn[name]
 
 
 async def run(*command: str, directory: Path) -> str:
