@@ -1,4 +1,4 @@
-"""Errors. Rule: an error has its facts as attributes, names the next step, and never contains a secret or a token.
+"""All errors. Rule: an error has its facts as attributes, names the next step, and never contains a secret or a token.
 
 Errors can be pickled and copied: each of many waiters raises its own. `CancelledError` is never wrapped.
 """

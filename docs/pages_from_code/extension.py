@@ -15,7 +15,6 @@ from simplestore_async._core.wire import DEFAULT_LIFETIME_SECONDS
 
 from .decisions import list_decisions, list_plots, list_rejections, number_of
 from .life import draw_life
-from .lines import keep_numbers_whole, open_names
 from .names import PACKAGE, find_public_names
 from .proofs import list_proofs
 
@@ -36,6 +35,9 @@ _ALIASES: Final = {
     "aiohttp.client_reqrep.Fingerprint": "aiohttp.Fingerprint",
     "aiohttp.connector.BaseConnector": "aiohttp.BaseConnector",
 }
+
+# Parts of signatures, as a caller should see them.
+_SPELLINGS: Final = {"ssl_module.": "ssl.", "mappingproxy({})": "{}", "*positional: Never": "*"}
 
 
 class FromCode(SphinxDirective):
@@ -108,7 +110,9 @@ def tidy_signature(
         return None
     if what == "function" and hasattr(thing, "__wrapped__"):  # by asynccontextmanager
         returned = (returned or "").replace("AsyncGenerator", "AbstractAsyncContextManager")
-    return signature.replace("ssl_module.", "ssl.").replace("mappingproxy({})", "{}"), returned
+    for written, shown in _SPELLINGS.items():
+        signature = signature.replace(written, shown)
+    return signature, returned
 
 
 def resolve_by_last_name(
@@ -125,20 +129,11 @@ def resolve_by_last_name(
     return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", full, node, content)
 
 
-def tidy_text(_app: Sphinx, doctree: nodes.document) -> None:
-    """Keep numbers on one line, and call attributes so: napoleon has no word for them but Sphinx's "Variables"."""
-    for text in list(doctree.findall(nodes.Text)):
-        if text.parent is not None and not isinstance(text.parent, nodes.literal | nodes.FixedTextElement | nodes.raw):
-            text.parent.replace(text, nodes.Text(keep_numbers_whole(text)))
+def rename_variables(_app: Sphinx, doctree: nodes.document) -> None:
+    """Write "Attributes", where napoleon only offers Sphinx's "Variables"."""
     for name in doctree.findall(nodes.field_name):
         if name.astext() == "Variables":
             name[:] = [nodes.Text("Attributes")]
-
-
-def tidy_lines(_app: Sphinx, _page: str, _template: str, context: dict[str, Any], _doctree: nodes.document) -> None:
-    """Let long names break where their parts meet."""
-    if "body" in context:  # the index and the search have none
-        context["body"] = open_names(context["body"])
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -152,6 +147,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", link_names)
     app.connect("autodoc-process-signature", tidy_signature)
     app.connect("missing-reference", resolve_by_last_name, priority=400)  # before intersphinx, which has 500
-    app.connect("doctree-read", tidy_text)
-    app.connect("html-page-context", tidy_lines)
+    app.connect("doctree-read", rename_variables)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

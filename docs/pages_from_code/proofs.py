@@ -17,7 +17,7 @@ __all__ = ["Guarantee", "list_proofs", "read_guarantees"]
 
 _ROOT: Final = Path(__file__).parent.parent.parent
 _ROW: Final = re.compile(
-    r"^\| (?P<claim>.+?) \| \[`(?P<label>[\w.:]+)`\]\(\.\./(?P<path>tests/[\w/]+\.py)\) \|$", re.MULTILINE
+    r"^\| (?P<claim>.+?) \| \[`(?P<label>[\w.]+)`\]\(\.\./(?P<path>tests/[\w/]+\.py)\) \|$", re.MULTILINE
 )
 
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -45,7 +45,8 @@ class Guarantee:
 def read_guarantees() -> list[Guarantee]:
     """Return the rows of the table, in its order."""
     page = (_ROOT / "docs" / "guarantees.md").read_text("utf-8")
-    return [Guarantee(row["claim"], row["path"], row["label"].partition("::")[2]) for row in _ROW.finditer(page)]
+    rows = [row.group("claim", "path", "label") for row in _ROW.finditer(page)]
+    return [Guarantee(claim, path, "" if label.endswith(".py") else label) for claim, path, label in rows]
 
 
 def list_proofs() -> str:

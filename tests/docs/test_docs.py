@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 from pages_from_code.decisions import list_decisions, list_plots, list_rejections, number_of
 from pages_from_code.life import draw_life, read_instants
-from pages_from_code.lines import keep_numbers_whole, open_names
 from pages_from_code.names import find_public_names
 from pages_from_code.proofs import Guarantee, list_proofs, read_guarantees
 
@@ -137,31 +136,6 @@ def test_plots_are_those_that_were_drawn(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     expected = [f"![{name}](../benchmarks/results/{name}.svg)" for name in ("overview", "cached", "cold")]
     assert expected == list_plots(tmp_path).split()
-
-
-def test_numbers_are_kept_whole() -> None:
-    """No line of a page ends within a number, or before its unit; other spaces are left alone."""
-    kept = "10\u00a0000 tasks, 4\u00a0%, 30\u00a0s, 1.4\u00a0µs, 64\u00a0KiB"
-    assert kept == keep_numbers_whole(kept.replace("\u00a0", " "))
-    assert "3 attempts, 2 so far, 5 2026" == keep_numbers_whole("3 attempts, 2 so far, 5 2026")
-
-
-@pytest.mark.parametrize(
-    ("code", "opened"),
-    [
-        ("simplestore_async.AccessToken.is_replacement", "simplestore_async.<wbr>AccessToken.<wbr>is_replacement"),
-        ("https://auth.example.com/connect/1.0", "https://auth.<wbr>example.<wbr>com/<wbr>connect/<wbr>1.0"),
-        ("(SIMPLESTORE_CLIENT_SECRET_FILE", "(SIMPLESTORE_CLIENT_SECRET_FILE"),
-        ("test_this_where_files_have_no_owners", "test_<wbr>this_<wbr>where_<wbr>files_<wbr>have_<wbr>no_<wbr>owners"),
-        ("test_provider_cache.py::test_no_caller", "test_<wbr>provider_<wbr>cache.py::<wbr>test_<wbr>no_<wbr>caller"),
-        ("simplestore_async.Sandbox", "simplestore_async.Sandbox"),
-        ("[", "[<wbr>"),
-    ],
-)
-def test_names_break_where_parts_meet(code: str, opened: str) -> None:
-    """A word of code too long for a phone may break between its parts, and so may a heading; prose is as it was."""
-    page = '<h2>test_it<a>#</a></h2> so_long_a_word_that_it_is_over_31 <span class="pre">{}</span>'.format
-    assert page(opened).replace("test_it", "test_<wbr>it") == open_names(page(code))
 
 
 def test_every_code_has_its_entry() -> None:
