@@ -1,4 +1,4 @@
-"""The tables of decisions and rejections, and the numbers. Rule: they are the code's own, cell by cell."""
+"""The decision and rejection tables, and the policy's numbers, read from the code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def list_decisions() -> str:
 
 def list_rejections() -> str:
     """Return the rejection table in Markdown: a row for each kind of rejected token."""
-    head = ["the API rejected …", "the endpoint is not backing off", "the endpoint is backing off"]
+    head = ["the API rejected …", "the endpoint is not in backoff", "the endpoint is in backoff"]
     rows = [
         [which.value, *(REJECTIONS[which, is_backing_off].value for is_backing_off in (False, True))]
         for which in Rejected
@@ -34,7 +34,7 @@ def list_rejections() -> str:
 
 
 def number_of(field: str) -> str:
-    """Return a number as it is written in a sentence: a field of a default policy, or a constant in lower case.
+    """Return a number as text: a field of a default policy, or a constant in lower case.
 
     Raises:
         AttributeError: if there is no such number.
@@ -46,7 +46,7 @@ def number_of(field: str) -> str:
 
 
 def list_plots(results: Path = _RESULTS) -> str:
-    """Return the benchmarks' plots in Markdown, that of all measures first; nothing if they were not drawn."""
+    """Return the benchmark plots in Markdown, the overview first; empty if there are none."""
     plots = sorted(results.glob("*.svg"), key=lambda plot: (plot.stem != "overview", plot.stem))
     return "\n\n".join(f"![{plot.stem}](../benchmarks/results/{plot.name})" for plot in plots)
 

@@ -10,10 +10,9 @@ import pytest
 from pages_from_code.decisions import list_decisions, list_plots, list_rejections, number_of
 from pages_from_code.life import draw_life, read_instants
 from pages_from_code.names import find_public_names
-from pages_from_code.proofs import Guarantee, list_proofs, read_guarantees
 
 import simplestore_async
-from simplestore_async import RenewalPolicy
+from simplestore_async import RenewalPolicy, errors
 from simplestore_async._core.state import DECISIONS, REJECTIONS, EndpointState, Rejected, TokenState
 from tests.support.pages import PAGES, ROOT, links_of
 
@@ -103,30 +102,17 @@ def test_numbers_in_sentences_are_the_policy_s() -> None:
     assert ("30", "10", "300") == (shown["budget_seconds"], shown["attempt_seconds"], shown["retry_after_cap_seconds"])
 
 
-@pytest.mark.parametrize("guarantee", read_guarantees(), ids=lambda each: each.anchor)
-def test_guarantee_has_its_test(guarantee: Guarantee) -> None:
-    """A guarantee names a test that exists in the file that it links to."""
-    source = (ROOT / guarantee.path).read_text("utf-8")
-    assert not guarantee.test or re.search(rf"^\s*(async def|def|class) {guarantee.test}\b", source, re.MULTILINE)
-
-
-def test_guarantees_are_found() -> None:
-    """Every row of the table is read, and leads to a proof of its own."""
+def test_guarantees_have_their_tests() -> None:
+    """A guarantee names a file of tests, or a test in the file that it links to."""
     page = (ROOT / "docs" / "guarantees.md").read_text("utf-8")
     table = page.partition("| guarantee | test |")[2].partition("\n\n")[0]
-    guarantees, proofs = read_guarantees(), list_proofs()
-    assert len(table.strip().splitlines()) - 1 == len(guarantees) > 20
-    assert all(f"({each.anchor})=\n" in proofs for each in guarantees)
-    assert len(guarantees) == len({each.anchor for each in guarantees})
-
-
-def test_proofs_are_the_tests() -> None:
-    """A proof is a test with its decorators; for a whole file it is the list of docstrings."""
-    proofs = list_proofs()
-    assert "\n````python\n@on_every_loop\nasync def test_cold_callers_make_one_request(" in proofs
-    assert '\n````python\n@pytest.mark.parametrize("row", WIRE.values(), ids=WIRE)\nasync def test_wire(' in proofs
-    assert "\n````python\nclass TestFork:\n" in proofs
-    assert "(`test_costs_no_token`)\n- " in proofs
+    tests = re.findall(r"\| \[`([\w.]+)`\]\(\.\./(tests/[\w/]+\.py)\) \|$", table, re.MULTILINE)
+    assert len(table.strip().splitlines()) - 1 == len(tests) > 20
+    for name, path in tests:
+        source = (ROOT / path).read_text("utf-8")
+        assert path.endswith(f"/{name}") or re.search(rf"^\s*(async def|def|class) {name}\b", source, re.MULTILINE), (
+            name
+        )
 
 
 def test_plots_are_those_that_were_drawn(tmp_path: Path) -> None:
@@ -146,3 +132,9 @@ def test_every_code_has_its_entry() -> None:
     codes = re.findall(r'\bcode(?:=|: str = | = )"([a-z-]+)"', source)  # a keyword argument or a class attribute
     assert len(codes) > 15
     assert sorted(set(codes)) == sorted(entries)
+
+
+def test_tree_of_errors_is_complete() -> None:
+    """The reference's tree has each error."""
+    tree = (ROOT / "docs" / "reference" / "errors.md").read_text("utf-8").partition("```text")[2].partition("```")[0]
+    assert sorted(errors.__all__) == sorted(re.findall(r"^\W*(\w+)", tree, re.MULTILINE))
