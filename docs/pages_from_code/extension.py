@@ -31,8 +31,6 @@ _PUBLIC: Final = find_public_names()
 _ALIASES: Final = {
     "AbstractAsyncContextManager": "contextlib.AbstractAsyncContextManager",
     "URL": "yarl.URL",
-    "aiohttp.client_reqrep.Fingerprint": "aiohttp.Fingerprint",
-    "aiohttp.connector.BaseConnector": "aiohttp.BaseConnector",
 }
 
 # Parts of signatures, as a caller should see them.
@@ -106,8 +104,6 @@ def tidy_signature(
         return "", returned  # protocols are not called
     if signature is None:
         return None
-    if what == "function" and hasattr(thing, "__wrapped__"):  # by asynccontextmanager
-        returned = (returned or "").replace("AsyncGenerator", "AbstractAsyncContextManager")
     for written, shown in _SPELLINGS.items():
         signature = signature.replace(written, shown)
     return signature, returned
