@@ -39,6 +39,7 @@ T = TypeVar("T")
 # redis-py declares the same methods for its blocking clients and for these: their results are of both types.
 Client: TypeAlias = Any
 
+_KINDS: Final = redis.asyncio.Redis, redis.asyncio.RedisCluster
 # Less than a renewal's limit for a cache: the error is then redis-py's, which is more specific.
 _RESPONSE_SECONDS: Final = 1.5
 _CLOSE_SECONDS: Final = 5.0
@@ -194,15 +195,13 @@ async def end(call: Callable[[], Awaitable[object]], *, seconds: float) -> None:
         raise cancelled
 
 
-def _check_source(source: object) -> None:
-    kinds: tuple[type, ...] = redis.asyncio.Redis, redis.asyncio.RedisCluster
-    if isinstance(source, kinds) or (isinstance(source, type) and issubclass(source, kinds)):
+def _check_source(source: Any) -> None:
+    if isinstance(source, _KINDS) or (isinstance(source, type) and issubclass(source, _KINDS)):
         return
-    if callable(source) and not isinstance(source, type):  # pyright: ignore[reportUnknownArgumentType] - of anything
-        check_callable("client", source, arguments=0, is_plain=True)
-        return
-    expected = "a client of redis.asyncio, or a callable that makes one"
-    raise ConfigurationError("client", f"must be {expected}, got {_kind_of(source)}")
+    if isinstance(source, type) or not callable(source):
+        expected = "a client of redis.asyncio, or a callable that makes one"
+        raise ConfigurationError("client", f"must be {expected}, got {_kind_of(source)}")
+    check_callable("client", source, arguments=0, is_plain=True)
 
 
 def _make(source: Callable[[], Client]) -> Client:
@@ -212,16 +211,12 @@ def _make(source: Callable[[], Client]) -> Client:
     except Exception as error:  # noqa: BLE001 - of the caller's code
         problem = f"raised {type(error).__name__}"
     else:
-        if _is_client(client):
+        if isinstance(client, _KINDS):
             return client
         if inspect.iscoroutine(client):
             client.close()
         problem = f"returned {_kind_of(client)} instead of a client of redis.asyncio"
     raise TokenCacheError(f"the callable that makes the Redis client {problem}")
-
-
-def _is_client(value: object) -> bool:
-    return isinstance(value, redis.asyncio.Redis | redis.asyncio.RedisCluster)
 
 
 def _kind_of(value: object) -> str:
