@@ -1,4 +1,4 @@
-"""Events. Rule: an event has cause, duration and number of waiters; it holds no token.
+"""All events. Rule: an event has cause, duration and number of waiters; it holds no token.
 
 A listener is called synchronously, outside every lock, on the thread of the renewing event loop; each event is also
 logged to `simplestore_async`. An exception of the listener is logged, and affects no caller.
