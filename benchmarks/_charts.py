@@ -1,18 +1,17 @@
-"""Charts by matplotlib. Rule: each stands alone as SVG, in light and dark, and describes itself in words."""
+"""Page of results: a table, then charts. Rule: a chart stands alone in light and dark, with its figures in words."""
 
 from __future__ import annotations
 
 import io
-import math
 import re
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
 import matplotlib as mpl
 from matplotlib.figure import Figure as Sheet
 
-from ._tables import TIMES, format_quantity, format_ratio
+from ._results import describe_result, format_quantity, format_ratio, table_of_runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,9 +19,9 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from ._results import Figure, Result
+    from ._results import Figure, Result, Run
 
-__all__ = ["PALETTE", "draw_results", "save"]
+__all__ = ["PALETTE", "save", "write_page"]
 
 # Each colour in light and in dark.
 PALETTE = {
@@ -70,37 +69,31 @@ def save(sheet: Sheet, path: Path, *, title: str, description: str) -> None:
     path.write_text("\n".join(line.rstrip() for line in picture.splitlines()) + "\n", encoding="utf-8", newline="\n")
 
 
-def draw_results(surroundings: Mapping[str, Any], results: Sequence[Result], directory: Path) -> None:
-    """Write a chart for each measure, and `overview.svg` of all."""
-    versions = surroundings.get("versions") or {}
-    where = f"{surroundings.get('implementation', 'Python')} {surroundings.get('python')}, " + ", ".join(
-        f"{name} {versions[name]}" for name in ("simplestore-async", "aiohttp") if name in versions
-    )
+def write_page(runs: Mapping[str, Run], directory: Path) -> None:
+    """Write `README.md` with a table of the runs and charts of the first, one for each of its measures."""
+    words = ["# Results of the benchmarks", "", table_of_runs(runs), ""]
+    for name, run in runs.items():
+        facts = {**run.surroundings, **run.surroundings["versions"]}
+        known = ("python", "event_loop", "processor", "cores", "load", "aiohttp", "simplestore-async")
+        words.append(f"- **{name}**: " + ", ".join(f"{fact} {facts[fact]}" for fact in known if fact in facts))
+    first, *_ = runs
+    words += ["", f"The charts are of {first}. Each has its figures in words, too."]
     by_measure: dict[str, list[Result]] = {}
-    for result in results:
+    for result in runs[first].results:
         by_measure.setdefault(result.measure, []).append(result)
-    for name, group in by_measure.items():
+    for measure, results in by_measure.items():
         with mpl.rc_context(_SETTINGS):
-            sheet = _draw_measure(group)
-        save(sheet, directory / f"{name}.svg", title=f"{name}; {where}", description=" ".join(map(_describe, group)))
-    with mpl.rc_context(_SETTINGS):
-        sheet = _draw_overview(results, where)
-    title = "simplestore-async and its peers, in multiples of the floor"
-    save(sheet, directory / "overview.svg", title=title, description=" ".join(map(_describe, results)))
+            sheet = _draw(results)
+        description = "\n".join(map(describe_result, results))
+        save(sheet, directory / f"{measure}.svg", title=f"{measure}, {first}", description=description)
+        words += ["", f"![{measure}]({measure}.svg)"]
+    (directory / "README.md").write_text("\n".join(words) + "\n", encoding="utf-8", newline="\n")
 
 
-def _describe(result: Result) -> str:
-    ratios = "; ".join(
-        f"{one.name} {'not measured' if one.ratio is None else format_ratio(one.ratio)}" for one in result.contenders
-    )
-    goal = "" if result.goal is None else f" The goal is {result.goal:g}{TIMES}{', missed' * result.is_missed}."
-    return f"{result.name}, in multiples of the floor ({result.floor_name}): {ratios}.{goal}"
-
-
-def _draw_measure(results: Sequence[Result]) -> Sheet:
+def _draw(results: Sequence[Result]) -> Sheet:
     """Draw bars for each result, and below them the curves of a growth."""
     panels = [(result, is_curve) for result in results for is_curve in (False, True) if result.points or not is_curve]
-    heights = [3.2 if is_curve else 0.9 + 0.24 * len(_measured(result)) for result, is_curve in panels]
+    heights = [3.2 if is_curve else 0.9 + 0.24 * len(result.contenders) for result, is_curve in panels]
     sheet = Sheet(figsize=(9.5, sum(heights)), layout="constrained")
     axes = sheet.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
     for plot, (result, is_curve) in zip(axes, panels, strict=True):
@@ -108,78 +101,33 @@ def _draw_measure(results: Sequence[Result]) -> Sheet:
     return sheet
 
 
-def _measured(result: Result) -> list[Figure]:
-    others = (one for one in result.contenders[1:] if one.ratio is not None)
-    return [*result.contenders[:1], *sorted(others, key=lambda one: one.ratio or math.inf)]
-
-
-def _colour(result: Result, one: Figure) -> str:
-    return PEER if one is not result.ours else MISSED if result.is_missed else OURS
-
-
 def _draw_bars(plot: Axes, result: Result) -> None:
-    rows = [one for one in _measured(result) if one.ratio is not None]
+    rows = [one for one in (result.ours, *result.others) if one.ratio is not None]
     ratios = [one.ratio or 1 for one in rows]
+    ours = MISSED if result.is_missed else OURS
+    colours = [ours if one is result.ours else PEER for one in rows]
     plot.set_xscale("log" if max(ratios, default=1) > 10 else "linear")
-    plot.barh(
-        range(len(rows)),
-        [ratio - 1 for ratio in ratios],
-        left=1,
-        height=0.6,
-        color=[_colour(result, one) for one in rows],
-    )
+    plot.barh(range(len(rows)), [ratio - 1 for ratio in ratios], left=1, height=0.6, color=colours)
     for row, one in enumerate(rows):
-        low, high = one.spread or (1, 1)
-        plot.plot([max(low, 1e-3), max(high, 1e-3)], [row, row], color=TEXT, linewidth=0.8)
-        counts = "".join(f", {what}: {count:,}" for what, count in one.counts.items() if count)
-        quantity = "" if result.unit == "times" else f" = {format_quantity(one.median or 0, result.unit)}"
-        words = f"  {format_ratio(one.ratio or 1)}{quantity}{counts}"
-        plot.text(1.01, row, words, transform=plot.get_yaxis_transform(), va="center")
+        plot.plot(one.spread or (1, 1), [row, row], color=TEXT, linewidth=0.8)
+        plot.text(1.01, row, _words(one, result.unit), transform=plot.get_yaxis_transform(), va="center")
     plot.axvline(1, color=TEXT, linewidth=0.8)
     if result.goal is not None:
         plot.axvline(result.goal, color=GOAL, linestyle="--", linewidth=1)
-    goal = "" if result.goal is None else f"; goal {result.goal:g}{TIMES}{', missed' * result.is_missed}"
     plot.set_yticks(range(len(rows)), [one.name for one in rows])
     plot.invert_yaxis()
-    plot.set_title("\n".join(textwrap.wrap(f"{result.name}; floor: {result.floor_name}{goal}", 120)))
+    plot.set_title("\n".join(textwrap.wrap(f"{result.name}; floor: {result.floor_name}{result.words_of_goal}", 120)))
+
+
+def _words(figure: Figure, unit: str) -> str:
+    counts = "".join(f", {what}: {count:,}" for what, count in figure.counts.items() if count)
+    quantity = "" if unit == "times" else f" = {format_quantity(figure.median or 0, unit)}"
+    return f"  {format_ratio(figure.ratio or 1)}{quantity}{counts}"
 
 
 def _draw_curves(plot: Axes, result: Result) -> None:
     for name, curve in result.points.items():
-        colour = OURS if name == result.ours.name else TEXT if name == "floor" else PEER
-        plot.loglog(*zip(*curve, strict=True), marker=".", color=colour, linewidth=1, label=name)
-        plot.annotate(
-            name,
-            (curve[-1][0], curve[-1][1]),
-            xytext=(6, 0),
-            textcoords="offset points",
-            color=colour,
-            va="center",
-            fontsize=7,
-        )
+        colour = OURS if name == result.ours.name else PEER
+        plot.loglog(*zip(*curve, strict=True), marker=".", color=colour, linewidth=1)
+        plot.annotate(name, curve[-1], xytext=(6, 0), textcoords="offset points", color=colour, va="center", fontsize=7)
     plot.set_title("seconds of CPU time for each, by number; both scales are logarithmic")
-
-
-def _draw_overview(results: Sequence[Result], where: str) -> Sheet:
-    sheet = Sheet(figsize=(9.5, 0.8 + 0.34 * len(results)), layout="constrained")
-    plot = sheet.subplots()
-    plot.set_xscale("log")
-    for row, result in enumerate(results):
-        others = [one for one in result.contenders[1:] if one.is_peer and one.ratio is not None]
-        plot.scatter([one.ratio or 1 for one in others], [row] * len(others), color=PEER, s=10, zorder=2)
-        if result.goal is not None:
-            plot.plot([result.goal] * 2, [row - 0.35, row + 0.35], color=GOAL, linestyle="--", zorder=3)
-        words = "not measured"
-        if result.ours.ratio is not None:
-            plot.scatter([result.ours.ratio], [row], color=_colour(result, result.ours), s=42, zorder=4)
-            words = format_ratio(result.ours.ratio)
-            words += "" if result.goal is None else f" (goal {result.goal:g}{TIMES}{', missed' * result.is_missed})"
-        best = min(others, key=lambda one: one.ratio or math.inf, default=None)
-        words += f"; best peer {best.name} {format_ratio(best.ratio)}" if best and best.ratio else ""
-        plot.text(1.01, row, f"  {words}", transform=plot.get_yaxis_transform(), va="center")
-    plot.axvline(1, color=TEXT, linewidth=0.8)
-    plot.grid(visible=True, axis="x")
-    plot.set_yticks(range(len(results)), ["\n".join(textwrap.wrap(result.name, 52)) for result in results])
-    plot.invert_yaxis()
-    plot.set_title(f"Multiples of the floor. Large: simplestore-async; small: peers; dashed: goals. {where}")
-    return sheet

@@ -1,19 +1,16 @@
 """Adapters of this package and its peers. Rule: each is used as its current documentation says, by public names only.
 
 An adapter opens a client on our server, and returns the call that a program makes before each request. Packages are
-imported when a client is opened. `documentation` is the page that the adapter follows; the versions that it was written
-for are the lower bounds of the extra `bench`.
+imported when a client is opened. README names the page that each adapter follows, and its version.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
 import ssl
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -45,42 +42,34 @@ class Client:
     get: Get | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class Peer:
     """A package that gets tokens.
 
     Attributes:
         name: its name on PyPI.
         module: the import of a program.
-        documentation: the page that the adapter follows.
         open: opens a client on a server.
         open_shared: the same, with tokens in a directory that processes share; None if it has no such cache.
-        stack: the HTTP client of its `get`.
-        lifetime_seconds: the lifetime of a token that …
-        due_after_seconds: … is due for renewal so long after it was issued, by the peer's own rule.
+        stack: the HTTP client of its `get`; empty if it has none.
+        due: a lifetime in seconds, and the seconds after which such a token is due by the peer's own rule.
         is_async: whether its callers wait without blocking the event loop.
-        note: a restriction of its figures.
-        cannot: why it cannot use a server on this machine; empty if it can.
     """
 
     name: str
     module: str
-    documentation: str = ""
     open: Callable[[Server], AbstractAsyncContextManager[Client]]
     open_shared: Callable[[Server, Path], AbstractAsyncContextManager[Client]] | None = None
-    stack: Literal["aiohttp", "httpx"] = "aiohttp"
-    lifetime_seconds: int = 0
-    due_after_seconds: float = 0
+    stack: Literal["aiohttp", "httpx", ""] = ""
+    due: tuple[int, float] | None = None
     is_async: bool = True
-    note: str = ""
-    cannot: str = ""
 
 
 def get_by(session: Any) -> Get:
     """Return a GET by an aiohttp session."""
 
     async def get(url: str) -> bytes:
-        async with session.get(url) as response:
+        async with session.get(url, raise_for_status=True) as response:
             body: bytes = await response.read()
             return body
 
@@ -91,7 +80,7 @@ def get_by_httpx(client: Any) -> Get:
     """Return a GET by an asyncio client of httpx or httpx2."""
 
     async def get(url: str) -> bytes:
-        body: bytes = (await client.get(url)).content
+        body: bytes = (await client.get(url)).raise_for_status().content
         return body
 
     return get
@@ -376,42 +365,13 @@ async def _open_openfga(server: Server) -> AsyncGenerator[Client]:
 
 
 @asynccontextmanager
-async def _open_msal(server: Server, directory: Path | None = None) -> AsyncGenerator[Client]:
-    import msal
-    import requests
-
-    cache = None
-    if directory is not None:
-        import msal_extensions
-
-        cache = msal_extensions.PersistedTokenCache(msal_extensions.FilePersistence(str(directory / "msal.json")))
-    with requests.Session() as session:
-        # As msal's own session, but no environment variable replaces the certificate.
-        session.trust_env, session.verify = False, server.ca_file
-        app = await asyncio.to_thread(
-            msal.ConfidentialClientApplication,
-            CLIENT_ID,
-            client_credential=CLIENT_SECRET,
-            authority=f"{server.https_root}/{_TENANT}",
-            instance_discovery=False,
-            http_client=session,
-            token_cache=cache,
-        )
-
-        async def get_token() -> object:
-            return app.acquire_token_for_client([_SCOPE])["access_token"]
-
-        yield Client(get_token)
-
-
-@asynccontextmanager
 async def _open_ours_on_httpx(server: Server) -> AsyncGenerator[Client]:
     from simplestore_async import TokenProvider
+    from simplestore_async.httpx import open_client
 
-    adapter = importlib.import_module("simplestore_async.httpx")
     async with (
         TokenProvider(server.credentials) as provider,
-        adapter.open_client(provider, base_url=server.base_url) as client,
+        open_client(provider, base_url=server.base_url) as client,
     ):
         yield Client(provider.get_token, get_by_httpx(client))
 
@@ -462,159 +422,47 @@ async def _open_safe(server: Server) -> AsyncGenerator[Client]:
                 renewal.cancel()
 
 
-OURS = Peer(
-    name="simplestore-async",
-    module="simplestore_async",
-    open=_open_ours,
-    open_shared=_open_ours,
-    lifetime_seconds=20,
-    due_after_seconds=17,
-)
+OURS = Peer("simplestore-async", "simplestore_async", _open_ours, open_shared=_open_ours, stack="aiohttp", due=(20, 17))
 
 _PEERS = (
+    Peer("azure-identity", "azure.identity.aio", _open_azure_identity, open_shared=_open_azure_identity),
+    Peer("azure-core", "azure.core.pipeline.policies", _open_azure_core, stack="aiohttp"),
+    Peer("google-auth", "google.auth.aio.transport.sessions", _open_google_auth, stack="aiohttp", due=(227, 3)),
+    Peer("gcloud-aio-auth", "gcloud.aio.auth", _open_gcloud, stack="aiohttp", due=(8, 5)),
+    Peer("Authlib", "authlib.integrations.httpx_client", _open_authlib, stack="httpx", due=(62, 3)),
     Peer(
-        name="azure-identity",
-        documentation="https://learn.microsoft.com/python/api/azure-identity/azure.identity.aio.clientsecretcredential",
-        module="azure.identity.aio",
-        open=_open_azure_identity,
-        open_shared=_open_azure_identity,
-        lifetime_seconds=302,
-        due_after_seconds=31,
-        note="https only; a token request for each caller without a token",
+        "aiohttp-oauth2-client",
+        "aiohttp_oauth2_client.middleware",
+        _open_aiohttp_oauth2_client,
+        stack="aiohttp",
+        due=(32, 3),
     ),
+    Peer("idu-service-auth", "idu_service_auth", _open_idu_service_auth, stack="aiohttp", due=(15, 12)),
     Peer(
-        name="azure-core",
-        documentation="https://learn.microsoft.com/python/api/azure-core/azure.core.pipeline.policies.asyncbearertokencredentialpolicy",
-        module="azure.core.pipeline.policies",
-        open=_open_azure_core,
-        lifetime_seconds=270,
-        due_after_seconds=31,
-        note="AsyncBearerTokenCredentialPolicy, with azure-identity's credential; token requests by https",
-    ),
-    Peer(
-        name="google-auth",
-        documentation="https://googleapis.dev/python/google-auth/latest/reference/google.auth.aio.transport.sessions.html",
-        module="google.auth.aio.transport.sessions",
-        open=_open_google_auth,
-        lifetime_seconds=227,
-        due_after_seconds=3,
-        note="AsyncAuthorizedSession.request(), as it has no call for the token alone; a thread for each request",
-    ),
-    Peer(
-        name="gcloud-aio-auth",
-        documentation="https://talkiq.github.io/gcloud-aio/autoapi/auth/token/index.html",
-        module="gcloud.aio.auth",
-        open=_open_gcloud,
-        lifetime_seconds=8,
-        due_after_seconds=5,
-        note="signs an assertion for each token request",
-    ),
-    Peer(
-        name="Authlib",
-        documentation="https://docs.authlib.org/en/latest/oauth2/client/http/httpx.html",
-        module="authlib.integrations.httpx_client",
-        open=_open_authlib,
-        lifetime_seconds=62,
-        due_after_seconds=3,
-        stack="httpx",
-        note="started with an expired token, as it only renews",
-    ),
-    Peer(
-        name="aiohttp-oauth2-client",
-        documentation="https://vitobelgium.github.io/aiohttp-oauth2-client/",
-        module="aiohttp_oauth2_client.middleware",
-        open=_open_aiohttp_oauth2_client,
-        lifetime_seconds=32,
-        due_after_seconds=3,
-    ),
-    Peer(
-        name="idu-service-auth",
-        documentation="https://pypi.org/project/idu-service-auth/",
-        module="idu_service_auth",
-        open=_open_idu_service_auth,
-        lifetime_seconds=15,
-        due_after_seconds=12,
-    ),
-    Peer(
-        name="httpx-auth",
-        documentation="https://colin-b.github.io/httpx_auth/",
-        module="httpx_auth",
-        open=_open_httpx_auth,
+        "httpx-auth",
+        "httpx_auth",
+        _open_httpx_auth,
         open_shared=_open_httpx_auth,
-        lifetime_seconds=32,
-        due_after_seconds=3,
         stack="httpx",
+        due=(32, 3),
         is_async=False,
-        note="blocks the event loop during a token request",
     ),
-    Peer(
-        name="msal",
-        documentation="https://msal-python.readthedocs.io/en/latest/#msal.ConfidentialClientApplication.acquire_token_for_client",
-        module="msal",
-        open=_open_msal,
-        open_shared=_open_msal,
-        lifetime_seconds=302,
-        due_after_seconds=3,
-        is_async=False,
-        note="synchronous, blocks the event loop during a token request; https only",
-    ),
-    Peer(
-        name="httpx-oauth2-flows",
-        documentation="https://pypi.org/project/httpx-oauth2-flows/",
-        module="httpx_oauth2_flows",
-        open=_open_httpx_oauth2_flows,
-        stack="httpx",
-        lifetime_seconds=8,
-        due_after_seconds=4,
-        note="discovery and a token request for each caller without a token",
-    ),
-    Peer(
-        name="mcp",
-        documentation="https://py.sdk.modelcontextprotocol.io/client/oauth-clients/",
-        module="mcp.client.auth.extensions.client_credentials",
-        open=_open_mcp,
-        stack="httpx",
-        lifetime_seconds=4,
-        due_after_seconds=5,
-        note="a request by httpx2 with an API that responds at once, as it has no call for the token alone",
-    ),
-    Peer(
-        name="openfga-sdk",
-        documentation="https://github.com/openfga/python-sdk#client-credentials",
-        module="openfga_sdk.oauth2",
-        open=_open_openfga,
-        note="OAuth2Client of its asyncio client; its own requests are for OpenFGA only",
-    ),
+    Peer("httpx-oauth2-flows", "httpx_oauth2_flows", _open_httpx_oauth2_flows, stack="httpx", due=(10, 6)),
+    Peer("mcp", "mcp.client.auth.extensions.client_credentials", _open_mcp, stack="httpx", due=(4, 5)),
+    Peer("openfga-sdk", "openfga_sdk.oauth2", _open_openfga),
 )
 # Not a peer; the hand-written alternative, without retries, caches, redaction or early renewal.
-SAFE = Peer(name="the least that is safe", module="aiohttp", open=_open_safe)
-OURS_ON_HTTPX = Peer(
-    name="simplestore-async",
-    module="simplestore_async.httpx",
-    open=_open_ours_on_httpx,
-    stack="httpx",
-    cannot="" if find_spec("simplestore_async.httpx") else "simplestore_async.httpx is not installed",
-)
+SAFE = Peer("the least that is safe", "aiohttp", _open_safe)
+OURS_ON_HTTPX = Peer("simplestore-async", "simplestore_async.httpx", _open_ours_on_httpx, stack="httpx")
 # Dependencies of this package and its peers.
 _PACKAGES = ("aiohttp", "attrs", "cattrs", "cryptography", "httpx", "httpx2", "msal-extensions", "uvloop", "yarl")
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-PEERS: Mapping[str, Peer] = {peer.name: peer for peer in _PEERS if _version(peer.name)}
-MISSING: Mapping[str, str] = {
-    peer.name: f"not installed: pip install {peer.name}, or the extra `bench`"
-    for peer in _PEERS
-    if peer.name not in PEERS
-}
 
 
 def versions() -> dict[str, str]:
     """Return the version of each package that the figures depend on, as far as it is installed."""
     names = (OURS.name, *(peer.name for peer in _PEERS), *_PACKAGES)
-    return {name: found for name in names if (found := _version(name))}
+    return {name: version(name) for name in names if any(distributions(name=name))}
+
+
+PEERS: Mapping[str, Peer] = {peer.name: peer for peer in _PEERS if peer.name in versions()}
+MISSING = [peer.name for peer in _PEERS if peer.name not in PEERS]

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, cast
 
 import attrs
 
-from simplestore_async import ClientCredentials
-
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+
+    from simplestore_async import ClientCredentials
 
 __all__ = ["CLIENT_ID", "CLIENT_SECRET", "Server", "run_server"]
 
@@ -51,19 +51,28 @@ class Server:
     @property
     def credentials(self) -> ClientCredentials:
         """Credentials for it."""
+        from simplestore_async import ClientCredentials  # not in the processes of peers
+
         return ClientCredentials(client_id=CLIENT_ID, client_secret=CLIENT_SECRET, token_url=self.token_url)
 
-    async def count(self, name: str) -> int:
-        """Return how many `token_requests`, `api_requests` or `unauthorized` ones there were so far."""
+    async def count_tokens(self) -> int:
+        """Return the number of token requests so far."""
+        return int(await self._get("count"))
+
+    async def release(self) -> None:
+        """Let one token request of a server with infinite latency proceed."""
+        await self._get("release")
+
+    async def _get(self, path: str) -> bytes:
         host, _, port = self.root.removeprefix("http://").partition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         try:
-            writer.write(f"GET /counters HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
+            writer.write(f"GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
             _, _, body = (await reader.read()).partition(b"\r\n\r\n")
+            return body
         finally:
             writer.close()
             await writer.wait_closed()
-        return int(json.loads(body)[name])
 
 
 @asynccontextmanager

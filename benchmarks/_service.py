@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import secrets
 import socket
@@ -14,7 +15,6 @@ import ssl
 import sys
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 
 import attrs
@@ -34,14 +34,14 @@ class _Service:
     latency_seconds: float
     lifetime_seconds: int
     api_latency_seconds: float
-    _counters: Counter[str] = attrs.field(
-        init=False, factory=lambda: Counter(token_requests=0, api_requests=0, unauthorized=0)
-    )
+    _tokens: int = attrs.field(init=False, default=0)
     _expiries: dict[str, float] = attrs.field(init=False, factory=dict)
+    _released: asyncio.Semaphore = attrs.field(init=False, factory=lambda: asyncio.Semaphore(0))
 
     def build(self) -> web.Application:
         app = web.Application()
-        app.router.add_get("/counters", self._show_counters)
+        app.router.add_get("/count", self._count_tokens)
+        app.router.add_get("/release", self._release)
         app.router.add_get("/{tenant}/v2.0/.well-known/openid-configuration", self._discover)
         app.router.add_get("/.well-known/oauth-protected-resource/{path:.*}", self._describe_resource)
         app.router.add_get("/.well-known/oauth-authorization-server", self._describe_server)
@@ -50,26 +50,27 @@ class _Service:
         return app
 
     async def _issue_token(self, _: web.Request) -> web.Response:
-        self._counters["token_requests"] += 1
-        await asyncio.sleep(self.latency_seconds)
+        self._tokens += 1
+        if self.latency_seconds == math.inf:
+            await self._released.acquire()
+        else:
+            await asyncio.sleep(self.latency_seconds)
         token = secrets.token_urlsafe(32)
         self._expiries[token] = time.monotonic() + self.lifetime_seconds
         reply = {"access_token": token, "expires_in": self.lifetime_seconds, "token_type": "Bearer"}
         return web.json_response(reply, headers={"Cache-Control": "no-store"})
 
     async def _serve_api_request(self, request: web.Request) -> web.Response:
-        self._counters["api_requests"] += 1
         if self.api_latency_seconds:
             await asyncio.sleep(self.api_latency_seconds)
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer" and time.monotonic() < self._expiries.get(token, 0):
             return web.Response(body=_API_REPLY, content_type="application/json")
-        self._counters["unauthorized"] += 1
         return web.Response(status=401, headers={"WWW-Authenticate": "Bearer"})
 
     async def _discover(self, request: web.Request) -> web.Response:
         root = f"{request.scheme}://{request.host}/{request.match_info['tenant']}"
-        # OpenID Connect Discovery 3: the fields that msal and httpx-oauth2-flows read.
+        # OpenID Connect Discovery 3: the fields that httpx-oauth2-flows reads.
         endpoints = {f"{name}_endpoint": f"{root}/oauth2/v2.0/{name}" for name in ("authorization", "token")}
         methods = {"token_endpoint_auth_methods_supported": ["client_secret_post"]}
         return web.json_response({"issuer": f"{root}/v2.0", **endpoints, **methods})
@@ -85,8 +86,12 @@ class _Service:
         types = {"response_types_supported": ["code"], "grant_types_supported": ["client_credentials"]}
         return web.json_response({"issuer": f"{root}/", **endpoints, **types})
 
-    async def _show_counters(self, _: web.Request) -> web.Response:
-        return web.json_response(self._counters)
+    async def _release(self, _: web.Request) -> web.Response:
+        self._released.release()
+        return web.Response()
+
+    async def _count_tokens(self, _: web.Request) -> web.Response:
+        return web.Response(text=str(self._tokens))
 
 
 def _write_service_account(path: Path, *, token_uri: str) -> None:

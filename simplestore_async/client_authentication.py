@@ -5,6 +5,7 @@ Rule: each attempt has an assertion of its own, which is never shown.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from functools import partial
 from importlib.util import find_spec
@@ -173,7 +174,7 @@ class PrivateKeyJwt(_Unpicklable):
         """Add a new assertion to *form*.
 
         Returns:
-            The private key.
+            A digest of the private key, which is never sent itself.
 
         Raises:
             TokenError: if the key cannot be read, or does not suit the algorithm.
@@ -198,7 +199,7 @@ class PrivateKeyJwt(_Unpicklable):
         if problem:
             raise unavailable("the private key", problem)
         _add_assertion(form, client_id, assertion)
-        return pem
+        return hashlib.sha256(pem.encode()).hexdigest()
 
 
 def _add_assertion(form: dict[str, str], client_id: str, assertion: str) -> None:

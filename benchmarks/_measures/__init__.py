@@ -1,22 +1,18 @@
 """The measures. Rule: a floor is the least work that any client needs for the same."""
 
 from ._batch import measure_batch
-from ._calls import measure_alternating, measure_cached, measure_due
+from ._calls import measure_cached, measure_due
+from ._cold import measure_busy, measure_cold
 from ._growth import measure_growth, measure_pause, measure_providers
 from ._requests import measure_httpx, measure_instructions, measure_requests
-from ._scale import Scale
 from ._starts import measure_file_cache, measure_import, measure_processes
-from ._waiting import measure_busy, measure_cancel, measure_cold, measure_memory
 
-__all__ = ["MEASURES", "Scale"]
+__all__ = ["MEASURES"]
 
 MEASURES = {
     "cached": measure_cached,
-    "alternating": measure_alternating,
     "cold": measure_cold,
     "busy": measure_busy,
-    "cancel": measure_cancel,
-    "memory": measure_memory,
     "requests": measure_requests,
     "instructions": measure_instructions,
     "httpx": measure_httpx,

@@ -14,30 +14,23 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks._measure import Contender, compare, summarize
+from benchmarks._compare import Contender, compare, summarize
 from benchmarks._peers import OURS
 from benchmarks._server import CLIENT_ID, CLIENT_SECRET, run_server
 from simplestore_async import TokenProvider
 
 if TYPE_CHECKING:
-    from benchmarks._measure import Sample
+    from benchmarks._compare import Scale
     from benchmarks._results import Result
     from benchmarks._server import Server
-
-    from ._scale import Scale
 
 __all__ = ["measure_batch"]
 
 _CONCURRENCY = 50
 _LATENCY_SECONDS = 0.02
-_NOTES = {
-    "GET": "checks and reads the file, and writes results and database",
-    "POST": "the same, and each request is on the disk before it is sent",
-}
+_BODY = '{"state": "shipped"}'
+_METHODS = ("GET", "POST")
 _BARE_LOOP = Path(__file__).with_name("_bare_loop.py")
-_LOOP_NOTE = "reads the file and writes the responses, without checks or database"
-_CURL_NOTE = "a process for each request, of a twentieth of them; keeps nothing"
-_WRK_NOTE = "a load generator in C: the upper limit, which one server process sets here"
 
 
 async def measure_batch(scale: Scale) -> list[Result]:
@@ -45,105 +38,79 @@ async def measure_batch(scale: Scale) -> list[Result]:
     return [
         await _measure(scale, method, latency_seconds=latency_seconds)
         for latency_seconds in (0.0, _LATENCY_SECONDS)
-        for method in _NOTES
+        for method in _METHODS
     ]
 
 
 async def _measure(scale: Scale, method: str, *, latency_seconds: float) -> Result:
     requests = scale(5_000 if latency_seconds else 20_000, 100)
+    wrk_seconds = scale(2, 1)
+    numbers = itertools.count()
     with tempfile.TemporaryDirectory() as directory:
-        path = _write(Path(directory, "requests.jsonl"), method, requests)
-        numbers = itertools.count()
+        lines, urls, headers = (Path(directory, name) for name in ("lines.jsonl", "urls", "headers"))
         async with run_server(api_latency_seconds=latency_seconds) as server:
-            settings = await _settings_for(server)
+            async with TokenProvider(server.credentials) as provider:
+                token = str((await provider.get_token()).authorization)
+            settings = {
+                "AUTHORIZATION": token,
+                "SIMPLESTORE_CLIENT_ID": CLIENT_ID,
+                "SIMPLESTORE_CLIENT_SECRET": CLIENT_SECRET,
+                "SIMPLESTORE_TOKEN_URL": server.token_url,
+                "SIMPLESTORE_BASE_URL": server.root,
+            }
+            _write_inputs(lines, urls, headers, method=method, requests=requests, server=server, token=token)
 
-            def loop(what: str) -> Sample:
-                async def run() -> tuple[float, ...]:
-                    arguments = what, f"{server.root}/", str(path), f"{directory}/{next(numbers)}", str(_CONCURRENCY)
-                    seconds, _ = await _time(settings, sys.executable, str(_BARE_LOOP), *arguments)
-                    return (seconds / requests * 1e6,)
-
-                return run
+            async def run_loop() -> tuple[float, ...]:
+                body = (_BODY,) if method == "POST" else ()
+                arguments = server.base_url, str(requests), str(_CONCURRENCY), method, *body
+                seconds, _ = await _time(settings, sys.executable, str(_BARE_LOOP), *arguments)
+                return (seconds / requests * 1e6,)
 
             async def run_command() -> tuple[float, ...]:
                 results = f"{directory}/{next(numbers)}"
                 options = "--output", results, "--database", f"{results}.batch", "--concurrency", str(_CONCURRENCY)
-                command = sys.executable, "-m", "simplestore_async.cli", "batch", str(path), *options
+                command = sys.executable, "-m", "simplestore_async.cli", "batch", str(lines), *options
                 seconds, _ = await _time(settings, *command)
                 return (seconds / requests * 1e6,)
 
-            contenders = [Contender(OURS.name, run_command, _NOTES[method])]
-            contenders.append(Contender("a loop of aiohttp", loop("whole"), _LOOP_NOTE, is_peer=False))
-            tools = {
-                "xargs curl": ("xargs", _curl(server, settings, directory, method, requests // 20), _CURL_NOTE),
-                "wrk": ("wrk", _wrk(server, settings, directory, method, scale(3, 1)), _WRK_NOTE),
-            }
-            for name, (program, sample, note) in tools.items():
-                is_there = bool(shutil.which(program))
-                note = note if is_there else f"{program} is not installed"  # noqa: PLW2901 - or the reason
-                contenders.append(Contender(name, sample if is_there else None, note, is_peer=False))
-            await compare(loop("least"), contenders, rounds=scale(7, 1), patience_seconds=600)
-            contenders[0].counts["401 responses"] = await server.count("unauthorized")
+            async def run_curl() -> tuple[float, ...]:
+                body = ("--data", _BODY) if method == "POST" else ()
+                curl = "curl", "--fail", "-s", "-o", "/dev/null", "-H", f"@{headers}", *body
+                command = "xargs", "-a", str(urls), "-n", "1", "-P", str(_CONCURRENCY), *curl
+                seconds, _ = await _time(settings, *command)
+                return (seconds / (requests // 20) * 1e6,)
+
+            async def run_wrk() -> tuple[float, ...]:
+                connections = "-t", "1", "-c", str(_CONCURRENCY), "-d", f"{wrk_seconds}s"
+                header = f"Authorization: {token}"
+                _, printed = await _time(settings, "wrk", *connections, "-H", header, server.base_url)
+                found = re.search(r"Requests/sec:\s+([\d.]+)", printed)
+                if found is None or "Non-2xx" in printed:
+                    raise RuntimeError(printed)
+                return (1e6 / float(found[1]),)
+
+            contenders = [Contender(OURS.name, run_command)]
+            tools = {"xargs curl": run_curl} | ({"wrk": run_wrk} if method == "GET" else {})
+            for name, sample in tools.items():
+                contenders.append(Contender(name, sample, is_peer=False))
+                if not all(map(shutil.which, name.split())):
+                    contenders[-1].leave("not installed")
+            await compare(run_loop, contenders, scale)
     api = f"after {latency_seconds * 1000:.0f} ms" if latency_seconds else "at once"
     name = f"simplestore batch, {method}, {_CONCURRENCY} at a time, an API that responds {api}"
     floor_name = "a loop of aiohttp with the same requests from memory, which keeps nothing"
     return summarize("batch", contenders, name=name, unit="µs", goal=1.25, floor_name=floor_name)
 
 
-def _write(path: Path, method: str, requests: int) -> Path:
-    body = {"json": {"state": "shipped"}} if method == "POST" else {}
-    lines = ({"id": number, "method": method, "path": f"api/{number}"} | body for number in range(requests))
-    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
-    return path
-
-
-def _curl(server: Server, settings: dict[str, str], directory: str, method: str, requests: int) -> Sample:
-    """Return a sample of `xargs -P 50 curl`, with the header from a file."""
-    headers, urls = Path(directory, "headers"), Path(directory, "urls")
-    headers.write_text(f"Authorization: {settings['AUTHORIZATION']}\nContent-Type: application/json\n")
-    urls.write_text("".join(f"{server.base_url}{number}\n" for number in range(requests)))
-    body = ("--data", '{"state": "shipped"}') if method == "POST" else ()
-
-    async def run() -> tuple[float, ...]:
-        command = "xargs", "-a", str(urls), "-n", "1", "-P", str(_CONCURRENCY)
-        seconds, _ = await _time(
-            settings, *command, "curl", "--fail", "-s", "-o", "/dev/null", "-H", f"@{headers}", *body
-        )
-        return (seconds / requests * 1e6,)
-
-    return run
-
-
-def _wrk(server: Server, settings: dict[str, str], directory: str, method: str, seconds: int) -> Sample:
-    """Return a sample of wrk, which sends the same request again and again."""
-    script = Path(directory, "wrk.lua")
-    body = 'wrk.body = \'{"state": "shipped"}\'\nwrk.headers["Content-Type"] = "application/json"\n'
-    script.write_text(f'wrk.method = "{method}"\n{body if method == "POST" else ""}')
-
-    async def run() -> tuple[float, ...]:
-        command = "wrk", "-t", "1", "-c", str(_CONCURRENCY), "-d", f"{seconds}s", "-s", str(script)
-        _, printed = await _time(
-            settings, *command, "-H", f"Authorization: {settings['AUTHORIZATION']}", server.base_url
-        )
-        found = re.search(r"Requests/sec:\s+([\d.]+)", printed)
-        if found is None or "Non-2xx" in printed:
-            raise RuntimeError(printed)
-        return (1e6 / float(found[1]),)
-
-    return run
-
-
-async def _settings_for(server: Server) -> dict[str, str]:
-    """Return the environment of the programs."""
-    async with TokenProvider(server.credentials) as provider:
-        token = await provider.get_token()
-    return {
-        "AUTHORIZATION": str(token.authorization),
-        "SIMPLESTORE_CLIENT_ID": CLIENT_ID,
-        "SIMPLESTORE_CLIENT_SECRET": CLIENT_SECRET,
-        "SIMPLESTORE_TOKEN_URL": server.token_url,
-        "SIMPLESTORE_BASE_URL": server.root,
-    }
+def _write_inputs(  # noqa: PLR0913 - of one call
+    lines: Path, urls: Path, headers: Path, *, method: str, requests: int, server: Server, token: str
+) -> None:
+    """Write the files of the command and of curl."""
+    body = {"json": json.loads(_BODY)} if method == "POST" else {}
+    rows = ({"id": number, "method": method, "path": f"api/{number}"} | body for number in range(requests))
+    lines.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    urls.write_text("".join(f"{server.base_url}{number}\n" for number in range(requests // 20)))
+    headers.write_text(f"Authorization: {token}\nContent-Type: application/json\n")
 
 
 async def _time(settings: dict[str, str], *command: str) -> tuple[float, str]:

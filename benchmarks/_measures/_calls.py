@@ -6,26 +6,20 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from benchmarks._measure import Contender, compare, describe, summarize
+from benchmarks._compare import compare, enter, open_clients, summarize
 from benchmarks._peers import OURS
 from benchmarks._server import run_server
 
-from ._scale import enter, open_clients
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from benchmarks._measure import Sample
+    from benchmarks._compare import Contender, Sample, Scale
     from benchmarks._peers import Client, Peer
     from benchmarks._results import Result
 
-    from ._scale import Scale
+__all__ = ["measure_cached", "measure_due"]
 
-__all__ = ["measure_alternating", "measure_cached", "measure_due"]
-
-_LATENCY_SECONDS = 0.1
+_LATENCY_SECONDS = 0.4
 # The waves last twice as long as a token request.
-_WAVES, _CALLERS, _PAUSE_SECONDS = 40, 100, 0.005
+_WAVES, _CALLERS, _PAUSE_SECONDS = 80, 100, 0.01
 
 
 class _Least:
@@ -44,7 +38,7 @@ class _Least:
 
 async def measure_cached(scale: Scale) -> list[Result]:
     """`await get_token()` with a fresh token."""
-    calls = scale(5_000, 100)
+    calls = scale(2_000, 100)
 
     def timing(client: Client | _Least) -> Sample:
         get_token = client.get_token
@@ -57,89 +51,45 @@ async def measure_cached(scale: Scale) -> list[Result]:
 
         return time_calls
 
-    return await _compare("cached", scale, timing, name="cached await get_token()", rounds=scale(201, 2))
-
-
-async def measure_alternating(scale: Scale) -> list[Result]:
-    """`await get_token()` by many tasks, each of which yields to the others after every call."""
-    tasks, calls = scale(10_000, 100), 3
-
-    def timing(client: Client | _Least) -> Sample:
-        async def call() -> None:
-            for _ in range(calls):
-                await client.get_token()
-                await asyncio.sleep(0)
-
-        async def time_tasks() -> tuple[float, ...]:
-            began_at = time.perf_counter()
-            await asyncio.gather(*[asyncio.create_task(call()) for _ in range(tasks)])
-            return ((time.perf_counter() - began_at) / tasks / calls * 1e9,)
-
-        return time_tasks
-
-    name = f"cached await get_token(), {tasks:,} tasks alternating"
-    return await _compare("alternating", scale, timing, name=name, rounds=scale(21, 2))
-
-
-async def _compare(
-    measure: str, scale: Scale, timing: Callable[[Client | _Least], Sample], *, name: str, rounds: int
-) -> list[Result]:
-    async with run_server() as server, open_clients((OURS, *scale.peers), server, timing=timing) as contenders:
-        await compare(timing(_Least()), contenders, rounds=rounds)
-    floor_name = "one clock, one comparison, one attribute"
-    return [summarize(measure, contenders, name=name, unit="ns", goal=1.2, floor_name=floor_name)]
+    async with run_server() as server, open_clients((OURS, *scale.peers), server, timing) as contenders:
+        await compare(timing(_Least()), contenders, scale)
+    name, floor_name = "cached await get_token()", "one clock, one comparison, one attribute"
+    return [summarize("cached", contenders, name=name, unit="ns", goal=1.2, floor_name=floor_name)]
 
 
 async def measure_due(scale: Scale) -> list[Result]:
-    """The waits of callers during a renewal, relative to the same client's with a fresh token.
+    """The waits of callers during a renewal, relative to the same client's with a fresh token; once for each client.
 
     No clock is set: each client has a server whose tokens live just long enough, and is idle until its own rule makes
     it renew.
     """
-    lock = asyncio.Lock()  # clients are idle at the same time, and timed one by one
-
-    async def take_turns(contender: Contender) -> None:
-        for _ in range(scale(5, 1)):
-            if contender.sample is None:
-                return
-            try:
-                fresh, due = await contender.sample()
-            except Exception as error:
-                if contender.name == OURS.name:
-                    raise
-                contender.sample, contender.note = None, describe(error)
-            else:
-                contender.pairs.append(((fresh,), (due,)))
-
     contenders = enter(
-        scale,
-        lambda peer, contender: lambda: _renew(peer, contender, lock),
-        refuse=lambda peer: "" if peer.due_after_seconds else "renews at a random instant within five minutes",
+        (peer for peer in scale.peers if peer.due), lambda peer, contender: lambda: _renew(peer, contender)
     )
-    async with asyncio.TaskGroup() as group:
-        for contender in contenders:
-            group.create_task(take_turns(contender))
+    for contender in contenders:
+        if sample := await contender.take(must_succeed=contender is contenders[0]):
+            contender.pairs = [(sample[:1], sample[1:])]
     name = "a token that is due, p99 of the callers' waits"
     floor_name = "the same client with a fresh token"
     return [summarize("due", contenders, name=name, unit="s", goal=1.25, floor_name=floor_name)]
 
 
-async def _renew(peer: Peer, contender: Contender, lock: asyncio.Lock) -> tuple[float, ...]:
+async def _renew(peer: Peer, contender: Contender) -> tuple[float, ...]:
     """Return the 99th percentiles of the waits for a fresh token and for one that is due."""
+    assert peer.due is not None  # noqa: S101 - others do not take part
+    lifetime_seconds, due_after_seconds = peer.due
     async with (
-        run_server(latency_seconds=_LATENCY_SECONDS, lifetime_seconds=peer.lifetime_seconds) as server,
+        run_server(latency_seconds=_LATENCY_SECONDS, lifetime_seconds=lifetime_seconds) as server,
         peer.open(server) as client,
     ):
-        async with lock:
-            await client.get_token()
-            due_at = time.monotonic() + peer.due_after_seconds
-            fresh = await _call_in_waves(client)
-        before = await server.count("token_requests")
+        await client.get_token()
+        due_at = time.monotonic() + due_after_seconds
+        fresh = await _call_in_waves(client)
+        before = await server.count_tokens()
         await asyncio.sleep(due_at - time.monotonic())
-        async with lock:
-            due = await _call_in_waves(client)
-        contender.count_most("token requests", await server.count("token_requests") - before)
-        contender.count_most("blocked callers", sum(wait > _LATENCY_SECONDS / 4 for wait in due))
+        due = await _call_in_waves(client)
+        contender.counts["token requests"] = await server.count_tokens() - before
+        contender.counts["blocked callers"] = sum(wait > _LATENCY_SECONDS / 4 for wait in due)
     return sorted(fresh)[int(0.99 * len(fresh))], sorted(due)[int(0.99 * len(due))]
 
 

@@ -5,44 +5,37 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
 import time
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import aiohttp
 import attrs
 from yarl import URL
 
-from benchmarks._measure import Contender, compare, on_one_core, summarize
+from benchmarks._compare import Contender, compare, on_one_core, open_clients, summarize
 from benchmarks._peers import OURS, OURS_ON_HTTPX, get_by, get_by_httpx
 from benchmarks._server import Server, run_server
 
-from ._scale import open_clients
-
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable
     from contextlib import AbstractAsyncContextManager
 
-    from benchmarks._measure import Sample
-    from benchmarks._peers import Client, Get
+    from benchmarks._compare import Sample, Scale
+    from benchmarks._peers import Get, Peer
     from benchmarks._results import Result
 
-    from ._scale import Scale
+__all__ = ["OPENERS", "measure_httpx", "measure_instructions", "measure_requests", "send_requests"]
 
-__all__ = ["CONCURRENCIES", "YARDSTICKS", "measure_httpx", "measure_instructions", "measure_requests", "send_requests"]
-
-_FLOOR = "floor"
 _LEAST = "the least middleware"
-_LEAST_NOTE = "a clock, a comparison, a header, without renewal or replay: no middleware is as cheap"
-_FLOOR_NAME = "aiohttp with a static header"
-_NO_GET = "no requests of its own"
 _ROOT = Path(__file__).parent.parent.parent
-CONCURRENCIES = (1, 50)
+_CONCURRENCIES = (1, 50)
+_GOAL = 1.03
 
 
 async def _get_authorization(server: Server) -> str:
@@ -90,8 +83,19 @@ async def _open_plain_httpx(server: Server) -> AsyncGenerator[Get]:
         yield get_by_httpx(client)
 
 
-YARDSTICKS: dict[str, Callable[[Server], AbstractAsyncContextManager[Get]]] = {_FLOOR: _open_plain, _LEAST: _open_least}
-"""Floor and yardsticks, by name."""
+@asynccontextmanager
+async def _open_ours(server: Server) -> AsyncGenerator[Get]:
+    async with OURS.open(server) as client:
+        assert client.get is not None  # noqa: S101 - it has one
+        yield client.get
+
+
+OPENERS: dict[str, Callable[[Server], AbstractAsyncContextManager[Get]]] = {
+    "floor": _open_plain,
+    OURS.name: _open_ours,
+    _LEAST: _open_least,
+}
+"""Floor, this package and the yardstick, by name."""
 
 
 async def send_requests(get: Get, url: str, *, requests: int, concurrency: int) -> None:
@@ -101,142 +105,101 @@ async def send_requests(get: Get, url: str, *, requests: int, concurrency: int) 
         for _ in range(requests // concurrency):
             await get(url)
 
-    if concurrency == 1:
-        await send()
-    else:
-        await asyncio.gather(*[asyncio.create_task(send()) for _ in range(concurrency)])
-
-
-def _timing(get: Get, *, server: Server, requests: int, concurrency: int) -> Sample:
-    """Return a sample of CPU and wall time, in µs for each request."""
-
-    async def time_requests() -> tuple[float, ...]:
-        cpu_at, wall_at = time.process_time(), time.perf_counter()
-        await send_requests(get, server.base_url, requests=requests, concurrency=concurrency)
-        return tuple(
-            (now - began_at) / requests * 1e6
-            for now, began_at in ((time.process_time(), cpu_at), (time.perf_counter(), wall_at))
-        )
-
-    return time_requests
+    await asyncio.gather(*[asyncio.create_task(send()) for _ in range(concurrency)])
 
 
 async def measure_requests(scale: Scale) -> list[Result]:
     """The CPU and wall time of an API request on aiohttp, one after the other and 50 at a time."""
     peers = (OURS, *(peer for peer in scale.peers if peer.stack == "aiohttp"))
-    results = []
-    for concurrency in CONCURRENCIES:
-        requests = concurrency * scale(2 if concurrency > 1 else 20, 1)
-        async with run_server() as server, _open_plain(server) as plain, _open_least(server) as least:
-            time_get = partial(_timing, server=server, requests=requests, concurrency=concurrency)
-
-            def timing(client: Client, time_get: Callable[[Get], Sample] = time_get) -> Sample | None:
-                return time_get(client.get) if client.get else None
-
-            async with open_clients(peers, server, timing=timing, reason=_NO_GET) as contenders:
-                contenders.append(Contender(_LEAST, time_get(least), _LEAST_NOTE, is_peer=False))
-                with on_one_core():
-                    await compare(time_get(plain), contenders, rounds=scale(501 if concurrency == 1 else 201, 2))
-            contenders[0].counts["401 responses"] = await server.count("unauthorized")
-        results += [
-            _summarize("requests", contenders, words=words, unit="µs", concurrency=concurrency, column=column)
-            for column, words in enumerate(("CPU time", "wall time"))
-        ]
+    results: list[Result] = []
+    for concurrency in _CONCURRENCIES:
+        results += await _measure("requests", scale, peers, _open_plain, concurrency)
     return results
 
 
 async def measure_httpx(scale: Scale) -> list[Result]:
-    """The CPU time of an API request on httpx2 or httpx, one after the other."""
-    if OURS_ON_HTTPX.cannot:
-        return []
+    """The same on httpx2, one after the other."""
     peers = (OURS_ON_HTTPX, *(peer for peer in scale.peers if peer.stack == "httpx"))
-    requests = scale(20, 1)
-    async with run_server() as server, _open_plain_httpx(server) as plain:
-
-        def timing(client: Client) -> Sample | None:
-            return _timing(client.get, server=server, requests=requests, concurrency=1) if client.get else None
-
-        async with open_clients(peers, server, timing=timing, reason=_NO_GET) as contenders:
-            floor = _timing(plain, server=server, requests=requests, concurrency=1)
-            with on_one_core():
-                await compare(floor, contenders, rounds=scale(201, 2))
-        contenders[0].counts["401 responses"] = await server.count("unauthorized")
-    name, floor_name = "API request on httpx2, CPU time, 1 at a time", "httpx2 with a static header"
-    return [summarize("httpx", contenders, name=name, unit="µs", goal=1.03, floor_name=floor_name)]
+    return await _measure("httpx", scale, peers, _open_plain_httpx, 1)
 
 
-async def measure_instructions(scale: Scale) -> list[Result]:
-    """The instructions of an API request on aiohttp by callgrind, which vary less than times."""
-    if not (shutil.which("valgrind") and shutil.which("callgrind_control")):
-        return []
-    requests = scale(200, 50)
-    peers = (OURS, *(peer for peer in scale.peers if peer.stack == "aiohttp"))
-    async with run_server() as server:
+async def _measure(
+    measure: str,
+    scale: Scale,
+    peers: tuple[Peer, ...],
+    open_floor: Callable[[Server], AbstractAsyncContextManager[Get]],
+    concurrency: int,
+) -> list[Result]:
+    requests = concurrency * scale(2 if concurrency > 1 else 20, 1)
 
-        def timing(client: Client) -> Sample | None:
-            return _counting("", server, requests) if client.get else None
+    def timing(get: Get | None) -> Sample:
+        assert get is not None  # noqa: S101 - peers with a stack have one
 
-        async with open_clients(peers, server, timing=timing, reason=_NO_GET) as contenders:
-            for contender in contenders:
-                contender.sample = contender.sample and _counting(contender.name, server, requests)
-        contenders.append(Contender(_LEAST, _counting(_LEAST, server, requests), _LEAST_NOTE, is_peer=False))
-        await compare(_counting(_FLOOR, server, requests), contenders, rounds=scale(2, 0), patience_seconds=300)
+        async def time_requests() -> tuple[float, ...]:
+            cpu_at, wall_at = time.process_time(), time.perf_counter()
+            await send_requests(get, server.base_url, requests=requests, concurrency=concurrency)
+            cpu, wall = time.process_time() - cpu_at, time.perf_counter() - wall_at
+            return cpu / requests * 1e6, wall / requests * 1e6
+
+        return time_requests
+
+    async with (
+        run_server() as server,
+        open_floor(server) as floor,
+        _open_least(server) as least,
+        open_clients(peers, server, lambda client: timing(client.get)) as contenders,
+    ):
+        if measure == "requests":
+            contenders.append(Contender(_LEAST, timing(least), is_peer=False))
+        with on_one_core():
+            await compare(timing(floor), contenders, scale)
+    stack = "httpx2" if measure == "httpx" else "aiohttp"
     return [
-        _summarize("instructions", contenders, words="instructions", unit="", concurrency=concurrency, column=column)
-        for column, concurrency in enumerate(CONCURRENCIES)
+        summarize(
+            *(measure, contenders),
+            name=f"API request on {stack}, {words}, {concurrency} at a time",
+            unit="µs",
+            goal=_GOAL,
+            floor_name=f"{stack} with a static header",
+            column=column,
+        )
+        for column, words in enumerate(("CPU time", "wall time"))
     ]
 
 
-def _summarize(  # noqa: PLR0913 - as summarize()
-    measure: str, contenders: Sequence[Contender], *, words: str, unit: str, concurrency: int, column: int
-) -> Result:
-    name = f"API request, {words}, {concurrency} at a time"
-    return summarize(measure, contenders, name=name, unit=unit, goal=1.03, floor_name=_FLOOR_NAME, column=column)
+async def measure_instructions(scale: Scale) -> list[Result]:
+    """The instructions of an API request on aiohttp by callgrind, which vary less than times; without peers."""
+    if not shutil.which("valgrind"):
+        return []
+    more = scale(200, 50)
+
+    async def count(name: str) -> tuple[float, ...]:
+        """Count the instructions of a program that sends *more* requests, less those of one that does not."""
+        few, many = await asyncio.gather(*[_run_callgrind(name, server, 100 + extra) for extra in (0, more)])
+        return ((many - few) / more,)
+
+    async with run_server() as server:
+        floor, ours, least = [await count(name) for name in OPENERS]
+    contenders = [
+        Contender(OURS.name, pairs=[(floor, ours)]),
+        Contender(_LEAST, is_peer=False, pairs=[(floor, least)]),
+    ]
+    name, floor_name = "API request on aiohttp, instructions, 1 at a time", "aiohttp with a static header"
+    return [summarize("instructions", contenders, name=name, unit="", goal=_GOAL, floor_name=floor_name)]
 
 
-def _counting(name: str, server: Server, requests: int) -> Sample:
-    """Return a sample that runs `_child.py` under callgrind, which counts while the requests are sent."""
-
-    async def count() -> tuple[float, ...]:
-        with tempfile.TemporaryDirectory() as directory:
-            path = Path(directory, "out")
-            process = await asyncio.create_subprocess_exec(
-                *("valgrind", "--tool=callgrind", "--instr-atstart=no", "-q", f"--callgrind-out-file={path}"),
-                *(sys.executable, "-m", "benchmarks._measures._child", name, json.dumps(attrs.asdict(server))),
-                cwd=_ROOT,
-                env=os.environ | {"PYTHONHASHSEED": "0"},
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-            )
-            reader, writer = cast("tuple[asyncio.StreamReader, asyncio.StreamWriter]", (process.stdout, process.stdin))
-            counts = []
-            try:
-                for number in range(1, len(CONCURRENCIES) + 1):
-                    await reader.readexactly(1)
-                    await _control(process.pid, "--instr=on")
-                    writer.write(f"{requests}\n".encode())
-                    await reader.readexactly(1)
-                    await _control(process.pid, "--instr=off")
-                    await _control(process.pid, "--dump")
-                    counts.append(_read_total(Path(f"{path}.{number}")) / requests)
-                    writer.write(b"\n")
-            finally:
-                writer.close()
-                await process.wait()
-            return tuple(counts)
-
-    return count
-
-
-async def _control(pid: int, option: str) -> None:
-    process = await asyncio.create_subprocess_exec(
-        "callgrind_control", option, str(pid), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
-    )
-    if await process.wait():
-        raise RuntimeError(f"callgrind_control {option} failed")
-
-
-def _read_total(path: Path) -> int:
-    totals = [line for line in path.read_text().splitlines() if line.startswith("totals:")]
-    return int(totals[0].split()[1])
+async def _run_callgrind(name: str, server: Server, requests: int) -> int:
+    with tempfile.TemporaryDirectory() as directory:
+        process = await asyncio.create_subprocess_exec(
+            *("valgrind", "--tool=callgrind", f"--callgrind-out-file={directory}/out"),
+            *(sys.executable, "-m", "benchmarks._measures._child", "send", name, json.dumps(attrs.asdict(server))),
+            str(requests),
+            cwd=_ROOT,
+            env=os.environ | {"PYTHONHASHSEED": "0"},
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, words = await process.communicate()
+        found = re.search(r"Collected : (\d+)", words.decode())
+        if process.returncode or not found:
+            raise RuntimeError(words.decode())
+        return int(found[1])

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Final
-
 from simplestore_async._core import policy
 from simplestore_async._core.state import DECISIONS, REJECTIONS, EndpointState, Rejected, TokenState
 
-__all__ = ["list_decisions", "list_plots", "list_rejections", "number_of"]
-
-_RESULTS: Final = Path(__file__).parent.parent.parent / "benchmarks" / "results"
+__all__ = ["list_decisions", "list_rejections", "number_of"]
 
 
 def list_decisions() -> str:
@@ -43,12 +38,6 @@ def number_of(field: str) -> str:
         if hasattr(numbers, field):
             return f"{getattr(numbers, field):g}"
     return f"{getattr(policy, field.upper()):g}"
-
-
-def list_plots(results: Path = _RESULTS) -> str:
-    """Return the benchmark plots in Markdown, the overview first; empty if there are none."""
-    plots = sorted(results.glob("*.svg"), key=lambda plot: (plot.stem != "overview", plot.stem))
-    return "\n\n".join(f"![{plot.stem}](../benchmarks/results/{plot.name})" for plot in plots)
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

@@ -13,7 +13,7 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 from simplestore_async._core.policy import DEFAULT_RENEWAL_POLICY
 from simplestore_async._core.wire import DEFAULT_LIFETIME_SECONDS
 
-from .decisions import list_decisions, list_plots, list_rejections, number_of
+from .decisions import list_decisions, list_rejections, number_of
 from .life import draw_life
 from .names import PACKAGE, find_public_names
 
@@ -42,7 +42,6 @@ class FromCode(SphinxDirective):
 
     sources: ClassVar[dict[str, Callable[[], str]]] = {
         "decisions": list_decisions,
-        "plots": list_plots,
         "rejections": list_rejections,
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import threading
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, cast, runtime_checkable
 
@@ -12,6 +11,7 @@ import attrs
 from simplestore_async.errors import ConfigurationError
 
 from .clock import Clock, default_clock
+from .process_lock import ProcessLock
 from .token import LONGEST_LIFETIME_SECONDS, AccessToken
 from .validation import check_type, is_coroutine_function, type_error
 
@@ -30,6 +30,7 @@ __all__ = [
 
 # The two clocks are read one after the other, and NTP slews one of them.
 _NOISE_SECONDS: Final = 1.0
+_LOCK: Final = ProcessLock()
 
 
 @runtime_checkable
@@ -100,7 +101,6 @@ class MemoryTokenCache:
         check_type("clock", clock, Clock | None)
         self._clock = clock or default_clock()
         self._tokens: dict[str, tuple[AccessToken, float | None]] = {}
-        self._lock = threading.Lock()  # guards the sweep against another thread's set
 
     async def get(self, key: str, /) -> AccessToken | None:
         """Return the token last set for *key*, unless it has expired.
@@ -120,7 +120,7 @@ class MemoryTokenCache:
         """
         check_type("key", key, str)
         check_type("token", token, AccessToken)
-        with self._lock:
+        with _LOCK:  # guards the sweep against another thread's set
             self._tokens[key] = token, find_reading(token, self._clock)
             for expired in [key for key, entry in self._tokens.items() if self._find_living(*entry) is None]:
                 del self._tokens[expired]

@@ -298,7 +298,7 @@ def _find_file(variable: str) -> str:
     """Return the path that *variable* with `_FILE` has, redacted; it may be a secret by mistake.
 
     Raises:
-        ConfigurationError: if *variable* is set, too.
+        ConfigurationError: if *variable* is also set.
     """
     path = read_variable(f"{variable}_FILE")
     if path and read_variable(variable):

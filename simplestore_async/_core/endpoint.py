@@ -23,13 +23,14 @@ from simplestore_async.errors import (
 )
 
 from .clock import Clock, default_clock
+from .connector import check_connector, check_loop, check_ssl, tls_setting
 from .credentials import ClientCredentials
 from .headers import conceal_values, parse_token_headers
 from .policy import DEFAULT_RETRY_POLICY, RetryPolicy
 from .proxy import ProxySettings
 from .redaction import RedactedBytes, conceal
 from .transport_errors import build_transport_error
-from .validation import check_type, type_error
+from .validation import check_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
     from .wire import Exchange
 
 __all__ = ["TokenEndpoint"]
-
-_PRIVATE_CA: Final = "for a private CA pass ssl.create_default_context(cafile=…); checking cannot be turned off"
 
 
 class TokenEndpoint:
@@ -86,7 +85,8 @@ class TokenEndpoint:
         check_type("policy", policy, RetryPolicy | None)
         check_type("connector", connector, aiohttp.BaseConnector | None)
         check_type("clock", clock, Clock | None)
-        _check_ssl("ssl", ssl)
+        if ssl is not None:
+            check_ssl("ssl", ssl)
         self._proxies = ProxySettings(proxy, trust_env=trust_env)
         if connector is not None:
             _check_connector(connector, has_ssl=ssl is not None, has_proxy=proxy is not None or trust_env)
@@ -242,13 +242,8 @@ class TokenEndpoint:
 
     def _open_session(self) -> aiohttp.ClientSession:
         connector = self._connector
-        if connector is not None and connector.closed:
-            raise ConfigurationError("connector", "is closed", "close it after the last request")
-        # aiohttp has no public name for a connector's loop, and would only find out in the middle of a request.
-        if connector is not None and connector._loop is not asyncio.get_running_loop():  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - no public name
-            raise ConfigurationError(
-                "connector", "belongs to another event loop", "make both in the same one, or pass none"
-            )
+        if connector is not None:
+            check_loop(connector)
         # A session for each renewal costs next to nothing, and leaves nothing to own, to leak or to share.
         return aiohttp.ClientSession(
             connector=connector or aiohttp.TCPConnector(force_close=True),
@@ -260,7 +255,7 @@ class TokenEndpoint:
         )
 
     def _has_context(self) -> bool:
-        settings = (self._ssl, getattr(self._connector, "_ssl", None))
+        settings = (self._ssl, tls_setting(self._connector))
         return any(isinstance(setting, ssl_module.SSLContext) for setting in settings)
 
     def _find_proxy(self) -> Proxy | None:
@@ -273,26 +268,14 @@ class TokenEndpoint:
         return proxy
 
 
-def _check_ssl(field: str, ssl: object) -> None:
-    if not isinstance(ssl, ssl_module.SSLContext | aiohttp.Fingerprint | None):
-        raise type_error(field, ssl, "an ssl.SSLContext or aiohttp.Fingerprint", _PRIVATE_CA)
-    if isinstance(ssl, ssl_module.SSLContext) and (
-        ssl.verify_mode is not ssl_module.CERT_REQUIRED or not ssl.check_hostname
-    ):
-        raise ConfigurationError(field, "must check certificates and host names", _PRIVATE_CA)
-
-
 def _check_connector(connector: aiohttp.BaseConnector, *, has_ssl: bool, has_proxy: bool) -> None:
-    """Refuse a connector that switches checking off, or leaves `ssl=` or `proxy=` without effect."""
-    # aiohttp has no public name for it; only a TCPConnector has it.
-    own: object = getattr(connector, "_ssl", None)
-    if own is False:
-        raise ConfigurationError("connector", "must check certificates, not be made with ssl=False", _PRIVATE_CA)
-    _check_ssl("connector", None if own is True else own)
-    if has_ssl and own is not True:
+    """Refuse a connector that does not check certificates, or leaves `ssl=` or `proxy=` without effect."""
+    check_connector(connector)
+    for field, is_set in ("ssl", has_ssl), ("proxy", has_proxy):
+        if is_set and not isinstance(connector, aiohttp.TCPConnector):
+            raise ConfigurationError(field, "cannot be combined with this connector", "pass a TCPConnector, or none")
+    if has_ssl and tls_setting(connector) is not True:
         raise ConfigurationError("ssl", "cannot be combined with this connector", "pass ssl= to one of the two")
-    if has_proxy and own is None:
-        raise ConfigurationError("proxy", "cannot be combined with this connector", "pass a TCPConnector, or no proxy")
 
 
 async def _read(content: aiohttp.StreamReader) -> RedactedBytes:

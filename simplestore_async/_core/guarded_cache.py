@@ -120,7 +120,8 @@ class GuardedCache:
             if scope is None or not scope.expired():
                 self._report(operation, f"it raised {type(error).__name__}")
             elif not scope.is_queued:
-                self._report(operation, f"{overdue} {round(seconds, 2):g} s")
+                limit = f"{overdue} {round(seconds, 2):g} s"
+                self._report(operation, limit if seconds else "no time was left for it in the renewal's budget")
             # A store or a release that waits for others is done when its turn comes.
             elif scope.is_dropped:
                 self._report(operation, f"other work kept it busy for longer than {round(queue_seconds, 2):g} s")

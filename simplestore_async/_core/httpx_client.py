@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, overload
 
 from simplestore_async.errors import ConfigurationError
 
+from .connector import check_ssl
 from .httpx_connections import Connections
 from .httpx_package import find_package, package_of
 from .httpx_transport import BearerTransport
@@ -15,7 +16,6 @@ from .opening import Opening, check_options, positional_error
 from .origin import conceal_urls
 from .proxy import ProxySettings
 from .redaction import conceal
-from .tls import check_ssl
 from .validation import check_flag, check_type, type_name
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """httpx transport with tokens. Rule: the caller's request never holds the token.
 
-A copy of it does, and only on its way to the origins.
+A copy of it does, and only if it is sent to one of the origins.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from simplestore_async.errors import ConfigurationError
 
 from .bearer import Bearer, proxy_error
+from .connector import check_ssl
+from .cookies import list_cookies, update_cookies
 from .httpx_connections import Connections, find_pools, hide_header_blocks
-from .httpx_cookies import list_cookies, update_cookies
 from .httpx_package import package_of
 from .origin import conceal_urls, read_origin
 from .redaction import RedactedBytes
-from .tls import check_ssl
 from .tracebacks import clear_frames
 from .validation import type_error
 

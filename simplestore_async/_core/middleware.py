@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from aiohttp import hdrs
 
 from .bearer import Bearer, proxy_error
+from .connector import check_ssl, tls_setting
 from .origin import conceal_urls, origin_of
 from .replay import find_replay, retire_connection
-from .tls import check_ssl, tls_setting
 from .tracebacks import clear_frames
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class BearerAuthMiddleware:
     caller's is replaced; `middlewares=()` on a request opts out. If no token can be obtained, the request is not sent.
 
     When the API rejects the token, the token is replaced and the request is sent again, if its body can be. Rejections
-    are 401 (unless its Bearer challenge says only `insufficient_scope`), any other 4xx whose Bearer challenge says
+    are 401 (unless its Bearer challenge has only `insufficient_scope`), any other 4xx whose Bearer challenge has
     `invalid_token`, and those of *is_rejected*. In every other case the caller gets the response, unread.
 
     Args:
@@ -63,25 +63,26 @@ class BearerAuthMiddleware:
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Send *request* by *handler*, with a token if it goes to one of the origins."""
-        source = self._bearer.source
-        if origin_of(request.url) not in self._bearer.origins:
+        bearer = self._bearer
+        if origin_of(request.url) not in bearer.origins:
             return await _send(request, handler)
         _check_connection(request)
         replay = find_replay(request)
-        token = await source.get_token()
-        response = await _send(request, handler, token)
-        if not self._is_rejection(token, response):
-            return response
-        if not source.invalidate(token) or replay is None:
-            retire_connection(request, response)
-            return response
-        await replay.prepare(request, response)
-        replacement = await self._bearer.replace(token)
-        response = await _send(request, handler, replacement)
-        if self._is_rejection(replacement, response):
-            source.invalidate(replacement)
-            retire_connection(request, response)
-        return response
+        token = await bearer.source.get_token()
+        while True:
+            request.headers[hdrs.AUTHORIZATION] = token.authorization
+            try:
+                response = await _send(request, handler)
+            finally:
+                # `request_info` and aiohttp's errors show these headers.
+                request.headers.pop(hdrs.AUTHORIZATION, None)
+            if not self._is_rejection(token, response):
+                return response
+            if not bearer.source.invalidate(token) or replay is None:
+                retire_connection(request, response)
+                return response
+            await replay.prepare(request, response)
+            token, replay = await bearer.replace(token), None
 
     def _is_rejection(self, token: AccessToken, response: ClientResponse) -> bool:
         status, headers = response.status, response.headers
@@ -93,18 +94,12 @@ class BearerAuthMiddleware:
             raise
 
 
-async def _send(request: ClientRequest, handler: ClientHandlerType, token: AccessToken | None = None) -> ClientResponse:
-    if token is not None:
-        request.headers[hdrs.AUTHORIZATION] = token.authorization
+async def _send(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
     try:
         return await handler(request)
     except BaseException as error:
         clear_frames(error)
         raise
-    finally:
-        if token is not None:
-            # `request_info` and aiohttp's errors show these headers.
-            request.headers.pop(hdrs.AUTHORIZATION, None)
 
 
 def _check_connection(request: ClientRequest) -> None:

@@ -158,7 +158,7 @@ def check_options(call: str, names: Iterable[str], known: Iterable[str], hints: 
     """Check the names of a client's options.
 
     Raises:
-        ConfigurationError: for the first that is not *known*; says what to write instead.
+        ConfigurationError: for the first that is not *known*; its hint names the right one.
     """
     accepted = set(known)
     for name in names:

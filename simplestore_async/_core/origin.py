@@ -65,23 +65,19 @@ def origin_of(url: URL) -> Origin:
     return read_origin(url.scheme, url.raw_host or "", url.port)
 
 
+@lru_cache  # on the path of every request; a program talks to few hosts
 def read_origin(scheme: str, host: str, port: int | None) -> Origin:
     """Return the origin of these parts of a URL, as `origin_of()` does.
 
     Raises:
         ConfigurationError: if the host can be read in two ways.
     """
+    scheme = scheme.lower()
     try:
-        return _origin(scheme, host, port)
+        return _HTTP_SCHEMES.get(scheme, scheme), _read_host(host), port
     except _HostError as error:
         problem = str(error)
     raise ConfigurationError("url", f"has an ambiguous host, {problem}", "nothing was sent", code="ambiguous-host")
-
-
-@lru_cache  # on the path of every request; a program talks to few hosts
-def _origin(scheme: str, host: str, port: int | None) -> Origin:
-    scheme = scheme.lower()
-    return _HTTP_SCHEMES.get(scheme, scheme), _read_host(host), port
 
 
 def _read_host(host: str) -> str:
@@ -172,7 +168,7 @@ def _find_host_problem(host: str) -> tuple[str, str]:
         return "has an ambiguous host", str(error)
     if is_address or _HOST.fullmatch(host):
         return "", ""
-    return "has a host that no name server knows", "it consists of letters, digits, hyphens and single dots"
+    return "has an impossible host", "a host consists of letters, digits, hyphens and single dots"
 
 
 def conceal_urls(field: str, urls: str | URL | Iterable[str | URL]) -> tuple[str | URL, ...]:

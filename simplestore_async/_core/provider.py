@@ -99,11 +99,13 @@ class TokenProvider:
         if held is not None and self._now() < held.due_at:
             return held.token
         while True:
-            flights = self._flights_of_running_loop()
+            flights = self._flights.get(ref(asyncio.get_running_loop())) or self._add_running_loop()
             decision = self._decide(flights)
             if decision.starts_renewal:
                 await self._start_renewal(flights, decision)
             match decision:
+                case Serve():
+                    return decision.token
                 case Wait():
                     # Thousands of callers may be suspended here: keep this frame small.
                     if decision.fallback is None:
@@ -112,8 +114,6 @@ class TokenProvider:
                         token = await self._wait_briefly(flights, decision)
                     if token is not None:
                         return token
-                case Serve():
-                    return decision.token
                 case Fail():
                     raise copy.copy(decision.error)
 
@@ -193,15 +193,12 @@ class TokenProvider:
             "a TokenProvider cannot be pickled; make one in each process, and let them share a FileTokenCache"
         )
 
-    def _flights_of_running_loop(self) -> SingleFlight[Renewal]:
-        loop = asyncio.get_running_loop()
-        flights = self._flights.get(ref(loop))
-        if flights is None:
-            for get_known in self._flights.copy():
-                known = get_known()
-                if known is not None and known.is_closed():  # in mid-renewal, which would keep it alive
-                    self._flights.pop(get_known, None)
-            flights = self._flights[ref(loop, self._flights.pop)] = SingleFlight()
+    def _add_running_loop(self) -> SingleFlight[Renewal]:
+        for get_known in self._flights.copy():
+            known = get_known()
+            if known is not None and known.is_closed():  # in mid-renewal, which would keep it alive
+                self._flights.pop(get_known, None)
+        flights = self._flights[ref(asyncio.get_running_loop(), self._flights.pop)] = SingleFlight()
         return flights
 
     def _decide(self, flights: SingleFlight[Renewal]) -> Decision:

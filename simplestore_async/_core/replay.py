@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 from aiohttp import hdrs, payload
 
+from .cookies import bounded, cookie_pairs
+
 if TYPE_CHECKING:
     from io import IOBase
 
@@ -32,17 +34,18 @@ _IN_MEMORY: Final = {
 _FILES: Final = {payload.BufferedReaderPayload, payload.BytesIOPayload, payload.IOBasePayload, payload.TextIOPayload}
 # RFC 9110 §9.2.1: aiohttp resends these itself if a reused connection turns out to be closed.
 _SAFE_METHODS: Final = {hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS, hdrs.METH_TRACE}
-# RFC 6265 §6.1 requires no more of clients. Reading endless cookies would block the event loop.
-_MAX_COOKIES: Final = 50
-_MAX_COOKIE_CHARS: Final = 4096
 
 
 def find_replay(request: aiohttp.ClientRequest) -> Replay | None:
     """Return how to send *request* a second time, before it is sent; None if its body can be sent only once."""
-    # After "Expect: 100-continue" the second send would wait for an interim response that arrived long ago.
-    if hdrs.EXPECT in request.headers or not _is_repeatable(request.body):
+    if hdrs.EXPECT in request.headers:
+        return None  # the second send would wait for an interim response that arrived long ago
+    body = request.body
+    if not body:
+        return _FROM_MEMORY
+    if not _is_repeatable(body):
         return None
-    return _FROM_MEMORY if not request.body or _is_in_memory(request.body) else Replay(_Upload(request))
+    return _FROM_MEMORY if _is_in_memory(body) else Replay(_Upload(request))
 
 
 class Replay:
@@ -124,7 +127,7 @@ def _abort_connection(request: aiohttp.ClientRequest, response: aiohttp.ClientRe
     if protocol is None or request.session.connector is None:
         return
     # With another middleware inside ours, another request may have taken it from the pool.
-    in_use = request.session.connector._acquired  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as above
+    in_use = request.session.connector._acquired  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - no public name
     if response.connection is not None or protocol not in in_use:
         protocol.abort()
 
@@ -136,28 +139,23 @@ def _retrieve_exception(task: asyncio.Task[None]) -> None:
 
 def _update_cookies(request: aiohttp.ClientRequest, response: aiohttp.ClientResponse) -> None:
     """Put the cookies of *response* into the session's jar and into *request*, as a redirect would."""
-    lines = response.headers.getall(hdrs.SET_COOKIE, ())
-    lines = [line for line in lines[:_MAX_COOKIES] if len(line) <= _MAX_COOKIE_CHARS]
+    lines = bounded(response.headers.getall(hdrs.SET_COOKIE, ()))
     if not lines:
         return
     jar = request.session.cookie_jar
-    before = _pairs(jar.filter_cookies(request.url).output(header="", sep=";"))
+    before = cookie_pairs(jar.filter_cookies(request.url).output(header="", sep=";"))
     jar.update_cookies_from_headers(lines, response.url)
-    after = _pairs(jar.filter_cookies(request.url).output(header="", sep=";"))
+    after = cookie_pairs(jar.filter_cookies(request.url).output(header="", sep=";"))
     # The caller's own cookies outrank the jar's, as in aiohttp.
     own = {
-        name: pair for name, pair in _pairs(request.headers.get(hdrs.COOKIE, "")).items() if before.get(name) != pair
+        name: pair
+        for name, pair in cookie_pairs(request.headers.get(hdrs.COOKIE, "")).items()
+        if before.get(name) != pair
     }
     if pairs := after | own:
         request.headers[hdrs.COOKIE] = "; ".join(pairs.values())
     else:
         request.headers.pop(hdrs.COOKIE, None)
-
-
-def _pairs(cookies: str) -> dict[str, str]:
-    """Return the pairs of a Cookie header by their names."""
-    pairs = map(str.strip, cookies.split(";"))
-    return {pair.partition("=")[0]: pair for pair in pairs if pair}
 
 
 def _is_in_memory(body: object) -> bool:
@@ -167,12 +165,10 @@ def _is_in_memory(body: object) -> bool:
 
 
 def _is_repeatable(body: object) -> bool:
-    if not body:  # most often there is none, which is b""
-        return True
     if type(body) is aiohttp.MultipartWriter:
         return all(_is_repeatable(part) for part, _, _ in body)
     if isinstance(body, payload.IOBasePayload) and type(body) in _FILES:
-        return _can_rewind(body._value)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - `size` says nothing of text
+        return _can_rewind(body._value)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - `size` is None for text
     return _is_in_memory(body)
 
 

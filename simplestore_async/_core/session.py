@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from http.cookies import CookieError
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import aiohttp
 
 from simplestore_async.errors import ConfigurationError
 
+from .connector import check_connector, check_loop, check_ssl, tls_setting
 from .middleware import BearerAuthMiddleware
 from .opening import Opening, positional_error
 from .origin import conceal_urls
@@ -17,7 +17,6 @@ from .proxied_request import proxied_request_class
 from .proxy import ProxySettings
 from .redaction import conceal
 from .session_options import check_session_options
-from .tls import check_connector, check_ssl, tls_setting
 from .validation import check_flag, check_type
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ class open_session(Opening[aiohttp.ClientSession]):  # noqa: N801 - called like 
             connector = aiohttp.TCPConnector(ssl=self._ssl)
             # The session also closes it, but its construction may fail.
             stack.push_async_callback(connector.close)
-        _check_loop(connector)
+        check_loop(connector)
         try:
             middlewares = (*(self._options.get("middlewares") or ()), self._bearer)
             options: dict[str, Any] = self._options | {"connector": connector, "middlewares": middlewares}
@@ -144,15 +143,5 @@ def _check_tls(ssl: object, connector: object) -> None:
         check_connector(connector)
         if ssl is not None and tls_setting(connector) is not ssl:
             raise ConfigurationError(
-                "ssl", "differs from the connector's, which governs the API", "write aiohttp.TCPConnector(ssl=…), too"
+                "ssl", "differs from the connector's, which governs the API", "also write aiohttp.TCPConnector(ssl=…)"
             )
-
-
-def _check_loop(connector: aiohttp.BaseConnector) -> None:
-    if connector.closed:
-        raise ConfigurationError("connector", "is closed", "close it after the last request")
-    # aiohttp has no public name for it.
-    if connector._loop is not asyncio.get_running_loop():  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - no public name
-        raise ConfigurationError(
-            "connector", "belongs to another event loop", "make both in the same one, or pass none"
-        )

@@ -69,7 +69,7 @@ def check_session_options(options: Mapping[str, object]) -> None:
     """Check the names of options against those of `aiohttp.ClientSession`, and the types that it does not check.
 
     Raises:
-        ConfigurationError: for the first that aiohttp does not have, or that is wrong; says what to write instead.
+        ConfigurationError: for the first that aiohttp does not have, or that is wrong; its hint names the right one.
     """
     # Read from aiohttp itself: a newer one may have more than the types above.
     known = inspect.signature(aiohttp.ClientSession).parameters.keys() - {"proxy_auth"}

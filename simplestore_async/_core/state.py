@@ -7,9 +7,7 @@ immutable snapshot, and each of its methods is one step to the next. No I/O, no 
 from __future__ import annotations
 
 import enum
-import os
 import random
-import threading
 from math import inf
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
@@ -18,6 +16,7 @@ import attrs
 from simplestore_async.errors import ProviderClosedError, SimpleStoreError
 
 from .policy import DEFAULT_RENEWAL_POLICY, REJECTION_CAP_SECONDS, HeldToken, RenewalPolicy
+from .process_lock import ProcessLock
 from .redaction import show_fields
 from .token import LONGEST_LIFETIME_SECONDS, AccessToken
 
@@ -49,6 +48,7 @@ T = TypeVar("T")
 _REMEMBERED_REJECTIONS: Final = 16
 # A cached token from further in the future was written by a clock that cannot be trusted.
 _LARGEST_CLOCK_SKEW_SECONDS: Final = 60.0
+_LOCK: Final = ProcessLock()
 
 
 class TokenState(enum.Enum):
@@ -251,20 +251,16 @@ class ProviderState:
             return TokenState.EXPIRING
         return TokenState.DUE if now >= held.due_at else TokenState.FRESH
 
-    def action(self, now: float, *, is_renewing: bool) -> Action:
-        """Return the entry of `DECISIONS`. A renewal in flight outranks the backoff, which is another loop's."""
+    def decide(self, now: float, *, is_renewing: bool) -> Decision:
+        """Return the decision for a caller, by `DECISIONS`; a renewal in flight outranks another loop's backoff."""
+        if self.is_closed:
+            return Fail(ProviderClosedError())
         if is_renewing:
             endpoint = EndpointState.RENEWING
         else:
             endpoint = EndpointState.BACKING_OFF if now < self.not_before else EndpointState.IDLE
-        return DECISIONS[self.token_state(now), endpoint]
-
-    def decide(self, now: float, *, is_renewing: bool) -> Decision:
-        """Return the decision for a caller. After the first check the held token lives; before it none is served."""
-        if self.is_closed:
-            return Fail(ProviderClosedError())
-        held, action = self.held, self.action(now, is_renewing=is_renewing)
-        if held is None or self._serve is None or now >= held.expires_at:
+        held, action = self.held, DECISIONS[self.token_state(now), endpoint]
+        if held is None or self._serve is None or now >= held.expires_at:  # no token is served here, whatever the table
             if action is Action.FAIL and self.error is not None:
                 return Fail(self.error)
             return WAIT if is_renewing else START_AND_WAIT
@@ -458,27 +454,16 @@ class ProviderState:
 class StateStore:
     """The current `ProviderState`: read without a lock, replaced under one.
 
-    Several event loops and threads may share a provider. The lock belongs to the process: steps are short.
+    Several event loops and threads may share a provider.
     """
 
     __slots__ = ("__weakref__", "state")
-
-    _lock = threading.Lock()
 
     def __init__(self, state: ProviderState) -> None:
         self.state: ProviderState = state
 
     def step(self, step: Callable[[ProviderState], tuple[ProviderState, T]]) -> T:
         """Replace the state by the one that *step* returns; return the rest of its result."""
-        with StateStore._lock:
+        with _LOCK:
             self.state, result = step(self.state)
         return result
-
-    @classmethod
-    def renew_lock(cls) -> None:
-        """Make the lock anew: a thread that a forked child does not have may have held it."""
-        cls._lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=StateStore.renew_lock)

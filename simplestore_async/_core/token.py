@@ -82,8 +82,8 @@ class AccessToken:
         issued_at: time of the token request, in POSIX seconds.
         expires_at: end of the token's lifetime, in POSIX seconds.
         scope: the granted scope, in the server's order (RFC 6749 §3.3); empty if neither side named one.
-        is_replacement: whether it was requested because the API rejected another. Processes that share a cache read
-            from it that an API which rejects this one, too, will hardly accept a third.
+        is_replacement: whether it was requested because the API rejected another. Processes that share a cache
+            need it to recognise a second rejection in a row.
         authorization: `"Bearer …"`, the value of an Authorization header, for clients other than aiohttp. Also a
             `str` whose `repr` hides it.
 

@@ -36,6 +36,7 @@ _DECIMAL: Final = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 _IS_IT_THE_ENDPOINT: Final = "check that SIMPLESTORE_TOKEN_URL is the token endpoint"
 _COPY_AGAIN: Final = "copy client id and secret again from the Control Panel"
+_CHECK_KEY: Final = "check the client id, and the key, assertion or certificate that the server has of this client"
 _SET_THE_ADDRESS: Final = "set SIMPLESTORE_TOKEN_URL to the final address: a redirect would carry the secret elsewhere"
 
 # Always shown; any other code must have the form of one, and pass the filter.
@@ -108,6 +109,7 @@ class Exchange:
         form |= credentials.extra_parameters
         self.body: Final = RedactedBytes(urlencode(form, doseq=True).encode())
         self._scope = credentials.scope
+        self._has_secret = isinstance(credentials.auth_method, str) and credentials.auth_method != "none"
         named = [*form.items(), *self.secret_headers.items()]
         values = [value for name, value in named if _SECRET_NAME.match(name)]
         # A parameter may have several values.
@@ -162,14 +164,14 @@ class Exchange:
             code = None
         description = None if description is None else hidden.show(description)
         title = None if title is None else hidden.show(title)
-        said = ", ".join(dict.fromkeys(text for text in (code, description, title) if text))
+        details = ", ".join(dict.fromkeys(text for text in (code, description, title) if text))
         hint = ""
         if status // 100 == 3:
             hint = _SET_THE_ADDRESS
         elif code == "invalid_client" or status in {401, 403}:
-            hint = _COPY_AGAIN
+            hint = _COPY_AGAIN if self._has_secret else _CHECK_KEY
         return (InvalidClientError if code == "invalid_client" else TokenEndpointError)(
-            f"token request failed: status {status}{f' ({said})' if said else ''}",
+            f"token request failed: status {status}{f' ({details})' if details else ''}",
             hint,
             status=status,
             error=code,

@@ -138,7 +138,7 @@ class WorkTimeout:
 async def work_timeout(seconds: float, *, queue_seconds: float) -> AsyncGenerator[WorkTimeout]:
     """Limit the time of the block like `asyncio.timeout(seconds)`, not counting the wait for other jobs of a `Worker`.
 
-    That wait ends, too, when one of those jobs has run for *seconds*: the thread is blocked.
+    That wait also ends when one of those jobs has run for *seconds*: the thread is blocked.
 
     Args:
         seconds: the limit, from the start of the job.
@@ -204,7 +204,7 @@ class _Queue:
             self._jobs.append(job)
             self._pending += 1
             if self._pending == 1:
-                self.began_at = time.monotonic()  # as good as: the thread is on its way
+                self.began_at = time.monotonic()  # it starts within microseconds
             if self._is_running:
                 self._changed.notify()
             else:

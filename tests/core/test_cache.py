@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial, wraps
@@ -174,3 +175,42 @@ def test_no_cache(value: object, problem: str) -> None:
 def test_cache(value: object) -> None:
     """A cache is accepted, also with methods of which nothing shows that they are coroutines."""
     check_cache(value)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+def test_fork_while_a_thread_stores() -> None:
+    """A child that is forked while another thread is inside `set()` does not hang."""
+    command = [sys.executable, "-W", "ignore", "-c", _FORK]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    assert ("0\n", "") == (done.stdout, done.stderr)
+
+
+_FORK = """
+import asyncio, os, threading, time
+from simplestore_async import AccessToken, MemoryTokenCache
+
+class SlowClock:
+    monotonic = time.monotonic
+    is_inside, may_go_on = threading.Event(), threading.Event()
+
+    def time(self):
+        self.is_inside.set()
+        self.may_go_on.wait()
+        return time.time()
+
+clock = SlowClock()
+token = AccessToken("token", issued_at=0, expires_at=1)
+thread = threading.Thread(target=lambda: asyncio.run(MemoryTokenCache(clock=clock).set("key", token)))
+thread.start()
+clock.is_inside.wait()
+child = os.fork()
+if not child:
+    import signal
+    signal.alarm(20)
+    asyncio.run(MemoryTokenCache().set("key", token))
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+clock.may_go_on.set()
+thread.join()
+"""

@@ -354,6 +354,14 @@ class TestSeam:
             await request_form(token_server, ClientAssertion(lambda: "canary-long.assertion.text"))
         assert "canary" not in repr(caught.value)
 
+    async def test_readable_refusal(self, token_server: TokenServer) -> None:
+        """A refusal is readable next to a key of any size, and its hint names no client secret."""
+        token_server.replies += [refusal("unknown key id")]
+        with pytest.raises(InvalidClientError, match="unknown key id") as caught:
+            await request_form(token_server, PrivateKeyJwt(RSA_PEM, audience=ISSUER))
+        assert "key, assertion or certificate" in caught.value.hint
+        assert "secret" not in caught.value.hint
+
 
 class TestMutualTls:
     async def test_certificate(self) -> None:

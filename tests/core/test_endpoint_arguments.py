@@ -59,7 +59,6 @@ def test_defaults() -> None:
         ("headers", "X-Key: 1"),
         ("headers", [("X-Key", "1")]),
         ("ssl", False),
-        ("ssl", True),
         ("ssl", "ca.pem"),
         ("ssl", ssl.SSLContext),
         ("proxy", 5),
@@ -99,7 +98,7 @@ def test_context_that_does_not_check(make_context: Callable[[], ssl.SSLContext])
 async def test_connector_that_does_not_check(make_ssl: Callable[[], Any]) -> None:
     """Neither does a borrowed connector switch checking off."""
     async with aiohttp.TCPConnector(ssl=make_ssl()) as connector:
-        assert "connector" == refusal(connector=connector).field
+        assert "connector's ssl" == refusal(connector=connector).field
 
 
 async def test_tls_settings_in_two_places() -> None:

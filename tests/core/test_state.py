@@ -10,11 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simplestore_async._core.state import (
-    Action,
-    ProviderState,
-    TokenState,
-)
+from simplestore_async._core.state import START_AND_WAIT, Fail, ProviderState, Serve, TokenState, Wait
 from tests.support.states import PASSING, POLICY, SENT, TERMINAL, hold, holding, refused, reject, token
 
 if TYPE_CHECKING:
@@ -57,7 +53,7 @@ class TestFailure:
         for now in (10.0, 11.0, 12.0):
             state = state.failed(PASSING, now)
             assert now + 1 == state.not_before
-            assert Action.FAIL is state.action(now, is_renewing=False)
+            assert isinstance(state.decide(now, is_renewing=False), Fail)
 
         assert (PASSING, 10.0, False) == (state.error, state.outage_began_at, state.has_renewed)
 
@@ -76,13 +72,12 @@ class TestFailure:
 
     def test_hundred_failures(self) -> None:
         """After 100 failures in a row the pause is still the cap, and the next call asks again."""
-        asks = {Action.SERVE_AND_RENEW, Action.WAIT_BRIEFLY, Action.WAIT}
         state, now = holding(hold(life=86_400)), 86_600.0
         for _ in range(100):
             state = state.failed(PASSING, now)
             assert 1 <= state.not_before - now <= 30
             now = state.not_before
-            assert state.action(now, is_renewing=False) in asks
+            assert state.decide(now, is_renewing=False).starts_renewal
 
         assert 100 == state.failures
 
@@ -106,7 +101,7 @@ class TestUnchanged:
         state = held.with_token(hold(sent=1_010, life=5), 1_010.0)
 
         assert 1_015.0 == state.not_before
-        assert Action.WAIT is state.action(1_015.0, is_renewing=False)
+        assert START_AND_WAIT is state.decide(1_015.0, is_renewing=False)
 
     def test_life_follows_the_newer_reply(self) -> None:
         """The token has the life of the newer response, and remains a replacement."""
@@ -255,7 +250,7 @@ class TestRejection:
 
         assert is_replaced
         assert ProviderState(has_renewed=True, rejected=(("token", SENT + 0.001),), is_replacing=True) == state
-        assert Action.WAIT is state.action(SENT + 0.001, is_renewing=False)
+        assert START_AND_WAIT is state.decide(SENT + 0.001, is_renewing=False)
 
     @pytest.mark.parametrize(
         ("rejections", "seconds"), [(0, 5), (1, 10), (2, 20), (3, 40), (4, 80), (5, 160), (6, 300), (100, 300)]
@@ -403,10 +398,12 @@ def test_any_history(steps: list[tuple[str, float, float]], draw: float) -> None
             assert is_replaced == (state.held is None)
             assert not is_replaced or not state.is_better(held, now)
 
-        action = state.action(now, is_renewing=False)
+        decision = state.decide(now, is_renewing=False)
         is_alive = state.held is not None and now < state.held.expires_at
-        assert is_alive == (action in {Action.SERVE, Action.SERVE_AND_RENEW, Action.WAIT_BRIEFLY})
+        assert is_alive == (
+            isinstance(decision, Serve) or (isinstance(decision, Wait) and decision.fallback is not None)
+        )
         assert state.not_before <= now + 300
-        assert action is not Action.FAIL or state.error is not None
+        assert not isinstance(decision, Fail) or decision.error is state.error
         assert state.outage_began_at is None or state.outage_began_at <= now
         assert len(state.rejected) <= 16

@@ -58,16 +58,6 @@ class TestDecision:
         assert set(DECISIONS) == {(token_state, endpoint) for token_state, endpoint, _ in self.EXPECTED}
 
     @pytest.mark.parametrize(("token_state", "endpoint", "expected"), EXPECTED)
-    def test_entry(self, token_state: TokenState, endpoint: EndpointState, expected: Action) -> None:
-        """A call follows the table, by the clock's reading and the endpoint's state."""
-        now = READINGS[token_state]
-        state = holding(hold(), not_before=now + 1 if endpoint is EndpointState.BACKING_OFF else now)
-
-        assert expected is DECISIONS[token_state, endpoint]
-        assert token_state is state.token_state(now)
-        assert expected is state.action(now, is_renewing=endpoint is EndpointState.RENEWING)
-
-    @pytest.mark.parametrize(("token_state", "endpoint", "expected"), EXPECTED)
     def test_value(self, token_state: TokenState, endpoint: EndpointState, expected: Action) -> None:
         """A decision carries the token, the fallback and the wait, or the error; a renewal starts only if none runs."""
         now, held = READINGS[token_state], hold()
@@ -75,6 +65,8 @@ class TestDecision:
         state = holding(held, not_before=now + 1 if is_backing_off else now, error=PASSING)
         decision = state.decide(now, is_renewing=is_renewing)
 
+        assert expected is DECISIONS[token_state, endpoint]
+        assert token_state is state.token_state(now)
         assert (endpoint is EndpointState.IDLE and expected is not Action.SERVE) is decision.starts_renewal
         match expected:
             case Action.SERVE | Action.SERVE_AND_RENEW:
@@ -97,13 +89,9 @@ class TestDecision:
         assert isinstance(decision, Fail)
         assert isinstance(decision.error, ProviderClosedError)
 
-    @pytest.mark.parametrize("token_state", TokenState)
-    def test_running_renewal_outranks_not_before(self, token_state: TokenState) -> None:
+    def test_running_renewal_outranks_not_before(self) -> None:
         """Callers wait for a renewal in flight even if another loop's failure began a backoff."""
-        now = READINGS[token_state]
-        state = holding(hold(), not_before=now + 1)
-
-        assert DECISIONS[token_state, EndpointState.RENEWING] is state.action(now, is_renewing=True)
+        assert WAIT is ProviderState(not_before=50.0, error=PASSING).decide(0.0, is_renewing=True)
 
     @pytest.mark.parametrize(
         ("now", "expected"),
@@ -126,14 +114,14 @@ class TestDecision:
     def test_no_token(self) -> None:
         """A provider that never had a token waits for one."""
         assert TokenState.EXPIRED is ProviderState().token_state(0.0)
-        assert Action.WAIT is ProviderState().action(0.0, is_renewing=False)
+        assert START_AND_WAIT is ProviderState().decide(0.0, is_renewing=False)
 
     def test_not_before_is_the_first_moment(self) -> None:
         """The endpoint is left alone until `not_before`, and not at it."""
         state = ProviderState(not_before=50.0, error=PASSING)
 
-        assert Action.FAIL is state.action(nextafter(50.0, 0), is_renewing=False)
-        assert Action.WAIT is state.action(50.0, is_renewing=False)
+        assert isinstance(state.decide(nextafter(50.0, 0), is_renewing=False), Fail)
+        assert START_AND_WAIT is state.decide(50.0, is_renewing=False)
 
     @pytest.mark.parametrize("is_first", [False, True])
     @pytest.mark.parametrize("life", [5.0, 60.0])
@@ -142,7 +130,9 @@ class TestDecision:
         for draw in (0.0, 0.5, ALMOST_ONE):
             state = holding(hold(life=life, is_first=is_first, draw=draw))
 
-            assert Action.SERVE is state.action(SENT + 0.449 * life, is_renewing=False)
+            decision = state.decide(SENT + 0.449 * life, is_renewing=False)
+            assert isinstance(decision, Serve)
+            assert not decision.starts_renewal
 
 
 class TestRejectionTable:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from pages_from_code.decisions import list_decisions, list_plots, list_rejections, number_of
+from pages_from_code.decisions import list_decisions, list_rejections, number_of
 from pages_from_code.life import draw_life, read_instants
 from pages_from_code.names import find_public_names
 
@@ -107,15 +107,6 @@ def test_guarantees_have_their_tests() -> None:
         assert path.endswith(f"/{name}") or re.search(rf"^\s*(async def|def|class) {name}\b", source, re.MULTILINE), (
             name
         )
-
-
-def test_plots_are_those_that_were_drawn(tmp_path: Path) -> None:
-    """The page of benchmarks shows every plot among the results, if there are any, and that of all measures first."""
-    assert "" == list_plots(tmp_path / "missing")
-    for name in ("cold.svg", "cached.svg", "overview.svg", "results.json"):
-        (tmp_path / name).touch()
-    expected = [f"![{name}](../benchmarks/results/{name}.svg)" for name in ("overview", "cached", "cold")]
-    assert expected == list_plots(tmp_path).split()
 
 
 def test_every_code_has_its_entry() -> None:

@@ -1,7 +1,8 @@
-"""TLS settings. Rule: a certificate is checked on every connection that carries a credential."""
+"""Connectors and TLS. Rule: a certificate is checked on every connection that carries a credential."""
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from typing import Final
 
@@ -11,7 +12,7 @@ from simplestore_async.errors import ConfigurationError
 
 from .validation import check_type
 
-__all__ = ["check_connector", "check_ssl", "tls_setting"]
+__all__ = ["check_connector", "check_loop", "check_ssl", "tls_setting"]
 
 _HINT: Final = "for a private CA pass ssl=ssl.create_default_context(cafile=…)"
 
@@ -41,6 +42,21 @@ def check_connector(connector: object) -> None:
         ConfigurationError: as `check_ssl()`.
     """
     check_ssl("connector's ssl", tls_setting(connector))
+
+
+def check_loop(connector: aiohttp.BaseConnector) -> None:
+    """Check that an aiohttp connector can be used in the running event loop.
+
+    Raises:
+        ConfigurationError: if it is closed, or belongs to another one.
+    """
+    if connector.closed:
+        raise ConfigurationError("connector", "is closed", "close it after the last request")
+    # aiohttp would only find out in the middle of a request.
+    if connector._loop is not asyncio.get_running_loop():  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - no public name
+        raise ConfigurationError(
+            "connector", "belongs to another event loop", "make both in the same one, or pass none"
+        )
 
 
 def tls_setting(connector: object) -> object:
