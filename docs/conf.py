@@ -1,4 +1,4 @@
-"""The settings of the documentation. Rule: the build needs no network, and any warning ends it."""
+"""Sphinx configuration. Rule: the build needs no network, and any warning is an error."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ python_use_unqualified_type_names = True
 add_module_names = False
 
 html_theme = "furo"
-# Read the Docs names the address of the version that it builds.
+# Set by Read the Docs.
 html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL", "")
-# The sister of the light one: furo's own underlines the names of modules as if they were links.
+# Matches the light style; furo's default underlines module names like links.
 pygments_dark_style = "a11y-high-contrast-dark"
 html_title = f"simplestore-async {release}"
 html_static_path = ["_static"]

@@ -1,4 +1,4 @@
-"""A batch job: many requests by several processes, which share one token in a directory, with a progress bar.
+"""A batch job: several processes share one token in a directory, with a progress bar.
 
 python batch_job.py PATH --requests 10000 --processes 8
 """
@@ -20,7 +20,7 @@ CHUNK = 250
 
 
 async def send_chunk(path: str, numbers: range) -> Counter[int]:
-    """Send one request for each number, all at once, and count the statuses."""
+    """Send one request per number, all at once, and count the statuses."""
     async with open_session(cache=FileTokenCache()) as session:
 
         async def send(number: int) -> int:
@@ -33,12 +33,12 @@ async def send_chunk(path: str, numbers: range) -> Counter[int]:
 
 
 def run_chunk(path: str, numbers: range) -> Counter[int]:
-    """Do a chunk in this process."""
+    """Send a chunk in this process."""
     return asyncio.run(send_chunk(path, numbers))
 
 
 def main() -> None:
-    """Share the requests out, and print how many were answered with which status."""
+    """Divide the requests among processes, and print the number of responses per status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path")
     parser.add_argument("--requests", type=int, default=10_000)

@@ -1,4 +1,4 @@
-"""httpx instead of aiohttp: one line to a client whose requests carry the token.
+"""httpx2 instead of aiohttp.
 
 python client_httpx.py PATH
 """
@@ -12,7 +12,7 @@ from simplestore_async.httpx import open_client
 
 
 async def main(path: str) -> int:
-    """Return the status that the API answers."""
+    """Return the status of the API's response."""
     async with open_client() as client:
         return (await client.get(path)).status_code
 

@@ -2,9 +2,9 @@
 
 python dask_cluster.py requests.jsonl results.jsonl --parts 16
 
-The cluster is the one that DASK_SCHEDULER_ADDRESS names, or else four worker processes of this machine. Every worker
-has SimpleStore's credentials, SIMPLESTORE_BASE_URL and SIMPLESTORE_REDIS_URL in its own environment; the client and the
-scheduler need none. Client and workers see the same directory. Run again, it continues: each part has its database.
+The cluster is DASK_SCHEDULER_ADDRESS, or four worker processes on this machine. Every worker has SimpleStore's
+credentials, SIMPLESTORE_BASE_URL and SIMPLESTORE_REDIS_URL in its own environment; the client and the scheduler need
+none. Client and workers share a directory. A second run continues the first: each part has a database.
 """
 # Dask's own types are partly unknown, and one is wrong.
 # pyright: basic, reportArgumentType=false
@@ -35,23 +35,23 @@ if TYPE_CHECKING:
 
 
 class SimpleStore(WorkerPlugin):
-    """A session for each worker. Workers receive this class; they make the rest themselves."""
+    """One session per worker. Workers receive only this class, and open the session themselves."""
 
     name = "simplestore"
     session: ClientSession
 
     async def setup(self, worker: Worker) -> None:  # noqa: ARG002 - as Dask calls it
-        """Open it, on the event loop on which the worker runs its coroutines."""
+        """Open the session on the event loop that runs the worker's coroutines."""
         self._stack = AsyncExitStack()
         self.session = await self._stack.enter_async_context(open_session(cache=RedisTokenCache.from_env()))
 
     async def teardown(self, worker: Worker) -> None:  # noqa: ARG002 - as above
-        """Close it."""
+        """Close the session."""
         await self._stack.aclose()
 
 
 async def send_part(part: str) -> Mapping[Outcome, int]:
-    """Send the requests of a part, and return the number of each outcome; a coroutine runs on the worker's loop."""
+    """Send the requests of a part, on the worker's event loop, and return the number of each outcome."""
     plugin = cast("SimpleStore", get_worker().plugins[SimpleStore.name])
     with ExitStack() as stack:
         requests = stack.enter_context(await asyncio.to_thread(RequestFile, part))
@@ -61,7 +61,7 @@ async def send_part(part: str) -> Mapping[Outcome, int]:
 
 
 def write_parts(path: Path, count: int) -> list[Path]:
-    """Divide a file, once: a part that is there stays, as its batch may have begun.
+    """Divide a file, once: existing parts stay, because their batches may have begun.
 
     Lines of one `key` are in one part.
     """

@@ -1,9 +1,8 @@
-"""A service behind `gunicorn --preload`: the workers inherit the provider, and what it holds.
+"""A service behind `gunicorn --preload`: the workers inherit the provider and its token.
 
 `gunicorn --preload --workers 4 --worker-class aiohttp.GunicornWebWorker gunicorn_preload:app`
 
-The token that the master obtained serves every worker; they share renewals through a cache directory.
-The session belongs to an event loop, and is opened in each worker.
+The workers share renewals through a cache directory. A session belongs to an event loop, so each worker opens its own.
 """
 
 from __future__ import annotations
@@ -22,20 +21,17 @@ if TYPE_CHECKING:
 SIMPLESTORE = web.AppKey("simplestore", ClientSession)
 
 provider = TokenProvider(cache=FileTokenCache())
-# Wrong credentials end the start of the service here, with their reason. A runner with a factory leaves the thread's
-# own event loop alone, which the workers of aiohttp 3.12 look for.
-with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-    runner.run(provider.get_token())
+asyncio.run(provider.get_token())  # fails at start-up if the credentials are wrong
 
 
 async def keep_session(app: web.Application) -> AsyncGenerator[None]:
-    """Open a session in this worker, with the provider that all of them inherited."""
+    """Open a session in this worker, with the inherited provider."""
     async with open_session(provider) as app[SIMPLESTORE]:
         yield
 
 
 async def show(request: web.Request) -> web.Response:
-    """Pass on what the API says of this path."""
+    """Return this process's id, and the status of the API's response."""
     async with request.app[SIMPLESTORE].get(request.match_info["path"]) as response:
         return web.json_response({"worker": os.getpid(), "status": response.status})
 

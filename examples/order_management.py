@@ -1,6 +1,6 @@
-"""Order Management to SimpleStore: what changed here is sent there, one request for each order.
+"""Order Management to SimpleStore: one request per changed order.
 
-The orders come as lines of JSON with an `id`. Which path your store's API has for an order is yours to know:
+Each line of the input is an order in JSON, with an `id`. The path is a placeholder for your API's:
 
 `python order_management.py 'PATH/{id}' < changed-orders.jsonl`
 """
@@ -22,10 +22,9 @@ AT_ONCE = 20
 
 
 async def send_orders(template: str, orders: Iterable[dict[str, Any]]) -> int:
-    """Send each order to its path; return how many there were.
+    """Send each order to its path; return their number.
 
-    An order that is refused ends the run, and the others' requests with it: what was sent can be sent again, because
-    PUT may be repeated.
+    A refused order ends the run and all requests in flight. Run it again: PUT may be repeated.
     """
     room = asyncio.Semaphore(AT_ONCE)
     async with open_session(raise_for_status=True) as session:

@@ -1,7 +1,6 @@
-"""Product Supplier to SimpleStore: a price list is sent as the file that it is, however large.
+"""Product Supplier to SimpleStore: a price list of any size, streamed from its file.
 
-aiohttp reads the file while it sends. It can be read from its beginning once more, so that a token which is rejected on
-the way costs a renewal and no price list. Which path your store's API has for it is yours to know:
+If the token is rejected, the file is sent again from its beginning. The path is a placeholder for your API's:
 
 `python product_supplier.py PATH prices.csv`
 """
@@ -16,7 +15,7 @@ from simplestore_async import open_session
 
 
 async def send_file(path: str, file: Path) -> int:
-    """Return the status that the API answers."""
+    """Send the file; return the status of the API's response."""
     async with open_session() as session:
         with file.open("rb") as content:
             async with session.put(path, data=content, headers={"Content-Type": "text/csv"}) as response:

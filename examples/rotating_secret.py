@@ -1,6 +1,6 @@
-"""A secret that rotates: from a file that is replaced, or from a vault that is asked.
+"""A rotating secret, from a file or a vault.
 
-Both are asked again for every renewal, and once more at once when the endpoint refuses the one they gave.
+It is read for every renewal, and once more at once if the endpoint refuses it.
 
 `python rotating_secret.py FILE`
 """
@@ -14,22 +14,22 @@ import sys
 from simplestore_async import ClientCredentials, SecretFile, TokenProvider
 
 
-async def ask_vault() -> str:
-    """Return the secret as it is now; here would be your vault's client."""
+async def read_vault() -> str:
+    """Return the current secret; call your vault's client here."""
     return await asyncio.to_thread(os.environ.__getitem__, "SIMPLESTORE_CLIENT_SECRET")
 
 
 def credentials_from(path: str | None) -> ClientCredentials:
-    """Return credentials whose secret is in a file, such as a mounted Kubernetes secret, or else in the vault."""
+    """Return credentials with a secret from a file, such as a mounted Kubernetes secret, or from the vault."""
     return ClientCredentials(
         client_id=os.environ["SIMPLESTORE_CLIENT_ID"],
-        client_secret=SecretFile(path) if path else ask_vault,
+        client_secret=SecretFile(path) if path else read_vault,
         token_url=os.environ["SIMPLESTORE_TOKEN_URL"],
     )
 
 
 async def main(path: str | None) -> None:
-    """Get a token, wait for a line on stdin, have it rejected, and get another."""
+    """Get a token, wait for a line on stdin, reject the token, and get another."""
     async with TokenProvider(credentials_from(path)) as provider:
         token = await provider.get_token()
         print("first token", flush=True)

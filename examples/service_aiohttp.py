@@ -1,4 +1,4 @@
-"""A service on aiohttp.web: one session for the whole application, opened and closed with it.
+"""A service on aiohttp.web: one session, opened and closed with the application.
 
 python -m aiohttp.web -H localhost -P 8080 service_aiohttp:create_app
 """
@@ -21,14 +21,14 @@ SIMPLESTORE = web.AppKey("simplestore", ClientSession)
 
 
 async def keep_session(app: web.Application) -> AsyncGenerator[None]:
-    """Open the session when the application starts, and close it when the last request is answered."""
+    """Open the session at start-up, and close it after the last request."""
     async with open_session() as app[SIMPLESTORE]:
         yield
 
 
 @web.middleware
-async def say_when_to_come_back(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Respond 503 while no token can be obtained: nothing was sent to the API, so retrying is safe."""
+async def respond_unavailable(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Respond 503 without a token: nothing was sent to the API, so callers can retry."""
     try:
         return await handler(request)
     except TokenError as error:
@@ -37,14 +37,14 @@ async def say_when_to_come_back(request: web.Request, handler: Handler) -> web.S
 
 
 async def show(request: web.Request) -> web.Response:
-    """Pass on what the API says of this path."""
+    """Return the API's response for this path."""
     async with request.app[SIMPLESTORE].get(request.match_info["path"]) as response:
         return web.Response(body=await response.read(), status=response.status, content_type=response.content_type)
 
 
 def create_app(_arguments: list[str] | None = None) -> web.Application:
     """Return the application."""
-    app = web.Application(middlewares=[say_when_to_come_back])
+    app = web.Application(middlewares=[respond_unavailable])
     app.cleanup_ctx.append(keep_session)
     app.router.add_get("/{path:.*}", show)
     return app

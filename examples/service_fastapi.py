@@ -1,4 +1,4 @@
-"""A service on FastAPI: the session lives as long as the application, and every request finds it in its state.
+"""A service on FastAPI: one session, opened and closed with the application.
 
 uvicorn service_fastapi:app
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def lifespan(_app: FastAPI) -> AsyncGenerator[dict[str, Any]]:
-    """Open the session when the application starts, and close it when it ends."""
+    """Open the session at start-up, and close it at shutdown."""
     async with open_session() as session:
         yield {"simplestore": session}
 
@@ -28,14 +28,14 @@ app = FastAPI(lifespan=lifespan)
 
 
 @app.exception_handler(TokenError)
-async def say_when_to_come_back(_request: Request, error: TokenError) -> Response:
-    """Respond 503 while no token can be obtained: nothing was sent to the API, so retrying is safe."""
+async def respond_unavailable(_request: Request, error: TokenError) -> Response:
+    """Respond 503 without a token: nothing was sent to the API, so callers can retry."""
     seconds = error.retry_after if isinstance(error, TokenEndpointError) else None
     return Response(f"{error}\n", status_code=503, headers={"Retry-After": f"{seconds or 1:.0f}"})
 
 
 @app.get("/{path:path}")
 async def show(path: str, request: Request) -> Response:
-    """Pass on what the API says of this path."""
+    """Return the API's response for this path."""
     async with request.state.simplestore.get(path) as response:
         return Response(await response.read(), status_code=response.status, media_type=response.content_type)

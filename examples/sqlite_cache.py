@@ -1,7 +1,7 @@
-"""A cache of one's own, in a SQLite database: two coroutines, and the package's stored form of a token.
+"""A custom cache in an SQLite database: two coroutines, and the package's stored form of a token.
 
-`tests/docs/test_examples.py` proves it with `TokenCacheContract`, as yours would be. A lock that lets one process renew
-for all would be a third method; see `simplestore_async.SharedTokenCache`.
+`tests/docs/test_examples.py` tests it with `TokenCacheContract`. With a third method, `renewal_lock()`, one process
+would renew for all; see `simplestore_async.SharedTokenCache`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class SQLiteTokenCache:
         self._path = path
 
     async def get(self, key: str, /) -> AccessToken | None:
-        """Return the token last set for *key*; a damaged one is none."""
+        """Return the token last set for *key*, or None if it is missing or damaged."""
         rows = await self._finish("SELECT token FROM tokens WHERE key = ?", key)
         try:
             return loads(rows[0][0]) if rows else None
@@ -40,7 +40,7 @@ class SQLiteTokenCache:
         await self._finish("INSERT OR REPLACE INTO tokens VALUES (?, ?)", key, dumps(token))
 
     async def _finish(self, statement: str, key: str, *values: bytes) -> list[aiosqlite.Row]:
-        """Execute to the end, even if the caller is cancelled: broken off it would leave a connection behind."""
+        """Execute to the end, even if the caller is cancelled: otherwise the connection would stay open."""
         task = asyncio.create_task(self._execute(statement, key, *values))
         try:
             return await asyncio.shield(task)
@@ -49,7 +49,7 @@ class SQLiteTokenCache:
 
     async def _execute(self, statement: str, key: str, *values: bytes) -> list[aiosqlite.Row]:
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))  # before a token is in it
-        # For so long it waits while others write; without a level each statement is a transaction.
+        # The timeout is for other writers' locks; without an isolation level each statement is a transaction.
         async with aiosqlite.connect(self._path, timeout=60, isolation_level=None) as database:
             await database.execute("CREATE TABLE IF NOT EXISTS tokens (key BLOB PRIMARY KEY, token BLOB)")
             any_text = key.encode("utf-8", "surrogatepass")

@@ -1,6 +1,4 @@
-"""A worker whose jobs have an event loop each, as those of Celery or RQ: one provider outlives them all.
-
-The token is held by the provider, not by a loop: however many jobs there are, it is asked for once an hour.
+"""A worker with an event loop per job, as in Celery or RQ: one provider for all jobs, and one token request per hour.
 
 `python worker.py PATH…`
 """
@@ -16,12 +14,12 @@ provider = TokenProvider()
 
 
 def run_job(path: str) -> int:
-    """Send one request, on an event loop of its own; this is what a task queue would call."""
+    """Send one request on a new event loop; a task queue would call this."""
     return asyncio.run(send(path))
 
 
 async def send(path: str) -> int:
-    """Return the status that the API answers."""
+    """Return the status of the API's response."""
     async with open_session(provider) as session, session.get(path) as response:
         return response.status
 

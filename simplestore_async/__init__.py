@@ -1,7 +1,7 @@
-"""One access token for every task that talks to SimpleStore: obtained once, renewed in time, sent where it belongs.
+"""SimpleStore access tokens for asyncio programs.
 
-Re-exports only. A module is imported when one of its names is first used: a program that only catches errors does not
-wait for aiohttp, nor does a test run with the pytest plugin.
+Re-exports only. A module is imported when one of its names is first used: a program that only catches errors, or a
+test run with the pytest plugin, does not import aiohttp.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _HOMES = {
 }
 
 
-if not TYPE_CHECKING:  # a type checker would take any name for one of ours
+if not TYPE_CHECKING:  # a type checker would accept any name
 
     def __getattr__(name: str) -> Any:
         if name == "__version__":

@@ -1,6 +1,6 @@
-"""Client authentication without a shared secret, for other authorization servers than SimpleStore's.
+"""Client authentication without a shared secret, for authorization servers other than SimpleStore's.
 
-Rule: an assertion is made for each attempt, and shown nowhere.
+Rule: each attempt has an assertion of its own, which is never shown.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from functools import partial
+from importlib.util import find_spec
 from itertools import chain
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast
@@ -34,9 +35,10 @@ _ALGORITHMS: Final = {
     "P-521": ("ES512",),
     "Ed25519": ("Ed25519", "EdDSA"),  # RFC 9864, RFC 8037
 }
-# Between its clock and ours, and on the way; RFC 7523 asks for a short life and names none.
+# Clock skew and network delay included; RFC 7523 asks for a short life without a number.
 _DEFAULT_LIFETIME_SECONDS: Final = 60.0
 _LONGEST_LIFETIME_SECONDS: Final = 3600.0
+_HOW_TO_MAKE: Final = "make one with `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048`"
 
 
 class _Unpicklable:
@@ -53,15 +55,15 @@ class _Unpicklable:
 class ClientAssertion(_Unpicklable):
     """A JWT of another issuer as client authentication (RFC 7521 §4.2, RFC 7523 §2.2).
 
-    Pass it as `auth_method` of `ClientCredentials`, without `client_secret`: for projected tokens of Kubernetes, for
-    workload identity of Azure, GitHub's OIDC tokens or SPIFFE. The assertion is read again for each attempt.
+    Pass it as `auth_method` of `ClientCredentials`, without `client_secret`: for projected tokens of Kubernetes,
+    workload identity of Azure, OIDC tokens of GitHub, or SPIFFE. The assertion is read for each attempt.
 
     Args:
         assertion: a `SecretFile`, or a callable, plain or async, that returns the JWT or an object with
             `get_secret_value()`. A plain one is called in a daemon thread.
 
     Raises:
-        ConfigurationError: if it is neither; a JWT itself would expire.
+        ConfigurationError: if *assertion* is neither, such as a JWT itself, which would expire.
     """
 
     cache_key: Final = "client_assertion"
@@ -71,7 +73,9 @@ class ClientAssertion(_Unpicklable):
         given: Any = conceal(assertion)
         del assertion
         if isinstance(given, str | bytes):
-            raise type_error("assertion", given, "a function or SecretFile", "a JWT expires: pass what reads it")
+            raise type_error(
+                "assertion", given, "a function or SecretFile", "a JWT expires: pass a function that reads it"
+            )
         check_callable("assertion", given, arguments=0)
         self._assertion: Callable[[], Any] = given
         self._worker = Worker("simplestore-assertion")
@@ -99,24 +103,26 @@ class ClientAssertion(_Unpicklable):
 class PrivateKeyJwt(_Unpicklable):
     """A JWT signed with the client's private key: `private_key_jwt` (RFC 7523 §2.2). Requires the extra `jwt`.
 
-    Pass it as `auth_method` of `ClientCredentials`, without `client_secret`. Each attempt has a JWT of its own, with
-    its own `jti`. Reading the key and signing happen in a daemon thread.
+    Pass it as `auth_method` of `ClientCredentials`, without `client_secret`. Each attempt has its own JWT and `jti`.
+    The key is read, and the JWT signed, in a daemon thread.
 
     Args:
         key: the private key in PEM, unencrypted: text, an object with `get_secret_value()`, a `SecretFile`, or a
-            callable, plain or async, that returns either. Files and callables are read for each attempt.
-        audience: the issuer identifier of the authorization server, the only audience that the successor of RFC 7523
-            allows. A server that follows RFC 7523 itself may ask for the address of its token endpoint.
-        algorithm: the signature's algorithm, such as `PS256`; by default the first that suits the key: `RS256`,
-            `ES256`, `ES384`, `ES512` or `Ed25519`.
-        key_id: `kid` of the key at the server, if it has several.
+            callable, plain or async, that returns one of these. Files and callables are read for each attempt.
+        audience: the authorization server's issuer identifier, the only audience that the successor of RFC 7523
+            allows. A server that follows RFC 7523 may require the address of its token endpoint instead.
+        algorithm: the signature algorithm, such as `PS256`; by default `RS256`, `ES256`, `ES384`, `ES512` or `Ed25519`,
+            depending on the key.
+        key_id: the key's `kid` at the server, if there are several keys.
         lifetime_seconds: life of a JWT.
-        type: the JWT's `typ`; `JWT` for a server that does not know the new one.
+        type: the JWT's `typ`; `JWT` for a server that does not accept the new one.
 
     Raises:
-        ConfigurationError: if an argument is wrong, or *key* is text and no suitable key.
+        ConfigurationError: if an argument is wrong, or *key* is text and not a suitable key.
         ImportError: if the extra `jwt` is not installed.
     """
+
+    cache_key: Final = "private_key_jwt"
 
     def __init__(  # noqa: PLR0913 - the parts of a JWT
         self,
@@ -144,7 +150,8 @@ class PrivateKeyJwt(_Unpicklable):
         self._lifetime_seconds = lifetime_seconds
         self._key: str | Callable[[], Any] = source
         self._worker = Worker("simplestore-assertion")
-        _require_joserfc()
+        if find_spec("joserfc") is None:
+            raise ImportError('PrivateKeyJwt needs joserfc: pip install "simplestore-async[jwt]"')
         if callable(source):
             check_callable("key", source, arguments=0)
             return
@@ -155,11 +162,6 @@ class PrivateKeyJwt(_Unpicklable):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({MASK})"
-
-    @property
-    def cache_key(self) -> str:
-        """Text that distinguishes it from other methods."""
-        return "private_key_jwt"
 
     @property
     def is_dynamic(self) -> bool:
@@ -178,11 +180,8 @@ class PrivateKeyJwt(_Unpicklable):
             TokenError: if the key cannot be read, or does not suit the algorithm.
         """
         del token_url, headers
-        pem, problem = "", ""
-        if callable(self._key):
-            pem, problem = await _read(self._key, self._worker, "key", _check_pem)
-        else:
-            pem = self._key
+        key = self._key
+        pem, problem = await _read(key, self._worker, "key", _check_pem) if callable(key) else (key, "")
         header = {"typ": self._type} | ({} if self._key_id is None else {"kid": str(self._key_id)})
         now = int(time.time())
         claims = {
@@ -201,9 +200,6 @@ class PrivateKeyJwt(_Unpicklable):
             raise unavailable("the private key", problem)
         _add_assertion(form, client_id, assertion)
         return hashlib.sha256(pem.encode()).hexdigest()
-
-
-_HOW_TO_MAKE: Final = "make one with `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048`"
 
 
 def _add_assertion(form: dict[str, str], client_id: str, assertion: str) -> None:
@@ -227,13 +223,6 @@ def _check_pem(value: Any) -> str:
     if "PRIVATE KEY" not in value:
         raise ConfigurationError("key", "is not a private key in PEM", _HOW_TO_MAKE)
     return RedactedStr(value)
-
-
-def _require_joserfc() -> None:
-    try:
-        import joserfc  # noqa: F401  # pyright: ignore[reportUnusedImport]
-    except ImportError as error:
-        raise ImportError('PrivateKeyJwt needs joserfc: pip install "simplestore-async[jwt]"') from error
 
 
 def _sign(pem: str, header: dict[str, str], algorithm: str | None, claims: dict[str, Any]) -> tuple[str, str]:

@@ -1,7 +1,6 @@
-"""Errors. Rule: an error carries its facts as attributes, names the next step, and never holds a secret or a token.
+"""All errors. Rule: an error has its facts as attributes, names the next step, and never contains a secret or a token.
 
-Errors survive pickling and can be copied, so that each of many waiters raises its own. `CancelledError` is never
-wrapped.
+Errors can be pickled and copied: each of many waiters raises its own. `CancelledError` is never wrapped.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class ConfigurationError(SimpleStoreError, ValueError):
 
     Attributes:
         field: the argument or environment variable.
-        problem: the rest of the sentence that starts with the field.
+        problem: what is wrong with it.
     """
 
     code = "configuration"
@@ -133,9 +132,9 @@ class TokenEndpointError(TokenError):
     Attributes:
         status: the HTTP status.
         error: RFC 6749's error code, if the response had one.
-        error_description: the server's explanation, if any; withheld where it may hold the secret or a token.
+        error_description: the server's explanation, if any; withheld if it may contain the secret or a token.
         title: SimpleStore's title, if any; withheld in the same case.
-        retry_after: seconds that the server asked to wait, if it did.
+        retry_after: the server's Retry-After in seconds, if any.
     """
 
     code = "token-endpoint"
@@ -161,7 +160,7 @@ class TokenEndpointError(TokenError):
 
 
 class InvalidClientError(TokenEndpointError):
-    """The endpoint refuses this client id with this secret (`error == "invalid_client"`). Always terminal."""
+    """The endpoint refuses this client id with this secret (`error == "invalid_client"`); always terminal."""
 
     code = "invalid-client"
 
@@ -178,10 +177,10 @@ class TokenResponseError(TokenError):
 
 
 class BatchError(SimpleStoreError):
-    """A batch ended early; run again, it continues.
+    """A batch ended early; another run continues it.
 
     Attributes:
-        retry_after: seconds that the API asked to wait, if it did.
+        retry_after: the API's Retry-After in seconds, if any.
     """
 
     code = "batch"
@@ -202,8 +201,8 @@ class BatchFileError(SimpleStoreError, ValueError):
     """Lines of a batch's input are not valid requests; nothing was sent.
 
     Attributes:
-        problems: the first of them: the line's number, from 1, and what is wrong with it.
-        count: how many there are.
+        problems: line number, from 1, and problem of the first of them.
+        count: their number.
     """
 
     code = "batch-file"
@@ -223,7 +222,7 @@ class BatchFileError(SimpleStoreError, ValueError):
 
 
 class BatchDatabaseError(SimpleStoreError):
-    """The database of a batch cannot be used or written; nothing is sent that is not recorded in it."""
+    """The database of a batch cannot be used or written; no request is sent without its record."""
 
     code = "batch-database"
 

@@ -1,13 +1,13 @@
-"""Events. Rule: an event has cause, duration and number of waiters; it holds no token.
+"""All events. Rule: an event has cause, duration and number of waiters; it holds no token.
 
-A listener gets events synchronously, outside every lock, on the thread of the event loop that renewed; the logger
-`simplestore_async` gets the same. A listener that raises is logged, and affects no caller.
+A listener is called synchronously, outside every lock, on the thread of the renewing event loop; each event is also
+logged to `simplestore_async`. An exception of the listener is logged, and affects no caller.
 
-A renewal runs, and reports, within its own `contextvars.Context`: `RenewalStarted`
-first, `TokenReceived` or `RenewalFailed` at the end. A cancelled renewal reports no end.
+A renewal runs, and reports, within its own `contextvars.Context`: first `RenewalStarted`, last `TokenReceived` or
+`RenewalFailed`. A cancelled renewal reports no end.
 
-The package adds no handler to its logger. Without any logging set up, Python's last-resort handler writes warnings and
-errors to standard error.
+The package adds no handler to its logger. Without a logging configuration, Python's last-resort handler writes warnings
+and errors to standard error.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ class TokenReceived(Event):
     Attributes:
         cause: why it ran.
         source: where the token came from; `memory` if another event loop renewed it meanwhile.
-        is_unchanged: whether it is the token that was held already; a backoff follows.
+        is_unchanged: whether it is the held token again; a backoff follows.
         duration_seconds: duration of the renewal.
-        life_seconds: how long the token can be used from now on.
+        life_seconds: remaining life of the token.
         waiter_count: number of callers waiting for it at the end.
-        longest_wait_seconds: time since the first caller came that could get no token without it, even if that caller
-            is gone; 0 if there was none.
+        longest_wait_seconds: time since the first caller that had no other token began to wait, even if that caller is
+            gone; 0 without such a caller.
     """
 
     cause: Cause
@@ -93,7 +93,7 @@ class TokenReceived(Event):
 
 @attrs.frozen(kw_only=True)
 class RenewalFailed(Event):
-    """A renewal failed. While no token lives its waiters fail with it, which is logged as an error.
+    """A renewal failed. Without a valid token its waiters fail with it, which is logged as an error.
 
     Attributes:
         cause: why it ran.
@@ -131,7 +131,7 @@ class OutageBegan(Event):
 
     Attributes:
         error: the failure.
-        life_seconds: how long the held token can still be used; 0 if there is none.
+        life_seconds: remaining life of the held token; 0 if there is none.
     """
 
     error: SimpleStoreError
@@ -139,7 +139,7 @@ class OutageBegan(Event):
 
     @property
     def level(self) -> int:
-        """WARNING while a token lives; else DEBUG, as `RenewalFailed` has reported the error already."""
+        """WARNING while a token is valid; else DEBUG, because `RenewalFailed` has reported the error."""
         return logging.WARNING if self.life_seconds > 0 else logging.DEBUG
 
     def __str__(self) -> str:
@@ -170,11 +170,11 @@ class OutageEnded(Event):
 
 @attrs.frozen(kw_only=True)
 class RenewalOverdue(Event):
-    """A caller waited for a renewal as long as it may and got the held token; reported once for each renewal.
+    """A caller waited for a renewal up to the limit and got the held token; reported once per renewal.
 
     Attributes:
-        waited_seconds: how long it waited.
-        life_seconds: how long the held token can still be used.
+        waited_seconds: duration of the wait.
+        life_seconds: remaining life of the held token.
     """
 
     waited_seconds: float
@@ -196,7 +196,7 @@ class TokenRejected(Event):
 
     Attributes:
         age_seconds: time since it was requested.
-        is_replaced: whether it is replaced; False if it is itself a young replacement, or during a backoff.
+        is_replaced: whether it is replaced; False for a young replacement, and during a backoff.
     """
 
     age_seconds: float
@@ -208,8 +208,8 @@ class TokenRejected(Event):
         return logging.INFO
 
     def __str__(self) -> str:
-        what_next = "replacing it" if self.is_replaced else "keeping it for now, to limit token requests"
-        return f"the API rejected a token {self.age_seconds:.0f} s old; {what_next}"
+        action = "replacing it" if self.is_replaced else "keeping it for now, to limit token requests"
+        return f"the API rejected a token {self.age_seconds:.0f} s old; {action}"
 
 
 @attrs.frozen(kw_only=True)
@@ -217,8 +217,8 @@ class CacheFailed(Event):
     """A cache failed or took too long; the provider continued without it.
 
     Attributes:
-        operation: the failed one: `get`, `set`, or `lock` for the renewal lock.
-        problem: what failed, and why; an exception of a third-party cache is named by its type only.
+        operation: `get`, `set`, or `lock` for the renewal lock.
+        problem: what failed, and why; of a third-party cache's exception only the type.
         hint: the next step; may be empty.
     """
 
@@ -248,5 +248,5 @@ def emit(event: Event, listener: Listener | None) -> None:
         listener(event)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException:  # CancelledError, too: raised in a plain call, it cancels nothing
+    except BaseException:  # including CancelledError: raised in a plain call, it cancels nothing
         _logger.exception("on_event raised for %s", type(event).__name__)

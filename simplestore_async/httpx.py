@@ -1,6 +1,6 @@
-"""httpx2 and httpx: the promises of `BearerAuthMiddleware` and `open_session()` for another client. Re-exports only.
+"""The guarantees of `BearerAuthMiddleware` and `open_session()` for httpx2 and httpx. Re-exports only.
 
-Requires the extra `httpx`; httpx 0.28 or later serves as well as httpx2.
+Requires the extra `httpx`, or httpx 0.28 or later.
 """
 
 from ._core.httpx_client import open_client

@@ -1,7 +1,7 @@
-"""Events as OpenTelemetry's spans and metrics. Rule: bounded attributes, nothing secret, and only the API package.
+"""Events as OpenTelemetry spans and metrics. Rule: bounded attributes, no secrets, and only the API package.
 
-The package never imports this module; a program does, with the extra `opentelemetry`. A renewal reports its events
-within its own `contextvars.Context`. Its span is kept there: spans of concurrent renewals cannot be confused.
+Requires the extra `opentelemetry`. A renewal reports its events within its own `contextvars.Context`; its span is kept
+there, so that spans of concurrent renewals cannot be confused.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ _ERROR_TYPE: Final = "error.type"
 _CAUSE: Final = "simplestore.token.cause"
 _OUTCOME: Final = "simplestore.token.outcome"
 
-# From a cache in memory to a renewal's whole budget.
+# From a memory cache to a renewal's whole budget.
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30)
 
 
 @attrs.define(eq=False)
 class _LastToken:
-    """Expiry of the token that a listener got last, and where it is exported."""
+    """Expiry of the last token of a listener, and where it is exported."""
 
     meter_provider: metrics.MeterProvider | None
     attributes: Mapping[str, str | float]
@@ -63,23 +63,23 @@ class _LastToken:
 
     @property
     def reports_to(self) -> metrics.MeterProvider:
-        """The provider of its meters; the global one may be set later than the listener is made."""
+        """The provider of its meters; the global one may be set after the listener is created."""
         return self.meter_provider or metrics.get_meter_provider()
 
 
-# All listeners' own. A meter keeps the callback of the first gauge of a name and drops the others, so that each must
-# observe for all that export to the same provider.
+# Shared by all listeners: a meter keeps the callback of the first gauge of a name and drops the others, so that each
+# callback must observe for all listeners that export to the same provider.
 _last_tokens: Final[dict[ref[_LastToken], None]] = {}
 
 
 def _observe_lives(
     meter_provider: metrics.MeterProvider | None, _: metrics.CallbackOptions
 ) -> list[metrics.Observation]:
-    asking = meter_provider or metrics.get_meter_provider()
-    # A list of them first: this is the exporter's thread, and listeners come and go on others.
-    everyone = [held for reference in [*_last_tokens] if (held := reference()) is not None]
-    lives = [(held, held.expires_at - held.clock.monotonic()) for held in everyone if held.reports_to is asking]
-    return [metrics.Observation(life, held.attributes) for held, life in lives if life > 0]
+    exporter = meter_provider or metrics.get_meter_provider()
+    # Copied first: this is the exporter's thread, and listeners come and go on others.
+    tokens = [token for reference in [*_last_tokens] if (token := reference()) is not None]
+    lives = [(token, token.expires_at - token.clock.monotonic()) for token in tokens if token.reports_to is exporter]
+    return [metrics.Observation(life, token.attributes) for token, life in lives if life > 0]
 
 
 class _Instruments:
@@ -119,37 +119,37 @@ class _Instruments:
 
 @cache
 def _global_instruments() -> _Instruments:
-    # Made once: as long as no SDK is configured, the API keeps every instrument it creates.
+    # Created once: without a configured SDK, the API keeps every instrument that it creates.
     return _Instruments(None)
 
 
 class OpenTelemetryListener:
-    """Turn a provider's events into OpenTelemetry's spans and metrics: pass it as `on_event`.
+    """Turn a provider's events into OpenTelemetry spans and metrics: pass it as `on_event`.
 
-    Each renewal is a span, `simplestore.token.renewal`. It is the root of a trace, because no caller owns a renewal
-    that all of them wait for. Its HTTP requests are within it if aiohttp's client is instrumented. Its status is an
-    error if the renewal failed. A renewal cancelled with its provider or event loop leaves no span.
+    Each renewal is a span, `simplestore.token.renewal`. It is the root of a trace, because no single caller owns a
+    renewal. Its HTTP requests are within it if aiohttp's client is instrumented. Its status is an error if the renewal
+    failed. A renewal cancelled with its provider or event loop leaves no span.
 
-    The metrics' names, and those of attributes without a semantic convention, begin with `simplestore.token.`:
+    The names of metrics, and of attributes without a semantic convention, begin with `simplestore.token.`:
 
-    - `renewals` counts them by `cause`, `outcome` (`renewed`, `unchanged`, `failed`), `source` or `error.type`.
-    - `renewal.duration` and `renewal.wait`, by the same, are histograms of `TokenReceived.duration_seconds` and, if
-      callers waited that had no token, `TokenReceived.longest_wait_seconds`.
+    - `renewals` counts renewals by `cause`, `outcome` (`renewed`, `unchanged`, `failed`), `source` or `error.type`.
+    - `renewal.duration` and `renewal.wait`, with the same attributes, are histograms of
+      `TokenReceived.duration_seconds` and, if callers without a token waited, `TokenReceived.longest_wait_seconds`.
     - `overdue_renewals`, `rejections` by `is_replaced`, `outages` by `error.type`, and `cache_failures` by
       `cache_operation` count the events `RenewalOverdue`, `TokenRejected`, `OutageBegan` and `CacheFailed`.
-    - `remaining_life` is a gauge of the token that came last, read when it is observed. It is gone while there is no
-      token: once it expired, a renewal failed without one, or the listener was garbage-collected.
+    - `remaining_life` is a gauge of the last token, read when it is observed. It is absent without a token: after
+      expiry, after a renewal that failed without one, or once the listener is garbage-collected.
 
-    Safe to share among providers, event loops and threads; providers that share a listener, or whose listeners have the
-    same attributes, share its gauge too. No attribute holds a secret, a token, a client id, a scope or a URL. A span of
-    a failure has the error's text, as the log has.
+    Safe to share among providers, event loops and threads. Providers that share a listener, or whose listeners have the
+    same attributes, share its gauge. No attribute holds a secret, a token, a client id, a scope or a URL. The span of a
+    failure has the error's text, like the log.
 
     Args:
         tracer_provider: where spans go; by default the global one, even if it is set later.
         meter_provider: where metrics go; by default the global one, even if it is set later.
-        attributes: attributes of your own for every span and measurement, such as `{"shop": "7"}` to tell providers
-            apart. Each combination is a time series of its own: use names from a bounded set.
-        clock: the clock that decides about a token's life, if the provider was given one; for tests.
+        attributes: your own attributes for every span and measurement, such as `{"shop": "7"}` to distinguish
+            providers. Each combination is a time series: use values from a bounded set.
+        clock: the provider's clock, if it was given one; for tests.
 
     Raises:
         ConfigurationError: if an argument is wrong.
@@ -169,7 +169,7 @@ class OpenTelemetryListener:
         check_type("clock", clock, Clock | None)
         self._attributes = _read_attributes(attributes)
         if meter_provider is metrics.get_meter_provider():
-            meter_provider = None  # as all others that export to the global one
+            meter_provider = None  # shares the global instruments
         self._tracer = trace.get_tracer(*_SCOPE, tracer_provider)
         self._instruments = _global_instruments() if meter_provider is None else _Instruments(meter_provider)
         self._span_key = context.create_key("simplestore-token-renewal")
@@ -212,13 +212,13 @@ class OpenTelemetryListener:
         span = self._tracer.start_span(
             "simplestore.token.renewal", context.Context(), attributes=self._attributes | {_CAUSE: event.cause}
         )
-        # Not detached in the end: this context is the renewal's own, and ends with it.
+        # Not detached: this context is the renewal's own, and ends with it.
         context.attach(context.set_value(self._span_key, span, trace.set_span_in_context(span)))
 
     def _end_span(self, event: TokenReceived | RenewalFailed, attributes: dict[str, str | float]) -> None:
         span = context.get_value(self._span_key)
         if not isinstance(span, trace.Span):
-            return  # an event passed on from elsewhere
+            return  # forwarded from another context
         span.set_attributes(attributes | {"simplestore.token.waiter_count": event.waiter_count})
         if isinstance(event, TokenReceived):
             span.set_attribute("simplestore.token.life_seconds", event.life_seconds)

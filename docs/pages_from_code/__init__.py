@@ -1,1 +1,1 @@
-"""What the pages say of the code. Rule: a number or a list that the code has is written nowhere else."""
+"""Generated parts of the documentation. Rule: a number or a list that the code has is not written again."""

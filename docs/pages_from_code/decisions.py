@@ -1,4 +1,4 @@
-"""The tables of decisions and rejections, and the numbers. Rule: they are the code's own, cell by cell."""
+"""The decision and rejection tables, and the policy's numbers, read from the code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def list_decisions() -> str:
 
 def list_rejections() -> str:
     """Return the rejection table in Markdown: a row for each kind of rejected token."""
-    head = ["the API rejected …", "the endpoint is not backing off", "the endpoint is backing off"]
+    head = ["the API rejected …", "the endpoint is not in backoff", "the endpoint is in backoff"]
     rows = [
         [which.value, *(REJECTIONS[which, is_backing_off].value for is_backing_off in (False, True))]
         for which in Rejected
@@ -29,7 +29,7 @@ def list_rejections() -> str:
 
 
 def number_of(field: str) -> str:
-    """Return a number as it is written in a sentence: a field of a default policy, or a constant in lower case.
+    """Return a number as text: a field of a default policy, or a constant in lower case.
 
     Raises:
         AttributeError: if there is no such number.

@@ -1,4 +1,4 @@
-"""Directives for the pages, and what autodoc needs to read our docstrings. Rule: Sphinx is known only here."""
+"""Sphinx directives, and hooks for autodoc. Rule: only this module depends on Sphinx."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from simplestore_async._core.wire import DEFAULT_LIFETIME_SECONDS
 
 from .decisions import list_decisions, list_rejections, number_of
 from .life import draw_life
-from .lines import keep_numbers_whole, open_names
 from .names import PACKAGE, find_public_names
-from .proofs import list_proofs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,22 +31,22 @@ _PUBLIC: Final = find_public_names()
 _ALIASES: Final = {
     "AbstractAsyncContextManager": "contextlib.AbstractAsyncContextManager",
     "URL": "yarl.URL",
-    "aiohttp.client_reqrep.Fingerprint": "aiohttp.Fingerprint",
-    "aiohttp.connector.BaseConnector": "aiohttp.BaseConnector",
 }
+
+# Parts of signatures, as a caller should see them.
+_SPELLINGS: Final = {"ssl_module.": "ssl.", "mappingproxy({})": "{}", "*positional: Never": "*"}
 
 
 class FromCode(SphinxDirective):
-    """Put in the Markdown that one of our functions returns."""
+    """Insert the Markdown that a function returns."""
 
     sources: ClassVar[dict[str, Callable[[], str]]] = {
         "decisions": list_decisions,
-        "proofs": list_proofs,
         "rejections": list_rejections,
     }
 
     def run(self) -> list[nodes.Node]:
-        """Return the nodes, headings included."""
+        """Return the nodes."""
         text = self.sources[self.name]()
         parent = nodes.Element()
         parent.document = self.state.document
@@ -57,16 +55,16 @@ class FromCode(SphinxDirective):
 
 
 class Life(SphinxDirective):
-    """Put in the picture of a token's life."""
+    """Insert the picture of a token's life."""
 
     def run(self) -> list[nodes.Node]:
-        """Return the SVG as it is, so that it follows the site's colours."""
+        """Return the SVG inline, so that the site's colours apply."""
         picture = draw_life(DEFAULT_RENEWAL_POLICY, life_seconds=DEFAULT_LIFETIME_SECONDS)
         return [nodes.raw("", picture, format="html")]
 
 
 class PolicyNumber(SphinxRole):
-    """Write a number that the package decides by."""
+    """Insert a number of the policy."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """Return the number as text."""
@@ -74,19 +72,19 @@ class PolicyNumber(SphinxRole):
 
 
 def keep_colons(_app: Sphinx, what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
-    """Begin with an empty comment: napoleon takes what stands before a colon in the first line for a type."""
+    """Begin with an empty comment: napoleon would take text before a colon in the first line for a type."""
     if what in {"attribute", "data", "property"}:
         lines[:0] = ["..", ""]
 
 
 def drop_the_type_s(_app: Sphinx, what: str, _name: str, thing: Any, _options: Any, lines: list[str]) -> None:
-    """Leave out what Python says of the type of a value that has no words of its own."""
+    """Leave out the docstring of a value's type where the value has none of its own."""
     if what == "data" and "\n".join(lines).strip() == cleandoc(type(thing).__doc__ or ""):
         lines.clear()
 
 
 def link_names(_app: Sphinx, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
-    """Turn our docstrings' single backticks into links where a public name stands in them, else into code."""
+    """Turn single backticks in docstrings into links to public names, and else into code."""
 
     def replace(match: re.Match[str]) -> str:
         text = match[1]
@@ -100,20 +98,20 @@ def link_names(_app: Sphinx, _what: str, _name: str, _object: Any, _options: Any
 def tidy_signature(
     _app: Sphinx, what: str, _name: str, thing: Any, _options: Any, signature: str | None, returned: str | None
 ) -> tuple[str, str | None] | None:
-    """Write a signature as a caller sees it; None leaves it as it is."""
+    """Return a signature as callers see it, or None to leave it unchanged."""
     if what == "class" and getattr(thing, "_is_protocol", False):
         return "", returned  # protocols are not called
     if signature is None:
         return None
-    if what == "function" and hasattr(thing, "__wrapped__"):  # by asynccontextmanager
-        returned = (returned or "").replace("AsyncGenerator", "AbstractAsyncContextManager")
-    return signature.replace("ssl_module.", "ssl.").replace("mappingproxy({})", "{}"), returned
+    for written, shown in _SPELLINGS.items():
+        signature = signature.replace(written, shown)
+    return signature, returned
 
 
 def resolve_by_last_name(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.TextElement
 ) -> nodes.reference | None:
-    """Resolve a public name that an annotation spells with its private module, or without one."""
+    """Resolve a public name in an annotation that has its private module, or none."""
     if node.get("reftarget") in _ALIASES:
         node["reftarget"] = _ALIASES[node["reftarget"]]  # for intersphinx, which comes next
         return None
@@ -124,24 +122,15 @@ def resolve_by_last_name(
     return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", full, node, content)
 
 
-def tidy_text(_app: Sphinx, doctree: nodes.document) -> None:
-    """Keep numbers on one line, and call attributes so: napoleon has no word for them but Sphinx's "Variables"."""
-    for text in list(doctree.findall(nodes.Text)):
-        if text.parent is not None and not isinstance(text.parent, nodes.literal | nodes.FixedTextElement | nodes.raw):
-            text.parent.replace(text, nodes.Text(keep_numbers_whole(text)))
+def rename_variables(_app: Sphinx, doctree: nodes.document) -> None:
+    """Write "Attributes", where napoleon only offers Sphinx's "Variables"."""
     for name in doctree.findall(nodes.field_name):
         if name.astext() == "Variables":
             name[:] = [nodes.Text("Attributes")]
 
 
-def tidy_lines(_app: Sphinx, _page: str, _template: str, context: dict[str, Any], _doctree: nodes.document) -> None:
-    """Let long names break where their parts meet."""
-    if "body" in context:  # the index and the search have none
-        context["body"] = open_names(context["body"])
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register everything with Sphinx."""
+    """Register directives and hooks."""
     for name in FromCode.sources:
         app.add_directive(name, FromCode)
     app.add_directive("life", Life)
@@ -151,6 +140,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", link_names)
     app.connect("autodoc-process-signature", tidy_signature)
     app.connect("missing-reference", resolve_by_last_name, priority=400)  # before intersphinx, which has 500
-    app.connect("doctree-read", tidy_text)
-    app.connect("html-page-context", tidy_lines)
+    app.connect("doctree-read", rename_variables)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,7 +1,7 @@
-"""The picture of a token's life. Rule: every instant comes from the policy, every word from the table.
+"""The picture of a token's life. Rule: every instant comes from the policy, every text from the decision table.
 
-Not to scale: half a minute would be invisible next to an hour. Time runs downward, so that the words fit next to the
-line on a phone. The colours are the site's own, see `site.css`.
+Not to scale: half a minute would be invisible next to an hour. Time runs downward, so that the text fits on a phone.
+The colours are in `site.css`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LONGEST_LINE: Final = 38
 
 @attrs.frozen(kw_only=True)
 class Instants:
-    """When a token changes its state, in seconds after it was requested; pairs are drawn by lot between the two."""
+    """Instants of a token's states, in seconds after its request; a pair is the range of a random instant."""
 
     first_due: tuple[float, float]
     due: tuple[float, float]
@@ -38,7 +38,7 @@ class Instants:
 
 
 def read_instants(policy: RenewalPolicy, *, life_seconds: float) -> Instants:
-    """Return what *policy* makes of a token that lives *life_seconds*."""
+    """Return the instants of a token that lives *life_seconds*."""
     token = AccessToken("example", issued_at=0, expires_at=life_seconds)
 
     def due_at(*, is_first: bool, lot: float) -> float:
@@ -54,7 +54,7 @@ def read_instants(policy: RenewalPolicy, *, life_seconds: float) -> Instants:
 
 
 def draw_life(policy: RenewalPolicy, *, life_seconds: float) -> str:
-    """Return an SVG for use inside a page: the states from top to bottom, and what a caller gets in each."""
+    """Return an inline SVG: the states from top to bottom, and the result for a caller in each."""
     instants = read_instants(policy, life_seconds=life_seconds)
     starts = {
         TokenState.FRESH: ["0:00 requested"],

@@ -1,4 +1,4 @@
-"""The package's public names. Rule: what is public is found, not listed: a new module cannot be forgotten."""
+"""The package's public names. Rule: names are found, not listed, so that no module can be forgotten."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ PACKAGE: Final = simplestore_async.__name__
 
 
 def list_modules() -> list[ModuleType]:
-    """Return the package and its public modules; the command is used by its own name, not by Python's."""
+    """Return the package and its public modules, without the command's."""
     found = {module.name for module in walk_packages(simplestore_async.__path__, f"{PACKAGE}.")}
     names = {name for name in found if "._" not in name} - {f"{PACKAGE}.cli"}
     return [simplestore_async, *(importlib.import_module(name) for name in sorted(names))]
 
 
 def find_public_names() -> dict[str, str]:
-    """Return the full name of everything public that is no module; what the root has goes by the root's name."""
+    """Return the full name of each public name except modules; the root's names come from the root."""
     modules = list_modules()
     found: dict[str, str] = {}
     for module in modules:

@@ -1,11 +1,11 @@
-"""Pictures of the command: `python -m pages_from_code.terminal FILE.svg COMMAND…`. Rule: what is shown was printed.
+"""Pictures of the command: `python -m pages_from_code.terminal FILE.svg COMMAND…`. Rule: only real output is shown.
 
-The command runs in a terminal of its own, and its last screen is drawn; so do the pictures in `_static`:
+The command runs in a pseudo-terminal, and its last screen is drawn. The pictures in `_static`:
 
     cd docs && python -m pages_from_code.terminal _static/demo.svg simplestore demo
 
-With `--failing` before the file it is a command that must end with 1. The picture of `simplestore doctor` is of the
-environment that `simplestore sandbox --port 8080` prints, but for the secret:
+With `--failing` before the file the command must exit with 1. The picture of `simplestore doctor` has the environment
+of `simplestore sandbox --port 8080`, with another secret:
 
     export SIMPLESTORE_CLIENT_SECRET='"sandbox-secret"' XDG_CACHE_HOME=/var/cache SSL_CERT_FILE= SSL_CERT_DIR=
     cd docs && python -m pages_from_code.terminal --failing _static/doctor.svg simplestore doctor
@@ -32,7 +32,7 @@ __all__ = ["draw_screen", "run_in_terminal"]
 _COLUMNS: Final = 100
 _ERASED_LINE: Final = "\x1b[2K"
 
-# rich's own format asks another host for a font: a picture that this page's readers would wait for.
+# rich's own format loads a font from another host.
 _FORMAT: Final = """\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">
 <style>
@@ -58,7 +58,7 @@ text {{ font: {char_height}px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono",
 
 
 def run_in_terminal(command: list[str]) -> tuple[int, str]:
-    """Return the exit code of *command*, and all that it printed to a terminal, control sequences included."""
+    """Return the exit code of *command*, and its terminal output, including control sequences."""
     import fcntl  # not on Windows
     import pty
     import termios
@@ -78,14 +78,14 @@ def run_in_terminal(command: list[str]) -> tuple[int, str]:
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 65_536)
-    except OSError:  # Linux's word for the end of a terminal
+    except OSError:  # the end of a terminal on Linux
         return b""
 
 
 def draw_screen(command: list[str], printed: str) -> str:
-    """Return an SVG of what a terminal showed in the end.
+    """Return an SVG of the terminal's final screen.
 
-    Of the control sequences those are known that rich uses: colours, and what it erases to draw it again.
+    Supports the control sequences that rich uses: colours and erasure.
     """
     screen = re.sub(r"\x1b\[[0-9;?]*[A-Za-ln-z]", "", printed.rpartition(_ERASED_LINE)[2])
     title = shlex.join(command)
@@ -99,7 +99,7 @@ def main(path: str, *command: str, expected_code: int = 0) -> None:
     """Draw *command* into the file at *path*.
 
     Raises:
-        SystemExit: if the command ends in another way than with *expected_code*.
+        SystemExit: if the command does not exit with *expected_code*.
     """
     exit_code, printed = run_in_terminal([*command])
     if exit_code != expected_code:

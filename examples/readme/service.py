@@ -14,9 +14,12 @@ async def show(request):
         return web.json_response(await response.json())
 
 
-app = web.Application()
-app.cleanup_ctx.append(simplestore)
-app.router.add_get("/", show)
+def create_app():
+    app = web.Application()
+    app.cleanup_ctx.append(simplestore)
+    app.router.add_get("/", show)
+    return app
+
 
 if __name__ == "__main__":
-    web.run_app(app, host="127.0.0.1", port=8080)
+    web.run_app(create_app(), host="127.0.0.1", port=8080)

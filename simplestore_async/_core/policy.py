@@ -75,8 +75,8 @@ class RenewalPolicy:
     """A provider's numbers. The defaults suit SimpleStore's 60-minute tokens.
 
     Attributes:
-        due_fraction: a renewal is due when this fraction of the token's lifetime is left …
-        due_seconds: … but at most this long before expiry; ±20 % at random.
+        due_fraction: fraction of the lifetime that is left when a token becomes due; ±20 % at random.
+        due_seconds: upper limit of that time before expiry; ±20 % at random.
         first_due_fractions: a provider's first token is due after a random fraction of its lifetime between these two,
             so that workers that start together drift apart.
         max_wait_seconds: longest wait for a renewal while the held token can still be used.

@@ -70,7 +70,7 @@ class EndpointState(enum.Enum):
 
     IDLE = "is idle"
     RENEWING = "has a renewal in flight"
-    BACKING_OFF = "is left alone after a failure"
+    BACKING_OFF = "is in backoff"
 
 
 class Action(enum.Enum):

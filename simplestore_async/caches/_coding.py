@@ -1,4 +1,4 @@
-"""Codecs in caches. Rule: a codec's failure is reported by its type, and never shows the data it was given."""
+"""Codecs in caches. Rule: a codec's failure is reported by its type, and never shows the data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_codec(codec: object) -> None:
     """Check that *codec* is None or a `TokenCodec`.
 
     Raises:
-        ConfigurationError: names its type.
+        ConfigurationError: if it is not; names its type.
     """
     if codec is not None and (isinstance(codec, type) or not isinstance(codec, TokenCodec)):
         raise type_error("codec", codec, "an object with encode() and decode()")
@@ -58,6 +58,6 @@ def _call(function: Callable[[bytes], T], data: bytes, *kinds: type) -> T:
         problem, hint = f"{error.field} {error.problem}", error.hint
     except SimpleStoreError as error:
         problem, hint = error.problem, error.hint
-    except Exception as error:  # noqa: BLE001 - a codec may be anybody's; its exception's text may hold the token
+    except Exception as error:  # noqa: BLE001 - of a third-party codec; its text may hold the token
         problem = f"it raised {type(error).__name__}"
     raise TokenCacheError(f"the codec failed: {problem}", hint)

@@ -1,7 +1,7 @@
 """A private directory. Rule: only its owner can write to it; a file that others could have changed is not trusted.
 
-Files are opened relative to the directory, which is opened once for each operation, so that it cannot be swapped in
-between. Checks that a platform lacks are skipped there.
+The directory is opened once per operation, and files relative to it, so that it cannot be swapped in between. Checks
+that a platform lacks are skipped there.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 MAX_BYTES: Final = 64 * 1024
 _TEMPORARY_SUFFIX: Final = ".tmp"
-# No write takes this long: its process was killed.
+# No write takes this long: the writer was killed.
 _STALE_SECONDS: Final = 60.0
 # Windows refuses to replace, remove or open a file while another process is reading or replacing it.
 _SHARING_SECONDS: Final = 1.0
@@ -42,24 +42,24 @@ _logger: Final = logging.getLogger("simplestore_async")
 
 
 class UnsafeModeError(PermissionError):
-    """The directory is ours, and its mode gives other users access."""
+    """The directory belongs to this user, and its mode gives other users access."""
 
 
 def _flags(*names: str) -> int:
-    """Return those flags for `os.open()` that the platform has."""
+    """Return the flags for `os.open()` that the platform has."""
     return sum(getattr(os, name, 0) for name in names)
 
 
 _OPEN_DIRECTORY: Final = _flags("O_DIRECTORY", "O_NOFOLLOW")
-# O_NOFOLLOW: not through a symlink. O_NONBLOCK: without waiting for the other end of a FIFO.
+# O_NOFOLLOW: refuse symlinks. O_NONBLOCK: do not wait for the other end of a FIFO.
 _OPEN_FILE: Final = _flags("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY")
 
 
 def make_directory(path: Path) -> None:
-    """Make the directory and its missing parents, each with mode 0700 under any umask.
+    """Create the directory and its missing parents, each with mode 0700 under any umask.
 
     Raises:
-        OSError: if one cannot be made.
+        OSError: if one cannot be created.
     """
     if not path.is_dir():
         for parent in reversed(path.parents):
@@ -69,12 +69,12 @@ def make_directory(path: Path) -> None:
 
 
 class Directory:
-    """An open directory that only its owner can write to, and the file operations in it. All of them raise OSError.
+    """An open directory that only its owner can write to, and the file operations in it, which raise OSError.
 
     Args:
         path: the directory.
-        prefix: how the names of the files in it start. If set, a directory of our own that others may write to, and
-            that holds no other files, is made private; else it is refused.
+        prefix: common prefix of its file names. If set, a directory of this user that others may write to, and that
+            holds no other files, is made private; else it is refused.
     """
 
     def __init__(self, path: Path, *, prefix: str | None = None) -> None:
@@ -100,7 +100,7 @@ class Directory:
             return [entry.name for entry in entries]
 
     def read(self, name: str) -> bytes | str:
-        """Return the file's content, redacted; or, as text, why there is none: it is missing, or not trusted."""
+        """Return the file's content, redacted; or, as text, why it cannot be read or trusted."""
         try:
             descriptor = _share(lambda: self._open(name, os.O_RDONLY))
         except OSError as error:
@@ -114,14 +114,14 @@ class Directory:
         if problem is not None:
             os.close(descriptor)
             return problem
-        with open(descriptor, "rb") as file:  # noqa: PTH123 - of a descriptor
+        with os.fdopen(descriptor, "rb") as file:
             return conceal(file.read(MAX_BYTES))
 
     def replace(self, name: str, data: bytes) -> None:
-        """Put a file with *data* in the place of *name*, replacing anything there."""
+        """Replace *name*, whatever it is, by a file with *data*."""
         temporary = f"{name}.{uuid.uuid4().hex}{_TEMPORARY_SUFFIX}"
         try:
-            with open(self._open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:  # noqa: PTH123 - as above
+            with os.fdopen(self._open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
                 file.write(data)
             if self._is_directory(name):
                 # Moved aside: its contents are not ours to delete.
@@ -133,7 +133,7 @@ class Directory:
             raise
 
     def remove(self, name: str) -> bool:
-        """Remove the entry unless it is a directory, of a symlink the link itself; return whether it was removed."""
+        """Remove the file or symlink; return False if it is a directory or missing."""
         with suppress(FileNotFoundError):  # another process removed it
             if not stat.S_ISDIR(self._status(name).st_mode):
                 _share(lambda: os.unlink(self._locate(name), dir_fd=self._descriptor))
@@ -141,7 +141,7 @@ class Directory:
         return False
 
     def remove_stale_files(self, prefix: str) -> int:
-        """Remove the temporary files of killed writers whose names start with *prefix*; return how many."""
+        """Remove the temporary files of killed writers whose names start with *prefix*; return their number."""
         oldest = time.time() - _STALE_SECONDS
         removed = 0
         for name in self.names():
@@ -158,8 +158,8 @@ class Directory:
             raise (UnsafeModeError if is_ours else PermissionError)(errno.EPERM, problem)
 
     def _make_private(self, status: os.stat_result) -> bool:
-        """Take the other users' access from a directory of our own; return whether that was right and possible."""
-        # A sticky directory, such as /tmp for root, is shared on purpose, and so is one with files of other programs.
+        """Remove other users' access to a directory of this user; return whether that was safe and possible."""
+        # A sticky directory, such as /tmp for root, is shared on purpose, like one with files of other programs.
         if self._prefix is None or status.st_uid != os.geteuid() or status.st_mode & stat.S_ISVTX:
             return False
         if not all(name.startswith(self._prefix) or name in _FOREIGN_NAMES for name in self.names()):
@@ -196,7 +196,7 @@ class Directory:
 
 
 def _share(operation: Callable[[], T]) -> T:
-    """Run *operation*; on Windows repeat it briefly while another process has the file open."""
+    """Run *operation*; on Windows, retry briefly while another process has the file open."""
     ends_at = time.monotonic() + _SHARING_SECONDS
     while sys.platform == "win32" and time.monotonic() < ends_at:
         try:
@@ -207,7 +207,7 @@ def _share(operation: Callable[[], T]) -> T:
 
 
 def _find_fault(status: os.stat_result, *, forbidden_mode: int) -> str | None:
-    """Return why a file or directory cannot be trusted, if so; always None where there are no owners and modes."""
+    """Return why a file or directory cannot be trusted, or None; always None without owners and modes."""
     if not hasattr(os, "geteuid"):
         return None
     if status.st_uid != os.geteuid():

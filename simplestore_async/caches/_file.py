@@ -1,8 +1,8 @@
 """Tokens in files. Rule: a file is trusted only if no other user could have written or read it, and is replaced whole.
 
-A private directory (0700), a file for each key (0600 from its first byte) and a temporary file next to it that replaces
-it: a reader sees the old token or the new one, never a part. A third, empty file is locked while a token is renewed;
-the system releases it when its holder ends, however it ends.
+The directory has mode 0700; each key has a file of mode 0600, which a temporary file replaces: a reader sees the old
+token or the new one, never a part. Another, empty file is locked while a token is renewed; the system releases the lock
+when its holder ends in any way.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import re
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from simplestore_async._core.clock import Clock
 from simplestore_async._core.token import AccessToken
@@ -38,25 +38,25 @@ T = TypeVar("T")
 
 _PREFIX: Final = f"{ANY_PREFIX}{FORMAT_VERSION}-"
 _LOCK_POLL_SECONDS: Final = 0.02
-# `$HOME/x` and `%APPDATA%\x`, which only a shell would expand.
+# `$HOME/x` and `%APPDATA%\x`, which only a shell expands.
 _SHELL_VARIABLE: Final = re.compile(r"\$\w|\$\{|%\w+%")
 
 
 class FileTokenCache:
-    """A cache in a directory, which outlives the process and is shared by all processes of one user on one machine.
+    """A cache in a directory, shared by all processes of one user on one machine.
 
     Processes that share it renew one after the other, and each finds the token of the one before. File operations run
     in a thread of the cache, never on the event loop. An entry that cannot be trusted (another owner, a wider mode, a
-    symlink, a damaged file, another key's token) is a cache miss, and is replaced. If the directory is ours, others may
-    write to it, and it holds nothing but token files, its mode becomes 0700, with a warning in the log. The cache may
-    be used before and after a fork.
+    symlink, a damaged file, another key's token) is a cache miss, and is replaced. A directory of the
+    current user that others may write to, and that holds only token files, gets mode 0700, with a warning in the log.
+    The cache may be used before and after a fork.
 
     Args:
-        directory: the directory; made with mode 0700 if it is missing, as are its parents. `~` is the home directory.
+        directory: the directory; if it or a parent is missing, it is created with mode 0700. `~` is the home directory.
             By default `simplestore-async` in the user's cache directory, which is determined at first use.
         codec: encrypts the files, such as `simplestore_async.caches.encryption.FernetCodec`; it runs in the cache's
-            thread. By default they hold tokens in clear. The files keep their names, so that an encrypted one replaces
-            one in clear: all programs that share the directory need the same codec.
+            thread. By default they hold tokens in clear. All programs that share the directory need the same codec:
+            files have the same names with any codec.
         clock: the clock that decides about a token's age within one boot of the machine; by default the machine's.
 
     Raises:
@@ -91,7 +91,7 @@ class FileTokenCache:
                 path = user_cache_path("simplestore-async", appauthor=False)
             except RuntimeError:
                 path = None
-            if path is None or not path.is_absolute():  # as older versions of platformdirs return it
+            if path is None or not path.is_absolute():  # from older versions of platformdirs
                 raise TokenCacheError(
                     "cannot use the user's cache directory: there is no home directory", "name a directory"
                 )
@@ -113,17 +113,16 @@ class FileTokenCache:
 
         Raises:
             ConfigurationError: if *key* is not a string, or *token* not an `AccessToken`.
-            TokenCacheError: if the codec fails, or the file cannot be written; says what to do. The old token, if any,
-                is still whole.
+            TokenCacheError: if the codec fails, or the file cannot be written. The old token, if any, is still whole.
         """
         digest = digest_of(key)
         check_type("token", token, AccessToken)
         await self._run(lambda: self._write(digest, token))
 
     async def list_files(self) -> list[TokenFile]:
-        """Return facts about each token's file in the directory, ordered by name, without the tokens.
+        """Return facts about each token file in the directory, ordered by name, without the tokens.
 
-        A file whose token is not used is among them, with the reason. A missing directory has no files.
+        Files whose tokens are not used are included, with the reason. A missing directory has no files.
 
         Raises:
             TokenCacheError: if the directory cannot be used, or the codec fails.
@@ -135,10 +134,10 @@ class FileTokenCache:
         return await self._run(work, droppable=True)
 
     async def clear(self) -> int:
-        """Remove all token files, and temporary files of killed writers; return how many.
+        """Remove all token files, and temporary files of killed writers; return their number.
 
-        Other files stay; so do lock files, since a process may be about to lock one. Providers keep the tokens that
-        they hold, and no token is revoked.
+        Lock files stay, because a process may be about to lock one. Providers keep their held tokens, and no token is
+        revoked.
 
         Raises:
             TokenCacheError: if the directory cannot be used, or a file cannot be removed.
@@ -151,8 +150,7 @@ class FileTokenCache:
 
         Raises:
             ConfigurationError: when entered, if *key* is not a string.
-            TokenCacheError: when entered, if the directory cannot be used, or its file system has no locks; says what
-                to do.
+            TokenCacheError: when entered, if the directory cannot be used, or its file system has no locks.
         """
         digest = digest_of(key)
         lock = await self._run(lambda: self._make_lock(digest), droppable=True)
@@ -161,7 +159,7 @@ class FileTokenCache:
                 await asyncio.sleep(_LOCK_POLL_SECONDS)
             yield
         finally:
-            # There is one thread: this comes after an attempt whose waiter was cancelled.
+            # There is one thread: this runs after an attempt whose waiter was cancelled.
             await self._run(lock.release)
 
     async def _run(self, work: Callable[[], T], *, droppable: bool = False) -> T:
@@ -194,13 +192,13 @@ class FileTokenCache:
         from filelock import FileLock
 
         with _make_directory(self.directory):
-            # A new one each time: one lock object admits every task of the process. Not filelock's own asyncio lock,
-            # whose finalizer starts a task on whichever event loop happens to run.
+            # A new one each time: one lock object admits every task of the process. Not filelock's asyncio lock, whose
+            # finalizer starts a task on any running event loop.
             return FileLock(
                 self.directory / f"{_PREFIX}{digest}.lock",
                 mode=0o600,
                 thread_local=False,  # a lost object releases its lock in any thread
-                fallback_to_soft=False,  # the existence of a file would outlive its maker
+                fallback_to_soft=False,  # a lock that is a file's existence would outlive its holder
             )
 
     def _read(self, digest: str) -> AccessToken | None:
@@ -238,7 +236,7 @@ def _open_for_use(path: Path) -> Directory:
 def _parse_directory(value: Any) -> Path:
     if not isinstance(value, str | os.PathLike) or isinstance(value, type):
         raise type_error("directory", value, "a path")
-    given: str | os.PathLike[Any] = value  # pyright: ignore[reportUnknownVariableType] - of anything
+    given = cast("str | os.PathLike[str]", value)
     path = None
     with suppress(TypeError):  # a path of bytes
         path = Path(given)

@@ -1,7 +1,7 @@
-"""The stored form of a token. Rule: one version, read strictly; an entry is a token only as a whole.
+"""The stored form of a token. Rule: one version, read strictly, and only as a whole.
 
-JSON, because operators read it; instants are POSIX seconds. Within one boot the reading of the suspend-counting
-clock decides about a token's age, because the wall clock may have been stepped since.
+JSON, because operators read it; instants are POSIX seconds. Within one boot the suspend-counting clock determines a
+token's age, because the wall clock may have been stepped.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ _FIELDS: Final = {
 def dumps(token: AccessToken, *, clock: Clock | None = None) -> bytes:
     """Return the stored form of *token*, for authors of caches.
 
-    It holds the token in clear: keep it where only you can read.
+    It contains the token in clear: store it where only its owner can read it.
 
     Args:
         token: the token.
-        clock: the clock that `loads()` will be called with; by default the machine's.
+        clock: the clock that will be passed to `loads()`; by default the machine's.
 
     Returns:
         One line of JSON in ASCII.
@@ -77,15 +77,14 @@ def dumps(token: AccessToken, *, clock: Clock | None = None) -> bytes:
 def loads(data: bytes, *, clock: Clock | None = None) -> AccessToken:
     """Return the token that `dumps()` stored.
 
-    If the wall clock was stepped since, and the machine was not restarted, the token's instants are moved by the step.
+    If the wall clock was stepped since then, without a restart of the machine, the token's instants move by the step.
 
     Args:
         data: the stored form.
         clock: the clock that decides about the token's age; by default the machine's.
 
     Raises:
-        TokenCacheError: if *data* is anything else: damaged, of another version, or not a bearer token. It does not
-            quote it.
+        TokenCacheError: if *data* is damaged, of another version, or not a bearer token. The message does not quote it.
         ConfigurationError: if *clock* is not a `Clock`.
     """
     check_type("clock", clock, Clock | None)
@@ -97,7 +96,7 @@ def loads(data: bytes, *, clock: Clock | None = None) -> AccessToken:
 
 
 def digest_of(key: str) -> str:
-    """Return the name that stands for *key* where others see it: 64 hexadecimal digits.
+    """Return the visible name of *key*: 64 hexadecimal digits.
 
     Raises:
         ConfigurationError: if *key* is not a string.
@@ -107,7 +106,7 @@ def digest_of(key: str) -> str:
 
 
 class StoredForm:
-    """The stored form of one cache: a line with the key's digest, and the token; encoded as a whole."""
+    """The stored form of one cache: a line with the key's digest, then the token; encoded together."""
 
     def __init__(self, codec: TokenCodec | None, clock: Clock | None = None) -> None:
         self.codec = codec
@@ -139,7 +138,7 @@ def _header(digest: str) -> bytes:
 
 
 def _load(data: bytes, clock: Clock) -> AccessToken | None:
-    # Returned, not raised: json's and our own errors would carry the data along in their tracebacks.
+    # Returned, not raised: the tracebacks of errors would hold the data.
     try:
         payload = json.loads(data)
         return _build(cast("dict[str, Any]", payload), clock) if isinstance(payload, dict) else None
@@ -150,9 +149,9 @@ def _load(data: bytes, clock: Clock) -> AccessToken | None:
 def _build(payload: Mapping[str, Any], clock: Clock) -> AccessToken | None:
     if set(payload) != _FIELDS or type(payload["version"]) is not int or payload["version"] != FORMAT_VERSION:
         return None
-    scope, boot_id, reading = payload["scope"], payload["boot_id"], payload["issued_at_boot_seconds"]
-    if not isinstance(scope, list) or not all(isinstance(name, str) for name in scope):  # pyright: ignore[reportUnknownVariableType] - JSON
+    if not isinstance(payload.get("scope"), list):
         return None
+    boot_id, reading = payload["boot_id"], payload["issued_at_boot_seconds"]
     if (boot_id, reading) != (None, None) and not (isinstance(boot_id, str) and is_number(reading)):
         return None
     token = AccessToken(
@@ -160,7 +159,7 @@ def _build(payload: Mapping[str, Any], clock: Clock) -> AccessToken | None:
         token_type=payload["token_type"],
         issued_at=payload["issued_at"],
         expires_at=payload["expires_at"],
-        scope=scope,  # pyright: ignore[reportUnknownArgumentType] - as above
+        scope=payload["scope"],
         is_replacement=payload["is_replacement"],
     )
     return undo_clock_step(token, reading, clock) if boot_id == find_boot() else token

@@ -1,7 +1,4 @@
-"""The files of a cache directory. Rule: no fact about a file holds its token; other files are left alone.
-
-The directory's own checks apply.
-"""
+"""The files of a cache directory. Rule: facts about a file never include its token; other files are left alone."""
 
 from __future__ import annotations
 
@@ -17,21 +14,21 @@ if TYPE_CHECKING:
 
 __all__ = ["ANY_PREFIX", "TokenFile", "clear_files", "list_files"]
 
-# Of any version: another release of the package may have left it.
+# Of any format version: another release of the package may have written it.
 ANY_PREFIX: Final = "token-v"
 _NAME: Final = re.compile(ANY_PREFIX + r"([0-9]+)-([0-9a-f]{64})\.json")
 
 
 @attrs.frozen(kw_only=True)
 class TokenFile:
-    """Facts about a token's file.
+    """Facts about a token file.
 
     Attributes:
-        digest: of the token's key, as in the file's name; 64 hexadecimal digits.
-        problem: why the file's token is not used; empty if it is.
-        size_bytes: its length; None if it was not read.
-        issued_at: when its token was requested, in POSIX seconds; None if the token is not used.
-        expires_at: when its token must no longer be used, as POSIX time.
+        digest: digest of the token's key, as in the file's name; 64 hexadecimal digits.
+        problem: why the token is not used; empty if it is.
+        size_bytes: size of the file; None if it was not read.
+        issued_at: time of the token request, in POSIX seconds; None if the token is not used.
+        expires_at: end of the token's life, in POSIX seconds; None if the token is not used.
     """
 
     digest: str
@@ -42,7 +39,7 @@ class TokenFile:
 
 
 def list_files(directory: Directory, form: StoredForm) -> list[TokenFile]:
-    """Return the facts about the files named like a token's, ordered by name.
+    """Return facts about the files whose names are those of tokens, ordered by name.
 
     Raises:
         OSError: if the directory cannot be read.
@@ -53,12 +50,12 @@ def list_files(directory: Directory, form: StoredForm) -> list[TokenFile]:
 
 
 def clear_files(directory: Directory) -> int:
-    """Remove the files named like a token's, and the temporary ones of killed writers; return how many.
+    """Remove token files, and temporary files of killed writers; return their number.
 
     Lock files stay: they are empty, and all processes must lock the same one.
 
     Raises:
-        OSError: if one cannot be removed; those before it are gone.
+        OSError: if a file cannot be removed; earlier ones are gone.
     """
     removed = sum(directory.remove(name) for name in sorted(directory.names()) if _NAME.fullmatch(name))
     return removed + directory.remove_stale_files(ANY_PREFIX)
@@ -66,7 +63,7 @@ def clear_files(directory: Directory) -> int:
 
 def _inspect(directory: Directory, name: str, *, version: str, digest: str, form: StoredForm) -> TokenFile:
     if version != str(FORMAT_VERSION):
-        return TokenFile(digest=digest, problem=f"it is of another version of the format, {version}")
+        return TokenFile(digest=digest, problem=f"its format version is {version}, not {FORMAT_VERSION}")
     data = directory.read(name)
     if isinstance(data, str):
         return TokenFile(digest=digest, problem=data)

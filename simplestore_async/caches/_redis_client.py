@@ -1,7 +1,7 @@
-"""Clients of Redis. Rule: a client made here lives for one call, and no error shows values sent or received.
+"""Redis clients. Rule: a client made here lives for one call, and no error shows values sent or received.
 
-A renewal comes once in an hour. A connection that waited for it would be cut by a firewall, would belong to one event
-loop, and would not survive a fork.
+Renewals are about an hour apart. A connection kept open meanwhile would be cut by firewalls, belong to one event loop,
+and not survive a fork.
 """
 
 from __future__ import annotations
@@ -39,25 +39,26 @@ T = TypeVar("T")
 # redis-py declares the same methods for its blocking clients and for these: their results are of both types.
 Client: TypeAlias = Any
 
-# Less than a renewal gives a cache: then the error is the server's own, and more specific than a timeout.
+_KINDS: Final = redis.asyncio.Redis, redis.asyncio.RedisCluster
+# Less than a renewal's limit for a cache: the error is then redis-py's, which is more specific.
 _RESPONSE_SECONDS: Final = 1.5
 _CLOSE_SECONDS: Final = 5.0
 
-# By the names of redis-py's classes, the most special first: an error counts as each of its bases. Problem, and hint.
-_REFUSED_PASSWORD: Final = "it refused the user name or the password", "set those of its users"
+# Problem and hint by redis-py's class names, the most specific first: an error matches each of its bases.
+_REFUSED_PASSWORD: Final = "it refused the user name or the password", "check them in the URL or the client"
 _FAILURES: Final = {
     "AuthenticationError": _REFUSED_PASSWORD,
     "AuthenticationWrongNumberOfArgsError": _REFUSED_PASSWORD,
     "NoPermissionError": (
         "its user lacks a permission",
-        "grant the commands, keys and channels of the page on many hosts",
+        "grant the commands, keys and channels that the documentation lists",
     ),
     "ReadOnlyError": ("it is a read-only replica", "name the primary, or get it from Sentinel"),
     "OutOfMemoryError": (
         "its memory is full (maxmemory)",
         "raise the limit, or set a policy that evicts keys with an expiry",
     ),
-    "BusyLoadingError": ("it is still loading its data", "wait until it is up"),
+    "BusyLoadingError": ("it is still loading its data", "wait until it has finished"),
     "MaxConnectionsError": (
         "the client has no connection left",
         "raise its max_connections; waiting for a lock takes two",
@@ -71,19 +72,19 @@ _FAILURES: Final = {
         "is one up, and may this machine reach it?",
     ),
 }
-# The first word of an error response, such as NOREPLICAS; never the rest.
+# The first word of an error response, such as NOREPLICAS; the rest may hold values.
 _CODE: Final = re.compile(r"[A-Z]{2,20}(?= |$)")
 
 
 def clients_of_url(url: str, *, field: str) -> Callable[[], Client]:
-    """Return a function that makes a client of a single server, by its *url*, which is a secret.
+    """Return a function that makes a client of the single server at *url*, which is treated as a secret.
 
     Raises:
-        ConfigurationError: if it is no such URL; names the *field*, and does not quote it.
+        ConfigurationError: if *url* is not such a URL; names the *field*, and does not quote it.
     """
     check_type(field, url, str, expected="a URL")
     url = conceal(url)
-    # Not chained: redis-py's own words may quote a part of the password.
+    # Not chained: redis-py's message may quote a part of the password.
     try:
         parse_url(url)
         is_valid = True
@@ -106,7 +107,7 @@ def clients_of_url(url: str, *, field: str) -> Callable[[], Client]:
 
 
 class Clients:
-    """The source of clients: a client of the user's, for one event loop, or a callable that makes one."""
+    """Source of clients: the caller's client, for one event loop, or a callable that makes clients."""
 
     def __init__(self, source: Client | Callable[[], Client]) -> None:
         _check_source(source)
@@ -115,10 +116,10 @@ class Clients:
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[Client]:
-        """Yield a client, and close it afterwards if it was made for this.
+        """Yield a client; close it afterwards if it was made here.
 
         Raises:
-            TokenCacheError: if there is none for this event loop.
+            TokenCacheError: if the client belongs to another event loop, or cannot be made.
         """
         if not callable(self._source):
             self._check_loop()
@@ -142,9 +143,9 @@ class Clients:
 
 
 async def response(call: Awaitable[T]) -> T:
-    """Return the response to a *call* of redis-py, and end as cancelled if this task was cancelled meanwhile.
+    """Return the response to a *call* of redis-py; raise CancelledError if this task was cancelled meanwhile.
 
-    redis-py sends by `asyncio.wait_for()`, which before Python 3.12 swallows a cancellation that comes when it is done.
+    redis-py uses `asyncio.wait_for()`, which before Python 3.12 swallows a cancellation at its completion.
     """
     task = cast("asyncio.Task[Any]", asyncio.current_task())  # redis-py needs one
     cancellations = task.cancelling()
@@ -177,9 +178,9 @@ async def explained(work: Awaitable[T], client: Client) -> T:
 
 
 async def end(call: Callable[[], Awaitable[object]], *, seconds: float) -> None:
-    """Make a *call* that ends something, and repeat it once if this task is cancelled meanwhile.
+    """Make a clean-up *call*; repeat it once if this task is cancelled meanwhile.
 
-    It takes *seconds* at most, and raises nothing but the cancellation, without redis-py's frames.
+    Each call takes *seconds* at most. Raises only the cancellation, without redis-py's frames.
     """
     cancelled = None
     for _ in range(2):
@@ -194,25 +195,23 @@ async def end(call: Callable[[], Awaitable[object]], *, seconds: float) -> None:
         raise cancelled
 
 
-def _check_source(source: object) -> None:
-    kinds: tuple[type, ...] = redis.asyncio.Redis, redis.asyncio.RedisCluster
-    if isinstance(source, kinds) or (isinstance(source, type) and issubclass(source, kinds)):
+def _check_source(source: Any) -> None:
+    if isinstance(source, _KINDS) or (isinstance(source, type) and issubclass(source, _KINDS)):
         return
-    if callable(source) and not isinstance(source, type):  # pyright: ignore[reportUnknownArgumentType] - of anything
-        check_callable("client", source, arguments=0, is_plain=True)
-        return
-    expected = "a client of redis.asyncio, or a callable that makes one"
-    raise ConfigurationError("client", f"must be {expected}, got {_kind_of(source)}")
+    if isinstance(source, type) or not callable(source):
+        expected = "a client of redis.asyncio, or a callable that makes one"
+        raise ConfigurationError("client", f"must be {expected}, got {_kind_of(source)}")
+    check_callable("client", source, arguments=0, is_plain=True)
 
 
 def _make(source: Callable[[], Client]) -> Client:
     # Not chained: the error may quote an address with its password.
     try:
         client = source()
-    except Exception as error:  # noqa: BLE001 - it is the user's
+    except Exception as error:  # noqa: BLE001 - of the caller's code
         problem = f"raised {type(error).__name__}"
     else:
-        if _is_client(client):
+        if isinstance(client, _KINDS):
             return client
         if inspect.iscoroutine(client):
             client.close()
@@ -220,27 +219,23 @@ def _make(source: Callable[[], Client]) -> Client:
     raise TokenCacheError(f"the callable that makes the Redis client {problem}")
 
 
-def _is_client(value: object) -> bool:
-    return isinstance(value, redis.asyncio.Redis | redis.asyncio.RedisCluster)
-
-
 def _kind_of(value: object) -> str:
-    # With the module: there are clients of the same name that block.
+    # With the module: blocking clients have the same names.
     if isinstance(value, type):
         return f"the class {value.__module__}.{value.__qualname__}"
     return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
 async def _close(client: Client) -> None:
-    # With the clients of the sentinels, which named the primary.
+    # Including the clients of the sentinels.
     manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
     for each in (client, *getattr(manager, "sentinels", ())):
         await end(each.aclose, seconds=_CLOSE_SECONDS)
 
 
 def _describe(error: Exception) -> tuple[str, str]:
-    """Return problem and hint, from the kind of the error and its code only: its text may quote the request."""
-    # redis-py wraps every error while it connects in a ConnectionError, also a refused password.
+    """Return problem and hint, from the error's type and code only: its text may quote the request."""
+    # While connecting, redis-py wraps every error in a ConnectionError, even a refused password.
     chain = [*_trace_back(error)]
     names = {each.__name__ for link in chain for each in type(link).__mro__}
     known = next((facts for name, facts in _FAILURES.items() if name in names), None)
@@ -259,7 +254,7 @@ def _trace_back(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _find_reason(error: BaseException) -> str | None:
-    """Return the words of the system, or of TLS, if it is an error of theirs."""
+    """Return the reason that the system or TLS gives, if it is their error."""
     if isinstance(error, ssl.SSLError):
         return getattr(error, "verify_message", None) or error.reason
     number = getattr(error, "errno", None)
@@ -267,7 +262,7 @@ def _find_reason(error: BaseException) -> str | None:
 
 
 def _find_place(client: Client) -> str:
-    # A client of a cluster or of Sentinel has no one address.
+    # Clients of a cluster or of Sentinel have no single address.
     settings: dict[str, Any] = client.get_connection_kwargs()
     if path := settings.get("path"):
         return f"Redis at {path}"

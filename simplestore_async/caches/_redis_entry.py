@@ -1,7 +1,6 @@
 """One key in Redis: its token and its renewal lock. Rule: only the lock's holder releases it or overwrites a new token.
 
-The token expires with itself. A lost message delays a waiter by a second at most; the lock of a dead holder ends with
-its lease.
+A lost message delays a waiter by a second at most; the lock of a dead holder ends with its lease.
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ _RELEASE_SECONDS: Final = 1.0
 # The year 9999: Redis refuses later instants.
 _LAST_INSTANT: Final = 253_402_300_799.0
 
-# KEYS: the token, its lock. ARGV: the stored form, its expiry (ms), the content of our lock (empty without one), the
-# digest of the stored form that we last read, the channel, the message.
-# A holder that lost the lock writes only where no other process has written since.
+# KEYS: the token, its lock. ARGV: the stored form, its expiry (ms), the content of the writer's lock or nothing, the
+# digest of the stored form that it last read, the channel, the message.
+# A holder that lost the lock writes only if no other process has written since.
 STORE: Final = """
 if ARGV[3] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[3] then
   local stored = redis.call('GET', KEYS[1])
@@ -85,18 +84,18 @@ class Names:
 
 
 class _Lock(Lock):
-    """redis-py's own, without its scripts: those would keep a process's first client, and its event loop, alive."""
+    """redis-py's lock without its scripts, which would keep the process's first client and its event loop alive."""
 
     def register_scripts(self) -> None:
         pass
 
 
 class RenewalLock:
-    """A lock that one task waits for, may acquire, and releases.
+    """A lock for one task.
 
     Attributes:
         client: the client of all its commands.
-        mark: the content of the lock's key while the lock is ours; empty if it was not needed.
+        mark: content of the lock's key while the lock is held; empty if it was not needed.
         seen: the stored form that was last read under the lock.
     """
 
@@ -108,23 +107,23 @@ class RenewalLock:
         self._lock = client.lock(names.lock, timeout=lease_seconds, thread_local=False, lock_class=_Lock)
 
     async def acquire(self) -> None:
-        """Wait until the lock is ours, or until its holder has stored a token, which waiters then use.
+        """Wait until the lock is acquired, or until its holder has stored a token, which waiters then use.
 
-        If each of a thousand waiters took the lock only to find that token, they would do so one after the other.
+        Without the second case a thousand waiters would take the lock one after the other, only to find that token.
         """
         if await self._try():
             return
         async with _subscribed(self.client, self._names.channel) as next_message:
             while not await self._try():
-                # The first one confirms the subscription: earlier changes are looked up.
+                # The first message confirms the subscription: earlier changes were checked above.
                 if await next_message() == STORED:
                     self.mark = ""
                     return
 
     async def release(self) -> None:
-        """Release the lock, if it is ours, and wake the waiters. Never raises, and never takes long.
+        """Release the lock, if it is held, and wake the waiters, within a second; raises only a cancellation.
 
-        Also after an `acquire()` that was cancelled, or got no response: it may have been granted nevertheless.
+        Call it also after an `acquire()` that was cancelled or failed: the lock may have been granted.
         """
         if self.mark:
             arguments = self._names.lock, self.mark, self._names.channel, _RELEASED
@@ -136,7 +135,7 @@ class RenewalLock:
 
 async def read(client: Client, names: Names, lock: RenewalLock | None) -> bytes:
     """Return the stored form, redacted; empty if there is none."""
-    # Bounded, since any value may be there; and in bytes, independently of the client's decoding.
+    # Bounded, because the value may be of any size; in bytes, whatever the client decodes.
     command = "GETRANGE", names.token, 0, MAX_BYTES
     data: bytes = conceal(await response(client.execute_command(*command, **{NEVER_DECODE: True})))
     if lock is not None:
@@ -168,8 +167,8 @@ def _fingerprint(data: bytes) -> str:
 
 @asynccontextmanager
 async def _subscribed(client: Client, channel: str) -> AsyncGenerator[Callable[[], Awaitable[bytes | None]]]:
-    """Yield a function that waits for the channel's next message; None is no message, or a late one."""
-    # Before redis-py 8 a cluster's client had no messages.
+    """Yield a function that waits for the channel's next message, or returns None after a second."""
+    # Before redis-py 8 cluster clients have no messages.
     if not hasattr(client, "pubsub"):
         yield lambda: asyncio.sleep(_POLL_SECONDS)
         return

@@ -1,4 +1,4 @@
-"""Encryption at rest. Rule: keys are shown nowhere; data that they did not encrypt byte for byte is no token."""
+"""Encryption at rest. Rule: keys are never shown; only data that they encrypted, byte for byte, is decoded."""
 
 from __future__ import annotations
 
@@ -33,20 +33,19 @@ _HINT: Final = 'make one with python -c "from cryptography.fernet import Fernet;
 class FernetCodec:
     """Encryption of stored tokens by Fernet: AES-128 in CBC mode, with an HMAC of SHA-256 over it.
 
-    The first key encrypts, all of them decrypt: so keys are rotated. Damaged data, data of other keys, and data in
-    clear are cache misses. The time that Fernet stores with the data decides nothing. Immutable; may be shared among
-    caches and threads. Pickling is refused for keys given as text; a codec with a file, or from `from_env()`, pickles
-    as that recipe, and the other process reads its own keys.
+    The first key encrypts, all keys decrypt, so that keys can be rotated. Damaged data, data of other keys, and data in
+    clear are cache misses. Fernet's timestamp is ignored. Immutable; may be shared among caches and threads. Keys given
+    as text refuse to be pickled; a codec with a file, or from `from_env()`, pickles as that recipe, and the other
+    process reads its own keys.
 
     Args:
-        keys: one key or several, each 32 bytes in URL-safe base64, as `cryptography.fernet.Fernet.generate_key()` makes
-            them: text, bytes, or objects with `get_secret_value()`. Or the `pathlib.Path` of a file of keys, one on a
-            line, with comments behind `#`. The file is read whenever a token is stored or taken from the cache, about
-            once in a renewal, so that new keys need no restart.
+        keys: one key or several, each 32 bytes in URL-safe base64, as from `cryptography.fernet.Fernet.generate_key()`:
+            text, bytes, or objects with `get_secret_value()`. Or the `pathlib.Path` of a file with one key per line and
+            comments after `#`. The file is read for each read and write of the cache, about once per renewal, so that
+            new keys need no restart.
 
     Raises:
-        ConfigurationError: if there is no key, one is not a key (it is not quoted), or the file cannot be read; it is
-            read once to find out.
+        ConfigurationError: if there is no key, a key is invalid (it is not quoted), or the file cannot be read.
     """
 
     def __init__(
@@ -62,9 +61,9 @@ class FernetCodec:
 
     @classmethod
     def from_env(cls) -> Self:
-        """Return the codec that the environment names.
+        """Return the codec with the environment's keys.
 
-        Reads `SIMPLESTORE_CACHE_KEY`, of one key or several with commas or spaces between them, or
+        Reads `SIMPLESTORE_CACHE_KEY`, one key or several separated by commas or spaces, or
         `SIMPLESTORE_CACHE_KEY_FILE`. An empty variable counts as unset.
 
         Raises:
@@ -89,7 +88,7 @@ class FernetCodec:
         return codec
 
     def encode(self, data: bytes, /) -> bytes:
-        """Return *data*, encrypted with the first key.
+        """Encrypt *data* with the first key.
 
         Raises:
             ConfigurationError: if *data* is not bytes, or the file of keys cannot be read, or holds no key.
@@ -99,7 +98,7 @@ class FernetCodec:
         return self._make_fernet().encrypt(data)
 
     def decode(self, data: bytes, /) -> bytes | None:
-        """Return the data that was encrypted with one of the keys, or None for any other.
+        """Decrypt *data*; return None unless one of the keys encrypted it.
 
         Raises:
             ConfigurationError: if *data* is not bytes, or the file of keys cannot be read, or holds no key.
@@ -107,7 +106,7 @@ class FernetCodec:
         check_type("data", data, bytes)
         fernet = self._make_fernet()
         try:
-            # Base64 is decoded leniently, and the HMAC is of the result: other bytes may have the same.
+            # Base64 is decoded leniently before the HMAC is checked: different bytes may pass.
             if not _BASE64.fullmatch(data) or data != base64.urlsafe_b64encode(base64.urlsafe_b64decode(data)):
                 return None
             return fernet.decrypt(data)
@@ -154,7 +153,7 @@ def _split(text: str) -> list[str]:
 
 
 def _find_keys(keys: Any) -> tuple[tuple[str, ...], str]:
-    """Return the keys, redacted, or the problem: an exception from here would carry them along in its traceback."""
+    """Return the keys, redacted, or the problem: an exception would hold them in its traceback."""
     keys, problem = reveal(keys)
     if problem:
         return (), problem
@@ -172,7 +171,7 @@ def _find_keys(keys: Any) -> tuple[tuple[str, ...], str]:
 
 
 def _as_text(key: object) -> RedactedStr:
-    """Return *key* redacted; empty, which is no key, if it is no text at all."""
+    """Return *key* redacted; empty, and so invalid, if it is not text."""
     if isinstance(key, bytes):
         return RedactedStr(key, "latin-1")
     return RedactedStr(key if isinstance(key, str) else "")

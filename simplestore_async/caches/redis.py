@@ -1,7 +1,7 @@
 """Tokens in Redis or Valkey, for many hosts. Rule: a token is written by the holder of its lock, and has an expiry.
 
-Each key has a token and a lock. Both are changed by scripts only, or by a single command, so that no host sees half of
-a change. No other module of the package imports this one: it needs the extra `redis`.
+Each key has a token and a lock. Both are changed by scripts or single commands only: no host sees half of a change.
+Requires the extra `redis`.
 """
 
 from __future__ import annotations
@@ -43,19 +43,18 @@ _LEASE_SECONDS: Final = 45.0
 class RedisTokenCache:
     """A cache in Redis (6.2 or later) or Valkey, shared by all processes of all hosts that reach the server.
 
-    Of all processes that need the same token at once, one renews it and wakes the others. A token expires in Redis when
-    it expires. A server that is down, slow, full or read-only costs token requests, never a caller its token, and is
-    used again as soon as it responds. Keys hold digests only.
+    Of all processes that need the same token at once, one renews it and wakes the others. An entry expires with its
+    token. A server that is down, slow, full or read-only causes more token requests; callers still get tokens. Keys
+    contain only digests.
 
     Args:
         client: a callable without arguments that makes a client, such as
             `lambda: Redis(host="redis.example.com", ssl=True)` or
-            `lambda: Sentinel([...]).master_for("main")`: a new one is made for each call, and closed after it, so
-            that event loops, threads and forks share nothing. Or a client, `redis.asyncio.Redis` or `RedisCluster`,
-            which stays yours and open, and serves one event loop.
+            `lambda: Sentinel([...]).master_for("main")`: each call makes a client and closes it, so that event loops,
+            threads and forks share nothing. Or a client, `redis.asyncio.Redis` or `RedisCluster`, which serves one
+            event loop and is closed by its owner.
         namespace: prefix of all keys and channels; programs with the same one share tokens.
-        lease_seconds: when the lock of a dead holder ends; longer than a renewal may take, that is
-            `RenewalPolicy.budget_seconds`.
+        lease_seconds: life of the lock of a dead holder; must exceed `RenewalPolicy.budget_seconds`.
         codec: encrypts the tokens, such as `simplestore_async.caches.encryption.FernetCodec`; it runs in a thread of
             the cache. By default Redis holds them in clear. All programs that share them need the same codec.
 
@@ -82,7 +81,7 @@ class RedisTokenCache:
         self._form = StoredForm(codec)
         self._worker = Worker("simplestore-cache")
         self._is_from_env = False
-        # By the task that entered it, and the digest of its key: only that task stores under it.
+        # By the task that entered it, and its key's digest: only that task stores under it.
         self._locks: dict[tuple[asyncio.Task[Any] | None, str], RenewalLock] = {}
 
     @classmethod
@@ -96,18 +95,18 @@ class RedisTokenCache:
     ) -> RedisTokenCache:
         """Return a cache in the server at *url*.
 
-        Its clients wait 1.5 s for a response, and do not try again. The URL may have redis-py's options in its query,
+        Its clients wait 1.5 s for a response, and do not retry. The URL may have redis-py's options in its query,
         such as `?ssl_ca_certs=/etc/ca.pem`.
 
         Args:
-            url: `redis://user:password@host:6379/0`, `rediss://…` for TLS, or `unix:///path`. It is kept like a secret;
-                an object with `get_secret_value()` is also accepted.
+            url: `redis://user:password@host:6379/0`, `rediss://…` for TLS, or `unix:///path`. Treated as a secret; may
+                be an object with `get_secret_value()`.
             namespace: prefix of all keys and channels.
-            lease_seconds: when the lock of a dead holder ends.
+            lease_seconds: life of the lock of a dead holder.
             codec: encrypts the tokens.
 
         Raises:
-            ConfigurationError: if an argument is wrong; names it, and does not quote the URL.
+            ConfigurationError: if an argument is wrong. The message does not quote the URL.
         """
         given, problem = reveal(url)
         del url
@@ -129,7 +128,7 @@ class RedisTokenCache:
 
         Args:
             namespace: prefix of all keys and channels.
-            lease_seconds: when the lock of a dead holder ends.
+            lease_seconds: life of the lock of a dead holder.
             codec: encrypts the tokens.
 
         Raises:
@@ -172,8 +171,8 @@ class RedisTokenCache:
 
         Raises:
             ConfigurationError: if *key* is not a string, or *token* not an `AccessToken`.
-            TokenCacheError: if the server does not respond, or refuses; or if this task holds the renewal lock, its
-                lease has ended, and another process has stored a token since, which stays. Says what to do.
+            TokenCacheError: if the server does not respond, or refuses; or if this task's renewal lock has outlived its
+                lease and another process has stored a token since, which stays.
         """
         names = self._names_of(key)
         check_type("token", token, AccessToken)
@@ -184,8 +183,8 @@ class RedisTokenCache:
     async def renewal_lock(self, key: str, /) -> AsyncGenerator[None]:
         """Hold *key*'s lock among all processes that share the server; entering it waits for other holders.
 
-        The wait ends without the lock as soon as its holder has stored a token, which waiters then use. Leaving it
-        never fails: a lock that cannot be released ends with its lease.
+        The wait ends without the lock as soon as its holder has stored a token, which waiters then use. Leaving never
+        fails: a lock that cannot be released ends with its lease.
 
         Raises:
             ConfigurationError: when entered, if *key* is not a string.
@@ -204,7 +203,7 @@ class RedisTokenCache:
                 await lock.release()
 
     async def _call(self, names: Names, work: Callable[[Client, RenewalLock | None], Awaitable[T]]) -> T:
-        """Return the result of *work* with a client, which is the lock's if this task holds it."""
+        """Return the result of *work* with a client; the lock's client if this task holds the lock."""
         lock = self._locks.get((asyncio.current_task(), names.digest))
         if lock is not None:
             return await explained(work(lock.client, lock), lock.client)
@@ -212,7 +211,7 @@ class RedisTokenCache:
             return await explained(work(client, None), client)
 
     async def _code(self, work: Callable[[], T]) -> T:
-        """Return the result of *work*, in the cache's thread if there is a codec, which may block."""
+        """Return the result of *work*; with a codec, which may block, in the cache's thread."""
         return work() if self._form.codec is None else await self._worker.run(work, droppable=True)
 
     def _names_of(self, key: str) -> Names:

@@ -1,7 +1,4 @@
-"""The contracts by which authors of caches and of HTTP adapters prove theirs, with pytest and pytest-asyncio.
-
-Re-exports only.
-"""
+"""Test suites for third-party caches and HTTP adapters, for pytest with pytest-asyncio. Re-exports only."""
 
 from ._bearer_contract import BearerContract, BearerResponse
 from ._cache_contract import TokenCacheContract

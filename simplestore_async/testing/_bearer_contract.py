@@ -1,4 +1,4 @@
-"""What every HTTP client's end owes its users, as tests. Rule: a test is one promise, and its assertions name it."""
+"""Test suite for HTTP adapters. Rule: a test is one promise, and its assertions name it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class BearerResponse:
     Args:
         status: the HTTP status.
         read: a coroutine function that reads the body to its end.
-        shown: objects that a user of the client has in hand, such as the response and its request.
+        shown: objects that the client gives its user, such as the response and its request.
     """
 
     status: int
@@ -45,10 +45,9 @@ class BearerResponse:
 
 
 class BearerContract:
-    """Prove that an adapter keeps the promises of `BearerAuthMiddleware` for its HTTP client.
+    """Test that an adapter gives its HTTP client the guarantees of `BearerAuthMiddleware`.
 
-    Subclass it with two async context managers, one that opens a client which follows redirects, and one that sends a
-    request::
+    Subclass it with two async context managers: one opens a client that follows redirects, the other sends a request::
 
         class TestMyAdapter(BearerContract):
             @asynccontextmanager
@@ -64,10 +63,10 @@ class BearerContract:
                         status=response.status_code, read=response.aread, shown=[response, response.request]
                     )
 
-    pytest-asyncio must be installed, in whichever mode. The servers are real ones, on loopback.
+    Requires pytest-asyncio, in either mode. The servers are real ones, on loopback.
 
     Attributes:
-        patience_seconds: what counts as hanging.
+        patience_seconds: time limit of an operation, after which it counts as hanging.
     """
 
     patience_seconds: ClassVar[float] = 10.0
@@ -88,7 +87,7 @@ class BearerContract:
     async def test_origin(self) -> None:
         """A request to one of the origins carries one token."""
         async with ApiServer() as api:
-            check_equal(200, await self._fetch(TokenList([1]), api), "a request with a token is answered")
+            check_equal(200, await self._fetch(TokenList([1]), api), "a request with a token gets a response")
 
             check_equal([(bearer(1),)], api.authorizations, "a request to an origin carries one token")
 
@@ -134,7 +133,7 @@ class BearerContract:
     @pytest.mark.asyncio
     @pytest.mark.parametrize("body", [None, b"", _BODY], ids=["no body", "empty", "bytes"])
     async def test_replay(self, body: bytes | None) -> None:
-        """After a rejection the request is sent once more: another token, and otherwise the same."""
+        """After a rejection the request is resent once: with another token, and otherwise the same."""
         source = TokenList([1, 2, 3])
         async with ApiServer() as api:
             api.rejected.add(bearer(1))
@@ -152,7 +151,7 @@ class BearerContract:
 
     @pytest.mark.asyncio
     async def test_second_rejection(self) -> None:
-        """A second rejection is returned; that token is invalidated, too."""
+        """A second rejection is returned, and its token is invalidated."""
         source = TokenList([1, 2, 3])
         async with ApiServer() as api:
             api.rejected |= {bearer(1), bearer(2)}
@@ -163,13 +162,13 @@ class BearerContract:
 
     @pytest.mark.asyncio
     async def test_same_token(self) -> None:
-        """A source that returns the rejected token again makes the request fail; it is not sent with it."""
+        """If the source returns the rejected token again, the request fails and is not resent."""
         async with ApiServer() as api:
             api.rejected.add(bearer(1))
             with pytest.raises(TokenError):
                 await self._fetch(TokenList([1, 1]), api)
 
-            check_equal(1, len(api.requests), "a request is not sent again with the token that was rejected")
+            check_equal(1, len(api.requests), "a request is not resent with the rejected token")
 
     @pytest.mark.asyncio
     async def test_source_decides(self) -> None:
@@ -178,7 +177,7 @@ class BearerContract:
             api.rejected.add(bearer(1))
             check_equal(401, await self._fetch(TokenList([1, 2], may_replace=False), api), "the rejection is returned")
 
-            check_equal(1, len(api.requests), "a request is sent again only if invalidate() returns True")
+            check_equal(1, len(api.requests), "a request is resent only if invalidate() returns True")
 
     @pytest.mark.asyncio
     async def test_stream(self) -> None:
@@ -189,23 +188,21 @@ class BearerContract:
             check_equal(401, await self._fetch(source, api, body=_stream()), "the rejection of a stream is returned")
 
             check_equal([_BODY], [request.body for request in api.requests], "a stream is sent once, and whole")
-            check_equal(
-                1, len(source.invalidated), "a rejected token is invalidated, also if the request is not sent again"
-            )
+            check_equal(1, len(source.invalidated), "a rejected token is invalidated even if the request is not resent")
 
     @pytest.mark.asyncio
     async def test_forbidden(self) -> None:
-        """A 403 without a challenge is not about the token: it is returned, and the token stays."""
+        """A 403 without a challenge is not a rejection: it is returned, and the token stays."""
         source = TokenList([1, 2])
         async with ApiServer() as api:
             check_equal(403, await self._fetch(source, api, path="/forbidden"), "a 403 is returned")
 
-            check_equal((1, 0), (len(api.requests), len(source.invalidated)), "a 403 says nothing against the token")
+            check_equal((1, 0), (len(api.requests), len(source.invalidated)), "a 403 does not invalidate the token")
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize("status", [200, 401])
     async def test_unread(self, status: int) -> None:
-        """The caller gets a response as soon as it begins, unread."""
+        """The caller gets a response, unread, as soon as it begins."""
         async with (
             ApiServer() as api,
             self.open_client(TokenList([1], may_replace=False), [api.origin]) as client,
@@ -218,7 +215,7 @@ class BearerContract:
 
     @pytest.mark.asyncio
     async def test_shows_nothing(self, caplog: pytest.LogCaptureFixture) -> None:
-        """Neither response nor request nor logs show a token, also after a rejection and a redirect."""
+        """Response, request and logs show no token, including after a rejection and a redirect."""
         caplog.set_level(logging.DEBUG)
         async with ApiServer() as api, self.open_client(TokenList([1, 2, 3]), [api.origin]) as client:
             api.rejected.add(bearer(1))
@@ -274,7 +271,7 @@ def _show(value: object) -> list[str]:
 
 
 def _show_error(error: BaseException) -> str:
-    """Return what a traceback with locals shows of *error* and its causes, but for the frames of the contract."""
+    """Return the text of a traceback with locals of *error* and its causes, without the contract's frames."""
     texts: list[str] = []
     todo: list[BaseException | None] = [error]
     seen: set[int] = set()

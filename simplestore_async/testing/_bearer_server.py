@@ -1,4 +1,4 @@
-"""Server and tokens of the contract for HTTP clients. Rule: a token here is none, and begins with `canary`."""
+"""Server and tokens of the contract for HTTP adapters. Rule: tokens are fake, and begin with `canary`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def bearer(number: int) -> str:
 
 
 class TokenList:
-    """Token source with numbered tokens; it keeps the rejected ones."""
+    """Token source with numbered tokens; it records the rejected ones."""
 
     def __init__(self, numbers: Sequence[int], *, may_replace: bool = True) -> None:
         self._tokens = [AccessToken(f"canary-token-{number}", issued_at=0, expires_at=3600) for number in numbers]
@@ -46,7 +46,7 @@ class TokenList:
 
 @attrs.frozen
 class ReceivedRequest:
-    """Request as the server saw it."""
+    """Request as the server received it."""
 
     method: str
     path: str
@@ -55,7 +55,7 @@ class ReceivedRequest:
 
 
 class ApiServer:
-    """An API on loopback that keeps its requests, and returns 401 to the tokens in `rejected`.
+    """An API on loopback that records its requests, and responds 401 to the tokens in `rejected`.
 
     Attributes:
         requests: all requests.

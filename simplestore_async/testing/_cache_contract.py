@@ -1,4 +1,4 @@
-"""The contract of every cache, as tests. Rule: a test is one promise, and its assertions name the promise."""
+"""Test suite for caches. Rule: a test is one promise, and its assertions name it."""
 
 from __future__ import annotations
 
@@ -20,24 +20,23 @@ from ._samples import ODD_KEYS, make_token
 
 __all__ = ["CANCELLED_STEPS", "TokenCacheContract"]
 
-# A call is cancelled after each of so many steps of the event loop, which is more than it takes within one process.
+# Number of event loop steps after each of which a call is cancelled; more than a call within one process takes.
 CANCELLED_STEPS = 12
 
 
 class TokenCacheContract:
-    """Prove that a cache keeps the promises of `simplestore_async.TokenCache`.
+    """Test that a cache keeps the promises of `simplestore_async.TokenCache`.
 
-    Subclass it, with a fixture `cache` that returns an empty cache. For a cache that processes share there is
-    `SharedTokenCacheContract`::
+    Subclass it with a fixture `cache` that returns an empty cache. A cache that processes share has
+    `SharedTokenCacheContract` instead::
 
         class TestMyCache(TokenCacheContract):
             @pytest.fixture
             def cache(self):
                 return MyCache()
 
-    pytest-asyncio must be installed, in either mode: the coroutines are marked for it, and `cache` may be a fixture
-    that it runs. Other tests run event loops of their own. To leave out a promise on purpose, override its test in the
-    subclass, such as `test_threads_at_once = None` for one that belongs to one thread.
+    Requires pytest-asyncio, in either mode; `cache` may be an async fixture. To leave out a promise, override its test
+    in the subclass, such as `test_threads_at_once = None` for a cache that belongs to one thread.
 
     Attributes:
         patience_seconds: time limit of an operation, after which it counts as hanging.
@@ -47,7 +46,7 @@ class TokenCacheContract:
 
     @pytest.fixture
     def cache(self) -> Any:
-        """The cache to prove: a new and empty one for each test."""
+        """Return the cache to test: a new and empty one for each test."""
         raise ConfigurationError(
             "cache", f"is not defined by {type(self).__name__}", "give it a fixture that returns a cache"
         )
@@ -104,7 +103,7 @@ class TokenCacheContract:
         """Each key has its own token, however similar the keys are."""
         keys = ["key", "KEY", "key ", " key", "key/", "key.json", "?", "\ufffd", *ODD_KEYS.values()]
         for number, key in enumerate(keys):
-            check(await cache.get(key) is None, "a key is not taken for another that is like it")
+            check(await cache.get(key) is None, "a key is not confused with a similar one")
             await cache.set(key, make_token(f"token-{number}"))
         for number, key in enumerate(keys):
             check_equal(make_token(f"token-{number}"), await cache.get(key), "each key keeps its own token")
@@ -118,7 +117,7 @@ class TokenCacheContract:
 
     @pytest.mark.asyncio
     async def test_many_tasks_with_keys_of_their_own(self, cache: TokenCache) -> None:
-        """A hundred tasks at once set and get, each its own token."""
+        """Each of a hundred concurrent tasks sets and gets its own token."""
 
         async def use(number: int) -> AccessToken | None:
             await cache.set(f"key {number}", make_token(f"token-{number}"))
@@ -127,7 +126,7 @@ class TokenCacheContract:
         got = await asyncio.gather(*map(use, range(100)))
 
         expected = [make_token(f"token-{number}") for number in range(100)]
-        check_equal(expected, got, "tasks at once with keys of their own do not disturb each other")
+        check_equal(expected, got, "concurrent tasks with their own keys do not affect each other")
 
     @pytest.mark.asyncio
     async def test_many_tasks_with_one_key(self, cache: TokenCache) -> None:
@@ -164,7 +163,7 @@ class TokenCacheContract:
                 await cache.set("key", token)
 
     def test_threads_at_once(self, cache: TokenCache) -> None:
-        """Four threads at once, each with an event loop, find their own tokens, and a whole one under a shared key."""
+        """Four concurrent threads, each with an event loop, get their own tokens, and a whole one for a shared key."""
         start = threading.Barrier(4)
 
         async def use(number: int) -> list[AccessToken | None]:
@@ -183,10 +182,10 @@ class TokenCacheContract:
 
         for number, got in enumerate(results):
             expected = [*(make_token(f"token-{number}-{turn}") for turn in range(10)), make_token("shared")]
-            check_equal(expected, got, "event loops in several threads at once do not disturb each other")
+            check_equal(expected, got, "event loops in several threads at once do not affect each other")
 
     def test_loops_after_each_other(self, cache: TokenCache) -> None:
-        """`asyncio.run()` again and again, with tasks that meet in the cache, finds the token of the run before."""
+        """Repeated `asyncio.run()`, with concurrent tasks in each, finds the token of the run before."""
         token = make_token()
 
         async def use() -> list[AccessToken | None]:

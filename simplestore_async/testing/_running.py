@@ -1,4 +1,4 @@
-"""Running a cache in the contracts. Rule: everything ends in time, no event loop is left, and -O skips no check."""
+"""Checks and event loops of the contracts. Rule: everything ends in time, no loop stays open, and -O skips no check."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def check(is_kept: object, rule: str) -> None:
 
 
 def check_equal(expected: object, actual: object, rule: str) -> None:
-    """Fail with *rule* unless both are equal."""
+    """Fail with *rule* unless they are equal."""
     if expected != actual:
         fail(f"{rule}: expected {expected!r}, got {actual!r}")
 

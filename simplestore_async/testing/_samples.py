@@ -1,4 +1,4 @@
-"""Sample keys and tokens of the contracts. Rule: tokens are fake, begin with `canary`, and outlive a test run."""
+"""Sample keys and tokens. Rule: tokens are fake, begin with `canary`, and outlive a test run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from simplestore_async import AccessToken
 
 __all__ = ["ODD_KEYS", "make_token"]
 
-# No more digits than a database's timestamp holds.
+# No more digits than a database timestamp has.
 _ISSUED_AT: Final = round(time.time() // 1 - 0.876544, 6)
 _EXPIRES_AT: Final = round(_ISSUED_AT + 72_000.1, 6)
 

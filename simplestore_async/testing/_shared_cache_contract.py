@@ -1,4 +1,4 @@
-"""The contract of a cache that processes share, as tests of its lock. Rule: as for every cache."""
+"""Test suite for the lock of caches that processes share."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 __all__ = ["SharedTokenCacheContract"]
 
-# How long a caller waits for a held lock, to show that it does not get it.
+# Wait for a held lock, to show that it is not acquired.
 _BRIEFLY_SECONDS = 0.1
 
 
 class SharedTokenCacheContract(TokenCacheContract):
-    """Prove that a cache keeps the promises of `simplestore_async.SharedTokenCache`, and those of every cache.
+    """Test that a cache keeps the promises of `simplestore_async.SharedTokenCache`, and those of every cache.
 
-    Used like `TokenCacheContract`. It proves the lock among tasks, event loops and threads; that it holds among
-    processes too is left to tests that start some.
+    Used like `TokenCacheContract`. It tests the lock among tasks, event loops and threads; your own tests cover
+    processes.
     """
 
     def test_is_a_shared_token_cache(self, cache: SharedTokenCache) -> None:
@@ -38,7 +38,7 @@ class SharedTokenCacheContract(TokenCacheContract):
 
     @pytest.mark.asyncio
     async def test_one_task_at_a_time(self, cache: SharedTokenCache) -> None:
-        """Of many tasks that want the lock each gets it, one after the other."""
+        """Each of many tasks gets the lock, one after the other."""
         inside: list[int] = []
 
         async def hold(number: int) -> None:
@@ -71,7 +71,7 @@ class SharedTokenCacheContract(TokenCacheContract):
 
         with ThreadPoolExecutor(1) as threads:
             holder = threads.submit(lambda: run(hold()))
-            holder.add_done_callback(lambda _: is_held.set())  # also if it did not get the lock
+            holder.add_done_callback(lambda _: is_held.set())  # even if it did not get the lock
             try:
                 is_held.wait(self.patience_seconds)
                 enters_meanwhile = run(enters_within(_BRIEFLY_SECONDS))
@@ -83,7 +83,7 @@ class SharedTokenCacheContract(TokenCacheContract):
         check(run(enters_within(self.patience_seconds)), "a lock that another event loop held is free afterwards")
 
     def test_threads_take_turns(self, cache: SharedTokenCache) -> None:
-        """Of several threads with event loops of their own each gets the lock, one after the other."""
+        """Each of several threads with its own event loop gets the lock, one after the other."""
         inside: list[int] = []
 
         async def hold(number: int) -> None:
@@ -100,7 +100,7 @@ class SharedTokenCacheContract(TokenCacheContract):
             list(threads.map(run, map(hold, range(4))))
 
     def test_locks_on_loops_after_each_other(self, cache: SharedTokenCache) -> None:
-        """The lock works on each event loop, with tasks that wait for it, also after another loop was closed."""
+        """The lock works on each event loop, with waiting tasks, after another loop was closed."""
 
         async def hold() -> None:
             async with cache.renewal_lock("key"):
@@ -125,7 +125,7 @@ class SharedTokenCacheContract(TokenCacheContract):
 
     @pytest.mark.asyncio
     async def test_holder_uses_the_cache(self, cache: SharedTokenCache) -> None:
-        """The holder, and everyone else, may read and write meanwhile."""
+        """The cache can be read and written while the lock is held."""
         async with (
             within(self.patience_seconds, "the cache is read and written while its lock is held"),
             cache.renewal_lock("key"),
@@ -152,7 +152,7 @@ class SharedTokenCacheContract(TokenCacheContract):
 
     @pytest.mark.asyncio
     async def test_is_released_by_a_cancelled_holder(self, cache: SharedTokenCache) -> None:
-        """A holder that is cancelled ends as cancelled, and the lock is free."""
+        """A cancelled holder ends with CancelledError, and the lock is free."""
         is_held = asyncio.Event()
 
         async def hold() -> None:
@@ -192,7 +192,7 @@ class SharedTokenCacheContract(TokenCacheContract):
     async def _assert_cancelled(self, task: asyncio.Task[None]) -> None:
         async with within(self.patience_seconds, "a caller cancelled at a lock ends"):
             await asyncio.wait([task])
-        # Taken from the task: an error that is never retrieved is logged by asyncio, in the middle of another test.
+        # Retrieved: asyncio would log an unretrieved error in the middle of another test.
         [outcome] = await asyncio.gather(task, return_exceptions=True)
         check(
             isinstance(outcome, asyncio.CancelledError),

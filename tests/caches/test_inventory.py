@@ -196,7 +196,7 @@ async def test_an_encrypted_file(
 async def test_another_version(cache: FileTokenCache, directory: Path, path: Path) -> None:
     """A file of another version of the format is listed, and not read."""
     path.rename(directory / NAME.replace("v2", "v23"))
-    problem = "it is of another version of the format, 23"
+    problem = "its format version is 23, not 2"
     assert [TokenFile(digest=DIGEST, problem=problem)] == await cache.list_files()
 
 

@@ -1,4 +1,4 @@
-"""`examples/dask_cluster.py` on a real cluster, all of whose traffic is read on its way."""
+"""`examples/dask_cluster.py` on a real cluster whose traffic is recorded."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 WORKERS = 4
 ORDERS = 200
 DASK = {
-    "DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "debug",  # all that its own log may hold
-    "DASK_DISTRIBUTED__COMM__COMPRESSION": "False",  # what is read on its way is what is sent
+    "DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "debug",  # everything that its log may contain
+    "DASK_DISTRIBUTED__COMM__COMPRESSION": "False",  # the recorded bytes are plain
     "PYTHONWARNINGS": "default",
 }
 
@@ -38,7 +38,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 
 class Tap:
-    """A port of 127.0.0.1 that leads to another, and keeps all that passes, both ways."""
+    """A proxy on 127.0.0.1 that records all traffic in both directions."""
 
     def __init__(self, port: int) -> None:
         self._port = port

@@ -1,4 +1,4 @@
-"""The examples work: each as the program that it is, against a real sandbox."""
+"""The examples, each run as a program against a real sandbox."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def surroundings(sandbox: Sandbox, home: Path) -> dict[str, str]:
 async def start(
     *command: str, sandbox: Sandbox, home: Path, **options: Any
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run a program among the examples, and end it."""
+    """Run a program in the directory of examples, and end it."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *command,
@@ -57,7 +57,7 @@ async def start(
         if process.returncode is None:
             process.terminate()
         _, stderr = await process.communicate()
-        sys.stderr.write(stderr.decode())  # which pytest shows if the test fails
+        sys.stderr.write(stderr.decode())  # shown by pytest if the test fails
 
 
 async def run(*command: str, sandbox: Sandbox, home: Path, stdin: str = "") -> str:
@@ -80,7 +80,7 @@ async def is_listening(socket: Path) -> bool:
 
 @asynccontextmanager
 async def serve(*command: str, socket: Path, sandbox: Sandbox, home: Path) -> AsyncIterator[aiohttp.ClientSession]:
-    """Run a service, and give a session that reaches it by its socket."""
+    """Run a service; yield a session to its socket."""
     async with (
         start(*command, sandbox=sandbox, home=home) as process,
         aiohttp.ClientSession("http://service/", connector=aiohttp.UnixConnector(str(socket))) as session,
@@ -112,24 +112,24 @@ async def test_service(command: list[str], sandbox: Sandbox, socket: Path, tmp_p
             assert (503, "1") == (response.status, response.headers["Retry-After"])
             assert "Control Panel" not in await response.text()
         assert 0 == sandbox.counters.api_requests
-        reply: dict[str, Any] = {}
-        while not reply:  # until the endpoint is no longer left alone
+        content: dict[str, Any] = {}
+        while not content:  # until the backoff ends
             async with session.get("stock/7") as response:
-                reply = await response.json() if response.status == 200 else {}
-            await asyncio.sleep(0.1)  # the service reads the machine's own clock
+                content = await response.json() if response.status == 200 else {}
+            await asyncio.sleep(0.1)  # the service reads the machine's clock
 
-    assert "/api/stock/7" == reply["path"]
+    assert "/api/stock/7" == content["path"]
     assert 2 == sandbox.counters.token_requests
 
 
 async def test_worker(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Jobs with an event loop each make one token request."""
+    """Jobs with their own event loops make one token request."""
     assert "200 a\n200 b\n200 c\n" == await run("worker.py", "a", "b", "c", sandbox=sandbox, home=tmp_path)
     assert (1, 3) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
 
 
 async def test_batch_job(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Several processes make one token request, send everything, and show how far they are."""
+    """Several processes make one token request, send everything, and show progress."""
     command = ["batch_job.py", "stock", "--requests=1000", "--processes=2"]
     said = await run(*command, sandbox=sandbox, home=tmp_path)
     assert said.endswith("200: 1000\n")
@@ -145,7 +145,7 @@ async def test_whole_batch_job(sandbox: Sandbox, tmp_path: Path) -> None:
 
 
 async def test_order_management(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Every order is sent, by one token."""
+    """Every order is sent, with one token."""
     orders = "".join(f"{json.dumps({'id': f'{number}/x'})}\n" for number in range(100))
     said = await run("order_management.py", "somewhere/{id}", sandbox=sandbox, home=tmp_path, stdin=orders)
     assert "100 orders sent\n" == said
@@ -161,7 +161,7 @@ async def test_product_supplier(sandbox: Sandbox, tmp_path: Path) -> None:
 
 
 async def test_gunicorn_preload(sandbox: Sandbox, socket: Path, tmp_path: Path) -> None:
-    """The token that the master got serves the workers."""
+    """The workers use the token that the master obtained."""
     command = ["gunicorn", "--preload", "--workers=2", "--worker-class=aiohttp.GunicornWebWorker"]
     arguments = [f"--bind=unix:{socket}", "gunicorn_preload:app"]
     async with serve("-m", *command, *arguments, socket=socket, sandbox=sandbox, home=tmp_path) as session:
@@ -194,7 +194,7 @@ class TestSQLiteTokenCache(TokenCacheContract):
         return SQLiteTokenCache(tmp_path / "tokens.db")
 
 
-async def test_sqlite_cache_is_ones_own(tmp_path: Path) -> None:
+async def test_sqlite_cache_is_private(tmp_path: Path) -> None:
     """Other users cannot read the database."""
     path = tmp_path / "tokens.db"
     assert None is await SQLiteTokenCache(path).get("key")

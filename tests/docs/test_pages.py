@@ -1,4 +1,4 @@
-"""The documentation's code runs, page by page, against a sandbox and a Redis."""
+"""The documentation's code runs, page by page, with a sandbox and a Redis server."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_code_runs(
     simplestore_sandbox: Sandbox,
     shared_redis: RedisServer,
 ) -> None:
-    """The blocks of a page run one after the other; the environment leads to a sandbox and a Redis."""
+    """The blocks of a page run one after the other; the environment points at a sandbox and a Redis server."""
     for name, value in {
         "SIMPLESTORE_REDIS_URL": shared_redis.url,
         "XDG_CACHE_HOME": str(tmp_path),
@@ -74,7 +74,7 @@ def test_code_runs(
 
 
 def test_code_is_found() -> None:
-    """Blocks of both languages are found, and those that no reader sees."""
+    """Blocks of both languages are found, including invisible ones."""
     [page] = [page for page in PAGES if page.stem == "quickstart"]
     found = [str(example.parsed) for example in SYBIL.parse(page).examples() if hasattr(example.parsed, "line_offset")]
     assert any("asyncio.run(main())" in code for code in found)

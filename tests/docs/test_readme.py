@@ -1,4 +1,4 @@
-"""README: its programs run as pasted, its links lead somewhere, its badges are true."""
+"""README: its programs run as pasted, its links lead somewhere, its pictures are real."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from pages_from_code.badges import draw_badges
 
 if TYPE_CHECKING:
     from simplestore_async.sandbox import Sandbox
 
 ROOT = Path(__file__).parents[2]
-BADGES = ROOT / "docs" / "_static" / "badges"
 README = (ROOT / "README.md").read_text("utf-8")
 PROGRAMS = ROOT / "examples" / "readme"
 
@@ -34,16 +32,6 @@ def test_links_lead_somewhere() -> None:
     """A link leads to a file of the repository."""
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", README) if not link.startswith("https://")]
     assert [] == [link for link in links if not (ROOT / link.partition("#")[0]).exists()]
-
-
-def test_badges_are_true() -> None:
-    """Each badge is generated from the build's settings, with the same text for screen readers."""
-    shown = dict(re.findall(r"!\[([^\]]+)\]\(docs/_static/badges/(\w+)\.svg\)", README))
-    drawn = draw_badges()
-    assert set(drawn) == set(shown.values())
-    for text, name in shown.items():
-        assert drawn[name] == (BADGES / f"{name}.svg").read_text("utf-8")
-        assert f"<title>{text}</title>" in drawn[name]
 
 
 async def run(*command: str, directory: Path) -> str:
@@ -70,7 +58,7 @@ async def test_first_request(simplestore_sandbox: Sandbox, tmp_path: Path) -> No
 @pytest.mark.usefixtures("simplestore_sandbox")
 async def test_service() -> None:
     """The service passes on the API's response."""
-    app = runpy.run_path(str(PROGRAMS / "service.py"))["app"]
+    app = runpy.run_path(str(PROGRAMS / "service.py"))["create_app"]()
     async with TestClient(TestServer(app)) as client, client.get("/") as response:
         assert "/api/orders/42" == (await response.json())["path"]
 
@@ -82,8 +70,9 @@ async def test_concurrent_requests(simplestore_sandbox: Sandbox, tmp_path: Path)
 
 
 async def test_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test passes in an empty directory, with nothing but the package's own plugin."""
-    shutil.copy(PROGRAMS / "test_orders.py", tmp_path)
+    """The test passes next to the service, with nothing but the package's own plugin."""
+    for name in ("service.py", "test_service.py"):
+        shutil.copy(PROGRAMS / name, tmp_path)
     (tmp_path / "pytest.ini").touch()  # no settings of a directory above
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     plugins = "-p", "simplestore_async._pytest_plugin"

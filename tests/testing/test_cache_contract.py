@@ -77,13 +77,13 @@ CASES = [
         "get() returns a token that has expired, or None, and never an older one",
     ),
     Case("test_expired_tokens", broken.BuriesExpired, "a token can be set where an expired one was"),
-    Case("test_keys_are_independent", broken.FoldsCase, "a key is not taken for another that is like it"),
+    Case("test_keys_are_independent", broken.FoldsCase, "a key is not confused with a similar one"),
     Case("test_keys_are_independent", broken.Small, "each key keeps its own token"),
     Case("test_odd_keys", broken.IgnoresPaths, "any text is a key", arguments={"key": "../x"}),
     Case(
         "test_many_tasks_with_keys_of_their_own",
         broken.SharedVariable,
-        "tasks at once with keys of their own do not disturb each other",
+        "concurrent tasks with their own keys do not affect each other",
     ),
     Case("test_many_tasks_with_one_key", broken.TornWrites, "a get during sets returns one of their tokens, whole"),
     Case("test_a_cancelled_call", broken.GoesOn, "a cancelled call ends", arguments={"operation": "get"}),
@@ -113,7 +113,7 @@ CASES = [
     Case(
         "test_threads_at_once",
         partial(broken.FirstThreadOnly, answers=True),
-        "event loops in several threads at once do not disturb each other",
+        "event loops in several threads at once do not affect each other",
     ),
     Case(
         "test_loops_after_each_other",
