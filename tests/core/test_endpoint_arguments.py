@@ -21,13 +21,9 @@ if TYPE_CHECKING:
 CREDENTIALS = ClientCredentials(client_id="app", client_secret=SECRET)
 
 
-def make(**arguments: Any) -> TokenEndpoint:
-    return TokenEndpoint(arguments.pop("credentials", CREDENTIALS), **arguments)
-
-
 def refusal(**arguments: Any) -> ConfigurationError:
     with pytest.raises(ConfigurationError) as caught:
-        make(**arguments)
+        TokenEndpoint(**{"credentials": CREDENTIALS} | arguments)
     return caught.value
 
 
@@ -40,7 +36,7 @@ def lax_context(*, verify_mode: ssl.VerifyMode = ssl.CERT_REQUIRED) -> ssl.SSLCo
 
 def test_defaults() -> None:
     """The default policy and the machine's clock are used unless others are given."""
-    endpoint = make()
+    endpoint = TokenEndpoint(CREDENTIALS)
 
     assert (CREDENTIALS, RetryPolicy()) == (endpoint.credentials, endpoint.policy)
     assert SYSTEM_CLOCK is endpoint.clock
@@ -77,7 +73,7 @@ def test_credentials_are_not_shown() -> None:
     """A secret in the place of the credentials is not shown."""
     secret = "canary"
     with pytest.raises(ConfigurationError) as caught:
-        make(credentials=secret)
+        TokenEndpoint(secret)  # type: ignore[arg-type]  # that is the case
 
     assert caught.value.__traceback__ is not None
     inner = caught.value.__traceback__.tb_next
@@ -124,5 +120,5 @@ async def test_connector_without_effect_of_others(field: str, arguments: Any) ->
 async def test_connector_with_ssl() -> None:
     """`ssl` and `proxy` go together with a plain TCPConnector, and a connector's own context with nothing else."""
     async with aiohttp.TCPConnector() as plain, aiohttp.TCPConnector(ssl=client_context()) as own:
-        make(connector=plain, ssl=client_context(), proxy="http://proxy.example:3128")
-        make(connector=own)
+        TokenEndpoint(CREDENTIALS, connector=plain, ssl=client_context(), proxy="http://proxy.example:3128")
+        TokenEndpoint(CREDENTIALS, connector=own)
