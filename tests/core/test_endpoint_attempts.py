@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import pytest
@@ -57,7 +57,10 @@ def request(
 
         async def answer() -> Reply:
             posted_at.append(loop.time() - began_at)
-            return unread.pop(0) or await asyncio.Future()
+            reply = unread.pop(0)
+            if reply is None:
+                await asyncio.Future()
+            return cast("Reply", reply)
 
         endpoint = VirtualEndpoint(CREDENTIALS, policy=policy, answer=answer, **options)
         seconds = policy.budget_seconds if deadline_seconds is None else deadline_seconds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlencode
 
 import aiohttp
@@ -110,7 +110,7 @@ async def test_redirect(sandbox: Sandbox, quick: RetryPolicy) -> None:
 
 
 @pytest.mark.parametrize("auth_method", ["client_secret_basic", "client_secret_post"])
-async def test_netrc(sandbox: Sandbox, auth_method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_netrc(sandbox: Sandbox, auth_method: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Authorization is ours or absent: netrc is never read, with `trust_env` neither."""
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login intruder password hunter2\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
