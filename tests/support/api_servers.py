@@ -168,6 +168,8 @@ class WireServer(RawServer):
         return [request.token for request in self.requests]
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A fixed buffer, which the kernel does not enlarge: a few megabytes are more than it takes unread.
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
         while True:
             wire = Wire(await reader.readuntil(b"\r\n\r\n"), b"")
             is_rejected = wire.token in self.rejected
