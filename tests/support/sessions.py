@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.support.servers import SECRET
-
 if TYPE_CHECKING:
     import aiohttp
     import pytest
-
-    from tests.support.servers import TokenServer
 
 
 def clear_environment(environment: pytest.MonkeyPatch) -> None:
@@ -20,12 +16,6 @@ def clear_environment(environment: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         environment.delenv(name, raising=False)
         environment.delenv(name.upper(), raising=False)
-
-
-def name_credentials(environment: pytest.MonkeyPatch, token_server: TokenServer) -> None:
-    environment.setenv("SIMPLESTORE_CLIENT_ID", "app")
-    environment.setenv("SIMPLESTORE_CLIENT_SECRET", SECRET)
-    environment.setenv("SIMPLESTORE_TOKEN_URL", token_server.token_url)
 
 
 async def get(session: aiohttp.ClientSession, url: str) -> int:
