@@ -17,7 +17,6 @@ from tests.support.api_servers import ConnectProxy, refusing_url
 from tests.support.raw_server import RawServer
 from tests.support.resolver import LocalResolver
 from tests.support.servers import SECRET
-from tests.support.sessions import clear_environment
 from tests.support.tls import client_context, private_ca
 from tests.support.token_requests import CLOSED, cancelled, failure, raw_credentials
 from tests.support.wire_faults import everything_shown, hangs_after, says, shows_secret
@@ -30,11 +29,6 @@ if TYPE_CHECKING:
 
 USERINFO = "us%40er:hunter%3A2"
 AUTHORIZATION = b"Proxy-Authorization: Basic " + base64.b64encode(b"us@er:hunter:2")
-
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    clear_environment(monkeypatch)
 
 
 @pytest.fixture

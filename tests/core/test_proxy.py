@@ -15,13 +15,6 @@ from tests.support.wire_faults import everything_shown
 PROXY = "http://proxy.example:3128"
 
 
-@pytest.fixture(autouse=True)
-def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "wss_proxy", "all_proxy", "no_proxy", "request_method"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-
-
 def found(url: str, *, proxy: str | None = None, trust_env: bool = True) -> str | None:
     found = ProxySettings(proxy, trust_env=trust_env).find(URL(url))
     return None if found is None else str(found.url)

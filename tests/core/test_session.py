@@ -10,25 +10,17 @@ from aiohttp import web
 from simplestore_async import MemoryTokenCache, RenewalPolicy, TokenProvider, open_session
 from simplestore_async.errors import ConfigurationError, TokenEndpointError
 from simplestore_async.events import TokenReceived
-from tests.support.api_requests import OneToken
+from tests.support.api_requests import OneToken, get
 from tests.support.servers import ApiServer
-from tests.support.sessions import clear_environment, get
 
 if TYPE_CHECKING:
     from simplestore_async.events import Event
     from simplestore_async.sandbox import Sandbox
 
 
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """An environment that names no credentials and no proxies."""
-    clear_environment(monkeypatch)
-    return monkeypatch
-
-
-def name_everything(environment: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
+def name_everything(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
     for name, value in sandbox.environment.items():
-        environment.setenv(name, value)
+        monkeypatch.setenv(name, value)
 
 
 def api_tokens(sandbox: Sandbox) -> list[int | None]:
@@ -37,12 +29,12 @@ def api_tokens(sandbox: Sandbox) -> list[int | None]:
 
 class TestSource:
     @pytest.mark.parametrize("named", ["environment", "argument"])
-    async def test_environment(self, sandbox: Sandbox, environment: pytest.MonkeyPatch, named: str) -> None:
+    async def test_environment(self, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, named: str) -> None:
         """Without arguments everything comes from the environment; a base URL that is passed outranks it."""
-        name_everything(environment, sandbox)
+        name_everything(monkeypatch, sandbox)
         base_url = sandbox.base_url if named == "argument" else None
         if base_url:
-            environment.setenv("SIMPLESTORE_BASE_URL", "https://api.example")
+            monkeypatch.setenv("SIMPLESTORE_BASE_URL", "https://api.example")
         async with open_session(base_url=base_url) as session:
             status = await get(session, "items")
 
@@ -64,19 +56,19 @@ class TestSource:
         assert await cache.get(credentials.cache_key) is not None
         assert ["endpoint"] == [event.source for event in events if isinstance(event, TokenReceived)]
 
-    async def test_base_url_from_environment(self, sandbox: Sandbox, environment: pytest.MonkeyPatch) -> None:
+    async def test_base_url_from_environment(self, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
         """With credentials of one's own the base URL may still come from the environment."""
-        environment.setenv("SIMPLESTORE_BASE_URL", sandbox.base_url)
+        monkeypatch.setenv("SIMPLESTORE_BASE_URL", sandbox.base_url)
         async with open_session(sandbox.credentials) as session:
             await get(session, "items")
 
         assert [1] == api_tokens(sandbox)
 
     async def test_origins_beside_environment(
-        self, sandbox: Sandbox, api_server: ApiServer, environment: pytest.MonkeyPatch
+        self, sandbox: Sandbox, api_server: ApiServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Named origins replace the base URL of the environment, unless the credentials come from there as well."""
-        name_everything(environment, sandbox)
+        name_everything(monkeypatch, sandbox)
         for credentials in (sandbox.credentials, None):
             async with open_session(credentials, origins=api_server.url) as session:
                 for url in (f"{sandbox.base_url}items", f"{api_server.url}/items"):
@@ -144,9 +136,9 @@ class TestAddresses:
             assert [["own-token"], ["own-token"], [None]] == [server.tokens for server in (api_server, files, other)]
 
     @pytest.mark.parametrize("options", [{}, {"base_url": None, "origins": []}, {"origins": iter(())}])
-    async def test_nothing_named(self, environment: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
+    async def test_nothing_named(self, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
         """A session that would never use its token is refused, with the three ways out; an empty variable is unset."""
-        environment.setenv("SIMPLESTORE_BASE_URL", "")
+        monkeypatch.setenv("SIMPLESTORE_BASE_URL", "")
         with pytest.raises(
             ConfigurationError, match=r"pass it, set SIMPLESTORE_BASE_URL, or name .* origins$"
         ) as caught:
@@ -173,10 +165,10 @@ class TestAddresses:
 
     @pytest.mark.parametrize("base_url", ["api.example", "https://api.example/v1?x=1"])
     async def test_wrong_base_url_in_environment(
-        self, sandbox: Sandbox, environment: pytest.MonkeyPatch, base_url: str
+        self, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, base_url: str
     ) -> None:
         """If it came from the environment, the error names the variable."""
-        name_everything(environment, sandbox)
-        environment.setenv("SIMPLESTORE_BASE_URL", base_url)
+        name_everything(monkeypatch, sandbox)
+        monkeypatch.setenv("SIMPLESTORE_BASE_URL", base_url)
         with pytest.raises(ConfigurationError, match=r"^SIMPLESTORE_BASE_URL "):
             open_session()

@@ -10,19 +10,13 @@ import pytest
 from simplestore_async import open_session
 from simplestore_async.errors import ConfigurationError
 from simplestore_async.sandbox import Response
-from tests.support.api_requests import OneToken
+from tests.support.api_requests import OneToken, get
 from tests.support.resolver import LocalResolver
-from tests.support.sessions import clear_environment, get
 from tests.support.tls import private_ca
 
 if TYPE_CHECKING:
     from simplestore_async.sandbox import Sandbox
     from tests.support.servers import ApiServer
-
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    clear_environment(monkeypatch)
 
 
 async def test_own_connector(api_server: ApiServer) -> None:

@@ -12,8 +12,7 @@ import pytest
 
 from simplestore_async import TokenProvider, open_session
 from simplestore_async.errors import ConfigurationError, ProviderClosedError
-from tests.support.api_requests import OneToken
-from tests.support.sessions import clear_environment, get
+from tests.support.api_requests import OneToken, get
 from tests.support.tls import private_ca
 from tests.support.tracebacks import shown_by
 
@@ -24,13 +23,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 API = "https://api.example"
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """An environment that names no credentials and no proxies."""
-    clear_environment(monkeypatch)
-    return monkeypatch
 
 
 def alive(kind: type[T]) -> list[T]:

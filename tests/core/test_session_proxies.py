@@ -13,12 +13,11 @@ from yarl import URL
 from simplestore_async import open_session
 from simplestore_async.errors import ConfigurationError
 from simplestore_async.sandbox import Response, Sandbox
-from tests.support.api_requests import OneToken
+from tests.support.api_requests import OneToken, get
 from tests.support.api_servers import ConnectProxy, refusing_url
 from tests.support.raw_server import RawServer
 from tests.support.resolver import LocalResolver
 from tests.support.servers import ApiServer
-from tests.support.sessions import clear_environment, get
 from tests.support.tls import private_ca
 from tests.support.tracebacks import shown_by
 
@@ -29,13 +28,6 @@ if TYPE_CHECKING:
 PASSWORD = "canary-pässword"
 USERINFO = "user:canary-p%C3%A4ssword@"
 BASIC = f"Basic {base64.b64encode(f'user:{PASSWORD}'.encode()).decode()}"
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """An environment that names no credentials and no proxies."""
-    clear_environment(monkeypatch)
-    return monkeypatch
 
 
 class _RefusingProxy(RawServer):
@@ -94,11 +86,11 @@ class TestPassword:
         ],
     )
     async def test_refusing_proxy(
-        self, environment: pytest.MonkeyPatch, call: Callable[..., Any], answer: bytes, *, is_argument: bool
+        self, monkeypatch: pytest.MonkeyPatch, call: Callable[..., Any], answer: bytes, *, is_argument: bool
     ) -> None:
         """After any response of a proxy, its password is neither in the error nor among the locals of a frame."""
         async with _RefusingProxy(answer) as proxy:
-            environment.setenv("https_proxy", with_password(proxy.url))
+            monkeypatch.setenv("https_proxy", with_password(proxy.url))
             async with open_session(
                 OneToken(),
                 base_url="https://api.example",
@@ -120,10 +112,10 @@ class TestPassword:
 
         self.assert_hidden(caught.value)
 
-    async def test_wrong_proxy(self, environment: pytest.MonkeyPatch) -> None:
+    async def test_wrong_proxy(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The error for a wrong proxy URL names its setting, and does not show its password."""
         wrong = f"socks5://{USERINFO}proxy.example"
-        environment.setenv("https_proxy", wrong)
+        monkeypatch.setenv("https_proxy", wrong)
         with pytest.raises(ConfigurationError) as by_argument:
             open_session(OneToken(), base_url="https://api.example", proxy=wrong)
         async with open_session(OneToken(), base_url="https://api.example", trust_env=True) as session:
@@ -155,7 +147,7 @@ class TestPassword:
 
 class TestWays:
     @pytest.mark.parametrize("where", ["argument", "environment"])
-    async def test_tunnel(self, environment: pytest.MonkeyPatch, where: str) -> None:
+    async def test_tunnel(self, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
         """Token and API requests pass the proxy, which gets its password on every hop and sees nothing of theirs."""
         async with Sandbox(client_secret="canary-secret", ssl_context=private_ca().server) as sandbox:
             port = URL(sandbox.token_url).port
@@ -163,7 +155,7 @@ class TestWays:
             sandbox.api.respond("a", Response(302, headers={"Location": "https://evil.example/api/b"}))
             is_argument = where == "argument"
             async with ConnectProxy(port=port) as proxy:
-                environment.setenv("https_proxy", with_password(proxy.url))
+                monkeypatch.setenv("https_proxy", with_password(proxy.url))
                 async with open_session(
                     attrs.evolve(sandbox.credentials, token_url="https://token.example/connect/token"),
                     base_url="https://api.example/api/",
@@ -191,11 +183,11 @@ class TestWays:
             assert [BASIC] == [head.header("Proxy-Authorization") for head in proxy.heads]
 
     @pytest.mark.parametrize(("trust_env", "no_proxy"), [(True, "other,.example"), (False, "")])
-    async def test_direct(self, environment: pytest.MonkeyPatch, *, trust_env: bool, no_proxy: str) -> None:
+    async def test_direct(self, monkeypatch: pytest.MonkeyPatch, *, trust_env: bool, no_proxy: str) -> None:
         """A host that `no_proxy` names is reached directly; so is every host without `trust_env`."""
         async with ApiServer(ssl_context=private_ca().server) as api, ConnectProxy(port=api.port) as proxy:
-            environment.setenv("https_proxy", proxy.url)
-            environment.setenv("no_proxy", no_proxy)
+            monkeypatch.setenv("https_proxy", proxy.url)
+            monkeypatch.setenv("no_proxy", no_proxy)
             async with open_session(
                 OneToken(),
                 base_url="https://api.example",
@@ -220,10 +212,10 @@ class TestWays:
 
             assert (1, 3) == (len(proxy.heads), len(api.requests))
 
-    async def test_netrc(self, api_server: ApiServer, environment: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    async def test_netrc(self, api_server: ApiServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
         """`trust_env` does not read netrc, for hosts outside the origins neither."""
         (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password password")
-        environment.setenv("NETRC", str(tmp_path / "netrc"))
+        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
         async with open_session(OneToken(), base_url="https://api.example", trust_env=True) as session:
             await get(session, api_server.url)
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from tests.support.servers import Server
 
-BEARER_1, BEARER_2 = "Bearer canary-token-1", "Bearer canary-token-2"
-
 
 class ListSource:
     """Token source with a list of tokens, each of which lasts until it is rejected; keeps the rejected ones."""
@@ -50,3 +48,8 @@ def authorizations(server: Server) -> list[list[str]]:
 async def fetch(session: aiohttp.ClientSession, url: str | URL, method: str = "GET", **options: Any) -> tuple[int, str]:
     async with session.request(method, url, **options) as response:
         return response.status, await response.text()
+
+
+async def get(session: aiohttp.ClientSession, url: str) -> int:
+    """Return the status of a GET request."""
+    return (await fetch(session, url))[0]
