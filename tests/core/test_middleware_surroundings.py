@@ -101,9 +101,7 @@ class TestCertificates:
         ("connector", "options"),
         [
             ({"ssl": False}, {}),
-            ({"ssl": UNCHECKED_NAME}, {}),
             ({}, {"ssl": False}),
-            ({}, {"ssl": UNCHECKED_NAME}),
             ({}, {"verify_ssl": False}),
             ({}, {"ssl_context": UNCHECKED_NAME}),
         ],

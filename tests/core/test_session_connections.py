@@ -44,10 +44,7 @@ async def test_own_connector(api_server: ApiServer) -> None:
         (aiohttp.Fingerprint(bytes(32)), private_ca().client, "ssl"),
         (aiohttp.Fingerprint(bytes(32)), aiohttp.Fingerprint(bytes(32)), "ssl"),
         (None, False, "connector's ssl"),
-        (None, private_ca().server, "connector's ssl"),
         (False, None, "ssl"),
-        (private_ca().server, None, "ssl"),
-        ("ca.pem", None, "ssl"),
     ],
 )
 async def test_contradiction(ssl: Any, connector_ssl: Any, field: str) -> None:
