@@ -21,7 +21,9 @@ def lax_context(*, verify_mode: ssl.VerifyMode = ssl.CERT_REQUIRED) -> ssl.SSLCo
     return context
 
 
-@pytest.mark.parametrize("setting", [True, client_context(), aiohttp.Fingerprint(bytes(32))], ids=repr)
+@pytest.mark.parametrize(
+    "setting", [True, client_context(), aiohttp.Fingerprint(bytes(32))], ids=["default", "context", "fingerprint"]
+)
 async def test_checked(setting: Any) -> None:
     """The machine's certificates, a context of one's own and a fingerprint are accepted."""
     check_ssl("ssl", setting)

@@ -52,26 +52,13 @@ def with_password(url: str) -> str:
     return url.replace("http://", f"http://{USERINFO}")
 
 
-async def _get(session: aiohttp.ClientSession) -> object:
-    return await session.get("https://api.example/items")
-
-
-async def _post(session: aiohttp.ClientSession) -> object:
-    return await session.post("https://api.example/items", data=b"body")
-
-
-async def _connect(session: aiohttp.ClientSession) -> object:
-    return await session.ws_connect("wss://api.example/events")
-
-
-async def _get_elsewhere(session: aiohttp.ClientSession) -> object:
-    return await session.get("https://evil.example/")
-
-
-async def _get_without_token(session: aiohttp.ClientSession) -> object:
-    return await session.get("https://api.example/items", middlewares=())
-
-
+CALLS: dict[str, Callable[[aiohttp.ClientSession], Any]] = {
+    "get": lambda session: session.get("items"),
+    "post": lambda session: session.post("items", data=b"body"),
+    "websocket": lambda session: session.ws_connect("wss://api.example/events"),
+    "elsewhere": lambda session: session.get("https://evil.example/"),
+    "without token": lambda session: session.get("items", middlewares=()),
+}
 REFUSAL = b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n"
 TUNNEL = b"HTTP/1.1 200 OK\r\n\r\n"
 
@@ -80,13 +67,13 @@ class TestPassword:
     @pytest.mark.parametrize(
         ("call", "answer", "is_argument"),
         [
-            *((call, REFUSAL, True) for call in (_get, _post, _connect, _get_elsewhere, _get_without_token)),
-            *((_get, answer, True) for answer in (TUNNEL, b"garbage\r\n\r\n", b"")),
-            *((_get, answer, False) for answer in (REFUSAL, TUNNEL)),
+            *((call, REFUSAL, True) for call in CALLS),
+            *(("get", answer, True) for answer in (TUNNEL, b"garbage\r\n\r\n", b"")),
+            *(("get", answer, False) for answer in (REFUSAL, TUNNEL)),
         ],
     )
     async def test_refusing_proxy(
-        self, monkeypatch: pytest.MonkeyPatch, call: Callable[..., Any], answer: bytes, *, is_argument: bool
+        self, monkeypatch: pytest.MonkeyPatch, call: str, answer: bytes, *, is_argument: bool
     ) -> None:
         """After any response of a proxy, its password is neither in the error nor among the locals of a frame."""
         async with _RefusingProxy(answer) as proxy:
@@ -98,7 +85,7 @@ class TestPassword:
                 trust_env=not is_argument,
             ) as session:
                 with pytest.raises(aiohttp.ClientError) as caught:
-                    await call(session)
+                    await CALLS[call](session)
 
         assert f"Proxy-Authorization: {BASIC}" in proxy.heads[0].decode()
         self.assert_hidden(caught.value)
