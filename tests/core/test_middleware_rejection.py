@@ -13,7 +13,7 @@ from simplestore_async import AccessToken, BearerAuthMiddleware
 from simplestore_async.errors import ConfigurationError, InvalidClientError, TokenError
 from simplestore_async.sandbox import RejectedToken, Response, Sandbox
 from tests.support.api_requests import ListSource, OneToken, fetch
-from tests.support.api_servers import INVALID_TOKEN, authorized_session, rejecting
+from tests.support.api_servers import INVALID_TOKEN, answering, authorized_session, rejecting
 
 if TYPE_CHECKING:
     from tests.support.clocks import FakeClock
@@ -40,7 +40,7 @@ class TestRejection:
 
     @pytest.mark.parametrize(
         ("challenges", "requests"),
-        [([f'Basic realm="x", {INVALID_TOKEN}', "Negotiate"], 2), (['Basic error="invalid_token"', "Bearer"], 1)],
+        [(["Negotiate", f'Basic realm="x", {INVALID_TOKEN}'], 2), (['Basic error="invalid_token"', "Bearer"], 1)],
         ids=["about the token", "about another scheme"],
     )
     async def test_challenges(
@@ -139,6 +139,7 @@ class TestOwnTest:
 
     async def test_raises(self, api_server: ApiServer) -> None:
         """Its own error reaches the caller, and the connection is not leaked."""
+        api_server.handler = answering(body=bytes(1_000_000))
         async with authorized_session(
             OneToken(),
             api_server.url,
@@ -146,8 +147,9 @@ class TestOwnTest:
             connector=aiohttp.TCPConnector(limit=1),
         ) as session:
             for _ in range(2):
-                with pytest.raises(ZeroDivisionError):
-                    await session.get(api_server.url)
+                async with asyncio.timeout(10):
+                    with pytest.raises(ZeroDivisionError):
+                        await session.get(api_server.url)
 
     async def test_asynchronous(self, api_server: ApiServer) -> None:
         """An awaitable as its result is refused: it would always be true."""

@@ -100,7 +100,7 @@ class TestTracebacks:
     @pytest.mark.parametrize(
         ("options", "cause"),
         [
-            (lambda: {"data": _text_in_a_generator(), "compress": True}, TypeError),
+            (lambda: {"data": _text_in_a_generator()}, TypeError),
             (lambda: {"data": _failing_generator()}, ZeroDivisionError),
             (lambda: {"data": _FailingPayload(b"body")}, OSError),
             (lambda: {"data": aiohttp.BytesPayload(b"body"), "headers": {"Content-Length": "x"}}, None),
