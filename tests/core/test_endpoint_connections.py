@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import threading
 from hashlib import sha256
 
 import aiohttp
-import attrs
 import pytest
 
 from simplestore_async import RetryPolicy, TokenEndpoint
 from simplestore_async.errors import ConfigurationError
 from simplestore_async.sandbox import Sandbox, Status
 from tests.support.raw_server import RawServer
-from tests.support.servers import SECRET
 from tests.support.tls import authority, client_context, server_context
 from tests.support.token_requests import WatchedConnector, cancelled, failure, raw_credentials, raw_endpoint
 from tests.support.wire_faults import JSON_HEAD, everything_shown, hangs_after, repeats, shows_secret
@@ -122,36 +119,3 @@ class TestCancellation:
         await cancelled(endpoint.fetch(deadline=deadline, may_retry=may_retry), pauses)
 
         assert 1 == len(sandbox.requests)
-
-    async def test_during_the_secret(self, sandbox: Sandbox) -> None:
-        """A request that is cancelled while it asks for the secret cancels the callable, and sends nothing."""
-        asked, answered = asyncio.Event(), asyncio.Event()
-
-        async def read() -> str:
-            asked.set()
-            try:
-                return await asyncio.Future()
-            finally:
-                answered.set()
-
-        await cancelled(TokenEndpoint(attrs.evolve(sandbox.credentials, client_secret=read)).request_token(), asked)
-
-        assert answered.is_set()
-        assert () == sandbox.requests
-
-    async def test_during_a_blocking_secret(self, sandbox: Sandbox) -> None:
-        """A request that is cancelled while a plain callable blocks ends at once."""
-        loop = asyncio.get_running_loop()
-        asked, returns = asyncio.Event(), threading.Event()
-
-        def read() -> str:
-            loop.call_soon_threadsafe(asked.set)
-            returns.wait(5)
-            return SECRET
-
-        try:
-            await cancelled(TokenEndpoint(attrs.evolve(sandbox.credentials, client_secret=read)).request_token(), asked)
-        finally:
-            returns.set()
-
-        assert () == sandbox.requests
