@@ -20,32 +20,14 @@ from tests.support.resolver import LocalResolver
 from tests.support.servers import ApiServer
 from tests.support.tls import private_ca
 from tests.support.tracebacks import shown_by
+from tests.support.wire_faults import says
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
 PASSWORD = "canary-pässword"
 USERINFO = "user:canary-p%C3%A4ssword@"
 BASIC = f"Basic {base64.b64encode(f'user:{PASSWORD}'.encode()).decode()}"
-
-
-class _RefusingProxy(RawServer):
-    """A proxy that answers every request in one way; an empty answer breaks the connection."""
-
-    def __init__(self, answer: bytes) -> None:
-        super().__init__()
-        self.heads: list[bytes] = []
-        self._answer = answer
-
-    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.heads.append(await reader.readuntil(b"\r\n\r\n"))
-        if not self._answer:
-            writer.transport.abort()
-        writer.write(self._answer)
-        await reader.read(1)  # the tunnel's client begins, or is gone
-        writer.write(b"no TLS")
-        await reader.read()
 
 
 def with_password(url: str) -> str:
@@ -76,7 +58,7 @@ class TestPassword:
         self, monkeypatch: pytest.MonkeyPatch, call: str, answer: bytes, *, is_argument: bool
     ) -> None:
         """After any response of a proxy, its password is neither in the error nor among the locals of a frame."""
-        async with _RefusingProxy(answer) as proxy:
+        async with RawServer(says(answer)) as proxy:
             monkeypatch.setenv("https_proxy", with_password(proxy.url))
             async with open_session(
                 OneToken(),
@@ -87,7 +69,7 @@ class TestPassword:
                 with pytest.raises(aiohttp.ClientError) as caught:
                     await CALLS[call](session)
 
-        assert f"Proxy-Authorization: {BASIC}" in proxy.heads[0].decode()
+        assert f"Proxy-Authorization: {BASIC}" in proxy.requests[0].decode()
         self.assert_hidden(caught.value)
 
     async def test_no_proxy_there(self) -> None:
@@ -116,13 +98,13 @@ class TestPassword:
     async def test_proxy_of_one_request(self) -> None:
         """A proxy that a single request names is used for it, and its password is not in the error."""
         async with (
-            _RefusingProxy(REFUSAL) as proxy,
+            RawServer(says(REFUSAL)) as proxy,
             open_session(OneToken(), base_url="https://api.example") as session,
         ):
             with pytest.raises(aiohttp.ClientHttpProxyError) as caught:
                 await session.get("items", proxy=with_password(proxy.url))
 
-        assert BASIC in proxy.heads[0].decode()
+        assert BASIC in proxy.requests[0].decode()
         assert "canary" not in f"{caught.value} {caught.value!r} {caught.value.request_info!r}"
 
     @staticmethod

@@ -33,17 +33,12 @@ class TestRefusal:
         [
             (b"", {}),
             (b"<html>canary</html>", {}),
-            (b'["canary"]', {}),
             (b'"canary"', {}),
             (b'{"error": ["canary"]}', {}),
-            (b"\xff\xfe canary", {}),
-            (b"canary" * 400_000, {}),
             (b'{"error": "invalid_client"}'.ljust(2 << 20), {}),
-            (b"[" * 200_000, {}),
             (b"canary", {"Content-Encoding": "br"}),
-            (b"canary", {"Content-Encoding": "gzip"}),
         ],
-        ids=["empty", "html", "list", "string", "odd", "binary", "long", "long JSON", "deep", "br", "no gzip"],
+        ids=["empty", "html", "string", "odd", "long JSON", "br"],
     )
     def test_any_body(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         """A refusal is a TokenEndpointError with its status, for any body, which is not quoted."""

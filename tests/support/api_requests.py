@@ -15,12 +15,11 @@ if TYPE_CHECKING:
 
 
 class ListSource:
-    """Token source with a list of tokens, each of which lasts until it is rejected; keeps the rejected ones."""
+    """Token source with a list of tokens, each of which lasts until it is rejected."""
 
     def __init__(self, *tokens: str, may_replace: bool = True) -> None:
         self._tokens = list(tokens)
         self._may_replace = may_replace
-        self.invalidated: list[str] = []
 
     async def get_token(self) -> AccessToken:
         if not self._tokens:
@@ -28,7 +27,6 @@ class ListSource:
         return AccessToken(self._tokens[0], issued_at=0, expires_at=3600)
 
     def invalidate(self, token: AccessToken) -> bool:
-        self.invalidated.append(token.value)
         if self._tokens[:1] == [token.value]:
             del self._tokens[0]
         return self._may_replace
