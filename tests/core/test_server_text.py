@@ -127,7 +127,17 @@ def test_echo(spell: Callable[[str], str], secret: str) -> None:
 @pytest.mark.parametrize("spell", [str, percent, quote_plus, as_json, html.escape, in_base64, repr])
 @pytest.mark.parametrize(
     "secret",
-    ["a%25b%2541%", "a+b+ c", "&amp;&lt;&#38;", "\\\\u0041\\x41\\", "***", "\u20ac\U0001f511", "==", "\u00e9" * 9],
+    [
+        "a%25b%2541%",
+        "a+b+ c",
+        "&amp;&lt;&#38;",
+        "\\\\u0041\\x41\\",
+        "***",
+        ".*|(a)",
+        "\u20ac\U0001f511",
+        "==",
+        "\u00e9" * 9,
+    ],
 )
 def test_secret_that_looks_encoded(secret: str, spell: Callable[[str], str]) -> None:
     """A secret that looks encoded itself is found, and so is one of few letters."""
