@@ -48,7 +48,7 @@ def request(
     deadline_seconds: float | None = None,
     **options: Any,
 ) -> Course:
-    """Request a token from an endpoint with these replies, where None is silence."""
+    """Request a token from an endpoint with these responses, where None is silence."""
     unread = list(replies)
     posted_at: list[float] = []
 
@@ -168,7 +168,7 @@ def test_silence(policy: RetryPolicy, posts: int, seconds: float) -> None:
 
 @pytest.mark.parametrize("answers", [[False], [True, False], [True, True, True]])
 def test_may_retry(answers: list[bool]) -> None:
-    """Before each further attempt the caller is asked whether it may be made."""
+    """Before each further attempt `may_retry` decides whether it is made."""
     attempts = len(answers)
     course = request(RetryPolicy(), *[Reply(500)] * 3, may_retry=lambda: answers.pop(0))
 
@@ -177,7 +177,7 @@ def test_may_retry(answers: list[bool]) -> None:
 
 @pytest.mark.parametrize("reply", [TOKEN, Reply(400)], ids=["token", "refusal"])
 def test_last_attempt_asks_nothing(reply: Reply) -> None:
-    """A first attempt that succeeds, or fails terminally, does not ask whether there may be another."""
+    """A first attempt that succeeds, or fails terminally, does not call `may_retry`."""
     asked: list[bool] = []
     request(RetryPolicy(), reply, may_retry=lambda: bool(asked.append(True)))  # type: ignore[func-returns-value]  # to count
 

@@ -138,7 +138,7 @@ async def test_literal(sandbox: Sandbox) -> None:
     ("before", "raised"), [([], TimeoutError()), (["first"], ValueError(SECRET))], ids=["at first", "again"]
 )
 async def test_raises(sandbox: Sandbox, before: list[str], raised: Exception) -> None:
-    """A callable that raises, at first or when asked again, is a TokenError without the callable's text."""
+    """A callable that raises, at its first or second call, is a TokenError without the callable's text."""
     error = await failure(endpoint_with(sandbox, Secrets(*before, raised)))
 
     assert TokenError is type(error)
@@ -149,7 +149,7 @@ async def test_raises(sandbox: Sandbox, before: list[str], raised: Exception) ->
 
 @pytest.mark.parametrize("before", [[], ["first"]], ids=["at first", "again"])
 def test_slow(before: list[str]) -> None:
-    """An async callable that never returns, at first or when asked again, is a TokenTimeoutError in the budget."""
+    """An async callable that never returns, at its first or second call, is a TokenTimeoutError in the budget."""
     answers = list(before)
     posts: list[float] = []
 

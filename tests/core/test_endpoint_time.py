@@ -35,7 +35,7 @@ async def request_while(
     ("seconds", "step"), [(0, 0), (59.9, 0), (0, -86_400), (0, 86_400)], ids=["at once", "late", "back", "ahead"]
 )
 async def test_counted_from_the_request(sandbox: Sandbox, clock: FakeClock, seconds: float, step: float) -> None:
-    """A token's life begins when it was asked for, whatever the wall clock does meanwhile."""
+    """A token's life begins with its request, whatever the wall clock does meanwhile."""
     sandbox.lifetime_seconds = 60
     token, requested_at = await request_while(sandbox, clock, seconds, step=step)
 

@@ -69,7 +69,7 @@ class TestOrigins:
         assert [["Basic bWU6cGFzc3dvcmQ="]] == authorizations(api_server)
 
     async def test_outside(self, api_server: ApiServer) -> None:
-        """Another origin gets the request as the caller made it, and no token is asked for; its 401 is its own."""
+        """Another origin gets the request as the caller made it, without a token; its 401 is its own."""
         api_server.rejected.add("mine")
         async with authorized_session(ListSource(), "https://api.example") as session:
             status, _ = await fetch(session, api_server.url, headers={"Authorization": "Bearer mine"})
@@ -89,7 +89,7 @@ class TestOrigins:
         ],
     )
     async def test_same_origin(self, origin: str, url: str | URL, *, has_token: bool) -> None:
-        """An origin is scheme, host and port as they are connected to, however they are spelt."""
+        """An origin is scheme, host and port of the connection, in any spelling."""
         async with ApiServer() as plain, ApiServer(ssl_context=private_ca().server) as secure:
             connector = aiohttp.TCPConnector(
                 resolver=LocalResolver({80: plain.port, 8080: plain.port, 443: secure.port}), ssl=private_ca().client

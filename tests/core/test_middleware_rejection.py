@@ -84,7 +84,7 @@ class TestRejection:
 
 class TestManyRejections:
     async def test_revoked_token(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
-        """100 requests with one revoked token make one token request, and each is answered."""
+        """100 requests with one revoked token make one token request, and each succeeds."""
         await fetch(session, "items")
         sandbox.revoke_all()
         with sandbox.api.hold() as held:

@@ -107,7 +107,7 @@ class TestCertificates:
         ],
     )
     async def test_not_checked(self, connector: dict[str, Any], options: dict[str, Any]) -> None:
-        """A request whose certificate would not be checked is refused before a token is asked for."""
+        """A request whose certificate would not be checked is refused before a token is requested."""
         url = "https://api.example"
         connection = aiohttp.TCPConnector(**connector)
         async with authorized_session(ListSource(), url, connector=connection) as session:

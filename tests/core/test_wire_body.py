@@ -93,7 +93,7 @@ class TestJson:
         assert error.retryable
 
     def test_longest(self) -> None:
-        """A reply of exactly 128 KiB is read."""
+        """A response of exactly 128 KiB is read."""
         body = json.dumps({"access_token": TOKEN}).encode().ljust(MAX_RESPONSE_BYTES)
 
         assert 128 << 10 == MAX_RESPONSE_BYTES
@@ -118,7 +118,7 @@ class TestContentEncoding:
         ],
     )
     def test_read(self, name: str, compress: Callable[[bytes], bytes]) -> None:
-        """Servers compress though they were asked not to: gzip, zlib and raw deflate are read."""
+        """Unrequested compression is read: gzip, zlib and raw deflate."""
         body = compress(json.dumps({"access_token": TOKEN}).encode())
 
         assert TOKEN == token(body, {"Content-Encoding": name}).value
@@ -149,7 +149,7 @@ class TestContentEncoding:
         ("status", "name", "compress"), [(200, "gzip", gzip.compress), (400, "deflate", zlib.compress)]
     )
     def test_bomb(self, status: int, name: str, compress: Callable[[bytes], bytes]) -> None:
-        """A reply that opens to a thousand times its size costs little more than the limit."""
+        """A response that decompresses to a thousand times its size costs little more than the limit."""
         body = compress(bytes(16 << 20))
         tracemalloc.start()
         try:

@@ -172,7 +172,7 @@ class TestRefusal:
 
     @pytest.mark.parametrize("field", ["access_token", "refresh_token", "id_token"])
     def test_echo_of_a_token(self, field: str) -> None:
-        """A refusal that carries a token and speaks of it shows the token nowhere."""
+        """A refusal that carries and quotes a token shows it nowhere."""
         error = refusal(400, {field: TOKEN, "title": "denied", "error_description": f"{TOKEN} is not for you"})
 
         assert ("[withheld]", "denied") == (error.error_description, error.title)

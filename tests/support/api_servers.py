@@ -47,7 +47,7 @@ async def authorized_session(
 
 
 def redirecting(server: Server, targets: Mapping[str, str], *, status: int = 302) -> Handler:
-    """Return a handler that redirects the paths in *targets*, and answers the others as *server* does."""
+    """Return a handler that redirects the paths in *targets*, and passes the others to that of *server*."""
     answer = server.handler
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -74,7 +74,7 @@ def rejecting(server: ApiServer, status: int, *challenges: str, text: str = "") 
 
 
 def answering(**response: Any) -> Handler:
-    """Return a handler that answers every request with this response."""
+    """Return a handler with this response to every request."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         return web.Response(**response)
