@@ -8,14 +8,7 @@ import httpx
 import httpx2
 import pytest
 
-from tests.support.sessions import clear_environment
-
 
 @pytest.fixture(params=[httpx2, httpx], ids=["httpx2", "httpx"])
 def package(request: pytest.FixtureRequest) -> Any:
     return request.param
-
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    clear_environment(monkeypatch)

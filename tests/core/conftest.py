@@ -6,13 +6,17 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from yarl import URL
 
 from simplestore_async import RetryPolicy, TokenEndpoint, TokenProvider
 from simplestore_async.sandbox import Sandbox
+from tests.support.api_servers import authorized_session
 from tests.support.servers import SECRET
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    import aiohttp
 
     from simplestore_async.events import Event
     from tests.support.clocks import FakeClock
@@ -46,3 +50,11 @@ async def provide(sandbox: Sandbox, clock: FakeClock, events: list[Event]) -> As
 def provider(provide: Provide) -> TokenProvider:
     """A provider of `provide`, with every default."""
     return provide()
+
+
+@pytest.fixture
+async def session(sandbox: Sandbox, provider: TokenProvider) -> AsyncIterator[aiohttp.ClientSession]:
+    """A session of aiohttp's own with our middleware, for the sandbox's API."""
+    origin = URL(sandbox.base_url).origin()
+    async with authorized_session(provider, origin, base_url=sandbox.base_url) as session:
+        yield session

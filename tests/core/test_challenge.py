@@ -101,17 +101,9 @@ class TestRejectedToken:
 class TestCost:
     @pytest.mark.parametrize("fragment", FRAGMENTS)
     def test_long_headers(self, fragment: str) -> None:
-        """A hundred headers of 7 kB are parsed in less than 50 ms, for any content."""
-        headers = [(fragment * 7_000)[:7_000]] * 100
-        began_at = time.process_time()
-        bearer_errors(headers)
+        """A hundred headers of 7 kB, or one of 1 MB, are parsed in less than 50 ms, for any content."""
+        for headers in ([(fragment * 7_000)[:7_000]] * 100, [(fragment * 1_000_000)[:1_000_000]]):
+            began_at = time.process_time()
+            bearer_errors(headers)
 
-        assert time.process_time() - began_at < 0.05
-
-    @pytest.mark.parametrize("fragment", FRAGMENTS)
-    def test_long_header(self, fragment: str) -> None:
-        """So is one header of 1 MB."""
-        began_at = time.process_time()
-        bearer_errors([(fragment * 1_000_000)[:1_000_000]])
-
-        assert time.process_time() - began_at < 0.05
+            assert time.process_time() - began_at < 0.05

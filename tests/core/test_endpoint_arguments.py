@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ssl
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aiohttp
 import pytest
@@ -15,32 +14,18 @@ from tests.support.servers import SECRET
 from tests.support.tls import client_context
 from tests.support.wire_faults import everything_shown
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 CREDENTIALS = ClientCredentials(client_id="app", client_secret=SECRET)
-
-
-def make(**arguments: Any) -> TokenEndpoint:
-    return TokenEndpoint(arguments.pop("credentials", CREDENTIALS), **arguments)
 
 
 def refusal(**arguments: Any) -> ConfigurationError:
     with pytest.raises(ConfigurationError) as caught:
-        make(**arguments)
+        TokenEndpoint(**{"credentials": CREDENTIALS} | arguments)
     return caught.value
-
-
-def lax_context(*, verify_mode: ssl.VerifyMode = ssl.CERT_REQUIRED) -> ssl.SSLContext:
-    context = client_context()
-    context.check_hostname = False
-    context.verify_mode = verify_mode
-    return context
 
 
 def test_defaults() -> None:
     """The default policy and the machine's clock are used unless others are given."""
-    endpoint = make()
+    endpoint = TokenEndpoint(CREDENTIALS)
 
     assert (CREDENTIALS, RetryPolicy()) == (endpoint.credentials, endpoint.policy)
     assert SYSTEM_CLOCK is endpoint.clock
@@ -49,21 +34,12 @@ def test_defaults() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("credentials", None),
-        ("credentials", "app"),
         ("credentials", ClientCredentials),
-        ("policy", {"attempts": 1}),
         ("policy", RetryPolicy),
         ("connector", "http"),
-        ("connector", aiohttp.TCPConnector),
-        ("headers", "X-Key: 1"),
         ("headers", [("X-Key", "1")]),
         ("ssl", False),
-        ("ssl", "ca.pem"),
-        ("ssl", ssl.SSLContext),
-        ("proxy", 5),
         ("proxy", "proxy.example:3128"),
-        ("trust_env", "false"),
         ("trust_env", None),
         ("clock", 5),
     ],
@@ -77,7 +53,7 @@ def test_credentials_are_not_shown() -> None:
     """A secret in the place of the credentials is not shown."""
     secret = "canary"
     with pytest.raises(ConfigurationError) as caught:
-        make(credentials=secret)
+        TokenEndpoint(secret)  # type: ignore[arg-type]  # that is the case
 
     assert caught.value.__traceback__ is not None
     inner = caught.value.__traceback__.tb_next
@@ -85,26 +61,10 @@ def test_credentials_are_not_shown() -> None:
     assert "canary" not in everything_shown(caught.value.with_traceback(inner.tb_next))
 
 
-@pytest.mark.parametrize("make_context", [lax_context, lambda: lax_context(verify_mode=ssl.CERT_NONE)])
-def test_context_that_does_not_check(make_context: Callable[[], ssl.SSLContext]) -> None:
-    """A context that leaves certificates or host names unchecked is refused."""
-    error = refusal(ssl=make_context())
-
-    assert "ssl" == error.field
-    assert "create_default_context" in error.hint
-
-
-@pytest.mark.parametrize("make_ssl", [lambda: False, lax_context])
-async def test_connector_that_does_not_check(make_ssl: Callable[[], Any]) -> None:
-    """Neither does a borrowed connector switch checking off."""
-    async with aiohttp.TCPConnector(ssl=make_ssl()) as connector:
+async def test_connector_that_does_not_check() -> None:
+    """A borrowed connector that does not check certificates is refused."""
+    async with aiohttp.TCPConnector(ssl=False) as connector:
         assert "connector's ssl" == refusal(connector=connector).field
-
-
-async def test_tls_settings_in_two_places() -> None:
-    """`ssl` next to a connector with TLS settings of its own is refused: one of them would have no effect."""
-    async with aiohttp.TCPConnector(ssl=client_context()) as connector:
-        assert "ssl" == refusal(connector=connector, ssl=client_context()).field
 
 
 @pytest.mark.parametrize(
@@ -116,13 +76,15 @@ async def test_tls_settings_in_two_places() -> None:
     ],
 )
 async def test_connector_without_effect_of_others(field: str, arguments: Any) -> None:
-    """`ssl`, `proxy` and `trust_env` are refused next to a connector that ignores them."""
+    """`ssl`, `proxy` and `trust_env` are refused next to a connector that ignores them or has a setting of its own."""
     async with aiohttp.UnixConnector("/run/simplestore.sock") as connector:
         assert field == refusal(connector=connector, **arguments).field
+    async with aiohttp.TCPConnector(ssl=client_context()) as connector:
+        assert field == "proxy" or field == refusal(connector=connector, **arguments).field
 
 
 async def test_connector_with_ssl() -> None:
     """`ssl` and `proxy` go together with a plain TCPConnector, and a connector's own context with nothing else."""
     async with aiohttp.TCPConnector() as plain, aiohttp.TCPConnector(ssl=client_context()) as own:
-        make(connector=plain, ssl=client_context(), proxy="http://proxy.example:3128")
-        make(connector=own)
+        TokenEndpoint(CREDENTIALS, connector=plain, ssl=client_context(), proxy="http://proxy.example:3128")
+        TokenEndpoint(CREDENTIALS, connector=own)

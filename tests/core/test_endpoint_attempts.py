@@ -1,330 +1,195 @@
-"""`TokenEndpoint`: attempts, the pauses between them, and the end of the budget."""
+"""`TokenEndpoint`: attempts, the pauses between them, and the end of the budget, on virtual time."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
-import aiohttp
 import attrs
 import pytest
-from aiohttp import web
 
-from simplestore_async import ClientCredentials, RetryPolicy, TokenEndpoint
-from simplestore_async.errors import (
-    TokenEndpointError,
-    TokenTimeoutError,
-    TokenTransportError,
-)
+from simplestore_async import AccessToken, RetryPolicy, TokenEndpoint
+from simplestore_async.errors import TokenEndpointError, TokenError, TokenTimeoutError, TokenTransportError
 from tests.support.clocks import FakeClock
 from tests.support.production import CREDENTIALS, run
 from tests.support.raw_server import RawServer
-from tests.support.resolver import LocalResolver
-from tests.support.servers import SECRET, TokenServer
-from tests.support.token_requests import (
-    CLOSED,
-    GRANT,
-    failure,
-    raw_credentials,
-    raw_endpoint,
-)
-from tests.support.virtual_wire import Reply, VirtualEndpoint
-from tests.support.wire_faults import JSON_HEAD, everything_shown, hangs_after, says, shows_secret
+from tests.support.token_requests import failure, raw_endpoint
+from tests.support.virtual_wire import Reply, VirtualEndpoint, grant
+from tests.support.wire_faults import says
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from simplestore_async.sandbox import Sandbox
     from tests.support.virtual_loop import VirtualLoop
 
-
-@pytest.fixture
-def impatient(quick: RetryPolicy) -> RetryPolicy:
-    """One attempt, for servers that never finish: it costs its whole time."""
-    return attrs.evolve(quick, attempts=1, attempt_seconds=0.2)
+SILENCE = None
+TOKEN = grant("canary-token", 3600)
 
 
-def arrivals(server: TokenServer) -> list[float]:
-    """Return a list that gets the loop's time of each request."""
-    times: list[float] = []
-    handler = server.handler
+@attrs.frozen
+class Course:
+    """The outcome of a token request, and the seconds from its beginning to each POST and to its end."""
 
-    async def note(request: web.Request) -> web.StreamResponse:
-        times.append(asyncio.get_running_loop().time())
-        return await handler(request)
+    outcome: AccessToken | TokenError
+    posted_at: list[float]
+    ended_at: float
 
-    server.handler = note
-    return times
-
-
-class Question:
-    """Whether there may be a further attempt: yes, each time it is asked."""
-
-    def __init__(self) -> None:
-        self.times_asked = 0
-
-    def __call__(self) -> bool:
-        self.times_asked += 1
-        return True
+    @property
+    def pauses(self) -> list[float]:
+        return [later - earlier for earlier, later in pairwise(self.posted_at)]
 
 
-def gaps(times: list[float]) -> list[float]:
-    return [later - earlier for earlier, later in pairwise(times)]
-
-
-def posting_times(policy: RetryPolicy, *replies: Reply) -> list[float]:
-    """Return the seconds, on virtual time, from the call of a request that fails to each of its POSTs."""
+def request(
+    policy: RetryPolicy,
+    *replies: Reply | None,
+    may_retry: Callable[[], bool] = lambda: True,
+    deadline_seconds: float | None = None,
+    **options: Any,
+) -> Course:
+    """Request a token from an endpoint with these responses, where None is silence."""
     unread = list(replies)
-    times: list[float] = []
+    posted_at: list[float] = []
 
-    async def simulate(loop: VirtualLoop) -> None:
-        started_at = loop.time()
+    async def simulate(loop: VirtualLoop) -> Course:
+        began_at = loop.time()
 
         async def answer() -> Reply:
-            times.append(loop.time() - started_at)
-            return unread.pop(0)
+            posted_at.append(loop.time() - began_at)
+            reply = unread.pop(0)
+            if reply is None:
+                await asyncio.Future()
+            return cast("Reply", reply)
 
-        with pytest.raises(TokenEndpointError):
-            await VirtualEndpoint(CREDENTIALS, policy=policy, answer=answer).request_token()
+        endpoint = VirtualEndpoint(CREDENTIALS, policy=policy, answer=answer, **options)
+        seconds = policy.budget_seconds if deadline_seconds is None else deadline_seconds
+        outcome: AccessToken | TokenError
+        try:
+            outcome, _ = await endpoint.fetch(deadline=began_at + seconds, may_retry=may_retry)
+        except TokenError as error:
+            outcome = error
+        return Course(outcome, posted_at, loop.time() - began_at)
 
-    run(simulate, seed=0)
-    return times
-
-
-class TestAttempts:
-    async def test_passing_failure(self, token_server: TokenServer, quick: RetryPolicy) -> None:
-        """500, 500, 200: three POSTs and a token."""
-        token_server.replies = [500, 500]
-        token = await token_server.endpoint(policy=quick).request_token()
-
-        assert "canary-token-1" == token.value
-        assert 3 == len(token_server.requests)
-
-    @pytest.mark.parametrize("attempts", [1, 2, 3, 4])
-    async def test_attempts_end(self, token_server: TokenServer, quick: RetryPolicy, attempts: int) -> None:
-        """After the policy's number of attempts the last one's error is raised."""
-        token_server.replies = [*[503] * (attempts - 1), 502]
-        error = await failure(token_server.endpoint(policy=attrs.evolve(quick, attempts=attempts)))
-
-        assert isinstance(error, TokenEndpointError)
-        assert (502, True) == (error.status, error.retryable)
-        assert attempts == len(token_server.requests)
-
-    @pytest.mark.parametrize("status", [408, 429, 500, 501, 502, 503, 504, 599])
-    async def test_retried_status(self, token_server: TokenServer, quick: RetryPolicy, status: int) -> None:
-        """408, 429 and every 5xx are tried again."""
-        token_server.replies = [status]
-        token = await token_server.endpoint(policy=quick).request_token()
-
-        assert "canary-token-1" == token.value
-        assert 2 == len(token_server.requests)
-
-    @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 407, 409, 410, 421, 422, 425, 428, 430, 451, 499])
-    async def test_refusal(self, token_server: TokenServer, quick: RetryPolicy, status: int) -> None:
-        """Any other 4xx is final: one POST, and Retry-After changes nothing."""
-        token_server.replies = [web.Response(status=status, headers={"Retry-After": "0"})]
-        error = await failure(token_server.endpoint(policy=quick))
-
-        assert TokenEndpointError is type(error)
-        assert (status, False, 0) == (error.status, error.retryable, error.retry_after)
-        assert 1 == len(token_server.requests)
-
-    async def test_pauses(self, token_server: TokenServer) -> None:
-        """The pause between attempts is at least half of retry_seconds, and doubles."""
-        times = arrivals(token_server)
-        token_server.replies = [500, 500]
-        await token_server.endpoint(policy=RetryPolicy(retry_seconds=0.1)).request_token()
-
-        first, second = gaps(times)
-        assert first >= 0.05
-        assert second >= 0.1
-
-    @pytest.mark.parametrize("status", [429, 503])
-    async def test_retry_after_seconds(self, token_server: TokenServer, quick: RetryPolicy, status: int) -> None:
-        """Retry-After in seconds is waited for."""
-        times = arrivals(token_server)
-        token_server.replies = [web.Response(status=status, headers={"Retry-After": "0.2"})]
-        await token_server.endpoint(policy=quick).request_token()
-
-        (gap,) = gaps(times)
-        assert gap >= 0.2
-
-    @pytest.mark.parametrize("retry_after", ["0", "0.01"])
-    async def test_retry_after_is_a_minimum(self, token_server: TokenServer, retry_after: str) -> None:
-        """A Retry-After below the policy's own pause does not shorten it."""
-        times = arrivals(token_server)
-        token_server.replies = [web.Response(status=429, headers={"Retry-After": retry_after})]
-        await token_server.endpoint(policy=RetryPolicy(retry_seconds=0.2)).request_token()
-
-        (gap,) = gaps(times)
-        assert gap >= 0.1
-
-    async def test_retry_after_date(self, quick: RetryPolicy) -> None:
-        """Retry-After as an HTTP-date is waited for; without a Date it is read by our own clock."""
-        times: list[float] = []
-        until = b"Tue, 14 Nov 2023 22:13:20 GMT"
-        busy = says(b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\nRetry-After: %s\r\n\r\n" % until)
-
-        async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            times.append(asyncio.get_running_loop().time())
-            await (busy if len(times) == 1 else says(JSON_HEAD + b"\r\n" + GRANT))(reader, writer)
-
-        async with RawServer(script) as server:
-            clock = FakeClock(wall=1_700_000_000 - 0.2)
-            await raw_endpoint(server, policy=quick, clock=clock).request_token()
-
-        (gap,) = gaps(times)
-        assert gap >= 0.2 - 1e-6  # what a float of this size leaves of 0.2
-
-    async def test_retry_after_date_by_the_servers_clock(self, token_server: TokenServer) -> None:
-        """A server whose clock is a year off is waited for as long as it means."""
-        headers = {"Date": "Tue, 14 Nov 2023 22:13:20 GMT", "Retry-After": "Tue, 14 Nov 2023 22:13:50 GMT"}
-        token_server.replies = [web.Response(status=503, headers=headers)]
-        error = await failure(token_server.endpoint(policy=RetryPolicy(budget_seconds=20)))
-
-        assert isinstance(error, TokenEndpointError)
-        assert 30 == error.retry_after
-        assert 1 == len(token_server.requests)
-
-    @pytest.mark.parametrize(("retry_after", "budget_seconds"), [(3600, 30), (31, 30), (3, 2.5), (1, 1)])
-    async def test_retry_after_beyond_budget(
-        self, token_server: TokenServer, retry_after: float, budget_seconds: float
-    ) -> None:
-        """A Retry-After beyond the remaining budget fails at once, and is an attribute of the error."""
-        token_server.replies = [web.Response(status=429, headers={"Retry-After": str(retry_after)})]
-        started_at = asyncio.get_running_loop().time()
-        error = await failure(token_server.endpoint(policy=RetryPolicy(budget_seconds=budget_seconds)))
-
-        assert isinstance(error, TokenEndpointError)
-        assert (429, retry_after) == (error.status, error.retry_after)
-        assert 1 == len(token_server.requests)
-        assert asyncio.get_running_loop().time() < started_at + budget_seconds
-
-    @pytest.mark.parametrize(("retry_after", "posted_at"), [("29.5", [0, 29.5]), ("30", [0])])
-    def test_retry_after_to_the_end_of_the_budget(self, retry_after: str, posted_at: list[float]) -> None:
-        """A Retry-After that ends with the budget fails at once: nothing is left for another attempt."""
-        busy = Reply(429, headers={"Retry-After": retry_after})
-
-        assert posted_at == posting_times(RetryPolicy(budget_seconds=30), busy, busy)
-
-    def test_pauses_end(self) -> None:
-        """The pause between attempts is at most retry_seconds, doubled each time, without Retry-After."""
-        first, second = gaps(posting_times(RetryPolicy(retry_seconds=0.25), *[Reply(503)] * 3))
-
-        assert 0.125 <= first <= 0.25
-        assert 0.25 <= second <= 0.5
-
-    async def test_pause_beyond_deadline(self, token_server: TokenServer) -> None:
-        """A pause that would outlast the deadline is not begun."""
-        token_server.replies = [503]
-        endpoint = token_server.endpoint(policy=RetryPolicy(retry_seconds=20))
-        deadline = asyncio.get_running_loop().time() + 9
-        with pytest.raises(TokenEndpointError, match="status 503"):
-            async with asyncio.timeout(60):
-                await endpoint.fetch(deadline=deadline, may_retry=lambda: True)
-
-        assert 1 == len(token_server.requests)
-
-    async def test_deadline_has_passed(self, token_server: TokenServer) -> None:
-        """Past the deadline nothing is sent."""
-        endpoint = token_server.endpoint()
-        deadline = asyncio.get_running_loop().time() - 1
-        with pytest.raises(TokenTimeoutError, match=r"no complete response within 0 s$"):
-            await endpoint.fetch(deadline=deadline, may_retry=lambda: True)
-
-        assert [] == token_server.requests
-
-    @pytest.mark.parametrize("answers", [[False], [True, False], [True, True, True]])
-    async def test_may_retry(self, token_server: TokenServer, quick: RetryPolicy, answers: list[bool]) -> None:
-        """Before each further attempt the caller is asked whether it may be made."""
-        token_server.replies = [500] * 3
-        attempts = len(answers)
-        endpoint = token_server.endpoint(policy=quick)
-        deadline = asyncio.get_running_loop().time() + 5
-        with pytest.raises(TokenEndpointError):
-            await endpoint.fetch(deadline=deadline, may_retry=lambda: answers.pop(0))
-
-        assert attempts == len(token_server.requests)
-
-    async def test_success_asks_nothing(self, token_server: TokenServer) -> None:
-        """A first attempt that succeeds, or fails terminally, does not ask whether there may be another."""
-        question = Question()
-        token_server.replies = [{"access_token": "a"}, 400]
-        deadline = asyncio.get_running_loop().time() + 5
-        await token_server.endpoint().fetch(deadline=deadline, may_retry=question)
-        with pytest.raises(TokenEndpointError):
-            await token_server.endpoint().fetch(deadline=deadline, may_retry=question)
-
-        assert 0 == question.times_asked
+    return run(simulate, seed=0)
 
 
-class TestFaults:
-    async def test_silence_is_tried_again(self, impatient: RetryPolicy) -> None:
-        """An attempt that timed out is followed by others."""
-        async with RawServer(hangs_after()) as server:
-            error = await failure(raw_endpoint(server, policy=attrs.evolve(impatient, attempts=2)))
+@pytest.mark.parametrize("attempts", [1, 2, 3, 4])
+def test_attempts_end(attempts: int) -> None:
+    """After the policy's number of attempts the last one's error is raised."""
+    course = request(RetryPolicy(attempts=attempts), *[Reply(503)] * (attempts - 1), Reply(502))
 
-            assert TokenTimeoutError is type(error)
-            assert 2 == len(server.requests)
+    assert isinstance(course.outcome, TokenEndpointError)
+    assert (502, attempts) == (course.outcome.status, len(course.posted_at))
 
-    async def test_budget(self) -> None:
-        """The budget ends an attempt that would still have time, and no other follows."""
-        policy = RetryPolicy(retry_seconds=0.01, attempt_seconds=60, budget_seconds=0.2)
-        async with RawServer(hangs_after(JSON_HEAD + b"Content-Length: 99\r\n\r\n{")) as server:
-            error = await failure(raw_endpoint(server, policy=policy))
-            await server.clients_left()
 
-            assert TokenTimeoutError is type(error)
-            assert 1 == len(server.requests)
+def test_passing_failure() -> None:
+    """An attempt that succeeds after others that failed brings its token."""
+    course = request(RetryPolicy(), Reply(500), Reply(429), TOKEN)
 
-    async def test_budget_is_what_ended_it(self) -> None:
-        """The message does not claim that the endpoint had attempt_seconds when the budget gave it less."""
-        policy = RetryPolicy(attempt_seconds=60, budget_seconds=0.1)
-        async with RawServer(hangs_after()) as server:
-            error = await failure(raw_endpoint(server, policy=policy))
+    assert isinstance(course.outcome, AccessToken)
+    assert 3 == len(course.posted_at)
 
-        assert re.search(r"no complete response within 0\.(1|0\d+) s$", str(error))
 
-    async def test_refused(self, token_server: TokenServer, quick: RetryPolicy) -> None:
-        """A refused connection is a TokenTransportError, after all attempts."""
-        question = Question()
-        async with RawServer(says()) as server:
-            endpoint = raw_endpoint(server, policy=quick)
-        deadline = asyncio.get_running_loop().time() + 5
-        with pytest.raises(TokenTransportError, match=r"failed: cannot connect to 127\.0\.0\.1:\d+ \(.") as caught:
-            await endpoint.fetch(deadline=deadline, may_retry=question)
+def test_refusal() -> None:
+    """A terminal refusal ends the attempts, with any Retry-After."""
+    course = request(RetryPolicy(), Reply(400, headers={"Retry-After": "0"}))
 
-        assert TokenTransportError is type(caught.value)
-        assert caught.value.retryable
-        assert not shows_secret(everything_shown(caught.value))
-        assert 2 == question.times_asked
+    assert isinstance(course.outcome, TokenEndpointError)
+    assert (400, [0]) == (course.outcome.status, course.posted_at)
 
-    async def test_refused_says_so(self, quick: RetryPolicy) -> None:
-        """The error has the system's reason for a refused connection."""
-        async with RawServer(says()) as server:
-            endpoint = raw_endpoint(server, policy=quick)
 
-        assert "refused" in str(await failure(endpoint))
+def test_pauses() -> None:
+    """The pause between attempts is at most retry_seconds and at least half of it, and doubles each time."""
+    first, second = request(RetryPolicy(retry_seconds=0.25), *[Reply(503)] * 3).pauses
 
-    async def test_unknown_host(self, quick: RetryPolicy) -> None:
-        """A host unknown to DNS is a TokenTransportError, after all attempts."""
-        credentials = ClientCredentials(client_id="app", client_secret=SECRET, token_url="https://token.invalid/")
-        resolver = LocalResolver(knows_hosts=False)
-        async with aiohttp.TCPConnector(resolver=resolver) as connector:
-            error = await failure(TokenEndpoint(credentials, policy=quick, connector=connector))
+    assert 0.125 <= first <= 0.25
+    assert 0.25 <= second <= 0.5
 
-        assert TokenTransportError is type(error)
-        assert error.retryable
-        assert (
-            "token request to https://token.invalid/ failed: "
-            "cannot connect to token.invalid:443 (Name or service not known)" == str(error)
-        )
-        assert not shows_secret(everything_shown(error))
-        assert ["token.invalid"] * 3 == resolver.hosts
 
-    async def test_query_is_not_shown(self, quick: RetryPolicy) -> None:
-        """An error names the token URL without its query."""
-        async with RawServer(says()) as server:
-            credentials = raw_credentials(server, token_url=f"{server.token_url}?key=hunter2")
-            error = await failure(TokenEndpoint(credentials, policy=quick))
+@pytest.mark.parametrize(
+    ("retry_after", "pause"),
+    [("7", 7), ("Tue, 14 Nov 2023 22:13:27 GMT", 7), ("0.01", 2)],
+    ids=["seconds", "date", "less than the pause"],
+)
+def test_retry_after(retry_after: str, pause: float) -> None:
+    """Retry-After, in seconds or as a date by our clock, lengthens the pause, and never shortens it."""
+    busy = Reply(429, headers={"Retry-After": retry_after})
+    (waited,) = request(RetryPolicy(retry_seconds=4), busy, TOKEN, clock=FakeClock(wall=1_700_000_000)).pauses
 
-            assert f"token request to {server.token_url} failed: {CLOSED}" == str(error)
+    assert pause <= waited <= max(pause, 4)
+
+
+@pytest.mark.parametrize(("retry_after", "posted_at"), [("29.5", [0, 29.5]), ("30", [0]), ("3600", [0])])
+def test_retry_after_and_budget(retry_after: str, posted_at: list[float]) -> None:
+    """A Retry-After that leaves nothing of the budget fails at once, and is an attribute of the error."""
+    busy = Reply(429, headers={"Retry-After": retry_after})
+    course = request(RetryPolicy(budget_seconds=30), busy, busy)
+
+    assert isinstance(course.outcome, TokenEndpointError)
+    assert (posted_at, posted_at[-1]) == (course.posted_at, course.ended_at)
+    assert float(retry_after) == course.outcome.retry_after
+
+
+def test_pause_beyond_deadline() -> None:
+    """A pause that would outlast the deadline is not begun."""
+    course = request(RetryPolicy(retry_seconds=20), Reply(503), deadline_seconds=9)
+
+    assert ([0], 0) == (course.posted_at, course.ended_at)
+
+
+async def test_deadline_has_passed(sandbox: Sandbox) -> None:
+    """Past the deadline nothing is sent."""
+    deadline = asyncio.get_running_loop().time() - 1
+    with pytest.raises(TokenTimeoutError, match=r"no complete response within 0 s$"):
+        await TokenEndpoint(sandbox.credentials).fetch(deadline=deadline, may_retry=lambda: True)
+
+    assert () == sandbox.requests
+
+
+@pytest.mark.parametrize(
+    ("policy", "posts", "seconds"),
+    [
+        (RetryPolicy(attempts=1, attempt_seconds=2, budget_seconds=30), 1, 2),
+        (RetryPolicy(attempts=1, attempt_seconds=60, budget_seconds=10), 1, 10),
+        (RetryPolicy(attempts=2, attempt_seconds=2, budget_seconds=30), 2, 2),
+    ],
+    ids=["attempt", "budget", "second attempt"],
+)
+def test_silence(policy: RetryPolicy, posts: int, seconds: float) -> None:
+    """Silence ends with the attempt or the budget, whichever is first; the error names the time that was given."""
+    course = request(policy, *[SILENCE] * posts)
+
+    assert TokenTimeoutError is type(course.outcome)
+    assert str(course.outcome).endswith(f"no complete response within {seconds} s")
+    assert posts == len(course.posted_at)
+    assert 0 <= course.ended_at - posts * seconds < 1  # the pauses
+
+
+@pytest.mark.parametrize("answers", [[False], [True, False], [True, True, True]])
+def test_may_retry(answers: list[bool]) -> None:
+    """Before each further attempt `may_retry` decides whether it is made."""
+    attempts = len(answers)
+    course = request(RetryPolicy(), *[Reply(500)] * 3, may_retry=lambda: answers.pop(0))
+
+    assert attempts == len(course.posted_at)
+
+
+@pytest.mark.parametrize("reply", [TOKEN, Reply(400)], ids=["token", "refusal"])
+def test_last_attempt_asks_nothing(reply: Reply) -> None:
+    """A first attempt that succeeds, or fails terminally, does not call `may_retry`."""
+    asked: list[bool] = []
+    request(RetryPolicy(), reply, may_retry=lambda: bool(asked.append(True)))  # type: ignore[func-returns-value]  # to count
+
+    assert [] == asked
+
+
+async def test_refused_connection(quick: RetryPolicy) -> None:
+    """A refused connection is a TokenTransportError with the system's reason, and is retried."""
+    async with RawServer(says()) as server:
+        endpoint = raw_endpoint(server, policy=quick)
+    error = await failure(endpoint)
+
+    assert (TokenTransportError, True) == (type(error), error.retryable)
+    assert f"failed: cannot connect to 127.0.0.1:{server.port} (" in str(error)
+    assert "refused" in str(error)

@@ -1,4 +1,4 @@
-"""`TokenEndpoint`: TLS and borrowed connectors."""
+"""`TokenEndpoint`: TLS, borrowed connectors, and cancelled requests."""
 
 from __future__ import annotations
 
@@ -10,61 +10,39 @@ import aiohttp
 import pytest
 
 from simplestore_async import RetryPolicy, TokenEndpoint
-from simplestore_async.errors import (
-    ConfigurationError,
-)
+from simplestore_async.errors import ConfigurationError
+from simplestore_async.sandbox import Sandbox, Status
 from tests.support.raw_server import RawServer
-from tests.support.servers import TokenServer
 from tests.support.tls import authority, client_context, server_context
-from tests.support.token_requests import (
-    WatchedConnector,
-    failure,
-    raw_credentials,
-    raw_endpoint,
-)
-from tests.support.wire_faults import repeats, says
+from tests.support.token_requests import WatchedConnector, cancelled, failure, raw_credentials, raw_endpoint
+from tests.support.wire_faults import JSON_HEAD, everything_shown, hangs_after, repeats, shows_secret
 
 
-class TestTls:
-    async def test_private_authority(self) -> None:
-        """A token endpoint of a private authority is reached with its context."""
-        async with TokenServer(ssl_context=server_context(authority().issue_cert("127.0.0.1"))) as server:
-            token = await server.endpoint(ssl=client_context()).request_token()
+@pytest.mark.parametrize("by", ["authority", "fingerprint"])
+async def test_private_certificate(by: str) -> None:
+    """A token endpoint of a private authority is reached with its context, or by its certificate's fingerprint."""
+    certificate = authority().issue_cert("127.0.0.1")
+    digest = sha256(ssl.PEM_cert_to_DER_cert(certificate.cert_chain_pems[0].bytes().decode())).digest()
+    trust = client_context() if by == "authority" else aiohttp.Fingerprint(digest)
+    async with Sandbox(ssl_context=server_context(certificate)) as sandbox:
+        await TokenEndpoint(sandbox.credentials, ssl=trust).request_token()
 
-        assert "canary-token-1" == token.value
-
-    async def test_fingerprint(self) -> None:
-        """A certificate is accepted by its fingerprint."""
-        certificate = authority().issue_cert("127.0.0.1")
-        digest = ssl.PEM_cert_to_DER_cert(certificate.cert_chain_pems[0].bytes().decode())
-        async with TokenServer(ssl_context=server_context(certificate)) as server:
-            token = await server.endpoint(ssl=aiohttp.Fingerprint(sha256(digest).digest())).request_token()
-
-        assert "canary-token-1" == token.value
-
-    async def test_error_is_the_same_each_time(self, quick: RetryPolicy) -> None:
-        """The text of an error holds no address of an object in memory."""
-        async with RawServer(says()) as server:
-            credentials = raw_credentials(server, token_url=f"https://127.0.0.1:{server.port}/connect/token")
-        error = await failure(TokenEndpoint(credentials, policy=quick, ssl=client_context()))
-
-        assert " object at 0x" not in str(error)
+        assert 1 == sandbox.counters.tokens_issued
 
 
 class TestBorrowedConnector:
-    @pytest.mark.parametrize("replies", [[], [400], [503] * 3])
-    async def test_stays_open(self, token_server: TokenServer, quick: RetryPolicy, replies: list[int]) -> None:
+    @pytest.mark.parametrize("faults", [[], [Status(400)], [Status(503)] * 3], ids=["none", "refusal", "outage"])
+    async def test_stays_open(self, sandbox: Sandbox, quick: RetryPolicy, faults: list[Status]) -> None:
         """A borrowed connector of one connection serves all attempts and stays usable, for any outcome."""
-        token_server.replies = list(replies)
+        for fault in faults:
+            sandbox.fail_next(1, fault)
         async with aiohttp.TCPConnector(limit=1) as connector:
-            endpoint = token_server.endpoint(connector=connector, policy=quick)
-            if replies:
+            endpoint = TokenEndpoint(sandbox.credentials, connector=connector, policy=quick)
+            if faults:
                 await failure(endpoint)
             await endpoint.request_token()
 
             assert not connector.closed
-            async with aiohttp.ClientSession(connector=connector, connector_owner=False) as session:
-                assert 200 == (await session.get(token_server.url)).status
 
     async def test_large_reply_frees_it(self) -> None:
         """An endless refusal does not keep the only connection of a borrowed connector."""
@@ -77,43 +55,67 @@ class TestBorrowedConnector:
 
             assert 2 == len(server.requests)
 
-    async def test_busy(self, token_server: TokenServer) -> None:
-        """While a caller's request holds the only connection the fetch waits its turn, and then works."""
+    async def test_busy(self, sandbox: Sandbox) -> None:
+        """While a request holds the only connection a fetch waits its turn, also after a cancelled one."""
         connector = WatchedConnector(limit=1)
-        async with (
-            connector,
-            aiohttp.ClientSession(connector=connector, connector_owner=False) as session,
-        ):
-            token_server.gate.clear()
-            busy = asyncio.create_task(session.get(token_server.url))
-            await token_server.arrived.wait()
+        async with connector, aiohttp.ClientSession(connector=connector, connector_owner=False) as session:
+            held = sandbox.api.hold()
+            busy = asyncio.create_task(session.get(sandbox.base_url))
+            await held.wait_for_requests()
+            endpoint = TokenEndpoint(sandbox.credentials, connector=connector)
             connector.asked.clear()
-            fetch = asyncio.create_task(token_server.endpoint(connector=connector).request_token())
+            await cancelled(endpoint.request_token(), connector.asked)
+            connector.asked.clear()
+            fetch = asyncio.create_task(endpoint.request_token())
             await connector.asked.wait()
-            methods = [request.method for request in token_server.requests]
-            token_server.gate.set()
+            held.release()
             (await busy).release()
+            await fetch
 
-            assert "canary-token-2" == (await fetch).value
-            assert ["GET"] == methods
+        assert ["GET", "POST"] == [request.method for request in sandbox.requests]
 
-    async def test_of_another_loop(self, token_server: TokenServer) -> None:
-        """A connector of another event loop is a ConfigurationError, and nothing is sent."""
-
-        async def make() -> aiohttp.TCPConnector:
-            return aiohttp.TCPConnector()
-
-        connector = await asyncio.to_thread(asyncio.run, make())
-        with pytest.raises(ConfigurationError, match="belongs to another event loop"):
-            await token_server.endpoint(connector=connector).request_token()
-
-        assert [] == token_server.requests
-
-    async def test_closed(self, token_server: TokenServer) -> None:
-        """A closed connector is a ConfigurationError, and nothing is sent."""
+    async def test_closed(self, sandbox: Sandbox) -> None:
+        """A connector that cannot be used is a ConfigurationError, and nothing is sent."""
         async with aiohttp.TCPConnector() as connector:
             pass
         with pytest.raises(ConfigurationError, match="is closed"):
-            await token_server.endpoint(connector=connector).request_token()
+            await TokenEndpoint(sandbox.credentials, connector=connector).request_token()
 
-        assert [] == token_server.requests
+        assert () == sandbox.requests
+
+
+class TestCancellation:
+    @pytest.mark.parametrize("auth_method", ["client_secret_post", "client_secret_basic"])
+    async def test_during_the_reply(self, auth_method: str) -> None:
+        """A cancelled request ends as CancelledError, closes its connection and shows no secret."""
+        reached = asyncio.Event()
+        async with RawServer(hangs_after(JSON_HEAD + b"Content-Length: 99\r\n\r\n{", reached=reached)) as server:
+            endpoint = TokenEndpoint(raw_credentials(server, auth_method=auth_method))
+            shown = everything_shown(await cancelled(endpoint.request_token(), reached))
+            await server.clients_left()
+
+        assert not shows_secret(shown)
+
+    async def test_during_the_handshake(self) -> None:
+        """A request that is cancelled while it connects closes its connection."""
+        async with RawServer(hangs_after(), reads_first=False) as server:
+            credentials = raw_credentials(server, token_url=f"https://127.0.0.1:{server.port}/")
+            await cancelled(TokenEndpoint(credentials).request_token(), server.arrived)
+            await server.clients_left()
+
+            assert 1 == server.connections
+
+    async def test_during_a_pause(self, sandbox: Sandbox) -> None:
+        """A request that is cancelled between two attempts makes no other."""
+        sandbox.fail_next(1)
+        pauses = asyncio.Event()
+
+        def may_retry() -> bool:
+            pauses.set()
+            return True
+
+        endpoint = TokenEndpoint(sandbox.credentials, policy=RetryPolicy(retry_seconds=100, budget_seconds=1000))
+        deadline = asyncio.get_running_loop().time() + 1000
+        await cancelled(endpoint.fetch(deadline=deadline, may_retry=may_retry), pauses)
+
+        assert 1 == len(sandbox.requests)

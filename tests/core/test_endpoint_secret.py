@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import threading
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
-from aiohttp import web
 
 from simplestore_async import ClientCredentials, RetryPolicy, SecretFile, TokenEndpoint
-from simplestore_async.errors import (
-    InvalidClientError,
-    TokenEndpointError,
-    TokenError,
-    TokenTimeoutError,
-)
+from simplestore_async.errors import InvalidClientError, TokenEndpointError, TokenError, TokenTimeoutError
+from simplestore_async.sandbox import Response, Status
 from tests.support.platforms import needs_posix_files
 from tests.support.production import run
-from tests.support.servers import SECRET, TokenServer
-from tests.support.token_requests import (
-    failure,
-)
+from tests.support.servers import SECRET
+from tests.support.token_requests import failure
 from tests.support.virtual_wire import Reply, VirtualEndpoint
-from tests.support.wire_faults import (
-    everything_shown,
-    shows_secret,
-)
+from tests.support.wire_faults import everything_shown, shows_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from simplestore_async.sandbox import Fault, Sandbox
     from tests.support.virtual_loop import VirtualLoop
+
+INVALID_CLIENT = Response(400, json={"error": "invalid_client", "title": "Unknown client"})
 
 
 def mount(directory: Path, secret: str) -> Path:
@@ -47,9 +39,6 @@ def mount(directory: Path, secret: str) -> Path:
     if not path.is_symlink():
         path.symlink_to("..data/client_secret")
     return path
-
-
-INVALID_CLIENT = {"error": "invalid_client", "title": "Unknown client"}
 
 
 class Secrets:
@@ -67,166 +56,118 @@ class Secrets:
         return secret
 
 
-class TestSecret:
-    def endpoint(self, server: TokenServer, secret: Callable[[], Any] | str, **policy: Any) -> TokenEndpoint:
-        policy = {"retry_seconds": 0.001} | policy
-        return server.endpoint(credentials=server.credentials(client_secret=secret), policy=RetryPolicy(**policy))
+def endpoint_with(sandbox: Sandbox, secret: Callable[[], Any], **policy: Any) -> TokenEndpoint:
+    credentials = attrs.evolve(sandbox.credentials, client_secret=secret)
+    return TokenEndpoint(credentials, policy=RetryPolicy(**{"retry_seconds": 0.001} | policy))
 
-    def sent(self, server: TokenServer) -> list[str]:
-        return [request.form["client_secret"] for request in server.requests]
 
-    def refuse(self, server: TokenServer, count: int = 1, status: int = 400) -> None:
-        server.replies = [web.json_response(INVALID_CLIENT, status=status) for _ in range(count)]
+def statuses(sandbox: Sandbox) -> list[int | None]:
+    return [request.status for request in sandbox.requests]
 
-    @needs_posix_files
-    async def test_rotated_file(self, token_server: TokenServer, tmp_path: Path) -> None:
-        """A secret file that was swapped is taken up by the next request."""
-        endpoint = self.endpoint(token_server, SecretFile(mount(tmp_path, "first")))
+
+def rotate(sandbox: Sandbox, secret: str) -> None:
+    sandbox.rotate_secret("sandbox-client", new_secret=secret)
+
+
+@needs_posix_files
+async def test_rotated_file(sandbox: Sandbox, tmp_path: Path) -> None:
+    """A secret file that was swapped is taken up by the next request."""
+    endpoint = endpoint_with(sandbox, SecretFile(tmp_path / "client_secret"))
+    for secret in ("first", "second"):
+        mount(tmp_path, secret)
+        rotate(sandbox, secret)
         await endpoint.request_token()
+
+    assert [200, 200] == statuses(sandbox)
+
+
+@needs_posix_files
+async def test_rotated_in_time(sandbox: Sandbox, tmp_path: Path) -> None:
+    """A secret file that was swapped meanwhile is taken up at once after invalid_client."""
+    path = mount(tmp_path, "first")
+    rotate(sandbox, "second")
+    with sandbox.token_endpoint.hold() as held:
+        request = asyncio.create_task(endpoint_with(sandbox, SecretFile(path)).request_token())
+        await held.wait_for_requests()
         mount(tmp_path, "second")
-        await endpoint.request_token()
+    await request
 
-        assert ["first", "second"] == self.sent(token_server)
+    assert [400, 200] == statuses(sandbox)
 
-    @needs_posix_files
-    @pytest.mark.parametrize("status", [400, 401])
-    async def test_rotated_in_time(self, token_server: TokenServer, tmp_path: Path, status: int) -> None:
-        """A secret file that was swapped meanwhile is taken up at once after invalid_client."""
-        path = mount(tmp_path, "first")
-        self.refuse(token_server, status=status)
-        token_server.gate.clear()
-        request = asyncio.create_task(self.endpoint(token_server, SecretFile(path)).request_token())
-        await token_server.arrived.wait()
-        mount(tmp_path, "second")
-        token_server.gate.set()
 
-        assert "canary-token-1" == (await request).value
-        assert ["first", "second"] == self.sent(token_server)
+@pytest.mark.parametrize(
+    ("secrets", "faults", "expected", "calls"),
+    [
+        (["same"], [], [400], 2),
+        (["first", SECRET], [], [400, 200], 2),
+        (["first", "second", SECRET], [], [400, 400], 2),
+        (["first", SECRET], [INVALID_CLIENT, Status(503)], [400, 503], 2),
+        (["first", "second"], [Status(503)] * 3, [503] * 3, 1),
+        (["first", SECRET], [Status(503)], [503, 400, 200], 2),
+    ],
+    ids=["same", "changed", "in vain", "one attempt", "outage", "after an outage"],
+)
+async def test_read_again(
+    sandbox: Sandbox, secrets: list[str], faults: list[Fault], expected: list[int], calls: int
+) -> None:
+    """A refused secret is read again, and a changed one is tried once; no other failure reads it again."""
+    for fault in faults:
+        sandbox.fail_next(1, fault)
+    secret = Secrets(*secrets)
+    request = endpoint_with(sandbox, secret).request_token()
+    if expected[-1] == 200:
+        await request
+    else:
+        with pytest.raises(InvalidClientError if expected[-1] == 400 else TokenEndpointError):
+            await request
 
-    async def test_unchanged(self, token_server: TokenServer) -> None:
-        """A secret that is the same when asked again is not sent again: the refusal is raised."""
-        secrets = Secrets("same")
-        self.refuse(token_server)
-        error = await failure(self.endpoint(token_server, secrets))
+    assert (expected, calls) == (statuses(sandbox), secret.calls)
 
-        assert InvalidClientError is type(error)
-        assert ("Unknown client", 400) == (error.title, error.status)
-        assert (2, ["same"]) == (secrets.calls, self.sent(token_server))
 
-    @pytest.mark.parametrize("replies", [2, 3])
-    async def test_changed_in_vain(self, token_server: TokenServer, replies: int) -> None:
-        """A changed secret is tried once; if it is refused too, that is the error."""
-        secrets = Secrets("first", "second", "third")
-        self.refuse(token_server, replies)
-        error = await failure(self.endpoint(token_server, secrets))
+async def test_literal(sandbox: Sandbox) -> None:
+    """A literal secret is not sent twice."""
+    endpoint = TokenEndpoint(sandbox.credentials)
+    rotate(sandbox, "second")
+    error = await failure(endpoint)
 
-        assert InvalidClientError is type(error)
-        assert (2, ["first", "second"]) == (secrets.calls, self.sent(token_server))
+    assert InvalidClientError is type(error)
+    assert [400] == statuses(sandbox)
 
-    async def test_changed_secret_gets_one_attempt(self, token_server: TokenServer) -> None:
-        """A changed secret is tried once, also if that attempt fails in a way that would otherwise be tried again."""
-        token_server.replies = [web.json_response(INVALID_CLIENT, status=400), 503]
-        error = await failure(self.endpoint(token_server, Secrets("first", "second")))
 
-        assert isinstance(error, TokenEndpointError)
-        assert 503 == error.status
-        assert ["first", "second"] == self.sent(token_server)
+@pytest.mark.parametrize(
+    ("before", "raised"), [([], TimeoutError()), (["first"], ValueError(SECRET))], ids=["at first", "again"]
+)
+async def test_raises(sandbox: Sandbox, before: list[str], raised: Exception) -> None:
+    """A callable that raises, at its first or second call, is a TokenError without the callable's text."""
+    error = await failure(endpoint_with(sandbox, Secrets(*before, raised)))
 
-    async def test_literal(self, token_server: TokenServer) -> None:
-        """A literal secret is not sent twice."""
-        self.refuse(token_server, 2)
-        error = await failure(self.endpoint(token_server, "literal"))
+    assert TokenError is type(error)
+    assert f"the client secret cannot be read: the callable raised {type(raised).__name__}" == str(error)
+    assert not shows_secret(everything_shown(error))
+    assert len(before) == len(sandbox.requests)
 
-        assert InvalidClientError is type(error)
-        assert ["literal"] == self.sent(token_server)
 
-    @pytest.mark.parametrize("reply", [503, {}])
-    async def test_passing_failure(self, token_server: TokenServer, reply: Any) -> None:
-        """After a failure not caused by the secret it is not read again; all attempts use one."""
-        secrets = Secrets("first", "second")
-        token_server.replies = [reply] * 3
-        error = await failure(self.endpoint(token_server, secrets))
+@pytest.mark.parametrize("before", [[], ["first"]], ids=["at first", "again"])
+def test_slow(before: list[str]) -> None:
+    """An async callable that never returns, at its first or second call, is a TokenTimeoutError in the budget."""
+    answers = list(before)
+    posts: list[float] = []
 
-        assert error.retryable
-        assert (1, ["first"] * 3) == (secrets.calls, self.sent(token_server))
+    async def read() -> str:
+        return answers.pop() if answers else await asyncio.Future()
 
-    async def test_refused_after_a_failure(self, token_server: TokenServer) -> None:
-        """A refusal that follows upon a passing failure asks for the secret again as well."""
-        secrets = Secrets("first", "second")
-        token_server.replies = [503, web.json_response(INVALID_CLIENT, status=400)]
-        token = await self.endpoint(token_server, secrets).request_token()
+    async def simulate(loop: VirtualLoop) -> float:
+        began_at = loop.time()
 
-        assert "canary-token-1" == token.value
-        assert ["first", "first", "second"] == self.sent(token_server)
+        async def refuse() -> Reply:
+            posts.append(loop.time())
+            return Reply(INVALID_CLIENT.status, INVALID_CLIENT.body)
 
-    async def test_asynchronous(self, token_server: TokenServer) -> None:
-        """An async callable is awaited."""
+        credentials = ClientCredentials(client_id="app", client_secret=read)
+        endpoint = VirtualEndpoint(credentials, policy=RetryPolicy(budget_seconds=10), answer=refuse)
+        with pytest.raises(TokenTimeoutError, match="client_secret did not return within the renewal's budget"):
+            await endpoint.request_token()
+        return loop.time() - began_at
 
-        async def read() -> str:
-            return "async"
-
-        await self.endpoint(token_server, read).request_token()
-
-        assert ["async"] == self.sent(token_server)
-
-    @pytest.mark.parametrize("before", [[], ["first"]])
-    async def test_raises(self, token_server: TokenServer, before: list[str]) -> None:
-        """A callable that raises, at first or on a second reading, is a TokenError without the callable's text."""
-        self.refuse(token_server)
-        secrets = Secrets(*before, ValueError(SECRET))
-        error = await failure(self.endpoint(token_server, secrets))
-
-        assert TokenError is type(error)
-        assert "the client secret cannot be read: the callable raised ValueError" == str(error)
-        assert not shows_secret(everything_shown(error))
-        assert before == self.sent(token_server)
-
-    @pytest.mark.parametrize("before", [[], ["first"]])
-    def test_slow(self, before: list[str]) -> None:
-        """An async callable that never returns, at first or when asked again, is a TokenTimeoutError in the budget."""
-        expected = "token request failed: client_secret did not return within the renewal's budget"
-        answers = list(before)
-        posts: list[float] = []
-
-        async def read() -> str:
-            return answers.pop() if answers else await asyncio.Future()
-
-        async def simulate(loop: VirtualLoop) -> float:
-            began_at = loop.time()
-
-            async def refuse() -> Reply:
-                posts.append(loop.time())
-                return Reply(401, json.dumps(INVALID_CLIENT).encode())
-
-            credentials = ClientCredentials(client_id="app", client_secret=read)
-            policy = RetryPolicy(budget_seconds=10)
-            with pytest.raises(TokenTimeoutError) as caught:
-                await VirtualEndpoint(credentials, policy=policy, answer=refuse).request_token()
-            assert expected == str(caught.value)
-            return loop.time() - began_at
-
-        assert 10 == run(simulate, seed=0)
-        assert len(before) == len(posts)
-
-    async def test_blocking(self, token_server: TokenServer) -> None:
-        """A plain callable that blocks is off the loop, and a TokenTimeoutError in the budget."""
-        returns = threading.Event()
-
-        def read() -> str:
-            returns.wait(5)
-            return "late"
-
-        try:
-            error = await failure(self.endpoint(token_server, read, budget_seconds=0.05))
-        finally:
-            returns.set()
-
-        assert TokenTimeoutError is type(error)
-        assert [] == self.sent(token_server)
-
-    async def test_timeout_of_its_own(self, token_server: TokenServer) -> None:
-        """A callable's own TimeoutError is not taken for the end of the budget."""
-        error = await failure(self.endpoint(token_server, Secrets(TimeoutError())))
-
-        assert TokenError is type(error)
-        assert str(error).endswith("the callable raised TimeoutError")
+    assert 10 == run(simulate, seed=0)
+    assert len(before) == len(posts)

@@ -116,12 +116,12 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS)
 @pytest.mark.parametrize("secret", [SECRET, RANDOM_SECRET], ids=["reserved characters", "random"])
-@pytest.mark.parametrize("text", ["{}", "The secret {} of app is wrong"])
-def test_echo(spell: Callable[[str], str], secret: str, text: str) -> None:
+def test_echo(spell: Callable[[str], str], secret: str) -> None:
     """A text with the secret in any spelling is withheld whole."""
     hidden = SecretFilter([secret, *spell_in_base64(secret)])
 
-    assert WITHHELD == hidden.show(text.format(spell(secret)))
+    assert WITHHELD == hidden.show(spell(secret))
+    assert WITHHELD == hidden.show(f"The secret {spell(secret)} of app is wrong")
 
 
 @pytest.mark.parametrize("spell", [str, percent, quote_plus, as_json, html.escape, in_base64, repr])
@@ -208,21 +208,11 @@ def test_too_much_to_search() -> None:
     assert SecretFilter([SECRET]).holds("y" * 40_000)
 
 
-@settings(derandomize=True, max_examples=200, deadline=None)
+@settings(derandomize=True, max_examples=100, deadline=None)
 @given(
     secret=st.text("abcXYZ019-_+/=%&;\\\"' \u00e9\u20ac", min_size=8, max_size=24),
     layers=st.lists(
-        st.sampled_from(
-            [
-                percent,
-                quote_plus,
-                as_json,
-                html.escape,
-                in_base64,
-                in_hexadecimal,
-            ]
-        ),
-        max_size=3,
+        st.sampled_from([percent, quote_plus, as_json, html.escape, in_base64, in_hexadecimal]), max_size=3
     ),
 )
 def test_any_layers(secret: str, layers: list[Callable[[str], str]]) -> None:

@@ -6,21 +6,23 @@ import base64
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import attrs
 import pytest
+from yarl import URL
 
 from simplestore_async import open_session
 from simplestore_async.errors import ConfigurationError
-from tests.support.api_requests import OneToken
-from tests.support.api_servers import ConnectProxy, redirecting, refusing_url
+from simplestore_async.sandbox import Response, Sandbox
+from tests.support.api_requests import OneToken, get
+from tests.support.api_servers import ConnectProxy, refusing_url
 from tests.support.raw_server import RawServer
 from tests.support.resolver import LocalResolver
 from tests.support.servers import ApiServer
-from tests.support.sessions import clear_environment, get
 from tests.support.tls import private_ca
 from tests.support.tracebacks import shown_by
+from tests.support.wire_faults import says
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
 PASSWORD = "canary-pässword"
@@ -28,76 +30,36 @@ USERINFO = "user:canary-p%C3%A4ssword@"
 BASIC = f"Basic {base64.b64encode(f'user:{PASSWORD}'.encode()).decode()}"
 
 
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """An environment that names no credentials and no proxies."""
-    clear_environment(monkeypatch)
-    return monkeypatch
-
-
-class _RefusingProxy(RawServer):
-    """A proxy that answers every request in one way; an empty answer breaks the connection."""
-
-    def __init__(self, answer: bytes) -> None:
-        super().__init__()
-        self.heads: list[bytes] = []
-        self._answer = answer
-
-    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.heads.append(await reader.readuntil(b"\r\n\r\n"))
-        if not self._answer:
-            writer.transport.abort()
-        writer.write(self._answer)
-        await reader.read(1)  # the tunnel's client begins, or is gone
-        writer.write(b"no TLS")
-        await reader.read()
-
-
 def with_password(url: str) -> str:
     return url.replace("http://", f"http://{USERINFO}")
 
 
-async def _get(session: aiohttp.ClientSession) -> object:
-    return await session.get("https://api.example/items")
-
-
-async def _post(session: aiohttp.ClientSession) -> object:
-    return await session.post("https://api.example/items", data=b"body")
-
-
-async def _connect(session: aiohttp.ClientSession) -> object:
-    return await session.ws_connect("wss://api.example/events")
-
-
-async def _get_elsewhere(session: aiohttp.ClientSession) -> object:
-    return await session.get("https://evil.example/")
-
-
-async def _get_without_token(session: aiohttp.ClientSession) -> object:
-    return await session.get("https://api.example/items", middlewares=())
-
-
-CALLS = [_get, _post, _connect, _get_elsewhere, _get_without_token]
-ANSWERS = [
-    *(b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % status for status in (403, 407, 502)),
-    b"HTTP/1.1 200 OK\r\n\r\n",
-    b"garbage\r\n\r\n",
-    b"",
-]
+CALLS: dict[str, Callable[[aiohttp.ClientSession], Any]] = {
+    "get": lambda session: session.get("items"),
+    "post": lambda session: session.post("items", data=b"body"),
+    "websocket": lambda session: session.ws_connect("wss://api.example/events"),
+    "elsewhere": lambda session: session.get("https://evil.example/"),
+    "without token": lambda session: session.get("items", middlewares=()),
+}
+REFUSAL = b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n"
+TUNNEL = b"HTTP/1.1 200 OK\r\n\r\n"
 
 
 class TestPassword:
-    @pytest.mark.parametrize("where", ["argument", "environment"])
-    @pytest.mark.parametrize("answer", ANSWERS)
-    @pytest.mark.parametrize("call", CALLS)
+    @pytest.mark.parametrize(
+        ("call", "answer", "is_argument"),
+        [
+            *((call, REFUSAL, True) for call in CALLS),
+            *(("get", answer, True) for answer in (TUNNEL, b"garbage\r\n\r\n", b"")),
+            *(("get", answer, False) for answer in (REFUSAL, TUNNEL)),
+        ],
+    )
     async def test_refusing_proxy(
-        self, environment: pytest.MonkeyPatch, call: Callable[..., Any], answer: bytes, where: str
+        self, monkeypatch: pytest.MonkeyPatch, call: str, answer: bytes, *, is_argument: bool
     ) -> None:
         """After any response of a proxy, its password is neither in the error nor among the locals of a frame."""
-        async with _RefusingProxy(answer) as proxy:
-            environment.setenv("https_proxy", with_password(proxy.url))
-            environment.setenv("http_proxy", with_password(proxy.url))
-            is_argument = where == "argument"
+        async with RawServer(says(answer)) as proxy:
+            monkeypatch.setenv("https_proxy", with_password(proxy.url))
             async with open_session(
                 OneToken(),
                 base_url="https://api.example",
@@ -105,31 +67,26 @@ class TestPassword:
                 trust_env=not is_argument,
             ) as session:
                 with pytest.raises(aiohttp.ClientError) as caught:
-                    await call(session)
+                    await CALLS[call](session)
 
-        assert f"Proxy-Authorization: {BASIC}" in proxy.heads[0].decode()
+        assert f"Proxy-Authorization: {BASIC}" in proxy.requests[0].decode()
         self.assert_hidden(caught.value)
 
-    @pytest.mark.parametrize("where", ["argument", "environment"])
-    async def test_no_proxy_there(self, environment: pytest.MonkeyPatch, where: str) -> None:
+    async def test_no_proxy_there(self) -> None:
         """The error for an unreachable proxy does not show its password."""
         url = with_password(refusing_url())
-        environment.setenv("https_proxy", url)
-        is_argument = where == "argument"
-        async with open_session(
-            OneToken(), base_url="https://api.example", proxy=url if is_argument else None, trust_env=not is_argument
-        ) as session:
+        async with open_session(OneToken(), base_url="https://api.example", proxy=url) as session:
             with pytest.raises(aiohttp.ClientProxyConnectionError) as caught:
                 await session.get("items")
 
         self.assert_hidden(caught.value)
 
-    @pytest.mark.parametrize("wrong", ["ftp://{}proxy.example", "http://{}proxy.example:x", "socks5://{}x", "{}x"])
-    async def test_wrong_proxy(self, environment: pytest.MonkeyPatch, wrong: str) -> None:
-        """The error for a wrong proxy URL does not show its password."""
-        environment.setenv("https_proxy", wrong.format(USERINFO))
+    async def test_wrong_proxy(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The error for a wrong proxy URL names its setting, and does not show its password."""
+        wrong = f"socks5://{USERINFO}proxy.example"
+        monkeypatch.setenv("https_proxy", wrong)
         with pytest.raises(ConfigurationError) as by_argument:
-            open_session(OneToken(), base_url="https://api.example", proxy=wrong.format(USERINFO))
+            open_session(OneToken(), base_url="https://api.example", proxy=wrong)
         async with open_session(OneToken(), base_url="https://api.example", trust_env=True) as session:
             with pytest.raises(ConfigurationError) as by_environment:
                 await session.get("items")
@@ -141,13 +98,13 @@ class TestPassword:
     async def test_proxy_of_one_request(self) -> None:
         """A proxy that a single request names is used for it, and its password is not in the error."""
         async with (
-            _RefusingProxy(ANSWERS[0]) as proxy,
+            RawServer(says(REFUSAL)) as proxy,
             open_session(OneToken(), base_url="https://api.example") as session,
         ):
             with pytest.raises(aiohttp.ClientHttpProxyError) as caught:
                 await session.get("items", proxy=with_password(proxy.url))
 
-        assert BASIC in proxy.heads[0].decode()
+        assert BASIC in proxy.requests[0].decode()
         assert "canary" not in f"{caught.value} {caught.value!r} {caught.value.request_info!r}"
 
     @staticmethod
@@ -159,32 +116,32 @@ class TestPassword:
 
 class TestWays:
     @pytest.mark.parametrize("where", ["argument", "environment"])
-    async def test_tunnel(self, environment: pytest.MonkeyPatch, where: str) -> None:
-        """The proxy gets the password in UTF-8, on every hop, and neither token nor headers of the caller."""
-        async with (
-            ApiServer(ssl_context=private_ca().server) as api,
-            ConnectProxy({"api.example:443": api.port, "evil.example:443": api.port}) as proxy,
-        ):
-            api.handler = redirecting(api, {"/a": "https://evil.example/b"})
-            environment.setenv("https_proxy", with_password(proxy.url))
+    async def test_tunnel(self, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+        """Token and API requests pass the proxy, which gets its password on every hop and sees nothing of theirs."""
+        async with Sandbox(client_secret="canary-secret", ssl_context=private_ca().server) as sandbox:
+            port = URL(sandbox.token_url).port
+            hosts = {"token.example:443", "api.example:443", "evil.example:443"}
+            sandbox.api.respond("a", Response(302, headers={"Location": "https://evil.example/api/b"}))
             is_argument = where == "argument"
-            async with open_session(
-                OneToken(),
-                base_url="https://api.example",
-                ssl=private_ca().client,
-                proxy=with_password(proxy.url) if is_argument else None,
-                trust_env=not is_argument,
-                headers={"X-Mine": "canary"},
-            ) as session:
-                await get(session, "a")
+            async with ConnectProxy(port=port) as proxy:
+                monkeypatch.setenv("https_proxy", with_password(proxy.url))
+                async with open_session(
+                    attrs.evolve(sandbox.credentials, token_url="https://token.example/connect/token"),
+                    base_url="https://api.example/api/",
+                    ssl=private_ca().client,
+                    proxy=with_password(proxy.url) if is_argument else None,
+                    trust_env=not is_argument,
+                    headers={"X-Mine": "canary"},
+                ) as session:
+                    await get(session, "a")
 
-            assert [BASIC] * 2 == [head.header("Proxy-Authorization") for head in proxy.heads]
-            assert {"api.example:443", "evil.example:443"} == proxy.targets
-            assert b"canary" not in proxy.seen
-        assert ["own-token", None] == api.tokens
-        assert not any("Proxy-Authorization" in request.headers for request in api.requests)
+        assert [BASIC] * 3 == [head.header("Proxy-Authorization") for head in proxy.heads]
+        assert hosts == proxy.targets
+        assert b"canary" not in proxy.seen
+        assert [1, 1, None] == [request.token_number for request in sandbox.requests]
+        assert not any("Proxy-Authorization" in request.headers for request in sandbox.requests)
 
-    async def test_plain_http_elsewhere(self, environment: pytest.MonkeyPatch) -> None:
+    async def test_plain_http_elsewhere(self) -> None:
         """A request of plain http outside the origins takes the password to the proxy, too."""
         async with ConnectProxy() as proxy:
             async with open_session(
@@ -194,19 +151,16 @@ class TestWays:
 
             assert [BASIC] == [head.header("Proxy-Authorization") for head in proxy.heads]
 
-    @pytest.mark.parametrize("no_proxy", ["api.example", ".example", "api.example:443", "*", "other,api.example"])
-    async def test_no_proxy(self, environment: pytest.MonkeyPatch, no_proxy: str) -> None:
-        """`no_proxy` is read as for the token endpoint."""
-        async with (
-            ApiServer(ssl_context=private_ca().server) as api,
-            ConnectProxy({"api.example:443": api.port}) as proxy,
-        ):
-            environment.setenv("https_proxy", proxy.url)
-            environment.setenv("no_proxy", no_proxy)
+    @pytest.mark.parametrize(("trust_env", "no_proxy"), [(True, "other,.example"), (False, "")])
+    async def test_direct(self, monkeypatch: pytest.MonkeyPatch, *, trust_env: bool, no_proxy: str) -> None:
+        """A host that `no_proxy` names is reached directly; so is every host without `trust_env`."""
+        async with ApiServer(ssl_context=private_ca().server) as api, ConnectProxy(port=api.port) as proxy:
+            monkeypatch.setenv("https_proxy", proxy.url)
+            monkeypatch.setenv("no_proxy", no_proxy)
             async with open_session(
                 OneToken(),
                 base_url="https://api.example",
-                trust_env=True,
+                trust_env=trust_env,
                 connector=aiohttp.TCPConnector(resolver=LocalResolver({443: api.port}), ssl=private_ca().client),
             ) as session:
                 await get(session, "items")
@@ -227,10 +181,10 @@ class TestWays:
 
             assert (1, 3) == (len(proxy.heads), len(api.requests))
 
-    async def test_netrc(self, api_server: ApiServer, environment: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    async def test_netrc(self, api_server: ApiServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
         """`trust_env` does not read netrc, for hosts outside the origins neither."""
         (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password password")
-        environment.setenv("NETRC", str(tmp_path / "netrc"))
+        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
         async with open_session(OneToken(), base_url="https://api.example", trust_env=True) as session:
             await get(session, api_server.url)
 

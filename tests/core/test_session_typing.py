@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -25,13 +25,10 @@ async def test_right() -> None:
     assert typed.closed
 
 
-@pytest.mark.parametrize("options", [{"raise_for_statu": True}])
-def test_misspelt_option(options: dict[str, Any]) -> None:
+def test_misspelt_option() -> None:
     """A misspelt option is an error for the type checker, and at run time."""
     with pytest.raises(ConfigurationError):
         open_session(OneToken(), base_url=API, raise_for_statu=True)  # type: ignore[call-arg]
-    with pytest.raises(ConfigurationError):
-        open_session(OneToken(), base_url=API, **options)
 
 
 def test_wrong_type() -> None:
@@ -43,13 +40,3 @@ def test_positional() -> None:
     """A second positional argument is an error for the type checker, and at run time."""
     with pytest.raises(ConfigurationError):
         open_session(OneToken(), "secret")  # type: ignore[arg-type]
-
-
-async def test_not_entered() -> None:
-    """Any use but `async with` is an error for the type checker."""
-    with pytest.raises(ConfigurationError):
-        open_session(OneToken(), base_url=API).get("items")  # type: ignore[attr-defined]
-    with pytest.raises(ConfigurationError):
-        await open_session(OneToken(), base_url=API)  # type: ignore[misc]
-    with pytest.raises(ConfigurationError), open_session(OneToken(), base_url=API):  # type: ignore[attr-defined]
-        pass

@@ -13,8 +13,8 @@ import pytest
 
 from simplestore_async import AccessToken
 from simplestore_async._core.response import MAX_RESPONSE_BYTES
-from simplestore_async.errors import InvalidClientError, TokenError
-from tests.support.exchanges import TOKEN, everything_of, no_token, parse, refusal, token
+from simplestore_async.errors import TokenError
+from tests.support.exchanges import TOKEN, everything_of, no_token, parse, token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,33 +39,20 @@ class TestJson:
         assert TOKEN == token(body, {"Content-Type": "text/plain; charset=latin-1"}).value
 
     @pytest.mark.parametrize(
-        "charset",
+        ("charset", "text"),
         [
-            "iso-8859-1",
-            "ISO-8859-15",
-            "windows-1252",
-            "cp500",
-            "Shift_JIS",
-            "iso-2022-jp",
-            "gb18030",
-            '"utf-8"',
-            "utf-16",
+            *((charset, "\u00e9") for charset in ("iso-8859-1", "ISO-8859-15", "windows-1252", "cp500")),
+            *((charset, "\u00e9") for charset in ('"utf-8"', "utf-16")),
+            *((charset, "\u65e5\u672c") for charset in ("Shift_JIS", "iso-2022-jp", "gb18030")),
         ],
+        ids=ascii,
     )
-    def test_declared_charset(self, charset: str) -> None:
+    def test_declared_charset(self, charset: str, text: str) -> None:
         """A declared character set is read where the bytes are no UTF-8."""
-        text = "\u65e5\u672c" if charset in {"Shift_JIS", "iso-2022-jp", "gb18030"} else "\u00e9"
         payload = json.dumps({"access_token": TOKEN, "x": text}, ensure_ascii=False)
         headers = {"Content-Type": f"application/json; charset={charset}"}
 
         assert TOKEN == token(payload.encode(charset.strip('"')), headers).value
-
-    def test_refusal_in_a_declared_charset(self) -> None:
-        """An `invalid_client` in a declared character set is one, with a readable description."""
-        payload = json.dumps({"error": "invalid_client", "error_description": "refus\u00e9"}, ensure_ascii=False)
-        error = refusal(401, payload.encode("latin-1"), {"Content-Type": "application/json;charset=ISO-8859-1"})
-
-        assert (InvalidClientError, "refus\u00e9") == (type(error), error.error_description)
 
     @pytest.mark.parametrize(
         "charset", ["utf-8", "utf-7", "punycode", "idna", "unicode_escape", "zlib", "canary", "\0"]
@@ -106,7 +93,7 @@ class TestJson:
         assert error.retryable
 
     def test_longest(self) -> None:
-        """A reply of exactly 128 KiB is read."""
+        """A response of exactly 128 KiB is read."""
         body = json.dumps({"access_token": TOKEN}).encode().ljust(MAX_RESPONSE_BYTES)
 
         assert 128 << 10 == MAX_RESPONSE_BYTES
@@ -131,20 +118,12 @@ class TestContentEncoding:
         ],
     )
     def test_read(self, name: str, compress: Callable[[bytes], bytes]) -> None:
-        """Servers compress though they were asked not to: gzip, zlib and raw deflate are read."""
+        """Unrequested compression is read: gzip, zlib and raw deflate."""
         body = compress(json.dumps({"access_token": TOKEN}).encode())
 
         assert TOKEN == token(body, {"Content-Encoding": name}).value
 
-    @pytest.mark.parametrize(
-        ("name", "body"),
-        [
-            ("br", b"\x0b\x02"),
-            ("zstd", b"(\xb5/\xfd"),
-            ("gzip, gzip", b"\x1f\x8b"),
-            ("compress", b"\x1f\x9d"),
-        ],
-    )
+    @pytest.mark.parametrize(("name", "body"), [("br", b"\x0b\x02"), ("gzip, gzip", b"\x1f\x8b")])
     def test_unreadable(self, name: str, body: bytes) -> None:
         """An unsupported encoding is an error that another attempt would not change."""
         error = no_token(body, {"Content-Encoding": name})
@@ -157,12 +136,6 @@ class TestContentEncoding:
         """Plain JSON is read, with any label."""
         assert TOKEN == token({"access_token": TOKEN}, {"Content-Encoding": name}).value
 
-    def test_cut_short(self) -> None:
-        """A compressed reply that was cut is not JSON."""
-        body = gzip.compress(json.dumps({"access_token": TOKEN * 1_000}).encode())
-
-        assert "it is not JSON" in str(no_token(body[: len(body) // 2], {"Content-Encoding": "gzip"}))
-
     @pytest.mark.parametrize(("length", "is_read"), [(MAX_RESPONSE_BYTES, True), (MAX_RESPONSE_BYTES + 1, False)])
     def test_longest_once_open(self, length: int, is_read: bool) -> None:
         """The limit of 128 KiB applies to the decompressed body."""
@@ -172,10 +145,11 @@ class TestContentEncoding:
         assert is_read == isinstance(outcome, AccessToken)
         assert is_read != ("it is longer than 128 KiB" in str(outcome))
 
-    @pytest.mark.parametrize("status", [200, 400])
-    @pytest.mark.parametrize(("name", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+    @pytest.mark.parametrize(
+        ("status", "name", "compress"), [(200, "gzip", gzip.compress), (400, "deflate", zlib.compress)]
+    )
     def test_bomb(self, status: int, name: str, compress: Callable[[bytes], bytes]) -> None:
-        """A reply that opens to a thousand times its size costs little more than the limit."""
+        """A response that decompresses to a thousand times its size costs little more than the limit."""
         body = compress(bytes(16 << 20))
         tracemalloc.start()
         try:

@@ -48,14 +48,7 @@ RESPONSES: dict[str, tuple[bytes, dict[str, str]]] = {
     "backslashes": (as_json(access_token="\\" * 1000, error_description="\\" * 999), {}),
     "more backslashes": (as_json(access_token="\\" * 16_000, error_description="\\" * 16_000), {}),
     "percents": (as_json(access_token="%25" * 5000, error_description="%25" * 5000, title="%" * 9000), {}),
-    "longest tokens": (
-        as_json(
-            **dict.fromkeys(
-                ("access_token", "refresh_token", "id_token"), base64.b64encode(bytes(range(256)) * 15).decode()
-            )
-        ),
-        {},
-    ),
+    "longest tokens": (as_json(access_token=LONG_TOKEN, refresh_token=LONG_TOKEN, id_token=LONG_TOKEN), {}),
     "expanding characters": (as_json(error_description="\ufdfa" * 9000, title="\ufdfa" * 9000, error="\ufdfa"), {}),
     "expanding token": (as_json(access_token="\ufdfa" * 15_000, error_description="\ufdfa" * 300), {}),
     "accents": (as_json(error_description="e" + "\u0301" * 9000, title="\u1e9b\u0323" * 300), {}),

@@ -2,98 +2,71 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-from simplestore_async.errors import InvalidClientError, TokenEndpointError, TokenError
-from tests.support.exchanges import SECRET, TOKEN, everything_of, exchange, parse, refusal
-from tests.support.wire_faults import everything_shown
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-
-def shows_canary(error: TokenError) -> bool:
-    """Return whether an error shows a secret or token; here, so that the literal is in no frame of its own."""
-    return "canary" in everything_shown(error)
+from simplestore_async.errors import InvalidClientError, TokenEndpointError
+from tests.support.exchanges import SECRET, TOKEN, everything_of, exchange, refusal
 
 
 class TestRefusal:
-    @pytest.mark.parametrize("status", [400, 401])
+    @pytest.mark.parametrize("status", [200, 400, 401])
     @pytest.mark.parametrize("title", [None, "Unknown client"])
-    def test_invalid_client(self, status: int, title: str | None) -> None:
-        """`invalid_client` is an InvalidClientError, terminal, with a readable title and a hint."""
-        error = refusal(status, {"error": "invalid_client"} | ({"title": title} if title else {}))
+    @pytest.mark.parametrize("secret", [SECRET, "client", "_"], ids=ascii)
+    def test_invalid_client(self, status: int, title: str | None, secret: str) -> None:
+        """`invalid_client` is a terminal InvalidClientError with a hint, even if the secret is a part of that word."""
+        payload = {"error": "invalid_client"} | ({"title": title} if title else {})
+        error = refusal(status, payload, of=exchange(secret))
 
-        assert InvalidClientError is type(error)
-        assert (status, "invalid_client", title) == (error.status, error.error, error.title)
-        said = f"invalid_client, {title}" if title else "invalid_client"
-        assert f"token request failed: status {status} ({said})" == error.problem
+        assert (InvalidClientError, False) == (type(error), error.retryable)
+        assert (status, "invalid_client") == (error.status, error.error)
         assert "Control Panel" in error.hint
-        assert not error.retryable
+        if secret == SECRET:
+            said = f"invalid_client, {title}" if title else "invalid_client"
+            assert f"token request failed: status {status} ({said})" == error.problem
 
-    @pytest.mark.parametrize("secret", ["client", "invalid_client", "i", "_"])
-    def test_secret_that_is_part_of_the_code(self, secret: str) -> None:
-        """`invalid_client` is an InvalidClientError even if the secret is a part of that word."""
-        assert InvalidClientError is type(refusal(400, {"error": "invalid_client"}, of=exchange(secret)))
-
-    @pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 422, 429, 499, 500, 503, 599])
+    @pytest.mark.parametrize("status", [400, 503])
     @pytest.mark.parametrize(
         ("body", "headers"),
         [
             (b"", {}),
             (b"<html>canary</html>", {}),
-            (b'["canary"]', {}),
             (b'"canary"', {}),
             (b'{"error": ["canary"]}', {}),
-            (b"\xff\xfe canary", {}),
-            (b"canary" * 400_000, {}),
             (b'{"error": "invalid_client"}'.ljust(2 << 20), {}),
-            (b"[" * 200_000, {}),
             (b"canary", {"Content-Encoding": "br"}),
-            (b"canary", {"Content-Encoding": "gzip"}),
         ],
-        ids=["empty", "html", "list", "string", "odd", "binary", "long", "long JSON", "deep", "br", "no gzip"],
+        ids=["empty", "html", "string", "odd", "long JSON", "br"],
     )
     def test_any_body(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         """A refusal is a TokenEndpointError with its status, for any body, which is not quoted."""
         error = refusal(status, body, headers)
 
-        assert TokenEndpointError is type(error)
-        assert (status, None, None, None, None) == (
-            error.status,
-            error.error,
-            error.error_description,
-            error.title,
-            error.retry_after,
-        )
+        assert (TokenEndpointError, status) == (type(error), error.status)
+        assert [None] * 4 == [error.error, error.error_description, error.title, error.retry_after]
         assert f"token request failed: status {status}" == error.problem
         assert "canary" not in everything_of(error)
 
     @pytest.mark.parametrize(
-        ("status", "advice"),
+        ("statuses", "advice", "retryable"),
         [
-            *((status, "") for status in (400, 402, 404, 408, 429, 500, 503)),
-            *((status, "Control Panel") for status in (401, 403)),
-            *((status, "SIMPLESTORE_TOKEN_URL") for status in (300, 301, 302, 303, 307, 308, 399)),
+            ((400, 402, 404, 405, 407, 409, 410, 421, 422, 425, 428, 430, 451, 499), "", False),
+            ((408, 429, 500, 501, 502, 503, 504, 599), "", True),
+            ((401, 403), "Control Panel", False),
+            ((300, 301, 302, 303, 307, 308, 399), "SIMPLESTORE_TOKEN_URL", False),
         ],
+        ids=["refused", "retried", "credentials", "redirect"],
     )
-    def test_what_to_do(self, status: int, advice: str) -> None:
-        """The hint: copy the credentials again (some servers send an empty 403), or set the URL."""
-        error = refusal(status, b"", {"Location": "https://evil.example/canary"})
+    def test_what_to_do(self, statuses: tuple[int, ...], advice: str, *, retryable: bool) -> None:
+        """The status decides whether to retry, and the hint; some servers refuse credentials with an empty 403."""
+        for status in statuses:
+            error = refusal(status, b"", {"Location": "https://evil.example/canary"})
 
-        assert f"token request failed: status {status}" == error.problem
-        assert advice in error.hint
-        assert bool(advice) == bool(error.hint)
-        assert status == error.status
-
-    @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
-    def test_redirect_is_terminal(self, status: int) -> None:
-        """A redirect would be the same next time."""
-        assert not refusal(status).retryable
+            assert f"token request failed: status {status}" == error.problem
+            assert (retryable, bool(advice)) == (error.retryable, bool(error.hint))
+            assert advice in error.hint
 
     @pytest.mark.parametrize("status", [200, 201, 204])
     def test_error_with_status_of_success(self, status: int) -> None:
@@ -103,10 +76,6 @@ class TestRefusal:
         assert TokenEndpointError is type(error)
         assert (status, "access_denied") == (error.status, error.error)
         assert "canary" not in everything_of(error)
-
-    def test_invalid_client_with_status_200(self) -> None:
-        """`invalid_client` is recognised with any status."""
-        assert InvalidClientError is type(refusal(200, {"error": "invalid_client"}))
 
     def test_all_that_was_said(self) -> None:
         """Code, description and title are in the message, and each can be read."""
@@ -139,12 +108,11 @@ class TestRefusal:
         ],
         ids=lambda value: ascii(value)[:20],
     )
-    @pytest.mark.parametrize("field", ["error_description", "title"])
-    def test_text_is_fit_to_be_shown(self, field: str, text: str, expected: str) -> None:
+    def test_text_is_fit_to_be_shown(self, text: str, expected: str) -> None:
         """A server's text becomes one line without control characters, of 300 characters at most."""
-        error = refusal(400, {field: text})
+        error = refusal(400, {"error_description": text})
 
-        assert expected == getattr(error, field)
+        assert expected == error.error_description
         assert f"token request failed: status 400{f' ({expected})' if expected else ''}" == str(error)
 
     @pytest.mark.parametrize(
@@ -204,7 +172,7 @@ class TestRefusal:
 
     @pytest.mark.parametrize("field", ["access_token", "refresh_token", "id_token"])
     def test_echo_of_a_token(self, field: str) -> None:
-        """A refusal that carries a token and speaks of it shows the token nowhere."""
+        """A refusal that carries and quotes a token shows it nowhere."""
         error = refusal(400, {field: TOKEN, "title": "denied", "error_description": f"{TOKEN} is not for you"})
 
         assert ("[withheld]", "denied") == (error.error_description, error.title)
@@ -214,35 +182,3 @@ class TestRefusal:
     def test_token_that_is_no_text(self, value: bytes) -> None:
         """Invalid fields do not change the refusal."""
         assert "denied" == refusal(400, b'{"error": "denied", "access_token": %b}' % value).error
-
-
-@pytest.mark.parametrize(
-    ("status", "make_body"),
-    [
-        (400, lambda: json.dumps({"error": "invalid_client", "error_description": SECRET}).encode()),
-        (400, lambda: json.dumps({"error": SECRET, "title": SECRET, "client_secret": SECRET}).encode()),
-        (400, lambda: json.dumps({"error": "invalid_grant", "access_token": TOKEN}).encode()),
-        (200, lambda: json.dumps({"error": "denied", "access_token": TOKEN}).encode()),
-        (200, lambda: json.dumps({"access_token": TOKEN + " x"}).encode()),
-        (200, lambda: json.dumps({"access_token": [TOKEN]}).encode()),
-        (200, lambda: json.dumps({"access_token": TOKEN, "expires_in": TOKEN}).encode()),
-        (200, lambda: json.dumps({"access_token": TOKEN, "token_type": SECRET}).encode()),
-        (200, lambda: json.dumps({"access_token": TOKEN}).encode()[:-1]),
-        (204, lambda: json.dumps({"id_token": TOKEN}).encode()),
-        (302, lambda: json.dumps({"access_token": TOKEN}).encode()),
-        (500, SECRET.encode),
-    ],
-)
-def test_locals(status: int, make_body: Callable[[], bytes]) -> None:
-    """An error made from a response shows neither secret nor token, nor carries an exception that would."""
-
-    def parse_and_raise() -> None:
-        outcome = parse(status, make_body())
-        assert isinstance(outcome, TokenError)
-        raise outcome
-
-    with pytest.raises(TokenError) as caught:
-        parse_and_raise()
-
-    assert not shows_canary(caught.value)
-    assert (None, None) == (caught.value.__cause__, caught.value.__context__)

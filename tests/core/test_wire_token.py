@@ -11,6 +11,9 @@ from simplestore_async import AccessToken
 from simplestore_async.errors import TokenResponseError
 from tests.support.exchanges import NOW, SECRET, TOKEN, everything_of, exchange, no_token, parse, token
 
+NOT_VISIBLE = "access_token is empty or not visible ASCII"
+EXPIRED = "is not above 0: the token has expired already"
+
 
 class TestToken:
     def test_documented_reply(self) -> None:
@@ -27,33 +30,23 @@ class TestToken:
             ('"expires_in": "3600"', 3600.0),
             ('"expires_in": 3599.5', 3599.5),
             ('"expires_in": "3599.5"', 3599.5),
-            ('"expires_in": 0.5', 0.5),
-            ('"expires_in": "0.5"', 0.5),
-            ('"expires_in": 1', 1.0),
             ('"expires_in": "007"', 7.0),
-            ('"expires_in": 86399', 86_399.0),
             ('"expires_in": 86400', 86_400.0),
             ('"expires_in": 86401', 86_400.0),
-            ('"expires_in": 86400.5', 86_400.0),
             ('"expires_in": 1000000000000', 86_400.0),
-            ('"expires_in": 1e300', 86_400.0),
             (f'"expires_in": 1{"0" * 400}', 86_400.0),
             (f'"expires_in": "{"9" * 500}"', 86_400.0),
             ('"expires_in": " 3600 "', 3600.0),
-            ('"expires_in": "60\\n"', 60.0),
             ('"expires_in": ""', 3600.0),
-            ('"expires_in": " ", "expiries_in": 60', 60.0),
             ('"expires_in": 50, "expiries_in": ""', 50.0),
             ('"expires_in": null', 3600.0),
             ('"expires_in": null, "expiries_in": null', 3600.0),
             ('"other": 60', 3600.0),
             ('"expiries_in": 60', 60.0),
             ('"expiries_in": "60.5"', 60.5),
-            ('"expiries_in": 1000000000000', 86_400.0),
             ('"expires_in": null, "expiries_in": 60', 60.0),
             ('"expires_in": 50, "expiries_in": 60', 50.0),
             ('"expiries_in": 60, "expires_in": 50', 50.0),
-            ('"expires_in": 50, "expiries_in": null', 50.0),
             ('"expires_in": 50, "expiries_in": "soon"', 50.0),
             ('"expires_in": 50, "expiries_in": 0', 50.0),
         ],
@@ -69,31 +62,11 @@ class TestToken:
     @pytest.mark.parametrize(
         ("value", "problem"),
         [
-            *((value, "is not above 0: the token has expired already") for value in ("0", "-1", "-0.5", "0.0", '"0"')),
-            (f"-1{'0' * 400}", "is not above 0: the token has expired already"),
-            ('"0.00"', "is not above 0: the token has expired already"),
+            *((value, EXPIRED) for value in ("0", "-1", "-0.5", "0.0", '"0"', '"0.00"', f"-1{'0' * 400}")),
             *((value, "is not a finite number of seconds") for value in ("NaN", "Infinity", "-Infinity", "1e999")),
-            *(
-                (value, "is not a number of seconds")
-                for value in (
-                    "true",
-                    "false",
-                    '"soon"',
-                    '"6 0"',
-                    '"+60"',
-                    '"-60"',
-                    '"1e3"',
-                    '"60."',
-                    '".5"',
-                    '"6_0"',
-                    '"\\u0666\\u0660"',
-                    '"NaN"',
-                    '"inf"',
-                    "[]",
-                    "[60]",
-                    "{}",
-                )
-            ),
+            *((value, "is not a number of seconds") for value in ("true", "false", "[]", "[60]", "{}", '"soon"')),
+            *((f'"{value}"', "is not a number of seconds") for value in ("6 0", "+60", "-60", "1e3", "60.", ".5")),
+            *((f'"{value}"', "is not a number of seconds") for value in ("6_0", "\\u0666\\u0660", "NaN", "inf")),
         ],
         ids=lambda value: str(value)[:20],
     )
@@ -111,10 +84,6 @@ class TestToken:
         """`Bearer` and `BearerToken` are read in any case, with blanks around; empty and null count as missing."""
         assert TOKEN == token({"access_token": TOKEN, "token_type": token_type}).value
 
-    def test_token_type_missing(self) -> None:
-        """A reply without `token_type` is taken for a bearer token."""
-        assert TOKEN == token({"access_token": TOKEN}).value
-
     @pytest.mark.parametrize(
         "token_type",
         ["DPoP", "mac", "PoP", "N_A", "Bearer token", "Bearer,DPoP", "BearerTokens", 5, True, ["Bearer"], {}],
@@ -129,26 +98,10 @@ class TestToken:
     @pytest.mark.parametrize(
         ("payload", "problem"),
         [
-            ({}, "access_token is missing"),
-            ({"expires_in": 3600}, "access_token is missing"),
-            ({"access_token": None}, "access_token is missing"),
-            *(
-                ({"access_token": value}, "access_token is not a string")
-                for value in (5, 5.5, True, [TOKEN], {"value": TOKEN})
-            ),
-            *(
-                ({"access_token": value}, "access_token is empty or not visible ASCII")
-                for value in (
-                    "",
-                    f"{TOKEN}\r\nX-Evil: 1",
-                    f"{TOKEN}\n",
-                    f"{TOKEN} x",
-                    f" {TOKEN}",
-                    f"{TOKEN}\0",
-                    f"{TOKEN}\u00e9",
-                    f"{TOKEN}\ud800",
-                )
-            ),
+            *((payload, "access_token is missing") for payload in ({}, {"expires_in": 3600}, {"access_token": None})),
+            *(({"access_token": value}, "access_token is not a string") for value in (5, True, [TOKEN], {"a": TOKEN})),
+            *(({"access_token": value}, NOT_VISIBLE) for value in ("", f" {TOKEN}", f"{TOKEN} x", f"{TOKEN}\n")),
+            *(({"access_token": f"{TOKEN}{character}"}, NOT_VISIBLE) for character in ("\0", "\u00e9", "\ud800")),
         ],
         ids=lambda value: ascii(value)[:60],
     )
@@ -201,11 +154,6 @@ class TestToken:
 
         assert expected == outcome.scope
 
-    @pytest.mark.parametrize("value", ["Atza|IwEBIA", "00D5g!AQ.x", "a,b=c", "~"])
-    def test_visible_ascii(self, value: str) -> None:
-        """Any visible ASCII is a token (RFC 6749 App. A.12)."""
-        assert value == token({"access_token": value}).value
-
     @pytest.mark.parametrize("scope", [SECRET, f"read {SECRET[:12]}", TOKEN, quote(SECRET)])
     def test_scope_that_echoes(self, scope: str) -> None:
         """A scope that may hold the secret or the token is not taken over."""
@@ -217,13 +165,14 @@ class TestToken:
         """A life that the clock cannot show is over."""
         assert no_token({"access_token": TOKEN, "expires_in": 1e-300}).retryable
 
-    @pytest.mark.parametrize("status", [200, 201, 202, 203, 206, 299])
-    def test_any_success(self, status: int) -> None:
-        """A whole valid token counts with any status of success."""
-        outcome = parse(status, {"access_token": TOKEN})
+    @pytest.mark.parametrize("status", [200, 201, 206, 299])
+    @pytest.mark.parametrize("value", [TOKEN, "Atza|IwEBIA", "00D5g!AQ.x", "a,b=c", "~"])
+    def test_any_success(self, status: int, value: str) -> None:
+        """Any visible ASCII is a token (RFC 6749 A.12), with any status of success."""
+        outcome = parse(status, {"access_token": value})
 
         assert isinstance(outcome, AccessToken)
-        assert TOKEN == outcome.value
+        assert value == outcome.value
 
     @pytest.mark.parametrize("status", [100, 199, 201, 202, 204, 299])
     @pytest.mark.parametrize("body", [b"", b"<html>", b"{}"])

@@ -13,35 +13,30 @@ if TYPE_CHECKING:
 
     from tests.support.servers import Server
 
-BEARER_1, BEARER_2 = "Bearer canary-token-1", "Bearer canary-token-2"
-
 
 class ListSource:
-    """Token source with a list of tokens; keeps the rejected ones."""
+    """Token source with a list of tokens, each of which lasts until it is rejected."""
 
     def __init__(self, *tokens: str, may_replace: bool = True) -> None:
         self._tokens = list(tokens)
         self._may_replace = may_replace
-        self.invalidated: list[str] = []
 
     async def get_token(self) -> AccessToken:
         if not self._tokens:
             raise TokenError("No token left")
-        return AccessToken(self._tokens.pop(0), issued_at=0, expires_at=3600)
+        return AccessToken(self._tokens[0], issued_at=0, expires_at=3600)
 
     def invalidate(self, token: AccessToken) -> bool:
-        self.invalidated.append(token.value)
+        if self._tokens[:1] == [token.value]:
+            del self._tokens[0]
         return self._may_replace
 
 
-class OneToken:
+class OneToken(ListSource):
     """Token source with one token."""
 
-    async def get_token(self) -> AccessToken:
-        return AccessToken("own-token", issued_at=0, expires_at=3600)
-
-    def invalidate(self, token: AccessToken) -> bool:
-        return False
+    def __init__(self) -> None:
+        super().__init__("own-token", may_replace=False)
 
 
 def authorizations(server: Server) -> list[list[str]]:
@@ -51,3 +46,8 @@ def authorizations(server: Server) -> list[list[str]]:
 async def fetch(session: aiohttp.ClientSession, url: str | URL, method: str = "GET", **options: Any) -> tuple[int, str]:
     async with session.request(method, url, **options) as response:
         return response.status, await response.text()
+
+
+async def get(session: aiohttp.ClientSession, url: str) -> int:
+    """Return the status of a GET request."""
+    return (await fetch(session, url))[0]

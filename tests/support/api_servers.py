@@ -47,7 +47,7 @@ async def authorized_session(
 
 
 def redirecting(server: Server, targets: Mapping[str, str], *, status: int = 302) -> Handler:
-    """Return a handler that redirects the paths in *targets*, and answers the others as *server* does."""
+    """Return a handler that redirects the paths in *targets*, and passes the others to that of *server*."""
     answer = server.handler
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -74,7 +74,7 @@ def rejecting(server: ApiServer, status: int, *challenges: str, text: str = "") 
 
 
 def answering(**response: Any) -> Handler:
-    """Return a handler that answers every request with this response."""
+    """Return a handler with this response to every request."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         return web.Response(**response)
@@ -168,6 +168,8 @@ class WireServer(RawServer):
         return [request.token for request in self.requests]
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A fixed buffer, which the kernel does not enlarge: a few megabytes are more than it takes unread.
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
         while True:
             wire = Wire(await reader.readuntil(b"\r\n\r\n"), b"")
             is_rejected = wire.token in self.rejected

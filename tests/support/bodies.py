@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import attrs
 
+from tests.support.api_requests import ListSource
 from tests.support.api_servers import WireServer, authorized_session
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
-
-    from tests.support.servers import TokenServer
 
 OFFSET = 7
 MARK = "Grüße, Jürgen ❤ +&=% "
@@ -74,13 +73,13 @@ def multipart_of(*parts: Any) -> aiohttp.MultipartWriter:
 
 @asynccontextmanager
 async def wire_and_session(
-    token_server: TokenServer, reject: Callable[[asyncio.StreamWriter], Awaitable[None]] | None = None
+    reject: Callable[[asyncio.StreamWriter], Awaitable[None]] | None = None,
 ) -> AsyncIterator[tuple[WireServer, aiohttp.ClientSession]]:
-    """A server that rejects the first token, and a session for it; a hanging test times out."""
+    """A server that rejects the first token, and a session of one connection for it; a hanging test times out."""
+    source = ListSource("canary-token-1", "canary-token-2")
     async with (
         WireServer(reject) as server,
-        token_server.provider() as provider,
-        authorized_session(provider, server.url) as session,
+        authorized_session(source, server.url, connector=aiohttp.TCPConnector(limit=1)) as session,
         asyncio.timeout(30),
     ):
         server.rejected.add("canary-token-1")

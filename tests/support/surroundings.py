@@ -11,7 +11,6 @@ _REMOVED: Final = (
     *("COLUMNS", "LINES"),
     *("NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLORTERM", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
     *("LANG", "LANGUAGE", "PYTHONIOENCODING"),
-    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"),
     *("XDG_CACHE_HOME",),
 )
 _SET: Final = {"LC_ALL": "C.UTF-8", "TZ": "UTC"}
@@ -20,7 +19,7 @@ _SET: Final = {"LC_ALL": "C.UTF-8", "TZ": "UTC"}
 def reset_surroundings() -> None:
     """Give this process, and those that tests start, the same surroundings on every machine."""
     for name in list(os.environ):
-        if name in _REMOVED or name.startswith(("SIMPLESTORE_", "LC_")):
+        if name in _REMOVED or name.startswith(("SIMPLESTORE_", "LC_")) or name.lower().endswith("_proxy"):
             del os.environ[name]
     os.environ.update(_SET)
     if hasattr(time, "tzset"):

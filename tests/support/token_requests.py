@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 GRANT = b'{"access_token": "canary-token", "expires_in": 3600, "token_type": "Bearer"}'
 CLOSED = "the connection was closed before the response was complete"
-NO_HTTP = "the response is not HTTP"
 
 
 async def failure(endpoint: TokenEndpoint) -> TokenError:

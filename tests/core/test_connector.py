@@ -1,0 +1,73 @@
+"""`simplestore_async._core.connector`: TLS settings and connectors that may carry a credential."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Any
+
+import aiohttp
+import pytest
+
+from simplestore_async._core.connector import check_connector, check_loop, check_ssl
+from simplestore_async.errors import ConfigurationError
+from tests.support.tls import client_context
+
+
+def lax_context(*, verify_mode: ssl.VerifyMode = ssl.CERT_REQUIRED) -> ssl.SSLContext:
+    context = client_context()
+    context.check_hostname = False
+    context.verify_mode = verify_mode
+    return context
+
+
+@pytest.mark.parametrize(
+    "setting", [True, client_context(), aiohttp.Fingerprint(bytes(32))], ids=["default", "context", "fingerprint"]
+)
+async def test_checked(setting: Any) -> None:
+    """The machine's certificates, a context of one's own and a fingerprint are accepted."""
+    check_ssl("ssl", setting)
+    async with aiohttp.TCPConnector(ssl=setting) as connector:
+        check_connector(connector)
+        check_loop(connector)
+
+
+@pytest.mark.parametrize(
+    ("setting", "problem"),
+    [
+        (False, "must not be False"),
+        (lax_context(verify_mode=ssl.CERT_NONE), "verify_mode=CERT_NONE"),
+        (lax_context(), "check_hostname=False"),
+    ],
+    ids=["off", "certificate", "host name"],
+)
+async def test_not_checked(setting: Any, problem: str) -> None:
+    """A setting that leaves certificates or host names unchecked is refused, also that of a connector."""
+    with pytest.raises(ConfigurationError, match=f"^ssl .*{problem}") as caught:
+        check_ssl("ssl", setting)
+    async with aiohttp.TCPConnector(ssl=setting) as connector:
+        with pytest.raises(ConfigurationError, match=r"^connector's ssl "):
+            check_connector(connector)
+
+    assert "certificates-not-checked" == caught.value.code
+    assert "create_default_context" in caught.value.hint
+
+
+@pytest.mark.parametrize("setting", ["ca.pem", ssl.SSLContext])
+def test_no_setting(setting: Any) -> None:
+    """Anything else is refused by its type."""
+    with pytest.raises(ConfigurationError, match=r"^ssl must be a"):
+        check_ssl("ssl", setting)
+
+
+async def test_unusable() -> None:
+    """A connector of another event loop, or a closed one, is refused."""
+
+    async def make() -> aiohttp.TCPConnector:
+        return aiohttp.TCPConnector()
+
+    foreign, closed = await asyncio.to_thread(asyncio.run, make()), await make()
+    await closed.close()
+    for connector, problem in (foreign, "belongs to another event loop"), (closed, "is closed"):
+        with pytest.raises(ConfigurationError, match=f"^connector {problem}"):
+            check_loop(connector)
