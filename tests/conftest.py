@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from simplestore_async.events import Event
+    from tests.support.telemetry import Telemetry
 
 
 pytest_plugins = ["simplestore_async._pytest_plugin"]
@@ -51,6 +52,14 @@ def quick() -> RetryPolicy:
 def events() -> list[Event]:
     """Events of a provider: pass `on_event=events.append`."""
     return []
+
+
+@pytest.fixture
+def telemetry() -> Iterator[Telemetry]:
+    from tests.support.telemetry import in_memory_sdk
+
+    with in_memory_sdk() as telemetry:
+        yield telemetry
 
 
 @pytest_asyncio.fixture
