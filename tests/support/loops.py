@@ -1,16 +1,36 @@
-"""Event loops in other threads, and requests that a test holds back."""
+"""Kinds of event loops, event loops in other threads, and requests that a test holds back."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import pytest
+
+from tests.support.platforms import uvloop_factories
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Coroutine
 
     from tests.support.servers import TokenServer
+
+LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
+
+
+def _new_eager_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined, unused-ignore]  # from 3.12 on
+    return loop
+
+
+_FACTORIES: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop, **uvloop_factories()}
+if hasattr(asyncio, "eager_task_factory"):
+    _FACTORIES["eager"] = _new_eager_loop
+LOOPS = [pytest.param(factory, id=name) for name, factory in _FACTORIES.items()]
+"""For a parametrized test: asyncio's own loop, uvloop's, and one with eager tasks, as far as they are there."""
 
 
 @asynccontextmanager
