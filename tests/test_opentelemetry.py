@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -274,17 +272,3 @@ def test_attributes_are_copied(telemetry: Telemetry) -> None:
     attributes["shop"] = "8"
 
     assert {"shop": "7"} == listener._attributes
-
-
-def test_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the API package the import error names the extra."""
-    monkeypatch.setitem(sys.modules, "opentelemetry", None)
-    monkeypatch.delitem(sys.modules, "simplestore_async.opentelemetry")
-
-    with pytest.raises(ImportError) as caught:
-        importlib.import_module("simplestore_async.opentelemetry")
-
-    assert (
-        'simplestore_async.opentelemetry needs opentelemetry-api: pip install "simplestore-async[opentelemetry]"'
-        == str(caught.value)
-    )

@@ -142,16 +142,6 @@ async def test_wide_directory(
     assert [expected] == [line.getMessage() for line in caplog.records if line.levelno >= logging.WARNING]
 
 
-async def test_files_of_fs_group(cache: FileTokenCache, directory: Path, path: Path) -> None:
-    """Files that fsGroup has opened to others are cache misses in the repaired directory, and are replaced."""
-    directory.chmod(0o2770)
-    path.chmod(0o660)
-    assert await cache.get(KEY) is None
-    await cache.set(KEY, TOKEN)
-    assert TOKEN == await cache.get(KEY)
-    assert (0o700, 0o600) == (mode_of(directory), mode_of(path))
-
-
 @pytest.mark.parametrize("operation", ["get", "set", "lock"])
 @pytest.mark.parametrize(("mode", "name"), [(0o1777, NAME), (0o777, "other program"), (0o2775, "other program")])
 async def test_shared_directory(
@@ -198,7 +188,7 @@ async def test_another_user_s_directory(
     assert "it belongs to another user" in await refusal(cache, operation)
 
 
-@pytest.mark.parametrize("operation", ["get", "set"])
+@pytest.mark.parametrize("operation", ["get", "set", "list_files", "clear"])
 @pytest.mark.parametrize("is_dangling", [False, True])
 async def test_a_symlink_in_the_directory_s_place(
     tmp_path: Path, directory: Path, path: Path, operation: str, *, is_dangling: bool
@@ -218,7 +208,8 @@ async def test_a_symlink_in_the_directory_s_place(
 async def test_what_is_no_file_is_replaced(
     cache: FileTokenCache, path: Path, tmp_path: Path, put: Callable[[Path, Path], None]
 ) -> None:
-    """Anything but a regular file is a cache miss, at once, and a private file replaces it."""
+    """Anything but a regular file is a cache miss, at once, and a private file replaces it; no symlink is followed."""
+    before = path.read_bytes()
     put(path, tmp_path / "aside")
 
     async with asyncio.timeout(60):
@@ -228,6 +219,7 @@ async def test_what_is_no_file_is_replaced(
     assert make_token("second") == await cache.get(KEY)
     assert stat.S_ISREG(path.lstat().st_mode)
     assert 0o600 == mode_of(path)
+    assert [before] * (put is put_symlink) == [each.read_bytes() for each in tmp_path.glob("aside")]
 
 
 async def test_a_fifo_is_not_read(cache: FileTokenCache, path: Path) -> None:
@@ -294,14 +286,6 @@ async def test_a_directory_that_becomes_a_symlink(
     assert ["get", "set"] == [failure.operation for failure in failures]
     assert all("it is a symlink" in failure.problem for failure in failures)
     assert before == {path: path.read_bytes() for path in (tmp_path / "hostile").iterdir()}
-
-
-async def test_a_symlink_s_target_is_left_alone(cache: FileTokenCache, path: Path, tmp_path: Path) -> None:
-    """A symlink is not followed: its target is neither read nor written."""
-    before = path.read_bytes()
-    put_symlink(path, tmp_path / "aside")
-    await cache.set(KEY, make_token("second"))
-    assert before == (tmp_path / "aside").read_bytes()
 
 
 @pytest.mark.parametrize("put", [put_empty_directory, put_directory])
