@@ -130,15 +130,6 @@ class TestDemo:
         assert "\x1b" not in outcome.stdout
         assert 1 == read_table(outcome.stdout)["succeeded"]
 
-    @pytest.mark.slow
-    async def test_one_process(self) -> None:
-        """One process, and fewer requests than it may send at once, are enough."""
-        outcome = await simplestore("demo", "--requests", "10", "--duration", "3", "--processes", "1", "--plain")
-        table = read_table(outcome.stdout)
-
-        assert (0, "") == (outcome.code, outcome.stderr)
-        assert (10, 10, 0, 1) == tuple(table[name] for name in ("requests", "succeeded", "failed", "processes"))
-
     @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
     async def test_interrupted(self) -> None:
         """Ctrl-C ends it at once, with all of its processes, with 130 and no traceback."""
@@ -195,13 +186,15 @@ class TestToken:
         assert 1 == sandbox.counters.tokens_issued
 
     async def test_show(self, sandbox: Sandbox) -> None:
-        """`--show` prints the token as well."""
-        outcome = await simplestore("token", "--show", environment=sandbox.environment)
+        """`--show` prints the token as well; the scopes that the environment names are asked for, and printed."""
+        environment = sandbox.environment | {"SIMPLESTORE_SCOPE": "orders products"}
+        outcome = await simplestore("token", "--show", environment=environment)
         token = re.search(r"^token +(\S+)$", outcome.stdout, re.MULTILINE)
 
         assert 0 == outcome.code
         assert token is not None
         assert sandbox.revoke(token[1])
+        assert re.search(r"^scope +orders products$", outcome.stdout, re.MULTILINE)
 
     async def test_header(self, sandbox: Sandbox) -> None:
         """`--header` prints the header that carries a valid token, and nothing else."""
@@ -276,13 +269,6 @@ class TestToken:
         await simplestore("token", environment=sandbox.environment | {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""})
         assert [] == list(tmp_path.iterdir())
 
-    async def test_scope(self, sandbox: Sandbox) -> None:
-        """Scopes that the environment names are asked for, and printed."""
-        environment = sandbox.environment | {"SIMPLESTORE_SCOPE": "orders products"}
-        outcome = await simplestore("token", environment=environment)
-
-        assert re.search(r"^scope +orders products$", outcome.stdout, re.MULTILINE)
-
     async def test_refused(self, sandbox: Sandbox) -> None:
         """Wrong credentials: exit code 1, one line with the place to copy them from, and no secret in it."""
         environment = sandbox.environment | {"SIMPLESTORE_CLIENT_SECRET": "wr0ng-s3cr3t"}
@@ -298,24 +284,19 @@ class TestToken:
 
         assert_one_line(await simplestore("token", environment=sandbox.environment), code=1, says="503")
 
-    async def test_missing_environment(self) -> None:
-        """No credentials: exit code 2, and the variable is named."""
-        assert_one_line(await simplestore("token"), code=2, says="SIMPLESTORE_CLIENT_ID")
-
-    async def test_wrong_environment(self, sandbox: Sandbox) -> None:
-        """A setting that cannot be right: exit code 2, in the user's own terms."""
-        environment = sandbox.environment | {"SIMPLESTORE_TOKEN_URL": "http://auth.example/connect/token"}
-
-        assert_one_line(await simplestore("token", environment=environment), code=2, says="SIMPLESTORE_TOKEN_URL")
-
-    async def test_secret_file_that_is_not_there(self, sandbox: Sandbox, tmp_path: Path) -> None:
-        """A secret file that cannot be read: exit code 2, and the file is named."""
-        environment = sandbox.environment | {
-            "SIMPLESTORE_CLIENT_SECRET": "",
-            "SIMPLESTORE_CLIENT_SECRET_FILE": str(tmp_path / "gone"),
-        }
-
-        assert_one_line(await simplestore("token", environment=environment), code=2, says="gone")
+    @pytest.mark.parametrize(
+        ("changes", "says"),
+        [
+            ({"CLIENT_ID": ""}, "SIMPLESTORE_CLIENT_ID"),
+            ({"TOKEN_URL": "http://auth.example/connect/token"}, "SIMPLESTORE_TOKEN_URL"),
+            ({"CLIENT_SECRET": "", "CLIENT_SECRET_FILE": "/etc/gone"}, "gone"),
+        ],
+        ids=["missing", "wrong", "file"],
+    )
+    async def test_wrong_environment(self, sandbox: Sandbox, changes: dict[str, str], says: str) -> None:
+        """A setting that is missing or wrong: exit code 2, and the variable or the file is named."""
+        environment = sandbox.environment | {f"SIMPLESTORE_{name}": value for name, value in changes.items()}
+        assert_one_line(await simplestore("token", environment=environment), code=2, says=says)
 
 
 class TestUsage:
@@ -328,19 +309,14 @@ class TestUsage:
             (["demo", "--concurrency", "many"], "--concurrency"),
             (["demo", "--duration", "1"], "--duration"),
             (["demo", "--processes", "0"], "--processes"),
+            (["completion", "tcsh"], "bash"),
+            *((["doctor", "--timeout", seconds], "--timeout") for seconds in ("0", "inf")),
+            (["request", "GET", "x", "--timeout", "0"], "--timeout"),
         ],
     )
     async def test_wrong_usage(self, arguments: list[str], says: str) -> None:
         """Wrong usage: exit code 2 and one line that names the culprit."""
         assert_one_line(await simplestore(*arguments), code=2, says=says)
-
-    @pytest.mark.parametrize("arguments", [["--help"], ["demo", "-h"], ["token", "--help"]])
-    async def test_help(self, arguments: list[str]) -> None:
-        """Every command explains itself."""
-        outcome = await simplestore(*arguments)
-
-        assert (0, "") == (outcome.code, outcome.stderr)
-        assert "Usage: simplestore" in outcome.stdout
 
     async def test_version(self) -> None:
         """`--version` names the program and a version."""

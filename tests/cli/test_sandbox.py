@@ -73,7 +73,7 @@ async def serving(*arguments: str) -> AsyncIterator[Serving]:
 class TestServing:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     async def test_environment(self, number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A program with the printed environment reaches it; a signal ends it with 0; it prints address and process."""
+        """A program with the printed environment, which has no old secret file, reaches it; a signal ends it with 0."""
         async with serving() as sandbox:
             for name, value in sandbox.environment.items():
                 monkeypatch.setenv(name, value)
@@ -82,23 +82,17 @@ class TestServing:
             outcome = await sandbox.stop(number)
 
         base_url = sandbox.environment["SIMPLESTORE_BASE_URL"]
-        pid = sandbox.process.pid
-        assert Outcome(0, "", f"Serving {base_url} until Ctrl-C or SIGTERM (process {pid}).\n") == outcome
-
-    async def test_all_variables(self) -> None:
-        """The documented client, both addresses, and no secret file from before."""
-        async with serving() as sandbox:
-            environment = sandbox.environment
-        root = environment["SIMPLESTORE_BASE_URL"].removesuffix("/api/")
-
+        root = base_url.removesuffix("/api/")
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+", root)
         assert {
             "SIMPLESTORE_CLIENT_ID": "sandbox-client",
             "SIMPLESTORE_CLIENT_SECRET": "sandbox-secret",
             "SIMPLESTORE_TOKEN_URL": f"{root}/connect/token",
-            "SIMPLESTORE_BASE_URL": f"{root}/api/",
+            "SIMPLESTORE_BASE_URL": base_url,
             "SIMPLESTORE_CLIENT_SECRET_FILE": "",
-        } == environment
+        } == sandbox.environment
+        pid = sandbox.process.pid
+        assert Outcome(0, "", f"Serving {base_url} until Ctrl-C or SIGTERM (process {pid}).\n") == outcome
 
     async def test_json(self) -> None:
         """`--json` prints the same as one object on one line."""
@@ -292,10 +286,3 @@ class TestErrors:
         process.terminate()
 
         assert Outcome(0, "", "") == await finish(process)
-
-    async def test_help(self) -> None:
-        """It explains itself, and how a shell takes its words."""
-        outcome = await simplestore("sandbox", "--help")
-
-        assert (0, "") == (outcome.code, outcome.stderr)
-        assert 'eval "$(simplestore sandbox &)"' in outcome.stdout
