@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 from simplestore_async import RetryPolicy
+from simplestore_async.sandbox import Sandbox
 from tests.support.clocks import FakeClock
 from tests.support.redis_server import RedisServer
 from tests.support.servers import ApiServer, TokenServer
@@ -60,6 +61,12 @@ def telemetry() -> Iterator[Telemetry]:
 
     with in_memory_sdk() as telemetry:
         yield telemetry
+
+
+@pytest_asyncio.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with Sandbox() as sandbox:
+        yield sandbox
 
 
 @pytest_asyncio.fixture

@@ -15,14 +15,14 @@ import pytest
 from cryptography.fernet import Fernet
 
 from simplestore_async import FileTokenCache
-from simplestore_async.sandbox import Sandbox
 from tests.support.command import assert_one_line, finish, simplestore, start
 from tests.support.tokens import make_token
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
     from simplestore_async import AccessToken
+    from simplestore_async.sandbox import Sandbox
     from tests.support.command import Outcome
 
 DIGEST = hashlib.sha256(b"key").hexdigest()
@@ -231,12 +231,6 @@ async def test_the_default_directory_is_used(tmp_path: Path) -> None:
     assert DIGEST[:12] in (await simplestore("cache", "list", environment=home)).stdout
     assert 1 == (await simplestore("cache", "clear", "--json", environment=home)).json["removed"]
     assert (await simplestore("cache", "list", environment=home)).stdout.startswith("no tokens are stored in /")
-
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox() as sandbox:
-        yield sandbox
 
 
 class TestEncrypted:

@@ -11,18 +11,13 @@ import shutil
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
 
 import aiohttp
 import pytest
 
 from simplestore_async.sandbox import Sandbox, Status
 from tests.support.command import COMMAND, TIMEOUT_SECONDS, assert_one_line, finish, shell, simplestore, start
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-SECRET: Final = "s3cr3t-of-the-shop"
+from tests.support.sandbox_client import SECRET
 
 
 async def start_long_demo() -> tuple[asyncio.subprocess.Process, list[int]]:
@@ -62,12 +57,6 @@ async def is_accepted(sandbox: Sandbox, authorization: str) -> bool:
         session.get(sandbox.base_url, headers={"Authorization": authorization}) as response,
     ):
         return response.status == 200
-
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox(client_secret=SECRET) as sandbox:
-        yield sandbox
 
 
 class TestDemo:

@@ -14,18 +14,11 @@ from tests.support.command import Outcome, simplestore
 from tests.support.terminals import on_terminal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
 # Erase, bell, C1, right-to-left override, zero-width, line separator.
 HOSTILE: Final = "a\x1b[2J\x07\x9b2J\u202e\u200b\u2028z"
 needs_terminal = pytest.mark.skipif(sys.platform == "win32", reason="POSIX terminals")
-
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox() as sandbox:
-        yield sandbox
 
 
 def assert_harmless(text: str) -> None:

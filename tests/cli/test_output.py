@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from simplestore_async.sandbox import Sandbox
 from tests.support.command import COMMAND, finish, shell, simplestore, start
 from tests.support.terminals import on_terminal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from simplestore_async.sandbox import Sandbox
 
 
 # `simplestore`, whose demo has a server that refuses the first token request.
@@ -29,12 +29,6 @@ async def enter_and_fail(self): await enter(self); self.fail_next(1, Status(400)
 Sandbox.__aenter__ = enter_and_fail; sys.exit(main())""",
 )
 ONE_REQUEST = "demo", "--requests", "1", "--processes", "1"
-
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox() as sandbox:
-        yield sandbox
 
 
 class TestJsonErrors:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from simplestore_async.caches import loads
-from simplestore_async.sandbox import Sandbox
 from tests.support.batches import make_line, read_results, write_lines
 from tests.support.carrying import carry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from simplestore_async.sandbox import Sandbox
     from tests.support.redis_server import RedisServer
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -29,12 +29,6 @@ DASK = {
     "DASK_DISTRIBUTED__COMM__COMPRESSION": "False",  # what is read on its way is what is sent
     "PYTHONWARNINGS": "default",
 }
-
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox() as sandbox:
-        yield sandbox
 
 
 class Tap:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
-import pytest_asyncio
 from sqlite_cache import SQLiteTokenCache
 
 from simplestore_async.sandbox import Sandbox, Status
@@ -24,12 +23,6 @@ if TYPE_CHECKING:
     from simplestore_async import TokenCache
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-@pytest_asyncio.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox() as sandbox:
-        yield sandbox
 
 
 def surroundings(sandbox: Sandbox, home: Path) -> dict[str, str]:
