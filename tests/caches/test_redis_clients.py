@@ -54,13 +54,13 @@ async def test_nothing_stays_open(network: Proxy) -> None:
     """A client that is made for a call is closed after it, with all its connections; under a lock there is only one."""
     cache = RedisTokenCache.from_url(network.url)
     await cache.get(KEY)
-    assert 1 == network.count
+    assert 1 == network.connections
     async with cache.renewal_lock(KEY):
         await cache.get(KEY)
         await cache.set(KEY, TOKEN)
         # Another task is not the holder.
         await asyncio.create_task(cache.get(KEY))
-    assert 3 == network.count
+    assert 3 == network.connections
     while network.open_count:
         await asyncio.sleep(0)
 
@@ -73,7 +73,7 @@ async def test_client_that_was_given(network: Proxy) -> None:
             async with cache.renewal_lock(KEY):
                 await cache.set(KEY, TOKEN)
                 assert TOKEN == await cache.get(KEY)
-        assert (1, 1) == (network.count, network.open_count)
+        assert (1, 1) == (network.connections, network.open_count)
 
 
 @pytest.mark.parametrize("is_text", [True, False])

@@ -12,26 +12,12 @@ from aiohttp import web
 
 from tests.support.api_servers import refusing_url
 from tests.support.command import COMMAND, finish, shell, simplestore, start
-from tests.support.doctor import NEUTRAL, assert_row, changed_doctor, failures_in, read_rows
+from tests.support.doctor import assert_row, changed_doctor, failures_in, read_rows
 from tests.support.servers import SECRET, ApiServer, TokenServer
 from tests.support.terminals import in_terminal, on_terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-@pytest.fixture
-def environment(token_server: TokenServer, api_server: ApiServer, tmp_path: Path) -> dict[str, str]:
-    return NEUTRAL | {
-        "SIMPLESTORE_CLIENT_ID": "app",
-        "SIMPLESTORE_CLIENT_SECRET": SECRET,
-        "SIMPLESTORE_CLIENT_SECRET_FILE": "",
-        "SIMPLESTORE_TOKEN_URL": token_server.token_url,
-        "SIMPLESTORE_BASE_URL": f"{api_server.url}/v1",
-        "HOME": str(tmp_path),
-        "XDG_CACHE_HOME": str(tmp_path),
-        "PYTHONIOENCODING": "utf-8",
-    }
 
 
 NAMES: Final = (
@@ -208,8 +194,8 @@ class TestSecrecy:
     @pytest.fixture
     def secrets(self, environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
         """Canaries wherever there may be a secret."""
-        path = tmp_path / "simplestore-async"
-        path.mkdir(0o700)
+        path = tmp_path / "home" / "simplestore-async"
+        path.mkdir(0o700, parents=True)
         (path / f"token-v2-{'0' * 64}.json").write_text("canary")
         return environment | {
             "HTTPS_PROXY": "http://user:canary/proxy@proxy.invalid:3128",

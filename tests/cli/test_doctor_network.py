@@ -12,27 +12,15 @@ from aiohttp import web
 
 from tests.support.api_servers import refusing_url
 from tests.support.command import COMMAND, finish, start
-from tests.support.doctor import NEUTRAL, assert_row, changed_doctor, doctor, failures_in, read_rows
+from tests.support.doctor import assert_row, changed_doctor, doctor, failures_in, read_rows
 from tests.support.raw_server import RawServer
-from tests.support.servers import SECRET, ApiServer, Server, TokenServer
+from tests.support.servers import ApiServer, Server, TokenServer
 from tests.support.tls import authority, private_ca, server_context
 from tests.support.wire_faults import hangs_after, says
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-
-@pytest.fixture
-def environment(token_server: TokenServer, api_server: ApiServer, tmp_path: Path) -> dict[str, str]:
-    return NEUTRAL | {
-        "SIMPLESTORE_CLIENT_ID": "app",
-        "SIMPLESTORE_CLIENT_SECRET": SECRET,
-        "SIMPLESTORE_TOKEN_URL": token_server.token_url,
-        "SIMPLESTORE_BASE_URL": f"{api_server.url}/v1",
-        "HOME": str(tmp_path),
-        "XDG_CACHE_HOME": str(tmp_path),
-    }
 
 
 def posts_to(server: TokenServer) -> int:
