@@ -43,36 +43,21 @@ EXAMPLES: list[tuple[Event, int, str]] = [
     ),
     (
         TokenReceived(
-            cause="rejected",
-            source="cache",
-            is_unchanged=True,
-            duration_seconds=2,
-            life_seconds=10,
-            waiter_count=0,
+            cause="rejected", source="cache", is_unchanged=True, duration_seconds=2, life_seconds=10, waiter_count=0
         ),
         logging.DEBUG,
         "token received from cache, unchanged, in 2.000 s (rejected); valid for 10 s, waiters: 0",
     ),
     (
         RenewalFailed(
-            cause="due",
-            error=ERROR,
-            is_token_alive=True,
-            duration_seconds=1.5,
-            retry_in_seconds=4,
-            waiter_count=0,
+            cause="due", error=ERROR, is_token_alive=True, duration_seconds=1.5, retry_in_seconds=4, waiter_count=0
         ),
         logging.DEBUG,
         "token renewal failed after 1.500 s (due); waiters: 0, next attempt in 4 s at the earliest: reason",
     ),
     (
         RenewalFailed(
-            cause="expired",
-            error=ERROR,
-            is_token_alive=False,
-            duration_seconds=30,
-            retry_in_seconds=1,
-            waiter_count=7,
+            cause="expired", error=ERROR, is_token_alive=False, duration_seconds=30, retry_in_seconds=1, waiter_count=7
         ),
         logging.ERROR,
         "token renewal failed after 30.000 s (expired); waiters: 7, next attempt in 1 s at the earliest: reason",
@@ -83,11 +68,7 @@ EXAMPLES: list[tuple[Event, int, str]] = [
         "token renewal is failing; the current token is valid for another 720 s: reason",
     ),
     (OutageBegan(error=ERROR, life_seconds=0.0), logging.DEBUG, "no token can be obtained: reason"),
-    (
-        OutageEnded(duration_seconds=61.6),
-        logging.INFO,
-        "token renewal recovered after 62 s",
-    ),
+    (OutageEnded(duration_seconds=61.6), logging.INFO, "token renewal recovered after 62 s"),
     (
         RenewalOverdue(waited_seconds=1.96, life_seconds=25.2),
         logging.WARNING,

@@ -184,12 +184,7 @@ class TestSpan:
 
         listener(
             TokenReceived(
-                cause="due",
-                source="cache",
-                is_unchanged=False,
-                duration_seconds=0.5,
-                life_seconds=60,
-                waiter_count=0,
+                cause="due", source="cache", is_unchanged=False, duration_seconds=0.5, life_seconds=60, waiter_count=0
             )
         )
         listener(Event())

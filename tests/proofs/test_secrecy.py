@@ -12,12 +12,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-from simplestore_async import (
-    AccessToken,
-    FileTokenCache,
-    errors,
-    open_session,
-)
+from simplestore_async import AccessToken, FileTokenCache, errors, open_session
 from simplestore_async.batch import BatchDatabase, BatchPolicy, run_batch
 from tests.support.api_servers import ConnectProxy, redirecting, refusing_url
 from tests.support.batches import write_requests
@@ -30,13 +25,7 @@ if TYPE_CHECKING:
 
     from simplestore_async.batch import RequestFile
     from tests.support.raw_server import Script
-from tests.support.secrecy import (
-    BASIC,
-    LONG_TOKEN,
-    Scene,
-    show_every_step,
-    shows_canary,
-)
+from tests.support.secrecy import BASIC, LONG_TOKEN, Scene, show_every_step, shows_canary
 
 # Every way to fail: the expected error, and a scenario that ends in it.
 FAILURES: dict[str, tuple[type[BaseException], Callable[[Scene], Awaitable[object]]]] = {}

@@ -13,10 +13,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from simplestore_async import (
-    FileTokenCache,
-    events,
-)
+from simplestore_async import FileTokenCache, events
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -39,11 +39,7 @@ REFUSED: list[tuple[Callable[..., object], str, list[Any]]] = [
     (lambda value: Sandbox().api.respond("a", value), "response", [200, Response, lambda request: request]),
     (lambda value: Sandbox().api.respond("a", Response(), method=value), "method", [1]),
     (Response, "status", [199, "200"]),
-    (
-        lambda value: Response(headers=value),
-        "headers",
-        [1, ["ab", "c"], {"X": 1}, {"X": "a\r\nb"}],
-    ),
+    (lambda value: Response(headers=value), "headers", [1, ["ab", "c"], {"X": 1}, {"X": "a\r\nb"}]),
     (lambda value: Response(body=value), "body", [{}]),
     (lambda value: Response(json=value), "json", [object()]),
     (lambda value: Response(json={}, body=value), "json", ["x"]),

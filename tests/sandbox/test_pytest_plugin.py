@@ -291,12 +291,7 @@ class TestPlugins:
     )
     @pytest.mark.slow
     def test_each_runs_the_fixtures(
-        self,
-        pytest_process: PytestProcess,
-        monkeypatch: pytest.MonkeyPatch,
-        plugins: list[str],
-        ini: str,
-        mark: str,
+        self, pytest_process: PytestProcess, monkeypatch: pytest.MonkeyPatch, plugins: list[str], ini: str, mark: str
     ) -> None:
         """The fixtures work with each plugin that runs coroutines, in either mode, in tests that are none, and leave
         nothing behind.
