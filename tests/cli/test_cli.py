@@ -259,13 +259,15 @@ class TestToken:
         assert [] == list(tmp_path.iterdir())
 
     async def test_refused(self, sandbox: Sandbox) -> None:
-        """Wrong credentials: exit code 1, one line with the place to copy them from, and no secret in it."""
+        """Wrong credentials: exit code 1, one line with the place to copy them from, without a secret; no log."""
         environment = sandbox.environment | {"SIMPLESTORE_CLIENT_SECRET": "wr0ng-s3cr3t"}
         outcome = await simplestore("token", environment=environment)
 
         assert_one_line(outcome, code=1, says="Control Panel")
         assert "wr0ng-s3cr3t" not in outcome.stderr
         assert 1 == sandbox.counters.refusals
+        in_json = await simplestore("token", "--json", environment=environment)
+        assert (1, "", "InvalidClientError") == (in_json.code, in_json.stdout, in_json.error["type"])
 
     async def test_failed(self, sandbox: Sandbox) -> None:
         """An endpoint that asks for more patience than there is: exit code 1 at once, and the status is named."""

@@ -142,22 +142,6 @@ class TestServing:
         assert str(path) == environment["SIMPLESTORE_CLIENT_SECRET_FILE"]
         assert "hush" not in sandbox.printed + outcome.stderr
 
-    async def test_busy(self) -> None:
-        """A reply that is still to come does not delay the end."""
-        async with serving("--latency", "3600") as sandbox:
-            environment = sandbox.environment
-            host, port = environment["SIMPLESTORE_BASE_URL"].removeprefix("http://").split("/")[0].split(":")
-            _, writer = await asyncio.open_connection(host, int(port))
-            writer.write(b"POST /connect/token HTTP/1.1\r\nHost: here\r\nContent-Length: 0\r\n\r\n")
-            await writer.drain()
-            # A whole exchange on another connection: the first request has arrived by then.
-            async with aiohttp.ClientSession() as session, session.get(environment["SIMPLESTORE_BASE_URL"]):
-                pass
-            outcome = await sandbox.stop(signal.SIGINT)
-            writer.close()
-
-        assert (0, 1) == (outcome.code, outcome.stderr.count("\n"))
-
     async def test_eval(self, tmp_path: Path) -> None:
         """A POSIX shell that evaluates it in the background continues at once, with the environment set."""
         facts = tmp_path / "facts"
