@@ -146,18 +146,6 @@ async def test_an_entry_that_was_copied(tmp_path: Path) -> None:
     assert make_token("canary-another") == await cache.get("another's")
 
 
-async def test_processes_with_another_key(token_server: TokenServer, tmp_path: Path) -> None:
-    """Providers with the key share a token; one with another key gets its own, and nothing fails."""
-    events: list[Event] = []
-    got: list[str] = []
-    for key in (OLD, OLD, OTHER):
-        cache = FileTokenCache(tmp_path, codec=FernetCodec(key))
-        async with token_server.provider(cache=cache, on_event=events.append) as provider:
-            got.append(str((await provider.get_token()).value))
-    assert ["canary-token-1", "canary-token-1", "canary-token-2"] == got
-    assert [] == [event for event in events if isinstance(event, CacheFailed)]
-
-
 # ---- a file of keys
 
 

@@ -29,15 +29,12 @@ from tests.support.cache_files import (
     TOKEN,
     mode_of,
     names_in,
-    renew,
 )
 from tests.support.clocks import FakeClock
 from tests.support.tokens import make_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from tests.support.servers import TokenServer
 
 
 @pytest.mark.parametrize("kind", [str, Path])
@@ -153,18 +150,6 @@ async def test_a_file_larger_than_memory(cache: FileTokenCache, path: Path) -> N
     assert await cache.get(KEY) is None
     await cache.set(KEY, TOKEN)
     assert TOKEN == await cache.get(KEY)
-
-
-async def test_a_token_that_lives_for_ten_years_is_a_miss(cache: FileTokenCache, token_server: TokenServer) -> None:
-    """A provider does not believe a stored token that lives for longer than any does, and replaces it."""
-    key, now = token_server.credentials().cache_key, time.time()
-    await cache.set(key, make_token("old", issued_at=now - 1, expires_at=now + 10 * 365 * 86_400))
-
-    token, failures = await renew(token_server, cache)
-
-    assert token_server.issued == [token.value]
-    assert token == await cache.get(key)
-    assert [] == failures
 
 
 # ---- arguments

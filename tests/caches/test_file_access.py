@@ -15,7 +15,6 @@ import pytest
 
 from simplestore_async import FileTokenCache
 from simplestore_async.caches import _directory
-from simplestore_async.events import CacheFailed, Event
 from tests.support.cache_files import (
     IN_THE_WAY,
     KEY,
@@ -39,9 +38,6 @@ from tests.support.tokens import make_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from tests.support.clocks import FakeClock
-    from tests.support.servers import TokenServer
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
@@ -266,26 +262,6 @@ async def test_a_directory_that_is_swapped(
     assert b"hostile" in path.read_bytes()
     assert [NAME, f"{NAME}.x.tmp"] == names_in(directory)
     assert [NAME, f"{NAME}.y.tmp"][: 1 if operation == "set" else 2] == names_in(tmp_path / "first")
-
-
-async def test_a_directory_that_becomes_a_symlink(
-    token_server: TokenServer, clock: FakeClock, events: list[Event], tmp_path: Path
-) -> None:
-    """A directory swapped for a symlink between two renewals is not used; callers get their tokens."""
-    directory = tmp_path / "cache"
-    async with token_server.provider(clock=clock, cache=FileTokenCache(directory), on_event=events.append) as provider:
-        await provider.get_token()
-        shutil.copytree(directory, tmp_path / "hostile")
-        before = {path: path.read_bytes() for path in (tmp_path / "hostile").iterdir()}
-        directory.rename(tmp_path / "first")
-        directory.symlink_to(tmp_path / "hostile")
-        clock.advance(3_600)
-
-        assert "canary-token-2" == (await provider.get_token()).value
-    failures = [event for event in events if isinstance(event, CacheFailed)]
-    assert ["get", "set"] == [failure.operation for failure in failures]
-    assert all("it is a symlink" in failure.problem for failure in failures)
-    assert before == {path: path.read_bytes() for path in (tmp_path / "hostile").iterdir()}
 
 
 @pytest.mark.parametrize("put", [put_empty_directory, put_directory])

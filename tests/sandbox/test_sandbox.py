@@ -299,13 +299,6 @@ class TestContext:
 
         assert Counters(token_requests=1, tokens_issued=1, api_requests=1) == sandbox.counters
 
-    async def test_not_entered_twice_at_once(self) -> None:
-        """A running sandbox refuses to start again, and runs on."""
-        async with Sandbox() as sandbox:
-            with pytest.raises(RuntimeError, match="already running"):
-                await sandbox.__aenter__()
-            assert sandbox.token_url
-
     @pytest.mark.parametrize("name", ["token_url", "base_url", "credentials", "environment"])
     async def test_addresses_need_a_running_sandbox(self, name: str) -> None:
         """Before and after its context a sandbox has no addresses; the error has a hint."""
