@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import tracemalloc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import aiohttp
@@ -63,7 +63,7 @@ async def test_tenant_of_a_request(token_server: TokenServer, api_server: ApiSer
     async with aiohttp.ClientSession(api_server.url, middlewares=[session_s]) as session:
 
         async def send(name: str) -> int:
-            options = {"middlewares": [tenants[name]]} if name in tenants else {}
+            options: dict[str, Any] = {"middlewares": [tenants[name]]} if name in tenants else {}
             async with session.get(f"/{name}", **options) as response:
                 return response.status
 
