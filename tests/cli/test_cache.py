@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import sys
@@ -15,6 +14,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from simplestore_async import FileTokenCache
+from tests.support.cache_files import DIGEST, NAME, names_in
 from tests.support.command import assert_one_line, finish, simplestore, start
 from tests.support.tokens import make_token
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from simplestore_async.sandbox import Sandbox
     from tests.support.command import Outcome
 
-DIGEST = hashlib.sha256(b"key").hexdigest()
-NAME = f"token-v2-{DIGEST}.json"
 # For a user without home directory, as in many containers; what comes after is called with the arguments.
 _AS_NOBODY = """
 import os, pwd, sys
@@ -59,10 +57,6 @@ async def cache(operation: str, directory: Path, *options: str) -> Outcome:
     outcome = await simplestore("cache", operation, "--directory", str(directory), *options)
     assert "canary" not in outcome.stdout + outcome.stderr
     return outcome
-
-
-def names_in(directory: Path) -> list[str]:
-    return sorted(entry.name for entry in directory.iterdir())
 
 
 class TestPath:

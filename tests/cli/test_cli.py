@@ -16,7 +16,8 @@ import aiohttp
 import pytest
 
 from simplestore_async.sandbox import Sandbox, Status
-from tests.support.command import COMMAND, TIMEOUT_SECONDS, assert_one_line, finish, shell, simplestore, start
+from tests.support.command import COMMAND, assert_one_line, finish, shell, simplestore, start
+from tests.support.programs import is_alive, wait_for_end
 from tests.support.sandbox_client import SECRET
 
 
@@ -32,14 +33,6 @@ async def start_long_demo() -> tuple[asyncio.subprocess.Process, list[int]]:
 
 def children_of(pid: int) -> list[int]:
     return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
-
-
-def is_alive(pid: int) -> bool:
-    """Return whether the process runs; a zombie does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def read_table(stdout: str) -> dict[str, int]:
@@ -135,9 +128,8 @@ class TestDemo:
         process, workers = await start_long_demo()
         process.kill()
         await finish(process)
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            while any(map(is_alive, workers)):
-                await asyncio.sleep(0.01)  # another process sets no event
+        for worker in workers:
+            await wait_for_end(worker)
 
     @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
     async def test_process_that_dies(self) -> None:

@@ -11,8 +11,7 @@ import shutil
 import signal
 import sys
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
@@ -22,14 +21,15 @@ from simplestore_async.errors import InvalidClientError
 from simplestore_async.sandbox import Sandbox
 from tests.support.command import COMMAND, TIMEOUT_SECONDS, Outcome, assert_one_line, finish, simplestore, start
 from tests.support.ports import held_port
+from tests.support.programs import wait_for_end
 from tests.support.terminals import in_terminal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from tests.support.terminals import Terminal
 
-LINUX: Final = sys.platform == "linux"
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and shells")
 
@@ -207,20 +207,6 @@ class TestPrompt:
         async with self.at_prompt() as (terminal, _, pid):
             terminal.type(b"exit\n")
             await wait_for_end(pid)
-
-
-async def wait_for_end(pid: int) -> None:
-    async with asyncio.timeout(TIMEOUT_SECONDS):
-        while is_alive(pid):
-            await asyncio.sleep(0.01)  # another process sets no event
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return "Z" != Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] if LINUX else True
 
 
 class TestErrors:
