@@ -29,6 +29,7 @@ pytestmark = needs_fork
 
 # No test waits so long: where this is the bound, no test has waited for it.
 PATIENT: dict[str, Any] = {"cache_seconds": 600, "lock_seconds": 600, "budget_seconds": 900}
+PATIENT_ATTEMPTS = {"attempt_seconds": 600, "budget_seconds": 900}
 LEASE_SECONDS = 3
 on_each_store = pytest.mark.parametrize("cache", ["directory", "redis"], indirect=True)
 
@@ -51,7 +52,12 @@ def cache(request: pytest.FixtureRequest, directory: Path, monkeypatch: pytest.M
 @pytest.fixture
 def job(cache: SharedTokenCache, directory: Path, token_server: TokenServer) -> dict[str, Any]:
     """Arguments common to all processes of a test."""
-    return {"directory": directory, "token_url": token_server.token_url, "policy": PATIENT}
+    return {
+        "directory": directory,
+        "token_url": token_server.token_url,
+        "policy": PATIENT,
+        "retry": PATIENT_ATTEMPTS,
+    }
 
 
 def found(results: list[Any]) -> list[tuple[str, list[str]]]:
