@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 from simplestore_async import RetryPolicy
+from simplestore_async.sandbox import Sandbox
 from tests.support.clocks import FakeClock
 from tests.support.redis_server import RedisServer
 from tests.support.servers import ApiServer, TokenServer
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from simplestore_async.events import Event
+    from tests.support.telemetry import Telemetry
 
 
 pytest_plugins = ["simplestore_async._pytest_plugin"]
@@ -51,6 +53,20 @@ def quick() -> RetryPolicy:
 def events() -> list[Event]:
     """Events of a provider: pass `on_event=events.append`."""
     return []
+
+
+@pytest.fixture
+def telemetry() -> Iterator[Telemetry]:
+    from tests.support.telemetry import in_memory_sdk
+
+    with in_memory_sdk() as telemetry:
+        yield telemetry
+
+
+@pytest_asyncio.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with Sandbox() as sandbox:
+        yield sandbox
 
 
 @pytest_asyncio.fixture

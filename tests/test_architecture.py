@@ -47,6 +47,28 @@ def test_other_names_are_not_found() -> None:
         simplestore_async.event  # type: ignore[attr-defined]  # noqa: B018 - the lookup is what is tested
 
 
+@pytest.mark.parametrize(
+    ("module", "missing", "package", "extra"),
+    [
+        ("opentelemetry", "opentelemetry", "opentelemetry-api", "opentelemetry"),
+        ("caches.encryption", "cryptography.fernet", "cryptography", "encryption"),
+        ("caches.redis", "redis", "redis", "redis"),
+    ],
+)
+def test_missing_package(monkeypatch: pytest.MonkeyPatch, module: str, missing: str, package: str, extra: str) -> None:
+    """Without its third-party package a module's import error names the extra."""
+    parent, _, name = f"{PACKAGE}.{module}".rpartition(".")
+    for loaded in list(sys.modules):
+        if loaded.startswith((f"{parent}.{name}", f"{parent}._{name}")):
+            monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.setitem(sys.modules, missing, None)
+
+    with pytest.raises(ImportError) as caught:
+        importlib.import_module(f"{PACKAGE}.{module}")
+
+    assert f'{PACKAGE}.{module} needs {package}: pip install "simplestore-async[{extra}]"' == str(caught.value)
+
+
 def modules_loaded_by(statement: str) -> set[str]:
     script = f"import sys; before = set(sys.modules); {statement}; print(*sorted(set(sys.modules) - before))"
     command = [sys.executable, "-P", "-c", script]

@@ -44,30 +44,32 @@ TREE = {
     BatchDatabaseError: (SimpleStoreError,),
 }
 
-EXAMPLES: list[SimpleStoreError] = [
-    SimpleStoreError("text"),
-    ConfigurationError("field", "is wrong"),
-    ProviderClosedError(),
-    ProviderClosedError("text"),
-    TokenCacheError("text"),
-    TokenError("text"),
-    TokenError("text", retryable=True),
-    TokenTransportError("text"),
-    TokenTransportError("text", retryable=False),
-    TokenTimeoutError("text"),
-    TokenTimeoutError("text", retryable=False),
-    TokenEndpointError("text"),
-    TokenEndpointError(
-        "text", status=503, error="slow_down", error_description="too fast", title="Busy", retry_after=7.5
-    ),
-    InvalidClientError("text", status=401, error="invalid_client", title="Wrong"),
-    TokenResponseError("text"),
-    TokenResponseError("text", retryable=True),
-    BatchError("text"),
-    BatchFileError("text"),
-    BatchFileError("text", problems=((7, "it is empty"),), count=1),
-    BatchDatabaseError("text"),
-    BatchDatabaseError("text", code="batch-in-use"),
+REFUSAL = TokenEndpointError(
+    "text", status=503, error="slow_down", error_description="too fast", title="Busy", retry_after=7.5
+)
+# Each with whether the same attempt may succeed later.
+EXAMPLES: list[tuple[SimpleStoreError, bool]] = [
+    (SimpleStoreError("text"), False),
+    (ConfigurationError("field", "is wrong"), False),
+    (ProviderClosedError(), False),
+    (ProviderClosedError("text"), False),
+    (TokenCacheError("text"), False),
+    (TokenError("text"), False),
+    (TokenError("text", retryable=True), True),
+    (TokenTransportError("text"), True),
+    (TokenTransportError("text", retryable=False), False),
+    (TokenTimeoutError("text"), True),
+    (TokenTimeoutError("text", retryable=False), False),
+    (TokenEndpointError("text"), False),
+    (REFUSAL, True),
+    (InvalidClientError("text", status=401, error="invalid_client", title="Wrong"), False),
+    (TokenResponseError("text"), False),
+    (TokenResponseError("text", retryable=True), True),
+    (BatchError("text"), True),
+    (BatchFileError("text"), False),
+    (BatchFileError("text", problems=((7, "it is empty"),), count=1), False),
+    (BatchDatabaseError("text"), False),
+    (BatchDatabaseError("text", code="batch-in-use"), True),
 ]
 
 ROUND_TRIPS: list[Callable[[SimpleStoreError], SimpleStoreError]] = [
@@ -91,27 +93,7 @@ def test_tree_is_whole() -> None:
     assert {error.__name__ for error in TREE} == set(errors.__all__)
 
 
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (SimpleStoreError("text"), False),
-        (ConfigurationError("field", "is wrong"), False),
-        (ProviderClosedError(), False),
-        (TokenCacheError("text"), False),
-        (TokenError("text"), False),
-        (TokenError("text", retryable=True), True),
-        (TokenTransportError("text"), True),
-        (TokenTransportError("text", retryable=False), False),
-        (TokenTimeoutError("text"), True),
-        (TokenTimeoutError("text", retryable=False), False),
-        (TokenResponseError("text"), False),
-        (TokenResponseError("text", retryable=True), True),
-        (BatchError("text"), True),
-        (BatchFileError("text"), False),
-        (BatchDatabaseError("text"), False),
-    ],
-    ids=repr,
-)
+@pytest.mark.parametrize(("error", "expected"), EXAMPLES, ids=repr)
 def test_retryable(error: SimpleStoreError, expected: bool) -> None:
     """`retryable` is whether the same attempt may succeed later."""
     assert expected == error.retryable
@@ -136,31 +118,17 @@ def test_invalid_client_is_terminal(status: int) -> None:
 
 
 def test_facts_of_a_refusal() -> None:
-    """The fields of the reply can be read from the error."""
-    error = TokenEndpointError(
-        "text", status=429, error="slow_down", error_description="too fast", title="Busy", retry_after=7.5
-    )
-
-    facts = (error.status, error.error, error.error_description, error.title, error.retry_after)
-    assert (429, "slow_down", "too fast", "Busy", 7.5) == facts
-    assert "text" == str(error)
-
-
-def test_facts_are_optional() -> None:
-    """Fields missing in the response are None."""
-    error = TokenEndpointError("text")
-
-    assert (0, None, None, None, None) == (
-        error.status,
-        error.error,
-        error.error_description,
-        error.title,
-        error.retry_after,
-    )
+    """The fields of the response can be read from the error; missing ones are None."""
+    for error, facts in (
+        (REFUSAL, (503, "slow_down", "too fast", "Busy", 7.5)),
+        (TokenEndpointError("text"), (0, None, None, None, None)),
+    ):
+        assert facts == (error.status, error.error, error.error_description, error.title, error.retry_after)
+        assert "text" == str(error)
 
 
 @pytest.mark.parametrize("round_trip", ROUND_TRIPS)
-@pytest.mark.parametrize("error", EXAMPLES, ids=repr)
+@pytest.mark.parametrize("error", [error for error, _ in EXAMPLES], ids=repr)
 def test_round_trip(error: SimpleStoreError, round_trip: Callable[[SimpleStoreError], SimpleStoreError]) -> None:
     """A copy and a pickled error keep class, arguments, attributes and text, and are instances of their own."""
     twin = round_trip(error)

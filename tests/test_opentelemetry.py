@@ -3,55 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
 from opentelemetry import trace
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from simplestore_async import RetryPolicy, TokenProvider, open_session
+from simplestore_async import RetryPolicy, open_session
 from simplestore_async.errors import ConfigurationError, InvalidClientError, TokenEndpointError
 from simplestore_async.events import Event, RenewalStarted, TokenReceived
 from simplestore_async.opentelemetry import OpenTelemetryListener
 from simplestore_async.sandbox import Sandbox
+from tests.support.loops import request_arrives
+from tests.support.providers import begin
 from tests.support.servers import SECRET
 from tests.support.telemetry import CAUSE, FIRST, OUTCOME, SOURCE, Telemetry, attributes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from simplestore_async import AccessToken
     from tests.support.clocks import FakeClock
     from tests.support.servers import TokenServer
 
 
 ONCE = RetryPolicy(attempts=1)
-
-
-@pytest.fixture
-def telemetry() -> Iterator[Telemetry]:
-    exporter, reader = InMemorySpanExporter(), InMemoryMetricReader()
-    tracer_provider = TracerProvider(shutdown_on_exit=False, resource=Resource.get_empty())
-    tracer_provider.add_span_processor(SimpleSpanProcessor(exporter))
-    meter_provider = MeterProvider([reader], shutdown_on_exit=False, resource=Resource.get_empty())
-    yield Telemetry(tracer_provider, meter_provider, exporter, reader)
-    tracer_provider.shutdown()
-    meter_provider.shutdown()
-
-
-async def begin(provider: TokenProvider) -> asyncio.Task[AccessToken]:
-    """Return a caller that has run until it waits."""
-    caller = asyncio.create_task(provider.get_token())
-    await asyncio.sleep(0)
-    return caller
 
 
 class TestSpan:
@@ -165,9 +138,9 @@ class TestSpan:
             token_server.gate.clear()
             token_server.replies = [400]
             callers = [await begin(failing)]
-            await requests_arrive(token_server, 2)
+            await request_arrives(token_server, 2)
             callers.append(await begin(rejected))
-            await requests_arrive(token_server, 3)
+            await request_arrives(token_server, 3)
             token_server.gate.set()
             await asyncio.gather(*callers, return_exceptions=True)
 
@@ -175,15 +148,16 @@ class TestSpan:
             (attributes_of(span)[CAUSE], attributes_of(span)[OUTCOME]) for span in telemetry.spans
         }
         assert 2 == len({span.context.trace_id for span in telemetry.spans})
+        assert 3 == sum(value for _, value in telemetry.values("renewals"))
 
     async def test_two_loops_at_once(self, token_server: TokenServer, telemetry: Telemetry) -> None:
         """Renewals of one provider on two event loops, in two threads, are a span each, and both are counted."""
         token_server.gate.clear()
         provider = token_server.provider(on_event=telemetry.listener())
         there = asyncio.create_task(asyncio.to_thread(asyncio.run, provider.get_token()))
-        await requests_arrive(token_server, 1)
+        await request_arrives(token_server, 1)
         here = await begin(provider)
-        await requests_arrive(token_server, 2)
+        await request_arrives(token_server, 2)
         token_server.gate.set()
         await asyncio.gather(here, there)
 
@@ -210,24 +184,13 @@ class TestSpan:
 
         listener(
             TokenReceived(
-                cause="due",
-                source="cache",
-                is_unchanged=False,
-                duration_seconds=0.5,
-                life_seconds=60,
-                waiter_count=0,
+                cause="due", source="cache", is_unchanged=False, duration_seconds=0.5, life_seconds=60, waiter_count=0
             )
         )
         listener(Event())
 
         assert [] == telemetry.spans
         assert [({CAUSE: "due", OUTCOME: "renewed", SOURCE: "cache"}, 1)] == telemetry.values("renewals")
-
-
-async def requests_arrive(server: TokenServer, count: int) -> None:
-    while len(server.requests) < count:
-        server.arrived.clear()
-        await server.arrived.wait()
 
 
 async def test_sandbox_and_session(telemetry: Telemetry) -> None:
@@ -304,17 +267,3 @@ def test_attributes_are_copied(telemetry: Telemetry) -> None:
     attributes["shop"] = "8"
 
     assert {"shop": "7"} == listener._attributes
-
-
-def test_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the API package the import error names the extra."""
-    monkeypatch.setitem(sys.modules, "opentelemetry", None)
-    monkeypatch.delitem(sys.modules, "simplestore_async.opentelemetry")
-
-    with pytest.raises(ImportError) as caught:
-        importlib.import_module("simplestore_async.opentelemetry")
-
-    assert (
-        'simplestore_async.opentelemetry needs opentelemetry-api: pip install "simplestore-async[opentelemetry]"'
-        == str(caught.value)
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
 import weakref
@@ -13,15 +12,12 @@ from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from simplestore_async import MemoryTokenCache, RenewalPolicy, RetryPolicy, TokenProvider
+from simplestore_async import MemoryTokenCache, RenewalPolicy, RetryPolicy
 from simplestore_async.errors import TokenEndpointError
 from simplestore_async.opentelemetry import OpenTelemetryListener
 from tests.support.programs import run_script
-from tests.support.providers import DUE, HARD, LIFE, get_at_once, renewal_ends
+from tests.support.providers import DUE, HARD, LIFE, begin, get_at_once, renewal_ends
 from tests.support.telemetry import CAUSE, FIRST, OUTCOME, SOURCE, Telemetry, attributes_of
 
 if TYPE_CHECKING:
@@ -35,43 +31,31 @@ if TYPE_CHECKING:
 ONCE = RetryPolicy(attempts=1)
 
 
-@pytest.fixture
-def telemetry() -> Iterator[Telemetry]:
-    exporter, reader = InMemorySpanExporter(), InMemoryMetricReader()
-    tracer_provider = TracerProvider(shutdown_on_exit=False, resource=Resource.get_empty())
-    tracer_provider.add_span_processor(SimpleSpanProcessor(exporter))
-    meter_provider = MeterProvider([reader], shutdown_on_exit=False, resource=Resource.get_empty())
-    yield Telemetry(tracer_provider, meter_provider, exporter, reader)
-    tracer_provider.shutdown()
-    meter_provider.shutdown()
-
-
-async def begin(provider: TokenProvider) -> asyncio.Task[AccessToken]:
-    """Return a caller that has run until it waits."""
-    caller = asyncio.create_task(provider.get_token())
-    await asyncio.sleep(0)
-    return caller
-
-
-async def get_slowly(provider: TokenProvider, server: TokenServer, clock: FakeClock) -> None:
-    """Let a caller wait for a renewal that takes half a second."""
-    server.gate.clear()
-    caller = await begin(provider)
-    await server.arrived.wait()
-    clock.advance(0.5)
-    server.gate.set()
-    await caller
-
-
 class TestMeasurements:
     async def test_success(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
-        """A renewal is counted by cause, outcome and source; how long it took, and was waited for, is in seconds."""
-        async with token_server.provider(clock=clock, on_event=telemetry.listener()) as provider:
-            await get_slowly(provider, token_server, clock)
+        """A renewal is counted by cause, outcome and source; its duration and its wait are in seconds."""
+        async with token_server.provider(clock=clock, on_event=telemetry.listener(clock=clock)) as provider:
+            token_server.gate.clear()
+            caller = await begin(provider)
+            await token_server.arrived.wait()
+            clock.advance(0.5)
+            token_server.gate.set()
+            await caller
 
         assert [(FIRST, 1)] == telemetry.values("renewals")
         assert [(FIRST, 1, 0.5)] == telemetry.sums("renewal.duration")
         assert [(FIRST, 1, 0.5)] == telemetry.sums("renewal.wait")
+        assert {
+            "simplestore.token.renewals": "{renewal}",
+            "simplestore.token.renewal.duration": "s",
+            "simplestore.token.renewal.wait": "s",
+            "simplestore.token.remaining_life": "s",
+        } == {metric.name: metric.unit for metric in telemetry.metrics}
+        # From a millisecond to a renewal's budget.
+        bounds = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30)
+        for name in ("duration", "wait"):
+            [point] = telemetry.points(f"simplestore.token.renewal.{name}")
+            assert bounds == point.explicit_bounds
 
     async def test_failure(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
         """A renewal that fails is counted by the class of its error; the outage that begins with it is counted once."""
@@ -88,19 +72,8 @@ class TestMeasurements:
         assert [(failed, 2), (FIRST, 1)] == telemetry.values("renewals")
         assert [(error_type, 1)] == telemetry.values("outages")
 
-    async def test_background(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
-        """A background renewal has the cause `due`, and no waiters."""
-        async with token_server.provider(clock=clock, on_event=telemetry.listener()) as provider:
-            await provider.get_token()
-            clock.advance(DUE)
-            get_at_once(provider)
-            await renewal_ends()
-
-        assert [(FIRST, 1), (FIRST | {CAUSE: "due"}, 1)] == telemetry.values("renewals")
-        assert [] == telemetry.sums("renewal.wait")
-
     async def test_unchanged(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
-        """A renewal that returns the held token again is marked."""
+        """A background renewal that returns the held token is marked `due` and `unchanged`, and has no waiters."""
         async with token_server.provider(clock=clock, on_event=telemetry.listener()) as provider:
             token_server.replies = [
                 {"access_token": "same", "expires_in": LIFE},
@@ -112,6 +85,7 @@ class TestMeasurements:
             await renewal_ends()
 
         assert [(FIRST, 1), (FIRST | {CAUSE: "due", OUTCOME: "unchanged"}, 1)] == telemetry.values("renewals")
+        assert [] == telemetry.sums("renewal.wait")
 
     async def test_cache(self, token_server: TokenServer, telemetry: Telemetry) -> None:
         """A token that another provider left in the cache has the cache for its source."""
@@ -158,22 +132,6 @@ class TestMeasurements:
             assert old is await provider.get_token()
             assert [({}, 1)] == telemetry.values("overdue_renewals")
             token_server.gate.set()
-
-    async def test_units(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
-        """Durations are in seconds, in buckets from a millisecond to a renewal's budget."""
-        async with token_server.provider(clock=clock, on_event=telemetry.listener(clock=clock)) as provider:
-            await get_slowly(provider, token_server, clock)
-
-        assert {
-            "simplestore.token.renewals": "{renewal}",
-            "simplestore.token.renewal.duration": "s",
-            "simplestore.token.renewal.wait": "s",
-            "simplestore.token.remaining_life": "s",
-        } == {metric.name: metric.unit for metric in telemetry.metrics}
-        bounds = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30)
-        for name in ("duration", "wait"):
-            [point] = telemetry.points(f"simplestore.token.renewal.{name}")
-            assert bounds == point.explicit_bounds
 
 
 class TestRemainingLife:
@@ -223,16 +181,6 @@ class TestRemainingLife:
 
 
 class TestSharing:
-    async def test_one_listener(self, token_server: TokenServer, telemetry: Telemetry) -> None:
-        """Providers that share a listener are counted together."""
-        listener = telemetry.listener()
-        async with token_server.provider(on_event=listener) as one, token_server.provider(on_event=listener) as other:
-            await one.get_token()
-            await other.get_token()
-
-        assert [(FIRST, 2)] == telemetry.values("renewals")
-        assert 2 == len(telemetry.spans)
-
     async def test_a_listener_each(
         self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry, caplog: pytest.LogCaptureFixture
     ) -> None:

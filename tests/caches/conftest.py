@@ -1,4 +1,4 @@
-"""A `FileTokenCache` in a directory of its own."""
+"""A `FileTokenCache` in a directory of its own, and a network before a Redis."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from tests.support.cache_files import (
     NAME,
     TOKEN,
 )
+from tests.support.redis_server import Proxy
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from tests.support.redis_server import RedisServer
 
 
 @pytest.fixture
@@ -32,3 +36,9 @@ async def path(cache: FileTokenCache, directory: Path) -> Path:
     """The file of KEY, which holds TOKEN."""
     await cache.set(KEY, TOKEN)
     return directory / NAME
+
+
+@pytest.fixture
+async def network(redis_server: RedisServer) -> AsyncIterator[Proxy]:
+    async with Proxy(redis_server.path) as proxy:
+        yield proxy

@@ -107,6 +107,7 @@ class TestRedisTokenCache(SharedTokenCacheContract, BeyondShared):
         return RedisTokenCache.from_url(shared_redis.patient_url, namespace=namespace)
 
 
+@pytest.mark.slow  # the contract over Redis, and that of an encrypted directory, are short forms
 class TestRedisTokenCacheEncrypted(SharedTokenCacheContract, BeyondShared):
     @pytest.fixture
     def cache(self, shared_redis: RedisServer, namespace: str) -> SharedTokenCache:

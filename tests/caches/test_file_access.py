@@ -15,7 +15,6 @@ import pytest
 
 from simplestore_async import FileTokenCache
 from simplestore_async.caches import _directory
-from simplestore_async.events import CacheFailed, Event
 from tests.support.cache_files import (
     IN_THE_WAY,
     KEY,
@@ -39,9 +38,6 @@ from tests.support.tokens import make_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from tests.support.clocks import FakeClock
-    from tests.support.servers import TokenServer
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
@@ -142,16 +138,6 @@ async def test_wide_directory(
     assert [expected] == [line.getMessage() for line in caplog.records if line.levelno >= logging.WARNING]
 
 
-async def test_files_of_fs_group(cache: FileTokenCache, directory: Path, path: Path) -> None:
-    """Files that fsGroup has opened to others are cache misses in the repaired directory, and are replaced."""
-    directory.chmod(0o2770)
-    path.chmod(0o660)
-    assert await cache.get(KEY) is None
-    await cache.set(KEY, TOKEN)
-    assert TOKEN == await cache.get(KEY)
-    assert (0o700, 0o600) == (mode_of(directory), mode_of(path))
-
-
 @pytest.mark.parametrize("operation", ["get", "set", "lock"])
 @pytest.mark.parametrize(("mode", "name"), [(0o1777, NAME), (0o777, "other program"), (0o2775, "other program")])
 async def test_shared_directory(
@@ -198,7 +184,7 @@ async def test_another_user_s_directory(
     assert "it belongs to another user" in await refusal(cache, operation)
 
 
-@pytest.mark.parametrize("operation", ["get", "set"])
+@pytest.mark.parametrize("operation", ["get", "set", "list_files", "clear"])
 @pytest.mark.parametrize("is_dangling", [False, True])
 async def test_a_symlink_in_the_directory_s_place(
     tmp_path: Path, directory: Path, path: Path, operation: str, *, is_dangling: bool
@@ -218,7 +204,8 @@ async def test_a_symlink_in_the_directory_s_place(
 async def test_what_is_no_file_is_replaced(
     cache: FileTokenCache, path: Path, tmp_path: Path, put: Callable[[Path, Path], None]
 ) -> None:
-    """Anything but a regular file is a cache miss, at once, and a private file replaces it."""
+    """Anything but a regular file is a cache miss, at once, and a private file replaces it; no symlink is followed."""
+    before = path.read_bytes()
     put(path, tmp_path / "aside")
 
     async with asyncio.timeout(60):
@@ -228,6 +215,7 @@ async def test_what_is_no_file_is_replaced(
     assert make_token("second") == await cache.get(KEY)
     assert stat.S_ISREG(path.lstat().st_mode)
     assert 0o600 == mode_of(path)
+    assert [before] * (put is put_symlink) == [each.read_bytes() for each in tmp_path.glob("aside")]
 
 
 async def test_a_fifo_is_not_read(cache: FileTokenCache, path: Path) -> None:
@@ -274,34 +262,6 @@ async def test_a_directory_that_is_swapped(
     assert b"hostile" in path.read_bytes()
     assert [NAME, f"{NAME}.x.tmp"] == names_in(directory)
     assert [NAME, f"{NAME}.y.tmp"][: 1 if operation == "set" else 2] == names_in(tmp_path / "first")
-
-
-async def test_a_directory_that_becomes_a_symlink(
-    token_server: TokenServer, clock: FakeClock, events: list[Event], tmp_path: Path
-) -> None:
-    """A directory swapped for a symlink between two renewals is not used; callers get their tokens."""
-    directory = tmp_path / "cache"
-    async with token_server.provider(clock=clock, cache=FileTokenCache(directory), on_event=events.append) as provider:
-        await provider.get_token()
-        shutil.copytree(directory, tmp_path / "hostile")
-        before = {path: path.read_bytes() for path in (tmp_path / "hostile").iterdir()}
-        directory.rename(tmp_path / "first")
-        directory.symlink_to(tmp_path / "hostile")
-        clock.advance(3_600)
-
-        assert "canary-token-2" == (await provider.get_token()).value
-    failures = [event for event in events if isinstance(event, CacheFailed)]
-    assert ["get", "set"] == [failure.operation for failure in failures]
-    assert all("it is a symlink" in failure.problem for failure in failures)
-    assert before == {path: path.read_bytes() for path in (tmp_path / "hostile").iterdir()}
-
-
-async def test_a_symlink_s_target_is_left_alone(cache: FileTokenCache, path: Path, tmp_path: Path) -> None:
-    """A symlink is not followed: its target is neither read nor written."""
-    before = path.read_bytes()
-    put_symlink(path, tmp_path / "aside")
-    await cache.set(KEY, make_token("second"))
-    assert before == (tmp_path / "aside").read_bytes()
 
 
 @pytest.mark.parametrize("put", [put_empty_directory, put_directory])

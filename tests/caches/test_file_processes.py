@@ -193,37 +193,6 @@ async def test_its_thread_is_kept(cache: FileTokenCache, monkeypatch: pytest.Mon
     assert 1 == len(threads)
 
 
-_FORK = """
-import asyncio, os, sys
-from simplestore_async import FileTokenCache
-
-async def use():
-    async with asyncio.timeout(60):
-        await asyncio.gather(*(cache.get("key") for _ in range(10)))
-
-cache = FileTokenCache(sys.argv[1])
-asyncio.run(use())
-process = os.fork()
-if not process:
-    try:
-        asyncio.run(use())
-    except BaseException as error:
-        os.write(2, repr(error).encode())
-        os._exit(1)
-    os._exit(0)
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_process_can_use_it(tmp_path: Path) -> None:
-    """A cache that was used before a fork, as by a server that preloads, works in the child, which has no threads."""
-    # Later Pythons warn of any fork alongside threads.
-    command = [sys.executable, "-P", "-W", "ignore::DeprecationWarning", "-c", _FORK, str(tmp_path)]
-    child = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    assert (0, "") == (child.returncode, child.stderr)
-
-
 _KILLED_WRITERS = """
 import asyncio, os, signal, sys, threading
 from simplestore_async import AccessToken, FileTokenCache
@@ -273,78 +242,6 @@ def test_a_writer_that_is_killed(tmp_path: Path) -> None:
     assert ("0", "True", "True") == (code, one_change, is_new)
     assert int(killed) == int(old) + int(new)
     assert min(int(old), int(new)) > 20
-
-
-_WRITERS_KILLED_AT_RANDOM = """
-import asyncio, os, random, select, signal, sys, time
-from pathlib import Path
-from simplestore_async import AccessToken, FileTokenCache
-
-directory, kills, chance = Path(sys.argv[1]), int(sys.argv[2]), random.Random(sys.argv[3])
-tokens = [AccessToken(value, issued_at=1_700_000_000, expires_at=1_700_003_600) for value in ("old", "new" * 5000)]
-
-
-async def write_for_ever(begun):
-    cache = FileTokenCache(directory)
-    await cache.set("key", tokens[0])
-    os.write(begun, b".")
-    while True:
-        for token in tokens:
-            await cache.set("key", token)
-
-
-async def read_until(end):
-    cache, seen = FileTokenCache(directory), [0, 0, 0]
-    while not select.select([end], [], [], 0)[0]:
-        token = await cache.get("key")
-        seen[tokens.index(token) if token in tokens else 2] += 1
-    print(*seen, flush=True)
-
-
-asyncio.run(FileTokenCache(directory).set("key", tokens[0]))
-end, ending = os.pipe()
-reader = os.fork()
-if not reader:
-    os.close(ending)
-    asyncio.run(read_until(end))
-    os._exit(0)
-for _ in range(kills):
-    begun, beginning = os.pipe()
-    writer = os.fork()
-    if not writer:
-        asyncio.run(write_for_ever(beginning))
-    os.close(beginning)
-    os.read(begun, 1)
-    os.close(begun)
-    time.sleep(chance.uniform(0, 0.002))
-    os.kill(writer, signal.SIGKILL)
-    os.waitpid(writer, 0)
-os.close(ending)
-os.waitpid(reader, 0)
-litter = list(directory.glob("*.tmp"))
-for path in litter:
-    os.utime(path, (0, 0))
-asyncio.run(FileTokenCache(directory).set("key", tokens[1]))
-print(len(litter), len(list(directory.iterdir())), asyncio.run(FileTokenCache(directory).get("key")) == tokens[1])
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_writers_that_are_killed_at_random(tmp_path: Path) -> None:
-    """2 000 writers are killed at any moment, while one reader reads: it sees whole tokens only, and never none."""
-    arguments = [str(tmp_path), "2000", str(time.time_ns())]
-    sys.stdout.write(f"seed {arguments[2]}\n")
-    command = [sys.executable, "-P", "-W", "ignore::DeprecationWarning", "-c", _WRITERS_KILLED_AT_RANDOM, *arguments]
-    child = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    assert (0, "") == (child.returncode, child.stderr)
-    old, new, other, litter, files, is_new = child.stdout.split()
-    sys.stdout.write(f"{old} times the old token, {new} times the new one; {litter} temporary files were left\n")
-
-    assert "0" == other
-    assert min(int(old), int(new)) > 500
-    assert int(litter) > 20
-    assert ("1", "True") == (files, is_new)
 
 
 async def test_readers_see_the_old_token_or_the_new(cache: FileTokenCache, directory: Path, path: Path) -> None:

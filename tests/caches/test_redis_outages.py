@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import trustme
 from aiohttp.test_utils import unused_port
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -15,8 +13,10 @@ from redis.backoff import NoBackoff
 
 from simplestore_async.caches.redis import RedisTokenCache
 from simplestore_async.errors import TokenCacheError
-from tests.support.redis_caches import KEY, PASSWORD, QUOTED, TOKEN, enter, problem_of, renew
+from tests.support.cache_files import KEY, TOKEN, renew
+from tests.support.redis_caches import PASSWORD, QUOTED, enter, problem_of
 from tests.support.redis_server import Proxy, RedisServer
+from tests.support.tls import authority, private_ca
 from tests.support.tokens import make_token
 
 if TYPE_CHECKING:
@@ -25,12 +25,6 @@ if TYPE_CHECKING:
 
     from simplestore_async.events import CacheFailed
     from tests.support.servers import TokenServer
-
-
-@pytest.fixture
-async def network(redis_server: RedisServer) -> AsyncIterator[Proxy]:
-    async with Proxy(redis_server.path) as proxy:
-        yield proxy
 
 
 @pytest.fixture
@@ -98,14 +92,6 @@ async def test_server_hangs(
 async def shared(token_server: TokenServer, cache: RedisTokenCache) -> tuple[str, list[CacheFailed]]:
     token, failures = await renew(token_server, cache)
     return token.value, failures
-
-
-async def test_server_pauses(redis_server: RedisServer) -> None:
-    """A call that takes shorter than the client waits is none the worse for it."""
-    cache = RedisTokenCache.from_url(redis_server.patient_url)
-    await redis_server.command("CLIENT", "PAUSE", 200, "ALL")
-    await cache.set(KEY, TOKEN)
-    assert TOKEN == await cache.get(KEY)
 
 
 async def test_replica(token_server: TokenServer, redis_server: RedisServer, failing_cache: RedisTokenCache) -> None:
@@ -218,22 +204,13 @@ async def test_network_is_slow(network: Proxy) -> None:
     assert TOKEN == await call
 
 
-@pytest.fixture
-async def tls_network(redis_server: RedisServer) -> AsyncIterator[tuple[Proxy, trustme.CA]]:
-    authority = trustme.CA()
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    async with Proxy(redis_server.path, ssl_context=context) as proxy:
-        yield proxy, authority
-
-
-async def test_tls(tls_network: tuple[Proxy, trustme.CA], tmp_path: Path) -> None:
+async def test_tls(redis_server: RedisServer, tmp_path: Path) -> None:
     """Over TLS certificates are checked: a private CA is named in the URL, and an unknown one is reported."""
-    network, authority = tls_network
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    cache = RedisTokenCache.from_url(f"{network.url}&ssl_ca_certs={tmp_path}/ca.pem")
-    await cache.set(KEY, TOKEN)
-    assert TOKEN == await cache.get(KEY)
+    authority().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    async with Proxy(redis_server.path, ssl_context=private_ca().server) as network:
+        cache = RedisTokenCache.from_url(f"{network.url}&ssl_ca_certs={tmp_path}/ca.pem")
+        await cache.set(KEY, TOKEN)
+        assert TOKEN == await cache.get(KEY)
 
-    words = "it cannot be reached (unable to get local issuer certificate)"
-    assert words == await problem_of(RedisTokenCache.from_url(network.url).get(KEY))
+        words = "it cannot be reached (unable to get local issuer certificate)"
+        assert words == await problem_of(RedisTokenCache.from_url(network.url).get(KEY))

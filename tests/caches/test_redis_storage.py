@@ -14,13 +14,13 @@ from redis.asyncio import Redis
 from simplestore_async.caches.encryption import FernetCodec
 from simplestore_async.caches.redis import RedisTokenCache
 from simplestore_async.errors import TokenCacheError
-from tests.support.redis_caches import DIGEST, KEY, TOKEN, enter, keys_in, name, problem_of
+from tests.support.cache_files import DIGEST, KEY, TOKEN
+from tests.support.redis_caches import enter, keys_in, name, problem_of
 from tests.support.tokens import ISSUED_AT, make_token
 
 if TYPE_CHECKING:
     from simplestore_async import AccessToken
     from tests.support.redis_server import RedisServer
-    from tests.support.servers import TokenServer
 
 
 @pytest.fixture
@@ -242,17 +242,3 @@ async def test_client_without_messages(shared_redis: RedisServer, namespace: str
             waiter = asyncio.create_task(enter(cache))
             await has_looked.wait()
         await waiter
-
-
-async def test_rejected_token(token_server: TokenServer, cache: RedisTokenCache) -> None:
-    """A rejected token that is still in Redis is not taken again; one that another provider put there since is."""
-    async with token_server.provider(cache=cache) as first, token_server.provider(cache=cache) as second:
-        rejected = await first.get_token()
-        assert rejected == await second.get_token()
-        assert first.invalidate(rejected)
-        replacement = await first.get_token()
-        assert second.invalidate(rejected)
-        assert replacement == await second.get_token()
-
-    assert ("canary-token-1", "canary-token-2") == (rejected.value, replacement.value)
-    assert 2 == len(token_server.requests)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from redis.asyncio import RedisCluster, Sentinel
 
 from simplestore_async.caches.redis import RedisTokenCache
 from simplestore_async.errors import TokenCacheError
+from tests.support.cache_files import DIGEST, KEY, TOKEN
 from tests.support.one_loop import OnOneLoop
 from tests.support.redis_server import RedisServer
 from tests.support.tokens import make_token
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from simplestore_async import AccessToken, SharedTokenCache
 
-KEY = "key"
-TOKEN = make_token()
 PATIENCE_SECONDS = 60
 
 
@@ -112,7 +110,7 @@ async def form_cluster(servers: list[RedisServer], ports: list[tuple[int, int]])
 
 
 async def count_waiters(client: Any, namespace: str) -> int:
-    channel = f"{namespace}:{{{hashlib.sha256(KEY.encode()).hexdigest()}}}:news"
+    channel = f"{namespace}:{{{DIGEST}}}:news"
     answers = await client.pubsub_numsub(channel, target_nodes=RedisCluster.ALL_NODES)
     return sum(count for _, count in answers)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.doctor import NEUTRAL
 from tests.support.servers import SECRET, ApiServer, TokenServer
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def environment(token_server: TokenServer, api_server: ApiServer, tmp_path: Path) -> dict[str, str]:
-    return {
+    return NEUTRAL | {
         "SIMPLESTORE_CLIENT_ID": "app",
         "SIMPLESTORE_CLIENT_SECRET": SECRET,
         "SIMPLESTORE_TOKEN_URL": token_server.token_url,

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import sys
@@ -15,18 +14,17 @@ import pytest
 from cryptography.fernet import Fernet
 
 from simplestore_async import FileTokenCache
-from simplestore_async.sandbox import Sandbox
+from tests.support.cache_files import DIGEST, NAME, names_in
 from tests.support.command import assert_one_line, finish, simplestore, start
 from tests.support.tokens import make_token
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
     from simplestore_async import AccessToken
+    from simplestore_async.sandbox import Sandbox
     from tests.support.command import Outcome
 
-DIGEST = hashlib.sha256(b"key").hexdigest()
-NAME = f"token-v2-{DIGEST}.json"
 # For a user without home directory, as in many containers; what comes after is called with the arguments.
 _AS_NOBODY = """
 import os, pwd, sys
@@ -59,10 +57,6 @@ async def cache(operation: str, directory: Path, *options: str) -> Outcome:
     outcome = await simplestore("cache", operation, "--directory", str(directory), *options)
     assert "canary" not in outcome.stdout + outcome.stderr
     return outcome
-
-
-def names_in(directory: Path) -> list[str]:
-    return sorted(entry.name for entry in directory.iterdir())
 
 
 class TestPath:
@@ -114,6 +108,8 @@ class TestList:
         outcome = await cache("list", directory)
 
         assert "2023-11-14 22:13:20+00:00  2023-11-14 23:13:20+00:00  expired" in outcome.stdout
+        (facts,) = (await cache("list", directory, "--json")).json
+        assert 0 == facts["life_seconds"]
 
     async def test_instants_beyond_any_calendar(self, directory: Path) -> None:
         """The content of a file cannot break the table."""
@@ -159,12 +155,6 @@ class TestList:
             "size_bytes": path.stat().st_size,
         } == facts
 
-    async def test_expired_in_json(self, directory: Path) -> None:
-        """Nothing is left of the life of a token that has expired."""
-        await FileTokenCache(directory).set("key", make_token(issued_at=1_700_000_000, expires_at=1_700_003_600))
-        (facts,) = (await cache("list", directory, "--json")).json
-        assert 0 == facts["life_seconds"]
-
     async def test_nothing(self, directory: Path) -> None:
         """For no directory, or one without tokens, a line reports so; JSON has an empty list."""
         for _ in range(2):
@@ -185,17 +175,7 @@ class TestClear:
         assert (0, "") == (outcome.code, outcome.stderr)
         assert "files removed: 2\n" == outcome.stdout
         assert ["notes.txt", NAME.replace("json", "lock")] == names_in(directory)
-
-    async def test_json(self, directory: Path, path: Path) -> None:
-        """The same for programs."""
-        assert {"removed": 1} == (await cache("clear", directory, "--json")).json
-
-    async def test_nothing(self, directory: Path) -> None:
-        """Where there is no directory nothing is removed, and none is made."""
-        outcome = await cache("clear", directory)
-
-        assert (0, "files removed: 0\n") == (outcome.code, outcome.stdout)
-        assert not directory.exists()
+        assert {"removed": 0} == (await cache("clear", directory, "--json")).json
 
 
 class TestDirectory:
@@ -245,12 +225,6 @@ async def test_the_default_directory_is_used(tmp_path: Path) -> None:
     assert DIGEST[:12] in (await simplestore("cache", "list", environment=home)).stdout
     assert 1 == (await simplestore("cache", "clear", "--json", environment=home)).json["removed"]
     assert (await simplestore("cache", "list", environment=home)).stdout.startswith("no tokens are stored in /")
-
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox() as sandbox:
-        yield sandbox
 
 
 class TestEncrypted:

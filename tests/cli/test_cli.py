@@ -11,18 +11,14 @@ import shutil
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
 
 import aiohttp
 import pytest
 
 from simplestore_async.sandbox import Sandbox, Status
-from tests.support.command import COMMAND, TIMEOUT_SECONDS, assert_one_line, finish, shell, simplestore, start
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-SECRET: Final = "s3cr3t-of-the-shop"
+from tests.support.command import COMMAND, assert_one_line, finish, shell, simplestore, start
+from tests.support.programs import is_alive, wait_for_end
+from tests.support.sandbox_client import SECRET
 
 
 async def start_long_demo() -> tuple[asyncio.subprocess.Process, list[int]]:
@@ -37,14 +33,6 @@ async def start_long_demo() -> tuple[asyncio.subprocess.Process, list[int]]:
 
 def children_of(pid: int) -> list[int]:
     return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
-
-
-def is_alive(pid: int) -> bool:
-    """Return whether the process runs; a zombie does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def read_table(stdout: str) -> dict[str, int]:
@@ -62,12 +50,6 @@ async def is_accepted(sandbox: Sandbox, authorization: str) -> bool:
         session.get(sandbox.base_url, headers={"Authorization": authorization}) as response,
     ):
         return response.status == 200
-
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox(client_secret=SECRET) as sandbox:
-        yield sandbox
 
 
 class TestDemo:
@@ -130,15 +112,6 @@ class TestDemo:
         assert "\x1b" not in outcome.stdout
         assert 1 == read_table(outcome.stdout)["succeeded"]
 
-    @pytest.mark.slow
-    async def test_one_process(self) -> None:
-        """One process, and fewer requests than it may send at once, are enough."""
-        outcome = await simplestore("demo", "--requests", "10", "--duration", "3", "--processes", "1", "--plain")
-        table = read_table(outcome.stdout)
-
-        assert (0, "") == (outcome.code, outcome.stderr)
-        assert (10, 10, 0, 1) == tuple(table[name] for name in ("requests", "succeeded", "failed", "processes"))
-
     @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
     async def test_interrupted(self) -> None:
         """Ctrl-C ends it at once, with all of its processes, with 130 and no traceback."""
@@ -155,9 +128,8 @@ class TestDemo:
         process, workers = await start_long_demo()
         process.kill()
         await finish(process)
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            while any(map(is_alive, workers)):
-                await asyncio.sleep(0.01)  # another process sets no event
+        for worker in workers:
+            await wait_for_end(worker)
 
     @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
     async def test_process_that_dies(self) -> None:
@@ -195,13 +167,15 @@ class TestToken:
         assert 1 == sandbox.counters.tokens_issued
 
     async def test_show(self, sandbox: Sandbox) -> None:
-        """`--show` prints the token as well."""
-        outcome = await simplestore("token", "--show", environment=sandbox.environment)
+        """`--show` prints the token as well; the scopes that the environment names are asked for, and printed."""
+        environment = sandbox.environment | {"SIMPLESTORE_SCOPE": "orders products"}
+        outcome = await simplestore("token", "--show", environment=environment)
         token = re.search(r"^token +(\S+)$", outcome.stdout, re.MULTILINE)
 
         assert 0 == outcome.code
         assert token is not None
         assert sandbox.revoke(token[1])
+        assert re.search(r"^scope +orders products$", outcome.stdout, re.MULTILINE)
 
     async def test_header(self, sandbox: Sandbox) -> None:
         """`--header` prints the header that carries a valid token, and nothing else."""
@@ -276,21 +250,16 @@ class TestToken:
         await simplestore("token", environment=sandbox.environment | {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""})
         assert [] == list(tmp_path.iterdir())
 
-    async def test_scope(self, sandbox: Sandbox) -> None:
-        """Scopes that the environment names are asked for, and printed."""
-        environment = sandbox.environment | {"SIMPLESTORE_SCOPE": "orders products"}
-        outcome = await simplestore("token", environment=environment)
-
-        assert re.search(r"^scope +orders products$", outcome.stdout, re.MULTILINE)
-
     async def test_refused(self, sandbox: Sandbox) -> None:
-        """Wrong credentials: exit code 1, one line with the place to copy them from, and no secret in it."""
+        """Wrong credentials: exit code 1, one line with the place to copy them from, without a secret; no log."""
         environment = sandbox.environment | {"SIMPLESTORE_CLIENT_SECRET": "wr0ng-s3cr3t"}
         outcome = await simplestore("token", environment=environment)
 
         assert_one_line(outcome, code=1, says="Control Panel")
         assert "wr0ng-s3cr3t" not in outcome.stderr
         assert 1 == sandbox.counters.refusals
+        in_json = await simplestore("token", "--json", environment=environment)
+        assert (1, "", "InvalidClientError") == (in_json.code, in_json.stdout, in_json.error["type"])
 
     async def test_failed(self, sandbox: Sandbox) -> None:
         """An endpoint that asks for more patience than there is: exit code 1 at once, and the status is named."""
@@ -298,24 +267,19 @@ class TestToken:
 
         assert_one_line(await simplestore("token", environment=sandbox.environment), code=1, says="503")
 
-    async def test_missing_environment(self) -> None:
-        """No credentials: exit code 2, and the variable is named."""
-        assert_one_line(await simplestore("token"), code=2, says="SIMPLESTORE_CLIENT_ID")
-
-    async def test_wrong_environment(self, sandbox: Sandbox) -> None:
-        """A setting that cannot be right: exit code 2, in the user's own terms."""
-        environment = sandbox.environment | {"SIMPLESTORE_TOKEN_URL": "http://auth.example/connect/token"}
-
-        assert_one_line(await simplestore("token", environment=environment), code=2, says="SIMPLESTORE_TOKEN_URL")
-
-    async def test_secret_file_that_is_not_there(self, sandbox: Sandbox, tmp_path: Path) -> None:
-        """A secret file that cannot be read: exit code 2, and the file is named."""
-        environment = sandbox.environment | {
-            "SIMPLESTORE_CLIENT_SECRET": "",
-            "SIMPLESTORE_CLIENT_SECRET_FILE": str(tmp_path / "gone"),
-        }
-
-        assert_one_line(await simplestore("token", environment=environment), code=2, says="gone")
+    @pytest.mark.parametrize(
+        ("changes", "says"),
+        [
+            ({"CLIENT_ID": ""}, "SIMPLESTORE_CLIENT_ID"),
+            ({"TOKEN_URL": "http://auth.example/connect/token"}, "SIMPLESTORE_TOKEN_URL"),
+            ({"CLIENT_SECRET": "", "CLIENT_SECRET_FILE": "/etc/gone"}, "gone"),
+        ],
+        ids=["missing", "wrong", "file"],
+    )
+    async def test_wrong_environment(self, sandbox: Sandbox, changes: dict[str, str], says: str) -> None:
+        """A setting that is missing or wrong: exit code 2, and the variable or the file is named."""
+        environment = sandbox.environment | {f"SIMPLESTORE_{name}": value for name, value in changes.items()}
+        assert_one_line(await simplestore("token", environment=environment), code=2, says=says)
 
 
 class TestUsage:
@@ -328,19 +292,14 @@ class TestUsage:
             (["demo", "--concurrency", "many"], "--concurrency"),
             (["demo", "--duration", "1"], "--duration"),
             (["demo", "--processes", "0"], "--processes"),
+            (["completion", "tcsh"], "bash"),
+            *((["doctor", "--timeout", seconds], "--timeout") for seconds in ("0", "inf")),
+            (["request", "GET", "x", "--timeout", "0"], "--timeout"),
         ],
     )
     async def test_wrong_usage(self, arguments: list[str], says: str) -> None:
         """Wrong usage: exit code 2 and one line that names the culprit."""
         assert_one_line(await simplestore(*arguments), code=2, says=says)
-
-    @pytest.mark.parametrize("arguments", [["--help"], ["demo", "-h"], ["token", "--help"]])
-    async def test_help(self, arguments: list[str]) -> None:
-        """Every command explains itself."""
-        outcome = await simplestore(*arguments)
-
-        assert (0, "") == (outcome.code, outcome.stderr)
-        assert "Usage: simplestore" in outcome.stdout
 
     async def test_version(self) -> None:
         """`--version` names the program and a version."""

@@ -14,6 +14,7 @@ from yarl import URL
 from simplestore_async import FileTokenCache
 from simplestore_async.caches.encryption import FernetCodec
 from tests.support.api_servers import refusing_url
+from tests.support.cache_files import names_in
 from tests.support.command import COMMAND, finish, simplestore, start
 from tests.support.doctor import NEUTRAL, assert_row, changed_doctor, doctor, failures_in, read_rows
 from tests.support.tokens import make_token
@@ -61,10 +62,6 @@ async def filled(directory: Path) -> Path:
     now = time.time()
     await FileTokenCache(directory).set("key", make_token(issued_at=now - 60, expires_at=now + 3_540))
     return directory
-
-
-def names_in(directory: Path) -> list[str]:
-    return sorted(each.name for each in directory.iterdir())
 
 
 def swap(directory: Path) -> None:

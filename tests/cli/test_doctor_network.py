@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import trustme
 from aiohttp import web
 
 from tests.support.api_servers import refusing_url
 from tests.support.command import COMMAND, finish, start
-from tests.support.doctor import NEUTRAL, assert_row, changed_doctor, doctor, failures_in, read_rows
+from tests.support.doctor import assert_row, changed_doctor, doctor, failures_in, read_rows
 from tests.support.raw_server import RawServer
-from tests.support.servers import SECRET, ApiServer, Server, TokenServer
+from tests.support.servers import ApiServer, Server, TokenServer
+from tests.support.tls import authority, private_ca, server_context
+from tests.support.wire_faults import hangs_after, says
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-
-@pytest.fixture
-def environment(token_server: TokenServer, api_server: ApiServer, tmp_path: Path) -> dict[str, str]:
-    return NEUTRAL | {
-        "SIMPLESTORE_CLIENT_ID": "app",
-        "SIMPLESTORE_CLIENT_SECRET": SECRET,
-        "SIMPLESTORE_TOKEN_URL": token_server.token_url,
-        "SIMPLESTORE_BASE_URL": f"{api_server.url}/v1",
-        "HOME": str(tmp_path),
-        "XDG_CACHE_HOME": str(tmp_path),
-    }
 
 
 def posts_to(server: TokenServer) -> int:
@@ -112,31 +100,16 @@ class TestHost:
         assert_row(rows["Token endpoint: token"], state="ok", says="Bearer")
 
 
-class Silent(RawServer):
-    """A server that accepts and never responds."""
-
-    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.Event().wait()
-
-
-def tls_server(certificate: trustme.LeafCert) -> TokenServer:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    certificate.configure_cert(context)
-    return TokenServer(ssl_context=context)
-
-
 class TestTls:
-    @pytest.fixture
-    def authority(self, tmp_path: Path, environment: dict[str, str]) -> trustme.CA:
-        """A CA that the environment makes trusted."""
-        authority = trustme.CA(organization_name="Tests' own CA")
-        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    @pytest.fixture(autouse=True)
+    def trusted(self, tmp_path: Path, environment: dict[str, str]) -> None:
+        """Let the environment name the CA of these tests."""
+        authority().cert_pem.write_to_path(tmp_path / "ca.pem")
         environment["SSL_CERT_FILE"] = str(tmp_path / "ca.pem")
-        return authority
 
-    async def test_trusted(self, authority: trustme.CA, environment: dict[str, str]) -> None:
+    async def test_trusted(self, environment: dict[str, str]) -> None:
         """It reports version, issuer and days, and the token request takes the same way."""
-        async with tls_server(authority.issue_cert("127.0.0.1")) as server:
+        async with TokenServer(ssl_context=private_ca().server) as server:
             environment["SIMPLESTORE_TOKEN_URL"] = server.token_url
             # A process of its own: aiohttp reads what is trusted when it is imported.
             rows = read_rows(await finish(await start(*COMMAND, "doctor", "--json", environment=environment)))
@@ -157,32 +130,25 @@ class TestTls:
         ],
         ids=["expired", "early", "soon", "host"],
     )
-    async def test_certificate(
-        self, authority: trustme.CA, environment: dict[str, str], row: tuple[dict[str, Any], str, str, str]
-    ) -> None:
+    async def test_certificate(self, environment: dict[str, str], row: tuple[dict[str, Any], str, str, str]) -> None:
         """A certificate that is not accepted, or soon will not be, is reported with the reason and the fix."""
         certificate, state, says, advises = row
         host = certificate.get("host", "127.0.0.1")
         now = datetime.now(UTC) + timedelta(minutes=1)
         moments = {name: now + by for name, by in certificate.items() if name != "host"}
         moments.setdefault("not_before", now - timedelta(days=90))
-        async with tls_server(authority.issue_cert(host, **moments)) as server:
+        context = server_context(authority().issue_cert(host, **moments))
+        async with TokenServer(ssl_context=context) as server:
             rows = await doctor(environment=environment | {"SIMPLESTORE_TOKEN_URL": server.token_url})
 
         assert_row(rows["Token endpoint: TLS"], state=state, says=says, advises=advises)
 
     @pytest.mark.parametrize("is_self_signed", [True, False])
-    async def test_unknown_ca(
-        self, authority: trustme.CA, environment: dict[str, str], tmp_path: Path, is_self_signed: bool
-    ) -> None:
+    async def test_unknown_ca(self, environment: dict[str, str], is_self_signed: bool) -> None:
         """Self-signed, or signed by a CA that is not known here: how to name that CA; no secret is sent."""
-        stranger = trustme.CA()
-        certificate: Any = stranger.issue_cert("127.0.0.1")
-        if is_self_signed:
-            path = tmp_path / "self.pem"
-            path.write_bytes(stranger.private_key_pem.bytes() + stranger.cert_pem.bytes())
-            certificate = SelfSigned(path)
-        async with tls_server(certificate) as server:
+        environment["SSL_CERT_FILE"] = ""
+        context = server_context() if is_self_signed else private_ca().server
+        async with TokenServer(ssl_context=context) as server:
             rows = await doctor(environment=environment | {"SIMPLESTORE_TOKEN_URL": server.token_url})
             assert [] == server.requests
 
@@ -198,19 +164,9 @@ class TestTls:
         assert_row(row, state="failed", says="no TLS: ", advises="that this port speaks https")
 
 
-class SelfSigned:
-    """A CA's own certificate, which a server shows as its own."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def configure_cert(self, context: ssl.SSLContext) -> None:
-        context.load_cert_chain(self._path)
-
-
 async def test_silent_servers(environment: dict[str, str], token_server: TokenServer) -> None:
     """Hosts that accept and never answer: each check that waits for them ends in time, and names the setting."""
-    async with Silent() as server:
+    async with RawServer(hangs_after(), reads_first=False) as server:
         silent_endpoint = {"SIMPLESTORE_TOKEN_URL": f"{server.url}/connect/token"}
         silent_tls = {"SIMPLESTORE_TOKEN_URL": f"{server.url}/".replace("http", "https")}
         silent_api = {"SIMPLESTORE_BASE_URL": server.url}
@@ -266,16 +222,11 @@ class TestClock:
 
     async def test_hangs_up(self, environment: dict[str, str]) -> None:
         """If HEAD has no answer the clock is none of the failures."""
-        async with HangsUp() as server:
+        async with RawServer(says()) as server:
             rows = await doctor(environment=environment | {"SIMPLESTORE_TOKEN_URL": f"{server.url}/connect/token"})
         assert_row(rows["Token endpoint: clock"], state="skipped", says="no response to HEAD")
         row = rows["Token endpoint: token"]
         assert_row(row, state="failed", says="closed before", advises="SIMPLESTORE_TOKEN_URL")
-
-
-class HangsUp(RawServer):
-    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
 
 
 def refusal(status: int, **reply: str) -> web.Response:
@@ -381,7 +332,7 @@ class TestApi:
 
     async def test_no_answer(self, environment: dict[str, str]) -> None:
         """An API that hangs up."""
-        async with HangsUp() as server:
+        async with RawServer(says()) as server:
             rows = await doctor(environment=environment | {"SIMPLESTORE_BASE_URL": server.url})
         assert_row(rows["API: request"], state="failed", says="no complete response", advises="SIMPLESTORE_BASE_URL")
 

@@ -211,7 +211,7 @@ async def test_base64(environment: dict[str, str], tmp_path: Path, secret: str) 
 class TestMisplacedSecret:
     """The secret in a variable that is shown is not shown."""
 
-    @pytest.mark.parametrize("secret", ["s3cr3t-0f-the-shop", "/x9/Kd0+u1TbXq4=", "a/b-canary-c", "~canary-secret"])
+    @pytest.mark.parametrize("secret", ["a/b-canary-c", "~canary-secret"])
     async def test_as_file(self, environment: dict[str, str], secret: str) -> None:
         """In the variable for the path of its file, by any command."""
         environment |= {"SIMPLESTORE_CLIENT_SECRET": "", "SIMPLESTORE_CLIENT_SECRET_FILE": secret}

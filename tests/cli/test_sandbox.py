@@ -11,8 +11,7 @@ import shutil
 import signal
 import sys
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
@@ -22,14 +21,15 @@ from simplestore_async.errors import InvalidClientError
 from simplestore_async.sandbox import Sandbox
 from tests.support.command import COMMAND, TIMEOUT_SECONDS, Outcome, assert_one_line, finish, simplestore, start
 from tests.support.ports import held_port
+from tests.support.programs import wait_for_end
 from tests.support.terminals import in_terminal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from tests.support.terminals import Terminal
 
-LINUX: Final = sys.platform == "linux"
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and shells")
 
@@ -73,7 +73,7 @@ async def serving(*arguments: str) -> AsyncIterator[Serving]:
 class TestServing:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     async def test_environment(self, number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A program with the printed environment reaches it; a signal ends it with 0; it prints address and process."""
+        """A program with the printed environment, which has no old secret file, reaches it; a signal ends it with 0."""
         async with serving() as sandbox:
             for name, value in sandbox.environment.items():
                 monkeypatch.setenv(name, value)
@@ -82,23 +82,17 @@ class TestServing:
             outcome = await sandbox.stop(number)
 
         base_url = sandbox.environment["SIMPLESTORE_BASE_URL"]
-        pid = sandbox.process.pid
-        assert Outcome(0, "", f"Serving {base_url} until Ctrl-C or SIGTERM (process {pid}).\n") == outcome
-
-    async def test_all_variables(self) -> None:
-        """The documented client, both addresses, and no secret file from before."""
-        async with serving() as sandbox:
-            environment = sandbox.environment
-        root = environment["SIMPLESTORE_BASE_URL"].removesuffix("/api/")
-
+        root = base_url.removesuffix("/api/")
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+", root)
         assert {
             "SIMPLESTORE_CLIENT_ID": "sandbox-client",
             "SIMPLESTORE_CLIENT_SECRET": "sandbox-secret",
             "SIMPLESTORE_TOKEN_URL": f"{root}/connect/token",
-            "SIMPLESTORE_BASE_URL": f"{root}/api/",
+            "SIMPLESTORE_BASE_URL": base_url,
             "SIMPLESTORE_CLIENT_SECRET_FILE": "",
-        } == environment
+        } == sandbox.environment
+        pid = sandbox.process.pid
+        assert Outcome(0, "", f"Serving {base_url} until Ctrl-C or SIGTERM (process {pid}).\n") == outcome
 
     async def test_json(self) -> None:
         """`--json` prints the same as one object on one line."""
@@ -147,22 +141,6 @@ class TestServing:
         assert ("my shop", "") == (environment["SIMPLESTORE_CLIENT_ID"], environment["SIMPLESTORE_CLIENT_SECRET"])
         assert str(path) == environment["SIMPLESTORE_CLIENT_SECRET_FILE"]
         assert "hush" not in sandbox.printed + outcome.stderr
-
-    async def test_busy(self) -> None:
-        """A reply that is still to come does not delay the end."""
-        async with serving("--latency", "3600") as sandbox:
-            environment = sandbox.environment
-            host, port = environment["SIMPLESTORE_BASE_URL"].removeprefix("http://").split("/")[0].split(":")
-            _, writer = await asyncio.open_connection(host, int(port))
-            writer.write(b"POST /connect/token HTTP/1.1\r\nHost: here\r\nContent-Length: 0\r\n\r\n")
-            await writer.drain()
-            # A whole exchange on another connection: the first request has arrived by then.
-            async with aiohttp.ClientSession() as session, session.get(environment["SIMPLESTORE_BASE_URL"]):
-                pass
-            outcome = await sandbox.stop(signal.SIGINT)
-            writer.close()
-
-        assert (0, 1) == (outcome.code, outcome.stderr.count("\n"))
 
     async def test_eval(self, tmp_path: Path) -> None:
         """A POSIX shell that evaluates it in the background continues at once, with the environment set."""
@@ -231,20 +209,6 @@ class TestPrompt:
             await wait_for_end(pid)
 
 
-async def wait_for_end(pid: int) -> None:
-    async with asyncio.timeout(TIMEOUT_SECONDS):
-        while is_alive(pid):
-            await asyncio.sleep(0.01)  # another process sets no event
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return "Z" != Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] if LINUX else True
-
-
 class TestErrors:
     async def test_taken_port(self) -> None:
         """A port that is taken: exit code 2 and one line that names it."""
@@ -292,10 +256,3 @@ class TestErrors:
         process.terminate()
 
         assert Outcome(0, "", "") == await finish(process)
-
-    async def test_help(self) -> None:
-        """It explains itself, and how a shell takes its words."""
-        outcome = await simplestore("sandbox", "--help")
-
-        assert (0, "") == (outcome.code, outcome.stderr)
-        assert 'eval "$(simplestore sandbox &)"' in outcome.stdout

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import ssl
 from typing import TYPE_CHECKING
 
 import pytest
-import trustme
 from yarl import URL
 
 from simplestore_async.sandbox import Sandbox
 from tests.support.api_servers import ConnectProxy
 from tests.support.command import COMMAND, assert_one_line, finish, simplestore, start
+from tests.support.tls import authority, private_ca
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,17 +24,14 @@ class TestProxy:
     @pytest.fixture
     async def environment(self, tmp_path: Path) -> AsyncIterator[dict[str, str]]:
         """A SimpleStore that only a proxy reaches, and that proxy with a password."""
-        authority = trustme.CA()
-        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("store.invalid").configure_cert(context)
-        async with Sandbox(ssl_context=context) as sandbox:
+        authority().cert_pem.write_to_path(tmp_path / "ca.pem")
+        async with Sandbox(ssl_context=private_ca().server) as sandbox:
             port = URL(sandbox.base_url).port or 0
-            async with ConnectProxy({"store.invalid:443": port}) as self.proxy:
+            async with ConnectProxy({"api.example:443": port}) as self.proxy:
                 yield {
                     **sandbox.environment,
-                    "SIMPLESTORE_TOKEN_URL": "https://store.invalid/connect/token",
-                    "SIMPLESTORE_BASE_URL": "https://store.invalid/api/",
+                    "SIMPLESTORE_TOKEN_URL": "https://api.example/connect/token",
+                    "SIMPLESTORE_BASE_URL": "https://api.example/api/",
                     "HTTPS_PROXY": f"http://user:hunter2-canary@127.0.0.1:{self.proxy.port}",
                     "SSL_CERT_FILE": str(tmp_path / "ca.pem"),
                 }
@@ -47,7 +43,7 @@ class TestProxy:
         outcome = await finish(await start(*COMMAND, "--debug", *arguments, environment=environment))
 
         assert 0 == outcome.code, outcome.stdout + outcome.stderr
-        assert {"store.invalid:443"} == self.proxy.targets
+        assert {"api.example:443"} == self.proxy.targets
         assert "canary" not in outcome.stdout + outcome.stderr
 
     async def test_is_not_used_for_loopback(self) -> None:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from simplestore_async.caches import loads
-from simplestore_async.sandbox import Sandbox
 from tests.support.batches import make_line, read_results, write_lines
 from tests.support.carrying import carry
+from tests.support.raw_server import RawServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from simplestore_async.sandbox import Sandbox
     from tests.support.redis_server import RedisServer
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -31,28 +32,16 @@ DASK = {
 }
 
 
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox() as sandbox:
-        yield sandbox
-
-
-class Tap:
+class Tap(RawServer):
     """A proxy on 127.0.0.1 that records all traffic in both directions."""
 
     def __init__(self, port: int) -> None:
-        self._port = port
+        super().__init__()
         self.seen = bytearray()
-        self.port = 0
+        self._upstream = port
 
-    @asynccontextmanager
-    async def open(self) -> AsyncIterator[Tap]:
-        async with await asyncio.start_server(self._connect, "127.0.0.1", 0) as server:
-            self.port = server.sockets[0].getsockname()[1]
-            yield self
-
-    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        other_reader, other_writer = await asyncio.open_connection("127.0.0.1", self._port)
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        other_reader, other_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
         await asyncio.gather(
             carry(reader, other_writer, on_data=self.seen.extend),
             carry(other_reader, writer, on_data=self.seen.extend),
@@ -122,7 +111,7 @@ async def test_on_a_cluster(sandbox: Sandbox, redis_server: RedisServer, tmp_pat
     workers = f"--nworkers={WORKERS}", "--nthreads=1", "--no-dashboard", f"--local-directory={tmp_path}"
     async with asyncio.timeout(120), AsyncExitStack() as stack:
         await stack.enter_async_context(start(*scheduler, log=scheduler_log, environment=nowhere))
-        tap = await stack.enter_async_context(Tap(await find_port(scheduler_log)).open())
+        tap = await stack.enter_async_context(Tap(await find_port(scheduler_log)))
         address = f"tcp://127.0.0.1:{tap.port}"
         command = "distributed.cli.dask_worker", address, "--host=127.0.0.1", *workers
         await stack.enter_async_context(start(*command, log=worker_log, environment=secrets))

@@ -33,15 +33,7 @@ from simplestore_async._core.target import find_base_url
 from simplestore_async.caches import loads
 from simplestore_async.caches.encryption import FernetCodec
 from simplestore_async.errors import ConfigurationError, SimpleStoreError, TokenCacheError
-from tests.support.fuzzing import (
-    CREDENTIALS,
-    SECRET,
-    SLOWER,
-    Source,
-    environment,
-    outcome_of,
-    texts,
-)
+from tests.support.fuzzing import CREDENTIALS, SECRET, SLOWER, Source, environment, outcome_of, texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable

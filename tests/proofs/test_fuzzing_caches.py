@@ -13,24 +13,12 @@ from cryptography.fernet import Fernet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simplestore_async import (
-    AccessToken,
-    FileTokenCache,
-)
+from simplestore_async import AccessToken, FileTokenCache
 from simplestore_async._core.token import is_visible_ascii
 from simplestore_async.caches import dumps, loads
 from simplestore_async.caches.encryption import FernetCodec
 from simplestore_async.errors import TokenCacheError
-from tests.support.fuzzing import (
-    FUZZ,
-    SLOWER,
-    TOKEN,
-    bodies,
-    damage,
-    json_values,
-    outcome_of,
-    texts,
-)
+from tests.support.fuzzing import FUZZ, SLOWER, TOKEN, bodies, damage, json_values, outcome_of, texts
 
 if TYPE_CHECKING:
     import pytest

@@ -17,28 +17,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from simplestore_async import (
-    AccessToken,
-    BearerAuthMiddleware,
-    ClientCredentials,
-    RetryPolicy,
-    TokenEndpoint,
-)
+from simplestore_async import AccessToken, BearerAuthMiddleware, ClientCredentials, RetryPolicy, TokenEndpoint
 from simplestore_async._core.redaction import RedactedStr
 from simplestore_async._core.token import LONGEST_LIFETIME_SECONDS, is_visible_ascii
 from simplestore_async._core.wire import Exchange
 from simplestore_async.errors import TokenError
-from tests.support.fuzzing import (
-    CREDENTIALS,
-    FUZZ,
-    SECRET,
-    SLOWER,
-    TOKEN,
-    Source,
-    bodies,
-    shown,
-    texts,
-)
+from tests.support.fuzzing import CREDENTIALS, FUZZ, SECRET, SLOWER, TOKEN, Source, bodies, shown, texts
 from tests.support.raw_server import RawServer
 from tests.support.wire_faults import says
 

@@ -13,25 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from simplestore_async import (
-    BearerAuthMiddleware,
-    ClientCredentials,
-    TokenEndpoint,
-    open_session,
-)
+from simplestore_async import BearerAuthMiddleware, ClientCredentials, TokenEndpoint, open_session
 from simplestore_async._core.origin import is_loopback
 from simplestore_async.caches.encryption import FernetCodec
 from simplestore_async.errors import ConfigurationError
-from tests.support.fuzzing import (
-    CREDENTIALS,
-    FUZZ,
-    SECRET,
-    SLOWER,
-    Source,
-    environment,
-    outcome_of,
-    texts,
-)
+from tests.support.fuzzing import CREDENTIALS, FUZZ, SECRET, SLOWER, Source, environment, outcome_of, texts
 
 if TYPE_CHECKING:
     from yarl import URL

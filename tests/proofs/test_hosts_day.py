@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from simplestore_async import TokenProvider
 from simplestore_async.caches.redis import RedisTokenCache
 from simplestore_async.events import CacheFailed
-from tests.support.production import CREDENTIALS, HOUR, LIFE, LoopClock
+from tests.support.production import CREDENTIALS, HOUR, LIFE, LoopClock, call_until
 from tests.support.redis_server import RedisServer
 from tests.support.virtual_wire import Reply, VirtualEndpoint, grant
 
@@ -86,21 +86,13 @@ class Log:
 
 
 def play_day(path: Path, *, workers: int) -> Log:
-    """Return the result of so many workers, each with its own provider, over one server.
-
-    A worker calls at the very instant that its token is due, as one does that calls all the time.
-    """
+    """Return the result of so many workers, each with its own provider, over one server."""
     log = Log()
 
     async def work(cache: RedisTokenCache, clock: LoopClock, until: float) -> None:
         endpoint = VirtualEndpoint(CREDENTIALS, clock=clock, answer=log.answer)
         async with TokenProvider(endpoint=endpoint, cache=cache, on_event=log) as provider:
-            while clock.monotonic() < until:
-                await provider.get_token()
-                held = provider._store.state.held
-                seconds = held.due_at - clock.monotonic() if held else 0.0
-                # While a renewal runs in the background, after a second again.
-                await asyncio.sleep(seconds if seconds > 0 else 1.0)
+            await call_until(until, provider, clock)
 
     async def play() -> None:
         loop = asyncio.get_running_loop()

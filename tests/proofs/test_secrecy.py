@@ -1,52 +1,31 @@
 """Neither the secret nor a token is shown, in any circumstances: the whole package, end to end.
 
-`test_redaction` tests the values alone. Here they are in the midst of servers, sessions, tasks and caches. The canaries
-are module constants, and what is made of them is no local of a test: a traceback with locals would show it.
+`test_redaction` tests the values alone, `test_wire_table` responses of a token endpoint, `test_encryption` keys. The
+canaries are module constants, and what is made of them is no local of a test: a traceback with locals would show it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import json
-import pickle
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, quote_plus
 
 import aiohttp
 import pytest
 
-from simplestore_async import (
-    AccessToken,
-    FileTokenCache,
-    SecretFile,
-    caches,
-    errors,
-    open_session,
-)
+from simplestore_async import AccessToken, FileTokenCache, errors, open_session
 from simplestore_async.batch import BatchDatabase, BatchPolicy, run_batch
-from simplestore_async.caches.encryption import FernetCodec
 from tests.support.api_servers import ConnectProxy, redirecting, refusing_url
 from tests.support.batches import write_requests
-from tests.support.servers import SECRET, TokenServer
-from tests.support.tls import private_ca
+from tests.support.raw_server import RawServer
+from tests.support.servers import SECRET
+from tests.support.wire_faults import everything_shown, hangs_after, says
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from simplestore_async.batch import RequestFile
-from tests.support.secrecy import (
-    BASIC,
-    CACHE_KEY,
-    LONG_TOKEN,
-    MIXED_SECRET,
-    SayingServer,
-    Scene,
-    everything_shown,
-    show_every_step,
-    shows_canary,
-    write_keys,
-)
+    from tests.support.raw_server import Script
+from tests.support.secrecy import BASIC, LONG_TOKEN, Scene, show_every_step, shows_canary
 
 # Every way to fail: the expected error, and a scenario that ends in it.
 FAILURES: dict[str, tuple[type[BaseException], Callable[[Scene], Awaitable[object]]]] = {}
@@ -71,27 +50,9 @@ async def _wrong_client_basic(scene: Scene) -> None:
     await scene.get_token(scene.credentials(auth_method="client_secret_basic"))
 
 
-@fails_with(errors.InvalidClientError)
-async def _wrong_dynamic_secret(scene: Scene) -> None:
-    scene.reply(400, {"error": "invalid_client", "error_description": SECRET})
-    await scene.get_token(scene.credentials(client_secret=lambda: SECRET))
-
-
 @fails_with(errors.TokenEndpointError)
 async def _endpoint_down(scene: Scene) -> None:
     scene.reply(500, {"error": SECRET, "error_description": SECRET})
-    await scene.get_token()
-
-
-@fails_with(errors.TokenEndpointError)
-async def _refusal_in_html(scene: Scene) -> None:
-    scene.reply(403, f"<h1>{SECRET}</h1>")
-    await scene.get_token()
-
-
-@fails_with(errors.TokenEndpointError)
-async def _redirect(scene: Scene) -> None:
-    scene.reply(307, "", Location=f"https://evil.example/?client_secret={quote(SECRET)}")
     await scene.get_token()
 
 
@@ -102,51 +63,14 @@ async def _damaged_token(scene: Scene) -> None:
 
 
 @fails_with(errors.TokenResponseError)
-async def _wrong_fields(scene: Scene) -> None:
-    scene.reply(200, {"access_token": LONG_TOKEN, "expires_in": SECRET, "token_type": SECRET, "scope": SECRET})
-    await scene.get_token()
-
-
-@fails_with(errors.TokenResponseError)
 async def _cut_json(scene: Scene) -> None:
     scene.reply(200, json.dumps({"access_token": LONG_TOKEN})[:-1])
     await scene.get_token()
 
 
-@fails_with(errors.TokenResponseError)
-async def _no_token_status(scene: Scene) -> None:
-    scene.reply(202, {"id_token": LONG_TOKEN})
-    await scene.get_token()
-
-
-async def _ask(scene: Scene, server: SayingServer, auth_method: str = "client_secret_post") -> None:
-    async with server:
-        await scene.get_token(scene.credentials(token_url=f"{server.url}/token", auth_method=auth_method))
-
-
-@fails_with(errors.TokenTransportError)
-async def _babble(scene: Scene) -> None:
-    await _ask(scene, SayingServer(b"HTTP/1.1 2OO " + SECRET.encode() + b"\r\n\r\n"))
-
-
-@fails_with(errors.TokenTransportError)
-async def _wrong_header(scene: Scene) -> None:
-    await _ask(scene, SayingServer(b"HTTP/1.1 200 OK\r\n" + SECRET.encode() + b"\r\n\r\n"), "client_secret_basic")
-
-
-@fails_with(errors.TokenTransportError)
-async def _cut_reply(scene: Scene) -> None:
-    await _ask(scene, SayingServer(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n" + LONG_TOKEN.encode()))
-
-
-@fails_with(errors.TokenTransportError)
-async def _hang_up(scene: Scene) -> None:
-    await _ask(scene, SayingServer(b""), "client_secret_basic")
-
-
 @fails_with(errors.TokenTimeoutError)
 async def _silence(scene: Scene) -> None:
-    async with SayingServer(None) as server:
+    async with RawServer(hangs_after()) as server:
         await scene.get_token(scene.credentials(token_url=server.url), attempts=1, attempt_seconds=0.05)
 
 
@@ -155,39 +79,12 @@ async def _nobody_there(scene: Scene) -> None:
     await scene.get_token(scene.credentials(token_url=refusing_url()))
 
 
-@fails_with(errors.TokenTransportError)
-async def _untrusted(scene: Scene) -> None:
-    asyncio.get_running_loop().set_debug(False)  # else asyncio complains of the server's side
-    async with TokenServer(ssl_context=private_ca().server) as server:
-        await scene.get_token(scene.credentials(token_url=server.token_url))
-
-
 @fails_with(errors.TokenError)
 async def _failing_callable(scene: Scene) -> None:
     def read() -> str:
         raise LookupError(SECRET)
 
     await scene.get_token(scene.credentials(client_secret=read))
-
-
-@fails_with(errors.TokenError)
-async def _failing_coroutine(scene: Scene) -> None:
-    async def read() -> str:
-        raise LookupError(SECRET)
-
-    await scene.get_token(scene.credentials(client_secret=read))
-
-
-@fails_with(errors.TokenError)
-async def _callable_of_bytes(scene: Scene) -> None:
-    await scene.get_token(scene.credentials(client_secret=SECRET.encode))
-
-
-@fails_with(errors.TokenError)
-async def _secret_of_two_lines(scene: Scene) -> None:
-    path = scene.tmp_path / "secret"
-    path.write_text(f"{SECRET}\n{SECRET}\n", "utf-8")
-    await scene.get_token(scene.credentials(client_secret=SecretFile(path)))
 
 
 @fails_with(errors.ConfigurationError)
@@ -223,57 +120,6 @@ async def _closed(scene: Scene) -> None:
 async def _no_directory(scene: Scene) -> None:
     (scene.tmp_path / "file").touch()
     await FileTokenCache(scene.tmp_path / "file").set("key", AccessToken(LONG_TOKEN, issued_at=0, expires_at=1))
-
-
-@fails_with(errors.TokenCacheError)
-async def _failing_write(scene: Scene) -> None:
-    # A directory that cannot hold a file, not even root's.
-    await FileTokenCache("/proc/self").set("key", AccessToken(LONG_TOKEN, issued_at=0, expires_at=1))
-
-
-@fails_with(errors.TokenCacheError)
-async def _damaged_entry(scene: Scene) -> None:
-    caches.loads(caches.dumps(AccessToken(LONG_TOKEN, issued_at=0, expires_at=1))[:-1])
-
-
-@fails_with(errors.ConfigurationError)
-async def _damaged_cache_key(scene: Scene) -> None:
-    FernetCodec([CACHE_KEY, CACHE_KEY[:-1]])
-
-
-@fails_with(errors.ConfigurationError)
-async def _damaged_cache_key_in_environment(scene: Scene) -> None:
-    scene.environment.setenv("SIMPLESTORE_CACHE_KEY", f"{CACHE_KEY} {CACHE_KEY[:-1]}")
-    FernetCodec.from_env()
-
-
-@fails_with(TypeError)
-async def _pickled_codec(scene: Scene) -> None:
-    pickle.dumps(FernetCodec(CACHE_KEY))
-
-
-@fails_with(errors.TokenCacheError)
-async def _damaged_file_of_cache_keys(scene: Scene) -> None:
-    cache = FileTokenCache(scene.tmp_path / "tokens", codec=FernetCodec(write_keys(scene.tmp_path / "keys")))
-    (scene.tmp_path / "keys").write_text(f"{CACHE_KEY[:-1]} {CACHE_KEY}")
-    await cache.set("key", AccessToken(LONG_TOKEN, issued_at=0, expires_at=1))
-
-
-@fails_with(errors.TokenCacheError)
-async def _failing_codec(scene: Scene) -> None:
-    class Codec:
-        def encode(self, data: bytes, /) -> bytes:
-            raise LookupError(data)
-
-        decode = encode
-
-    cache = FileTokenCache(scene.tmp_path, codec=Codec())
-    await cache.set("key", AccessToken(LONG_TOKEN, issued_at=0, expires_at=1))
-
-
-@fails_with(errors.TokenCacheError)
-async def _too_long_a_token(scene: Scene) -> None:
-    await FileTokenCache(scene.tmp_path).set("key", AccessToken(LONG_TOKEN * 1000, issued_at=0, expires_at=1))
 
 
 @fails_with(errors.InvalidClientError)
@@ -319,9 +165,9 @@ async def _api_speaks_no_websocket(scene: Scene) -> None:
         await session.ws_connect("/")
 
 
-async def _ask_api(scene: Scene, piece: bytes | None, **options: Any) -> None:
+async def _ask_api(scene: Scene, script: Script, **options: Any) -> None:
     async with (
-        SayingServer(piece) as server,
+        RawServer(script) as server,
         open_session(scene.token_server.credentials(), base_url=server.url) as session,
         session.post("/", data=b"body", **options) as response,
     ):
@@ -330,27 +176,27 @@ async def _ask_api(scene: Scene, piece: bytes | None, **options: Any) -> None:
 
 @fails_with(aiohttp.ClientResponseError)
 async def _api_babbles(scene: Scene) -> None:
-    await _ask_api(scene, b"HTTP/1.1 2OO ?\r\n\r\n")
+    await _ask_api(scene, says(b"HTTP/1.1 2OO ?\r\n\r\n"))
 
 
 @fails_with(aiohttp.ServerDisconnectedError)
 async def _api_hangs_up(scene: Scene) -> None:
-    await _ask_api(scene, b"")
+    await _ask_api(scene, says())
 
 
 @fails_with(aiohttp.ClientPayloadError)
 async def _api_breaks_off(scene: Scene) -> None:
-    await _ask_api(scene, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx")
+    await _ask_api(scene, says(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx"))
 
 
 @fails_with(TimeoutError)
 async def _api_is_silent(scene: Scene) -> None:
-    await _ask_api(scene, None, timeout=aiohttp.ClientTimeout(total=0.1))
+    await _ask_api(scene, hangs_after(), timeout=aiohttp.ClientTimeout(total=0.1))
 
 
 @fails_with(ValueError)
 async def _api_request_is_wrong(scene: Scene) -> None:
-    await _ask_api(scene, b"", headers={"X-Tag": "line\r\nbreak"})
+    await _ask_api(scene, says(), headers={"X-Tag": "line\r\nbreak"})
 
 
 @fails_with(aiohttp.ClientConnectorError)
@@ -362,7 +208,7 @@ async def _api_is_not_there(scene: Scene) -> None:
 @fails_with(aiohttp.ClientHttpProxyError)
 async def _api_behind_refusing_proxy(scene: Scene) -> None:
     async with (
-        SayingServer(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n") as proxy,
+        RawServer(says(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")) as proxy,
         open_session(scene.token_server.credentials(), base_url="https://api.example") as session,
     ):
         await session.get("/", proxy=proxy.url)
@@ -411,25 +257,10 @@ class TestFailures:
         with pytest.raises(expected) as caught:
             await scenario(scene)
 
-        assert [] == [text for text in everything_shown(caught.value) if shows_canary(text)]
+        assert not shows_canary(everything_shown(caught.value))
         assert [] == [line for line in caplog.text.splitlines() if shows_canary(line)]
 
     def test_are_whole(self) -> None:
         """Every error of the package is among them."""
         bases = {"SimpleStoreError"}
         assert set(errors.__all__) - bases <= {error.__name__ for error, _ in FAILURES.values()}
-
-    @pytest.mark.parametrize("field", ["error", "error_description", "title"])
-    async def test_echo(self, scene: Scene, field: str) -> None:
-        """An endpoint that echoes secret, form and header does not get them into the error."""
-        echo(scene, field)
-        with pytest.raises(errors.TokenEndpointError) as caught:
-            await scene.get_token(scene.credentials(client_secret=MIXED_SECRET, auth_method="client_secret_basic"))
-
-        assert getattr(caught.value, field) in {None, "[withheld]"}
-        assert [] == [text for text in everything_shown(caught.value) if shows_canary(text)]
-
-
-def echo(scene: Scene, field: str) -> None:
-    basic = base64.b64encode(f"app:{quote(MIXED_SECRET, safe='')}".encode()).decode()
-    scene.reply(400, {field: f"got {MIXED_SECRET}, client_secret={quote_plus(MIXED_SECRET)}, Basic {basic}"})

@@ -74,17 +74,3 @@ async def test_sweep(token_server: TokenServer, api_server: ApiServer, tmp_path:
     assert "canary-token" in token_file.read_text()
     shown += [*stdout.splitlines(), *stderr.splitlines(), *map(str, files)]
     assert [] == [words for words in shown if "canary" in words]
-
-
-async def test_killed_holder_leaves_nothing_else(token_server: TokenServer, tmp_path: Path) -> None:
-    """A process that is killed while it renews leaves an empty lock file, and nothing else."""
-    token_server.gate.clear()
-    running = await swarm.start("get_token", directory=tmp_path / "cache", token_url=token_server.token_url)
-    await token_server.arrived.wait()
-    running.process.kill()
-    await running.output()
-    token_server.gate.set()
-
-    (left,) = (tmp_path / "cache").iterdir()
-    assert ".lock" == left.suffix
-    assert b"" == left.read_bytes()

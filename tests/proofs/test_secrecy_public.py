@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import pickle
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,6 @@ import simplestore_async
 from simplestore_async import (
     AccessToken,
     BearerAuthMiddleware,
-    ClientCredentials,
     FileTokenCache,
     MemoryTokenCache,
     RenewalPolicy,
@@ -23,6 +21,7 @@ from simplestore_async import (
 )
 from simplestore_async.caches.encryption import FernetCodec
 from tests.support.servers import SECRET
+from tests.support.wire_faults import everything_shown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,7 +32,6 @@ from tests.support.secrecy import (
     WAYS,
     Scene,
     attributes,
-    everything_shown,
     read_secret,
     shows_canary,
     write_keys,
@@ -116,45 +114,7 @@ class TestEverythingPublic:
                 try:
                     text = str(pickle.dumps(value))
                 except (TypeError, AttributeError, pickle.PicklingError) as error:
-                    text = "".join(everything_shown(error))
+                    text = everything_shown(error)
                 leaks += [name] if shows_canary(text) else []
 
         assert [] == leaks
-
-    @pytest.mark.parametrize(
-        "name", ["AccessToken", "ClientCredentials", "ClientCredentials with a callable", "FernetCodec"]
-    )
-    async def test_refuse_to_be_pickled(self, scene: Scene, name: str) -> None:
-        """Tokens and secrets refuse to be pickled, and are copied as themselves."""
-        async with a_world(scene) as world:
-            value = world[name]
-        with pytest.raises(TypeError, match="cannot be pickled"):
-            pickle.dumps(value)
-
-        assert value is copy.copy(value)
-        assert value is copy.deepcopy([value])[0]
-
-    async def test_recipe(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Credentials from the environment are pickled as that recipe, which holds no value of it."""
-        monkeypatch.setenv("SIMPLESTORE_CLIENT_ID", "canary-id")
-        monkeypatch.setenv("SIMPLESTORE_CLIENT_SECRET", SECRET)
-        monkeypatch.setenv("SIMPLESTORE_TOKEN_URL", scene.token_server.token_url)
-        monkeypatch.delenv("SIMPLESTORE_CLIENT_SECRET_FILE", raising=False)
-        credentials = ClientCredentials.from_env()
-        recipe = pickle.dumps(credentials)
-
-        assert not shows_canary(str(recipe))
-        assert credentials == pickle.loads(recipe)
-
-    async def test_among_locals(self, scene: Scene) -> None:
-        """An error of the caller's own, with all of it among the locals of its frame, shows no canary."""
-
-        def fail(world: dict[str, Any]) -> None:
-            values = list(world.values())
-            raise LookupError(len(values))
-
-        async with a_world(scene) as world:
-            with pytest.raises(LookupError) as caught:
-                fail(world)
-
-        assert [] == [text for text in everything_shown(caught.value) if shows_canary(text)]

@@ -30,12 +30,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from simplestore_async import (
-    AccessToken,
-    ClientCredentials,
-    MemoryTokenCache,
-    TokenProvider,
-)
+from simplestore_async import AccessToken, ClientCredentials, MemoryTokenCache, TokenProvider
 from simplestore_async.errors import ProviderClosedError, TokenError
 from simplestore_async.events import Event, RenewalFailed, RenewalStarted, TokenReceived
 from tests.support.clocks import FakeClock

@@ -121,7 +121,6 @@ TLS: Final[dict[str, Row]] = {
     "cut in the head": over_tls(broken(resets_after(b"HTTP/1.1 200 canary\r\nContent-"), "")),
     "cut in the body": over_tls(broken(resets_after(JSON_HEAD + length(99) + GRANT), CLOSED)),
     "cut in a body without length": over_tls(no_token(resets_after(UNTIL_CLOSED + GRANT[:-1]), NO_JSON)),
-    "silence": over_tls(endless(hangs_after())),
     "half a body": over_tls(endless(hangs_after(JSON_HEAD + length(99) + GRANT))),
     "body of 1 byte per second, long attempts": over_tls(beyond_budget(drips(UNTIL_CLOSED, b" ", pause_seconds=1))),
     "endless body": over_tls(no_token(repeats(UNTIL_CLOSED, b" " * 60_000), TOO_LONG)),

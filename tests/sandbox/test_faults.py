@@ -16,7 +16,6 @@ import pytest
 from aiohttp import web
 
 from simplestore_async import open_session
-from simplestore_async.errors import ConfigurationError
 from simplestore_async.sandbox import (
     Counters,
     Drip,
@@ -252,14 +251,6 @@ class TestBothEndpoints:
 
 
 class TestTokenEndpoint:
-    async def test_default(self, client: aiohttp.ClientSession) -> None:
-        """A fault that is not named is 503."""
-        async with Sandbox() as sandbox:
-            sandbox.fail_next(1)
-            sandbox.fail_for(60)
-
-            assert [503, 503] == [(await ask(client, sandbox))[0] for _ in range(2)]
-
     async def test_short_forms_take_faults(self, client: aiohttp.ClientSession) -> None:
         """`Sandbox.fail_next()` and `fail_for()` are the token endpoint's."""
         async with Sandbox() as sandbox:
@@ -374,65 +365,6 @@ class TestDelivery:
 
 
 class TestArguments:
-    @pytest.mark.parametrize(
-        ("fault", "arguments", "field"),
-        [
-            (Status, {"status": 399}, "status"),
-            (Status, {"status": 600}, "status"),
-            (Status, {"status": True}, "status"),
-            (Status, {"status": "503"}, "status"),
-            (Status, {"retry_after": -1}, "retry_after"),
-            (Status, {"retry_after": float("nan")}, "retry_after"),
-            (Status, {"retry_after": "a\nb"}, "retry_after"),
-            (Drip, {"seconds_per_byte": 0}, "seconds_per_byte"),
-            (Drip, {"seconds_per_byte": "1"}, "seconds_per_byte"),
-            (Late, {"seconds": -1}, "seconds"),
-            (Late, {"seconds": float("inf")}, "seconds"),
-            (Late, {"seconds": True}, "seconds"),
-        ],
-    )
-    def test_faults(self, fault: type[Any], arguments: dict[str, Any], field: str) -> None:
-        """A fault that cannot be is refused when it is made, with what to set instead."""
-        with pytest.raises(ConfigurationError, match=f"^{field} "):
-            fault(**arguments)
-
-    @pytest.mark.parametrize(
-        ("arguments", "field"),
-        [
-            ({"fault": Reset}, "fault"),
-            ({"fault": 503}, "fault"),
-            ({"fault": RejectedToken()}, "fault"),
-        ],
-    )
-    def test_scripts(self, arguments: dict[str, Any], field: str) -> None:
-        """One thing is scripted at a time, and only what the endpoint can do."""
-        sandbox = Sandbox()
-        with pytest.raises(ConfigurationError, match=f"^{field} "):
-            sandbox.fail_next(1, **arguments)
-        with pytest.raises(ConfigurationError, match=f"^{field} "):
-            sandbox.token_endpoint.fail_for(1, **arguments)
-
-    @pytest.mark.parametrize(
-        ("requests", "seconds", "field"),
-        [
-            (0, 1, "requests"),
-            (1.5, 1, "requests"),
-            (1, 0, "seconds"),
-            (None, -1, "seconds"),
-        ],
-    )
-    def test_limits(self, requests: Any, seconds: float, field: str) -> None:
-        """A limit that cannot be is refused."""
-        with pytest.raises(ConfigurationError, match=f"^{field} "):
-            Sandbox().api.limit_rate(requests, seconds=seconds)
-
-    def test_reject(self) -> None:
-        """`reject_next()` and `revoke()` check what they get."""
-        with pytest.raises(ConfigurationError, match=r"^requests "):
-            Sandbox().reject_next(0)
-        with pytest.raises(ConfigurationError, match=r"^token_value "):
-            Sandbox().revoke(object())  # type: ignore[arg-type]  # it must fail
-
     def test_faults_are_values(self) -> None:
         """Faults compare by what they say, cannot be changed, and show it."""
         assert Late(1) == Late(1.0)

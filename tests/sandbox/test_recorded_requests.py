@@ -17,12 +17,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox(client_secret=SECRET) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
 async def session(sandbox: Sandbox) -> AsyncIterator[aiohttp.ClientSession]:
     async with open_session(sandbox.credentials, base_url=sandbox.base_url) as session:
         yield session

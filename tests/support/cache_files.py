@@ -1,4 +1,4 @@
-"""Common parts of the tests of `FileTokenCache`."""
+"""Common parts of the tests of `FileTokenCache`, and a token for the tests of other caches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.tokens import make_token
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from simplestore_async import AccessToken, FileTokenCache
+    from simplestore_async import AccessToken, FileTokenCache, TokenCache
     from tests.support.servers import TokenServer
 
 KEY = "key"
@@ -30,7 +30,7 @@ TOKEN = make_token()
 MAX_BYTES = 64 * 1024
 
 
-async def renew(token_server: TokenServer, cache: FileTokenCache) -> tuple[AccessToken, list[CacheFailed]]:
+async def renew(token_server: TokenServer, cache: TokenCache) -> tuple[AccessToken, list[CacheFailed]]:
     """Return the token and the cache failures of a provider over *cache*."""
     events: list[Event] = []
     async with asyncio.timeout(60), token_server.provider(cache=cache, on_event=events.append) as provider:
@@ -83,11 +83,12 @@ def record(monkeypatch: pytest.MonkeyPatch, name: str, note: Callable[[Any], obj
     monkeypatch.setattr(os, name, recorded)
 
 
-async def use(cache: FileTokenCache, operation: str) -> AccessToken | None:
+async def use(cache: FileTokenCache, operation: str) -> Any:
     if operation == "lock":
         async with cache.renewal_lock(KEY):
             return None
-    return await cache.get(KEY) if operation == "get" else await cache.set(KEY, TOKEN)  # type: ignore[func-returns-value]
+    arguments: dict[str, list[Any]] = {"get": [KEY], "set": [KEY, TOKEN]}
+    return await getattr(cache, operation)(*arguments.get(operation, []))
 
 
 async def refusal(cache: FileTokenCache, operation: str) -> str:

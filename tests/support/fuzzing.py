@@ -17,10 +17,7 @@ from unittest import mock
 from hypothesis import HealthCheck, assume, settings
 from hypothesis import strategies as st
 
-from simplestore_async import (
-    AccessToken,
-    ClientCredentials,
-)
+from simplestore_async import AccessToken, ClientCredentials
 from simplestore_async.errors import SimpleStoreError
 from tests.support.wire_faults import everything_shown
 

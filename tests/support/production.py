@@ -17,6 +17,8 @@ from tests.support.virtual_loop import VirtualLoop
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from simplestore_async import TokenProvider
+
 T = TypeVar("T")
 
 # Thousands of failures are played: without any logging set up Python would write them to standard error.
@@ -57,3 +59,16 @@ class LoopClock:
     def step(self, seconds: float) -> None:
         """Step the wall clock, as NTP or an operator does."""
         self._ahead += seconds
+
+
+async def call_until(end: float, provider: TokenProvider, clock: LoopClock) -> None:
+    """Call at each instant at which the token is due, as a worker does that calls all the time.
+
+    Calls at intervals would smear the requests. The instant is read from the provider; there is no public way to it.
+    """
+    while clock.monotonic() < end:
+        await provider.get_token()
+        held = provider._store.state.held
+        seconds = held.due_at - clock.monotonic() if held else 0.0
+        # While a renewal runs in the background, after a second again.
+        await asyncio.sleep(seconds if seconds > 0 else 1.0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from simplestore_async import TokenProvider
-from tests.support.production import CREDENTIALS, HOUR, LIFE, LoopClock, run
+from tests.support.production import CREDENTIALS, HOUR, LIFE, LoopClock, call_until, run
 from tests.support.virtual_wire import Reply, VirtualEndpoint, grant
 
 if TYPE_CHECKING:
@@ -56,11 +56,7 @@ class Fleet:
 
 
 def play_fleet(seed: int, *, workers: int, hours: float) -> Fleet:
-    """Return when *workers* that start at once, each with a provider of its own, ask for their tokens.
-
-    A worker calls at the very instant that its token is due, as one does that calls all the time: calls at intervals
-    would smear the requests. That instant is read from the provider; there is no public way to it.
-    """
+    """Return when *workers* that start at once, each with a provider of its own, ask for their tokens."""
     chance = random.Random(seed)  # noqa: S311 - no secret is drawn
     posts: list[float] = []
 
@@ -72,12 +68,7 @@ def play_fleet(seed: int, *, workers: int, hours: float) -> Fleet:
     async def work(clock: LoopClock, until: float) -> None:
         endpoint = VirtualEndpoint(CREDENTIALS, clock=clock, answer=answer)
         async with TokenProvider(endpoint=endpoint) as provider:
-            while clock.monotonic() < until:
-                await provider.get_token()
-                held = provider._store.state.held
-                seconds = held.due_at - clock.monotonic() if held else 0.0
-                # While a renewal runs in the background, after a second again.
-                await asyncio.sleep(seconds if seconds > 0 else 1.0)
+            await call_until(until, provider, clock)
 
     async def play(loop: VirtualLoop) -> Fleet:
         clock, began_at = LoopClock(loop), loop.time()

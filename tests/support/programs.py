@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from pathlib import Path
 
 
 async def run_script(script: str, environment: dict[str, str]) -> str:
@@ -19,3 +20,19 @@ async def run_script(script: str, environment: dict[str, str]) -> str:
         stdout, stderr = await process.communicate()
     assert (0, "") == (process.returncode, stderr.decode())
     return stdout.decode().strip()
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether the process runs; a zombie does not."""
+    try:
+        os.kill(pid, 0)
+        status = Path(f"/proc/{pid}/stat").read_text() if sys.platform == "linux" else ""
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+    return status.rpartition(")")[2].split()[:1] != ["Z"]
+
+
+async def wait_for_end(pid: int) -> None:
+    async with asyncio.timeout(60):
+        while is_alive(pid):
+            await asyncio.sleep(0.01)  # another process sets no event

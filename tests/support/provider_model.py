@@ -7,11 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from simplestore_async import (
-    AccessToken,
-    RenewalPolicy,
-    RetryPolicy,
-)
+from simplestore_async import AccessToken, RenewalPolicy, RetryPolicy
 from simplestore_async._core.policy import (
     EXPIRING_FRACTION,
     EXPIRING_SECONDS,

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 from typing import TYPE_CHECKING
 
 import pytest
 
 from simplestore_async.errors import TokenCacheError
-from simplestore_async.events import CacheFailed, Event
-from tests.support.tokens import make_token
+from tests.support.cache_files import DIGEST, KEY
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from simplestore_async import AccessToken
     from simplestore_async.caches.redis import RedisTokenCache
     from tests.support.redis_server import RedisServer
-    from tests.support.servers import TokenServer
 
-KEY = "key"
-DIGEST = hashlib.sha256(KEY.encode()).hexdigest()
-TOKEN = make_token()
 PASSWORD = "canary-p:ss/w@rd"
 QUOTED = "canary-p%3Ass%2Fw%40rd"
 
@@ -33,14 +25,6 @@ def name(namespace: str, kind: str) -> str:
 
 async def keys_in(server: RedisServer, namespace: str) -> list[str]:
     return sorted(key.decode() for key in await server.command("KEYS", f"{namespace}:*"))
-
-
-async def renew(token_server: TokenServer, cache: RedisTokenCache) -> tuple[AccessToken, list[CacheFailed]]:
-    """Return the token of a new provider over *cache*, and the cache's failures."""
-    events: list[Event] = []
-    async with asyncio.timeout(60), token_server.provider(cache=cache, on_event=events.append) as provider:
-        token = await provider.get_token()
-    return token, [each for each in events if isinstance(each, CacheFailed)]
 
 
 async def problem_of(call: Awaitable[object]) -> str:

@@ -16,6 +16,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.support.carrying import carry
+from tests.support.raw_server import RawServer
 
 if TYPE_CHECKING:
     import ssl
@@ -105,68 +106,53 @@ class RedisServer:
             return await client.execute_command(*command)
 
 
-class Proxy:
+class Proxy(RawServer):
     """A network between client and server: a port of 127.0.0.1 whose traffic can be held back, or cut.
 
     Attributes:
-        gate: while it is cleared, answers are held back.
+        gate: while it is cleared, responses are held back.
         way_out: while it is cleared, requests are.
         arrived: set by each request; tests clear it.
-        count: how many connections there have been.
-        open_count: how many there are.
     """
 
     def __init__(self, path: Path, *, ssl_context: ssl.SSLContext | None = None) -> None:
+        super().__init__(ssl_context=ssl_context)
         self.gate = asyncio.Event()
-        self.gate.set()
         self.way_out = asyncio.Event()
+        self.gate.set()
         self.way_out.set()
-        self.arrived = asyncio.Event()
-        self.count = 0
         self._path = path
-        self._ssl = ssl_context
         self._writers: set[asyncio.StreamWriter] = set()
-        self._server: asyncio.Server | None = None
 
     @property
     def url(self) -> str:
-        assert self._server is not None
-        port = self._server.sockets[0].getsockname()[1]
-        return f"{'rediss' if self._ssl else 'redis'}://127.0.0.1:{port}?socket_timeout=60&socket_connect_timeout=60"
+        return (
+            f"{'rediss' if self._ssl else 'redis'}://127.0.0.1:{self.port}?socket_timeout=60&socket_connect_timeout=60"
+        )
 
     @property
     def open_count(self) -> int:
+        """The number of open connections."""
         return len(self._writers) // 2
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._connect, "127.0.0.1", 0, ssl=self._ssl)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        self.cut()
-        self.gate.set()
-        self.way_out.set()
-        while self._writers:
-            await asyncio.sleep(0)  # until each connection has noticed
 
     def cut(self) -> None:
         """Reset every connection."""
         for writer in self._writers:
             writer.transport.abort()
 
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        responses, server = await asyncio.open_unix_connection(self._path)
+        pair = {writer, server}
+        self._writers |= pair
+        try:
+            await asyncio.gather(
+                carry(reader, server, on_data=lambda _: self._pass_request()),
+                carry(responses, writer, on_data=lambda _: self.gate.wait()),
+            )
+        finally:
+            server.close()
+            self._writers -= pair
+
     async def _pass_request(self) -> None:
         self.arrived.set()
         await self.way_out.wait()
-
-    async def _connect(self, requests: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
-        self.count += 1
-        answers, server = await asyncio.open_unix_connection(self._path)
-        pair = {client, server}
-        self._writers |= pair
-        await asyncio.gather(
-            carry(requests, server, on_data=lambda _: self._pass_request()),
-            carry(answers, client, on_data=lambda _: self.gate.wait()),
-        )
-        self._writers -= pair

@@ -187,7 +187,7 @@ async def show_everything(job: Job) -> dict[str, Any]:
                 failures += 1
                 shown = traceback.TracebackException.from_exception(error, capture_locals=True)
                 sys.stderr.writelines(shown.format())
-            await asyncio.sleep(0.3)  # the endpoint is left alone after a failure
+                await asyncio.sleep(0.3)  # the endpoint is left alone after a failure
     return {"failures": failures}
 
 
@@ -207,20 +207,6 @@ class Inherited:
         assert self._provider.invalidate(before)
         after = await asyncio.gather(*(self._provider.get_token() for _ in range(10)))
         return {"before": before.value, "after": sorted({token.value for token in after})}
-
-
-def use_again(job: Job) -> Callable[[Job], dict[str, Any]]:
-    return Inherited(job)
-
-
-def use_in_many_runs(job: Job) -> Callable[[Job], dict[str, Any]]:
-    """As a prefork worker does whose tasks are plain functions: each of them is an `asyncio.run()`."""
-    provider = build_provider(job, Heard())
-
-    def work(_job: Job) -> dict[str, Any]:
-        return {"tokens": sorted({asyncio.run(provider.get_token()).value for _ in range(20)})}
-
-    return work
 
 
 def get_in_pool(job: Job, credentials: ClientCredentials, cache: FileTokenCache) -> dict[str, Any]:
@@ -274,8 +260,8 @@ def run_pool(job: Job) -> list[Any]:
 def perform(job: Job) -> Sequence[Any]:
     if job.context:
         return run_pool(job)
-    if job.scenario in {"use_again", "use_in_many_runs"}:
-        work = globals()[job.scenario](job)
+    if job.scenario == "use_again":
+        work = Inherited(job)
         return [*fork_all(job, work), work(job)]
 
     def run_scenario(job: Job) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import trustme
 @cache
 def authority() -> trustme.CA:
     """Return the private certificate authority of these tests."""
-    return trustme.CA()
+    return trustme.CA(organization_name="Tests' own CA")
 
 
 def server_context(certificate: trustme.LeafCert | None = None) -> ssl.SSLContext:

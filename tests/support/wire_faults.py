@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import pickle
 import socket
 import struct
 import traceback
@@ -11,6 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from simplestore_async.errors import SimpleStoreError
 from tests.support.carrying import carry
 from tests.support.servers import SECRET
 
@@ -125,9 +127,15 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 def everything_shown(error: BaseException) -> str:
-    """Return all that a log or a debugger may show of an error: text, repr, traceback with every frame's locals."""
-    lines = traceback.TracebackException.from_exception(error, capture_locals=True).format()
-    return "\n".join([str(error), repr(error), *lines])
+    """Return all that a log or a debugger may show of an error and of those behind it, with every frame's locals."""
+    lines = [*traceback.TracebackException.from_exception(error, capture_locals=True).format()]
+    each: BaseException | None = error
+    while each is not None:
+        lines += [str(each), repr(each), repr(each.args), repr(vars(each))]
+        if isinstance(each, SimpleStoreError):
+            lines.append(str(pickle.dumps(each)))
+        each = each.__cause__ or each.__context__
+    return "\n".join(lines)
 
 
 def shows_secret(text: str) -> bool:

@@ -36,11 +36,11 @@ class Bound:
     seconds: float
 
 
-def bound(seconds: float, *, attempt_seconds: float, budget_seconds: float) -> Bound:
-    return Bound(
-        RetryPolicy(attempts=3, retry_seconds=0.01, attempt_seconds=attempt_seconds, budget_seconds=budget_seconds),
-        seconds,
+def bound(seconds: float, *, attempt_seconds: float, budget_seconds: float, attempts: int = 3) -> Bound:
+    policy = RetryPolicy(
+        attempts=attempts, retry_seconds=0.01, attempt_seconds=attempt_seconds, budget_seconds=budget_seconds
     )
+    return Bound(policy, seconds)
 
 
 SLACK_SECONDS: Final = 2
@@ -48,7 +48,7 @@ SLACK_SECONDS: Final = 2
 
 AT_ONCE: Final = bound(10, attempt_seconds=10, budget_seconds=30)
 """The fault itself ends each attempt: all of them together take less than the time of one."""
-BY_ATTEMPTS: Final = bound(6, attempt_seconds=0.25, budget_seconds=6)
+BY_ATTEMPTS: Final = bound(6, attempts=2, attempt_seconds=0.25, budget_seconds=6)
 """Each attempt takes its time; all of them together take less than the budget."""
 BY_BUDGET: Final = bound(0.2 + SLACK_SECONDS, attempt_seconds=60, budget_seconds=0.2)
 """The first attempt still has time when the budget ends it."""
@@ -89,8 +89,8 @@ def broken(script: Script, problem: str, **columns: Any) -> Row:
 
 
 def endless(script: Script, **columns: Any) -> Row:
-    """No end, three times: each attempt takes its time."""
-    defaults: dict[str, Any] = {"error": TokenTimeoutError, "bound": BY_ATTEMPTS}
+    """No end, twice: each attempt takes its time."""
+    defaults: dict[str, Any] = {"error": TokenTimeoutError, "posts": 2, "connections": 2, "bound": BY_ATTEMPTS}
     return broken(script, "no complete response within 0.25 s", **defaults | columns)
 
 
@@ -121,9 +121,10 @@ def refused(status: int, script: Script, **columns: Any) -> Row:
     return Row(script=script, error=TokenEndpointError, status=status, problem=problem, **columns)
 
 
-def handshake(script: Script, problem: str, **columns: Any) -> Row:
+def handshake(script: Script, make: Callable[..., Row] | None = None) -> Row:
     """A TLS handshake that a plain script answers; no request is sent."""
-    return broken(script, problem, **{"scheme": "https", "reads_first": False, "posts": 0} | columns)
+    columns: dict[str, Any] = {"scheme": "https", "reads_first": False, "posts": 0}
+    return make(script, **columns) if make else broken(script, "", **columns)
 
 
 def untrusted(
