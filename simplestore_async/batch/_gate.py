@@ -74,35 +74,37 @@ class Gate:
             await self._wait(seconds if seconds > 0 else None)
         return False
 
-    def leave(self, *, sent_at: float, is_success: bool) -> None:
-        """Note the end of an attempt that began at *sent_at*: a success ends an outage that it did not precede."""
-        if is_success and sent_at >= self._quiet_since:
-            self._pauses = self._failures = 0
-            self._failing_since = None
-        if self._is_probing and sent_at >= self._quiet_since:
-            self._is_probing = False
-            self._changed.set()
-
-    def fail(self, reason: str, *, sent_at: float, is_general: bool, asked_seconds: float | None = None) -> None:
-        """Note a failure of the server, and pause if it concerns the whole batch.
+    def leave(
+        self, reason: str, *, sent_at: float, is_failure: bool, is_general: bool, asked_seconds: float | None
+    ) -> None:
+        """Note the end of an attempt: a success ends an outage that it did not precede, a failure may begin one.
 
         Args:
             reason: what failed.
             sent_at: when the attempt began.
-            is_general: whether one is enough; of others it takes some in a row.
+            is_failure: whether the server failed, rather than the request.
+            is_general: whether one failure is enough for a pause; of others it takes some in a row.
             asked_seconds: Retry-After, if there was one.
         """
-        self._failures += 1
-        self._failing_since = self._failing_since or self._now()
-        if self._policy.stop_after and self._failures >= self._policy.stop_after:
-            self.close(BatchError(f"{self._failures} failures in a row: {reason}", _CONTINUE))
-        elif self._now() - self._failing_since > self._policy.patience_seconds:
-            problem = f"the API is unavailable for longer than {self._policy.patience_seconds:g} s: {reason}"
-            self.close(BatchError(problem, _CONTINUE))
-        if is_general or asked_seconds is not None or self._failures >= _FAILURES_BEFORE_PAUSE:
-            self.pause(reason, sent_at=sent_at, asked_seconds=asked_seconds)
+        if sent_at >= self._quiet_since:
+            if not is_failure:
+                self._pauses = self._failures = 0
+                self._failing_since = None
+            if self._is_probing:
+                self._is_probing = False
+                self._changed.set()
+        if is_failure:
+            self._failures += 1
+            self._failing_since = self._failing_since or self._now()
+            if self._policy.stop_after and self._failures >= self._policy.stop_after:
+                self.close(BatchError(f"{self._failures} failures in a row: {reason}", _CONTINUE))
+            elif self._now() - self._failing_since > self._policy.patience_seconds:
+                problem = f"the API is unavailable for longer than {self._policy.patience_seconds:g} s: {reason}"
+                self.close(BatchError(problem, _CONTINUE))
+        if asked_seconds is not None or (is_failure and (is_general or self._failures >= _FAILURES_BEFORE_PAUSE)):
+            self._pause(reason, sent_at=sent_at, asked_seconds=asked_seconds)
 
-    def pause(self, reason: str, *, sent_at: float, asked_seconds: float | None) -> None:
+    def _pause(self, reason: str, *, sent_at: float, asked_seconds: float | None) -> None:
         """Send nothing for a while: as long as was asked, or longer each time.
 
         What began before the last pause met the same outage, and does not make the next one longer.

@@ -113,9 +113,7 @@ async def test_interrupted(runner: Runner) -> None:
         (runner.directory / "batch").unlink(missing_ok=True)
         (runner.directory / "results").unlink(missing_ok=True)
         with runner.open(LINES[:1], idempotency_key=policy.idempotency_key) as database:
-            writer = database.start()
-            await writer.begin(next(iter(database.requests)))
-            await writer.close()
+            database.commit([(1, "begun", None, None, 0.0, None, None)], b"")
         summary = await runner.run_file(LINES[:1], policy=policy)
         assert ({outcome: 1}, 1) == (positive(summary), len(runner.stored))
     assert 1 == runner.sandbox.counters.api_requests
