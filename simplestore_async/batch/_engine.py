@@ -221,7 +221,8 @@ class _Run:
             pending = await worker.run(partial(self._database.find_pending, self._policy))
             if 1 not in pending:
                 return
-            chunks = requests.chunks(pending.__getitem__)
+            # Lines beyond them are wanted, too: that the file was changed is found out before they are sent.
+            chunks = requests.chunks(lambda line: pending[line : line + 1] != b"\0")
         else:
             if requests.count is None:
                 await worker.run(requests.check)
