@@ -222,7 +222,7 @@ class _Run:
             if 1 not in pending:
                 return
             # Lines beyond them are wanted, too: that the file was changed is found out before they are sent.
-            chunks = requests.chunks(lambda line: pending[line : line + 1] != b"\0")
+            chunks = requests.chunks(lambda line: not pending.startswith(b"\0", line))
         else:
             if requests.count is None:
                 await worker.run(requests.check)
