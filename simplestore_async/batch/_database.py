@@ -15,11 +15,10 @@ from collections import Counter
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final, Self
+from typing import IO, TYPE_CHECKING, Any, Final, Self
 
 from simplestore_async.errors import BatchDatabaseError, BatchFileError, ConfigurationError
 
-from ._results import open_results
 from ._values import OUTCOMES, BatchSummary
 
 if TYPE_CHECKING:
@@ -32,7 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["BatchDatabase", "read_results"]
 
 _FORMAT: Final = 1
+_BUFFER_BYTES: Final = 1 << 20
 _APPLICATION_ID: Final = 0x53534231
+_HEADER: Final = "base_url, client_id, idempotency_key, sha256, batch_id, lines, requests"
 _SCHEMA: Final = f"""
 BEGIN;
 CREATE TABLE header (
@@ -102,7 +103,7 @@ class BatchDatabase:
             if results is not None:
                 taken = [self.path, *([] if requests.is_spooled else [requests.path])]
                 is_new = not is_begun and not is_restarted
-                self._results = open_results(results, _stored_results(self._connection), taken=taken, is_new=is_new)
+                self._results = _open_results(results, _stored_results(self._connection), taken=taken, is_new=is_new)
         except BaseException:
             self.close()
             raise
@@ -123,7 +124,7 @@ class BatchDatabase:
                 with suppress(OSError, sqlite3.Error):
                     self._results.close()
                     if self._has_replaced:  # so that the file has one result for each request again
-                        open_results(
+                        _open_results(
                             self._results.name, _stored_results(self._connection), taken=(), is_new=False
                         ).close()
             unused: list[Path] = []
@@ -212,30 +213,24 @@ class BatchDatabase:
         connection, requests = self._connection, self.requests
         connection.execute("BEGIN IMMEDIATE")
         is_begun = _is_begun(connection) and not is_restarted
-        row = connection.execute(
-            f"SELECT {', '.join(self._identity)}, batch_id, lines, requests FROM header"  # noqa: S608
-        ).fetchone()
-        stored: dict[str, str] = dict(zip(self._identity, row or (), strict=False))
+        row = connection.execute(f"SELECT {_HEADER} FROM header").fetchone()  # noqa: S608
+        stored: dict[str, Any] = dict(zip(_HEADER.split(", "), row, strict=True)) if row else {}
         if is_begun:
             self._check_identity(stored)
-        if row and stored["sha256"] == requests.sha256 and requests.count is None:
-            requests.line_count, requests.count = row[-2:]
+        if requests.count is None and stored.get("sha256") == requests.sha256:
+            requests.line_count, requests.count = stored["lines"], stored["requests"]
         elif requests.count is None:
             requests.check()
-        if is_begun:
-            self.batch_id = row[-3]
-        else:
-            self.batch_id = uuid.uuid4().hex
+        self.batch_id = stored["batch_id"] if is_begun else uuid.uuid4().hex
+        if not is_begun:
             connection.execute("DELETE FROM requests")
             connection.execute("DELETE FROM header")
-            connection.execute(
-                f"INSERT INTO header (batch_id, lines, requests, {', '.join(self._identity)}) VALUES (?,?,?,?,?,?,?)",  # noqa: S608
-                (self.batch_id, requests.line_count, requests.count, *self._identity.values()),
-            )
+            header = *self._identity.values(), self.batch_id, requests.line_count, requests.count
+            connection.execute(f"INSERT INTO header ({_HEADER}) VALUES (?,?,?,?,?,?,?)", header)  # noqa: S608
         connection.execute("COMMIT")
         return is_begun
 
-    def _check_identity(self, stored: dict[str, str]) -> None:
+    def _check_identity(self, stored: dict[str, Any]) -> None:
         hint = "use another database, or pass --restart to send everything again"
         if stored["sha256"] != self._identity["sha256"]:
             raise BatchFileError(f"{self.path} is the batch of another content of {self.requests.path}", hint)
@@ -260,6 +255,40 @@ def read_results(path: str | os.PathLike[str]) -> Iterator[bytes]:
             yield from _stored_results(connection)
     finally:
         connection.close()
+
+
+def _open_results(
+    results: str | os.PathLike[str] | IO[bytes],
+    stored: Iterator[bytes],
+    *,
+    taken: Iterable[Path],
+    is_new: bool,
+) -> IO[bytes]:
+    """Return the stream that results are written to.
+
+    A regular file holds the *stored* results then, whatever became of it in the meantime: it is written next to its
+    place, and replaces it whole.
+
+    Args:
+        results: a file, or an open stream.
+        stored: the results of earlier runs.
+        taken: files that it must not be.
+        is_new: whether no earlier run can have written it.
+    """
+    if not isinstance(results, str | os.PathLike):
+        return results
+    path = Path(os.path.realpath(results))
+    if path in map(Path, map(os.path.realpath, taken)):
+        raise BatchFileError(f"{results} cannot hold the results: it is the input, or the database")
+    if path.exists() and not path.is_file():
+        return path.open("wb")
+    if is_new and path.exists() and path.stat().st_size:
+        raise BatchFileError(f"{results} is not empty", "results never replace another file; remove it or name another")
+    written = path.with_name(f"{path.name}.new")
+    with written.open("wb", buffering=_BUFFER_BYTES) as file:
+        file.writelines(stored)
+    written.replace(path)
+    return path.open("ab")
 
 
 def _is_begun(connection: sqlite3.Connection) -> bool:

@@ -186,17 +186,11 @@ class _Run:
         await asyncio.wait({reporting})
 
     def _summary(self, *, is_stopped: bool, elapsed_seconds: float) -> BatchSummary:
-        sent = sum(self._counts.values())
+        facts: dict[str, Any] = {"is_stopped": is_stopped, "elapsed_seconds": elapsed_seconds}
+        facts["sent"] = sum(self._counts.values())
         if self._database is None:
-            return BatchSummary(
-                counts=self._counts,
-                statuses=self._statuses,
-                remaining=None,
-                is_stopped=is_stopped,
-                elapsed_seconds=elapsed_seconds,
-                sent=sent,
-            )
-        summary = self._database.summary(is_stopped=is_stopped, elapsed_seconds=elapsed_seconds, sent=sent)
+            return BatchSummary(counts=self._counts, statuses=self._statuses, remaining=None, **facts)
+        summary = self._database.summary(**facts)
         if summary.remaining and not is_stopped:
             raise BatchFileError(f"{summary.remaining} requests are left although the input ended")
         return summary

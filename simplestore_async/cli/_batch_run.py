@@ -8,7 +8,7 @@ import os
 import shlex
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
@@ -25,7 +25,7 @@ from ._exchange import RequestError, StatusError
 from ._output import CommandError, print_json, print_problem, show_duration, warn_of_cache
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Generator
+    from collections.abc import AsyncGenerator, Coroutine, Generator
 
     from simplestore_async.batch import BatchSummary
 
@@ -152,10 +152,10 @@ async def _send(job: Job, database: BatchDatabase, display: Display, signals: _S
     connector = aiohttp.TCPConnector(limit=job.policy.concurrency, keepalive_timeout=_KEEP_ALIVE_SECONDS)
     # Results and a bar on one terminal would overwrite each other.
     is_plain = job.is_plain or (job.output is None and sys.stdout.isatty())
-    signals.catch()
     try:
         async with (
             display.shown(is_plain=is_plain),
+            signals.caught(),
             open_session(cache=cache, on_event=warn_of_cache, connector=connector, trust_env=True) as session,
         ):
             await run_batch(
@@ -181,15 +181,22 @@ class _Signals:
         self.stop = asyncio.Event()
         self.number = 0
 
-    def catch(self) -> None:
-        """Catch them for the running task, until its event loop is closed."""
+    @asynccontextmanager
+    async def caught(self) -> AsyncGenerator[None]:
+        """Catch them meanwhile, for the running task."""
         self._loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task(self._loop)
+        self._task = asyncio.current_task()
         for number in _SIGNALS:
             try:
                 self._loop.add_signal_handler(number, self._note, number)
             except NotImplementedError:  # Windows
                 signal.signal(number, lambda number, _: self._loop.call_soon_threadsafe(self._note, number))
+        try:
+            yield
+        finally:
+            for number in _SIGNALS:
+                with suppress(NotImplementedError):
+                    self._loop.remove_signal_handler(number)
 
     def _note(self, number: int) -> None:
         if self.number and self._task:
