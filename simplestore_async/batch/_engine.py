@@ -131,7 +131,7 @@ class _Run:
         self._sender = Sender(session, gate=gate, writer=self._writer, policy=policy, batch_id=batch_id)
         self._now = asyncio.get_running_loop().time
         self._turn = asyncio.Lock()
-        self._source_error: Exception | None = None
+        self._source_error: BaseException | None = None
         self._queues: dict[str | int, deque[BatchRequest]] = {}
         # Of the requests that were read and are not reported yet.
         self._open = self._bytes = 0
@@ -265,8 +265,9 @@ class _Run:
             return None
         try:
             return await anext(source, None)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is raised at the end
-            self._source_error = error
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised at the end
+            if not (self._gate.is_closed and isinstance(error, asyncio.CancelledError)):
+                self._source_error = error
             return None
 
     def _is_full(self, request: BatchRequest) -> bool:
@@ -328,7 +329,7 @@ class _Run:
                 returned = self._on_result(result) if self._on_result else None
                 if inspect.isawaitable(returned):
                     await returned
-            except Exception as error:  # noqa: BLE001 - whatever it is ends the batch, and is raised then
+            except BaseException as error:  # noqa: BLE001 - whatever it is ends the batch, and is raised then
                 self._gate.close(error)
                 return
             self._forget(result.request, len(result.body_text or ""))

@@ -36,7 +36,7 @@ class Gate:
 
     def __init__(self, policy: BatchPolicy, *, on_pause: Callable[[str, float], object]) -> None:
         self.is_closed = False
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.closed = asyncio.Event()
         self._policy = policy
         self._on_pause = on_pause
@@ -48,7 +48,7 @@ class Gate:
         self._failing_since: float | None = None
         self._is_probing = False
 
-    def close(self, error: Exception | None = None) -> None:
+    def close(self, error: BaseException | None = None) -> None:
         """End the batch; the first error is kept."""
         self.error = self.error or error
         self.is_closed = True
