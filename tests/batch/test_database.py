@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
-from simplestore_async import open_session
-from simplestore_async.batch import BatchDatabase, BatchPolicy, RequestFile, read_results, run_batch
+from simplestore_async.batch import BatchDatabase, BatchPolicy, read_results
 from simplestore_async.errors import BatchDatabaseError, BatchFileError, ConfigurationError
 from simplestore_async.sandbox import Late, Reset, Status
 from tests.support.batches import QUICK, Runner, counting, make_line, positive, write_lines, write_requests
@@ -272,12 +271,3 @@ async def test_key_order(runner: Runner, api_server: ApiServer) -> None:
     assert 60 == summary.counts["succeeded"]
     for key in range(3):
         assert [n for n in range(1, 61) if n % 3 == key] == [n for n in arrived if n % 3 == key]
-
-
-async def test_own_session_is_closed(runner: Runner) -> None:
-    """The caller's session and its connections stay open."""
-    async with open_session(runner.sandbox.credentials, base_url=runner.sandbox.base_url) as session:
-        requests = RequestFile(write_lines(runner.directory / "orders", LINES), base_url=runner.sandbox.base_url)
-        assert 12 == (await run_batch(requests, session=session)).done
-        async with session.get("orders") as response:
-            assert 200 == response.status
