@@ -128,7 +128,7 @@ class _Run:
         self._on_result = on_result
         self._writer = Writer(database.commit, self._report) if database else None
         batch_id = uuid.UUID(database.batch_id) if database else uuid.uuid4()
-        self._sender = Sender(session, gate=gate, writer=self._writer, policy=policy, batch_id=batch_id)
+        self._sender = Sender(session=session, gate=gate, writer=self._writer, policy=policy, batch_id=batch_id)
         self._now = asyncio.get_running_loop().time
         self._turn = asyncio.Lock()
         self._source_error: BaseException | None = None
@@ -245,12 +245,7 @@ class _Run:
     async def _next(self, source: AsyncIterator[BatchRequest]) -> BatchRequest | None:
         """Return the next request; None if there is none, or if the batch ends."""
         async with self._turn:
-            while request := await self._read_next(source):
-                while not self._gate.is_closed and self._is_full(request):
-                    self._has_room.clear()
-                    await self._has_room.wait()
-                if self._gate.is_closed:
-                    return None
+            while (request := await self._read_next(source)) and await self._has_room_for(request):
                 self._open += 1
                 self._bytes += request.size
                 if self._is_interrupted(request):
@@ -261,25 +256,27 @@ class _Run:
 
     async def _read_next(self, source: AsyncIterator[BatchRequest]) -> BatchRequest | None:
         """Return the next request; what the source raises is raised when all before it have ended."""
-        if self._gate.is_closed:
-            return None
         try:
-            return await anext(source, None)
+            return None if self._gate.is_closed else await anext(source, None)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised at the end
             if not (self._gate.is_closed and isinstance(error, asyncio.CancelledError)):
                 self._source_error = error
             return None
 
-    def _is_full(self, request: BatchRequest) -> bool:
-        """Return whether a request has to wait for others to be reported, as memory is bounded."""
-        is_heavy = self._bytes > 0 and self._bytes + request.size > self._policy.bytes_in_flight
-        return is_heavy or self._open >= self._policy.concurrency + _MOST_WAITING
+    async def _has_room_for(self, request: BatchRequest) -> bool:
+        """Wait until enough others are reported, as memory is bounded; return False if the batch ends."""
+        while not self._gate.is_closed:
+            is_heavy = self._bytes > 0 and self._bytes + request.size > self._policy.bytes_in_flight
+            if not is_heavy and self._open < self._policy.concurrency + _MOST_WAITING:
+                return True
+            self._has_room.clear()
+            await self._has_room.wait()
+        return False
 
     def _is_interrupted(self, request: BatchRequest) -> bool:
         """Return whether an earlier run may have sent a request that must not be repeated."""
-        if self._database is None or self._policy.may_repeat(request) or "unknown" in self._policy.resend:
-            return False
-        return self._database.was_begun(request.line)
+        was_begun = self._database is not None and self._database.was_begun(request.line)
+        return was_begun and not self._policy.may_repeat(request) and "unknown" not in self._policy.resend
 
     def _hold_back(self, request: BatchRequest) -> bool:
         """Return whether a request has to wait for another of its key, which goes on with it."""

@@ -14,32 +14,33 @@ import asyncio
 import copy
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import aiohttp
 import attrs
-from aiohttp import ClientResponse, hdrs
+from aiohttp import ClientResponse, ClientSession, hdrs
 
 from simplestore_async._core.proxied_request import fixed_proxy_class
 from simplestore_async._core.target import find_target
 from simplestore_async._core.wire import parse_retry_after
 from simplestore_async.errors import ConfigurationError, SimpleStoreError
 
+from ._gate import Gate
 from ._json import read_body
-from ._values import BatchRequest, BatchResult
+from ._values import BatchPolicy, BatchRequest, BatchResult
+from ._writer import Writer
 
 if TYPE_CHECKING:
     from http.cookies import BaseCookie
 
-    from aiohttp import ClientHandlerType, ClientRequest, ClientSession
+    from aiohttp import ClientHandlerType, ClientRequest
     from aiohttp.abc import AbstractCookieJar
     from yarl import URL
 
-    from ._gate import Gate
-    from ._values import BatchPolicy, Outcome
-    from ._writer import Writer
+    from ._values import Outcome
 
 __all__ = ["Sender", "base_url_of", "copy_session", "interrupted_result"]
 
@@ -192,10 +193,11 @@ def interrupted_result(request: BatchRequest) -> BatchResult:
     )
 
 
+@attrs.frozen(kw_only=True, repr=False)
 class Sender:
     """Send requests, on one event loop.
 
-    Args:
+    Attributes:
         session: the batch's own session.
         gate: when requests may be sent.
         writer: records them, if the batch has a database.
@@ -203,22 +205,13 @@ class Sender:
         batch_id: what idempotency keys are derived from.
     """
 
-    def __init__(
-        self,
-        session: ClientSession,
-        *,
-        gate: Gate,
-        writer: Writer | None,
-        policy: BatchPolicy,
-        batch_id: uuid.UUID,
-    ) -> None:
-        self._session = session
-        self._gate = gate
-        self._writer = writer
-        self._policy = policy
-        self._batch_id = batch_id
-        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
-        self._now = asyncio.get_running_loop().time
+    session: ClientSession
+    gate: Gate
+    writer: Writer | None
+    policy: BatchPolicy
+    batch_id: uuid.UUID
+    _large: asyncio.Semaphore = attrs.field(init=False, factory=lambda: asyncio.Semaphore(_LARGE_AT_ONCE))
+    _now: Callable[[], float] = attrs.field(init=False, factory=lambda: asyncio.get_running_loop().time)
 
     async def send(self, request: BatchRequest) -> BatchResult | None:
         """Return the result of a request; None if the batch ends first, and it can be sent later.
@@ -231,14 +224,14 @@ class Sender:
             ConfigurationError: if the API's certificate is not trusted.
         """
         run = _Progress(self._with_key(request), self._now())
-        may_repeat = self._policy.may_repeat(request)
+        may_repeat = self.policy.may_repeat(request)
         delay_seconds = 0.0
-        while await self._gate.enter(delay_seconds=delay_seconds):
+        while await self.gate.enter(delay_seconds=delay_seconds):
             run.sent_at, run.has_left = self._now(), False
             try:
-                if self._writer and not run.is_begun and not request.is_safe:
+                if self.writer and not run.is_begun and not request.is_safe:
                     run.is_begun = True
-                    await self._writer.begin(request)
+                    await self.writer.begin(request)
                 end = await self._attempt(run)
             except asyncio.CancelledError:
                 return self._interrupt(run, may_repeat=may_repeat)
@@ -247,7 +240,7 @@ class Sender:
             action, outcome, is_failure = _judge(
                 end, has_left=run.has_left, is_safe=request.is_safe, may_repeat=may_repeat
             )
-            self._gate.leave(
+            self.gate.leave(
                 self._describe(end),
                 sent_at=run.sent_at,
                 is_failure=is_failure,
@@ -255,12 +248,12 @@ class Sender:
                 asked_seconds=end.retry_after_seconds if isinstance(end, _Response) else None,
             )
             # An outage ends the batch; a request that is put off alone has its result in the end.
-            is_patient = isinstance(end, Exception) or self._now() - run.began_at < self._policy.patience_seconds
+            is_patient = isinstance(end, Exception) or self._now() - run.began_at < self.policy.patience_seconds
             if action == "wait" and is_patient:
                 self._release(run)
                 delay_seconds = 0.0
-            elif action == "retry" and run.attempts < self._policy.attempts:
-                delay_seconds = min(self._policy.backoff_seconds * 2.0 ** (run.attempts - 1), _LONGEST_BACKOFF_SECONDS)
+            elif action == "retry" and run.attempts < self.policy.attempts:
+                delay_seconds = min(self.policy.backoff_seconds * 2.0 ** (run.attempts - 1), _LONGEST_BACKOFF_SECONDS)
             else:
                 return self._result(run, end, outcome)
         return None
@@ -282,7 +275,7 @@ class Sender:
         request = run.request
         # A body's type is what the line says, or nothing. Skipping a header costs time even where it is set.
         is_typed = body is None or any(name.lower() == "content-type" for name, _ in request.headers)
-        async with self._session.request(
+        async with self.session.request(
             request.method,
             find_target(request.path),
             data=body,
@@ -290,7 +283,7 @@ class Sender:
             skip_auto_headers=None if is_typed else _NOTHING_ADDED,
             allow_redirects=False,
             raise_for_status=False,
-            middlewares=(*self._session._middlewares, run),
+            middlewares=(*self.session._middlewares, run),
         ) as response:
             return await self._read(response)
 
@@ -323,8 +316,8 @@ class Sender:
 
     def _release(self, run: _Progress) -> None:
         """Record that a request had no effect."""
-        if self._writer and run.is_begun:
-            self._writer.release(run.request)
+        if self.writer and run.is_begun:
+            self.writer.release(run.request)
         run.is_begun = False
 
     def _interrupt(self, run: _Progress, *, may_repeat: bool) -> BatchResult | None:
@@ -338,7 +331,7 @@ class Sender:
     def _result(self, run: _Progress, end: _Response | Exception, outcome: Outcome) -> BatchResult:
         facts: dict[str, Any] = {}
         if isinstance(end, _Response):
-            chosen = (hdrs.LOCATION, *self._policy.response_headers)
+            chosen = (hdrs.LOCATION, *self.policy.response_headers)
             headers = end.head.headers
             facts["status"] = end.head.status
             facts["headers"] = {name: ", ".join(headers.getall(name)) for name in chosen if name in headers}
@@ -361,13 +354,13 @@ class Sender:
         if isinstance(end, _Response):
             return f"the API responded {end.head.status}"
         if isinstance(end, TimeoutError) and not str(end):
-            return f"no complete response within {self._policy.timeout_seconds:g} s"
+            return f"no complete response within {self.policy.timeout_seconds:g} s"
         return " ".join(str(end).split()) or type(end).__name__
 
     def _with_key(self, request: BatchRequest) -> BatchRequest:
         """Return the request with its idempotency key, unless the header is there already."""
-        name = self._policy.idempotency_key
+        name = self.policy.idempotency_key
         if name is None or request.is_safe or any(each.lower() == name.lower() for each, _ in request.headers):
             return request
-        key = uuid.uuid5(self._batch_id, f"{request.line} {request.id!r}")
+        key = uuid.uuid5(self.batch_id, f"{request.line} {request.id!r}")
         return attrs.evolve(request, headers=(*request.headers, (name, str(key))))
