@@ -11,6 +11,7 @@ import sqlite3
 import sys
 import threading
 import uuid
+from array import array
 from collections import Counter
 from contextlib import contextmanager, suppress
 from itertools import chain
@@ -20,9 +21,10 @@ from typing import IO, TYPE_CHECKING, Any, Final, Self
 from simplestore_async.errors import BatchDatabaseError, BatchFileError, ConfigurationError
 
 from ._values import OUTCOMES, BatchSummary
+from ._writer import READY
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
     from ._file import RequestFile
     from ._values import BatchPolicy, Outcome
@@ -47,6 +49,10 @@ PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {_FORMAT};
 COMMIT;
 """
+# In memory each line is a number, its state's place here and its status: two bytes, and counting takes no query.
+_STATES: Final[tuple[Any, ...]] = (READY, "begun", *OUTCOMES)
+_BEGUN: Final = 1
+_STATE: Final = 1_000
 
 
 class BatchDatabase:
@@ -98,8 +104,9 @@ class BatchDatabase:
         try:
             with _explained(self.path):
                 is_begun = self._begin_or_continue(is_restarted=is_restarted)
-                rows = self._connection.execute("SELECT line FROM requests WHERE state = 'begun'")
-                self._begun = {line for (line,) in rows}
+                self._codes = array("H", bytes(2 * (requests.line_count + 1)))
+                for line, state, status in self._connection.execute("SELECT line, state, status FROM requests"):
+                    self._codes[line] = _code(state, status)
             if results is not None:
                 taken = [self.path, *([] if requests.is_spooled else [requests.path])]
                 is_new = not is_begun and not is_restarted
@@ -160,12 +167,10 @@ class BatchDatabase:
         """Return the state of the batch."""
         counts: dict[Outcome, int] = dict.fromkeys(OUTCOMES, 0)
         statuses: Counter[int] = Counter()
-        with self._lock, _explained(self.path):
-            rows = self._connection.execute(
-                "SELECT state, status, count(*) FROM requests WHERE state <> 'ready' GROUP BY status, state"
-            ).fetchall()
-        for state, status, count in rows:
-            counts["unknown" if state == "begun" else state] += count
+        for code, count in sorted(Counter(self._codes).items()):
+            state, status = divmod(code, _STATE)
+            if state:
+                counts["unknown" if state == _BEGUN else _STATES[state]] += count
             if status:
                 statuses[status] += count
         return BatchSummary(
@@ -177,23 +182,24 @@ class BatchDatabase:
             sent=sent,
         )
 
-    def find_pending(self, policy: BatchPolicy) -> bytearray:
-        """Return a byte for each line, 1 if something is left to do for it."""
+    def find_pending(self, policy: BatchPolicy) -> Callable[[int], bool] | None:
+        """Return what tells whether something is left to do for a line; None if nothing is left to do.
+
+        Lines beyond the last are pending: that the file was changed is found out before they are sent.
+        """
         self._has_replaced = bool(policy.resend)
-        pending = bytearray(b"\0" + b"\1" * self.requests.line_count)
-        resend = [*policy.resend]
-        places = ",".join("?" * len(resend))
-        with self._lock, _explained(self.path):
-            is_done = "state NOT IN ('begun', 'ready')"
-            is_kept = f"state NOT IN ({places}) AND ifnull(status, 0) NOT IN ({places})"
-            query = f"SELECT line FROM requests WHERE {is_done} AND {is_kept}"  # noqa: S608
-            for (line,) in self._connection.execute(query, resend * 2):
-                pending[line] = 0
-        return pending
+        pending = {0}
+        for code in set(self._codes):
+            state, status = divmod(code, _STATE)
+            if state <= _BEGUN or not policy.resend.isdisjoint({_STATES[state], status}):
+                pending.add(code)
+        if not self.remaining and pending == {0}:
+            return None
+        return lambda line: line >= len(self._codes) or self._codes[line] in pending
 
     def was_begun(self, line: int) -> bool:
         """Return whether a request was begun by an earlier run, and has no result."""
-        return line in self._begun
+        return self._codes[line] // _STATE == _BEGUN
 
     def commit(self, rows: list[Row], results: bytes) -> None:
         """Commit the new state of some lines, and write results; in the writer's thread."""
@@ -204,6 +210,8 @@ class BatchDatabase:
             # from the event loop.
             with _explained(self.path):
                 self._connection.execute(f"REPLACE INTO requests VALUES {values}", [*chain(*latest.values())])  # noqa: S608
+            for row in latest.values():
+                self._codes[row[0]] = _code(row[1], row[2])
             if self._results and results:
                 self._results.write(results)
                 self._results.flush()
@@ -289,6 +297,10 @@ def _open_results(
         file.writelines(stored)
     written.replace(path)
     return path.open("ab")
+
+
+def _code(state: str, status: int | None) -> int:
+    return _STATES.index(state) * _STATE + (status or 0)
 
 
 def _is_begun(connection: sqlite3.Connection) -> bool:

@@ -212,11 +212,10 @@ class _Run:
         """Read a file in a thread, as it may be slow."""
         worker = Worker("simplestore-reader")
         if self._database:
-            pending = await worker.run(partial(self._database.find_pending, self._policy))
-            if 1 not in pending:
+            is_pending = await worker.run(partial(self._database.find_pending, self._policy))
+            if is_pending is None:
                 return
-            # Lines beyond them are wanted, too: that the file was changed is found out before they are sent.
-            chunks = requests.chunks(lambda line: not pending.startswith(b"\0", line))
+            chunks = requests.chunks(is_pending)
         else:
             if requests.count is None:
                 await worker.run(requests.check)

@@ -234,7 +234,8 @@ class BatchPolicy:
             `frozenset({"unknown", 503})`.
         idempotency_key: name of a header that identifies each request to the API; it makes every request repeatable.
         response_headers: names of response headers that results hold; Location always is.
-        bytes_in_flight: maximum bytes of request bodies in memory; a single larger one is sent alone.
+        bytes_in_flight: maximum bytes of bodies in memory, of requests and of results that are not reported yet; a
+            single larger one is sent alone.
 
     Raises:
         ConfigurationError: names the argument.
