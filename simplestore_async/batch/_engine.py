@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run_batch"]
 
-_MOST_WAITING: Final = 1_000
+_MOST_WAITING: Final = 500
 
 
 async def run_batch(  # noqa: PLR0913 - what to send, where to, and whom to report to

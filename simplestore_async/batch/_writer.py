@@ -31,7 +31,7 @@ READY: Final = "ready"
 """State of a request that was begun, and certainly not carried out."""
 
 _GROUP_SECONDS: Final = 0.05
-_MOST_ROWS: Final = 1_000
+_MOST_ROWS: Final = 250
 
 
 @attrs.frozen
