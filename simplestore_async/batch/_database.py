@@ -183,9 +183,9 @@ class BatchDatabase:
         )
 
     def find_pending(self, policy: BatchPolicy) -> Callable[[int], bool] | None:
-        """Return what tells whether something is left to do for a line; None if nothing is left to do.
+        """Return a function that checks whether a line is still to be sent; None if no line is.
 
-        Lines beyond the last are pending: that the file was changed is found out before they are sent.
+        Lines beyond the last are: reading them shows that the file was changed, before anything of it is sent.
         """
         self._has_replaced = bool(policy.resend)
         pending = {0}

@@ -58,14 +58,14 @@ class Gate:
     async def enter(self, *, delay_seconds: float = 0.0) -> bool:
         """Wait until a request may be sent; return False if the batch ends first.
 
-        Who enters must `leave()`.
+        `leave()` follows, unless the batch ends.
         """
         may_go_at = max(self._next_at, self._now() + delay_seconds if delay_seconds else 0.0)
         if self._spacing_seconds:
             may_go_at = max(may_go_at, self._now())
             self._next_at = may_go_at + self._spacing_seconds
         if self._pauses:
-            await asyncio.sleep(0)  # those who wait go first: else a request that alone fails would keep them out
+            await asyncio.sleep(0)  # waiters go first: else a request that alone fails would keep them out
         while not self.is_closed:
             seconds = max(may_go_at, self._quiet_until) - self._now()
             if seconds <= 0 and not (self._pauses and self._is_probing):

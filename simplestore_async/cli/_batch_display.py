@@ -59,7 +59,7 @@ class Display:
     def say(self, line: str) -> None:
         """Print a line, above the bar."""
         if self._bar:
-            self._bar.console.print(line, markup=False)
+            self._bar.console.print(line, markup=False, emoji=False)
         else:
             click.echo(line, err=True)
 
