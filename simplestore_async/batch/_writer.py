@@ -7,13 +7,13 @@ at most the requests in flight have none. After a failed write nothing more is w
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from functools import partial
+from contextlib import suppress
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
-
-from simplestore_async._core.worker import Worker
 
 from ._json import result_line
 from ._values import BatchResult
@@ -63,12 +63,13 @@ class Writer:
         self._commit = commit
         self._on_written = on_written
         self._loop = asyncio.get_running_loop()
-        self._worker = Worker("simplestore-batch")
+        self._groups: SimpleQueue[list[_Entry] | None] = SimpleQueue()
         self._entries: list[_Entry] = []
-        self._has_work = asyncio.Event()
+        self._has_work, self._written = asyncio.Event(), asyncio.Event()
         self._is_closing = False
         self._error: Exception | None = None
         self._writing = asyncio.create_task(self._write_all())
+        threading.Thread(target=self._run, name="simplestore-batch", daemon=True).start()
 
     def begin(self, request: BatchRequest) -> asyncio.Future[None]:
         """Record that a request will be sent; the future is done when that is on the disk."""
@@ -107,27 +108,39 @@ class Writer:
             self._loop.call_later(_GROUP_SECONDS, self._has_work.set)
 
     async def _write_all(self) -> None:
-        while self._entries or not self._is_closing:
-            await self._has_work.wait()
-            group, self._entries = self._entries[:_MOST_ROWS], self._entries[_MOST_ROWS:]
-            if not self._entries and not self._is_closing:
-                self._has_work.clear()
-            if group:
-                await self._write(group)
-
-    async def _write(self, group: list[_Entry]) -> None:
         try:
-            if self._error is None:
-                rows = [entry.row for entry in group]
-                await self._worker.run(partial(self._commit, rows, b"".join(entry.text for entry in group)))
-        except Exception as error:  # noqa: BLE001 - raised where it is waited for
-            self._error = error
+            while self._entries or not self._is_closing:
+                await self._has_work.wait()
+                group, self._entries = self._entries[:_MOST_ROWS], self._entries[_MOST_ROWS:]
+                if not self._entries and not self._is_closing:
+                    self._has_work.clear()
+                if group:
+                    self._written.clear()
+                    self._groups.put(group)
+                    await self._written.wait()
+        finally:
+            self._groups.put(None)
+
+    def _run(self) -> None:
+        error: Exception | None = None
+        while group := self._groups.get():
+            try:
+                if error is None:
+                    self._commit([entry.row for entry in group], b"".join(entry.text for entry in group))
+            except Exception as caught:  # noqa: BLE001 - raised where it is waited for
+                error = caught
+            with suppress(RuntimeError):  # the event loop is closed, and nothing waits there
+                self._loop.call_soon_threadsafe(self._settle, group, error)
+
+    def _settle(self, group: list[_Entry], error: Exception | None) -> None:
+        self._error = error
+        self._written.set()
         for entry in group:
             if entry.result:
-                self._on_written(entry.result, self._error)
+                self._on_written(entry.result, error)
             if entry.begun is None or entry.begun.done():
                 continue
-            if self._error:
-                entry.begun.set_exception(self._error)
+            if error:
+                entry.begun.set_exception(error)
             else:
                 entry.begun.set_result(None)
