@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
+import threading
 import uuid
 from array import array
 from collections import Counter
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final, Self
+from typing import IO, TYPE_CHECKING, Any, Final, Self
 
 from simplestore_async.errors import BatchDatabaseError, BatchFileError, ConfigurationError
 
-from ._results import open_results
 from ._values import OUTCOMES, BatchSummary
-from ._writer import Writer
+from ._writer import READY
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
     from ._file import RequestFile
     from ._values import BatchPolicy, Outcome
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["BatchDatabase", "read_results"]
 
 _FORMAT: Final = 1
+_BUFFER_BYTES: Final = 1 << 20
 _APPLICATION_ID: Final = 0x53534231
+_HEADER: Final = "base_url, client_id, idempotency_key, sha256, batch_id, lines, requests"
 _SCHEMA: Final = f"""
 BEGIN;
 CREATE TABLE header (
@@ -46,10 +49,10 @@ PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {_FORMAT};
 COMMIT;
 """
-_BEGUN: Final = "begun"
-_STATES: Final = (None, _BEGUN, *OUTCOMES)
-_CODES: Final = {state: code for code, state in enumerate(_STATES)}
-_FIRST_OUTCOME: Final = _CODES[OUTCOMES[0]]
+# In memory each line is a number, its state's place here and its status: two bytes, and counting takes no query.
+_STATES: Final[tuple[Any, ...]] = (READY, "begun", *OUTCOMES)
+_BEGUN: Final = 1
+_STATE: Final = 1_000
 
 
 class BatchDatabase:
@@ -93,19 +96,21 @@ class BatchDatabase:
             "idempotency_key": idempotency_key or "",
             "sha256": requests.sha256,
         }
-        self._is_closed = False
-        self._has_replaced = False
+        self._lock = threading.Lock()  # a thread may be writing
+        self._is_closed = self._has_replaced = False
         self._owns_results = isinstance(results, str | os.PathLike)
         self._results: IO[bytes] | None = None
         self._connection = _connect(self.path)
         try:
             with _explained(self.path):
-                self._begin_or_continue(is_restarted=is_restarted)
-                self._load()
+                is_begun = self._begin_or_continue(is_restarted=is_restarted)
+                self._codes = array("H", bytes(2 * (requests.line_count + 1)))
+                for line, state, status in self._connection.execute("SELECT line, state, status FROM requests"):
+                    self._codes[line] = _code(state, status)
             if results is not None:
                 taken = [self.path, *([] if requests.is_spooled else [requests.path])]
-                is_new = not any(self._states)
-                self._results = open_results(results, self._stored(), taken=taken, is_new=is_new and not is_restarted)
+                is_new = not is_begun and not is_restarted
+                self._results = _open_results(results, _stored_results(self._connection), taken=taken, is_new=is_new)
         except BaseException:
             self.close()
             raise
@@ -118,133 +123,122 @@ class BatchDatabase:
 
     def close(self) -> None:
         """Close it; remove it if nothing was begun. Called again it does nothing."""
-        if self._is_closed:
-            return
-        self._is_closed = True
-        if self._results and self._owns_results:
-            with suppress(OSError, sqlite3.Error):
-                self._results.close()
-                if self._has_replaced:  # so that the file has one result for each request again
-                    open_results(self._results.name, self._stored(), taken=(), is_new=False).close()
-        with suppress(sqlite3.Error):
-            if not self._connection.execute("SELECT EXISTS (SELECT 1 FROM requests)").fetchone()[0]:
-                with suppress(PermissionError):  # Windows: not while it is open
-                    self.path.unlink()
-                self._connection.close()
-                for suffix in "", "-wal", "-shm":
-                    with suppress(OSError):
-                        Path(f"{self.path}{suffix}").unlink()
-        self._connection.close()
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            if self._results and self._owns_results:
+                with suppress(OSError, sqlite3.Error):
+                    self._results.close()
+                    if self._has_replaced:  # so that the file has one result for each request again
+                        _open_results(
+                            self._results.name, _stored_results(self._connection), taken=(), is_new=False
+                        ).close()
+            unused: list[Path] = []
+            with suppress(sqlite3.Error):
+                if not _is_begun(self._connection):
+                    unused = [Path(f"{self.path}-wal"), self.path]
+            _remove(unused)  # while no other run can open it
+            self._connection.close()
+            if sys.platform == "win32":  # which cannot remove what is open
+                _remove(unused)
 
     @property
-    def counts(self) -> dict[Outcome, int]:
+    def counts(self) -> Mapping[Outcome, int]:
         """Number of requests with each outcome, over all runs; requests that were in flight at a crash are unknown."""
-        counts: dict[Outcome, int] = {outcome: self._states.count(_CODES[outcome]) for outcome in OUTCOMES}
-        counts["unknown"] += self._states.count(_CODES[_BEGUN])
-        return counts
+        return self.summary().counts
 
     @property
-    def statuses(self) -> dict[int, int]:
+    def statuses(self) -> Mapping[int, int]:
         """Number of results with each HTTP status, over all runs."""
-        counts = Counter(self._statuses)
-        return {status: counts[status] for status in sorted(counts) if status}
+        return self.summary().statuses
 
     @property
     def remaining(self) -> int:
         """Number of requests without a result."""
-        return (self.requests.count or 0) - sum(self.counts.values())
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether each request has a result."""
-        return not self.remaining and _CODES[_BEGUN] not in self._states
+        return self.summary().remaining or 0
 
     @property
     def idempotency_key(self) -> str | None:
         """Name of the header that makes requests repeatable."""
         return self._identity["idempotency_key"] or None
 
-    def summary(self, *, is_stopped: bool, elapsed_seconds: float = 0.0, sent: int = 0) -> BatchSummary:
+    def summary(self, *, is_stopped: bool = False, elapsed_seconds: float = 0.0, sent: int = 0) -> BatchSummary:
         """Return the state of the batch."""
+        counts: dict[Outcome, int] = dict.fromkeys(OUTCOMES, 0)
+        statuses: Counter[int] = Counter()
+        for code, count in sorted(Counter(self._codes).items()):
+            state, status = divmod(code, _STATE)
+            if state:
+                counts["unknown" if state == _BEGUN else _STATES[state]] += count
+            if status:
+                statuses[status] += count
         return BatchSummary(
-            counts=self.counts,
-            statuses=self.statuses,
-            remaining=self.remaining,
+            counts=counts,
+            statuses=statuses,
+            remaining=(self.requests.count or 0) - sum(counts.values()),
             is_stopped=is_stopped,
             elapsed_seconds=elapsed_seconds,
             sent=sent,
         )
 
-    def find_pending(self, policy: BatchPolicy) -> bytearray:
-        """Return a byte for each line: whether something is left to do for it."""
-        pending = self._states.translate(bytes(code < _FIRST_OUTCOME for code in range(256)))
-        codes = {_CODES[item] for item in policy.resend if isinstance(item, str)}
-        statuses = {item for item in policy.resend if isinstance(item, int)}
-        if policy.resend:
-            for line, (state, status) in enumerate(zip(self._states, self._statuses, strict=True)):
-                if state in codes or status in statuses:
-                    pending[line] = True
-        return pending
+    def find_pending(self, policy: BatchPolicy) -> Callable[[int], bool] | None:
+        """Return a function that checks whether a line is still to be sent; None if no line is.
+
+        Lines beyond the last are: reading them shows that the file was changed, before anything of it is sent.
+        """
+        self._has_replaced = bool(policy.resend)
+        pending = {0}
+        for code in set(self._codes):
+            state, status = divmod(code, _STATE)
+            if state <= _BEGUN or not policy.resend.isdisjoint({_STATES[state], status}):
+                pending.add(code)
+        if not self.remaining and pending == {0}:
+            return None
+        return lambda line: line >= len(self._codes) or self._codes[line] in pending
 
     def was_begun(self, line: int) -> bool:
         """Return whether a request was begun by an earlier run, and has no result."""
-        return self._states[line] == _CODES[_BEGUN]
+        return self._codes[line] // _STATE == _BEGUN
 
-    def start(self) -> Writer:
-        """Return a writer for the running event loop."""
-        return Writer(self._commit)
-
-    def _commit(self, rows: dict[int, Row | None], results: Iterable[bytes]) -> None:
+    def commit(self, rows: list[Row], results: bytes) -> None:
         """Commit the new state of some lines, and write results; in the writer's thread."""
-        with _explained(self.path):
-            changed = [row for row in rows.values() if row]
-            removed = [line for line, row in rows.items() if row is None]
-            # Few statements: for each, this thread has to get the interpreter back from the event loop. Nearly always
-            # there is one, which is a transaction of its own.
-            if removed:
-                self._connection.execute("BEGIN")
-                places = ",".join("?" * len(removed))
-                self._connection.execute(f"DELETE FROM requests WHERE line IN ({places})", removed)  # noqa: S608
-            if changed:
-                values = ",".join(["(?,?,?,?,?,?,?)"] * len(changed))
-                self._connection.execute(f"REPLACE INTO requests VALUES {values}", [*chain.from_iterable(changed)])  # noqa: S608
-            if removed:
-                self._connection.execute("COMMIT")
-        for line, row in rows.items():
-            self._has_replaced |= self._states[line] >= _FIRST_OUTCOME
-            self._states[line] = _CODES[row[1]] if row else 0
-            self._statuses[line] = (row[2] or 0) if row else 0
-        if self._results and (text := b"".join(results)):
-            self._results.write(text)
-            self._results.flush()
+        latest = {row[0]: row for row in rows}
+        values = ",".join(["(?,?,?,?,?,?,?)"] * len(latest))
+        with self._lock:
+            # One statement, which is a transaction of its own: after each, this thread has to get the interpreter back
+            # from the event loop.
+            with _explained(self.path):
+                self._connection.execute(f"REPLACE INTO requests VALUES {values}", [*chain(*latest.values())])  # noqa: S608
+            for row in latest.values():
+                self._codes[row[0]] = _code(row[1], row[2])
+            if self._results and results:
+                self._results.write(results)
+                self._results.flush()
 
-    def _begin_or_continue(self, *, is_restarted: bool) -> None:
+    def _begin_or_continue(self, *, is_restarted: bool) -> bool:
+        """Continue the batch, if it was begun, and return whether it was; begin it otherwise."""
         connection, requests = self._connection, self.requests
         connection.execute("BEGIN IMMEDIATE")
-        is_begun = connection.execute("SELECT EXISTS (SELECT 1 FROM requests)").fetchone()[0] and not is_restarted
-        row = connection.execute(
-            f"SELECT {', '.join(self._identity)}, batch_id, lines, requests FROM header"  # noqa: S608
-        ).fetchone()
-        stored: dict[str, str] = dict(zip(self._identity, row or (), strict=False))
+        is_begun = _is_begun(connection) and not is_restarted
+        row = connection.execute(f"SELECT {_HEADER} FROM header").fetchone()  # noqa: S608
+        stored: dict[str, Any] = dict(zip(_HEADER.split(", "), row, strict=True)) if row else {}
         if is_begun:
             self._check_identity(stored)
-        if row and stored["sha256"] == requests.sha256 and requests.count is None:
-            requests.line_count, requests.count = row[-2:]
+        if requests.count is None and stored.get("sha256") == requests.sha256:
+            requests.line_count, requests.count = stored["lines"], stored["requests"]
         elif requests.count is None:
             requests.check()
-        if is_begun:
-            self.batch_id = row[-3]
-        else:
-            self.batch_id = uuid.uuid4().hex
+        self.batch_id = stored["batch_id"] if is_begun else uuid.uuid4().hex
+        if not is_begun:
             connection.execute("DELETE FROM requests")
             connection.execute("DELETE FROM header")
-            connection.execute(
-                f"INSERT INTO header (batch_id, lines, requests, {', '.join(self._identity)}) VALUES (?,?,?,?,?,?,?)",  # noqa: S608
-                (self.batch_id, requests.line_count, requests.count, *self._identity.values()),
-            )
+            header = *self._identity.values(), self.batch_id, requests.line_count, requests.count
+            connection.execute(f"INSERT INTO header ({_HEADER}) VALUES (?,?,?,?,?,?,?)", header)  # noqa: S608
         connection.execute("COMMIT")
+        return is_begun
 
-    def _check_identity(self, stored: dict[str, str]) -> None:
+    def _check_identity(self, stored: dict[str, Any]) -> None:
         hint = "use another database, or pass --restart to send everything again"
         if stored["sha256"] != self._identity["sha256"]:
             raise BatchFileError(f"{self.path} is the batch of another content of {self.requests.path}", hint)
@@ -252,16 +246,6 @@ class BatchDatabase:
             if stored[field] != expected:
                 found = f"{stored[field] or 'none'}, got {expected or 'none'}"
                 raise ConfigurationError(field, f"of the batch in {self.path} is {found}", hint)
-
-    def _load(self) -> None:
-        size = self.requests.line_count + 1
-        self._states, self._statuses = bytearray(size), array("H", bytes(2 * size))
-        for line, state, status in self._connection.execute("SELECT line, state, status FROM requests"):
-            self._states[line] = _CODES[state]
-            self._statuses[line] = status or 0
-
-    def _stored(self) -> Iterator[bytes]:
-        return _stored_results(self._connection)
 
 
 def read_results(path: str | os.PathLike[str]) -> Iterator[bytes]:
@@ -279,6 +263,55 @@ def read_results(path: str | os.PathLike[str]) -> Iterator[bytes]:
             yield from _stored_results(connection)
     finally:
         connection.close()
+
+
+def _open_results(
+    results: str | os.PathLike[str] | IO[bytes],
+    stored: Iterator[bytes],
+    *,
+    taken: Iterable[Path],
+    is_new: bool,
+) -> IO[bytes]:
+    """Return the stream that results are written to.
+
+    A regular file holds the *stored* results then, whatever became of it in the meantime: it is written next to its
+    place, and replaces it whole.
+
+    Args:
+        results: a file, or an open stream.
+        stored: the results of earlier runs.
+        taken: files that it must not be.
+        is_new: whether no earlier run can have written it.
+    """
+    if not isinstance(results, str | os.PathLike):
+        return results
+    path = Path(os.path.realpath(results))
+    if path in map(Path, map(os.path.realpath, taken)):
+        raise BatchFileError(f"{results} cannot hold the results: it is the input, or the database")
+    if path.exists() and not path.is_file():
+        return path.open("wb")
+    if is_new and path.exists() and path.stat().st_size:
+        raise BatchFileError(f"{results} is not empty", "results never replace another file; remove it or name another")
+    written = path.with_name(f"{path.name}.new")
+    with written.open("wb", buffering=_BUFFER_BYTES) as file:
+        file.writelines(stored)
+    written.replace(path)
+    return path.open("ab")
+
+
+def _code(state: str, status: int | None) -> int:
+    return _STATES.index(state) * _STATE + (status or 0)
+
+
+def _is_begun(connection: sqlite3.Connection) -> bool:
+    (is_begun,) = connection.execute("SELECT EXISTS (SELECT 1 FROM requests WHERE state <> 'ready')").fetchone()
+    return bool(is_begun)
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with suppress(OSError):
+            path.unlink()
 
 
 def _stored_results(connection: sqlite3.Connection) -> Iterator[bytes]:

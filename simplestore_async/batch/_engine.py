@@ -11,14 +11,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from simplestore_async._core.worker import Worker
-from simplestore_async.errors import BatchFileError, ConfigurationError, SimpleStoreError
+from simplestore_async.errors import BatchFileError, ConfigurationError
 
 from ._file import RequestFile
 from ._gate import Gate
 from ._lines import check_path
-from ._sender import Sender, interrupted_result
-from ._sending import base_url_of, open_own_session
+from ._sending import Sender, base_url_of, copy_session, interrupted_result
 from ._values import OUTCOMES, BatchPolicy, BatchRequest, BatchResult, BatchSummary
+from ._writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run_batch"]
 
-_MOST_WAITING: Final = 1_000
-_LARGE_RESULT_BYTES: Final = 16 << 10
+_MOST_WAITING: Final = 500
 
 
 async def run_batch(  # noqa: PLR0913 - what to send, where to, and whom to report to
@@ -82,193 +81,201 @@ async def run_batch(  # noqa: PLR0913 - what to send, where to, and whom to repo
     if database and database.idempotency_key != policy.idempotency_key:
         raise ConfigurationError("idempotency_key", "must be that of the database")
     if isinstance(requests, Sequence):
-        checker = _Checker(base_url)
+        ids: set[str | int] = set()
         for each in requests:
-            checker.check(each)
-    async with open_own_session(session, timeout_seconds=policy.timeout_seconds) as own_session:
+            _check(each, base_url=base_url, ids=ids)
+    own_session = copy_session(session, timeout_seconds=policy.timeout_seconds)
+    try:
         run = _Run(
             own_session,
             gate=Gate(policy, on_pause=on_pause or (lambda _, __: None)),
-            base_url=base_url,
             database=database,
             policy=policy,
             on_result=on_result,
         )
         return await run.run(requests, stop or asyncio.Event())
+    finally:
+        own_session.detach()
 
 
-class _Checker:
-    """Checks of a program's own requests."""
-
-    def __init__(self, base_url: URL) -> None:
-        self._base_url = base_url
-        self._ids: set[str | int] = set()
-
-    def check(self, request: object) -> BatchRequest:
-        """Return the request; raise `ConfigurationError` if it cannot be sent, or has the id of another."""
-        if not isinstance(request, BatchRequest):
-            raise ConfigurationError("requests", f"must hold BatchRequest, got {type(request).__name__}")
-        check_path(request.path, base_url=self._base_url)
-        if request.id in self._ids:
-            raise ConfigurationError("id", f"must be unique, and {request.id!r} is there twice")
-        self._ids.add(request.id)
-        return request
+def _check(request: object, *, base_url: URL, ids: set[str | int]) -> BatchRequest:
+    """Return a program's request; raise `ConfigurationError` if it cannot be sent, or if its id is among *ids*."""
+    if not isinstance(request, BatchRequest):
+        raise ConfigurationError("requests", f"must hold BatchRequest, got {type(request).__name__}")
+    check_path(request.path, base_url=base_url)
+    if request.id in ids:
+        raise ConfigurationError("id", f"must be unique, and {request.id!r} is there twice")
+    ids.add(request.id)
+    return request
 
 
 class _Run:
     """State of one run; written by its tasks, on one event loop."""
 
-    def __init__(  # noqa: PLR0913 - the arguments of `run_batch`
+    def __init__(
         self,
         session: aiohttp.ClientSession,
         *,
         gate: Gate,
-        base_url: URL,
         database: BatchDatabase | None,
         policy: BatchPolicy,
         on_result: Callable[[BatchResult], object] | None,
     ) -> None:
         self._gate = gate
-        self._base_url = base_url
+        self._base_url = base_url_of(session)
         self._database = database
         self._policy = policy
         self._on_result = on_result
-        self._writer = database.start() if database else None
-        self._sender = Sender(
-            session,
-            gate=gate,
-            writer=self._writer,
-            policy=policy,
-            batch_id=uuid.UUID(database.batch_id) if database else uuid.uuid4(),
-        )
+        self._writer = Writer(database.commit, self._report) if database else None
+        batch_id = uuid.UUID(database.batch_id) if database else uuid.uuid4()
+        self._sender = Sender(session=session, gate=gate, writer=self._writer, policy=policy, batch_id=batch_id)
         self._now = asyncio.get_running_loop().time
-        self._slots = asyncio.Semaphore(policy.concurrency)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._has_room = asyncio.Event()
-        self._bytes = self._unwritten = self._held_back = self._sent = 0
+        self._turn = asyncio.Lock()
+        self._source_error: BaseException | None = None
         self._queues: dict[str | int, deque[BatchRequest]] = {}
+        # Of the requests that were read and are not reported yet.
+        self._open = self._bytes = 0
+        self._has_room = asyncio.Event()
         self._results: asyncio.Queue[BatchResult | None] = asyncio.Queue()
         self._counts: dict[Outcome, int] = dict.fromkeys(OUTCOMES, 0)
         self._statuses: Counter[int] = Counter()
+        self._cancelled: asyncio.CancelledError | None = None
 
     async def run(self, requests: Any, stop: asyncio.Event) -> BatchSummary:
         """Send everything, or as much as may be sent."""
         began_at = self._now()
-        reporting = asyncio.create_task(self._report())
-        sending = asyncio.create_task(self._send_all(requests))
-        others = {asyncio.create_task(stop.wait()), asyncio.create_task(self._gate.closed.wait())}
-        cancelled: asyncio.CancelledError | None = None
-        grace_seconds = self._policy.grace_seconds
-        try:
-            await asyncio.wait({sending, *others}, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError as error:
-            cancelled = error
-            if stop.is_set():  # the second request to end, although the first was not noticed yet
-                grace_seconds = 0
-        self._gate.close()
-        try:
-            await asyncio.wait({sending}, timeout=grace_seconds)
-        except asyncio.CancelledError as error:
-            cancelled = error
-        cancelled = await _end({sending, *others, *self._tasks}) or cancelled
-        try:
-            if self._writer:
-                await self._writer.close()
-            self._results.put_nowait(None)
-            await asyncio.wait({reporting}, timeout=self._policy.grace_seconds if cancelled else None)
-        except asyncio.CancelledError as error:
-            cancelled = error
-        except (SimpleStoreError, OSError) as error:
-            self._gate.close(error)
-        await _end({reporting})
-        if failure := self._gate.error or (None if sending.cancelled() else sending.exception()):
+        stopping = asyncio.create_task(stop.wait())
+        sending = asyncio.create_task(self._send_all(self._read(requests)))
+        for task in stopping, sending:
+            task.add_done_callback(lambda _: self._gate.close())
+        reporting = asyncio.create_task(self._call_back())
+        ending = asyncio.create_task(self._end(sending, reporting))
+        while not ending.done():
+            try:
+                await asyncio.wait({ending})
+            except asyncio.CancelledError as error:
+                self._gate.close()
+                if self._cancelled or stop.is_set():  # the second request to end
+                    sending.cancel()
+                if sending.done():
+                    reporting.cancel()
+                self._cancelled = error
+        stopping.cancel()
+        if failure := self._gate.error or self._source_error:
             raise failure
-        if cancelled:
-            raise cancelled
+        if self._cancelled:
+            raise self._cancelled
+        ending.result()
         return self._summary(is_stopped=stop.is_set(), elapsed_seconds=self._now() - began_at)
 
+    async def _end(self, sending: asyncio.Task[None], reporting: asyncio.Task[None]) -> None:
+        """Wait for the end of the batch, then for what is in flight, and for the last results."""
+        await self._gate.closed.wait()
+        self._has_room.set()
+        await asyncio.wait({sending}, timeout=self._policy.grace_seconds)
+        sending.cancel()
+        await asyncio.wait({sending})
+        if self._writer:
+            try:
+                await self._writer.close()
+            except Exception as error:  # noqa: BLE001 - raised at the end
+                self._gate.close(error)
+        self._results.put_nowait(None)
+        await asyncio.wait({reporting}, timeout=self._policy.grace_seconds if self._cancelled else None)
+        reporting.cancel()
+        await asyncio.wait({reporting})
+
     def _summary(self, *, is_stopped: bool, elapsed_seconds: float) -> BatchSummary:
+        facts: dict[str, Any] = {"is_stopped": is_stopped, "elapsed_seconds": elapsed_seconds}
+        facts["sent"] = sum(self._counts.values())
         if self._database is None:
-            return BatchSummary(
-                counts=self._counts,
-                statuses=self._statuses,
-                remaining=None,
-                is_stopped=is_stopped,
-                elapsed_seconds=elapsed_seconds,
-                sent=self._sent,
-            )
-        summary = self._database.summary(is_stopped=is_stopped, elapsed_seconds=elapsed_seconds, sent=self._sent)
+            return BatchSummary(counts=self._counts, statuses=self._statuses, remaining=None, **facts)
+        summary = self._database.summary(**facts)
         if summary.remaining and not is_stopped:
             raise BatchFileError(f"{summary.remaining} requests are left although the input ended")
         return summary
-
-    async def _send_all(self, requests: Any) -> None:
-        """Read the requests, and return when all of them have ended; what the reading raises is raised then."""
-        error: Exception | None = None
-        try:
-            async for request in self._read(requests):
-                await self._make_room(request)
-                if self._gate.is_closed:
-                    break
-                if self._is_interrupted(request):
-                    await self._finish(interrupted_result(request))
-                elif not self._hold_back(request):
-                    self._bytes += request.size
-                    await self._slots.acquire()
-                    task = asyncio.create_task(self._work(request))
-                    self._tasks.add(task)
-                    task.add_done_callback(self._tasks.discard)
-        except Exception as caught:  # noqa: BLE001 - raised below
-            error = caught
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-        if error:
-            raise error
 
     async def _read(self, requests: Any) -> AsyncIterator[BatchRequest]:
         if isinstance(requests, RequestFile):
             async for request in self._read_file(requests):
                 yield request
             return
-        checker = _Checker(self._base_url)
+        ids: set[str | int] = set()
         if isinstance(requests, AsyncIterable):
             async for each in cast("AsyncIterable[object]", requests):
-                yield checker.check(each)
+                yield _check(each, base_url=self._base_url, ids=ids)
         else:
             for each in requests:
-                yield checker.check(each)
+                yield _check(each, base_url=self._base_url, ids=ids)
 
     async def _read_file(self, requests: RequestFile) -> AsyncIterator[BatchRequest]:
         """Read a file in a thread, as it may be slow."""
         worker = Worker("simplestore-reader")
         if self._database:
-            if self._database.is_finished and not self._policy.resend:
+            is_pending = await worker.run(partial(self._database.find_pending, self._policy))
+            if is_pending is None:
                 return
-            pending = await worker.run(partial(self._database.find_pending, self._policy))
-            chunks = requests.chunks(pending.__getitem__)
+            chunks = requests.chunks(is_pending)
         else:
             if requests.count is None:
                 await worker.run(requests.check)
             chunks = requests.chunks()
-        read = partial(next, chunks, None)
-        while (chunk := await worker.run(read)) is not None:
+        while (chunk := await worker.run(partial(next, chunks, None))) is not None:
             for request in chunk:
                 yield request
 
-    async def _make_room(self, request: BatchRequest) -> None:
-        """Wait until memory has room for a request."""
-        while (
-            (self._bytes and self._bytes + request.size > self._policy.bytes_in_flight)
-            or max(self._unwritten, self._held_back, self._results.qsize()) >= _MOST_WAITING
-        ) and not self._gate.is_closed:
+    async def _send_all(self, source: AsyncIterator[BatchRequest]) -> None:
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(self._policy.concurrency):
+                workers.create_task(self._work(source))
+
+    async def _work(self, source: AsyncIterator[BatchRequest]) -> None:
+        """Send one request after the other; those of a key that wait for the one before them go first."""
+        request: BatchRequest | None = None
+        try:
+            while request := (request and self._next_of(request.key)) or await self._next(source):
+                if result := await self._sender.send(request):
+                    self._finish(result)
+                else:
+                    self._forget(request, 0)
+        except Exception as error:  # noqa: BLE001 - whatever it is ends the batch, and is raised then
+            self._gate.close(error)
+
+    async def _next(self, source: AsyncIterator[BatchRequest]) -> BatchRequest | None:
+        """Return the next request; None if there is none, or if the batch ends."""
+        async with self._turn:
+            while (request := await self._read_next(source)) and await self._has_room_for(request):
+                self._open += 1
+                self._bytes += request.size
+                if self._is_interrupted(request):
+                    self._finish(interrupted_result(request))
+                elif not self._hold_back(request):
+                    return request
+        return None
+
+    async def _read_next(self, source: AsyncIterator[BatchRequest]) -> BatchRequest | None:
+        """Return the next request; what the source raises is raised when all before it have ended."""
+        try:
+            return None if self._gate.is_closed else await anext(source, None)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised at the end
+            if not (self._gate.is_closed and isinstance(error, asyncio.CancelledError)):
+                self._source_error = error
+            return None
+
+    async def _has_room_for(self, request: BatchRequest) -> bool:
+        """Wait until enough others are reported, as memory is bounded; return False if the batch ends."""
+        while not self._gate.is_closed:
+            is_heavy = self._bytes > 0 and self._bytes + request.size > self._policy.bytes_in_flight
+            if not is_heavy and self._open < self._policy.concurrency + _MOST_WAITING:
+                return True
             self._has_room.clear()
             await self._has_room.wait()
+        return False
 
     def _is_interrupted(self, request: BatchRequest) -> bool:
         """Return whether an earlier run may have sent a request that must not be repeated."""
-        if self._database is None or self._policy.may_repeat(request) or "unknown" in self._policy.resend:
-            return False
-        return self._database.was_begun(request.line)
+        was_begun = self._database is not None and self._database.was_begun(request.line)
+        return was_begun and not self._policy.may_repeat(request) and "unknown" not in self._policy.resend
 
     def _hold_back(self, request: BatchRequest) -> bool:
         """Return whether a request has to wait for another of its key, which goes on with it."""
@@ -276,8 +283,6 @@ class _Run:
             return False
         if request.key in self._queues:
             self._queues[request.key].append(request)
-            self._held_back += 1
-            self._bytes += request.size
             return True
         self._queues[request.key] = deque()
         return False
@@ -288,77 +293,39 @@ class _Run:
         if not self._queues[key]:
             del self._queues[key]
             return None
-        self._held_back -= 1
         return self._queues[key].popleft()
 
-    async def _work(self, first: BatchRequest) -> None:
-        """Carry out a request, and those of its key that wait for it."""
-        request: BatchRequest | None = first
-        try:
-            while request:
-                if result := await self._sender.carry_out(request):
-                    await self._finish(result)
-                self._bytes -= request.size
-                request = self._next_of(request.key)
-        except Exception as error:  # noqa: BLE001 - whatever it is ends the batch, and is raised then
-            self._gate.close(error)
-        finally:
-            self._slots.release()
-            self._has_room.set()
+    def _finish(self, result: BatchResult) -> None:
+        self._bytes += len(result.body_text or "")
+        if self._writer:
+            self._writer.finish(result)
+        else:
+            self._report(result)
 
-    async def _finish(self, result: BatchResult) -> None:
-        """Record a result, and report it once that is on the disk; wait for that if it is large."""
-        if self._writer is None:
-            self._tell(result)
-            return
-        self._unwritten += 1
-        is_large = result.body_text is not None and len(result.body_text) > _LARGE_RESULT_BYTES
-        written = asyncio.Event() if is_large else None
-        self._writer.finish(result, partial(self._written, result, written))
-        if written:
-            await written.wait()
-
-    def _written(self, result: BatchResult, written: asyncio.Event | None, error: Exception | None) -> None:
-        self._unwritten -= 1
-        self._has_room.set()
-        if written:
-            written.set()
+    def _report(self, result: BatchResult, error: Exception | None = None) -> None:
+        """Pass a result on once it is on the disk."""
         if error:
             self._gate.close(error)
         else:
-            self._tell(result)
+            self._results.put_nowait(result)
 
-    def _tell(self, result: BatchResult) -> None:
-        self._sent += 1
-        if self._database is None:
+    def _forget(self, request: BatchRequest, size: int) -> None:
+        """Make room for others."""
+        self._open -= 1
+        self._bytes -= request.size + size
+        self._has_room.set()
+
+    async def _call_back(self) -> None:
+        """Give each result to the program, one at a time."""
+        while result := await self._results.get():
             self._counts[result.outcome] += 1
             if result.status:
                 self._statuses[result.status] += 1
-        if self._on_result:
-            self._results.put_nowait(result)
-
-    async def _report(self) -> None:
-        """Give each result to the program, one at a time."""
-        while result := await self._results.get():
-            self._has_room.set()
             try:
-                assert self._on_result is not None  # noqa: S101 - nothing else fills the queue
-                returned = self._on_result(result)
+                returned = self._on_result(result) if self._on_result else None
                 if inspect.isawaitable(returned):
                     await returned
-            except Exception as error:  # noqa: BLE001 - whatever it is ends the batch, and is raised then
+            except BaseException as error:  # noqa: BLE001 - whatever it is ends the batch, and is raised then
                 self._gate.close(error)
                 return
-
-
-async def _end(tasks: set[asyncio.Task[Any]]) -> asyncio.CancelledError | None:
-    """Cancel tasks, and return when they have ended; a cancellation meanwhile is returned."""
-    cancelled: asyncio.CancelledError | None = None
-    for task in tasks:
-        task.cancel()
-    while not all(task.done() for task in tasks):
-        try:
-            await asyncio.wait(tasks)
-        except asyncio.CancelledError as error:
-            cancelled = error
-    return cancelled
+            self._forget(result.request, len(result.body_text or ""))

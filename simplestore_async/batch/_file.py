@@ -7,14 +7,14 @@ import hashlib
 import os
 import shutil
 import sqlite3
-import stat
 import sys
 import tempfile
 import weakref
 import zlib
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, Self, cast
+from typing import IO, TYPE_CHECKING, Any, Final, Self
 
 from simplestore_async._core.target import find_base_url
 from simplestore_async.errors import BatchFileError
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["RequestFile"]
 
 _MOST_PROBLEMS: Final = 20
-_IDS_AT_ONCE: Final = 1_000
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _CHUNK_REQUESTS: Final = 100
 _CHUNK_BYTES: Final = 4 << 20
@@ -73,14 +72,18 @@ class RequestFile:
         self._is_stdin = os.fspath(path) == "-"
         self.is_spooled: bool = self._is_stdin or not Path(path).is_file()
         self.path: Path = Path("standard input" if self._is_stdin else path)
-        self._file = _open(path, is_stdin=self._is_stdin)
-        weakref.finalize(self, self._file.close)
+        self._source = _open(path, is_spooled=self.is_spooled)
+        weakref.finalize(self, self._source.close)
+        is_compressed = self._source.read(2) == _GZIP
+        self._source.seek(0)
+        file: Any = gzip.GzipFile(fileobj=self._source) if is_compressed else self._source
+        self._file: IO[bytes] = file
         with self._reporting():
             start = self._file.read(4096)
             if problem := describe_file(start.removeprefix(_BYTE_ORDER_MARK)):
                 raise BatchFileError(f"{self.path} {problem}")
             self._file.seek(0)
-            self.sha256: str = hashlib.file_digest(cast("Any", self._file), "sha256").hexdigest()
+            self.sha256: str = hashlib.file_digest(file, "sha256").hexdigest()
         self._signature = self._sign()
 
     def __enter__(self) -> Self:
@@ -92,6 +95,7 @@ class RequestFile:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+        self._source.close()
 
     def check(self) -> None:
         """Check that each line is a request, and that no two have the same id.
@@ -103,28 +107,45 @@ class RequestFile:
             OSError: if the file cannot be read.
         """
         problems: list[tuple[int, str]] = []
-        count = bad = number = 0
-        with closing(_Ids()) as ids:
-            for number, found in self._parsed(finds_files=True):
+        count = bad = 0
+
+        def read_ids() -> Iterator[tuple[str | int | bytes, int]]:
+            nonlocal count, bad
+            for number, found in self._read(finds_files=True):
                 if isinstance(found, BatchRequest):
                     count += 1
-                    ids.add(found.id, number)
-                elif found:
+                    # SQLite has no integers of more than eight bytes; no text equals a blob.
+                    is_long = isinstance(found.id, int) and found.id.bit_length() > 63
+                    yield str(found.id).encode() if is_long else found.id, number
+                else:
                     bad += 1
-                    problems += [(number, found)] if bad <= _MOST_PROBLEMS else []
-            for repeated, (line, first) in enumerate(ids.find_repeated(), 1):
+                    problems.extend([(number, found)] if bad <= _MOST_PROBLEMS else [])
+
+        with closing(sqlite3.connect("", isolation_level=None)) as ids:  # a temporary file
+            ids.execute("PRAGMA journal_mode = OFF")
+            ids.execute("CREATE TABLE ids (id, line INTEGER)")
+            ids.execute("BEGIN")
+            ids.executemany("INSERT INTO ids VALUES (?, ?)", read_ids())
+            # Built at once, an index is sorted on disk; growing with each line, it is slow.
+            ids.execute("CREATE INDEX by_id ON ids (id, line)")
+            repeated = ids.execute(
+                "SELECT line, first FROM ids JOIN (SELECT id, min(line) AS first FROM ids GROUP BY id"
+                " HAVING count(*) > 1) USING (id) WHERE line > first ORDER BY line"
+            )
+            for place, (line, first) in enumerate(repeated):
                 bad += 1
-                problems += [(line, f"id is also that of line {first}")] if repeated <= _MOST_PROBLEMS else []
+                problems.extend([(line, f"id is also that of line {first}")] if place < _MOST_PROBLEMS else [])
         if bad:
             problems = sorted(problems)[:_MOST_PROBLEMS]
             line, problem = problems[0]
             raise BatchFileError(
-                f"{bad} of {number} lines of {self.path} are not valid requests; the first is line {line}: {problem}",
+                f"{bad} of {self.line_count} lines of {self.path} are not valid requests; "
+                f"the first is line {line}: {problem}",
                 "nothing was sent",
                 problems=tuple(problems),
                 count=bad,
             )
-        self.line_count, self.count = number, count
+        self.count = count
 
     def chunks(self, is_wanted: Callable[[int], object] = lambda _: True) -> Generator[list[BatchRequest]]:
         """Yield requests whose line is wanted, some at a time.
@@ -135,12 +156,11 @@ class RequestFile:
         """
         chunk: list[BatchRequest] = []
         size = 0
-        for _, found in self._parsed(is_wanted):
+        for _, found in self._read(is_wanted):
             if isinstance(found, str):
                 raise self._changed()
-            if found:
-                chunk.append(found)
-                size += found.size
+            chunk.append(found)
+            size += found.size
             if len(chunk) >= _CHUNK_REQUESTS or size >= _CHUNK_BYTES:
                 self._check_signature()
                 yield chunk
@@ -153,36 +173,27 @@ class RequestFile:
         for chunk in self.chunks():
             yield from chunk
 
-    def _parsed(
+    def _read(
         self, is_wanted: Callable[[int], object] = lambda _: True, *, finds_files: bool = False
-    ) -> Generator[tuple[int, BatchRequest | str | None]]:
-        """Yield the number of each line with its request, its problem, or None if it is blank or not wanted."""
+    ) -> Generator[tuple[int, BatchRequest | str]]:
+        """Yield the number of each wanted line that is not blank, with its request or its problem."""
         digest, number = hashlib.sha256(), 0
         directory = Path() if self._is_stdin else self.path.parent
+        parse = partial(parse_line, base_url=self.base_url, directory=directory, finds_files=finds_files)
         with self._reporting():
             self._file.seek(0)
             while line := self._file.readline(MOST_BYTES + 1):
                 number += 1
                 digest.update(line)
                 text = line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
-                if text.isspace() or not text or not is_wanted(number):
-                    yield number, None
-                else:
-                    yield (
-                        number,
-                        parse_line(
-                            text,
-                            number=number,
-                            base_url=self.base_url,
-                            directory=directory,
-                            finds_files=finds_files,
-                        ),
-                    )
+                if text and not text.isspace() and is_wanted(number):
+                    yield number, parse(text, number=number)
                 while len(line) > MOST_BYTES and not line.endswith(b"\n"):  # the rest of a line that is too long
                     line = self._file.readline(MOST_BYTES + 1)
                     digest.update(line)
         if digest.hexdigest() != self.sha256:
             raise self._changed()
+        self.line_count = number
 
     @contextmanager
     def _reporting(self) -> Generator[None]:
@@ -195,7 +206,7 @@ class RequestFile:
         raise BatchFileError(problem)
 
     def _sign(self) -> tuple[int, int]:
-        status = os.fstat(self._file.fileno())
+        status = os.fstat(self._source.fileno())
         return status.st_size, status.st_mtime_ns
 
     def _check_signature(self) -> None:
@@ -208,71 +219,12 @@ class RequestFile:
         )
 
 
-def _open(path: str | os.PathLike[str], *, is_stdin: bool) -> IO[bytes]:
-    """Open a file that can be read twice, decompressed."""
-    if is_stdin:
-        file = _spool(sys.stdin.buffer)
-    elif stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - a Path would say "." of ""
-        file = open(path, "rb")  # noqa: PTH123, SIM115 - closed with the object
-    else:
-        with open(path, "rb") as pipe:  # noqa: PTH123 - as above
-            file = _spool(pipe)
-    is_compressed = file.read(2) == _GZIP
-    file.seek(0)
-    if is_compressed:
-        return cast("IO[bytes]", _GzipInput(file))
-    return file
-
-
-class _GzipInput(gzip.GzipFile):
-    """A compressed file that closes what it reads from."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        super().__init__(fileobj=file, mode="rb")
-        self._compressed = file
-
-    def close(self) -> None:
-        super().close()
-        self._compressed.close()
-
-
-def _spool(source: IO[bytes]) -> IO[bytes]:
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the object
-    shutil.copyfileobj(source, file)
+def _open(path: str | os.PathLike[str], *, is_spooled: bool) -> IO[bytes]:
+    """Open a file that can be read twice."""
+    if not is_spooled:
+        return open(path, "rb")  # noqa: PTH123 - a Path would say "." of ""
+    with nullcontext(sys.stdin.buffer) if os.fspath(path) == "-" else open(path, "rb") as source:  # noqa: PTH123
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the object
+        shutil.copyfileobj(source, file)
     file.seek(0)
     return file
-
-
-class _Ids:
-    """Ids that were seen, in a temporary database that SQLite removes."""
-
-    def __init__(self) -> None:
-        self._database = sqlite3.connect("", isolation_level=None)
-        self._database.execute("PRAGMA journal_mode = OFF")
-        self._database.execute("BEGIN")
-        self._database.execute("CREATE TABLE ids (id, line INTEGER)")
-        self._waiting: list[tuple[str | int | bytes, int]] = []
-
-    def add(self, id_: str | int, number: int) -> None:
-        # SQLite has no integers of more than eight bytes; no text equals a blob.
-        is_long = isinstance(id_, int) and id_.bit_length() > 63
-        self._waiting.append((str(id_).encode() if is_long else id_, number))
-        if len(self._waiting) >= _IDS_AT_ONCE:
-            self._write()
-
-    def find_repeated(self) -> Iterator[tuple[int, int]]:
-        """Yield each line whose id an earlier line has, in order, and that line."""
-        self._write()
-        # Built at once, an index is sorted on disk; growing with each line, it is slow.
-        self._database.execute("CREATE INDEX by_id ON ids (id, line)")
-        return self._database.execute(
-            "SELECT line, first FROM ids JOIN (SELECT id, min(line) AS first FROM ids GROUP BY id HAVING count(*) > 1)"
-            " USING (id) WHERE line > first ORDER BY line"
-        )
-
-    def close(self) -> None:
-        self._database.close()
-
-    def _write(self) -> None:
-        self._database.executemany("INSERT INTO ids VALUES (?, ?)", self._waiting)
-        self._waiting.clear()

@@ -36,7 +36,7 @@ class Gate:
 
     def __init__(self, policy: BatchPolicy, *, on_pause: Callable[[str, float], object]) -> None:
         self.is_closed = False
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.closed = asyncio.Event()
         self._policy = policy
         self._on_pause = on_pause
@@ -48,7 +48,7 @@ class Gate:
         self._failing_since: float | None = None
         self._is_probing = False
 
-    def close(self, error: Exception | None = None) -> None:
+    def close(self, error: BaseException | None = None) -> None:
         """End the batch; the first error is kept."""
         self.error = self.error or error
         self.is_closed = True
@@ -58,14 +58,14 @@ class Gate:
     async def enter(self, *, delay_seconds: float = 0.0) -> bool:
         """Wait until a request may be sent; return False if the batch ends first.
 
-        Who enters must `leave()`.
+        `leave()` follows, unless the batch ends.
         """
         may_go_at = max(self._next_at, self._now() + delay_seconds if delay_seconds else 0.0)
         if self._spacing_seconds:
             may_go_at = max(may_go_at, self._now())
             self._next_at = may_go_at + self._spacing_seconds
         if self._pauses:
-            await asyncio.sleep(0)  # those who wait go first: else a request that alone fails would keep them out
+            await asyncio.sleep(0)  # waiters go first: else a request that alone fails would keep them out
         while not self.is_closed:
             seconds = max(may_go_at, self._quiet_until) - self._now()
             if seconds <= 0 and not (self._pauses and self._is_probing):
@@ -74,35 +74,37 @@ class Gate:
             await self._wait(seconds if seconds > 0 else None)
         return False
 
-    def leave(self, *, sent_at: float, is_success: bool) -> None:
-        """Note the end of an attempt that began at *sent_at*: a success ends an outage that it did not precede."""
-        if is_success and sent_at >= self._quiet_since:
-            self._pauses = self._failures = 0
-            self._failing_since = None
-        if self._is_probing and sent_at >= self._quiet_since:
-            self._is_probing = False
-            self._changed.set()
-
-    def fail(self, reason: str, *, sent_at: float, is_general: bool, asked_seconds: float | None = None) -> None:
-        """Note a failure of the server, and pause if it concerns the whole batch.
+    def leave(
+        self, reason: str, *, sent_at: float, is_failure: bool, is_general: bool, asked_seconds: float | None
+    ) -> None:
+        """Note the end of an attempt: a success ends an outage that it did not precede, a failure may begin one.
 
         Args:
             reason: what failed.
             sent_at: when the attempt began.
-            is_general: whether one is enough; of others it takes some in a row.
+            is_failure: whether the server failed, rather than the request.
+            is_general: whether one failure is enough for a pause; of others it takes some in a row.
             asked_seconds: Retry-After, if there was one.
         """
-        self._failures += 1
-        self._failing_since = self._failing_since or self._now()
-        if self._policy.stop_after and self._failures >= self._policy.stop_after:
-            self.close(BatchError(f"{self._failures} failures in a row: {reason}", _CONTINUE))
-        elif self._now() - self._failing_since > self._policy.patience_seconds:
-            problem = f"the API is unavailable for longer than {self._policy.patience_seconds:g} s: {reason}"
-            self.close(BatchError(problem, _CONTINUE))
-        if is_general or asked_seconds is not None or self._failures >= _FAILURES_BEFORE_PAUSE:
-            self.pause(reason, sent_at=sent_at, asked_seconds=asked_seconds)
+        if sent_at >= self._quiet_since:
+            if not is_failure:
+                self._pauses = self._failures = 0
+                self._failing_since = None
+            if self._is_probing:
+                self._is_probing = False
+                self._changed.set()
+        if is_failure:
+            self._failures += 1
+            self._failing_since = self._failing_since or self._now()
+            if self._policy.stop_after and self._failures >= self._policy.stop_after:
+                self.close(BatchError(f"{self._failures} failures in a row: {reason}", _CONTINUE))
+            elif self._now() - self._failing_since > self._policy.patience_seconds:
+                problem = f"the API is unavailable for longer than {self._policy.patience_seconds:g} s: {reason}"
+                self.close(BatchError(problem, _CONTINUE))
+        if asked_seconds is not None or (is_failure and (is_general or self._failures >= _FAILURES_BEFORE_PAUSE)):
+            self._pause(reason, sent_at=sent_at, asked_seconds=asked_seconds)
 
-    def pause(self, reason: str, *, sent_at: float, asked_seconds: float | None) -> None:
+    def _pause(self, reason: str, *, sent_at: float, asked_seconds: float | None) -> None:
         """Send nothing for a while: as long as was asked, or longer each time.
 
         What began before the last pause met the same outage, and does not make the next one longer.

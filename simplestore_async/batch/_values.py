@@ -12,7 +12,7 @@ import attrs
 
 from simplestore_async._core.headers import find_header_problem, is_header_name
 from simplestore_async._core.target import METHODS
-from simplestore_async._core.validation import is_number
+from simplestore_async._core.validation import check_number
 from simplestore_async.errors import ConfigurationError
 
 __all__ = ["OUTCOMES", "BatchPolicy", "BatchRequest", "BatchResult", "BatchSummary", "Outcome"]
@@ -191,13 +191,11 @@ class BatchSummary:
 
 
 def _check_positive(_policy: object, field: attrs.Attribute[Any], value: Any) -> None:
-    if not is_number(value) or value <= 0:
-        raise ConfigurationError(field.name, f"must be a number above 0, got {value!r}")
+    check_number(field.name, value, above=0)
 
 
 def _check_count(_policy: object, field: attrs.Attribute[Any], value: Any) -> None:
-    if type(value) is not int or value < 1:
-        raise ConfigurationError(field.name, f"must be a whole number of at least 1, got {value!r}")
+    check_number(field.name, value, at_least=1, is_whole=True)
 
 
 def _check_resend(_policy: object, _field: object, resend: Any) -> None:
@@ -236,7 +234,8 @@ class BatchPolicy:
             `frozenset({"unknown", 503})`.
         idempotency_key: name of a header that identifies each request to the API; it makes every request repeatable.
         response_headers: names of response headers that results hold; Location always is.
-        bytes_in_flight: maximum bytes of request bodies in memory; a single larger one is sent alone.
+        bytes_in_flight: maximum bytes of bodies in memory, of requests and of results that are not reported yet; a
+            single larger one is sent alone.
 
     Raises:
         ConfigurationError: names the argument.

@@ -1,4 +1,4 @@
-"""The thread that writes. Rule: it commits all that waits in one transaction, in order, and the loop waits for nothing.
+"""The task that writes. Rule: it commits all that waits in one transaction, in order, in a thread.
 
 Order bounds what a crash leaves unknown: a worker's next request is never on the disk without its last result, so that
 at most the requests in flight have none. After a failed write nothing more is written.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -17,26 +16,32 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import attrs
 
 from ._json import result_line
+from ._values import BatchResult
 
 if TYPE_CHECKING:
-    from ._values import BatchRequest, BatchResult
+    from collections.abc import Callable
 
-__all__ = ["Row", "Writer"]
+    from ._values import BatchRequest
+
+__all__ = ["READY", "Row", "Writer"]
 
 Row: TypeAlias = tuple[int, str, int | None, int | None, float | None, float | None, str | None]
 
+READY: Final = "ready"
+"""State of a request that was begun, and certainly not carried out."""
+
 _GROUP_SECONDS: Final = 0.05
-_MOST_ROWS: Final = 1_000
+_MOST_ROWS: Final = 250
 
 
 @attrs.frozen
 class _Entry:
-    """The new state of a line; *row* is None if it is as if it had never been begun."""
+    """The new state of a line, and what waits for it to be on the disk."""
 
-    line: int
-    row: Row | None
+    row: Row
+    begun: asyncio.Future[None] | None = None
+    result: BatchResult | None = None
     text: bytes = b""
-    on_written: Callable[[Exception | None], object] | None = None
 
 
 class Writer:
@@ -46,107 +51,96 @@ class Writer:
     for a moment. The thread is woken once a group: each time it competes with the event loop for the interpreter.
 
     Args:
-        commit: writes rows by line, then results.
+        commit: writes rows, then results.
+        on_written: gets each result once it is on the disk, or with the error that prevented that.
     """
 
-    def __init__(self, commit: Callable[[dict[int, Row | None], list[bytes]], None]) -> None:
+    def __init__(
+        self,
+        commit: Callable[[list[Row], bytes], None],
+        on_written: Callable[[BatchResult, Exception | None], object],
+    ) -> None:
         self._commit = commit
+        self._on_written = on_written
         self._loop = asyncio.get_running_loop()
         self._groups: SimpleQueue[list[_Entry] | None] = SimpleQueue()
         self._entries: list[_Entry] = []
-        self._is_urgent = self._is_writing = False
+        self._has_work, self._written = asyncio.Event(), asyncio.Event()
+        self._is_closing = False
         self._error: Exception | None = None
-        self._ended: asyncio.Future[None] | None = None
+        self._writing = asyncio.create_task(self._write_all())
         threading.Thread(target=self._run, name="simplestore-batch", daemon=True).start()
 
     def begin(self, request: BatchRequest) -> asyncio.Future[None]:
         """Record that a request will be sent; the future is done when that is on the disk."""
-        future: asyncio.Future[None] = self._loop.create_future()
-
-        def settle(error: Exception | None) -> None:
-            if future.done():
-                return
-            if error:
-                future.set_exception(error)
-            else:
-                future.set_result(None)
-
-        row = (request.line, "begun", None, None, time.time(), None, None)
-        self._entries.append(_Entry(request.line, row, b"", settle))
-        self._is_urgent = True
-        self._loop.call_soon(self._write)  # with those that begin in the same turn of the loop
-        return future
+        begun: asyncio.Future[None] = self._loop.create_future()
+        self._entries.append(_Entry((request.line, "begun", None, None, time.time(), None, None), begun))
+        self._has_work.set()
+        return begun
 
     def release(self, request: BatchRequest) -> None:
         """Record that a request was certainly not carried out, and will be sent later."""
-        self._add(_Entry(request.line, None))
+        self._add(_Entry((request.line, READY, None, None, None, None, None)))
 
-    def finish(self, result: BatchResult, on_written: Callable[[Exception | None], object]) -> None:
-        """Record a result.
-
-        Args:
-            result: the result of a request.
-            on_written: called when it is on the disk and was written to where results go, or with what prevented that.
-        """
+    def finish(self, result: BatchResult) -> None:
+        """Record a result."""
         text = result_line(result)
-        started_at = result.started_at
-        ended_at = started_at + result.duration_seconds
-        row = (result.line, result.outcome, result.status, result.attempts, started_at, ended_at, text.decode())
-        self._add(_Entry(result.line, row, text, on_written))
+        began_at = result.started_at
+        ended_at = began_at + result.duration_seconds
+        row = (result.line, result.outcome, result.status, result.attempts, began_at, ended_at, text.decode())
+        self._add(_Entry(row, None, result, text))
 
     async def close(self) -> None:
-        """Write what is left, even if cancelled meanwhile; the database must not be closed before.
+        """Write what is left.
 
         Raises:
             Exception: what the writing raised, now or before.
         """
-        self._ended = self._loop.create_future()
-        self._write()
-        cancelled: asyncio.CancelledError | None = None
-        while not self._ended.done():
-            try:
-                await asyncio.wait({self._ended})
-            except asyncio.CancelledError as again:
-                cancelled = again
-        error = cancelled or self._error
-        if error:
-            raise error
+        self._is_closing = True
+        self._has_work.set()
+        await self._writing
+        if self._error:
+            raise self._error
 
     def _add(self, entry: _Entry) -> None:
         self._entries.append(entry)
         if len(self._entries) == 1:
-            self._loop.call_later(_GROUP_SECONDS, self._write)
+            self._loop.call_later(_GROUP_SECONDS, self._has_work.set)
 
-    def _write(self) -> None:
-        """Hand all that waits to the thread, unless it is busy."""
-        if self._is_writing:
-            return
-        if self._entries:
-            self._is_writing = True
-            group, self._entries = self._entries[:_MOST_ROWS], self._entries[_MOST_ROWS:]
-            self._is_urgent = bool(self._entries)
-            self._groups.put(group)
-        elif self._ended and not self._ended.done():
+    async def _write_all(self) -> None:
+        try:
+            while self._entries or not self._is_closing:
+                await self._has_work.wait()
+                group, self._entries = self._entries[:_MOST_ROWS], self._entries[_MOST_ROWS:]
+                if not self._entries and not self._is_closing:
+                    self._has_work.clear()
+                if group:
+                    self._written.clear()
+                    self._groups.put(group)
+                    await self._written.wait()
+        finally:
             self._groups.put(None)
-            self._ended.set_result(None)
 
     def _run(self) -> None:
+        error: Exception | None = None
         while group := self._groups.get():
-            if self._error is None:
-                try:
-                    rows = {entry.line: entry.row for entry in group}
-                    self._commit(rows, [entry.text for entry in group if entry.text])
-                except Exception as error:  # noqa: BLE001 - raised where it is waited for
-                    self._error = error
+            try:
+                if error is None:
+                    self._commit([entry.row for entry in group], b"".join(entry.text for entry in group))
+            except Exception as caught:  # noqa: BLE001 - raised where it is waited for
+                error = caught
             with suppress(RuntimeError):  # the event loop is closed, and nothing waits there
-                self._loop.call_soon_threadsafe(self._settle, group)
+                self._loop.call_soon_threadsafe(self._settle, group, error)
 
-    def _settle(self, group: list[_Entry]) -> None:
-        self._is_writing = False
+    def _settle(self, group: list[_Entry], error: Exception | None) -> None:
+        self._error = error
+        self._written.set()
         for entry in group:
-            if entry.on_written:
-                entry.on_written(self._error)
-        if self._is_urgent or self._ended:
-            self._write()
-        elif self._entries:
-            self._loop.call_later(_GROUP_SECONDS, self._write)
+            if entry.result:
+                self._on_written(entry.result, error)
+            if entry.begun is None or entry.begun.done():
+                continue
+            if error:
+                entry.begun.set_exception(error)
+            else:
+                entry.begun.set_result(None)

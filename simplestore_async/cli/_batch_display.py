@@ -5,50 +5,41 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
 
-import attrs
 import click
 
 from ._output import show_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import AsyncGenerator
+
+    from rich.progress import Progress
 
     from simplestore_async.batch import BatchDatabase, BatchPolicy, BatchResult
 
-__all__ = ["Display", "Tally", "open_display"]
+__all__ = ["Display"]
 
 _REFRESH_SECONDS: Final = 0.1
 _PLAIN_SECONDS: Final = 10.0
 
 
-@attrs.define
-class Tally:
-    """State of a batch for the display.
+class Display:
+    """Count the results of a run; show a bar on a terminal, else a line from time to time.
 
     Attributes:
-        total: number of requests.
-        done: number of requests that have a result, over all runs.
-        troubled: how many of these did not succeed.
         sent: number of results of this run.
-        news: lines that were not printed yet.
     """
 
-    total: int
-    done: int
-    troubled: int
-    sent: int = 0
-    news: list[str] = attrs.field(factory=list[str])
-    _began_at: float = attrs.field(factory=time.monotonic)
-
-    @classmethod
-    def of(cls, database: BatchDatabase, policy: BatchPolicy) -> Tally:
-        """Return the tally of a batch that is about to run."""
+    def __init__(self, database: BatchDatabase, policy: BatchPolicy) -> None:
         counts = {outcome: count for outcome, count in database.counts.items() if outcome not in policy.resend}
-        done = sum(counts.values())
-        return cls(database.requests.count or 0, done, done - counts["succeeded"])
+        self.sent = 0
+        self._total = database.requests.count or 0
+        self._done = sum(counts.values())
+        self._troubled = self._done - counts["succeeded"]
+        self._began_at = self._printed_at = time.monotonic()
+        self._bar: Progress | None = None
 
     @property
     def seconds(self) -> float:
@@ -58,63 +49,73 @@ class Tally:
     def count(self, result: BatchResult) -> None:
         """Add a result."""
         self.sent += 1
-        self.done = min(self.done + 1, self.total)
-        self.troubled += result.outcome != "succeeded"
+        self._done = min(self._done + 1, self._total)
+        self._troubled += result.outcome != "succeeded"
 
     def pause(self, reason: str, seconds: float) -> None:
         """Report that the whole batch waits."""
-        self.news.append(f"waiting {seconds:.3g} s: {reason}")
-
-
-class Display:
-    """Lines from time to time."""
-
-    def __init__(self, tally: Tally) -> None:
-        self.tally = tally
-        self._printed_at = time.monotonic()
-
-    async def run(self) -> None:
-        """Show the progress until cancelled."""
-        while True:
-            await asyncio.sleep(_REFRESH_SECONDS)
-            self.update()
-
-    def update(self) -> None:
-        """Show what is new."""
-        self.print_news()
-        now = time.monotonic()
-        if now - self._printed_at >= _PLAIN_SECONDS:
-            self._printed_at = now
-            self.say(self._describe())
-
-    def print_news(self) -> None:
-        """Print what has happened."""
-        news, self.tally.news = self.tally.news, []
-        for line in news:
-            self.say(line)
+        self.say(f"waiting {seconds:.3g} s: {reason}")
 
     def say(self, line: str) -> None:
-        """Print a line."""
-        click.echo(line, err=True)
+        """Print a line, above the bar."""
+        if self._bar:
+            self._bar.console.print(line, markup=False, emoji=False)
+        else:
+            click.echo(line, err=True)
 
-    def _describe(self) -> str:
-        tally = self.tally
-        rate = tally.sent / tally.seconds
-        left = show_duration((tally.total - tally.done) / rate) if rate else "unknown"
-        return f"{tally.done} of {tally.total}, {rate:.0f}/s, {tally.troubled} not succeeded, {left} left"
+    @asynccontextmanager
+    async def shown(self, *, is_plain: bool) -> AsyncGenerator[None]:
+        """Show the progress meanwhile; a bar stays with its last state."""
+        self._bar = None if is_plain else _open_bar(self._total)
+        with self._bar or nullcontext():
+            refreshing = asyncio.create_task(self._refresh())
+            try:
+                yield
+            finally:
+                refreshing.cancel()
+                await asyncio.wait({refreshing})
+                self._update_bar()
+
+    async def _refresh(self) -> None:
+        while True:
+            self._update_bar()
+            await asyncio.sleep(_REFRESH_SECONDS)
+            if self._bar is None and time.monotonic() - self._printed_at >= _PLAIN_SECONDS:
+                self._printed_at = time.monotonic()
+                rate = self.sent / self.seconds
+                left = show_duration((self._total - self._done) / rate) if rate else "unknown"
+                self.say(f"{self._done} of {self._total}, {rate:.0f}/s, {self._troubled} not succeeded, {left} left")
+
+    def _update_bar(self) -> None:
+        if self._bar:
+            from ._console import show_trouble
+
+            troubled = show_trouble(self._troubled, "not succeeded")
+            self._bar.update(self._bar.task_ids[0], completed=self._done, troubled=troubled, refresh=True)
 
 
-@contextmanager
-def open_display(tally: Tally, *, is_plain: bool) -> Generator[Display]:
-    """Open the display that suits stderr."""
-    if not is_plain and sys.stderr.isatty():
-        from ._batch_bar import Bar  # rich takes a fifth of the time that a command takes to start
-        from ._console import open_console
+def _open_bar(total: int) -> Progress | None:
+    """Return a progress bar if stderr is a capable terminal."""
+    if not sys.stderr.isatty():
+        return None
+    # rich takes a fifth of the time that a command takes to start.
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        if console := open_console(is_stderr=True):
-            with Bar(tally, console).shown() as bar:
-                yield bar
-            return
-    display = Display(tally)
-    yield display
-    display.print_news()
+    from ._console import RateColumn, open_console
+
+    console = open_console(is_stderr=True)
+    if console is None:
+        return None
+    bar = Progress(
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        RateColumn(),
+        TextColumn("{task.fields[troubled]}"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+        console=console,
+        expand=True,
+        auto_refresh=False,  # another thread would compete with the event loop
+    )
+    bar.add_task("", total=total, troubled="")
+    return bar

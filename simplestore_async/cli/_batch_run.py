@@ -8,7 +8,7 @@ import os
 import shlex
 import signal
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
@@ -19,17 +19,15 @@ from simplestore_async import ClientCredentials, open_session
 from simplestore_async.batch import BatchDatabase, BatchPolicy, RequestFile, run_batch
 from simplestore_async.errors import BatchFileError, ConfigurationError
 
-from ._batch_display import Tally, open_display
+from ._batch_display import Display
 from ._caches import has_redis, open_cache
 from ._exchange import RequestError, StatusError
 from ._output import CommandError, print_json, print_problem, show_duration, warn_of_cache
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Generator
+    from collections.abc import AsyncGenerator, Coroutine, Generator
 
     from simplestore_async.batch import BatchSummary
-
-    from ._batch_display import Display
 
 __all__ = ["Job", "check_job", "run_job"]
 
@@ -124,14 +122,14 @@ def _open_file(job: Job) -> Generator[RequestFile]:
 
 
 def _run_database(job: Job, database: BatchDatabase) -> None:
-    signals = _Signals(grace_seconds=job.policy.grace_seconds)
-    tally = Tally.of(database, job.policy)
+    display = Display(database, job.policy)
+    signals = _Signals(display, grace_seconds=job.policy.grace_seconds)
     try:
-        _run(_send(job, database, tally, signals))
+        _run(_send(job, database, display, signals))
     except BrokenPipeError:
         raise UnfinishedError("output pipe closed") from None
     finally:
-        summary = database.summary(is_stopped=bool(signals.number), elapsed_seconds=tally.seconds, sent=tally.sent)
+        summary = database.summary(is_stopped=bool(signals.number), elapsed_seconds=display.seconds, sent=display.sent)
         _print_summary(job, summary)
     _raise_for(summary, signals)
 
@@ -149,75 +147,67 @@ def _run(sending: Coroutine[object, object, None]) -> None:
         runner.run(sending)
 
 
-async def _send(job: Job, database: BatchDatabase, tally: Tally, signals: _Signals) -> None:
+async def _send(job: Job, database: BatchDatabase, display: Display, signals: _Signals) -> None:
     cache = open_cache() if job.is_cached or has_redis() else None
     connector = aiohttp.TCPConnector(limit=job.policy.concurrency, keepalive_timeout=_KEEP_ALIVE_SECONDS)
     # Results and a bar on one terminal would overwrite each other.
     is_plain = job.is_plain or (job.output is None and sys.stdout.isatty())
-    with open_display(tally, is_plain=is_plain) as display, signals.caught(display):
-        showing = asyncio.create_task(display.run())
-        try:
-            async with open_session(
-                cache=cache, on_event=warn_of_cache, connector=connector, trust_env=True
-            ) as session:
-                await run_batch(
-                    database.requests,
-                    session=session,
-                    database=database,
-                    policy=job.policy,
-                    on_result=tally.count,
-                    on_pause=tally.pause,
-                    stop=signals.stop,
-                )
-        except asyncio.CancelledError:
-            if not signals.number:
-                raise
-        finally:
-            showing.cancel()
-            await asyncio.wait({showing})
+    try:
+        async with (
+            display.shown(is_plain=is_plain),
+            signals.caught(),
+            open_session(cache=cache, on_event=warn_of_cache, connector=connector, trust_env=True) as session,
+        ):
+            await run_batch(
+                database.requests,
+                session=session,
+                database=database,
+                policy=job.policy,
+                on_result=display.count,
+                on_pause=display.pause,
+                stop=signals.stop,
+            )
+    except asyncio.CancelledError:
+        if not signals.number:
+            raise
 
 
 class _Signals:
     """SIGINT, SIGTERM and SIGHUP: the first lets requests in flight end, the second does not."""
 
-    def __init__(self, *, grace_seconds: float) -> None:
+    def __init__(self, display: Display, *, grace_seconds: float) -> None:
+        self._display = display
         self._grace_seconds = grace_seconds
         self.stop = asyncio.Event()
         self.number = 0
 
-    @contextmanager
-    def caught(self, display: Display) -> Generator[None]:
-        """Catch them while the batch runs, in the running task."""
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - it runs
-
-        def catch(number: int) -> None:
-            if self.number:
-                task.cancel()
-                # A pipe that is not read may hold up the last results; the database has them.
-                loop.call_later(_LAST_SECONDS, os._exit, _exit_code(self.number))
-                return
-            self.number = number
-            self.stop.set()
-            display.say(
-                f"stopping; in-flight requests have {self._grace_seconds:g} s to finish (press Ctrl-C again to abort)"
-            )
-
-        before = {number: signal.getsignal(number) for number in _SIGNALS}
+    @asynccontextmanager
+    async def caught(self) -> AsyncGenerator[None]:
+        """Catch them meanwhile, for the running task."""
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
         for number in _SIGNALS:
             try:
-                loop.add_signal_handler(number, catch, number)
+                self._loop.add_signal_handler(number, self._note, number)
             except NotImplementedError:  # Windows
-                signal.signal(number, lambda number, _: loop.call_soon_threadsafe(catch, number))
+                signal.signal(number, lambda number, _: self._loop.call_soon_threadsafe(self._note, number))
         try:
             yield
         finally:
-            for number, handler in before.items():
+            for number in _SIGNALS:
                 with suppress(NotImplementedError):
-                    loop.remove_signal_handler(number)
-                if handler is not None:  # as it is where it was not installed by Python
-                    signal.signal(number, handler)
+                    self._loop.remove_signal_handler(number)
+
+    def _note(self, number: int) -> None:
+        if self.number and self._task:
+            self._task.cancel()
+            # A pipe that is not read may hold up the last results; the database has them.
+            self._loop.call_later(_LAST_SECONDS, os._exit, _exit_code(self.number))
+            return
+        self.number = number
+        self.stop.set()
+        seconds = f"{self._grace_seconds:g} s"
+        self._display.say(f"stopping; in-flight requests have {seconds} to finish (press Ctrl-C again to abort)")
 
 
 def _exit_code(number: int) -> int:

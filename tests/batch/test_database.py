@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
-from simplestore_async import open_session
-from simplestore_async.batch import BatchDatabase, BatchPolicy, RequestFile, read_results, run_batch
+from simplestore_async.batch import BatchDatabase, BatchPolicy, read_results
 from simplestore_async.errors import BatchDatabaseError, BatchFileError, ConfigurationError
 from simplestore_async.sandbox import Late, Reset, Status
 from tests.support.batches import QUICK, Runner, counting, make_line, positive, write_lines, write_requests
@@ -113,9 +112,7 @@ async def test_interrupted(runner: Runner) -> None:
         (runner.directory / "batch").unlink(missing_ok=True)
         (runner.directory / "results").unlink(missing_ok=True)
         with runner.open(LINES[:1], idempotency_key=policy.idempotency_key) as database:
-            writer = database.start()
-            await writer.begin(next(iter(database.requests)))
-            await writer.close()
+            database.commit([(1, "begun", None, None, 0.0, None, None)], b"")
         summary = await runner.run_file(LINES[:1], policy=policy)
         assert ({outcome: 1}, 1) == (positive(summary), len(runner.stored))
     assert 1 == runner.sandbox.counters.api_requests
@@ -233,6 +230,15 @@ async def test_changed_file(runner: Runner) -> None:
         assert database.remaining == 1_000 - runner.sandbox.counters.api_requests > 0
 
 
+async def test_longer_file(runner: Runner) -> None:
+    """A file that has grown is changed; nothing of it is sent."""
+    with runner.open([make_line(1)]) as database:
+        write_lines(database.requests.path, [make_line(1), make_line(2)])
+        with pytest.raises(BatchFileError, match="changed"):
+            await runner.run(database.requests, database=database)
+    assert 0 == runner.sandbox.counters.api_requests
+
+
 async def test_other_requests(runner: Runner) -> None:
     """Requests of which the database knows nothing are refused."""
     with runner.open([make_line(1)]) as database, pytest.raises(ConfigurationError, match="requests"):
@@ -273,12 +279,3 @@ async def test_key_order(runner: Runner, api_server: ApiServer) -> None:
     assert 60 == summary.counts["succeeded"]
     for key in range(3):
         assert [n for n in range(1, 61) if n % 3 == key] == [n for n in arrived if n % 3 == key]
-
-
-async def test_own_session_is_closed(runner: Runner) -> None:
-    """The caller's session and its connections stay open."""
-    async with open_session(runner.sandbox.credentials, base_url=runner.sandbox.base_url) as session:
-        requests = RequestFile(write_lines(runner.directory / "orders", LINES), base_url=runner.sandbox.base_url)
-        assert 12 == (await run_batch(requests, session=session)).done
-        async with session.get("orders") as response:
-            assert 200 == response.status

@@ -117,13 +117,6 @@ def test_id_comes_again(tmp_path: Path, id_: int | str) -> None:
     assert ((2, "id is also that of line 1"),) == problems
 
 
-def test_many_ids(tmp_path: Path) -> None:
-    """An id that comes again thousands of lines later is found."""
-    lines = [make_line(number) for number in range(2_500)]
-    lines[-1]["id"] = 0
-    assert ((2_500, "id is also that of line 1"),) == refused(write_lines(tmp_path / "orders", lines)).problems
-
-
 def test_long_line(tmp_path: Path) -> None:
     """A line that is too long is one problem, however long it is, and the next one keeps its number."""
     path = tmp_path / "orders"

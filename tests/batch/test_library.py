@@ -47,22 +47,21 @@ async def test_nothing(runner: Runner) -> None:
     assert 0 == (await runner.run([])).done
 
 
-@pytest.mark.parametrize("make", [generate, generate_async])
-async def test_iterable_raises(runner: Runner, make: Any) -> None:
+@pytest.mark.parametrize("error", [KeyError("mine"), asyncio.CancelledError("mine")], ids=repr)
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_iterable_raises(runner: Runner, is_async: bool, error: BaseException) -> None:
     """What an iterable raises is raised after the requests in flight have ended."""
 
-    class Requests:
-        def __iter__(self) -> Iterator[BatchRequest]:
-            yield from requests_of(*["POST"] * 50)
-            raise KeyError("mine")
+    def requests() -> Iterator[BatchRequest]:
+        yield from requests_of(*["POST"] * 50)
+        raise error
 
-    async def requests() -> AsyncIterator[BatchRequest]:
-        for request in requests_of(*["POST"] * 50):
+    async def requests_async() -> AsyncIterator[BatchRequest]:
+        for request in requests():
             yield request
-        raise KeyError("mine")
 
-    with pytest.raises(KeyError, match="mine"):
-        await runner.run(Requests() if make is generate else requests())
+    with pytest.raises(type(error), match="mine"):
+        await runner.run(requests_async() if is_async else requests())
     assert dict.fromkeys(range(1, 51), "succeeded") == runner.outcomes()
 
 
@@ -82,13 +81,14 @@ async def test_async_on_result(runner: Runner) -> None:
     assert 20 == seen
 
 
-async def test_on_result_raises(runner: Runner) -> None:
+@pytest.mark.parametrize("error", [KeyError("mine"), asyncio.CancelledError("mine")], ids=repr)
+async def test_on_result_raises(runner: Runner, error: BaseException) -> None:
     """What `on_result` raises ends the batch, and comes out of it."""
 
     def fail(_: BatchResult) -> None:
-        raise KeyError("mine")
+        raise error
 
-    with pytest.raises(KeyError, match="mine"):
+    with pytest.raises(type(error), match="mine"):
         await runner.run(requests_of(*["GET"] * 100), on_result=fail)
     assert runner.sandbox.counters.api_requests < 100
 

@@ -151,7 +151,7 @@ async def test_rejected_token(runner: Runner) -> None:
 
 
 async def test_cookies(runner: Runner, api_server: ApiServer) -> None:
-    """A cookie of a response goes with no other request; the session's own go with each."""
+    """A cookie of a response goes with no other request; the session, with its own cookies, stays open."""
 
     async def handle(_: web.Request) -> web.StreamResponse:
         response = web.Response()
@@ -164,7 +164,9 @@ async def test_cookies(runner: Runner, api_server: ApiServer) -> None:
     ) as session:
         await run_batch(requests_of("GET", "GET", "GET"), session=session, policy=BatchPolicy(concurrency=1))
         assert ["mine"] == [cookie.key for cookie in session.cookie_jar]
-    assert ["mine=2"] * 3 == [request.headers.get("Cookie") for request in api_server.requests]
+        async with session.get("") as response:
+            assert 200 == response.status
+    assert ["mine=2"] * 4 == [request.headers.get("Cookie") for request in api_server.requests]
 
 
 async def test_body_file(runner: Runner, api_server: ApiServer) -> None:

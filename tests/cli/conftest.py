@@ -1,4 +1,4 @@
-"""Environment of commands that reach a token endpoint and an API."""
+"""Environment of commands that reach a token endpoint and an API, and a directory for batches."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from simplestore_async.sandbox import Sandbox
+from tests.support.batches import Directory
 from tests.support.doctor import NEUTRAL
 from tests.support.servers import SECRET, ApiServer, TokenServer
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 
@@ -23,3 +26,9 @@ def environment(token_server: TokenServer, api_server: ApiServer, tmp_path: Path
         "XDG_CACHE_HOME": str(tmp_path / "home"),
         "HOME": str(tmp_path / "home"),
     }
+
+
+@pytest.fixture
+async def directory(tmp_path: Path) -> AsyncIterator[Directory]:
+    async with Sandbox() as sandbox:
+        yield Directory(tmp_path, sandbox)

@@ -9,25 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from simplestore_async.sandbox import Late, Sandbox, Status
+from simplestore_async.sandbox import Late, Status
 from tests.support.api_servers import ConnectProxy
 from tests.support.batches import Directory, make_line, read_results, write_lines
 from tests.support.command import COMMAND, assert_one_line, finish, simplestore, start
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
-
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox() as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def directory(tmp_path: Path, sandbox: Sandbox) -> Directory:
-    return Directory(tmp_path, sandbox)
 
 
 class TestResults:
@@ -188,15 +176,6 @@ class TestExitCodes:
         assert not directory.results.exists()
         assert (0, 0) == (directory.sandbox.counters.token_requests, directory.sandbox.counters.api_requests)
 
-    async def test_changed(self, directory: Directory) -> None:
-        """65: a file of another content is not that batch; --restart begins anew."""
-        directory.write("POST")
-        await directory.run()
-        directory.write("POST", "POST")
-        assert_one_line(await directory.run(), code=65, says="another content")
-        assert 0 == (await directory.run("--restart")).code
-        assert 3 == directory.sandbox.counters.api_requests
-
     async def test_check(self, directory: Directory) -> None:
         """--check sends nothing, and leaves nothing."""
         directory.write("POST", "GET")
@@ -211,8 +190,7 @@ class TestExitCodes:
         environment = directory.sandbox.environment | {"SIMPLESTORE_CLIENT_SECRET": "wr0ng"}
         outcome = await simplestore(*directory.command, environment=environment)
         assert 1 == outcome.code
-        assert "Control Panel" in outcome.stderr
-        assert 1 == outcome.stderr.count("\n")
+        assert 1 == outcome.stderr.count("Control Panel")
         assert "50 remaining\n" in outcome.stdout
 
         assert 0 == (await directory.run("--cache", "--rate", "10000")).code

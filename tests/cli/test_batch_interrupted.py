@@ -8,30 +8,14 @@ import random
 import signal
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import pytest
 
-from simplestore_async.sandbox import Late, Sandbox
+from simplestore_async.sandbox import Late
 from tests.support.batches import Directory, read_results
 from tests.support.command import assert_one_line, finish, start
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals, terminals and shells")
-
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox() as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def directory(tmp_path: Path, sandbox: Sandbox) -> Directory:
-    return Directory(tmp_path, sandbox)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGHUP, 75)])

@@ -11,27 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from simplestore_async.sandbox import Late, Sandbox, Status
+from simplestore_async.sandbox import Late, Status
 from tests.support.batches import Directory, read_results
 from tests.support.command import COMMAND, finish, shell, start
 from tests.support.terminals import in_terminal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals, terminals and shells")
-
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox() as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def directory(tmp_path: Path, sandbox: Sandbox) -> Directory:
-    return Directory(tmp_path, sandbox)
 
 
 class TestOutput:
