@@ -35,6 +35,7 @@ from tests.support.cache_files import (
     use,
 )
 from tests.support.ownership import give_away
+from tests.support.platforms import needs_posix_files
 from tests.support.tokens import make_token
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
     from tests.support.clocks import FakeClock
     from tests.support.servers import TokenServer
+
+pytestmark = needs_posix_files
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])

@@ -17,6 +17,7 @@ from simplestore_async.caches import TokenFile, _directory
 from simplestore_async.caches.encryption import FernetCodec
 from simplestore_async.errors import TokenCacheError
 from tests.support.ownership import give_away
+from tests.support.platforms import needs_posix_files
 from tests.support.tokens import ISSUED_AT, make_token
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ def put_fifo(path: Path) -> None:
     os.mkfifo(path, 0o600)
 
 
+@needs_posix_files
 @pytest.mark.parametrize(
     ("spoil", "problem"),
     [
@@ -142,6 +144,7 @@ async def test_a_file_that_is_not_trusted(
     assert [TokenFile(digest=DIGEST, problem=problem)] == await cache.list_files()
 
 
+@needs_posix_files
 async def test_another_user_s_file(cache: FileTokenCache, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another user's file is listed as such."""
     give_away(path, monkeypatch)
@@ -221,6 +224,7 @@ async def test_clear(cache: FileTokenCache, directory: Path, path: Path) -> None
     assert 0 == await cache.clear()
 
 
+@needs_posix_files
 @pytest.mark.parametrize("spoil", [put_symlink, put_fifo, lambda path: path.chmod(0o666)])
 async def test_clear_what_is_not_trusted(
     cache: FileTokenCache, directory: Path, path: Path, spoil: Callable[[Path], object]
@@ -264,6 +268,7 @@ async def test_no_directory(cache: FileTokenCache, directory: Path) -> None:
     assert not directory.exists()
 
 
+@needs_posix_files
 @pytest.mark.parametrize("operation", ["list_files", "clear"])
 async def test_a_directory_that_others_may_write_to(directory: Path, operation: str) -> None:
     """A directory in which others could swap files is refused as by every other operation, and nothing is removed."""
@@ -275,6 +280,7 @@ async def test_a_directory_that_others_may_write_to(directory: Path, operation: 
     assert [NAME] == names_in(directory)
 
 
+@needs_posix_files
 @pytest.mark.parametrize("operation", ["list_files", "clear"])
 async def test_a_symlink_in_the_directory_s_place(tmp_path: Path, directory: Path, operation: str) -> None:
     """A symlink is refused as a directory, for any target."""
