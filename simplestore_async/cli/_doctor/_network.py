@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -15,6 +13,8 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 from yarl import URL
+
+from simplestore_async._core.transport_errors import describe_system_error
 
 from ._check import Result, failed, ok, skipped, warning
 
@@ -202,16 +202,11 @@ async def _close(writer: asyncio.StreamWriter) -> None:
 
 
 def _problem_of(error: Exception, *, patience_seconds: float) -> str:
-    """Return the system's words for an error: asyncio replaces them, and OpenSSL has numbers of its own."""
+    """Return the system's words for an error, or TLS's."""
     if isinstance(error, ssl.SSLError):
         return (error.reason or type(error).__name__).replace("_", " ").lower()
-    if isinstance(error, socket.gaierror):
-        return error.strerror or "unknown host"
-    number = getattr(error, "errno", None)
-    if number and sys.platform == "win32":
-        return error.strerror if isinstance(error, OSError) and error.strerror else os.strerror(number)
-    if number:
-        return os.strerror(number)
+    if isinstance(error, OSError) and (words := describe_system_error(error)):
+        return words
     return f"no response within {patience_seconds:g} s" if isinstance(error, TimeoutError) else "connection closed"
 
 
