@@ -19,6 +19,7 @@ from simplestore_async import AccessToken, MemoryTokenCache, TokenEndpoint, Toke
 from simplestore_async.errors import ProviderClosedError, TokenEndpointError
 from simplestore_async.events import Event, RenewalStarted, TokenReceived
 from tests.support.loops import hold_back, other_loop, request_arrives
+from tests.support.platforms import uvloop_factories
 from tests.support.providers import LIFE, get_at_once
 
 if TYPE_CHECKING:
@@ -35,13 +36,7 @@ LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 Start: TypeAlias = Callable[[Coroutine[Any, Any, Any]], "asyncio.Future[Any]"]
 
 
-LOOPS = [pytest.param(asyncio.new_event_loop, id="asyncio")]
-
-
-if sys.platform != "win32":
-    import uvloop
-
-    LOOPS.append(pytest.param(uvloop.new_event_loop, id="uvloop"))
+LOOPS = {"asyncio": asyncio.new_event_loop} | uvloop_factories()
 
 
 async def in_thread(
@@ -61,7 +56,7 @@ async def in_thread(
 
 
 class TestOneAfterTheOther:
-    @pytest.mark.parametrize("new_loop", LOOPS)
+    @pytest.mark.parametrize("new_loop", LOOPS.values(), ids=LOOPS)
     async def test_each_renews(self, token_server: TokenServer, clock: FakeClock, new_loop: LoopFactory) -> None:
         """Two loops after each other, 50 callers each, make one request each when each finds an expired token."""
         provider = token_server.provider(clock=clock)
@@ -112,7 +107,7 @@ class TestOneAfterTheOther:
 
         assert isinstance(await in_thread(provider.get_token), AccessToken)
 
-    @pytest.mark.parametrize("new_loop", LOOPS)
+    @pytest.mark.parametrize("new_loop", LOOPS.values(), ids=LOOPS)
     @pytest.mark.parametrize("replies", [[], [400]], ids=["token", "failure"])
     async def test_loop_is_not_kept_alive(
         self, *, token_server: TokenServer, caplog: pytest.LogCaptureFixture, new_loop: LoopFactory, replies: list[Any]
@@ -131,7 +126,7 @@ class TestOneAfterTheOther:
 
         assert loop() is None
 
-    @pytest.mark.parametrize("new_loop", LOOPS)
+    @pytest.mark.parametrize("new_loop", LOOPS.values(), ids=LOOPS)
     async def test_close_after_a_loop_was_closed(self, token_server: TokenServer, new_loop: LoopFactory) -> None:
         """aclose() is not harmed by a loop that was closed before, and is still referred to."""
         provider = token_server.provider()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,18 +16,6 @@ from tests.support.providers import DUE, TICK, get_at_once
 if TYPE_CHECKING:
     from tests.support.clocks import FakeClock
     from tests.support.servers import TokenServer
-
-
-Start: TypeAlias = Callable[[Coroutine[Any, Any, Any]], "asyncio.Future[Any]"]
-
-
-LOOPS = [pytest.param(asyncio.new_event_loop, id="asyncio")]
-
-
-if sys.platform != "win32":
-    import uvloop
-
-    LOOPS.append(pytest.param(uvloop.new_event_loop, id="uvloop"))
 
 
 class TestLateResult:

@@ -32,6 +32,7 @@ from simplestore_async.sandbox import (
 )
 from simplestore_async.sandbox._responses import deliver
 from tests.support.clocks import FakeClock
+from tests.support.platforms import needs_resets
 from tests.support.sandbox_client import FORM, ask, bearer, call, send
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class TestBothEndpoints:
             json.loads(text)
         assert 1 == failures(sandbox, name)
 
+    @needs_resets
     async def test_reset(self, name: str) -> None:
         """A `Reset` ends the connection with RST, without a byte of a reply, and counts as a failure."""
         async with Sandbox() as sandbox:
