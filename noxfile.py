@@ -71,7 +71,8 @@ def tests(session: nox.Session) -> None:
     (wheel,) = work.glob("*.whl")
     constraints = work / "constraints.txt"
     constraints.write_text("\n".join(_oldest_dependencies() if session.python == PYTHONS[0] else []), encoding="utf-8")
-    session.install("-qq", "--constraint", str(constraints), f"{wheel}[dev]")
+    # Without a compiler.
+    session.install("-qq", "--only-binary=:all:", "--constraint", str(constraints), f"{wheel}[dev]")
     # Away from the sources, so that what is imported is what was installed.
     for name in SUITE:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy

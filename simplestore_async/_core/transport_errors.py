@@ -12,7 +12,7 @@ import aiohttp
 
 from simplestore_async.errors import TokenTimeoutError, TokenTransportError
 
-__all__ = ["build_transport_error"]
+__all__ = ["build_transport_error", "describe_system_error"]
 
 _CERTIFICATE_ERRORS: Final = (
     aiohttp.ClientConnectorCertificateError,
@@ -43,7 +43,7 @@ def _describe(error: Exception) -> str:
         return "the response is not HTTP"
     if isinstance(error, aiohttp.ClientConnectorError):
         proxy = "the proxy " if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
-        words = _describe_system_error(error.os_error) or type(error).__name__
+        words = describe_system_error(error.os_error) or type(error).__name__
         return f"cannot connect to {proxy}{error.host}:{error.port} ({words})"
     cause = _find_innermost(error)
     # The system's own words, such as "Connection refused".
@@ -65,7 +65,8 @@ def _describe_certificate_error(error: Exception) -> str:
     return getattr(certificate_error, "verify_message", "") or type(certificate_error).__name__
 
 
-def _describe_system_error(error: OSError) -> str:
+def describe_system_error(error: OSError) -> str:
+    """Return the system's words for an error, such as "Connection refused"; empty if it has none."""
     number = error.errno
     # Windows, the resolver and OpenSSL have numbers of their own; Windows reports a refused connection as errno 22.
     has_own_number = getattr(error, "winerror", None) or isinstance(error, socket.gaierror | ssl.SSLError)

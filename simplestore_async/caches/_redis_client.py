@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
 import re
 import ssl
 import weakref
@@ -16,6 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 from simplestore_async._core.redaction import conceal
+from simplestore_async._core.transport_errors import describe_system_error
 from simplestore_async._core.validation import check_callable, check_type
 from simplestore_async.errors import ConfigurationError, TokenCacheError
 
@@ -257,8 +257,7 @@ def _find_reason(error: BaseException) -> str | None:
     """Return the reason that the system or TLS gives, if it is their error."""
     if isinstance(error, ssl.SSLError):
         return getattr(error, "verify_message", None) or error.reason
-    number = getattr(error, "errno", None)
-    return os.strerror(number) if isinstance(number, int) and number > 0 else None
+    return describe_system_error(error) if isinstance(error, OSError) else None
 
 
 def _find_place(client: Client) -> str:

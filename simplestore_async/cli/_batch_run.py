@@ -34,7 +34,10 @@ __all__ = ["Job", "check_job", "run_job"]
 # Less than servers keep idle connections for: one that is closed under a request leaves the request unknown.
 _KEEP_ALIVE_SECONDS: Final = 3.0
 _LAST_SECONDS: Final = 5.0
-_SIGNALS: Final = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+# Windows has SIGBREAK: Ctrl-Break, or the end of the console.
+_SIGNALS: Final = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)
+]
 
 
 class UnfinishedError(CommandError):
@@ -173,7 +176,7 @@ async def _send(job: Job, database: BatchDatabase, display: Display, signals: _S
 
 
 class _Signals:
-    """SIGINT, SIGTERM and SIGHUP: the first lets requests in flight end, the second does not."""
+    """Signals that end a batch: the first lets requests in flight end, the second does not."""
 
     def __init__(self, display: Display, *, grace_seconds: float) -> None:
         self._display = display

@@ -93,9 +93,10 @@ def _is_background() -> bool:
 
 
 def _stop_by_signals(is_stopped: asyncio.Event) -> None:
-    """Set the event on SIGINT or SIGTERM. Not by the loop's own method, which Windows does not have."""
+    """Set the event on a signal. Not by the loop's own method, which Windows does not have."""
     loop = asyncio.get_running_loop()
-    numbers = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) is not signal.SIG_IGN]
+    known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+    numbers = [each for each in known if signal.getsignal(each) is not signal.SIG_IGN]
 
     def stop(*_: object) -> None:
         # A second one must not meet a closed loop.

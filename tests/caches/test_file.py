@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -129,8 +128,7 @@ async def test_another_key_s_token_is_a_miss(cache: FileTokenCache, directory: P
     """Another key's file, copied over this key's, is a miss."""
     await cache.set("other", make_token("other"))
     (other,) = (directory / name for name in names_in(directory) if name != NAME)
-    shutil.copy(other, path)
-    assert 0o600 == mode_of(path)
+    path.write_bytes(other.read_bytes())
     assert await cache.get(KEY) is None
     assert make_token("other") == await cache.get("other")
 
@@ -157,7 +155,8 @@ async def test_a_file_larger_than_memory(cache: FileTokenCache, path: Path) -> N
 
 def test_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A directory that starts with ~ is in the home directory."""
-    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
     assert tmp_path / "x" == FileTokenCache("~/x").directory
     assert tmp_path / "x" == FileTokenCache(Path("~") / "x").directory
 
@@ -179,8 +178,7 @@ class BytesPath:
                 Path,
                 BytesPath(),
                 "cache\0",
-                "\ud800",
-                "~no-such-user/x",
+                *(["\ud800", "~no-such-user/x"] if os.name == "posix" else []),  # to Windows both are valid paths
                 "$HOME/x",
                 "${HOME}/x",
                 "%APPDATA%/x",

@@ -34,10 +34,14 @@ from tests.support.cache_files import (
     use,
 )
 from tests.support.ownership import give_away
+from tests.support.platforms import needs_posix_files
 from tests.support.tokens import make_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+pytestmark = needs_posix_files
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])

@@ -24,6 +24,7 @@ from tests.support.cache_files import (
     renew,
     use,
 )
+from tests.support.platforms import needs_posix_files
 from tests.support.tokens import make_token
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ async def test_a_full_disk(cache: FileTokenCache, directory: Path, *, has_old: b
 
 
 @pytest.mark.parametrize("is_parent", [False, True])
-@pytest.mark.parametrize("operation", ["get", "set"])
+@pytest.mark.parametrize("operation", [pytest.param("get", marks=needs_posix_files), "set"])
 async def test_a_file_in_the_directory_s_place(tmp_path: Path, operation: str, *, is_parent: bool) -> None:
     """A file in the place of the directory, or of its parent, is reported as the reason."""
     (tmp_path / "file").write_text("data")
@@ -59,11 +60,12 @@ async def test_a_provider_without_a_usable_directory(
     (tmp_path / "file").touch()
     token, failures = await renew(token_server, FileTokenCache(tmp_path / "file" / "cache"))
     assert token_server.issued == [token.value]
-    assert ["get", "set"] == [failure.operation for failure in failures]
+    assert ["get" if os.name == "posix" else "lock", "set"] == [failure.operation for failure in failures]
     warnings = [line.getMessage() for line in caplog.records if line.levelno == logging.WARNING]
     assert [str(failure) for failure in failures] == warnings
 
 
+@needs_posix_files
 async def test_a_read_only_directory(tmp_path: Path) -> None:
     """In a read-only directory nothing is stored; the error has the reason."""
     # A directory of one's own, unless one is root, who may write to all of them but the kernel's.

@@ -22,6 +22,7 @@ from tests.support.cache_files import (
     names_in,
     refusal,
 )
+from tests.support.platforms import needs_posix_files
 from tests.support.tokens import ISSUED_AT, make_token
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@needs_posix_files
 async def test_without_directory_descriptors(
     cache: FileTokenCache, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -58,7 +60,7 @@ async def test_without_owners_and_modes(
     cache: FileTokenCache, directory: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where files have no owners and modes, those are not looked at."""
-    monkeypatch.delattr(os, "geteuid")
+    monkeypatch.delattr(os, "geteuid", raising=False)
     path.chmod(0o666)
     directory.chmod(0o777)
     assert TOKEN == await cache.get(KEY)

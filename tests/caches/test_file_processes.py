@@ -13,7 +13,6 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,10 +31,12 @@ from tests.support.cache_files import (
     record,
     refusal,
 )
+from tests.support.platforms import needs_posix_files
 from tests.support.tokens import make_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 async def test_a_held_lock_is_asked_for_every_20_ms(cache: FileTokenCache, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,6 +113,7 @@ async def test_stale_temporary_files(
     assert sorted([NAME, *kept, *young]) == names_in(directory)
 
 
+@needs_posix_files
 async def test_stale_things_that_are_no_files(
     cache: FileTokenCache, directory: Path, path: Path, tmp_path: Path
 ) -> None:
@@ -126,7 +128,7 @@ async def test_stale_things_that_are_no_files(
     assert [NAME, f"{NAME}.a.tmp", f"{NAME}.b.tmp"] == names_in(directory)
 
 
-@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="counts what /dev/fd shows")
+@needs_posix_files
 @pytest.mark.parametrize("put", [lambda path, aside: None, *IN_THE_WAY])
 async def test_no_descriptor_leaks(
     cache: FileTokenCache, path: Path, tmp_path: Path, put: Callable[[Path, Path], None]
@@ -140,7 +142,7 @@ async def test_no_descriptor_leaks(
     assert before == count_descriptors()
 
 
-@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="counts what /dev/fd shows")
+@needs_posix_files
 async def test_no_descriptor_leaks_from_failures(cache: FileTokenCache, directory: Path, path: Path) -> None:
     """A write that fails, and a directory that is refused, leave no file open."""
     before = count_descriptors()

@@ -25,6 +25,7 @@ from tests.support.cache_files import (
     put_symlink,
 )
 from tests.support.ownership import give_away
+from tests.support.platforms import needs_posix_files
 from tests.support.tokens import ISSUED_AT, make_token
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ async def test_only_token_s_files(cache: FileTokenCache, directory: Path, path: 
         assert [DIGEST] == [file.digest for file in await cache.list_files()]
 
 
+@needs_posix_files
 @pytest.mark.parametrize(
     ("spoil", "problem"),
     [
@@ -111,6 +113,7 @@ async def test_a_file_that_is_not_trusted(
     assert [TokenFile(digest=DIGEST, problem=problem)] == await cache.list_files()
 
 
+@needs_posix_files
 async def test_another_user_s_file(cache: FileTokenCache, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another user's file is listed as such."""
     give_away(path, monkeypatch)
@@ -190,6 +193,7 @@ async def test_clear(cache: FileTokenCache, directory: Path, path: Path) -> None
     assert 0 == await cache.clear()
 
 
+@needs_posix_files
 @pytest.mark.parametrize("spoil", [put_symlink, put_fifo, lambda path, _: path.chmod(0o666)])
 async def test_clear_what_is_not_trusted(
     cache: FileTokenCache, directory: Path, path: Path, spoil: Callable[[Path, Path], object]
@@ -233,6 +237,7 @@ async def test_no_directory(cache: FileTokenCache, directory: Path) -> None:
     assert not directory.exists()
 
 
+@needs_posix_files
 @pytest.mark.parametrize("operation", ["list_files", "clear"])
 async def test_a_directory_that_others_may_write_to(directory: Path, operation: str) -> None:
     """A directory in which others could swap files is refused as by every other operation, and nothing is removed."""

@@ -189,7 +189,9 @@ async def test_server_cannot_be_reached() -> None:
     port = unused_port()
     with pytest.raises(TokenCacheError) as caught:
         await RedisTokenCache.from_url(f"redis://:canary@127.0.0.1:{port}").get(KEY)
-    assert f"cannot use Redis at 127.0.0.1:{port}: it cannot be reached (Connection refused)" == caught.value.problem
+    problem = caught.value.problem
+    assert problem.startswith(f"cannot use Redis at 127.0.0.1:{port}: it cannot be reached (")
+    assert "refused" in problem  # in the system's words
 
 
 async def test_network_is_slow(network: Proxy) -> None:

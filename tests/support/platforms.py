@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from importlib.util import find_spec
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+needs_console: Final = pytest.mark.skipif(os.name != "nt", reason="needs a console of Windows")
+needs_break: Final = pytest.mark.skipif(
+    sys.platform == "win32" and hasattr(ctypes.WinDLL("ntdll"), "wine_get_version"), reason="Wine has no SIGBREAK"
+)
 needs_case: Final = pytest.mark.skipif(os.name == "nt", reason="needs case-sensitive environment variables")
 needs_fork: Final = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 needs_posix: Final = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals, terminals and shells")

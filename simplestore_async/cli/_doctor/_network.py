@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 import time
@@ -15,6 +14,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 from yarl import URL
 
+from simplestore_async._core.transport_errors import describe_system_error
 from simplestore_async._core.worker import Worker
 
 from ._check import Result, failed, ok, skipped, warning
@@ -187,16 +187,16 @@ async def _close(writer: asyncio.StreamWriter) -> None:
 
 
 def _problem_of(error: Exception) -> str:
-    """Return the system's text for an error: asyncio replaces it, and OpenSSL has numbers of its own."""
+    """Return the system's text for an error, or that of OpenSSL, which has numbers of its own."""
     if isinstance(error, ssl.SSLError):
         return (error.reason or type(error).__name__).replace("_", " ").lower()
     if isinstance(error, UnicodeError):
         return "not a valid host name"
-    if isinstance(error, socket.gaierror):
-        return error.strerror or "unknown host"
-    if isinstance(error, OSError) and error.errno:
-        return (os.name == "nt" and error.strerror) or os.strerror(error.errno)
-    return "no response in time" if isinstance(error, TimeoutError) else "connection closed"
+    if isinstance(error, TimeoutError) and not error.errno:
+        return "no response in time"
+    if isinstance(error, OSError) and (text := describe_system_error(error)):
+        return text
+    return "connection closed"
 
 
 def _milliseconds(seconds: float) -> str:

@@ -1,0 +1,83 @@
+"""Ctrl-C and Ctrl-Break in a console of Windows."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+import tests.support
+from simplestore_async.sandbox import Late, Sandbox
+from tests.support.batches import Directory
+from tests.support.command import COMMAND, TIMEOUT_SECONDS, Outcome, finish, start
+from tests.support.platforms import needs_break, needs_console
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+pytestmark = needs_console
+
+CTRL_C, CTRL_BREAK = b"0\n", b"1\n"
+CONSOLE: Final = Path(tests.support.__file__).with_name("console.py")
+
+
+async def start_in_console(*arguments: str, environment: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
+    """Start the command in a console of its own; its standard input takes the events."""
+    command = sys.executable, str(CONSOLE), *COMMAND, *arguments
+    return await start(*command, environment=environment, stdin=asyncio.subprocess.PIPE)
+
+
+async def read_until(process: asyncio.subprocess.Process, text: bytes) -> None:
+    assert process.stdout is not None
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while text not in (line := await process.stdout.readline()):
+            assert line, await finish(process)
+
+
+async def send(process: asyncio.subprocess.Process, event: bytes) -> Outcome:
+    return await finish(process, stdin=event)
+
+
+@pytest.mark.parametrize(("event", "code"), [(CTRL_C, 130), pytest.param(CTRL_BREAK, 75, marks=needs_break)])
+async def test_batch(tmp_path: Path, event: bytes, code: int) -> None:
+    """An event lets requests in flight end, and the same command does the rest."""
+    async with Sandbox() as sandbox:
+        directory = Directory(tmp_path, sandbox)
+        directory.write(*["POST", "GET"] * 10)
+        sandbox.api.fail_next(20, Late(1))
+        process = await start_in_console(*directory.command, "--concurrency", "2", environment=sandbox.environment)
+        await directory.requests_arrive(2)
+        outcome = await send(process, event)
+
+        assert code == outcome.code
+        assert "stopping; in-flight requests have 10 s to finish" in outcome.stderr
+        assert " 0 unknown, " in outcome.stdout
+        assert "continue with: simplestore batch " in outcome.stdout
+        assert len(directory.lines) < 20
+        assert 0 == (await directory.run()).code
+        assert list(range(1, 21)) == directory.lines
+        assert 20 == sandbox.counters.api_requests
+
+
+@pytest.mark.parametrize("event", [CTRL_C, pytest.param(CTRL_BREAK, marks=needs_break)])
+async def test_sandbox(event: bytes) -> None:
+    """An event ends it with 0, as a signal does."""
+    process = await start_in_console("sandbox")
+    await read_until(process, b"SIMPLESTORE_CLIENT_SECRET_FILE")
+    outcome = await send(process, event)
+
+    assert (0, "") == (outcome.code, outcome.stdout)
+    assert outcome.stderr.startswith("Serving http://127.0.0.1:")
+    assert 1 == outcome.stderr.count("\n")
+
+
+async def test_demo() -> None:
+    """Ctrl-C ends it with 130 and without an error."""
+    process = await start_in_console("demo", "--plain", "--duration", "600")
+    await read_until(process, b"token")
+    outcome = await send(process, CTRL_C)
+
+    assert (130, "") == (outcome.code, outcome.stderr.strip())
