@@ -125,7 +125,7 @@ class TestList:
         [
             (lambda path: path.write_text("canary"), "it is damaged, or encrypted"),
             (lambda path: path.chmod(0o644), "mode 0644 gives other users access"),
-            (lambda path: path.rename(path.with_name(NAME.replace("v2", "v1"))), "it is of another version"),
+            (lambda path: path.rename(path.with_name(NAME.replace("v2", "v1"))), "its format version is 1, not 2"),
         ],
     )
     async def test_not_used(self, directory: Path, path: Path, spoil: Callable[[Path], object], problem: str) -> None:
