@@ -45,7 +45,7 @@ class SimpleStore(WorkerPlugin):
         self._stack = AsyncExitStack()
         self.session = await self._stack.enter_async_context(open_session(cache=RedisTokenCache.from_env()))
 
-    async def teardown(self, worker: Worker) -> None:  # noqa: ARG002 - as above
+    async def teardown(self, worker: Worker) -> None:  # noqa: ARG002 - Dask's signature
         """Close the session."""
         await self._stack.aclose()
 

@@ -64,7 +64,7 @@ class TestSpan:
         assert () == span.events  # no exception with its traceback
 
     async def test_failure_without_an_answer(self, token_server: TokenServer, telemetry: Telemetry) -> None:
-        """A renewal that no endpoint answered has no HTTP status."""
+        """A renewal without a response has no HTTP status."""
         credentials = token_server.credentials(client_secret=lambda: 1 / 0)
         async with token_server.provider(credentials=credentials, on_event=telemetry.listener()) as provider:
             await asyncio.gather(provider.get_token(), return_exceptions=True)
@@ -103,7 +103,7 @@ class TestSpan:
         assert ("vault", renewal.context) == (vault.name, vault.parent)
 
     async def test_lasts_as_long_as_the_renewal(self, token_server: TokenServer, telemetry: Telemetry) -> None:
-        """It begins before the request is made, and ends once the answer was read."""
+        """It begins before the request, and ends once the response was read."""
         instants: list[int | None] = []
 
         def listen(event: Event) -> None:

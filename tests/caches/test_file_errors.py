@@ -94,7 +94,7 @@ async def test_no_home_directory(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pytest.importorskip("pwd", reason="needs the user database of POSIX"), "getpwuid", find_nobody)
     if not is_told:
-        # As older platformdirs, which the package allows, answer instead of raising.
+        # Older platformdirs, which the package allows, return a path instead of raising.
         monkeypatch.setattr(platformdirs, "user_cache_path", lambda name, **_: Path("~/.cache") / name)
     cache = FileTokenCache()
 

@@ -195,7 +195,7 @@ async def test_server_cannot_be_reached() -> None:
 
 
 async def test_network_is_slow(network: Proxy) -> None:
-    """An answer that takes its time is waited for, and is the call's own."""
+    """A slow response is awaited, and belongs to its own call."""
     cache = RedisTokenCache.from_url(network.url)
     await cache.set(KEY, TOKEN)
     network.gate.clear()

@@ -56,7 +56,7 @@ class TestLines:
             assert line in lines
 
     async def test_failed(self, environment: dict[str, str]) -> None:
-        """Failures stand once more at the end, with their advice, and by name on stderr; the exit code is 1."""
+        """Failures are repeated at the end with their advice, and by name on stderr; the exit code is 1."""
         environment |= {"SIMPLESTORE_CLIENT_ID": "", "SIMPLESTORE_SCOPE": '"'}
         outcome = await simplestore("doctor", environment=environment)
         head, _, tail = outcome.stdout.partition("\nFailures:\n")

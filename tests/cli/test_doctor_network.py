@@ -64,7 +64,7 @@ class TestHost:
         assert "failed" == row.state
 
     async def test_silent_resolver(self, environment: dict[str, str]) -> None:
-        """A resolver that does not answer fails in time, and does not hold up the command's end."""
+        """A resolver that does not respond fails in time, and does not delay the command's end."""
         change = "import socket, threading; socket.getaddrinfo = lambda *_, **__: threading.Event().wait()"
         rows = await changed_doctor(change, "--timeout", "0.5", environment=environment)
         row = rows["Token endpoint: DNS"]
@@ -165,7 +165,7 @@ class TestTls:
 
 
 async def test_silent_servers(environment: dict[str, str], token_server: TokenServer) -> None:
-    """Hosts that accept and never answer: each check that waits for them ends in time, and names the setting."""
+    """Hosts that accept and never respond: each check that waits for them ends in time, and names the setting."""
     async with RawServer(hangs_after(), reads_first=False) as server:
         silent_endpoint = {"SIMPLESTORE_TOKEN_URL": f"{server.url}/connect/token"}
         silent_tls = {"SIMPLESTORE_TOKEN_URL": f"{server.url}/".replace("http", "https")}
@@ -221,7 +221,7 @@ class TestClock:
             assert 3_500 < abs(row.facts["ahead_seconds"]) < 3_700
 
     async def test_hangs_up(self, environment: dict[str, str]) -> None:
-        """If HEAD has no answer the clock is none of the failures."""
+        """If HEAD has no response, the clock is not among the failures."""
         async with RawServer(says()) as server:
             rows = await doctor(environment=environment | {"SIMPLESTORE_TOKEN_URL": f"{server.url}/connect/token"})
         assert_row(rows["Token endpoint: clock"], state="skipped", says="no response to HEAD")

@@ -112,7 +112,7 @@ class TestBody:
         "source", ["file", "stdin", *(pytest.param(name, marks=pytest.mark.slow) for name in ("file as stdin", "pipe"))]
     )
     async def test_body(self, api_server: ApiServer, environment: dict[str, str], tmp_path: Path, source: str) -> None:
-        """A body arrives byte for byte; if the token is rejected, once more with another token."""
+        """A body arrives byte for byte; if the token is rejected, it is resent with another token."""
         (tmp_path / "body").write_bytes(BODY)
         api_server.rejected = {"canary-token-1"}
         script = {

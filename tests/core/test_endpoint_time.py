@@ -45,7 +45,7 @@ async def test_counted_from_the_request(sandbox: Sandbox, clock: FakeClock, seco
 
 @pytest.mark.parametrize("seconds", [60, 1e6])
 async def test_expired_on_arrival(sandbox: Sandbox, clock: FakeClock, seconds: float) -> None:
-    """A token whose life has passed on its way is a TokenResponseError that may be retried."""
+    """A token that expires before it arrives is a TokenResponseError that may be retried."""
     sandbox.lifetime_seconds = 60
     with pytest.raises(TokenResponseError) as caught:
         await request_while(sandbox, clock, seconds, attempts=1)

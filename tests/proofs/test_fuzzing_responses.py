@@ -40,7 +40,7 @@ reply_headers: Final = st.dictionaries(
 @given(st.integers(100, 999) | st.just(200), reply_headers, bodies, st.floats(0, 1e11))
 @example(300, {"Retry-After": "0\x1f"}, b"", 0.0)
 def test_reply(status: int, headers: dict[str, str], body: bytes, now: float) -> None:
-    """A complete reply is a token that can be sent, or a `TokenError`."""
+    """A complete response is a token that can be sent, or a `TokenError`."""
     exchange = Exchange(CREDENTIALS, RedactedStr(SECRET))
 
     reply = exchange.parse_response(status, CIMultiDict(headers), body, issued_at=now, now=now)
@@ -58,7 +58,7 @@ def test_reply(status: int, headers: dict[str, str], body: bytes, now: float) ->
 @FUZZ
 @given(texts(ascii_letters + digits, min_size=4).filter(lambda text: text not in {"error", "title"}), bodies)
 def test_reply_echoes_the_secret(secret: str, body: bytes) -> None:
-    """Whatever the secret is, a reply that quotes it does not put it into the error."""
+    """Whatever the secret is, a response that quotes it does not put it into the error."""
     secret += "Canary"
     exchange = Exchange(CREDENTIALS, RedactedStr(secret))
     quoting = json.dumps({"error": "server_error", "error_description": f"{secret}{body!r}{secret}"}).encode()
@@ -97,7 +97,7 @@ raw_replies: Final = st.one_of(
 @SLOWER
 @given(st.lists(raw_replies, min_size=1, max_size=3))
 def test_raw_reply(parts: list[bytes]) -> None:
-    """Whatever bytes answer a token request, it ends in time with a token or a `TokenError`, and its connection too."""
+    """For any bytes, a token request ends in time with a token or a `TokenError`, and closes its connection."""
 
     async def ask() -> None:
         async with RawServer(says(*parts)) as server:
@@ -131,7 +131,7 @@ challenges: Final = st.one_of(
 @SLOWER
 @given(st.sampled_from([200, 400, 401, 403, 500]), st.lists(challenges, max_size=3))
 def test_challenge(status: int, values: list[str]) -> None:
-    """Whatever an API says in WWW-Authenticate, its caller gets the answer, or aiohttp's refusal to read it."""
+    """For any WWW-Authenticate of an API, its caller gets the response, or aiohttp's refusal to read it."""
     head = [f"HTTP/1.1 {status} x", "Content-Length: 0", *(f"WWW-Authenticate: {value}" for value in values)]
 
     async def ask() -> None:

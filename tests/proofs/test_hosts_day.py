@@ -42,7 +42,7 @@ class _Selector(selectors.DefaultSelector):
         events = super().select(0)
         if events or not timeout:
             return events
-        # The second answer comes after every other that was due when the first was asked for.
+        # The second response comes after every other that was due at the first request.
         for _ in range(2):
             self._socket.sendall(b"PING\r\n")
             assert b"+PONG\r\n" == self._socket.recv(7)

@@ -1,7 +1,7 @@
 """Every order in which a loop may run two or three callers, a renewal, and a disturbance.
 
 The order is chosen by depth-first search: asyncio runs what is ready first in, first out, but nothing here may depend
-on it. The endpoint answers when the schedule says so; there is no I/O in which a schedule could hide.
+on it. The endpoint responds when the schedule does; there is no I/O in which a schedule could hide.
 """
 
 from __future__ import annotations

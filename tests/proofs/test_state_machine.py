@@ -51,7 +51,7 @@ CREDENTIALS: Final = ClientCredentials(client_id="app", client_secret="secret")
 
 LOOPS: Final = 2
 PATIENCE_SECONDS: Final = POLICY.budget_seconds + POLICY.cache_seconds + POLICY.max_wait_seconds + 1
-"""After so long every caller has its answer: a renewal's budget, the release of its lock, and a margin."""
+"""Time within which every caller has a result: a renewal's budget, the release of its lock, and a margin."""
 
 
 LIVES: Final = (0.5, 5, 60, 600, 3_600, 86_400)
@@ -92,7 +92,7 @@ class Renewal:
 
     posts: int = 0
     may_post: bool = True  # as the last attempt ended: did a caller wait for another?
-    begins_anew: bool = False  # what came had been rejected, or replaced by what has expired: it is asked for once more
+    begins_anew: bool = False  # the token was rejected or replaced meanwhile: it is requested again
 
 
 @attrs.define(eq=False)

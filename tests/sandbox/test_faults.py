@@ -53,7 +53,7 @@ def endpoint_of(sandbox: Sandbox, name: str) -> SandboxEndpoint:
 
 
 async def prepare(client: aiohttp.ClientSession, sandbox: Sandbox, name: str) -> tuple[str, str, dict[str, Any]]:
-    """Return a request that the endpoint answers 200: method, address, options."""
+    """Return a request with response 200: method, address, options."""
     if name == "token":
         return "POST", sandbox.token_url, {"data": FORM}
     return "GET", sandbox.base_url, {"headers": await bearer(client, sandbox)}
@@ -84,7 +84,7 @@ def failures(sandbox: Sandbox, name: str) -> int:
 @pytest.mark.parametrize("name", ENDPOINTS)
 class TestBothEndpoints:
     async def test_status(self, client: aiohttp.ClientSession, name: str) -> None:
-        """A `Status` answers with it and with Retry-After, counts as a failure, and is over after its requests."""
+        """A `Status` responds with it and with Retry-After, counts as a failure, and ends after its requests."""
         async with Sandbox() as sandbox:
             method, url, options = await prepare(client, sandbox, name)
             endpoint_of(sandbox, name).fail_next(2, Status(429, retry_after=7))
@@ -110,7 +110,7 @@ class TestBothEndpoints:
 
     @needs_resets
     async def test_reset(self, name: str) -> None:
-        """A `Reset` ends the connection with RST, without a byte of a reply, and counts as a failure."""
+        """A `Reset` ends the connection with RST, without a byte of a response, and counts as a failure."""
         async with Sandbox() as sandbox:
             endpoint_of(sandbox, name).fail_next(1, Reset())
             reader, writer = await connect(sandbox, name)
@@ -151,7 +151,7 @@ class TestBothEndpoints:
         assert 0 == failures(sandbox, name)
 
     async def test_late(self, client: aiohttp.ClientSession, name: str) -> None:
-        """`Late` sends the right answer, not before its time."""
+        """`Late` sends the right response, not before its time."""
         async with Sandbox() as sandbox:
             method, url, options = await prepare(client, sandbox, name)
             endpoint_of(sandbox, name).fail_next(1, Late(0.1))
@@ -214,7 +214,7 @@ class TestBothEndpoints:
 
     @pytest.mark.parametrize("fault", [Truncated(), Drip(0.001)])
     async def test_no_body(self, client: aiohttp.ClientSession, name: str, fault: Fault) -> None:
-        """The answer to HEAD has no body, so that nothing of it can be slow or missing."""
+        """The response to HEAD has no body that could be slow or missing."""
         async with Sandbox() as sandbox:
             endpoint_of(sandbox, name).fail_next(1, fault)
             url = sandbox.token_url if name == "token" else sandbox.base_url
@@ -297,7 +297,7 @@ class TestTokenEndpoint:
 
 class TestRejection:
     async def test_reject_next(self, client: aiohttp.ClientSession) -> None:
-        """The next requests are answered 401 invalid_token whatever they bring; the token stays valid."""
+        """The next requests get 401 invalid_token with any token; the token stays valid."""
         async with Sandbox() as sandbox:
             headers = await bearer(client, sandbox)
             sandbox.reject_next(2)
@@ -336,7 +336,7 @@ class TestSession:
 class TestDelivery:
     @pytest.mark.parametrize("fault", [Reset(), Truncated(), Drip(0.001)])
     async def test_client_has_left(self, fault: Fault, caplog: pytest.LogCaptureFixture) -> None:
-        """A connection that is gone when the answer goes out is no error, and nothing is logged of it."""
+        """A connection that is gone before the response is no error, and is not logged."""
         delivered = asyncio.Event()
 
         async def handle(request: web.Request) -> web.StreamResponse:

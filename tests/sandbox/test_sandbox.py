@@ -40,13 +40,13 @@ class TestTokenEndpoint:
         assert Counters(token_requests=1, tokens_issued=1) == sandbox.counters
 
     async def test_every_token_is_new(self, client: aiohttp.ClientSession) -> None:
-        """No two replies hold the same token."""
+        """No two responses hold the same token."""
         async with Sandbox() as sandbox:
             assert 20 == len({(await bearer(client, sandbox))["Authorization"] for _ in range(20)})
 
     @pytest.mark.parametrize("field", ["client_id", "client_secret"])
     async def test_wrong_client(self, client: aiohttp.ClientSession, field: str) -> None:
-        """A wrong id and a wrong secret are answered alike: 400 invalid_client with a title."""
+        """A wrong id and a wrong secret get the same response: 400 invalid_client with a title."""
         async with Sandbox() as sandbox:
             status, headers, content = await ask(client, sandbox, data=FORM | {field: "wrong"})
 
@@ -91,7 +91,7 @@ class TestTokenEndpoint:
         assert (400, "unsupported_grant_type") == (status, content["error"])
 
     async def test_other_method(self, client: aiohttp.ClientSession) -> None:
-        """Only POST is answered."""
+        """Only POST is allowed."""
         async with Sandbox() as sandbox:
             status, headers, _ = await send(client, "GET", sandbox.token_url)
 
@@ -256,7 +256,7 @@ class TestFaults:
 
     @pytest.mark.parametrize("is_failing", [False, True])
     async def test_latency(self, client: aiohttp.ClientSession, *, is_failing: bool) -> None:
-        """Every reply of the token endpoint is late, failures too, and none of the API is."""
+        """Every response of the token endpoint is late, failures too, and none of the API is."""
         async with Sandbox() as sandbox:
             headers = await bearer(client, sandbox)
             sandbox.latency_seconds = 0.1
@@ -274,7 +274,7 @@ class TestFaults:
 
 class TestContext:
     async def test_leaves_nothing_behind(self, client: aiohttp.ClientSession) -> None:
-        """Leaving drops a reply that is still delayed, closes the port, and leaves no task behind."""
+        """Leaving drops a response that is still delayed, closes the port, and leaves no task behind."""
         clock = HandClock()
         tasks = asyncio.all_tasks()
         async with asyncio.timeout(60):

@@ -44,7 +44,7 @@ def address_of(sandbox: Sandbox) -> tuple[str, int]:
 
 
 def get_status(sandbox: Sandbox) -> int:
-    """Send a request without a token, and block until the reply is there."""
+    """Send a request without a token, and block until the response is there."""
     connection = HTTPConnection(*address_of(sandbox), timeout=30)
     try:
         connection.request("GET", "/api/")
@@ -61,7 +61,7 @@ class TestThread:
     """A plain `with` runs the sandbox in a thread of its own."""
 
     def test_serves_whoever_blocks(self) -> None:
-        """A test that is no coroutine gets its replies, and so do event loops that it runs."""
+        """A test that is no coroutine gets its responses, and so do event loops that it runs."""
 
         async def use() -> int:
             async with aiohttp.ClientSession() as client:
@@ -82,7 +82,7 @@ class TestThread:
             assert tasks == asyncio.all_tasks()
 
     def test_leaves_nothing_behind(self) -> None:
-        """Leaving drops a reply that is still delayed, closes the port and ends the thread; then it may begin again."""
+        """Leaving drops a delayed response, closes the port and ends the thread; then it may begin again."""
         doorbell = Doorbell()
         sandbox = Sandbox(latency_seconds=3600, clock=doorbell)
         for _ in range(2):

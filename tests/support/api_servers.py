@@ -83,7 +83,7 @@ def answering(**response: Any) -> Handler:
 
 
 async def echo_websocket(request: web.Request) -> web.StreamResponse:
-    """Answer a WebSocket's first message with itself."""
+    """Echo a WebSocket's first message."""
     websocket = web.WebSocketResponse()
     await websocket.prepare(request)
     await websocket.send_str(await websocket.receive_str())
@@ -147,9 +147,9 @@ async def _read_wire(reader: asyncio.StreamReader, head: bytes) -> Wire:
 class WireServer(RawServer):
     """An API that keeps the bytes of each request: 401 for the tokens in `rejected`, else 200.
 
-    *reject* writes the answer to a rejected request, and may take its time. With `reads_body` False a rejected request
-    is answered as soon as its head is there; its body is then read, if it comes, and thrown away: at once, or with
-    `reads_late` when the next request has come, so that no client can have sent a huge one by then.
+    *reject* writes the response to a rejected request, and may take its time. With `reads_body` False a rejected
+    request gets its response after its head; its body is then read and dropped: at once, or with `reads_late` when the
+    next request has come, so that no client can have sent a huge one by then.
     """
 
     def __init__(self, reject: Callable[[asyncio.StreamWriter], Awaitable[None]] | None = None) -> None:

@@ -42,11 +42,11 @@ class Client(ClientMixin):  # type: ignore[misc]  # Authlib has no types
         return scope or ""
 
 
-class Grant(ClientCredentialsGrant):  # type: ignore[misc]  # as above
+class Grant(ClientCredentialsGrant):  # type: ignore[misc]  # untyped
     TOKEN_ENDPOINT_AUTH_METHODS = ("client_secret_basic", "client_secret_post", ASSERTION)
 
 
-class Assertion(JWTBearerClientAssertion):  # type: ignore[misc]  # as above
+class Assertion(JWTBearerClientAssertion):  # type: ignore[misc]  # untyped
     """Client assertions for the issuer or its token endpoint, each accepted once."""
 
     def __init__(self, issuer: str) -> None:

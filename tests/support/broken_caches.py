@@ -198,7 +198,7 @@ class DeletesFirst(SoundCache):
 
 
 class FirstThreadOnly(SoundCache):
-    """Other threads than the first get nothing, or no answer."""
+    """Other threads than the first get nothing, or wait forever."""
 
     def __init__(self, *, answers: bool) -> None:
         super().__init__()
@@ -212,7 +212,7 @@ class FirstThreadOnly(SoundCache):
 
 
 class FirstLoopOnly(FirstThreadOnly):
-    """Other event loops than the first get nothing, or no answer."""
+    """Other event loops than the first get nothing, or wait forever."""
 
     async def get(self, key: str, /) -> AccessToken | None:
         self.note_caller()

@@ -83,7 +83,7 @@ def texts(
     return st.text(alphabet, min_size=min_size, max_size=max_size).filter(lambda text: "canary" not in text)
 
 
-# Replies
+# Responses
 
 json_values: Final = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | texts() | st.sampled_from([10**400, -1, 0, "Bearer"]),

@@ -1,6 +1,6 @@
 """Production on virtual time: parts common to a day of one process and hours of a fleet.
 
-Provider, attempts, pauses and the reading of replies are the package's own. Played are the connection, the clock and
+Provider, attempts, pauses and the reading of responses are the package's own. Played are the connection, the clock and
 chance, which is all drawn from one seed: a run is the same wherever it runs, and what it logs can be drawn.
 """
 

@@ -30,7 +30,7 @@ LONGEST_OUTAGE: Final = 480.0
 LEAST_GAP: Final = 60.0
 """Between two outages, and before the first."""
 SLOW: Final = 0.05
-"""How many of the replies take seconds."""
+"""How many of the responses take seconds."""
 STEPS: Final = (-6 * HOUR, -HOUR, -900.0, -120.0, 120.0, 900.0, HOUR, 6 * HOUR)
 """By how much the wall clock is stepped."""
 BURST: Final = 50
@@ -203,7 +203,7 @@ class _Process:
         self.day.calls.append(Call(began_at, self.now(), is_served))
 
     async def answer(self) -> Reply:
-        """Answer a token request."""
+        """Respond to a token request."""
         task = asyncio.current_task()
         post = Post(task.get_name() if task else "", self.now())
         self.day.posts.append(post)

@@ -93,14 +93,14 @@ class RedisServer:
             self._shell = None
 
     def stop(self) -> None:
-        """Stop it: connections are accepted, and nothing is answered."""
+        """Stop it: connections are accepted, and get no response."""
         os.kill(self._pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
         os.kill(self._pid, signal.SIGCONT)
 
     async def command(self, *command: Any) -> Any:
-        """Send one command, and return the answer, in bytes."""
+        """Send one command, and return the response, in bytes."""
         client: Any = Redis(unix_socket_path=str(self.path))  # whose methods are not all typed
         async with client:
             return await client.execute_command(*command)

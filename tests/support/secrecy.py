@@ -80,7 +80,7 @@ class Scene:
     environment: pytest.MonkeyPatch = attrs.field(repr=False)
 
     def reply(self, status: int, body: Any, **headers: str) -> None:
-        """Let the token endpoint answer so, as often as it is asked in one renewal."""
+        """Let the token endpoint respond so to every request of one renewal."""
         text = body if isinstance(body, str) else json.dumps(body)
         self.token_server.replies += [web.Response(status=status, text=text, headers=headers) for _ in range(3)]
 

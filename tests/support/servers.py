@@ -1,4 +1,4 @@
-"""Real HTTP servers on loopback: a token endpoint and an API whose answers a test decides."""
+"""Real HTTP servers on loopback: a token endpoint and an API whose responses a test decides."""
 
 from __future__ import annotations
 
@@ -76,9 +76,9 @@ class Server:
 
 
 class TokenServer(Server):
-    """A token endpoint: answers from `replies` first, then with a new token each time.
+    """A token endpoint: responds from `replies` first, then with a new token each time.
 
-    While `gate` is cleared it accepts requests and keeps their answers back.
+    While `gate` is cleared it accepts requests and holds their responses back.
     """
 
     def __init__(self, *, ssl_context: ssl.SSLContext | None = None) -> None:

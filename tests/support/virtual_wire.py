@@ -39,16 +39,16 @@ class Reply:
 
 
 def grant(value: str, seconds: float) -> Reply:
-    """Return the reply that holds a token."""
+    """Return the response that holds a token."""
     return Reply(200, json.dumps({"access_token": value, "token_type": "Bearer", "expires_in": seconds}).encode())
 
 
 Answer: TypeAlias = Callable[[], Awaitable[Reply]]
-"""Called for each POST: returns the reply, or raises as aiohttp does."""
+"""Called for each POST: returns the response, or raises as aiohttp does."""
 
 
 class VirtualEndpoint(TokenEndpoint):
-    """A `TokenEndpoint` whose every POST goes to *answer*: attempts, pauses, budget and errors are the real ones."""
+    """A `TokenEndpoint` whose POSTs all go to *answer*: attempts, pauses, budget and errors are the real ones."""
 
     def __init__(self, *args: Any, answer: Answer, **options: Any) -> None:
         super().__init__(*args, **options)

@@ -78,12 +78,12 @@ class Row:
 
 
 def granted(script: Script, **columns: Any) -> Row:
-    """A fault that costs nothing: a token, from the first reply."""
+    """A fault that costs nothing: a token, from the first response."""
     return Row(script=script, **columns)
 
 
 def broken(script: Script, problem: str, **columns: Any) -> Row:
-    """No complete reply, three times."""
+    """No complete response, three times."""
     defaults: dict[str, Any] = {"error": TokenTransportError, "retryable": True, "posts": 3, "connections": 3}
     return Row(script=script, problem=problem, **defaults | columns)
 
@@ -122,7 +122,7 @@ def refused(status: int, script: Script, **columns: Any) -> Row:
 
 
 def handshake(script: Script, make: Callable[..., Row] | None = None) -> Row:
-    """A TLS handshake that a plain script answers; no request is sent."""
+    """A TLS handshake with a script that has no TLS; no request is sent."""
     columns: dict[str, Any] = {"scheme": "https", "reads_first": False, "posts": 0}
     return make(script, **columns) if make else broken(script, "", **columns)
 
@@ -169,7 +169,7 @@ REPLY: Final = JSON_HEAD + length(len(GRANT)) + GRANT
 
 
 def grant(member: bytes) -> bytes:
-    """Return a reply with another `expires_in`."""
+    """Return a response with another `expires_in`."""
     return UNTIL_CLOSED + GRANT.replace(b"3600", member)
 
 
