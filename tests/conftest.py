@@ -22,7 +22,7 @@ from tests.support.servers import ApiServer, TokenServer
 from tests.support.surroundings import reset_surroundings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Generator, Iterator
 
     from simplestore_async.events import Event
     from tests.support.telemetry import Telemetry
@@ -36,6 +36,12 @@ if os.environ.get("EVENT_LOOP") == "uvloop":
     def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
         """Run the tests' coroutines on uvloop if `EVENT_LOOP=uvloop`; some tests make their own loops."""
         return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.hookimpl(optionalhook=True, wrapper=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """Run twice as many workers as there are cores: many tests wait for a process or a socket."""
+    return 2 * (yield)
 
 
 @pytest.fixture
