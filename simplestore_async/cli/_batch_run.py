@@ -189,7 +189,8 @@ class _Signals:
         """Catch them meanwhile, for the running task."""
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
-        for number in _SIGNALS:
+        caught = [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]  # which nohup sets
+        for number in caught:
             try:
                 self._loop.add_signal_handler(number, self._note, number)
             except NotImplementedError:  # Windows
@@ -197,7 +198,7 @@ class _Signals:
         try:
             yield
         finally:
-            for number in _SIGNALS:
+            for number in caught:
                 with suppress(NotImplementedError):
                     self._loop.remove_signal_handler(number)
 

@@ -13,7 +13,7 @@ import pytest
 
 from simplestore_async.sandbox import Late
 from tests.support.batches import Directory, read_results
-from tests.support.command import assert_one_line, finish, start
+from tests.support.command import COMMAND, assert_one_line, finish, start
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals, terminals and shells")
 
@@ -36,6 +36,18 @@ async def test_signal(directory: Directory, number: int, code: int) -> None:
     assert 0 == (await directory.run()).code
     assert list(range(1, 21)) == directory.lines
     assert 20 == directory.sandbox.counters.api_requests
+
+
+async def test_nohup(directory: Directory) -> None:
+    """The end of the terminal does not end a batch that was started by nohup."""
+    directory.write("GET", "GET")
+    directory.sandbox.api.fail_next(1, Late(0.2))
+    command = "nohup", *COMMAND, *directory.command, "--concurrency", "1"
+    process = await start(*command, environment=directory.sandbox.environment)
+    await directory.requests_arrive(1)
+    process.send_signal(signal.SIGHUP)
+    assert 0 == (await finish(process)).code
+    assert [1, 2] == directory.lines
 
 
 async def test_second_signal(directory: Directory) -> None:
