@@ -131,6 +131,8 @@ class _Run:
         self._sender = Sender(session=session, gate=gate, writer=self._writer, policy=policy, batch_id=batch_id)
         self._now = asyncio.get_running_loop().time
         self._turn = asyncio.Lock()
+        self._unsent: deque[BatchRequest] = deque()
+        self._is_read = False
         self._source_error: BaseException | None = None
         self._queues: dict[str | int, deque[BatchRequest]] = {}
         # Of the requests that were read and are not reported yet.
@@ -195,20 +197,21 @@ class _Run:
             raise BatchFileError(f"{summary.remaining} requests are left although the input ended")
         return summary
 
-    async def _read(self, requests: Any) -> AsyncIterator[BatchRequest]:
+    async def _read(self, requests: Any) -> AsyncIterator[list[BatchRequest]]:
+        """Yield some requests at a time."""
         if isinstance(requests, RequestFile):
-            async for request in self._read_file(requests):
-                yield request
+            async for chunk in self._read_file(requests):
+                yield chunk
             return
         ids: set[str | int] = set()
         if isinstance(requests, AsyncIterable):
             async for each in cast("AsyncIterable[object]", requests):
-                yield _check(each, base_url=self._base_url, ids=ids)
+                yield [_check(each, base_url=self._base_url, ids=ids)]
         else:
             for each in requests:
-                yield _check(each, base_url=self._base_url, ids=ids)
+                yield [_check(each, base_url=self._base_url, ids=ids)]
 
-    async def _read_file(self, requests: RequestFile) -> AsyncIterator[BatchRequest]:
+    async def _read_file(self, requests: RequestFile) -> AsyncIterator[list[BatchRequest]]:
         """Read a file in a thread, as it may be slow."""
         worker = Worker("simplestore-reader")
         if self._database:
@@ -221,15 +224,14 @@ class _Run:
                 await worker.run(requests.check)
             chunks = requests.chunks()
         while (chunk := await worker.run(partial(next, chunks, None))) is not None:
-            for request in chunk:
-                yield request
+            yield chunk
 
-    async def _send_all(self, source: AsyncIterator[BatchRequest]) -> None:
+    async def _send_all(self, source: AsyncIterator[list[BatchRequest]]) -> None:
         async with asyncio.TaskGroup() as workers:
             for _ in range(self._policy.concurrency):
                 workers.create_task(self._work(source))
 
-    async def _work(self, source: AsyncIterator[BatchRequest]) -> None:
+    async def _work(self, source: AsyncIterator[list[BatchRequest]]) -> None:
         """Send one request after the other; those of a key that wait for the one before them go first."""
         request: BatchRequest | None = None
         try:
@@ -241,10 +243,18 @@ class _Run:
         except Exception as error:  # noqa: BLE001 - whatever it is ends the batch, and is raised then
             self._gate.close(error)
 
-    async def _next(self, source: AsyncIterator[BatchRequest]) -> BatchRequest | None:
+    async def _next(self, source: AsyncIterator[list[BatchRequest]]) -> BatchRequest | None:
         """Return the next request; None if there is none, or if the batch ends."""
-        async with self._turn:
-            while (request := await self._read_next(source)) and await self._has_room_for(request):
+        while not self._gate.is_closed:
+            if not self._unsent:
+                if self._is_read:
+                    return None
+                await self._read_more(source)
+            elif not self._has_room_for(self._unsent[0]):
+                self._has_room.clear()
+                await self._has_room.wait()
+            else:
+                request = self._unsent.popleft()
                 self._open += 1
                 self._bytes += request.size
                 if self._is_interrupted(request):
@@ -253,24 +263,25 @@ class _Run:
                     return request
         return None
 
-    async def _read_next(self, source: AsyncIterator[BatchRequest]) -> BatchRequest | None:
-        """Return the next request; what the source raises is raised when all before it have ended."""
-        try:
-            return None if self._gate.is_closed else await anext(source, None)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised at the end
-            if not (self._gate.is_closed and isinstance(error, asyncio.CancelledError)):
-                self._source_error = error
-            return None
+    async def _read_more(self, source: AsyncIterator[list[BatchRequest]]) -> None:
+        """Read some requests, once for all workers; what the source raises is raised when all before have ended."""
+        # Only here: workers that queued on a lock for each request would hand it on one by one.
+        async with self._turn:
+            if self._unsent or self._is_read or self._gate.is_closed:
+                return
+            try:
+                chunk = await anext(source, None)
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised at the end
+                chunk = None
+                if not (self._gate.is_closed and isinstance(error, asyncio.CancelledError)):
+                    self._source_error = error
+            self._is_read = chunk is None
+            self._unsent.extend(chunk or ())
 
-    async def _has_room_for(self, request: BatchRequest) -> bool:
-        """Wait until enough others are reported, as memory is bounded; return False if the batch ends."""
-        while not self._gate.is_closed:
-            is_heavy = self._bytes > 0 and self._bytes + request.size > self._policy.bytes_in_flight
-            if not is_heavy and self._open < self._policy.concurrency + _MOST_WAITING:
-                return True
-            self._has_room.clear()
-            await self._has_room.wait()
-        return False
+    def _has_room_for(self, request: BatchRequest) -> bool:
+        """Return whether memory has room for a request."""
+        is_heavy = self._bytes > 0 and self._bytes + request.size > self._policy.bytes_in_flight
+        return not is_heavy and self._open < self._policy.concurrency + _MOST_WAITING
 
     def _is_interrupted(self, request: BatchRequest) -> bool:
         """Return whether an earlier run may have sent a request that must not be repeated."""

@@ -240,12 +240,13 @@ class Sender:
             action, outcome, is_failure = _judge(
                 end, has_left=run.has_left, is_safe=request.is_safe, may_repeat=may_repeat
             )
+            asked_seconds = end.retry_after_seconds if isinstance(end, _Response) else None
             self.gate.leave(
-                self._describe(end),
+                self._describe(end) if is_failure or asked_seconds is not None else "",
                 sent_at=run.sent_at,
                 is_failure=is_failure,
                 is_general=action == "wait",
-                asked_seconds=end.retry_after_seconds if isinstance(end, _Response) else None,
+                asked_seconds=asked_seconds,
             )
             # An outage ends the batch; a request that is put off alone has its result in the end.
             is_patient = isinstance(end, Exception) or self._now() - run.began_at < self.policy.patience_seconds
