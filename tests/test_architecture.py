@@ -104,6 +104,7 @@ def test_what_is_rarely_needed_comes_late() -> None:
             "events",
             "_core.renewal",
             "_core.wire",
+            "_core.challenge",
             "_core.guarded_cache",
             "caches.encryption",
         )

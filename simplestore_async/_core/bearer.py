@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 
 from simplestore_async.errors import ConfigurationError, TokenError
 
-from .challenge import is_token_rejected
 from .origin import conceal_urls, parse_origins
 from .validation import check_callable, check_flag, type_error, type_name
 
@@ -62,8 +61,11 @@ class Bearer:
             headers: the response's headers.
             challenges: the values of all WWW-Authenticate lines; not needed below status 400.
         """
-        if status >= 400 and is_token_rejected(status, challenges):
-            return True
+        if status >= 400:
+            from .challenge import is_token_rejected  # its expressions take time at import, and few responses need them
+
+            if is_token_rejected(status, challenges):
+                return True
         if self._is_rejected is not None and _ask(self._is_rejected, status, headers):
             return True
         if token.is_replacement and token is not self._accepted and status in _ACCEPTED:

@@ -14,20 +14,20 @@ from .validation import type_error
 
 __all__ = ["conceal_values", "find_header_problem", "is_header_name", "parse_token_headers"]
 
-_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
-_VALUE: Final = re.compile(r"[!-~](?:[ \t!-~]*[!-~])?")  # RFC 9110 5.5, without obs-text
+# Compiled at first use: few programs name headers, and compiling takes time at import.
+_NAME: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110 5.6.2
+_VALUE: Final = r"[!-~](?:[ \t!-~]*[!-~])?"  # RFC 9110 5.5, without obs-text
 _SET_BY_COMMAND: Final = {"authorization", "content-length", "transfer-encoding"}
 # Authentication, framing, and headers that the token request sets.
-_SET_BY_TOKEN_REQUEST: Final = re.compile(
-    r"accept-encoding|authorization|connection|content-.*|cookie|expect|host|keep-alive|proxy-.*|te|trailer"
-    r"|transfer-encoding|upgrade",
-    re.IGNORECASE,
+_RESERVED: Final = (
+    r"(?i)accept-encoding|authorization|connection|content-.*|cookie|expect|host|keep-alive|proxy-.*|te|trailer"
+    r"|transfer-encoding|upgrade"
 )
 
 
 def is_header_name(text: str) -> bool:
     """Return whether *text* can be the name of a header."""
-    return _NAME.fullmatch(text) is not None
+    return re.fullmatch(_NAME, text) is not None
 
 
 def find_header_problem(name: str, value: str) -> str:
@@ -58,9 +58,9 @@ def parse_token_headers(headers: Any) -> Mapping[str, str]:
     for name, value in cast("Mapping[object, object]", headers).items():
         if not isinstance(name, str) or not is_header_name(name):
             raise ConfigurationError("headers", "must have header names for keys")
-        if _SET_BY_TOKEN_REQUEST.fullmatch(name):
+        if re.fullmatch(_RESERVED, name):
             raise ConfigurationError("headers", f"must not hold {name}", "the token request sets it")
-        if not isinstance(value, str) or not _VALUE.fullmatch(value):
+        if not isinstance(value, str) or not re.fullmatch(_VALUE, value):
             raise ConfigurationError("headers", f"must have one line of visible ASCII for the value of {name}")
         if name.lower() in map(str.lower, parsed):
             raise ConfigurationError("headers", f"must not hold {name} twice")

@@ -31,8 +31,8 @@ Origin: TypeAlias = tuple[str, str, int | None]
 _HTTP_SCHEMES: Final = {"ws": "http", "wss": "https"}
 _LOOPBACK: Final = IPv4Network("127.0.0.0/8"), IPv6Address("::1")
 # 127.1, 0x7f000001 and 0177.0.0.1 are addresses to some resolvers, other addresses or names to others.
-_NUMBER_AT_THE_END: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)", re.DOTALL)
-_HOST: Final = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?")
+_NUMBER_AT_THE_END: Final = r"(?s:.*\.)?(?:[0-9]+|0x[0-9a-f]*)"
+_HOST: Final = r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?"
 
 
 class _HostError(Exception):
@@ -90,7 +90,7 @@ def _read_host(host: str) -> str:
         # The network stack connects ::ffff:192.0.2.1 to 192.0.2.1.
         return str(getattr(address, "ipv4_mapped", None) or address)
     host = host.rstrip(".")
-    if _NUMBER_AT_THE_END.fullmatch(host):
+    if re.fullmatch(_NUMBER_AT_THE_END, host):
         raise _HostError("write an IPv4 address as four decimal numbers")
     return host
 
@@ -166,7 +166,7 @@ def _find_host_problem(host: str) -> tuple[str, str]:
         is_address = _address(_read_host(host)) is not None
     except _HostError as error:
         return "has an ambiguous host", str(error)
-    if is_address or _HOST.fullmatch(host):
+    if is_address or re.fullmatch(_HOST, host):
         return "", ""
     return "has an impossible host", "a host consists of letters, digits, hyphens and single dots"
 

@@ -23,8 +23,8 @@ from .validation import check_flag, check_type, is_plain_text
 __all__ = ["Proxy", "ProxySettings"]
 
 _HTTP_SCHEMES: Final = {"ws": "http", "wss": "https"}
-_SEPARATORS: Final = re.compile(r"[,\s]+")
-_BRACKETS: Final = re.compile(r"\[([^]]*)\](?!:)")
+_SEPARATORS: Final = r"[,\s]+"
+_BRACKETS: Final = r"\[([^]]*)\](?!:)"
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -103,7 +103,7 @@ def _is_bypassed(url: URL) -> bool:
     environment = getproxies_environment()
     if not environment:
         return bool(proxy_bypass(url.host or ""))  # the system's settings on macOS and Windows
-    return any(_matches(entry, url) for entry in _SEPARATORS.split(environment.get("no", "")) if entry)
+    return any(_matches(entry, url) for entry in re.split(_SEPARATORS, environment.get("no", "")) if entry)
 
 
 def _matches(entry: str, url: URL) -> bool:
@@ -115,7 +115,7 @@ def _matches(entry: str, url: URL) -> bool:
     if entry == "*":
         return True
     try:
-        return ip_address(host) in ip_network(_BRACKETS.sub(r"\1", entry), strict=False)
+        return ip_address(host) in ip_network(re.sub(_BRACKETS, r"\1", entry), strict=False)
     except ValueError:
         pass  # one of them is a name, or has a port
     try:
