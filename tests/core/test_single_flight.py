@@ -240,12 +240,12 @@ async def test_a_waiter_cancelled_as_the_operation_ends(outcome: object, turns: 
     assert [True, True] == [isinstance(results[0], asyncio.CancelledError), results[1] is outcome]
 
 
-@pytest.mark.parametrize("moment", ["before its first step", "later", "by itself"])
+@pytest.mark.parametrize("moment", ["before its first step", "later", "from within"])
 @on_every_loop
 async def test_a_cancelled_operation(moment: str) -> None:
     """An operation that is cancelled by anything but `cancel()` gives its waiters the error for that."""
     before = asyncio.all_tasks()
-    operation = Operation(asyncio.CancelledError(), is_open=moment == "by itself")
+    operation = Operation(asyncio.CancelledError(), is_open=moment == "from within")
     flights, waiters = await take_off(operation, 2)
     if moment == "before its first step":
         for task in asyncio.all_tasks() - before:
