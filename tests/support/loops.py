@@ -1,4 +1,4 @@
-"""Kinds of event loops, event loops in other threads, and requests that a test holds back."""
+"""Kinds of event loops, event loops in other threads, and the arrival of requests."""
 
 from __future__ import annotations
 
