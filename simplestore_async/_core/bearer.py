@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from simplestore_async.errors import ConfigurationError, TokenError
 
-from .origin import conceal_urls, parse_origins
+from .origin import parse_origins
 from .validation import check_callable, check_flag, type_error, type_name
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ class Bearer:
         is_rejected: Callable[[int, Mapping[str, str]], bool] | None = None,
         allow_insecure_http: bool = False,
     ) -> None:
-        origins = conceal_urls("origins", origins)
         check_flag("allow_insecure_http", allow_insecure_http)
         check_source(source)
         if is_rejected is not None:
