@@ -89,9 +89,11 @@ async def api_server() -> AsyncIterator[ApiServer]:
 
 @pytest.fixture(scope="session")
 def shared_redis() -> Iterator[RedisServer]:
-    """A server for tests that leave it as it is, each with a namespace of its own."""
+    """One server for all tests whose keys begin with a namespace of their own."""
     with RedisServer() as server:
         yield server
+        strangers = [key for key in asyncio.run(server.command("KEYS", "*")) if not key.startswith(b"test-")]
+        assert not strangers, f"these would mislead other tests: {strangers}"
 
 
 @pytest.fixture

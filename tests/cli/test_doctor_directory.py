@@ -202,9 +202,9 @@ class TestDirectory:
 
 
 class TestRedis:
-    async def test_right_one(self, environment: dict[str, str], shared_redis: RedisServer) -> None:
+    async def test_right_one(self, environment: dict[str, str], redis_server: RedisServer) -> None:
         """A server that the environment names takes the directory's place."""
-        rows = await doctor(environment=environment | {"SIMPLESTORE_REDIS_URL": shared_redis.url})
+        rows = await doctor(environment=environment | {"SIMPLESTORE_REDIS_URL": redis_server.url})
         assert_row(rows["Shared tokens: Redis"], state="ok", says="server reached; tokens stored: 0 ")
         assert "Shared tokens: directory" not in rows
 

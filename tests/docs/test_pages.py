@@ -50,11 +50,11 @@ def test_code_runs(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     simplestore_sandbox: Sandbox,
-    shared_redis: RedisServer,
+    redis_server: RedisServer,
 ) -> None:
     """The blocks of a page run one after the other; the environment points at a sandbox and a Redis server."""
     for name, value in {
-        "SIMPLESTORE_REDIS_URL": shared_redis.url,
+        "SIMPLESTORE_REDIS_URL": redis_server.url,
         "XDG_CACHE_HOME": str(tmp_path),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }.items():
