@@ -93,7 +93,7 @@ def test_tree_is_whole() -> None:
     assert {error.__name__ for error in TREE} == set(errors.__all__)
 
 
-@pytest.mark.parametrize(("error", "expected"), EXAMPLES, ids=repr)
+@pytest.mark.parametrize(("error", "expected"), EXAMPLES)
 def test_retryable(error: SimpleStoreError, expected: bool) -> None:
     """`retryable` is whether the same attempt may succeed later."""
     assert expected == error.retryable
@@ -128,7 +128,7 @@ def test_facts_of_a_refusal() -> None:
 
 
 @pytest.mark.parametrize("round_trip", ROUND_TRIPS)
-@pytest.mark.parametrize("error", [error for error, _ in EXAMPLES], ids=repr)
+@pytest.mark.parametrize("error", [error for error, _ in EXAMPLES])
 def test_round_trip(error: SimpleStoreError, round_trip: Callable[[SimpleStoreError], SimpleStoreError]) -> None:
     """A copy and a pickled error keep class, arguments, attributes and text, and are instances of their own."""
     twin = round_trip(error)

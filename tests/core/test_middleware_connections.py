@@ -1,4 +1,4 @@
-"""`BearerAuthMiddleware`: connections and cookies between a rejection and the second request."""
+"""`BearerAuthMiddleware`: connections and cookies between a rejection and its replay."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class TestLongRejection:
     async def test_one_connection(
         self, reject: Callable[[asyncio.StreamWriter], Awaitable[None]], body: bytes | None
     ) -> None:
-        """A large, slow or endless body of a 401 neither blocks a pool of one connection nor leaks it."""
+        """A large, slow or endless 401 neither blocks nor leaks the only connection of a pool."""
         async with wire_and_session(reject) as (server, session):
             method = "GET" if body is None else "POST"
             answers = [await fetch(session, server.url, method, data=body) for _ in range(2)]
@@ -56,7 +56,7 @@ class TestLongRejection:
         assert ["canary-token-1", "canary-token-2", "canary-token-2"] == server.tokens
 
     async def test_released_before_renewal(self, sandbox: Sandbox) -> None:
-        """A pool of one connection serves a 401 that never ends, the renewal by the same pool, and the replay."""
+        """A 401 that never ends, its renewal and the replay all work with a shared pool of one connection."""
         connector = aiohttp.TCPConnector(limit=1)
         provider = TokenProvider(endpoint=TokenEndpoint(sandbox.credentials, connector=connector))
         async with (
@@ -72,7 +72,7 @@ class TestLongRejection:
 
 
 def _peers(server: ApiServer) -> list[Any]:
-    """Keep the client's side of each request's connection."""
+    """Record the client's address of each request."""
     peers: list[Any] = []
     answer = server.handler
 
@@ -89,7 +89,7 @@ class TestConnection:
     @pytest.mark.parametrize(("method", "is_reused"), [("GET", True), ("POST", False)])
     @pytest.mark.parametrize("may_replace", [True, False], ids=["replayed", "returned"])
     async def test_reuse(self, api_server: ApiServer, method: str, *, is_reused: bool, may_replace: bool) -> None:
-        """Only a safe method leaves the connection of its 401 in use, which the server may be about to close."""
+        """The connection of a 401 is reused after a safe method only, since the server may be about to close it."""
         api_server.rejected.add("first")
         api_server.handler = rejecting(api_server, 401, text="why")
         peers = _peers(api_server)
@@ -120,7 +120,7 @@ def _set_cookies(server: ApiServer, cookies: list[str]) -> None:
 class TestCookies:
     @pytest.mark.parametrize(
         ("before", "cookies", "after"),
-        [  # in the jar and of the caller; set by the rejection; sent with the second request and the next
+        [  # cookies in the jar and of the caller; set by the rejection; sent by the replay and by the next request
             (({}, {}), ["route=b; Path=/"], ["route=b", "route=b"]),
             (({"route": "a", "user": "u"}, {}), ["route=b; Path=/"], ["route=b; user=u", "route=b; user=u"]),
             (({"route": "a"}, {}), ["route=; Max-Age=0; Path=/"], [None, None]),
@@ -131,7 +131,7 @@ class TestCookies:
             (({}, {"user": "me"}), [], ["user=me", None]),
         ],
     )
-    async def test_second_request(
+    async def test_replay(
         self,
         api_server: ApiServer,
         *,
@@ -139,7 +139,7 @@ class TestCookies:
         cookies: list[str],
         after: list[str | None],
     ) -> None:
-        """Cookies of a rejection reach the jar and the second request; the caller's own outrank them."""
+        """Cookies set by a rejection reach the jar and the replay, but the caller's own cookies take precedence."""
         _set_cookies(api_server, cookies)
         jar = aiohttp.CookieJar(unsafe=True)
         jar.update_cookies(before[0], URL(api_server.url))
@@ -151,7 +151,7 @@ class TestCookies:
         assert after == [each and "; ".join(sorted(each.split("; "))) for each in sent[1:]]
 
     async def test_many_cookies(self, api_server: ApiServer) -> None:
-        """A rejection sets 50 cookies of 4096 characters, and no more: reading them is work without an end."""
+        """Only the first 50 cookies of a rejection are read, and those over 4096 characters are skipped."""
         lengths = [4097, 4096, *[40] * 98]
         _set_cookies(api_server, [f"c{number}=".ljust(length, "x") for number, length in enumerate(lengths)])
         jar = aiohttp.CookieJar(unsafe=True)
