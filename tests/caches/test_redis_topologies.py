@@ -111,8 +111,8 @@ async def form_cluster(servers: list[RedisServer], ports: list[tuple[int, int]])
 
 async def count_waiters(client: Any, namespace: str) -> int:
     channel = f"{namespace}:{{{DIGEST}}}:news"
-    answers = await client.pubsub_numsub(channel, target_nodes=RedisCluster.ALL_NODES)
-    return sum(count for _, count in answers)
+    counts = await client.pubsub_numsub(channel, target_nodes=RedisCluster.ALL_NODES)
+    return sum(count for _, count in counts)
 
 
 @pytest.mark.slow  # a cluster takes seconds to agree

@@ -166,11 +166,11 @@ def test_silence(policy: RetryPolicy, posts: int, seconds: float) -> None:
     assert 0 <= course.ended_at - posts * seconds < 1  # the pauses
 
 
-@pytest.mark.parametrize("answers", [[False], [True, False], [True, True, True]])
-def test_may_retry(answers: list[bool]) -> None:
+@pytest.mark.parametrize("decisions", [[False], [True, False], [True, True, True]])
+def test_may_retry(decisions: list[bool]) -> None:
     """`may_retry` decides before each further attempt whether it is made."""
-    attempts = len(answers)
-    course = request(RetryPolicy(), *[Reply(500)] * 3, may_retry=lambda: answers.pop(0))
+    attempts = len(decisions)
+    course = request(RetryPolicy(), *[Reply(500)] * 3, may_retry=lambda: decisions.pop(0))
 
     assert attempts == len(course.posted_at)
 

@@ -150,11 +150,11 @@ async def test_raises(sandbox: Sandbox, before: list[str], raised: Exception) ->
 @pytest.mark.parametrize("before", [[], ["first"]], ids=["at first", "again"])
 def test_slow(before: list[str]) -> None:
     """A callable that hangs at its first or second call causes a TokenTimeoutError when the budget ends."""
-    answers = list(before)
+    remaining = list(before)
     posts: list[float] = []
 
     async def read() -> str:
-        return answers.pop() if answers else await asyncio.Future()
+        return remaining.pop() if remaining else await asyncio.Future()
 
     async def simulate(loop: VirtualLoop) -> float:
         began_at = loop.time()

@@ -48,9 +48,9 @@ class TestLongRejection:
         """A large, slow or endless 401 neither blocks nor leaks the only connection of a pool."""
         async with wire_and_session(reject) as (server, session):
             method = "GET" if body is None else "POST"
-            answers = [await fetch(session, server.url, method, data=body) for _ in range(2)]
+            responses = [await fetch(session, server.url, method, data=body) for _ in range(2)]
 
-            assert [(200, "fine")] * 2 == answers
+            assert [(200, "fine")] * 2 == responses
             connector: Any = session.connector
             assert (0, 1) == (len(connector._acquired), sum(map(len, connector._conns.values())))
         assert ["canary-token-1", "canary-token-2", "canary-token-2"] == server.tokens
@@ -66,20 +66,20 @@ class TestLongRejection:
             asyncio.timeout(30),
         ):
             server.rejected.add((await provider.get_token()).value)
-            answer = await fetch(session, server.url)
+            response = await fetch(session, server.url)
 
-            assert ((200, "fine"), 2) == (answer, sandbox.counters.token_requests)
+            assert ((200, "fine"), 2) == (response, sandbox.counters.token_requests)
 
 
 def _peers(server: ApiServer) -> list[Any]:
     """Record the client's address of each request."""
     peers: list[Any] = []
-    answer = server.handler
+    handler = server.handler
 
     async def handle(request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
         peers.append(request.transport.get_extra_info("peername"))
-        return await answer(request)
+        return await handler(request)
 
     server.handler = handle
     return peers
@@ -95,20 +95,20 @@ class TestConnection:
         peers = _peers(api_server)
         source = ListSource("first", "second", may_replace=may_replace)
         async with authorized_session(source, api_server.url) as session:
-            answers = [await fetch(session, api_server.url, method) for _ in range(2)]
+            responses = [await fetch(session, api_server.url, method) for _ in range(2)]
 
         fine = (200, '{"path": "/"}')
-        assert [fine if may_replace else (401, "why"), fine] == answers
+        assert [fine if may_replace else (401, "why"), fine] == responses
         assert is_reused == (peers[0] == peers[1])
 
 
 def _set_cookies(server: ApiServer, cookies: list[str]) -> None:
     """Set cookies with each rejection."""
     server.rejected.add("first")
-    answer = server.handler
+    handler = server.handler
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        response = await answer(request)
+        response = await handler(request)
         if response.status == 401:
             for cookie in cookies:
                 response.headers.add("Set-Cookie", cookie)

@@ -195,9 +195,9 @@ class TestReplay:
     async def test_identical(self, files: Files, name: str) -> None:
         """The replay is identical to the first request except for its token."""
         async with wire_and_session() as (server, session):
-            answer = await send(session, server.url, **REPLAYABLE[name](files))
+            response = await send(session, server.url, **REPLAYABLE[name](files))
 
-            assert ((200, "fine"), ["canary-token-1", "canary-token-2"]) == (answer, server.tokens)
+            assert ((200, "fine"), ["canary-token-1", "canary-token-2"]) == (response, server.tokens)
         first, second = server.requests
         assert first.without_token == second.without_token
         assert is_whole(first.content) or name in {"get", "no-body", "empty", "multipart-empty"}
@@ -208,10 +208,10 @@ class TestNoReplay:
     async def test_rejection_is_returned(self, files: Files, name: str) -> None:
         """A body that cannot be repeated is sent once; its 401 is returned readable, and the token is replaced."""
         async with wire_and_session() as (server, session):
-            answer = await send(session, server.url, **UNREPEATABLE[name](files))
+            response = await send(session, server.url, **UNREPEATABLE[name](files))
             later = await send(session, server.url)
 
-            assert ((401, "rejected"), (200, "fine")) == (answer, later)
+            assert ((401, "rejected"), (200, "fine")) == (response, later)
         assert ["canary-token-1", "canary-token-2"] == server.tokens
         assert is_whole(server.requests[0].content)
 
@@ -219,6 +219,6 @@ class TestNoReplay:
         """A 401 in place of "100 Continue" is returned readable, and the body is never sent."""
         async with wire_and_session() as (server, session):
             server.reads_body = server.sends_continue = False
-            answer = await send(session, server.url, data=SHORT, expect100=True)
+            response = await send(session, server.url, data=SHORT, expect100=True)
 
-            assert ((401, "rejected"), ["canary-token-1"]) == (answer, server.tokens)
+            assert ((401, "rejected"), ["canary-token-1"]) == (response, server.tokens)

@@ -68,10 +68,10 @@ class TestEarlyRejection:
         """Every kind of large body is replayed whole after a 401 that was sent before the body was read."""
         async with wire_and_session() as (server, session):
             server.reads_body, server.reads_late = False, True
-            answer = await send(session, server.url, **HUGE[name](files))
+            response = await send(session, server.url, **HUGE[name](files))
             await server.has_read_late.wait()
 
-            assert ((200, "fine"), ["canary-token-1", "canary-token-2"]) == (answer, server.tokens)
+            assert ((200, "fine"), ["canary-token-1", "canary-token-2"]) == (response, server.tokens)
         assert HUGE_BODY in server.requests[1].content
 
     @pytest.mark.parametrize("name", ["bytesio", "file-chunked", "form"])
@@ -79,9 +79,9 @@ class TestEarlyRejection:
         """A large body is replayed whole after a 401 with `Connection: close`."""
         async with wire_and_session(_close_gracefully) as (server, session):
             server.reads_body = False
-            answer = await send(session, server.url, **HUGE[name](files))
+            response = await send(session, server.url, **HUGE[name](files))
 
-            assert ((200, "fine"), ["canary-token-1", "canary-token-2"]) == (answer, server.tokens)
+            assert ((200, "fine"), ["canary-token-1", "canary-token-2"]) == (response, server.tokens)
         assert HUGE_BODY in server.requests[1].content
 
 
@@ -141,9 +141,9 @@ class TestSlowFile:
         async with wire_and_session(reject) as (server, session), asyncio.TaskGroup() as group:
             server.reads_body = False
             group.create_task(let_it_end())
-            answer = await send(session, server.url, data=file)
+            response = await send(session, server.url, data=file)
 
-        assert ((200, "fine"), False) == (answer, file.has_overlapped)
+        assert ((200, "fine"), False) == (response, file.has_overlapped)
         assert LONG == server.requests[1].content
 
     async def test_cancelled(self) -> None:

@@ -47,18 +47,18 @@ TUNNEL = b"HTTP/1.1 200 OK\r\n\r\n"
 
 class TestPassword:
     @pytest.mark.parametrize(
-        ("call", "answer", "is_argument"),
+        ("call", "response", "is_argument"),
         [
             *((call, REFUSAL, True) for call in CALLS),
-            *(("get", answer, True) for answer in (TUNNEL, b"garbage\r\n\r\n", b"")),
-            *(("get", answer, False) for answer in (REFUSAL, TUNNEL)),
+            *(("get", response, True) for response in (TUNNEL, b"garbage\r\n\r\n", b"")),
+            *(("get", response, False) for response in (REFUSAL, TUNNEL)),
         ],
     )
     async def test_refusing_proxy(
-        self, monkeypatch: pytest.MonkeyPatch, call: str, answer: bytes, *, is_argument: bool
+        self, monkeypatch: pytest.MonkeyPatch, call: str, response: bytes, *, is_argument: bool
     ) -> None:
         """Whatever the proxy responds, neither the error nor any frame's locals show its password."""
-        async with RawServer(says(answer)) as proxy:
+        async with RawServer(says(response)) as proxy:
             monkeypatch.setenv("https_proxy", with_password(proxy.url))
             async with open_session(
                 OneToken(),

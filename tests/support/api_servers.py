@@ -48,12 +48,12 @@ async def authorized_session(
 
 def redirecting(server: Server, targets: Mapping[str, str], *, status: int = 302) -> Handler:
     """Return a handler that redirects the paths in *targets* and passes others to the handler of *server*."""
-    answer = server.handler
+    handler = server.handler
 
     async def handle(request: web.Request) -> web.StreamResponse:
         if request.path in targets:
             return web.Response(status=status, headers={"Location": targets[request.path]})
-        return await answer(request)
+        return await handler(request)
 
     return handle
 

@@ -200,15 +200,15 @@ class DeletesFirst(SoundCache):
 class FirstThreadOnly(SoundCache):
     """Threads other than the first get None or wait forever."""
 
-    def __init__(self, *, answers: bool) -> None:
+    def __init__(self, *, returns: bool) -> None:
         super().__init__()
-        self.answers = answers
+        self.returns = returns
 
     async def get(self, key: str, /) -> AccessToken | None:
         self.note_caller()
         if threading.get_ident() == self.threads[0]:
             return await super().get(key)
-        return None if self.answers else await never()
+        return None if self.returns else await never()
 
 
 class FirstLoopOnly(FirstThreadOnly):
@@ -218,7 +218,7 @@ class FirstLoopOnly(FirstThreadOnly):
         self.note_caller()
         if asyncio.get_running_loop() is self.loops[0]:
             return self.tokens.get(key)
-        return None if self.answers else await never()
+        return None if self.returns else await never()
 
 
 class ShowsBytes(SoundCache):
@@ -295,14 +295,14 @@ class OneLockForAll(SoundCache):
 class Locked(SoundCache):
     """While its lock is held, reads return None or block."""
 
-    def __init__(self, *, answers: bool) -> None:
+    def __init__(self, *, returns: bool) -> None:
         super().__init__()
-        self.answers = answers
+        self.returns = returns
 
     async def get(self, key: str, /) -> AccessToken | None:
         if not self.locks[key].locked():
             return await super().get(key)
-        return None if self.answers else await never()
+        return None if self.returns else await never()
 
 
 class Held(SoundCache):

@@ -141,11 +141,11 @@ def write_keys(path: Path) -> Path:
     return path
 
 
-async def live_a_life(scene: Scene, clock: FakeClock, heard: list[events.Event], **changes: Any) -> None:
+async def live_a_life(scene: Scene, clock: FakeClock, received: list[events.Event], **changes: Any) -> None:
     """Use the whole package, successfully and not, so that every event is reported."""
 
     def listen(event: events.Event) -> None:
-        heard.append(event)
+        received.append(event)
         raise LookupError("a listener that fails")
 
     server, api = scene.token_server, scene.api_server

@@ -112,7 +112,7 @@ async def run(scenario: str, **job: Any) -> list[Any]:
 
 
 @attrs.define
-class Heard:
+class Recorder:
     """Events of a provider in a form that can be pickled."""
 
     failures: list[str] = attrs.field(factory=list)
@@ -132,30 +132,30 @@ def open_cache(job: Job) -> FileTokenCache:
     )
 
 
-def build_provider(job: Job, heard: Heard) -> TokenProvider:
+def build_provider(job: Job, recorder: Recorder) -> TokenProvider:
     cache: SharedTokenCache = open_cache(job)
     if "SIMPLESTORE_REDIS_URL" in os.environ:
         cache = RedisTokenCache.from_env(lease_seconds=job.lease_seconds)
     endpoint = TokenEndpoint(ClientCredentials.from_env(), policy=RetryPolicy(**job.retry))
-    return TokenProvider(endpoint=endpoint, cache=cache, policy=RenewalPolicy(**job.policy), on_event=heard)
+    return TokenProvider(endpoint=endpoint, cache=cache, policy=RenewalPolicy(**job.policy), on_event=recorder)
 
 
 async def get_token(job: Job) -> dict[str, Any]:
     """Get one token."""
-    heard = Heard()
-    async with build_provider(job, heard) as provider:
+    recorder = Recorder()
+    async with build_provider(job, recorder) as provider:
         token = await provider.get_token()
-    return {"token": token.value, **attrs.asdict(heard)}
+    return {"token": token.value, **attrs.asdict(recorder)}
 
 
 async def replace_rejected(job: Job) -> dict[str, Any]:
     """Get a token, reject it, and get another."""
-    heard = Heard()
-    async with build_provider(job, heard) as provider:
+    recorder = Recorder()
+    async with build_provider(job, recorder) as provider:
         rejected = await provider.get_token()
         is_replaced = provider.invalidate(rejected)
         token = await provider.get_token()
-    return {"rejected": rejected.value, "is_replaced": is_replaced, "token": token.value, **attrs.asdict(heard)}
+    return {"rejected": rejected.value, "is_replaced": is_replaced, "token": token.value, **attrs.asdict(recorder)}
 
 
 async def send_requests(job: Job) -> dict[str, Any]:
@@ -165,7 +165,7 @@ async def send_requests(job: Job) -> dict[str, Any]:
         async with session.get("/", headers={"X-Request": f"{os.getpid()}-{number}"}) as response:
             return response.status
 
-    async with build_provider(job, Heard()) as provider, open_session(provider, base_url=job.api_url) as session:
+    async with build_provider(job, Recorder()) as provider, open_session(provider, base_url=job.api_url) as session:
         first = await asyncio.gather(*map(send, range(5)))
         return {"statuses": first + await asyncio.gather(*map(send, range(5, 10)))}
 
@@ -177,7 +177,7 @@ async def show_everything(job: Job) -> dict[str, Any]:
     loop.set_debug(True)
     loop.slow_callback_duration = 0
     failures = 0
-    async with build_provider(job, Heard()) as provider, open_session(provider, base_url=job.api_url) as session:
+    async with build_provider(job, Recorder()) as provider, open_session(provider, base_url=job.api_url) as session:
         for number in range(12):
             try:
                 async with session.post("/", json={"number": number}) as response:
@@ -195,7 +195,7 @@ class Inherited:
     """A provider that is used before the fork and then by all processes, each time in a new `asyncio.run()`."""
 
     def __init__(self, job: Job) -> None:
-        self._provider = build_provider(job, Heard())
+        self._provider = build_provider(job, Recorder())
         self._before = asyncio.run(self._provider.get_token())
 
     def __call__(self, _job: Job) -> dict[str, Any]:

@@ -79,22 +79,22 @@ CASES = [
     ),
     Case(
         "test_threads_at_once",
-        partial(broken.FirstThreadOnly, answers=False),
+        partial(broken.FirstThreadOnly, returns=False),
         "a cache works on event loops in several threads at once",
     ),
     Case(
         "test_threads_at_once",
-        partial(broken.FirstThreadOnly, answers=True),
+        partial(broken.FirstThreadOnly, returns=True),
         "event loops in several threads at once do not affect each other",
     ),
     Case(
         "test_loops_after_each_other",
-        partial(broken.FirstLoopOnly, answers=False),
+        partial(broken.FirstLoopOnly, returns=False),
         "a cache works on each event loop, after others were closed",
     ),
     Case(
         "test_loops_after_each_other",
-        partial(broken.FirstLoopOnly, answers=True),
+        partial(broken.FirstLoopOnly, returns=True),
         "a token set on one event loop is found there and on the next",
     ),
     Case("test_shows_no_token", broken.ShowsBytes, "a cache does not show the tokens that it keeps"),
@@ -141,12 +141,12 @@ CASES = [
     Case("test_locks_are_independent", broken.OneLockForAll, "one key's lock does not block another's"),
     Case(
         "test_holder_uses_the_cache",
-        partial(broken.Locked, answers=False),
+        partial(broken.Locked, returns=False),
         "the cache is read and written while its lock is held",
     ),
     Case(
         "test_holder_uses_the_cache",
-        partial(broken.Locked, answers=True),
+        partial(broken.Locked, returns=True),
         "a token set while the lock is held is found",
     ),
     Case(
