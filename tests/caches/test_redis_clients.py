@@ -244,7 +244,7 @@ async def call_with(key: Any = KEY, token: Any = TOKEN) -> None:
     ],
 )
 async def test_wrong_argument(field: str, call: Any) -> None:
-    """A wrong argument is a ConfigurationError that names it, and does not quote it."""
+    """A wrong argument raises a ConfigurationError that names it without showing it."""
     with pytest.raises(ConfigurationError) as caught:
         await call()
     assert field == caught.value.field

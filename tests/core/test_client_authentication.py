@@ -139,7 +139,7 @@ class TestClientAssertion:
 class TestPrivateKeyJwt:
     @pytest.mark.parametrize("name", KINDS)
     async def test_claims(self, token_server: TokenServer, name: str) -> None:
-        """The JWT has the header and claims that the successor of RFC 7523 requires, and lives 60 s."""
+        """The JWT has the header and claims that the successor of RFC 7523 requires, and expires after 60 s."""
         form = await request_form(token_server, PrivateKeyJwt(pem_of(private_key(name)), audience=ISSUER, key_id="k1"))
         token = decode(form["client_assertion"], name)
 

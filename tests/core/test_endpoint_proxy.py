@@ -141,7 +141,7 @@ async def test_failing_proxy(
 async def test_untrusted_behind_proxy(
     server: Sandbox, credentials: ClientCredentials, port: int, make_ssl: Callable[[], aiohttp.Fingerprint | None]
 ) -> None:
-    """Certificates and fingerprints are verified inside the tunnel, too."""
+    """Certificates and fingerprints are also verified inside the tunnel."""
     async with ConnectProxy(port=port) as proxy:
         endpoint = TokenEndpoint(credentials, proxy=f"http://127.0.0.1:{proxy.port}", ssl=make_ssl())
         error = await failure(endpoint)

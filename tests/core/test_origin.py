@@ -151,7 +151,7 @@ LOOPBACK_LOOK_ALIKES = [
 
 @pytest.mark.parametrize("url", LOOPBACK_LOOK_ALIKES)
 def test_not_loopback(url: str) -> None:
-    """A host that only resembles a loopback host is none, and plain http to it is refused."""
+    """A host that only resembles loopback is not loopback, and plain http to it is refused."""
     assert not is_loopback(URL(url))
     with pytest.raises(ConfigurationError, match=r"^origins "):
         parse_origins([API, url], allow_insecure_http=False)

@@ -67,7 +67,7 @@ class TestSource:
     async def test_origins_and_environment(
         self, sandbox: Sandbox, api_server: ApiServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """`origins` replaces the environment's base URL, unless the credentials come from the environment, too."""
+        """`origins` replaces the environment's base URL, unless the credentials also come from the environment."""
         name_everything(monkeypatch, sandbox)
         for credentials in (sandbox.credentials, None):
             async with open_session(credentials, origins=api_server.url) as session:

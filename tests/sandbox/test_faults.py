@@ -329,7 +329,7 @@ class TestSession:
         _, start, rest = documentation.partition("    async with Sandbox()")
         code = (start + rest).partition("\n\n")[0]
         names: dict[str, Any] = {"Sandbox": Sandbox, "Reset": Reset, "Late": Late, "open_session": open_session}
-        exec(f"async def scenario():\n{code}", names)  # noqa: S102 - our own documentation
+        exec(f"async def scenario():\n{code}", names)  # noqa: S102 - the package's documentation
         await names["scenario"]()
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tests.support.command import Outcome
 
-NEUTRAL: Final = {"SSL_CERT_FILE": "", "SSL_CERT_DIR": ""}  # the developer may have a CA of their own
+NEUTRAL: Final = {"SSL_CERT_FILE": "", "SSL_CERT_DIR": ""}  # the developer's shell may have a private CA
 # Runs the command after a change to the standard library in its process.
 _PROGRAM = "{change}\nimport sys; from simplestore_async.cli import main; sys.exit(main())"
 
