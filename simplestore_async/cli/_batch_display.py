@@ -33,7 +33,9 @@ class Display:
     """
 
     def __init__(self, database: BatchDatabase, policy: BatchPolicy) -> None:
-        counts = {outcome: count for outcome, count in database.counts.items() if outcome not in policy.resend}
+        counts = {
+            outcome: count for outcome, count in database.summary().counts.items() if outcome not in policy.resend
+        }
         self.sent = 0
         self._total = database.requests.count or 0
         self._done = sum(counts.values())

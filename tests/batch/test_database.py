@@ -82,7 +82,7 @@ async def test_cancelled(runner: Runner) -> None:
     with pytest.raises(asyncio.CancelledError):
         await running
     with runner.open(LINES) as database:
-        assert (2, 10) == (database.counts["unknown"], database.remaining)
+        assert (2, 10) == (database.summary().counts["unknown"], database.summary().remaining)
 
     assert {"succeeded": 10, "unknown": 2} == positive(await runner.run_file(LINES))
     assert 4 + 10 == runner.sandbox.counters.api_requests
@@ -112,7 +112,7 @@ async def test_interrupted(runner: Runner) -> None:
         (runner.directory / "batch").unlink(missing_ok=True)
         (runner.directory / "results").unlink(missing_ok=True)
         with runner.open(LINES[:1], idempotency_key=policy.idempotency_key) as database:
-            database.commit([(1, "begun", None, None, 0.0, None, None)], b"")
+            database.commit([(1, "begun", None, None, 0.0, None, None)])
         summary = await runner.run_file(LINES[:1], policy=policy)
         assert ({outcome: 1}, 1) == (positive(summary), len(runner.stored))
     assert 1 == runner.sandbox.counters.api_requests
@@ -160,7 +160,7 @@ async def test_another(runner: Runner, changes: dict[str, Any], error: type[Exce
     with pytest.raises(error, match=says):
         runner.open(lines, **changes)
     with runner.open(lines, is_restarted=True, **changes) as database:
-        assert 1 == database.remaining
+        assert 1 == database.summary().remaining
 
 
 async def test_nothing_begun(runner: Runner) -> None:
@@ -172,7 +172,7 @@ async def test_nothing_begun(runner: Runner) -> None:
     (runner.directory / "batch").write_bytes(left[0])  # as a kill leaves it
     (runner.directory / "batch-wal").write_bytes(left[1])
     with runner.open([make_line(2)]) as database:
-        assert 1 == database.remaining
+        assert 1 == database.summary().remaining
 
 
 def test_in_use(runner: Runner) -> None:
@@ -226,8 +226,8 @@ async def test_changed_file(runner: Runner) -> None:
     with BatchDatabase(runner.directory / "batch", requests=requests) as database:
         with pytest.raises(BatchFileError, match="changed"):
             await runner.run(requests, database=database, on_result=cut)
-        assert 0 == database.counts["unknown"]
-        assert database.remaining == 1_000 - runner.sandbox.counters.api_requests > 0
+        assert 0 == database.summary().counts["unknown"]
+        assert database.summary().remaining == 1_000 - runner.sandbox.counters.api_requests > 0
 
 
 async def test_longer_file(runner: Runner) -> None:
@@ -255,7 +255,7 @@ async def test_results_on_full_disk(runner: Runner) -> None:
         with pytest.raises(OSError, match="No space left"):
             await runner.run(requests, database=database)
         sent = runner.sandbox.counters.api_requests
-        assert sent <= 2_000 - database.remaining <= sent + QUICK.concurrency
+        assert sent <= database.summary().done <= sent + QUICK.concurrency
 
 
 async def test_key_order(runner: Runner, api_server: ApiServer) -> None:

@@ -105,7 +105,7 @@ async def test_retry_after_too_long(runner: Runner, status: int, method: str) ->
     assert 601 == caught.value.retry_after
     has_result = (status, method) == (503, "POST")
     with runner.open(lines) as database:
-        assert 2 - has_result == database.remaining
+        assert 2 - has_result == database.summary().remaining
 
 
 async def test_put_off_for_ever(runner: Runner, api_server: ApiServer) -> None:
@@ -146,7 +146,7 @@ async def test_refused_credentials(runner: Runner) -> None:
         async with open_session(credentials, base_url=runner.sandbox.base_url) as session:
             with pytest.raises(InvalidClientError):
                 await run_batch(database.requests, session=session, database=database)
-        assert 50 == database.remaining
+        assert 50 == database.summary().remaining
     assert [] == runner.statuses
     assert not (runner.directory / "batch").exists()
 
