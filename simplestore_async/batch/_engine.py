@@ -163,6 +163,8 @@ class _Run:
                     reporting.cancel()
                 self._cancelled = error
         stopping.cancel()
+        if self._writer:
+            self._writer.end()
         if failure := self._gate.error or self._source_error:
             raise failure
         if self._cancelled:

@@ -90,9 +90,12 @@ class Writer:
             self._written.clear()
             self._write()
             await self._written.wait()
-        self._groups.put(None)
         if self._error:
             raise self._error
+
+    def end(self) -> None:
+        """End the thread."""
+        self._groups.put(None)
 
     def _add(self, entry: _Entry) -> None:
         self._entries.append(entry)
