@@ -1,7 +1,8 @@
 """The writer of a batch. Rule: all that waits is committed in one transaction, in order, in a thread.
 
 Order bounds what a crash leaves unknown: a worker's next request is never on the disk without its last result, so that
-at most the requests in flight have none. After a failed write nothing more is written.
+at most the requests in flight have none. A row begun ahead of its request would be one more of them: that bound is why
+each unsafe request waits for a commit. After a failed write nothing more is written.
 """
 
 from __future__ import annotations
