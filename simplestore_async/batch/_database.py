@@ -13,7 +13,7 @@ import threading
 import uuid
 from array import array
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Self
@@ -24,7 +24,7 @@ from ._values import OUTCOMES, BatchSummary
 from ._writer import READY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from ._file import RequestFile
     from ._values import BatchPolicy, Outcome
@@ -35,7 +35,6 @@ __all__ = ["BatchDatabase", "read_results"]
 _FORMAT: Final = 1
 _BUFFER_BYTES: Final = 1 << 20
 _APPLICATION_ID: Final = 0x53534231
-_HEADER: Final = "base_url, client_id, idempotency_key, sha256, batch_id, lines, requests"
 _SCHEMA: Final = f"""
 BEGIN;
 CREATE TABLE header (
@@ -49,6 +48,9 @@ PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {_FORMAT};
 COMMIT;
 """
+_INSERT_HEADER: Final = (
+    "INSERT INTO header VALUES (:batch_id, :base_url, :client_id, :idempotency_key, :sha256, :lines, :requests)"
+)
 # In memory each line is a number, its state's place here and its status: two bytes, and counting takes no query.
 _STATES: Final[tuple[Any, ...]] = (READY, "begun", *OUTCOMES)
 _BEGUN: Final = 1
@@ -144,27 +146,12 @@ class BatchDatabase:
                 _remove(unused)
 
     @property
-    def counts(self) -> Mapping[Outcome, int]:
-        """Number of requests with each outcome, over all runs; requests that were in flight at a crash are unknown."""
-        return self.summary().counts
-
-    @property
-    def statuses(self) -> Mapping[int, int]:
-        """Number of results with each HTTP status, over all runs."""
-        return self.summary().statuses
-
-    @property
-    def remaining(self) -> int:
-        """Number of requests without a result."""
-        return self.summary().remaining or 0
-
-    @property
     def idempotency_key(self) -> str | None:
         """Name of the header that makes requests repeatable."""
         return self._identity["idempotency_key"] or None
 
     def summary(self, *, is_stopped: bool = False, elapsed_seconds: float = 0.0, sent: int = 0) -> BatchSummary:
-        """Return the state of the batch."""
+        """Return the state of the batch; requests that were in flight at a crash are unknown."""
         counts: dict[Outcome, int] = dict.fromkeys(OUTCOMES, 0)
         statuses: Counter[int] = Counter()
         for code, count in sorted(Counter(self._codes).items()):
@@ -193,7 +180,7 @@ class BatchDatabase:
             state, status = divmod(code, _STATE)
             if state <= _BEGUN or not policy.resend.isdisjoint({_STATES[state], status}):
                 pending.add(code)
-        if not self.remaining and pending == {0}:
+        if pending == {0} and not self.summary().remaining:
             return None
         return lambda line: line >= len(self._codes) or self._codes[line] in pending
 
@@ -201,8 +188,8 @@ class BatchDatabase:
         """Return whether a request was begun by an earlier run, and has no result."""
         return self._codes[line] // _STATE == _BEGUN
 
-    def commit(self, rows: list[Row], results: bytes) -> None:
-        """Commit the new state of some lines, and write results; in the writer's thread."""
+    def commit(self, rows: list[Row]) -> None:
+        """Commit the new state of some lines, and write their results; in the writer's thread."""
         latest = {row[0]: row for row in rows}
         values = ",".join(["(?,?,?,?,?,?,?)"] * len(latest))
         with self._lock:
@@ -212,8 +199,8 @@ class BatchDatabase:
                 self._connection.execute(f"REPLACE INTO requests VALUES {values}", [*chain(*latest.values())])  # noqa: S608
             for row in latest.values():
                 self._codes[row[0]] = _code(row[1], row[2])
-            if self._results and results:
-                self._results.write(results)
+            if self._results and (results := "".join(row[6] for row in rows if row[6])):
+                self._results.write(results.encode())
                 self._results.flush()
 
     def _begin_or_continue(self, *, is_restarted: bool) -> bool:
@@ -221,8 +208,9 @@ class BatchDatabase:
         connection, requests = self._connection, self.requests
         connection.execute("BEGIN IMMEDIATE")
         is_begun = _is_begun(connection) and not is_restarted
-        row = connection.execute(f"SELECT {_HEADER} FROM header").fetchone()  # noqa: S608
-        stored: dict[str, Any] = dict(zip(_HEADER.split(", "), row, strict=True)) if row else {}
+        cursor = connection.cursor()
+        cursor.row_factory = sqlite3.Row
+        stored: dict[str, Any] = dict(cursor.execute("SELECT * FROM header").fetchone() or {})
         if is_begun:
             self._check_identity(stored)
         if requests.count is None and stored.get("sha256") == requests.sha256:
@@ -233,8 +221,8 @@ class BatchDatabase:
         if not is_begun:
             connection.execute("DELETE FROM requests")
             connection.execute("DELETE FROM header")
-            header = *self._identity.values(), self.batch_id, requests.line_count, requests.count
-            connection.execute(f"INSERT INTO header ({_HEADER}) VALUES (?,?,?,?,?,?,?)", header)  # noqa: S608
+            facts = {"batch_id": self.batch_id, "lines": requests.line_count, "requests": requests.count}
+            connection.execute(_INSERT_HEADER, self._identity | facts)
         connection.execute("COMMIT")
         return is_begun
 
@@ -257,12 +245,8 @@ def read_results(path: str | os.PathLike[str]) -> Iterator[bytes]:
     path = Path(path)
     if not path.exists():
         raise BatchDatabaseError(f"there is no batch {path}", code="batch-not-found")
-    connection = _connect(path)
-    try:
-        with _explained(path):
-            yield from _stored_results(connection)
-    finally:
-        connection.close()
+    with closing(_connect(path)) as connection, _explained(path):
+        yield from _stored_results(connection)
 
 
 def _open_results(
@@ -321,30 +305,27 @@ def _stored_results(connection: sqlite3.Connection) -> Iterator[bytes]:
 
 def _connect(path: Path) -> sqlite3.Connection:
     """Open a database that nothing else uses, and make its tables if there are none."""
-    with _explained(path):
+    with _explained(path), ExitStack() as stack:
         # Each number of rows has its statement, which keeps its last values: few of them, as they add up to megabytes.
         connection = sqlite3.connect(
             path, isolation_level=None, check_same_thread=False, timeout=0, cached_statements=8
         )
-    try:
-        with _explained(path):
-            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-            connection.execute("BEGIN IMMEDIATE")
-            (kind,) = connection.execute("PRAGMA application_id").fetchone()
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            is_new = not connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_schema)").fetchone()[0]
-            if not is_new and (kind, version) != (_APPLICATION_ID, _FORMAT):
-                raise BatchDatabaseError(f"{path} is not the database of a batch, or of another version")  # noqa: TRY301
-            connection.execute("COMMIT")  # which keeps the lock
-            if is_new:
-                connection.executescript(_SCHEMA)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA cache_size = -500")  # KiB; rows are written in order, and not read
-            connection.execute("PRAGMA wal_autocheckpoint = 8000")  # pages; a checkpoint holds up the commits after it
-    except BaseException:
-        connection.close()
-        raise
+        stack.callback(connection.close)
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("BEGIN IMMEDIATE")
+        (kind,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        is_new = not connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_schema)").fetchone()[0]
+        if not is_new and (kind, version) != (_APPLICATION_ID, _FORMAT):
+            raise BatchDatabaseError(f"{path} is not the database of a batch, or of another version")
+        connection.execute("COMMIT")  # which keeps the lock
+        if is_new:
+            connection.executescript(_SCHEMA)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA cache_size = -500")  # KiB; rows are written in order, and not read
+        connection.execute("PRAGMA wal_autocheckpoint = 8000")  # pages; a checkpoint holds up the commits after it
+        stack.pop_all()
     return connection
 
 
@@ -354,11 +335,12 @@ def _explained(path: Path) -> Generator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        text, name = str(error), getattr(error, "sqlite_errorname", "")
-    else:
-        return
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        raise BatchDatabaseError(f"another run uses {path}", "wait until it has ended", code="batch-in-use")
-    if name == "SQLITE_NOTADB" or name.startswith("SQLITE_CORRUPT"):
-        raise BatchDatabaseError(f"{path} is not the database of a batch, or is damaged: {text}")
-    raise BatchDatabaseError(f"cannot write {path}: {text}", "nothing is sent that is not recorded there")
+        name = getattr(error, "sqlite_errorname", "")
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            problem, hint, code = f"another run uses {path}", "wait until it has ended", "batch-in-use"
+            raise BatchDatabaseError(problem, hint, code=code) from error
+        if name == "SQLITE_NOTADB" or name.startswith("SQLITE_CORRUPT"):
+            raise BatchDatabaseError(f"{path} is not the database of a batch, or is damaged: {error}") from error
+        raise BatchDatabaseError(
+            f"cannot write {path}: {error}", "nothing is sent that is not recorded there"
+        ) from error

@@ -138,7 +138,7 @@ class _Run:
         # Of the requests that were read and are not reported yet.
         self._open = self._bytes = 0
         self._has_room = asyncio.Event()
-        self._results: asyncio.Queue[BatchResult | None] = asyncio.Queue()
+        self._results: asyncio.Queue[list[BatchResult]] = asyncio.Queue()
         self._counts: dict[Outcome, int] = dict.fromkeys(OUTCOMES, 0)
         self._statuses: Counter[int] = Counter()
         self._cancelled: asyncio.CancelledError | None = None
@@ -163,6 +163,8 @@ class _Run:
                     reporting.cancel()
                 self._cancelled = error
         stopping.cancel()
+        if self._writer:
+            self._writer.end()
         if failure := self._gate.error or self._source_error:
             raise failure
         if self._cancelled:
@@ -182,7 +184,7 @@ class _Run:
                 await self._writer.close()
             except Exception as error:  # noqa: BLE001 - raised at the end
                 self._gate.close(error)
-        self._results.put_nowait(None)
+        self._results.put_nowait([])
         await asyncio.wait({reporting}, timeout=self._policy.grace_seconds if self._cancelled else None)
         reporting.cancel()
         await asyncio.wait({reporting})
@@ -311,14 +313,14 @@ class _Run:
         if self._writer:
             self._writer.finish(result)
         else:
-            self._report(result)
+            self._report([result])
 
-    def _report(self, result: BatchResult, error: Exception | None = None) -> None:
-        """Pass a result on once it is on the disk."""
+    def _report(self, results: list[BatchResult], error: Exception | None = None) -> None:
+        """Pass results on once they are on the disk."""
         if error:
             self._gate.close(error)
-        else:
-            self._results.put_nowait(result)
+        elif results:
+            self._results.put_nowait(results)
 
     def _forget(self, request: BatchRequest, size: int) -> None:
         """Make room for others."""
@@ -328,15 +330,18 @@ class _Run:
 
     async def _call_back(self) -> None:
         """Give each result to the program, one at a time."""
-        while result := await self._results.get():
-            self._counts[result.outcome] += 1
-            if result.status:
-                self._statuses[result.status] += 1
-            try:
-                returned = self._on_result(result) if self._on_result else None
-                if inspect.isawaitable(returned):
-                    await returned
-            except BaseException as error:  # noqa: BLE001 - whatever it is ends the batch, and is raised then
-                self._gate.close(error)
-                return
-            self._forget(result.request, len(result.body_text or ""))
+        while results := await self._results.get():
+            results.reverse()
+            while results:
+                result = results.pop()  # so that its memory is free once it is reported
+                self._counts[result.outcome] += 1
+                if result.status:
+                    self._statuses[result.status] += 1
+                try:
+                    returned = self._on_result(result) if self._on_result else None
+                    if inspect.isawaitable(returned):
+                        await returned
+                except BaseException as error:  # noqa: BLE001 - whatever it is ends the batch, and is raised then
+                    self._gate.close(error)
+                    return
+                self._forget(result.request, len(result.body_text or ""))

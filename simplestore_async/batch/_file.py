@@ -200,10 +200,7 @@ class RequestFile:
         try:
             yield
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            problem = f"{self.path} is damaged or cut short: {error}"
-        else:
-            return
-        raise BatchFileError(problem)
+            raise BatchFileError(f"{self.path} is damaged or cut short: {error}") from error
 
     def _sign(self) -> tuple[int, int]:
         status = os.fstat(self._source.fileno())

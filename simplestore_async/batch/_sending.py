@@ -24,12 +24,12 @@ import attrs
 from aiohttp import ClientResponse, ClientSession, hdrs
 
 from simplestore_async._core.proxied_request import fixed_proxy_class
-from simplestore_async._core.target import find_target
 from simplestore_async._core.wire import parse_retry_after
 from simplestore_async.errors import ConfigurationError, SimpleStoreError
 
 from ._gate import Gate
 from ._json import read_body
+from ._lines import find_url
 from ._values import BatchPolicy, BatchRequest, BatchResult
 from ._writer import Writer
 
@@ -278,7 +278,7 @@ class Sender:
         is_typed = body is None or any(name.lower() == "content-type" for name, _ in request.headers)
         async with self.session.request(
             request.method,
-            find_target(request.path),
+            find_url(request.path, base_url=base_url_of(self.session)),
             data=body,
             headers=request.headers or None,
             skip_auto_headers=None if is_typed else _NOTHING_ADDED,

@@ -33,10 +33,10 @@ class Display:
     """
 
     def __init__(self, database: BatchDatabase, policy: BatchPolicy) -> None:
-        counts = {outcome: count for outcome, count in database.counts.items() if outcome not in policy.resend}
+        counts = database.summary().counts
         self.sent = 0
         self._total = database.requests.count or 0
-        self._done = sum(counts.values())
+        self._done = sum(count for outcome, count in counts.items() if outcome not in policy.resend)
         self._troubled = self._done - counts["succeeded"]
         self._began_at = self._printed_at = time.monotonic()
         self._bar: Progress | None = None

@@ -206,16 +206,13 @@ class _Signals:
         if self.number and self._task:
             self._task.cancel()
             # A pipe that is not read may hold up the last results; the database has them.
-            self._loop.call_later(_LAST_SECONDS, os._exit, _exit_code(self.number))
+            error = SigintError if self.number == signal.SIGINT else UnfinishedError
+            self._loop.call_later(_LAST_SECONDS, os._exit, error.exit_code)
             return
         self.number = number
         self.stop.set()
         seconds = f"{self._grace_seconds:g} s"
         self._display.say(f"stopping; in-flight requests have {seconds} to finish (press Ctrl-C again to abort)")
-
-
-def _exit_code(number: int) -> int:
-    return SigintError.exit_code if number == signal.SIGINT else UnfinishedError.exit_code
 
 
 def _print_summary(job: Job, summary: BatchSummary) -> None:

@@ -1,4 +1,4 @@
-"""The database of a batch: continuing, refusing, and what is on the disk when."""
+"""Continuing a batch, identity checks and durability: `simplestore_async.batch.BatchDatabase`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ POSTS = [make_line(n, "POST") for n in range(1, 201)]
 
 
 async def test_continue(runner: Runner) -> None:
-    """What was stopped goes on: each request is sent once, and the file has each result once."""
+    """A stopped batch continues: each request is sent once, and the results file has each result once."""
     stop = asyncio.Event()
     summary = await runner.run_file(POSTS, on_result=counting(stop, 5), stop=stop)
     assert summary.is_stopped
@@ -39,8 +39,8 @@ async def test_continue(runner: Runner) -> None:
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:99])])
-async def test_results_come_back(runner: Runner, damage: Any) -> None:
-    """A lost or cut file of results is whole after the next run; `read_results` has them at any time."""
+async def test_results_are_restored(runner: Runner, damage: Any) -> None:
+    """The next run restores a lost or truncated results file; `read_results` returns all results."""
     await runner.run_file(LINES)
     expected = runner.stored
     damage(runner.directory / "results")
@@ -50,7 +50,7 @@ async def test_results_come_back(runner: Runner, damage: Any) -> None:
 
 
 async def test_begun_before_sent(runner: Runner, api_server: ApiServer) -> None:
-    """When a request that may change something arrives, the disk says that it was begun."""
+    """An unsafe request is on the disk as begun before it arrives."""
     states: list[str] = []
 
     async def handle(_: web.Request) -> web.StreamResponse:
@@ -71,7 +71,7 @@ async def test_begun_before_sent(runner: Runner, api_server: ApiServer) -> None:
 
 
 async def test_cancelled(runner: Runner) -> None:
-    """Cancelled twice, a batch ends at once: what may have taken effect is unknown, the rest is not begun."""
+    """A second cancellation ends a batch at once: unsafe requests in flight are unknown, the rest is not begun."""
     runner.sandbox.api.fail_next(4, Late(3_600))
     running = asyncio.create_task(runner.run_file(LINES))
     await runner.requests_arrive(4)
@@ -82,7 +82,7 @@ async def test_cancelled(runner: Runner) -> None:
     with pytest.raises(asyncio.CancelledError):
         await running
     with runner.open(LINES) as database:
-        assert (2, 10) == (database.counts["unknown"], database.remaining)
+        assert (2, 10) == (database.summary().counts["unknown"], database.summary().remaining)
 
     assert {"succeeded": 10, "unknown": 2} == positive(await runner.run_file(LINES))
     assert 4 + 10 == runner.sandbox.counters.api_requests
@@ -93,7 +93,7 @@ async def test_cancelled(runner: Runner) -> None:
 
 
 async def test_stopped_and_cancelled(runner: Runner) -> None:
-    """Cancellation right after `stop` gives no grace."""
+    """Cancellation right after `stop` ends a batch without grace period."""
     runner.sandbox.api.fail_next(4, Late(3_600))
     stop = asyncio.Event()
     running = asyncio.create_task(
@@ -107,19 +107,19 @@ async def test_stopped_and_cancelled(runner: Runner) -> None:
 
 
 async def test_interrupted(runner: Runner) -> None:
-    """A request that an earlier run had begun is unknown, and with an idempotency key it is sent."""
+    """A request begun by an earlier run is unknown; with an idempotency key it is resent."""
     for policy, outcome in (QUICK, "unknown"), (BatchPolicy(idempotency_key="Idempotency-Key"), "succeeded"):
         (runner.directory / "batch").unlink(missing_ok=True)
         (runner.directory / "results").unlink(missing_ok=True)
         with runner.open(LINES[:1], idempotency_key=policy.idempotency_key) as database:
-            database.commit([(1, "begun", None, None, 0.0, None, None)], b"")
+            database.commit([(1, "begun", None, None, 0.0, None, None)])
         summary = await runner.run_file(LINES[:1], policy=policy)
         assert ({outcome: 1}, 1) == (positive(summary), len(runner.stored))
     assert 1 == runner.sandbox.counters.api_requests
 
 
 async def test_grace(runner: Runner) -> None:
-    """Asked to stop, a batch waits for requests in flight, but not for ever, and not for pauses."""
+    """A stopped batch waits for requests in flight, at most for the grace period, and not for pauses."""
     lines = [make_line(1, "POST"), make_line(2, "POST"), make_line(3), make_line(4, "POST")]
     runner.sandbox.api.fail_next(1, Late(3_600))
     runner.sandbox.api.fail_next(1, Status(429, retry_after=500))
@@ -133,7 +133,7 @@ async def test_grace(runner: Runner) -> None:
 
 
 async def test_stopped_while_retrying(runner: Runner) -> None:
-    """A request that waits for its next attempt is left for the next run."""
+    """A request in backoff is left for the next run."""
     runner.sandbox.api.fail_next(1, Reset())
     stop = asyncio.Event()
     running = asyncio.create_task(runner.run_file([make_line(1)], policy=BatchPolicy(backoff_seconds=3_600), stop=stop))
@@ -153,18 +153,18 @@ async def test_stopped_while_retrying(runner: Runner) -> None:
     ],
     ids=str,
 )
-async def test_another(runner: Runner, changes: dict[str, Any], error: type[Exception], says: str) -> None:
-    """A batch goes on with the same base URL, client, key and content only; restarted, it begins anew."""
+async def test_identity(runner: Runner, changes: dict[str, Any], error: type[Exception], says: str) -> None:
+    """Another base URL, client, idempotency key or content is refused; `is_restarted` begins a new batch."""
     await runner.run_file([make_line(1, "POST")])
     lines = changes.pop("lines", [make_line(1, "POST")])
     with pytest.raises(error, match=says):
         runner.open(lines, **changes)
     with runner.open(lines, is_restarted=True, **changes) as database:
-        assert 1 == database.remaining
+        assert 1 == database.summary().remaining
 
 
 async def test_nothing_begun(runner: Runner) -> None:
-    """A run in which nothing was begun leaves nothing that another content could meet."""
+    """A run that began no request does not prevent a batch of another content."""
     runner.open([make_line(1)]).close()
     assert not (runner.directory / "batch").exists()
     with runner.open([make_line(1)]) as database:
@@ -172,11 +172,11 @@ async def test_nothing_begun(runner: Runner) -> None:
     (runner.directory / "batch").write_bytes(left[0])  # as a kill leaves it
     (runner.directory / "batch-wal").write_bytes(left[1])
     with runner.open([make_line(2)]) as database:
-        assert 1 == database.remaining
+        assert 1 == database.summary().remaining
 
 
 def test_in_use(runner: Runner) -> None:
-    """Two runs cannot use one database, and its results are readable after them."""
+    """A database in use is refused to a second run and to `read_results`; both may retry."""
     with runner.open([make_line(1)]):
         for use in lambda: runner.open([make_line(1)]), lambda: next(read_results(runner.directory / "batch")):
             with pytest.raises(BatchDatabaseError) as caught:
@@ -186,7 +186,7 @@ def test_in_use(runner: Runner) -> None:
 
 @pytest.mark.parametrize("kind", ["text", "database", "directory"])
 def test_other_file(runner: Runner, kind: str) -> None:
-    """Another file in its place stays as it is."""
+    """A file that is no batch database is left unchanged."""
     path = runner.directory / "batch"
     if kind == "text":
         path.write_text("mine" * 1_000)
@@ -202,8 +202,8 @@ def test_other_file(runner: Runner, kind: str) -> None:
     assert before == (path.read_bytes() if path.is_file() else None)
 
 
-def test_results_replace_nothing(runner: Runner) -> None:
-    """Results never replace another file, the input or the database."""
+def test_results_file_in_use(runner: Runner) -> None:
+    """Results never overwrite another file, the input or the database."""
     (runner.directory / "results").write_text("mine")
     with pytest.raises(BatchFileError, match="not empty"):
         runner.open([make_line(1)])
@@ -215,7 +215,7 @@ def test_results_replace_nothing(runner: Runner) -> None:
 
 
 async def test_changed_file(runner: Runner) -> None:
-    """A file that is cut during the run is an error, and not success, after what was begun has ended."""
+    """A file truncated during the run is an error, raised after the requests in flight have ended."""
     requests = write_requests(
         runner.directory, [make_line(n, "POST") for n in range(1, 1_001)], base_url=runner.sandbox.base_url
     )
@@ -226,12 +226,12 @@ async def test_changed_file(runner: Runner) -> None:
     with BatchDatabase(runner.directory / "batch", requests=requests) as database:
         with pytest.raises(BatchFileError, match="changed"):
             await runner.run(requests, database=database, on_result=cut)
-        assert 0 == database.counts["unknown"]
-        assert database.remaining == 1_000 - runner.sandbox.counters.api_requests > 0
+        assert 0 == database.summary().counts["unknown"]
+        assert database.summary().remaining == 1_000 - runner.sandbox.counters.api_requests > 0
 
 
-async def test_longer_file(runner: Runner) -> None:
-    """A file that has grown is changed; nothing of it is sent."""
+async def test_appended_file(runner: Runner) -> None:
+    """A file with additional lines counts as changed; nothing is sent."""
     with runner.open([make_line(1)]) as database:
         write_lines(database.requests.path, [make_line(1), make_line(2)])
         with pytest.raises(BatchFileError, match="changed"):
@@ -240,14 +240,14 @@ async def test_longer_file(runner: Runner) -> None:
 
 
 async def test_other_requests(runner: Runner) -> None:
-    """Requests of which the database knows nothing are refused."""
+    """Requests other than the RequestFile of the database are refused."""
     with runner.open([make_line(1)]) as database, pytest.raises(ConfigurationError, match="requests"):
         await runner.run([*database.requests], database=database)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
 async def test_results_on_full_disk(runner: Runner) -> None:
-    """Where results can no longer be written nothing more is sent, and what was sent is recorded."""
+    """A full disk under the results file ends the batch; every sent request is recorded."""
     requests = write_requests(
         runner.directory, [make_line(n, "POST") for n in range(1, 2_001)], base_url=runner.sandbox.base_url
     )
@@ -255,11 +255,11 @@ async def test_results_on_full_disk(runner: Runner) -> None:
         with pytest.raises(OSError, match="No space left"):
             await runner.run(requests, database=database)
         sent = runner.sandbox.counters.api_requests
-        assert sent <= 2_000 - database.remaining <= sent + QUICK.concurrency
+        assert sent <= database.summary().done <= sent + QUICK.concurrency
 
 
 async def test_key_order(runner: Runner, api_server: ApiServer) -> None:
-    """Lines of one key go in order, one at a time, and do not hold up others."""
+    """Requests of one key are sent in order, one at a time, and do not block other keys."""
     arrived: list[int] = []
     in_flight: set[str] = set()
 

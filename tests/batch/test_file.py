@@ -1,4 +1,4 @@
-"""The input of a batch: `simplestore_async.batch.RequestFile`."""
+"""Formats, checks and changes of the input: `simplestore_async.batch.RequestFile`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def refused(path: Path) -> BatchFileError:
 
 
 def test_check(tmp_path: Path) -> None:
-    """A file is known by its digest; blank lines and a missing last line break do no harm."""
+    """Blank lines are counted and skipped; a byte order mark and a missing last line break are accepted."""
     path = write_lines(tmp_path / "orders", [make_line(1), make_line(2, "POST")])
     path.write_bytes(b"\xef\xbb\xbf\n" + path.read_bytes() + b" \r\n" + json.dumps(make_line(3, id="3")).encode())
     file = RequestFile(path, base_url=BASE_URL)
@@ -42,7 +42,7 @@ def test_check(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"\n \n", b"\xef\xbb\xbf"])
 def test_empty(tmp_path: Path, content: bytes) -> None:
-    """A file may be empty."""
+    """An empty file has no requests."""
     (tmp_path / "orders").write_bytes(content)
     file = RequestFile(tmp_path / "orders", base_url=BASE_URL)
     file.check()
@@ -50,7 +50,7 @@ def test_empty(tmp_path: Path, content: bytes) -> None:
 
 
 def test_gzip(tmp_path: Path) -> None:
-    """A compressed file is known by its content, whatever its name; a cut one is refused."""
+    """Gzip is detected by content; the digest is that of the decompressed file; a truncated file is refused."""
     plain = write_requests(tmp_path, [make_line(n) for n in range(1_000)])
     compressed = gzip.compress(plain.path.read_bytes())
     (tmp_path / "packed").write_bytes(compressed)
@@ -74,13 +74,13 @@ def test_gzip(tmp_path: Path) -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_other_format(tmp_path: Path, content: bytes, says: str) -> None:
-    """Another format is recognised, and named."""
+    """The error for CSV, JSON arrays, pretty-printed JSON and UTF-16 names the format."""
     (tmp_path / "orders").write_bytes(content)
     assert says in refused(tmp_path / "orders").problem
 
 
 def test_problems(tmp_path: Path) -> None:
-    """All lines are checked: the first twenty problems are listed by line, the others counted."""
+    """All lines are checked: the first twenty problems are listed by line, the rest counted."""
     lines: list[dict[str, Any]] = [make_line(number) for number in range(1, 61)]
     lines[0] = {"oops": 1}
     lines[4]["id"] = 4  # that of line 4
@@ -97,13 +97,13 @@ def test_problems(tmp_path: Path) -> None:
 
 
 def test_many_problems(tmp_path: Path) -> None:
-    """At most twenty are listed."""
+    """At most twenty problems are listed."""
     error = refused(write_lines(tmp_path / "orders", [{}] * 100))
     assert (100, list(range(1, 21))) == (error.count, [line for line, _ in error.problems])
 
 
-def test_ids_of_two_kinds(tmp_path: Path) -> None:
-    """The number 7 and the text "7" are two ids, however long they are."""
+def test_ids_of_both_types(tmp_path: Path) -> None:
+    """The number 7 and the text "7" are different ids, at any length."""
     ids = [7, "7", 10**30, f"{10**30}", 2**63 - 1, 2**63, -(2**63), -(2**63) - 1, "a\0b", "a\0c", "é"]
     file = write_requests(tmp_path, [make_line(1, id=each) for each in ids])
     file.check()
@@ -111,14 +111,14 @@ def test_ids_of_two_kinds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("id_", [7, 2**63, -(10**30), "7", "a\0b", "é"])
-def test_id_comes_again(tmp_path: Path, id_: int | str) -> None:
-    """Whatever an id is, it is found when it comes again."""
+def test_duplicate_id(tmp_path: Path, id_: int | str) -> None:
+    """Duplicate ids of any type and length are found."""
     problems = refused(write_lines(tmp_path / "orders", [make_line(1, id=id_), make_line(1, id=id_)])).problems
     assert ((2, "id is also that of line 1"),) == problems
 
 
 def test_long_line(tmp_path: Path) -> None:
-    """A line that is too long is one problem, however long it is, and the next one keeps its number."""
+    """A line beyond 16 MiB is one problem, and does not shift the numbers of later lines."""
     path = tmp_path / "orders"
     path.write_bytes(b'"' + b"x" * (2 * MOST_BYTES + 10) + b'"\n' + b"{}\n")
     assert ["is longer than 16 MiB", "Object missing required field `id`"] == [
@@ -128,7 +128,7 @@ def test_long_line(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes")
 def test_pipe(tmp_path: Path) -> None:
-    """A pipe is read once, and its requests are there as often as they are needed."""
+    """A pipe is copied, and can be iterated repeatedly."""
     os.mkfifo(tmp_path / "pipe")
     text = write_requests(tmp_path, [make_line(1), make_line(2)]).path.read_bytes()
     writing = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(text,))
@@ -140,7 +140,7 @@ def test_pipe(tmp_path: Path) -> None:
 
 
 def test_body_file(tmp_path: Path) -> None:
-    """`body_file` is relative to the file, and must be there; the other bodies exclude it."""
+    """`body_file` is relative to the directory of the file, must exist, and excludes other bodies."""
     (tmp_path / "image").write_bytes(b"x")
     (request,) = write_requests(tmp_path, [make_line(1, body_file="image")])
     assert tmp_path / "image" == request.body
@@ -148,14 +148,14 @@ def test_body_file(tmp_path: Path) -> None:
         assert "body" in refused(write_lines(tmp_path / "orders.jsonl", [make_line(1, **changes)])).problems[0][1]
 
 
-def test_no_file(tmp_path: Path) -> None:
-    """A file that is not there is the system's error, with its name."""
+def test_missing_file(tmp_path: Path) -> None:
+    """A missing file raises FileNotFoundError with its name."""
     with pytest.raises(FileNotFoundError, match="gone"):
         RequestFile(tmp_path / "gone", base_url=BASE_URL)
 
 
 def test_base_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The API's address comes from the environment, if it is not passed; plain http needs leave."""
+    """The base URL defaults to the environment; plain http needs `allow_insecure_http`."""
     path = write_lines(tmp_path / "orders", [make_line(1)])
     with pytest.raises(ConfigurationError, match="SIMPLESTORE_BASE_URL is not set"):
         RequestFile(path)
@@ -178,7 +178,7 @@ def test_base_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ids=["longer", "shorter", "other", "broken"],
 )
 def test_changed(tmp_path: Path, change: Callable[[str], str]) -> None:
-    """A file that is not the one that was checked is an error."""
+    """Any change of the file after it was opened is an error."""
     file = write_requests(tmp_path, [make_line(1), make_line(2)])
     file.path.write_text(change(file.path.read_text()))
     with pytest.raises(BatchFileError, match="was changed while its requests were sent"):

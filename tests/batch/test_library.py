@@ -1,4 +1,4 @@
-"""Batches of a program's own requests: `simplestore_async.batch.run_batch`."""
+"""Batches of iterables, callbacks and cancellation: `simplestore_async.batch.run_batch`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def generate_async(*requests: BatchRequest) -> AsyncIterator[BatchRequest]
 
 @pytest.mark.parametrize("make", [lambda *some: some, generate, generate_async], ids=["tuple", "iterator", "async"])
 async def test_iterables(runner: Runner, make: Any) -> None:
-    """Requests come from any iterable, and the program's own data comes back with the result."""
+    """Requests may come from any iterable; results have the key and data of their requests."""
     order = object()
     request = BatchRequest(id="a", method="POST", path="orders/1", key="customer", data=order)
     summary = await runner.run(make(request, *requests_of("GET", "POST")))
@@ -42,15 +42,15 @@ async def test_iterables(runner: Runner, make: Any) -> None:
     assert (order, "customer") == (result.data, result.key)
 
 
-async def test_nothing(runner: Runner) -> None:
-    """Nothing to send is sent at once."""
+async def test_empty(runner: Runner) -> None:
+    """A batch without requests ends at once."""
     assert 0 == (await runner.run([])).done
 
 
 @pytest.mark.parametrize("error", [KeyError("mine"), asyncio.CancelledError("mine")], ids=repr)
 @pytest.mark.parametrize("is_async", [False, True])
 async def test_iterable_raises(runner: Runner, is_async: bool, error: BaseException) -> None:
-    """What an iterable raises is raised after the requests in flight have ended."""
+    """An exception of the iterable is raised after the requests in flight have ended."""
 
     def requests() -> Iterator[BatchRequest]:
         yield from requests_of(*["POST"] * 50)
@@ -66,7 +66,7 @@ async def test_iterable_raises(runner: Runner, is_async: bool, error: BaseExcept
 
 
 async def test_async_on_result(runner: Runner) -> None:
-    """`on_result` may be a coroutine function; it gets one result at a time."""
+    """`on_result` may be a coroutine function; calls never overlap."""
     busy, seen = 0, 0
 
     async def on_result(_: BatchResult) -> None:
@@ -83,7 +83,7 @@ async def test_async_on_result(runner: Runner) -> None:
 
 @pytest.mark.parametrize("error", [KeyError("mine"), asyncio.CancelledError("mine")], ids=repr)
 async def test_on_result_raises(runner: Runner, error: BaseException) -> None:
-    """What `on_result` raises ends the batch, and comes out of it."""
+    """An exception of `on_result` ends the batch, and is raised."""
 
     def fail(_: BatchResult) -> None:
         raise error
@@ -102,7 +102,7 @@ async def test_on_result_raises(runner: Runner, error: BaseException) -> None:
     ],
     ids=["id twice", "path", "type"],
 )
-async def test_checked_before(runner: Runner, requests: list[Any], field: str) -> None:
+async def test_invalid_requests(runner: Runner, requests: list[Any], field: str) -> None:
     """A sequence is checked before anything is sent; an iterator before each request."""
     for some, sent in (requests, 0), (iter(requests), 1):
         with pytest.raises(ConfigurationError) as caught:
@@ -111,7 +111,7 @@ async def test_checked_before(runner: Runner, requests: list[Any], field: str) -
 
 
 async def test_no_base_url(runner: Runner) -> None:
-    """A session without base URL is refused before anything is read."""
+    """A session without base URL is refused."""
     async with aiohttp.ClientSession() as session:
         with pytest.raises(ConfigurationError) as caught:
             await run_batch(requests_of("GET"), session=session)
@@ -138,8 +138,8 @@ async def test_no_base_url(runner: Runner) -> None:
     ],
     ids=str,
 )
-def test_request(field: str, value: Any) -> None:
-    """A request that cannot be sent, or would lead elsewhere, is refused when it is made."""
+def test_invalid_request(field: str, value: Any) -> None:
+    """The constructor refuses invalid fields and headers that would change the target; the error names the field."""
     with pytest.raises(ConfigurationError) as caught:
         BatchRequest(**{"id": 1, "method": "GET", "path": "a", field: value})
     assert field == caught.value.field
@@ -164,22 +164,22 @@ def test_request(field: str, value: Any) -> None:
     ],
     ids=str,
 )
-def test_policy(field: str, value: Any) -> None:
-    """A setting that cannot be is refused by its name."""
+def test_invalid_policy(field: str, value: Any) -> None:
+    """The error of an invalid setting names it."""
     with pytest.raises(ConfigurationError) as caught:
         BatchPolicy(**{field: value})
     assert field == caught.value.field
 
 
 def test_repr() -> None:
-    """Neither request nor result shows headers, body or data."""
+    """The repr of a request or result has no headers, body or data."""
     request = BatchRequest(id=1, method="GET", path="a", headers=(("X", "s3cr3t"),), body=b"s3cr3t", data="s3cr3t")
     result = BatchResult(request=request, outcome="succeeded", body_text="s3cr3t", headers={"X": "s3cr3t"})
     assert not re.search("s3cr3t", repr(request) + repr(result))
 
 
 async def test_cancelled(runner: Runner) -> None:
-    """Cancellation ends the requests in flight within the grace."""
+    """After a cancellation requests in flight may finish within `grace_seconds`; the others are unknown."""
     runner.sandbox.api.fail_next(2, Late(0.3))
     runner.sandbox.api.fail_next(2, Late(3_600))
     policy = BatchPolicy(concurrency=4, grace_seconds=1.0)
@@ -193,7 +193,7 @@ async def test_cancelled(runner: Runner) -> None:
 
 
 async def test_bytes_in_flight(runner: Runner, api_server: ApiServer) -> None:
-    """Bodies in memory are bounded by their size; a larger one goes alone."""
+    """`bytes_in_flight` limits the bodies in flight; a single larger one is sent alone."""
     sizes: list[int] = []
     in_flight = 0
 
@@ -214,8 +214,8 @@ async def test_bytes_in_flight(runner: Runner, api_server: ApiServer) -> None:
     assert max(sizes) == 5_000
 
 
-async def test_loop_is_free(runner: Runner) -> None:
-    """The event loop is never held up while a batch runs."""
+async def test_event_loop_is_not_blocked(runner: Runner) -> None:
+    """The event loop stays responsive while a batch runs."""
     longest = 0.0
 
     async def watch() -> None:

@@ -1,4 +1,4 @@
-"""A line of a batch's file: `simplestore_async.batch._lines`."""
+"""Parsing of a line: `simplestore_async.batch._lines`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from yarl import URL
 
 from simplestore_async.batch import BatchRequest
-from simplestore_async.batch._lines import MOST_BYTES, parse_line
+from simplestore_async.batch._lines import MOST_BYTES, find_url, parse_line
 
 BASE_URL = URL("https://api.example/v1/")
 LEAST = {"id": 1, "method": "GET", "path": "orders"}
@@ -46,7 +46,7 @@ def parse(line: bytes | dict[str, Any]) -> BatchRequest | str:
     ],
 )
 def test_request(changes: dict[str, Any], expected: dict[str, Any]) -> None:
-    """A line says what is sent; `json` has its content type unless the headers name another."""
+    """Fields of a line become those of the request; `json` sets Content-Type unless a header does."""
     fields: dict[str, Any] = {"id": 1, "line": 7, "method": "GET", "path": "orders"}
     assert BatchRequest(**fields | expected) == parse(LEAST | changes)
 
@@ -84,7 +84,7 @@ def test_request(changes: dict[str, Any], expected: dict[str, Any]) -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_problem(line: bytes | dict[str, Any], says: str) -> None:
-    """A problem names the field without its value, which may be secret."""
+    """A problem names the field, and never shows its value."""
     found = parse(line)
     assert isinstance(found, str)
     assert says in found
@@ -104,12 +104,27 @@ def test_problem(line: bytes | dict[str, Any], says: str) -> None:
         *("//evil.example/../..", "http://api.example/v1/a"),
     ],
 )
-def test_path_leads_elsewhere(path: str) -> None:
-    """No path leaves the base URL's, however it is encoded."""
+def test_path_outside_base_url(path: str) -> None:
+    """Paths outside the base URL are refused in any encoding."""
     assert isinstance(parse(LEAST | {"path": path}), str)
 
 
 @pytest.mark.parametrize("path", ["", "/", "a..b", "a:b", "//a", "a?x=../..", "a%2fb", "é", "v2", "a/.hidden", "..."])
-def test_path_stays(path: str) -> None:
-    """What only looks so is sent."""
+def test_path_below_base_url(path: str) -> None:
+    """Paths that only resemble an escape are accepted."""
     assert isinstance(parse(LEAST | {"path": path}), BatchRequest)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("orders", "https://api.example/v1/orders"),
+        ("/orders/a-b/c_1", "https://api.example/v1/orders/a-b/c_1"),
+        ("//orders:1?a=b c", "https://api.example/v1/orders:1?a=b+c"),
+        ("", "https://api.example/v1/"),
+        ("https://api.example/v1/orders", "https://api.example/v1/orders"),
+    ],
+)
+def test_url(path: str, expected: str) -> None:
+    """A path is relative to the base URL, with or without a leading slash."""
+    assert URL(expected) == find_url(path, base_url=BASE_URL)

@@ -1,4 +1,4 @@
-"""Pauses and outages: a batch waits, and loses nothing."""
+"""Rate limits, Retry-After and outages."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_put_off(runner: Runner, method: str) -> None:
-    """429 puts off the whole batch for as long as it asks; every request succeeds in the end."""
+async def test_retry_after(runner: Runner, method: str) -> None:
+    """429 pauses the whole batch for its Retry-After; then every request succeeds."""
     runner.sandbox.api.fail_next(1, Status(429, retry_after=0.2))
     began_at = asyncio.get_running_loop().time()
     await runner.run(requests_of(*[method] * 3), policy=BatchPolicy(concurrency=1))
@@ -38,7 +38,7 @@ async def test_put_off(runner: Runner, method: str) -> None:
 
 
 async def test_rate_limit(runner: Runner) -> None:
-    """A rate limit costs time, and no request."""
+    """Every request succeeds despite a rate limit of the API."""
     runner.sandbox.api.limit_rate(5, seconds=1)
     summary = await runner.run(requests_of(*["POST"] * 12), policy=BatchPolicy(concurrency=12))
     assert 12 == summary.counts["succeeded"]
@@ -47,7 +47,7 @@ async def test_rate_limit(runner: Runner) -> None:
 
 @pytest.mark.parametrize("fault", [Status(503), Status(500), Status(401), Reset()], ids=repr)
 async def test_short_outage(runner: Runner, fault: Fault) -> None:
-    """An outage of a second costs the requests in flight and those that ask whether it is over, not the file."""
+    """An outage of a second fails the requests in flight and a few probes; `resend` sends these again."""
     runner.sandbox.api.fail_for(1, fault)
     lines = [make_line(n, "POST") for n in range(1, 301)]
     summary = await runner.run_file(lines, policy=BatchPolicy(concurrency=10, backoff_seconds=0.1))
@@ -62,7 +62,7 @@ async def test_short_outage(runner: Runner, fault: Fault) -> None:
 
 
 async def test_resend_status(runner: Runner) -> None:
-    """`resend` also names statuses; nothing else is sent again."""
+    """`resend` accepts statuses, and resends nothing else."""
     runner.sandbox.api.fail_next(1, Status(404))
     runner.sandbox.api.fail_next(1, Status(409))
     lines = [make_line(n, "POST") for n in range(1, 4)]
@@ -74,7 +74,7 @@ async def test_resend_status(runner: Runner) -> None:
 
 
 async def test_stop_after(runner: Runner) -> None:
-    """`stop_after` ends the batch after so many failures in a row."""
+    """`stop_after` ends the batch after that number of consecutive failures."""
     runner.sandbox.api.fail_for(3_600, Status(503))
     policy = BatchPolicy(concurrency=1, stop_after=3, backoff_seconds=0.01)
     with pytest.raises(BatchError, match="3 failures in a row: the API responded 503"):
@@ -82,8 +82,8 @@ async def test_stop_after(runner: Runner) -> None:
     assert 3 == runner.sandbox.counters.api_requests
 
 
-async def test_failures_apart(runner: Runner, api_server: ApiServer) -> None:
-    """Failures that are not in a row concern their own requests only."""
+async def test_isolated_failures(runner: Runner, api_server: ApiServer) -> None:
+    """Failures that are not consecutive neither pause nor stop the batch."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         return web.Response(status=500 if int(request.path.rpartition("/")[2]) % 2 else 200)
@@ -97,7 +97,7 @@ async def test_failures_apart(runner: Runner, api_server: ApiServer) -> None:
 
 @pytest.mark.parametrize(("status", "method"), [(429, "GET"), (429, "POST"), (503, "GET"), (503, "POST")])
 async def test_retry_after_too_long(runner: Runner, status: int, method: str) -> None:
-    """A Retry-After beyond all patience ends the batch; a response that is a result is recorded."""
+    """A Retry-After beyond `patience_seconds` ends the batch; a 503 to a POST is recorded as its result."""
     runner.sandbox.api.fail_next(1, Status(status, retry_after=601))
     lines = [make_line(1, method), make_line(2)]
     with pytest.raises(BatchError) as caught:
@@ -105,11 +105,11 @@ async def test_retry_after_too_long(runner: Runner, status: int, method: str) ->
     assert 601 == caught.value.retry_after
     has_result = (status, method) == (503, "POST")
     with runner.open(lines) as database:
-        assert 2 - has_result == database.remaining
+        assert 2 - has_result == database.summary().remaining
 
 
-async def test_put_off_for_ever(runner: Runner, api_server: ApiServer) -> None:
-    """A request that alone is put off for longer than patience lasts has its result, and the others theirs."""
+async def test_one_request_rate_limited(runner: Runner, api_server: ApiServer) -> None:
+    """A single request that gets 429 beyond `patience_seconds` is refused; the others succeed."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         return web.Response(status=429 if request.path.endswith("/1") else 200, headers={"Retry-After": "0"})
@@ -122,14 +122,14 @@ async def test_put_off_for_ever(runner: Runner, api_server: ApiServer) -> None:
 
 
 async def test_rate(runner: Runner) -> None:
-    """`rate` spreads the requests."""
+    """`rate` spaces requests evenly."""
     began_at = asyncio.get_running_loop().time()
     await runner.run(requests_of(*["GET"] * 6), policy=BatchPolicy(rate=20))
     assert asyncio.get_running_loop().time() - began_at >= 0.24
 
 
-async def test_token_endpoint(runner: Runner) -> None:
-    """While no token can be obtained the batch waits; nothing is sent without, and nothing is lost."""
+async def test_token_endpoint_outage(runner: Runner) -> None:
+    """The batch pauses while no token can be obtained; then every request succeeds at its first attempt."""
     runner.sandbox.fail_next(4, Status(503, retry_after=0))
     summary = await runner.run(requests_of(*["POST"] * 8))
     assert 8 == summary.counts["succeeded"]
@@ -139,20 +139,20 @@ async def test_token_endpoint(runner: Runner) -> None:
 
 
 async def test_refused_credentials(runner: Runner) -> None:
-    """Refused credentials end the batch at once; nothing was begun, and no database is left."""
+    """Refused credentials end the batch before any request, and leave no database."""
     credentials = runner.sandbox.credentials
     runner.sandbox.rotate_secret(credentials.client_id, new_secret="another")
     with runner.open([make_line(n, "POST") for n in range(1, 51)]) as database:
         async with open_session(credentials, base_url=runner.sandbox.base_url) as session:
             with pytest.raises(InvalidClientError):
                 await run_batch(database.requests, session=session, database=database)
-        assert 50 == database.remaining
+        assert 50 == database.summary().remaining
     assert [] == runner.statuses
     assert not (runner.directory / "batch").exists()
 
 
 async def test_api_returns(runner: Runner) -> None:
-    """While the API cannot be reached the batch waits."""
+    """The batch pauses while the API refuses connections."""
     url = refusing_url()
     async with open_session(runner.sandbox.credentials, base_url=url) as session:
         running = asyncio.create_task(
@@ -166,8 +166,8 @@ async def test_api_returns(runner: Runner) -> None:
             assert 1 == (await running).counts["succeeded"]
 
 
-async def test_api_stays_away(runner: Runner) -> None:
-    """If it does not return the batch ends, says why, and can be continued."""
+async def test_api_unreachable(runner: Runner) -> None:
+    """Refused connections beyond `patience_seconds` end the batch with a retryable error."""
     with pytest.raises(BatchError, match=r"unavailable for longer than .*Cannot connect") as caught:
         await runner.run(requests_of("POST"), base_url=refusing_url(), policy=BatchPolicy(patience_seconds=0.001))
     assert caught.value.retryable
@@ -175,7 +175,7 @@ async def test_api_stays_away(runner: Runner) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux drops packets for a full backlog")
 async def test_no_handshake(runner: Runner) -> None:
-    """Requests to an API that drops packets were not sent: none is unknown, and the batch can be continued."""
+    """Connection timeouts leave no request unknown, and end the batch with a retryable error."""
     policy = BatchPolicy(concurrency=4, timeout_seconds=0.1, backoff_seconds=0.01, patience_seconds=0.15)
     with silent_url() as url, pytest.raises(BatchError, match="unavailable for longer than") as caught:
         await runner.run_file([make_line(n, "POST") for n in range(1, 9)], base_url=url, policy=policy)
@@ -185,7 +185,7 @@ async def test_no_handshake(runner: Runner) -> None:
 
 
 async def test_certificate(runner: Runner) -> None:
-    """A certificate that is not trusted is not waited for."""
+    """An untrusted certificate ends the batch at once."""
     async with ApiServer(ssl_context=private_ca().server) as server:
         with pytest.raises(ConfigurationError) as caught:
             await runner.run(requests_of("POST"), base_url=server.url)

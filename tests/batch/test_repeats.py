@@ -1,4 +1,4 @@
-"""What a batch sends again, and what it never does."""
+"""Retries of safe requests, and at most one attempt of others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("fault", [Status(500), Status(503), Status(408), Reset(), Truncated()], ids=repr)
 async def test_safe(runner: Runner, fault: Any) -> None:
-    """A request that only reads is sent until a response comes, four times at most."""
+    """A safe request has up to four attempts."""
     runner.sandbox.api.fail_next(3, fault)
     await runner.run(requests_of("GET"))
     assert [("succeeded", 200, 4)] == [(each.outcome, each.status, each.attempts) for each in runner.results]
@@ -36,7 +36,7 @@ async def test_safe(runner: Runner, fault: Any) -> None:
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 @pytest.mark.parametrize("fault", [Reset(), Truncated()], ids=repr)
 async def test_unsafe(runner: Runner, method: str, fault: Any) -> None:
-    """A request that may have taken effect is not sent again, and its outcome is unknown."""
+    """An unsafe request without complete response is unknown, and not resent."""
     runner.sandbox.api.fail_next(1, fault)
     await runner.run(requests_of(method))
     (result,) = runner.results
@@ -51,7 +51,7 @@ async def test_unsafe(runner: Runner, method: str, fault: Any) -> None:
     [(500, "unknown"), (502, "unknown"), (504, "unknown"), (599, "unknown"), (408, "refused"), (503, "refused")],
 )
 async def test_unsafe_status(runner: Runner, status: int, outcome: str) -> None:
-    """A response that does not say whether the request took effect leaves it unknown."""
+    """500, 502, 504 and 599 leave an unsafe request unknown; 408 and 503 are refused. None is resent."""
     runner.sandbox.api.fail_next(1, Status(status))
     await runner.run(requests_of("POST"))
     assert {1: outcome} == runner.outcomes()
@@ -60,7 +60,7 @@ async def test_unsafe_status(runner: Runner, status: int, outcome: str) -> None:
 
 @pytest.mark.parametrize("status", [500, 502, 503, None])
 async def test_idempotency_key(runner: Runner, api_server: ApiServer, status: int | None) -> None:
-    """With an idempotency key, the same for each attempt, a request is repeated whatever its method."""
+    """Unsafe requests with an idempotency key are retried, each with the same key."""
     keys: list[str] = []
 
     async def note(request: web.Request) -> web.StreamResponse:
@@ -80,8 +80,8 @@ async def test_idempotency_key(runner: Runner, api_server: ApiServer, status: in
 
 
 @pytest.mark.parametrize(("method", "expected"), [("GET", ("failed", 2)), ("POST", ("unknown", 1))])
-async def test_late(runner: Runner, method: str, expected: tuple[str, int]) -> None:
-    """A response that does not come in time is none."""
+async def test_timeout(runner: Runner, method: str, expected: tuple[str, int]) -> None:
+    """A timeout after sending fails a safe request after its retries, and leaves an unsafe one unknown."""
     runner.sandbox.api.fail_next(2, Late(60))
     await runner.run(requests_of(method), policy=BatchPolicy(timeout_seconds=0.3, attempts=2, backoff_seconds=0.01))
     (result,) = runner.results
@@ -89,7 +89,7 @@ async def test_late(runner: Runner, method: str, expected: tuple[str, int]) -> N
 
 
 async def test_token_endpoint_hangs(runner: Runner, token_server: TokenServer) -> None:
-    """A timeout before the request left leaves nothing unknown: it is sent once there is a token."""
+    """A timeout of the token request pauses the batch; no request is sent or unknown."""
     token_server.gate.clear()
     policy = BatchPolicy(timeout_seconds=0.3, backoff_seconds=0.01)
     async with open_session(token_server.credentials(), base_url=runner.sandbox.base_url) as session:
@@ -106,7 +106,7 @@ async def test_token_endpoint_hangs(runner: Runner, token_server: TokenServer) -
 
 
 class Keepalive(RawServer):
-    """Responds to the first request of each connection, and drops the connection at the second."""
+    """Server that responds to the first request of a connection, and drops the connection at the second."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class Keepalive(RawServer):
 
 
 async def test_two_batches_share_a_session(sandbox: Sandbox) -> None:
-    """Aiohttp repeats no request of either, and the session's other requests as before."""
+    """The retry of aiohttp for dropped connections is off in both batches."""
     async with Keepalive() as server, open_session(sandbox.credentials, base_url=server.url) as session:
         first = [*requests_of(*["PUT"] * 40)]
         second = [*requests_of(*["DELETE"] * 80)][40:]
@@ -135,7 +135,7 @@ async def test_two_batches_share_a_session(sandbox: Sandbox) -> None:
 
 
 async def test_concurrency(runner: Runner, api_server: ApiServer) -> None:
-    """As many requests are in flight as allowed, and never more."""
+    """`concurrency` requests are in flight, and never more."""
     in_flight, most = 0, 0
 
     async def handle(_: web.Request) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""Results of responses: `simplestore_async.batch.run_batch` against real servers."""
+"""Requests on the wire and results of their responses: `simplestore_async.batch.run_batch`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from tests.support.servers import ApiServer
 
 
-async def test_all(runner: Runner) -> None:
-    """Every request is sent with the token and has its result; one token request serves all."""
+async def test_one_token_for_all(runner: Runner) -> None:
+    """Every request has a result, and all share one token request."""
     summary = await runner.run(requests_of(*["GET", "POST", "PUT", "DELETE"] * 25), policy=BatchPolicy())
 
     expected = BatchSummary(
@@ -30,8 +30,8 @@ async def test_all(runner: Runner) -> None:
     assert (1, 100) == (runner.sandbox.counters.token_requests, runner.sandbox.counters.api_requests)
 
 
-async def test_what_is_sent(runner: Runner) -> None:
-    """Method, path, headers and body are those of the request; without a body there is no content type."""
+async def test_request_on_the_wire(runner: Runner) -> None:
+    """Method, path, headers and body are sent unchanged, and no Content-Type is added."""
     headers = ("X-One", "1"), ("Content-Type", "text/csv")
     await runner.run(
         [
@@ -51,8 +51,8 @@ async def test_what_is_sent(runner: Runner) -> None:
     assert ("/api/z", False) == (second["path"], "Content-Type" in second["headers"])
 
 
-async def test_json_as_it_came(runner: Runner, api_server: ApiServer) -> None:
-    """A line's `json` is sent byte for byte, and a JSON response is stored with its digits."""
+async def test_json_is_verbatim(runner: Runner, api_server: ApiServer) -> None:
+    """A line's `json` is sent byte for byte; a stored JSON response keeps the digits of its numbers."""
     text = '{"price":1.10,"n":123456789012345678901234567890,"x":1e400}'
 
     async def handle(_: web.Request) -> web.StreamResponse:
@@ -84,7 +84,7 @@ async def test_json_as_it_came(runner: Runner, api_server: ApiServer) -> None:
 async def test_body(
     runner: Runner, api_server: ApiServer, answer: dict[str, Any], expected: tuple[object, str | None]
 ) -> None:
-    """A body is JSON if it says so and is, else text, else base64; the file of results has the same."""
+    """A response body is valid JSON with a JSON content type, else text, else base64; the results file has the same."""
 
     async def handle(_: web.Request) -> web.StreamResponse:
         headers = {"Location": "/orders/7", "ETag": '"1"', "X-Other": "2"}
@@ -106,8 +106,8 @@ async def test_body(
     assert ("POST", "orders/1") == (stored["method"], stored["path"])
 
 
-async def test_endless_body(runner: Runner, api_server: ApiServer) -> None:
-    """A body that is too long is left out of a result that is whole otherwise."""
+async def test_body_too_long(runner: Runner, api_server: ApiServer) -> None:
+    """A response body beyond 16 MiB is left out; the result is otherwise complete."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -123,7 +123,7 @@ async def test_endless_body(runner: Runner, api_server: ApiServer) -> None:
 
 @pytest.mark.parametrize("status", [301, 400, 404, 409, 501])
 async def test_refused(runner: Runner, api_server: ApiServer, status: int) -> None:
-    """Any other response is a result; redirects are not followed."""
+    """3xx, 4xx and 501 are refused, without retry; redirects are not followed."""
 
     async def handle(_: web.Request) -> web.StreamResponse:
         return web.Response(status=status, headers={"Location": "/elsewhere"})
@@ -135,7 +135,7 @@ async def test_refused(runner: Runner, api_server: ApiServer, status: int) -> No
 
 
 async def test_raise_for_status(sandbox: Sandbox) -> None:
-    """A session that raises for a status does not do so here."""
+    """`raise_for_status` of the session has no effect on a batch."""
     sandbox.api.fail_next(1, Status(404))
     async with open_session(sandbox.credentials, base_url=sandbox.base_url, raise_for_status=True) as session:
         summary = await run_batch(requests_of("GET"), session=session)
@@ -143,7 +143,7 @@ async def test_raise_for_status(sandbox: Sandbox) -> None:
 
 
 async def test_rejected_token(runner: Runner) -> None:
-    """A token that is rejected is replaced, and the request sent again, whatever its method."""
+    """A rejected token is replaced and the request resent, also a POST."""
     runner.sandbox.reject_next(1)
     await runner.run(requests_of("POST"))
     assert [401, 200] == runner.statuses
@@ -151,7 +151,7 @@ async def test_rejected_token(runner: Runner) -> None:
 
 
 async def test_cookies(runner: Runner, api_server: ApiServer) -> None:
-    """A cookie of a response goes with no other request; the session, with its own cookies, stays open."""
+    """Response cookies are dropped; the session keeps its own cookies and stays open."""
 
     async def handle(_: web.Request) -> web.StreamResponse:
         response = web.Response()
@@ -170,7 +170,7 @@ async def test_cookies(runner: Runner, api_server: ApiServer) -> None:
 
 
 async def test_body_file(runner: Runner, api_server: ApiServer) -> None:
-    """A file is streamed, also after a rejected token and 429; one that is gone fails alone."""
+    """A body file is streamed, again after 401 and 429; a missing one fails its own request only."""
     (runner.directory / "image").write_bytes(bytes(1 << 20))
     (runner.directory / "gone").write_bytes(b"x")
     statuses = iter([401, 429, 200])
