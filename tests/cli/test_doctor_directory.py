@@ -16,7 +16,7 @@ from simplestore_async.caches.encryption import FernetCodec
 from tests.support.api_servers import refusing_url
 from tests.support.cache_files import names_in
 from tests.support.command import COMMAND, finish, simplestore, start
-from tests.support.doctor import NEUTRAL, assert_row, changed_doctor, doctor, failures_in, read_rows
+from tests.support.doctor import assert_row, changed_doctor, doctor, failures_in, read_rows
 from tests.support.tokens import make_token
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ shutil.disk_usage = lambda _: types.SimpleNamespace(free=4096)
 def environment(tmp_path: Path) -> dict[str, str]:
     """The minimum that needs no resolver; other tests cover the credentials."""
     home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
-    return NEUTRAL | home | {"SIMPLESTORE_TOKEN_URL": refusing_url()}
+    return home | {"SIMPLESTORE_TOKEN_URL": refusing_url()}
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from yarl import URL
 
 from tests.support.api_servers import refusing_url
 from tests.support.command import simplestore
-from tests.support.doctor import NEUTRAL, assert_row, changed_doctor, doctor
+from tests.support.doctor import assert_row, changed_doctor, doctor
 from tests.support.servers import SECRET
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ PANEL = "Control Panel"
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """Credentials for a closed port: these tests are about settings only."""
-    return NEUTRAL | {
+    return {
         "SIMPLESTORE_CLIENT_ID": "app",
         "SIMPLESTORE_CLIENT_SECRET": SECRET,
         "SIMPLESTORE_TOKEN_URL": f"{refusing_url()}/connect/token",
@@ -66,7 +66,7 @@ async def test_none(tmp_path: Path) -> None:
     """Without settings: missing ones fail, optional ones and those with a default pass."""
     # The default host is another's: the tests must not find it.
     change = "import socket\ndef fail(*_, **__): raise socket.gaierror(-2, 'unknown')\nsocket.getaddrinfo = fail"
-    rows = await changed_doctor(change, environment=NEUTRAL | {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)})
+    rows = await changed_doctor(change, environment={"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)})
 
     assert_row(rows["Settings: client id"], state="failed", says="SIMPLESTORE_CLIENT_ID is not set", advises=PANEL)
     assert_row(rows["Settings: client secret"], state="failed", says="SIMPLESTORE_CLIENT_SECRET is not set")
