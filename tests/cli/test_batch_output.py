@@ -37,7 +37,7 @@ class TestOutput:
         assert "75\n" == (tmp_path / "code").read_text()
         assert directory.sandbox.counters.api_requests < 3_000
 
-    @pytest.mark.parametrize("blocks", [16, 64, 256])
+    @pytest.mark.parametrize("blocks", [64, *(pytest.param(blocks, marks=pytest.mark.slow) for blocks in (16, 256))])
     async def test_full_disk(self, directory: Directory, blocks: int) -> None:
         """On a full disk nothing is sent that cannot be recorded; with room again the same command continues."""
         directory.write(*["POST"] * 300)
