@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals, 
 
 class TestOutput:
     async def test_closed_pipe(self, directory: Directory, tmp_path: Path) -> None:
-        """A reader that goes away ends it cleanly, and it says how to go on."""
+        """A closed output pipe ends the batch cleanly, and stderr shows the command that continues it."""
         directory.write(*["GET"] * 3_000)
         script = '{ simplestore batch "$1"; echo $? >"$2"; } | head -n 1'
         outcome = await shell(
@@ -60,7 +60,7 @@ class TestOutput:
         assert 300 - counts["unknown"] <= directory.sandbox.counters.api_requests <= 300
 
     async def test_plain(self, directory: Directory) -> None:
-        """Where stderr is no terminal a pause is a line, without any sign of control."""
+        """Without a terminal, a pause is reported in one line without control characters."""
         directory.write("GET")
         directory.sandbox.api.fail_next(1, Status(429, retry_after=0.01))
         outcome = await directory.run()
@@ -70,7 +70,7 @@ class TestOutput:
 class TestTerminal:
     @pytest.mark.parametrize("color", ["", "1"])
     async def test_bar(self, directory: Directory, color: str) -> None:
-        """In a terminal there is a bar with count, rate, failures and the time left, and news above it."""
+        """In a terminal a progress bar shows count, rate, failures and time left, with messages above it."""
         directory.write(*["GET"] * 30)
         directory.sandbox.api.fail_next(1, Status(429, retry_after=0.3))
         environment = directory.sandbox.environment | {"NO_COLOR": color}
@@ -104,7 +104,7 @@ class TestTerminal:
         assert not others
 
     async def test_ctrl_c(self, directory: Directory) -> None:
-        """Ctrl-C, typed: it says that it stops, and how to go on; typed again it ends at once. The cursor is back."""
+        """Ctrl-C stops the batch and shows the command that continues it; a second aborts. The cursor is restored."""
         directory.write(*["POST"] * 10)
         directory.sandbox.api.fail_next(2, Late(3_600))
         command = *COMMAND, *directory.command, "--concurrency", "2"

@@ -123,7 +123,7 @@ class TestDirectory:
         assert "canary" not in str(rows)
 
     async def test_default_one(self, environment: dict[str, str], tmp_path: Path) -> None:
-        """Where there is none yet it is not made."""
+        """A default directory that does not exist is not created."""
         rows = await doctor(environment=environment)
 
         path = (await simplestore("cache", "path", environment=environment)).stdout.strip()
@@ -142,7 +142,7 @@ class TestDirectory:
     async def test_bad_one(
         self, environment: dict[str, str], filled: Path, spoil: Callable[[Path], Any], says: str
     ) -> None:
-        """A directory that no token would be kept in fails, in the package's own words; the rest is skipped."""
+        """An unusable directory fails with the cache's own message; dependent checks are skipped."""
         spoil(filled)
         rows = await doctor("--directory", str(filled), environment=environment)
 
@@ -216,7 +216,7 @@ class TestRedis:
         assert "canary" not in str(rows)
 
     async def test_invalid_url(self, environment: dict[str, str]) -> None:
-        """A URL that is none fails, in the package's own words."""
+        """An invalid URL fails with the package's own message."""
         rows = await doctor(environment=environment | {"SIMPLESTORE_REDIS_URL": "http://canary/"})
         assert_row(rows["Shared tokens: Redis"], state="failed", says="SIMPLESTORE_REDIS_URL")
         assert "canary" not in str(rows)
@@ -238,7 +238,7 @@ class TestInstallation:
         assert not [name for name in failures_in(rows) if name.startswith("Installation")]
 
     async def test_wrong_versions(self, environment: dict[str, str], tmp_path: Path) -> None:
-        """A version too old, or too new, fails, with the command that fixes it."""
+        """A version outside the bounds fails, with the command that fixes it."""
         versions = {"platformdirs": "4.1.0", "aiohttp": "4.0.0", "rich": "13.8.1rc1"}
         for name, version in versions.items():
             metadata = tmp_path / f"{name}-{version}.dist-info"

@@ -143,7 +143,7 @@ async def test_mistake(environment: dict[str, str], row: tuple[dict[str, str], s
 
 @pytest.mark.parametrize("name", ["simplestore_client_id", "SIMPLE_STORE_CLIENT_ID", "SIMPELSTORE_CLIENT_ID"])
 async def test_misspelt_prefix(environment: dict[str, str], name: str) -> None:
-    """A name that only nearly starts like ours is found, too."""
+    """A variable whose prefix is misspelt is reported."""
     rows = await doctor(environment=environment | {name: "x"})
     assert_row(rows["Settings: other variables"], state="warning", says=name, advises="mean SIMPLESTORE_CLIENT_ID?")
 
@@ -161,7 +161,7 @@ async def test_placeholder(environment: dict[str, str], placeholder: str) -> Non
 
 
 async def test_proxies(environment: dict[str, str]) -> None:
-    """A proxy is named by its variable only; nothing else of it is shown, also if it cannot be reached."""
+    """A proxy is reported by its variable; its URL is never shown, even if it is unreachable."""
     proxies = {
         "HTTPS_PROXY": f"http://user:canary@127.0.0.1:{URL(refusing_url()).port}",
         "SIMPLESTORE_TOKEN_URL": "https://auth.invalid/connect/token",
@@ -284,7 +284,7 @@ class TestSecretFile:
 
     @pytest.mark.skipif(sys.platform == "win32", reason="POSIX symlinks and modes")
     async def test_kubernetes(self, environment: dict[str, str], path: Path) -> None:
-        """A symlink to a file that everybody may read is how Kubernetes mounts secrets, and is fine."""
+        """A symlink to a world-readable file, as Kubernetes mounts secrets, passes."""
         target = path.rename(path.with_name("..data"))
         target.chmod(0o644)
         path.symlink_to(target)

@@ -45,7 +45,7 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cache(request: pytest.FixtureRequest, directory: Path, monkeypatch: pytest.MonkeyPatch) -> SharedTokenCache:
-    """The cache that all processes of a test share; by default it is a directory."""
+    """The cache that all processes of a test share; a directory by default."""
     if getattr(request, "param", "directory") == "directory":
         return FileTokenCache(directory)
     server: RedisServer = request.getfixturevalue("redis_server")
@@ -103,7 +103,7 @@ async def test_holder_is_killed(token_server: TokenServer, job: dict[str, Any], 
 
 @redis_in_slow_runs
 async def test_holder_is_stopped(token_server: TokenServer, job: dict[str, Any]) -> None:
-    """While the renewing process is stopped, the others wait as long as the policy allows, renew, and report why."""
+    """While the renewing process is stopped, others wait as long as the policy allows, then renew and report why."""
     token_server.gate.clear()
     holder = await swarm.start("get_token", **job)
     await token_server.arrived.wait()
@@ -122,7 +122,7 @@ async def test_holder_is_stopped(token_server: TokenServer, job: dict[str, Any])
 
 @redis_in_slow_runs
 async def test_holder_is_slow(token_server: TokenServer, job: dict[str, Any], cache: SharedTokenCache) -> None:
-    """While the endpoint takes its time, another process waits for the one that asks it."""
+    """While the endpoint is slow, another process waits for the one that renews."""
     token_server.gate.clear()
     holder = await swarm.start("get_token", **job)
     await token_server.arrived.wait()
