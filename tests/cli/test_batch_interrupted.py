@@ -18,7 +18,10 @@ from tests.support.command import COMMAND, assert_one_line, finish, start
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals, terminals and shells")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGHUP, 75)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGHUP, 75), pytest.param(signal.SIGTERM, 75, marks=pytest.mark.slow)],
+)
 async def test_signal(directory: Directory, number: int, code: int) -> None:
     """After a signal, requests in flight finish; the same command sends the remaining ones."""
     directory.write(*["POST", "GET"] * 10)

@@ -68,17 +68,17 @@ class TestOutput:
 
 
 class TestTerminal:
-    @pytest.mark.parametrize("color", ["", "1"])
-    async def test_bar(self, directory: Directory, color: str) -> None:
+    @pytest.mark.parametrize("no_color", ["", pytest.param("1", marks=pytest.mark.slow)])
+    async def test_bar(self, directory: Directory, no_color: str) -> None:
         """In a terminal a progress bar shows count, rate, failures and time left, with messages above it."""
         directory.write(*["GET"] * 30)
         directory.sandbox.api.fail_next(1, Status(429, retry_after=0.3))
-        environment = directory.sandbox.environment | {"NO_COLOR": color}
+        environment = directory.sandbox.environment | {"NO_COLOR": no_color}
         async with in_terminal(*COMMAND, *directory.command, environment=environment, columns=100) as terminal:
             assert 0 == await terminal.wait()
         for text in "30/30", "/s", "0 not succeeded", "left", "waiting 0.3 s: the API responded 429", "30 succeeded":
             assert text in terminal.shown
-        assert bool(color) != ("\x1b[3" in terminal.shown or "\x1b[38" in terminal.shown)
+        assert bool(no_color) != ("\x1b[3" in terminal.shown or "\x1b[38" in terminal.shown)
         assert terminal.shown.rindex("\x1b[?25h") > terminal.shown.rindex("\x1b[?25l")  # the cursor is back
 
     async def test_plain(self, directory: Directory) -> None:
