@@ -148,6 +148,9 @@ def nothing_is_left_over(request: pytest.FixtureRequest) -> None:
 @pytest_asyncio.fixture
 async def watch_over_asyncio() -> AsyncIterator[None]:
     """Fail a test that leaves a task pending or an exception unretrieved: `-W error` sees neither."""
+    # Leftovers of the test before, then everything that lives: the collection below visits only this test's objects.
+    gc.collect()
+    gc.freeze()
     loop = asyncio.get_running_loop()
     complaints: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: complaints.append(context))

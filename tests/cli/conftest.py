@@ -8,7 +8,6 @@ import pytest
 
 from simplestore_async.sandbox import Sandbox
 from tests.support.batches import Directory
-from tests.support.doctor import NEUTRAL
 from tests.support.servers import SECRET, ApiServer, TokenServer
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def environment(token_server: TokenServer, api_server: ApiServer, tmp_path: Path) -> dict[str, str]:
-    return NEUTRAL | {
+    return {
         "SIMPLESTORE_CLIENT_ID": "app",
         "SIMPLESTORE_CLIENT_SECRET": SECRET,
         "SIMPLESTORE_TOKEN_URL": token_server.token_url,

@@ -45,7 +45,7 @@ class TestResults:
         assert outcome.stderr.startswith("2 succeeded, 0 refused, 0 failed, 0 unknown, 0 remaining\n")
 
     async def test_results(self, directory: Directory) -> None:
-        """`batch results` prints all of them again, by line; of a file without batch it says so."""
+        """`batch results` prints all results again, in the order of the file; a file without a batch is an error."""
         directory.write("POST", "GET")
         outcome = await simplestore("batch", "results", str(directory.file))
         assert_one_line(outcome, code=1, says="there is no batch")
@@ -129,7 +129,7 @@ class TestExitCodes:
         ids=["refused", "late", "unknown"],
     )
     async def test_results(self, directory: Directory, method: str, fault: Any, code: int, says: str) -> None:
-        """The exit code says what the results are, also when nothing is left to send; --resend sends them again."""
+        """The exit code reflects the results, also when nothing is left to send; --resend sends the request again."""
         directory.write(method, "GET")
         directory.sandbox.api.fail_next(1, fault)
         for more in [], ["--resume"]:
@@ -151,7 +151,7 @@ class TestExitCodes:
         assert 0 == (await directory.run("--concurrency", "1", "--stop-after", "1")).code
 
     async def test_settings(self, directory: Directory) -> None:
-        """2: the settings are wrong, or those of another batch."""
+        """Exit code 2: settings are invalid, or belong to another batch."""
         directory.write("POST")
         assert_one_line(await simplestore(*directory.command), code=2, says="SIMPLESTORE")
         await directory.run()
@@ -159,7 +159,7 @@ class TestExitCodes:
         assert_one_line(await simplestore(*directory.command, environment=other), code=2, says="client_id")
 
     async def test_input(self, directory: Directory) -> None:
-        """65: lines are named by their numbers; nothing is sent, and nothing is written. --check says the same."""
+        """Exit code 65: invalid lines are listed by number, nothing is sent or written; --check reports the same."""
         write_lines(directory.file, [make_line(1), {"id": 2}, make_line(3, headers={"X": "s3c\nr3t"}), make_line(1)])
         for more in [], ["--check"]:
             outcome = await directory.run(*more)
@@ -248,7 +248,7 @@ async def test_proxy(directory: Directory) -> None:
 
 
 async def test_without_uvloop(directory: Directory, tmp_path: Path) -> None:
-    """The command does without uvloop where it is not installed."""
+    """The command works without uvloop."""
     directory.write("GET", "POST")
     (tmp_path / "uvloop.py").write_text("raise ImportError")
     environment = directory.sandbox.environment | {"PYTHONPATH": str(tmp_path)}

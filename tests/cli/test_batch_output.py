@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals, 
 
 class TestOutput:
     async def test_closed_pipe(self, directory: Directory, tmp_path: Path) -> None:
-        """A reader that goes away ends it cleanly, and it says how to go on."""
+        """A closed output pipe ends the batch cleanly, and stderr shows the command that continues it."""
         directory.write(*["GET"] * 3_000)
         script = '{ simplestore batch "$1"; echo $? >"$2"; } | head -n 1'
         outcome = await shell(
@@ -37,7 +37,7 @@ class TestOutput:
         assert "75\n" == (tmp_path / "code").read_text()
         assert directory.sandbox.counters.api_requests < 3_000
 
-    @pytest.mark.parametrize("blocks", [16, 64, 256])
+    @pytest.mark.parametrize("blocks", [64, *(pytest.param(blocks, marks=pytest.mark.slow) for blocks in (16, 256))])
     async def test_full_disk(self, directory: Directory, blocks: int) -> None:
         """On a full disk nothing is sent that cannot be recorded; with room again the same command continues."""
         directory.write(*["POST"] * 300)
@@ -60,7 +60,7 @@ class TestOutput:
         assert 300 - counts["unknown"] <= directory.sandbox.counters.api_requests <= 300
 
     async def test_plain(self, directory: Directory) -> None:
-        """Where stderr is no terminal a pause is a line, without any sign of control."""
+        """Without a terminal, a pause is reported in one line without control characters."""
         directory.write("GET")
         directory.sandbox.api.fail_next(1, Status(429, retry_after=0.01))
         outcome = await directory.run()
@@ -68,17 +68,17 @@ class TestOutput:
 
 
 class TestTerminal:
-    @pytest.mark.parametrize("color", ["", "1"])
-    async def test_bar(self, directory: Directory, color: str) -> None:
-        """In a terminal there is a bar with count, rate, failures and the time left, and news above it."""
+    @pytest.mark.parametrize("no_color", ["", pytest.param("1", marks=pytest.mark.slow)])
+    async def test_bar(self, directory: Directory, no_color: str) -> None:
+        """In a terminal a progress bar shows count, rate, failures and time left, with messages above it."""
         directory.write(*["GET"] * 30)
         directory.sandbox.api.fail_next(1, Status(429, retry_after=0.3))
-        environment = directory.sandbox.environment | {"NO_COLOR": color}
+        environment = directory.sandbox.environment | {"NO_COLOR": no_color}
         async with in_terminal(*COMMAND, *directory.command, environment=environment, columns=100) as terminal:
             assert 0 == await terminal.wait()
         for text in "30/30", "/s", "0 not succeeded", "left", "waiting 0.3 s: the API responded 429", "30 succeeded":
             assert text in terminal.shown
-        assert bool(color) != ("\x1b[3" in terminal.shown or "\x1b[38" in terminal.shown)
+        assert bool(no_color) != ("\x1b[3" in terminal.shown or "\x1b[38" in terminal.shown)
         assert terminal.shown.rindex("\x1b[?25h") > terminal.shown.rindex("\x1b[?25l")  # the cursor is back
 
     async def test_plain(self, directory: Directory) -> None:
@@ -104,7 +104,7 @@ class TestTerminal:
         assert not others
 
     async def test_ctrl_c(self, directory: Directory) -> None:
-        """Ctrl-C, typed: it says that it stops, and how to go on; typed again it ends at once. The cursor is back."""
+        """Ctrl-C stops the batch and shows the command that continues it; a second aborts. The cursor is restored."""
         directory.write(*["POST"] * 10)
         directory.sandbox.api.fail_next(2, Late(3_600))
         command = *COMMAND, *directory.command, "--concurrency", "2"

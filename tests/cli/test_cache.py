@@ -61,7 +61,7 @@ async def cache(operation: str, directory: Path, *options: str) -> Outcome:
 
 class TestPath:
     async def test_default(self, tmp_path: Path) -> None:
-        """It is the directory that a `FileTokenCache()` of the same user uses, and is not made."""
+        """The path is that of the same user's `FileTokenCache()`; it is not created."""
         home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
         outcome = await simplestore("cache", "path", environment=home)
 
@@ -76,7 +76,7 @@ class TestPath:
 
     @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux")
     async def test_no_text(self, tmp_path: Path) -> None:
-        """A directory's name comes out as it is, even if it is no text, and the other commands bear it."""
+        """A directory name that is not valid text is printed unchanged, and the other commands accept it."""
         directory = tmp_path / os.fsdecode(b"caf\xe9")
         assert f"{directory}\n" == (await cache("path", directory)).stdout
         assert str(directory) == (await cache("path", directory, "--json")).json["directory"]
@@ -218,7 +218,7 @@ async def default_directory(environment: Mapping[str, str]) -> str:
 
 
 async def test_the_default_directory_is_used(tmp_path: Path) -> None:
-    """Without `--directory` it is the default directory that is listed and cleared."""
+    """Without `--directory` the default directory is listed and cleared."""
     home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
     await FileTokenCache(await default_directory(home)).set("key", living_token())
 

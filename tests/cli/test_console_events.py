@@ -43,7 +43,7 @@ async def send(process: asyncio.subprocess.Process, event: bytes) -> Outcome:
 
 @pytest.mark.parametrize(("event", "code"), [(CTRL_C, 130), pytest.param(CTRL_BREAK, 75, marks=needs_break)])
 async def test_batch(tmp_path: Path, event: bytes, code: int) -> None:
-    """An event lets requests in flight end, and the same command does the rest."""
+    """After an event, requests in flight finish; the same command sends the remaining ones."""
     async with Sandbox() as sandbox:
         directory = Directory(tmp_path, sandbox)
         directory.write(*["POST", "GET"] * 10)

@@ -16,7 +16,7 @@ from simplestore_async.caches.encryption import FernetCodec
 from tests.support.api_servers import refusing_url
 from tests.support.cache_files import names_in
 from tests.support.command import COMMAND, finish, simplestore, start
-from tests.support.doctor import NEUTRAL, assert_row, changed_doctor, doctor, failures_in, read_rows
+from tests.support.doctor import assert_row, changed_doctor, doctor, failures_in, read_rows
 from tests.support.tokens import make_token
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ shutil.disk_usage = lambda _: types.SimpleNamespace(free=4096)
 def environment(tmp_path: Path) -> dict[str, str]:
     """The minimum that needs no resolver; other tests cover the credentials."""
     home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
-    return NEUTRAL | home | {"SIMPLESTORE_TOKEN_URL": refusing_url()}
+    return home | {"SIMPLESTORE_TOKEN_URL": refusing_url()}
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ class TestDirectory:
         assert "canary" not in str(rows)
 
     async def test_default_one(self, environment: dict[str, str], tmp_path: Path) -> None:
-        """Where there is none yet it is not made."""
+        """A default directory that does not exist is not created."""
         rows = await doctor(environment=environment)
 
         path = (await simplestore("cache", "path", environment=environment)).stdout.strip()
@@ -142,7 +142,7 @@ class TestDirectory:
     async def test_bad_one(
         self, environment: dict[str, str], filled: Path, spoil: Callable[[Path], Any], says: str
     ) -> None:
-        """A directory that no token would be kept in fails, in the package's own words; the rest is skipped."""
+        """An unusable directory fails with the cache's own message; dependent checks are skipped."""
         spoil(filled)
         rows = await doctor("--directory", str(filled), environment=environment)
 
@@ -216,7 +216,7 @@ class TestRedis:
         assert "canary" not in str(rows)
 
     async def test_invalid_url(self, environment: dict[str, str]) -> None:
-        """A URL that is none fails, in the package's own words."""
+        """An invalid URL fails with the package's own message."""
         rows = await doctor(environment=environment | {"SIMPLESTORE_REDIS_URL": "http://canary/"})
         assert_row(rows["Shared tokens: Redis"], state="failed", says="SIMPLESTORE_REDIS_URL")
         assert "canary" not in str(rows)
@@ -238,7 +238,7 @@ class TestInstallation:
         assert not [name for name in failures_in(rows) if name.startswith("Installation")]
 
     async def test_wrong_versions(self, environment: dict[str, str], tmp_path: Path) -> None:
-        """A version too old, or too new, fails, with the command that fixes it."""
+        """A version outside the bounds fails, with the command that fixes it."""
         versions = {"platformdirs": "4.1.0", "aiohttp": "4.0.0", "rich": "13.8.1rc1"}
         for name, version in versions.items():
             metadata = tmp_path / f"{name}-{version}.dist-info"

@@ -82,7 +82,7 @@ class TestHost:
         assert ["Token endpoint: TCP", "API: TCP"] == failures_in(rows)
 
     async def test_one_family(self, environment: dict[str, str]) -> None:
-        """If one of a host's families does not work the other is used, and it is a warning."""
+        """If only one of a host's address families works, it is used, with a warning."""
         change = (
             "import socket; ask = socket.getaddrinfo\n"
             "def ask_both(host, *rest, **how):\n"
@@ -103,7 +103,7 @@ class TestHost:
 class TestTls:
     @pytest.fixture(autouse=True)
     def trusted(self, tmp_path: Path, environment: dict[str, str]) -> None:
-        """Let the environment name the CA of these tests."""
+        """Trust the tests' CA through the environment."""
         authority().cert_pem.write_to_path(tmp_path / "ca.pem")
         environment["SSL_CERT_FILE"] = str(tmp_path / "ca.pem")
 
@@ -145,7 +145,7 @@ class TestTls:
 
     @pytest.mark.parametrize("is_self_signed", [True, False])
     async def test_unknown_ca(self, environment: dict[str, str], is_self_signed: bool) -> None:
-        """Self-signed, or signed by a CA that is not known here: how to name that CA; no secret is sent."""
+        """Self-signed, or signed by an untrusted CA: the advice is how to trust it; no secret is sent."""
         environment["SSL_CERT_FILE"] = ""
         context = server_context() if is_self_signed else private_ca().server
         async with TokenServer(ssl_context=context) as server:
@@ -158,14 +158,14 @@ class TestTls:
         assert_row(rows["Token endpoint: token"], state="skipped", says="because of Token endpoint: TLS")
 
     async def test_no_tls(self, token_server: TokenServer, environment: dict[str, str]) -> None:
-        """A port that speaks something else."""
+        """A port without TLS fails."""
         url = token_server.token_url.replace("http", "https")
         row = (await doctor(environment=environment | {"SIMPLESTORE_TOKEN_URL": url}))["Token endpoint: TLS"]
         assert_row(row, state="failed", says="no TLS: ", advises="that this port speaks https")
 
 
 async def test_silent_servers(environment: dict[str, str], token_server: TokenServer) -> None:
-    """Hosts that accept and never respond: each check that waits for them ends in time, and names the setting."""
+    """Hosts that accept and never respond: each check times out and names the setting."""
     async with RawServer(hangs_after(), reads_first=False) as server:
         silent_endpoint = {"SIMPLESTORE_TOKEN_URL": f"{server.url}/connect/token"}
         silent_tls = {"SIMPLESTORE_TOKEN_URL": f"{server.url}/".replace("http", "https")}
@@ -258,7 +258,7 @@ class TestToken:
         environment: dict[str, str],
         row: tuple[web.Response, str, str],
     ) -> None:
-        """Each refusal is asked for once, and has its advice; the API is not called."""
+        """A refused token request is sent once and gets advice; the API is not called."""
         reply, says, advises = row
         token_server.handler = answering_posts(token_server, reply)
         rows = await doctor(environment=environment)
@@ -270,7 +270,7 @@ class TestToken:
         assert [] == api_server.requests
 
     async def test_scope(self, token_server: TokenServer, environment: dict[str, str]) -> None:
-        """A scope that was asked for and not granted is a warning (RFC 6749 5.1)."""
+        """A requested scope that is not granted is a warning (RFC 6749 5.1)."""
         reply = {"access_token": "canary", "expires_in": 60, "scope": "orders"}
         token_server.handler = answering_posts(token_server, web.json_response(reply))
         rows = await doctor(environment=environment | {"SIMPLESTORE_SCOPE": "orders products"})

@@ -12,7 +12,7 @@ from yarl import URL
 
 from tests.support.api_servers import refusing_url
 from tests.support.command import simplestore
-from tests.support.doctor import NEUTRAL, assert_row, changed_doctor, doctor
+from tests.support.doctor import assert_row, changed_doctor, doctor
 from tests.support.servers import SECRET
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ PANEL = "Control Panel"
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """Credentials for a closed port: these tests are about settings only."""
-    return NEUTRAL | {
+    return {
         "SIMPLESTORE_CLIENT_ID": "app",
         "SIMPLESTORE_CLIENT_SECRET": SECRET,
         "SIMPLESTORE_TOKEN_URL": f"{refusing_url()}/connect/token",
@@ -66,7 +66,7 @@ async def test_none(tmp_path: Path) -> None:
     """Without settings: missing ones fail, optional ones and those with a default pass."""
     # The default host is another's: the tests must not find it.
     change = "import socket\ndef fail(*_, **__): raise socket.gaierror(-2, 'unknown')\nsocket.getaddrinfo = fail"
-    rows = await changed_doctor(change, environment=NEUTRAL | {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)})
+    rows = await changed_doctor(change, environment={"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)})
 
     assert_row(rows["Settings: client id"], state="failed", says="SIMPLESTORE_CLIENT_ID is not set", advises=PANEL)
     assert_row(rows["Settings: client secret"], state="failed", says="SIMPLESTORE_CLIENT_SECRET is not set")
@@ -143,7 +143,7 @@ async def test_mistake(environment: dict[str, str], row: tuple[dict[str, str], s
 
 @pytest.mark.parametrize("name", ["simplestore_client_id", "SIMPLE_STORE_CLIENT_ID", "SIMPELSTORE_CLIENT_ID"])
 async def test_misspelt_prefix(environment: dict[str, str], name: str) -> None:
-    """A name that only nearly starts like ours is found, too."""
+    """A variable whose prefix is misspelt is reported."""
     rows = await doctor(environment=environment | {name: "x"})
     assert_row(rows["Settings: other variables"], state="warning", says=name, advises="mean SIMPLESTORE_CLIENT_ID?")
 
@@ -161,7 +161,7 @@ async def test_placeholder(environment: dict[str, str], placeholder: str) -> Non
 
 
 async def test_proxies(environment: dict[str, str]) -> None:
-    """A proxy is named by its variable only; nothing else of it is shown, also if it cannot be reached."""
+    """A proxy is reported by its variable; its URL is never shown, even if it is unreachable."""
     proxies = {
         "HTTPS_PROXY": f"http://user:canary@127.0.0.1:{URL(refusing_url()).port}",
         "SIMPLESTORE_TOKEN_URL": "https://auth.invalid/connect/token",
@@ -284,7 +284,7 @@ class TestSecretFile:
 
     @pytest.mark.skipif(sys.platform == "win32", reason="POSIX symlinks and modes")
     async def test_kubernetes(self, environment: dict[str, str], path: Path) -> None:
-        """A symlink to a file that everybody may read is how Kubernetes mounts secrets, and is fine."""
+        """A symlink to a world-readable file, as Kubernetes mounts secrets, passes."""
         target = path.rename(path.with_name("..data"))
         target.chmod(0o644)
         path.symlink_to(target)

@@ -39,7 +39,7 @@ async def test_scope(sandbox: Sandbox) -> None:
 
 
 async def test_error_description(sandbox: Sandbox) -> None:
-    """The words of a refusal, on stderr and in a traceback."""
+    """The error description of a refusal, on stderr and in a traceback."""
     sandbox.fail_for(60, Response(400, json={"error": "x", "error_description": HOSTILE, "title": HOSTILE}))
     for arguments in ["token"], ["token", "--debug"], ["doctor"], ["request", "GET", "x"]:
         outcome = await run(*arguments, sandbox=sandbox)

@@ -88,14 +88,14 @@ class TestDebug:
 
     @pytest.mark.parametrize("arguments", [["token", "--debug", "--json"], ["token", "--json", "--debug"]])
     async def test_after_the_command(self, sandbox: Sandbox, arguments: list[str]) -> None:
-        """It may stand behind the command, too, and twice; each record is logged once."""
+        """`--debug` is accepted before and after the command; each record is logged once."""
         outcome = await simplestore(*arguments, environment=sandbox.environment)
         assert 2 == outcome.stderr.count("DEBUG simplestore_async: ")
         outcome = await simplestore("--debug", *arguments, environment=sandbox.environment)
         assert 2 == outcome.stderr.count("DEBUG simplestore_async: ")
 
     async def test_group(self) -> None:
-        """Groups have it as well as their commands."""
+        """Groups and their commands accept `--debug`."""
         for arguments in ["cache", "--debug", "list"], ["cache", "list", "--debug"]:
             assert 0 == (await simplestore(*arguments)).code
 
@@ -165,7 +165,7 @@ class TestDemo:
         assert {"requests": 1, "succeeded": 1, "failed": 0} == figures["callers"]
 
     async def test_lines(self) -> None:
-        """The lines have a rate above 0 and fit 80 columns."""
+        """The progress lines show a positive rate and fit 80 columns."""
         outcome = await simplestore(*ONE_REQUEST)
         lines, _, _ = outcome.stdout.partition("\nNext, ")
 
@@ -198,7 +198,7 @@ class TestDemo:
 
     @pytest.mark.slow
     async def test_failed(self) -> None:
-        """If requests fail the figures are printed all the same, and the error is an object on stderr."""
+        """If requests fail, the figures are still printed and the error is an object on stderr."""
         outcome = await finish(await start(*REFUSED, *ONE_REQUEST, "--json"))
 
         assert (1, 1) == (outcome.code, outcome.json["callers"]["failed"])
@@ -209,7 +209,7 @@ class TestDemo:
 class TestCompletion:
     @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
     async def test_script(self, name: str) -> None:
-        """Each shell gets a script that asks this command; `--json` prints the same script in an object."""
+        """Each shell gets a script that queries this command; `--json` prints the same script in an object."""
         outcome = await simplestore("completion", name)
         assert 0 == outcome.code
         assert f"_SIMPLESTORE_COMPLETE={name}_complete" in outcome.stdout
@@ -304,7 +304,7 @@ class TestHelp:
         assert 0 == outcome.code
 
     async def test_without_docstrings(self) -> None:
-        """`-OO` takes nothing from the help, which has the summary of each command."""
+        """`-OO` does not change the help."""
         command = sys.executable, "-OO", "-m", "simplestore_async.cli", "--help"
         assert await simplestore("--help") == await finish(await start(*command))
 

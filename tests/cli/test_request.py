@@ -23,7 +23,7 @@ BODY = bytes(range(256)) * 16
 class TestData:
     @pytest.mark.parametrize("text", ['{"state": "canary"}', "[1]", '"canary"', '{"' + "x" * 10_000])
     async def test_json_as_file(self, environment: dict[str, str], text: str) -> None:
-        """JSON in the place of a file leads to `-`; it is not shown, and nothing is sent."""
+        """JSON instead of a file name is refused with a hint at `-`; it is not shown, and nothing is sent."""
         outcome = await simplestore("request", "PUT", "orders/42", "--data", text, environment=environment)
         assert_one_line(
             outcome, code=2, says="to send text, pipe it: echo '…' | simplestore request METHOD PATH --data -"
@@ -52,7 +52,7 @@ class TestTarget:
         ],
     )
     async def test_relative(self, api_server: ApiServer, environment: dict[str, str], path: str, expected: str) -> None:
-        """A path is joined to the base URL, whatever it looks like, and never leads to another host."""
+        """Any path is joined to the base URL and never leads to another host."""
         await simplestore("request", "get", path, environment=environment)
 
         assert [expected] == [request.path for request in api_server.requests]
@@ -128,7 +128,7 @@ class TestBody:
         assert [("POST", BODY)] * 2 == [(request.method, request.body) for request in api_server.requests]
 
     async def test_headers_of_a_body(self, api_server: ApiServer, environment: dict[str, str], tmp_path: Path) -> None:
-        """A body is JSON unless it is said to be something else, and its file's name stays here."""
+        """The default Content-Type is JSON, and the file's name is not sent."""
         (tmp_path / "private name").write_bytes(b"[]")
         send = "request", "POST", "x", "--data", str(tmp_path / "private name")
         for options in [], ["--content-type", "text/csv"], ["-H", "content-type: a/b", "--content-type", "text/csv"]:
@@ -220,7 +220,7 @@ class TestHeaders:
 
 class TestCache:
     async def test_shared(self, token_server: TokenServer, api_server: ApiServer, environment: dict[str, str]) -> None:
-        """With `--cache` calls share a token, also with `token --cache`; without it each asks for one of its own."""
+        """With `--cache` calls share a token, also with `token --cache`; without it each requests its own."""
         for options in ["--cache"], []:
             await simplestore("request", "GET", "x", *options, environment=environment)
         outcome = await simplestore("token", "--header", "--cache", environment=environment)
@@ -230,7 +230,7 @@ class TestCache:
         assert 2 == len(token_server.requests)
 
     async def test_rejected(self, api_server: ApiServer, environment: dict[str, str]) -> None:
-        """A rejected token is replaced in the cache, too."""
+        """A rejected token is also replaced in the cache."""
         api_server.rejected = {"canary-token-1"}
         for _ in range(2):
             await simplestore("request", "GET", "x", "--cache", environment=environment)
@@ -241,7 +241,7 @@ class TestCache:
 async def test_secrecy(
     token_server: TokenServer, api_server: ApiServer, environment: dict[str, str], outcome_of: str
 ) -> None:
-    """With `--debug`, whatever fails, neither the secret nor a token is shown, and the last line is the error."""
+    """With `--debug`, no failure shows the secret or a token, and the last line is the error."""
     if outcome_of == "api":
         api_server.rejected = {"canary-token-1", "canary-token-2"}
     elif outcome_of == "endpoint":

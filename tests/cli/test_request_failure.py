@@ -38,7 +38,7 @@ class TestFailure:
         ids=["cut", "smtp", "closed"],
     )
     async def test_broken_response(self, environment: dict[str, str], script: Script, stdout: str) -> None:
-        """A response that is cut short, or is none: exit code 1; what came before it is printed."""
+        """A truncated or invalid response: exit code 1; the part received is printed."""
         async with RawServer(script) as broken:
             elsewhere = environment | {"SIMPLESTORE_BASE_URL": broken.url}
             outcome = await simplestore("request", "GET", "x", environment=elsewhere)

@@ -45,7 +45,7 @@ class TestAnswer:
         assert outcome.stdout.encode(errors="surrogateescape").endswith(b"\r\n\r\n" + BODY)
 
     async def test_as_it_comes(self, api_server: ApiServer, environment: dict[str, str]) -> None:
-        """What has come is printed before the rest comes."""
+        """Each part of the body is printed when it arrives."""
         may_go_on = asyncio.Event()
 
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -91,14 +91,14 @@ class TestAnswer:
     async def test_status(
         self, api_server: ApiServer, environment: dict[str, str], status: int, code: int, stderr: str
     ) -> None:
-        """From 400 on the exit code is 22, and a line on stderr names the status; the body is printed all the same."""
+        """From status 400 on the exit code is 22, stderr names the status, and the body is still printed."""
         body = "" if status in {204, 304} else "why"
         api_server.handler = answering(status=status, text=body or None)
         outcome = await simplestore("request", "GET", "x", environment=environment)
         assert (code, body, stderr) == (outcome.code, outcome.stdout, outcome.stderr)
 
     async def test_hostile_reason(self, environment: dict[str, str]) -> None:
-        """A server's words on stderr cannot move the cursor."""
+        """A hostile reason phrase on stderr cannot move the cursor."""
         async with RawServer(says(b"HTTP/1.1 400 a\x1b[2Jb\r\nContent-Length: 0\r\n\r\n")) as server:
             elsewhere = environment | {"SIMPLESTORE_BASE_URL": server.url}
             outcome = await simplestore("request", "GET", "x", environment=elsewhere)
@@ -110,7 +110,7 @@ class TestAnswer:
         assert (0, "", "HEAD") == (outcome.code, outcome.stdout, api_server.requests[0].method)
 
     async def test_every_token_is_rejected(self, api_server: ApiServer, environment: dict[str, str]) -> None:
-        """If the second token is rejected, too, the response is the API's."""
+        """If the replacement is also rejected, the API's response is printed."""
         api_server.rejected = {"canary-token-1", "canary-token-2"}
         outcome = await simplestore("request", "GET", "x", environment=environment)
 
@@ -152,7 +152,7 @@ class TestOutput:
 
     @pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes")
     async def test_closed_pipe(self, api_server: ApiServer, environment: dict[str, str]) -> None:
-        """A reader that goes away ends it, without a word."""
+        """A closed output pipe ends the command silently."""
         api_server.handler = answering(body=b"line\n" * 1_000_000)
         outcome = await shell("simplestore request GET x | head -n 1", environment=environment)
         assert ("line\n", "") == (outcome.stdout, outcome.stderr)

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals a
 
 
 class Serving:
-    """A sandbox that serves, and the environment that it printed, whose last variable is that of the secret file."""
+    """A serving sandbox and the environment that it printed, secret file last."""
 
     def __init__(self, process: asyncio.subprocess.Process, printed: str) -> None:
         self.process = process
@@ -236,7 +236,7 @@ class TestErrors:
         assert_one_line(await simplestore("sandbox", *arguments), code=2, says=says)
 
     async def test_closed_pipe(self) -> None:
-        """A reader that has gone away ends it with 1, without a word."""
+        """A closed output pipe ends the sandbox silently with exit code 1."""
         reading, writing = os.pipe()
         os.close(reading)
         process = await start(*COMMAND, "sandbox", stdout=writing)
@@ -245,7 +245,7 @@ class TestErrors:
         assert Outcome(1, "", "") == await finish(process)
 
     async def test_closed_output(self) -> None:
-        """Started without a standard output it serves all the same, and ends with 0."""
+        """Started without a standard output it still serves, and exits with 0."""
         process = await start("/bin/sh", "-c", f"exec {shlex.join(COMMAND)} sandbox >&-")
         assert process.stderr is not None
         async with asyncio.timeout(TIMEOUT_SECONDS):

@@ -38,7 +38,7 @@ class TestProxy:
 
     @pytest.mark.parametrize("arguments", [["token"], ["request", "GET", "orders"], ["doctor", "-v"]])
     async def test_is_used(self, environment: dict[str, str], arguments: list[str]) -> None:
-        """All requests go through it, and its password is shown nowhere."""
+        """All requests go through the proxy, and its password is never shown."""
         # A process of its own: aiohttp reads what is trusted when it is imported.
         outcome = await finish(await start(*COMMAND, "--debug", *arguments, environment=environment))
 
@@ -84,7 +84,7 @@ class TestRedis:
         assert [] == (await simplestore("cache", "list", "--json", environment=environment)).json
 
     async def test_directory(self, environment: dict[str, str], tmp_path: Path) -> None:
-        """`--directory` names a directory all the same."""
+        """`--directory` takes precedence over Redis."""
         outcome = await simplestore("cache", "list", "--directory", str(tmp_path / "x"), environment=environment)
         assert f"no tokens are stored in {tmp_path / 'x'}\n" == outcome.stdout
 

@@ -96,7 +96,7 @@ class TestOidcProvider:
 
     @pytest.mark.parametrize("name", ALGORITHMS)
     async def test_private_key(self, oidc_folder: Path, name: str) -> None:
-        """It accepts PrivateKeyJwt with each kind of key, again and again, and refuses another key and audience."""
+        """Repeated PrivateKeyJwt requests are accepted with each kind of key; a wrong key or audience is refused."""
         client = {
             "token_endpoint_auth_method": "private_key_jwt",
             "token_endpoint_auth_signing_alg": name,
@@ -157,7 +157,7 @@ class TestAuthlib:
 
     @pytest.mark.parametrize("name", ["RS256", "ES256"])
     async def test_private_key(self, name: str) -> None:
-        """It accepts PrivateKeyJwt again and again, for either audience, and refuses another key and audience."""
+        """Repeated PrivateKeyJwt requests are accepted for either audience; a wrong key or audience is refused."""
         with authlib_server(Client(ASSERTION, key=public_key(name))) as (issuer, issued):
             for audience in (issuer, issuer, f"{issuer}/token"):
                 method = PrivateKeyJwt(pem(name), audience=audience)

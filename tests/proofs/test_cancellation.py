@@ -1,4 +1,4 @@
-"""One renewal for everybody, whatever becomes of the callers: on asyncio's own loop, with eager tasks, on uvloop."""
+"""One renewal for all callers, cancelled or not: on asyncio's loop, with eager tasks, on uvloop."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ async def test_first_caller_is_cancelled(server: TokenServer) -> None:
 
 @on_every_loop
 async def test_every_caller_is_cancelled(server: TokenServer) -> None:
-    """When every caller is gone, the fetch completes into the cache."""
+    """If every caller is cancelled, the renewal completes and stores its token in the cache."""
     server.gate.clear()
     cache = MemoryTokenCache()
     async with server.provider(cache=cache) as provider:
@@ -166,7 +166,7 @@ async def test_close_during_a_fetch(server: TokenServer) -> None:
 
 @on_every_loop
 async def test_close_waits_for_the_end_of_the_renewal(server: TokenServer) -> None:
-    """aclose() returns once the renewal has put away what it held."""
+    """aclose() returns after the renewal has released its resources."""
     has_begun, has_ended = asyncio.Event(), asyncio.Event()
 
     async def read_secret() -> str:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class Locked:
-    """An object that is refused whatever is done with it."""
+    """An object on which every operation fails."""
 
     def get_secret_value(self) -> str:
         raise LookupError(SECRET)

@@ -35,7 +35,7 @@ odd_tokens: Final = st.dictionaries(
 @FUZZ
 @given(st.one_of(st.binary(), damaged_tokens, odd_tokens, bodies))
 def test_stored_token(data: bytes) -> None:
-    """What a cache kept is a token that can be stored again, or is refused."""
+    """Any stored bytes load as a token that can be stored again, or are refused."""
     outcome = outcome_of(lambda: loads(data))
     if isinstance(outcome, AccessToken):
         assert is_visible_ascii(outcome.value)
@@ -47,7 +47,7 @@ def test_stored_token(data: bytes) -> None:
 @SLOWER
 @given(texts(), st.one_of(st.binary(), damaged_tokens, odd_tokens), st.booleans())
 def test_cache_file(tmp_path_factory: pytest.TempPathFactory, key: str, data: bytes, is_after_header: bool) -> None:
-    """Whatever stands in a cache's file is a token or a miss, and is replaced; every text is a key."""
+    """Any content of a cache file is a token or a cache miss, and is replaced; any text is a key."""
     directory = tmp_path_factory.mktemp("cache")
     cache = FileTokenCache(directory / "tokens")
 
@@ -69,7 +69,7 @@ def test_cache_file(tmp_path_factory: pytest.TempPathFactory, key: str, data: by
 @SLOWER
 @given(st.one_of(st.binary(), damaged_tokens, odd_tokens), st.integers(0), st.binary(max_size=4))
 def test_encrypted_cache_file(tmp_path_factory: pytest.TempPathFactory, data: bytes, at: int, noise: bytes) -> None:
-    """Whatever stands in an encrypted cache's file is a miss, unless it is what was written; so is any damage to it."""
+    """Any content of an encrypted cache file other than what was written, damaged or not, is a cache miss."""
     directory = tmp_path_factory.mktemp("cache")
     cache = FileTokenCache(directory, codec=CODEC)
 

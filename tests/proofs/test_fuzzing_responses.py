@@ -58,7 +58,7 @@ def test_reply(status: int, headers: dict[str, str], body: bytes, now: float) ->
 @FUZZ
 @given(texts(ascii_letters + digits, min_size=4).filter(lambda text: text not in {"error", "title"}), bodies)
 def test_reply_echoes_the_secret(secret: str, body: bytes) -> None:
-    """Whatever the secret is, a response that quotes it does not put it into the error."""
+    """For any secret, a response that quotes it does not put it into the error."""
     secret += "Canary"
     exchange = Exchange(CREDENTIALS, RedactedStr(secret))
     quoting = json.dumps({"error": "server_error", "error_description": f"{secret}{body!r}{secret}"}).encode()

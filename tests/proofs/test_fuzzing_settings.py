@@ -90,7 +90,7 @@ def test_proxy(url: str, no_proxy: str | None) -> None:
 @given(urls)
 @example("canary-pass")
 def test_base_url(url: str) -> None:
-    """A base URL is one that the token can be sent to, or is refused; by the environment, too."""
+    """Any base URL, from code or environment, can be sent the token or is refused."""
 
     async def open_and_close(**options: Any) -> None:
         async with open_session(CREDENTIALS, **options):

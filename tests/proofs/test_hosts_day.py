@@ -57,7 +57,7 @@ class _Selector(selectors.DefaultSelector):
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """A loop with sockets, whose time passes only while the server rests."""
+    """A loop with sockets whose time advances only while the server is idle."""
 
     def __init__(self, path: Path) -> None:
         self._selecting = _Selector(path)
@@ -109,7 +109,7 @@ def play_day(path: Path, *, workers: int) -> Log:
 
 @pytest.mark.slow
 def test_a_day_of_a_thousand_workers() -> None:
-    """Over one Redis 1 000 workers ask for at most a tenth more tokens a day than one does; the cache never fails."""
+    """Over one Redis 1 000 workers request at most a tenth more tokens per day than one; the cache never fails."""
     counts = []
     for workers in (1, WORKERS):
         with RedisServer() as server:

@@ -1,7 +1,7 @@
 """Every order in which a loop may run two or three callers, a renewal, and a disturbance.
 
-The order is chosen by depth-first search: asyncio runs what is ready first in, first out, but nothing here may depend
-on it. The endpoint responds when the schedule does; there is no I/O in which a schedule could hide.
+The order is chosen by depth-first search: asyncio runs ready callbacks first in, first out, but no outcome may depend
+on it. The schedule decides when the endpoint responds; there is no I/O outside its control.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def all_scenes() -> list[Any]:
 
 @pytest.mark.parametrize(("name", "callers", "least"), all_scenes())
 def test_every_order(name: str, callers: int, least: int) -> None:
-    """In every order all callers get a permitted outcome, none waits for ever, and no two requests overlap."""
+    """In every order each caller gets a permitted outcome, and no two token requests overlap."""
     disturbance = SCENES[name]
     seen: set[type] = set()
 

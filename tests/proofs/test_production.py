@@ -25,9 +25,12 @@ SEEDS = [DAY_SEED, *(pytest.param(seed, marks=pytest.mark.slow) for seed in rang
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("weather", [pytest.param(SCATTERED, id="scattered"), pytest.param(DENSE, id="dense")])
+@pytest.mark.parametrize(
+    "weather",
+    [pytest.param(SCATTERED, id="scattered"), pytest.param(DENSE, id="dense", marks=pytest.mark.slow)],
+)
 def test_day(weather: Weather, seed: int) -> None:
-    """No call fails, the tokens are at most 1.35 times the least possible, and the endpoint is asked as it may be.
+    """No call fails, tokens are at most 1.35 times the minimum, and every token request follows the policy.
 
     The picture in the benchmarks has the figures of one such day.
     """
@@ -54,7 +57,7 @@ def assert_weather_is_bad(day: Day) -> None:
 
 
 def assert_requests_follow_the_policy(day: Day) -> None:
-    """Each renewal begins with the very call that may begin it, no sooner and no later, and has no attempt too many.
+    """Each renewal starts with the first call that may start it, and makes no more attempts than allowed.
 
     Derived from the log and the policy's numbers only, not from the package.
     """
@@ -82,7 +85,7 @@ def assert_requests_follow_the_policy(day: Day) -> None:
 
 
 def assert_attempts_are_allowed(posts: list[Post], *, waited_from: float) -> None:
-    """A renewal asks once, or three times if callers wait, with pauses, each for ten seconds and all in thirty."""
+    """A renewal makes one attempt, or three if callers wait, with pauses: 10 s each, 30 s in all."""
     assert len(posts) <= (3 if posts[0].ended_at >= waited_from else 1)
     for number, (failed, retry) in enumerate(pairwise(posts)):
         pause = retry.began_at - failed.ended_at
@@ -93,7 +96,7 @@ def assert_attempts_are_allowed(posts: list[Post], *, waited_from: float) -> Non
 
 @pytest.mark.slow
 def test_fleet() -> None:
-    """10 000 workers ask together once; after the first hour the peak in ten seconds stays under 3 times the mean.
+    """10 000 workers renew together only once; after the first hour a 10 s peak stays under 3 times the mean.
 
     The picture in the benchmarks has these figures.
     """

@@ -1,7 +1,7 @@
 """Neither the secret nor a token is shown, in any circumstances: the whole package, end to end.
 
 `test_redaction` tests the values alone, `test_wire_table` responses of a token endpoint, `test_encryption` keys. The
-canaries are module constants, and what is made of them is no local of a test: a traceback with locals would show it.
+canaries are module constants, and no local of a test holds a value derived from them: a traceback could show it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Random schedules over one provider on virtual time, checked against a model of its policy.
 
 Hypothesis plays callers, their deadlines and cancellations, the endpoint, the API that rejects tokens, other processes,
-the clock and the operator, on two event loops. The model knows what went over the wire and what the policy's numbers
-say; it never looks into the provider.
+the clock and the operator, on two event loops. The model is built from the traffic and the policy alone; it never
+reads the provider's state.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Renewal:
 
 @attrs.define(eq=False)
 class Caller:
-    """One call of `get_token()`, and how it is allowed to end."""
+    """One call of `get_token()`, and its permitted outcomes."""
 
     loop: int
     task: asyncio.Task[None]
@@ -312,7 +312,7 @@ class Schedules(RuleBasedStateMachine):
 
     @rule(life=st.sampled_from([None, *LIVES]))
     def other_process_renews(self, life: float | None) -> None:
-        """It takes the lock, if it is free; else it stores its token, if any, and releases the lock."""
+        """Take a free lock; otherwise store this process's token, if any, and release the lock."""
         if self.cache.holder is None:
             self.cache.holder = self
             return
@@ -405,6 +405,6 @@ def test_some_schedules(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("start", range(0, EXAMPLES, PART))
 def test_many_schedules(start: int, caplog: pytest.LogCaptureFixture) -> None:
-    """The same, so often that rare schedules are among them."""
+    """The same for enough schedules to include rare ones."""
     caplog.set_level(logging.CRITICAL, "simplestore_async")
     play(min(PART, EXAMPLES - start))

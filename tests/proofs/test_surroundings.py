@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 async def test_threads_that_wait_for_a_token(token_server: TokenServer, tmp_path: Path) -> None:
-    """All threads of the default executor may wait for one token, whose secret and cache are files."""
+    """All threads of the default executor can wait for one token whose secret and cache are files."""
     secret_file = tmp_path / "secret"
     secret_file.write_text(SECRET)
     loop = asyncio.get_running_loop()

@@ -1,7 +1,7 @@
 """Faults of the wire in a token request, as one table: a server that breaks HTTP or TLS, and the outcome.
 
-Every row is played whole, with up to three attempts. Whatever happens ends in time, with one of our errors or with a
-token; no connection stays open; nothing that was sent or received is shown.
+Every row runs with up to three attempts. Each ends in time, with one of our errors or a token; no connection stays
+open; nothing that was sent or received is shown.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def stranger() -> trustme.CA:
 
 
 def dated(*, days: float) -> ssl.SSLContext:
-    """Return a context whose certificate was valid for a day, so many days from now."""
+    """Return a context whose certificate is valid for one day, *days* from now."""
     start = dt.datetime.now(dt.UTC) + dt.timedelta(days=days)
     end = start + dt.timedelta(days=1)
     return server_context(authority().issue_cert("127.0.0.1", not_before=start, not_after=end))
@@ -70,7 +70,7 @@ def other_ciphers() -> ssl.SSLContext:
 
 
 def demanding_context(version: ssl.TLSVersion) -> ssl.SSLContext:
-    """Return a context that wants a certificate of the client."""
+    """Return a context that requires a client certificate."""
     context = own_context()
     context.maximum_version = version
     authority().configure_trust(context)

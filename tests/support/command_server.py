@@ -54,7 +54,7 @@ def run(call: socket.socket, stdout: int, stderr: int) -> None:
     if command := os.fork():
         _, status = os.waitpid(command, 0)
         call.sendall(b"%d" % os.waitstatus_to_exitcode(status))
-        return
+        os._exit(0)  # the interpreter's own exit would touch, and so copy, all that is loaded
     for number, stream in enumerate((os.open(os.devnull, os.O_RDONLY), stdout, stderr)):
         os.dup2(stream, number)
     os.environ.clear()

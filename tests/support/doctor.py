@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from tests.support.command import Outcome
 
-NEUTRAL: Final = {"SSL_CERT_FILE": "", "SSL_CERT_DIR": ""}  # the developer's shell may have a private CA
 # Runs the command after a change to the standard library in its process.
 _PROGRAM = "{change}\nimport sys; from simplestore_async.cli import main; sys.exit(main())"
 

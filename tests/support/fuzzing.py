@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-EXAMPLES: Final = int(os.environ.get("FUZZ_EXAMPLES", "100"))
+EXAMPLES: Final = int(os.environ.get("FUZZ_EXAMPLES", "50"))
 FUZZ: Final = settings(
     max_examples=EXAMPLES,
     deadline=None,

@@ -1,8 +1,9 @@
-"""Isolation from the developer's shell: settings, terminal, colours, locale, time zone, umask and proxies."""
+"""Isolation from the developer's shell: settings, terminal, colours, locale, time zone, umask, proxies and CAs."""
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from typing import Final
 
@@ -12,8 +13,10 @@ _REMOVED: Final = (
     *("NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLORTERM", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
     *("LANG", "LANGUAGE", "PYTHONIOENCODING"),
     *("XDG_CACHE_HOME",),
+    "PYTHONDONTWRITEBYTECODE",  # else each of the programs that tests start compiles the package again
 )
-_SET: Final = {"LC_ALL": "C.UTF-8", "TZ": "UTC"}
+# Without CAs: an import of aiohttp loads those of the machine, which takes a third of its time.
+_SET: Final = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "SSL_CERT_FILE": "", "SSL_CERT_DIR": ""}
 
 
 def reset_surroundings() -> None:
@@ -22,6 +25,7 @@ def reset_surroundings() -> None:
         if name in _REMOVED or name.startswith(("SIMPLESTORE_", "LC_")) or name.lower().endswith("_proxy"):
             del os.environ[name]
     os.environ.update(_SET)
+    sys.dont_write_bytecode = False
     if hasattr(time, "tzset"):
         time.tzset()
     os.umask(0o022)
