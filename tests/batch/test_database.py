@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import sqlite3
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +16,7 @@ from simplestore_async.batch import BatchDatabase, BatchPolicy, read_results
 from simplestore_async.errors import BatchDatabaseError, BatchFileError, ConfigurationError
 from simplestore_async.sandbox import Late, Reset, Status
 from tests.support.batches import QUICK, Runner, counting, make_line, positive, write_lines, write_requests
+from tests.support.command import TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -256,6 +259,25 @@ async def test_results_on_full_disk(runner: Runner) -> None:
             await runner.run(requests, database=database)
         sent = runner.sandbox.counters.api_requests
         assert sent <= database.summary().done <= sent + QUICK.concurrency
+
+
+async def test_slow_disk(runner: Runner) -> None:
+    """While a write blocks, the event loop runs on."""
+    is_writing, may_end, loop = asyncio.Event(), threading.Event(), asyncio.get_running_loop()
+
+    class SlowFile(io.BytesIO):
+        def write(self, data: Any) -> int:
+            loop.call_soon_threadsafe(is_writing.set)
+            assert may_end.wait(TIMEOUT_SECONDS)
+            return super().write(data)
+
+    requests = write_requests(runner.directory, LINES, base_url=runner.sandbox.base_url)
+    with BatchDatabase(runner.directory / "batch", requests=requests, results=SlowFile()) as database:
+        batch = asyncio.create_task(runner.run(requests, database=database))
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            await is_writing.wait()
+            may_end.set()
+            assert {"succeeded": 12} == positive(await batch)
 
 
 async def test_key_order(runner: Runner, api_server: ApiServer) -> None:
