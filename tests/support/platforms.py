@@ -26,6 +26,7 @@ needs_proc: Final = pytest.mark.skipif(sys.platform != "linux", reason="needs /p
 needs_resets: Final = pytest.mark.skipif(
     os.name != "posix", reason="Windows' event loop takes a reset for an end of file"
 )
+needs_windows: Final = pytest.mark.skipif(os.name != "nt", reason="needs files of Windows")
 needs_uvloop: Final = pytest.mark.skipif(find_spec("uvloop") is None, reason="needs uvloop")
 
 
