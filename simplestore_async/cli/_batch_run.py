@@ -22,7 +22,7 @@ from simplestore_async.errors import BatchFileError, ConfigurationError
 from ._batch_display import Display
 from ._caches import has_redis, open_cache
 from ._exchange import RequestError, StatusError
-from ._output import CommandError, print_json, print_problem, show_duration, warn_of_cache
+from ._output import CommandError, is_closed_pipe, print_json, print_problem, show_duration, warn_of_cache
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine, Generator
@@ -129,7 +129,9 @@ def _run_database(job: Job, database: BatchDatabase) -> None:
     signals = _Signals(display, grace_seconds=job.policy.grace_seconds)
     try:
         _run(_send(job, database, display, signals))
-    except BrokenPipeError:
+    except OSError as error:
+        if not is_closed_pipe(error):
+            raise
         raise UnfinishedError("output pipe closed") from None
     finally:
         summary = database.summary(is_stopped=bool(signals.number), elapsed_seconds=display.seconds, sent=display.sent)

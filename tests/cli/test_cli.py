@@ -17,6 +17,7 @@ import pytest
 
 from simplestore_async.sandbox import Sandbox, Status
 from tests.support.command import COMMAND, assert_one_line, finish, shell, simplestore, start
+from tests.support.platforms import needs_posix, needs_proc
 from tests.support.programs import is_alive, wait_for_end
 from tests.support.sandbox_client import SECRET
 
@@ -112,7 +113,7 @@ class TestDemo:
         assert "\x1b" not in outcome.stdout
         assert 1 == read_table(outcome.stdout)["succeeded"]
 
-    @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+    @needs_proc
     async def test_interrupted(self) -> None:
         """Ctrl-C ends it at once, with all of its processes, with 130 and no traceback."""
         process, workers = await start_long_demo()
@@ -122,7 +123,7 @@ class TestDemo:
         assert (130, "") == (outcome.code, outcome.stderr.strip())
         assert not any(map(is_alive, workers))
 
-    @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+    @needs_proc
     async def test_killed(self) -> None:
         """When it is killed its processes end by themselves."""
         process, workers = await start_long_demo()
@@ -131,7 +132,7 @@ class TestDemo:
         for worker in workers:
             await wait_for_end(worker)
 
-    @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+    @needs_proc
     async def test_process_that_dies(self) -> None:
         """When one of its processes dies it ends with 1 and a line that names it, and ends the others."""
         process, workers = await start_long_demo()
@@ -142,7 +143,7 @@ class TestDemo:
         assert re.fullmatch(r"simplestore: process [1-4] ended with exit code -9\n", outcome.stderr)
         assert not any(map(is_alive, workers))
 
-    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes")
+    @needs_posix
     async def test_closed_pipe(self) -> None:
         """A reader that goes away ends it, without a traceback."""
         command = f"{sys.executable} -m simplestore_async.cli demo --plain --duration 3 --requests 300 | head -n 1"

@@ -17,6 +17,7 @@ from tests.support.api_servers import refusing_url
 from tests.support.cache_files import names_in
 from tests.support.command import COMMAND, finish, simplestore, start
 from tests.support.doctor import NEUTRAL, assert_row, changed_doctor, doctor, failures_in, read_rows
+from tests.support.platforms import needs_posix
 from tests.support.tokens import make_token
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class TestDirectory:
         assert {"files": 4, "expired": 1, "unused": 2} == row.facts
         assert "canary" not in str(rows)
 
-    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX locks")
+    @needs_posix
     @pytest.mark.parametrize(
         ("change", "expected"),
         [

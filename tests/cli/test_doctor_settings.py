@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +12,7 @@ from yarl import URL
 from tests.support.api_servers import refusing_url
 from tests.support.command import simplestore
 from tests.support.doctor import NEUTRAL, assert_row, changed_doctor, doctor
+from tests.support.platforms import needs_posix_files
 from tests.support.servers import SECRET
 
 if TYPE_CHECKING:
@@ -282,7 +282,7 @@ class TestSecretFile:
         ]
         assert_row(row, state="ok", says=f"set, from the file {path} ")
 
-    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX symlinks and modes")
+    @needs_posix_files
     async def test_kubernetes(self, environment: dict[str, str], path: Path) -> None:
         """A symlink to a file that everybody may read is how Kubernetes mounts secrets, and is fine."""
         target = path.rename(path.with_name("..data"))

@@ -64,7 +64,8 @@ async def finish(process: asyncio.subprocess.Process, *, stdin: bytes | None = N
     async with asyncio.timeout(TIMEOUT_SECONDS):
         stdout, stderr = await process.communicate(stdin)
     assert process.returncode is not None
-    return Outcome(process.returncode, (stdout or b"").decode(errors="surrogateescape"), stderr.decode())
+    texts = (output.decode(errors="surrogateescape").replace(os.linesep, "\n") for output in (stdout or b"", stderr))
+    return Outcome(process.returncode, *texts)
 
 
 async def simplestore(*arguments: str, environment: Mapping[str, str] | None = None) -> Outcome:
