@@ -41,7 +41,10 @@ class Outcome:
 
 def surroundings(environment: Mapping[str, str] | None) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("SIMPLESTORE_")}
-    return inherited | dict(environment or {})
+    changed = dict(environment or {})
+    if os.name == "nt" and "HOME" in changed:  # by the names that Windows and platformdirs have for it
+        changed |= {"USERPROFILE": changed["HOME"], "WIN_PD_OVERRIDE_LOCAL_APPDATA": changed["HOME"]}
+    return inherited | changed
 
 
 async def start(
