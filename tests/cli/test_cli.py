@@ -17,7 +17,7 @@ import pytest
 
 from simplestore_async.sandbox import Sandbox, Status
 from tests.support.command import COMMAND, assert_one_line, finish, shell, simplestore, start
-from tests.support.platforms import needs_posix, needs_proc
+from tests.support.platforms import needs_posix, needs_posix_files, needs_proc
 from tests.support.programs import is_alive, wait_for_end
 from tests.support.sandbox_client import SECRET
 
@@ -187,6 +187,7 @@ class TestToken:
         assert header is not None
         assert await is_accepted(sandbox, header[1])
 
+    @needs_posix
     @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
     async def test_header_for_curl(self, sandbox: Sandbox) -> None:
         """A token goes to curl through its standard input, so that no command line holds the token."""
@@ -232,6 +233,7 @@ class TestToken:
         assert own.stdout != outcomes[0].stdout
         assert 2 == sandbox.counters.token_requests
 
+    @needs_posix_files
     async def test_cache_that_fails(self, sandbox: Sandbox, tmp_path: Path) -> None:
         """An unusable directory costs a line on stderr, not the token."""
         environment = sandbox.environment | {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}

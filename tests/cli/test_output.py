@@ -237,6 +237,7 @@ class TestCompletion:
         outcome = await simplestore(environment=question)
         assert offered == {line.removeprefix("plain,").lower() for line in outcome.stdout.splitlines()}
 
+    @needs_posix
     @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
     async def test_bash(self, tmp_path: Path) -> None:
         """In bash the script completes."""
