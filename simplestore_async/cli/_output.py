@@ -6,6 +6,8 @@ import errno
 import json
 import logging
 import os
+import shlex
+import subprocess
 import sys
 import traceback
 from datetime import UTC, datetime, timedelta
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CommandError",
+    "as_command",
     "as_line",
     "cache_option",
     "debug_option",
@@ -105,6 +108,11 @@ def log_to_stderr(prefix: str = "") -> None:
     logger = logging.getLogger("simplestore_async")
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
+
+
+def as_command(words: list[str]) -> str:
+    """Return *words* as a line for the platform's shell."""
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
 def is_closed_pipe(error: Exception) -> bool:
