@@ -275,7 +275,7 @@ class TestToken:
         [
             ({"CLIENT_ID": ""}, "SIMPLESTORE_CLIENT_ID"),
             ({"TOKEN_URL": "http://auth.example/connect/token"}, "SIMPLESTORE_TOKEN_URL"),
-            ({"CLIENT_SECRET": "", "CLIENT_SECRET_FILE": "/etc/gone"}, "gone"),
+            ({"CLIENT_SECRET": "", "CLIENT_SECRET_FILE": str(Path(__file__).with_name("gone"))}, "gone"),
         ],
         ids=["missing", "wrong", "file"],
     )
