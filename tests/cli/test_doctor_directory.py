@@ -138,7 +138,7 @@ class TestDirectory:
         ("spoil", "says"),
         [
             pytest.param(lambda directory: directory.chmod(0o777), "0777", marks=needs_posix_files),
-            (swap, "Not a directory" if os.name == "posix" else "directory name is invalid"),
+            (swap, "Not a directory" if os.name == "posix" else "invalid"),
         ],
         ids=["mode", "file"],
     )

@@ -16,7 +16,7 @@ from sqlite_cache import SQLiteTokenCache
 
 from simplestore_async.sandbox import Sandbox, Status
 from simplestore_async.testing import TokenCacheContract
-from tests.support.platforms import needs_unix_sockets
+from tests.support.platforms import needs_posix_files, needs_unix_sockets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -190,6 +190,7 @@ class TestSQLiteTokenCache(TokenCacheContract):
         return SQLiteTokenCache(tmp_path / "tokens.db")
 
 
+@needs_posix_files
 async def test_sqlite_cache_is_private(tmp_path: Path) -> None:
     """Other users cannot read the database."""
     path = tmp_path / "tokens.db"
