@@ -337,8 +337,8 @@ def _explained(path: Path) -> Generator[None]:
     except sqlite3.Error as error:
         name = getattr(error, "sqlite_errorname", "")
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            problem, hint, code = f"another run uses {path}", "wait until it has ended", "batch-in-use"
-            raise BatchDatabaseError(problem, hint, code=code) from error
+            problem, hint = f"another run uses {path}", "wait until it has ended"
+            raise BatchDatabaseError(problem, hint, code="batch-in-use") from error
         if name == "SQLITE_NOTADB" or name.startswith("SQLITE_CORRUPT"):
             raise BatchDatabaseError(f"{path} is not the database of a batch, or is damaged: {error}") from error
         raise BatchDatabaseError(

@@ -10,29 +10,24 @@ import errno
 import logging
 import os
 import stat
-import sys
 import time
 import uuid
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self
 
 from simplestore_async._core.redaction import conceal
 
+from ._sharing import share
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 __all__ = ["MAX_BYTES", "Directory", "UnsafeModeError", "make_directory"]
-
-T = TypeVar("T")
 
 MAX_BYTES: Final = 64 * 1024
 _TEMPORARY_SUFFIX: Final = ".tmp"
 # No write takes this long: the writer was killed.
 _STALE_SECONDS: Final = 60.0
-# Windows refuses to replace, remove or open a file while another process is reading or replacing it.
-_SHARING_SECONDS: Final = 1.0
-_SHARING_POLL_SECONDS: Final = 0.005
 # Names that the root of a volume may have besides the cache's files.
 _FOREIGN_NAMES: Final = frozenset({"lost+found"})
 
@@ -102,20 +97,9 @@ class Directory:
     def read(self, name: str) -> bytes | str:
         """Return the file's content, redacted, or the reason why it cannot be read or trusted."""
         try:
-            descriptor = _share(lambda: self._open(name, os.O_RDONLY))
+            return share(self._path, lambda: self._read(name))
         except OSError as error:
             return "it is a symlink" if error.errno == errno.ELOOP else error.strerror or str(error)
-        status = os.fstat(descriptor)
-        problem = _find_fault(status, forbidden_mode=0o077)
-        if not stat.S_ISREG(status.st_mode):
-            problem = "it is not a regular file"
-        elif status.st_size > MAX_BYTES:
-            problem = "it is too long for a token"
-        if problem is not None:
-            os.close(descriptor)
-            return problem
-        with os.fdopen(descriptor, "rb") as file:
-            return conceal(file.read(MAX_BYTES))
 
     def replace(self, name: str, data: bytes) -> None:
         """Replace *name*, whatever it is, with a file that contains *data*."""
@@ -136,7 +120,7 @@ class Directory:
         """Remove the file or symlink; return False if it is a directory or missing."""
         with suppress(FileNotFoundError):  # another process removed it
             if not stat.S_ISDIR(self._status(name).st_mode):
-                _share(lambda: os.unlink(self._locate(name), dir_fd=self._descriptor))
+                share(self._path, lambda: os.unlink(self._locate(name), dir_fd=self._descriptor))
                 return True
         return False
 
@@ -175,6 +159,21 @@ class Directory:
     def _locate(self, name: str) -> str | Path:
         return self._path / name if self._descriptor is None else name
 
+    def _read(self, name: str) -> bytes | str:
+        descriptor = self._open(name, os.O_RDONLY)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                return "it is not a regular file"
+            if status.st_size > MAX_BYTES:
+                return "it is too long for a token"
+            if problem := _find_fault(status, forbidden_mode=0o077):
+                return problem
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return conceal(file.read(MAX_BYTES))
+        finally:
+            os.close(descriptor)
+
     def _open(self, name: str, flags: int) -> int:
         return os.open(self._locate(name), flags | _OPEN_FILE, 0o600, dir_fd=self._descriptor)
 
@@ -188,22 +187,12 @@ class Directory:
             return False
 
     def _rename(self, old: str, new: str) -> None:
-        _share(
+        share(
+            self._path,
             lambda: os.replace(
                 self._locate(old), self._locate(new), src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor
-            )
+            ),
         )
-
-
-def _share(operation: Callable[[], T]) -> T:
-    """Run *operation*; on Windows, retry briefly while another process has the file open."""
-    ends_at = time.monotonic() + _SHARING_SECONDS
-    while sys.platform == "win32" and time.monotonic() < ends_at:
-        try:
-            return operation()
-        except PermissionError:
-            time.sleep(_SHARING_POLL_SECONDS)
-    return operation()
 
 
 def _find_fault(status: os.stat_result, *, forbidden_mode: int) -> str | None:

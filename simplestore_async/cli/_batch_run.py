@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import shlex
 import signal
 import sys
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -22,7 +21,7 @@ from simplestore_async.errors import BatchFileError, ConfigurationError
 from ._batch_display import Display
 from ._caches import has_redis, open_cache
 from ._exchange import RequestError, StatusError
-from ._output import CommandError, print_json, print_problem, show_duration, warn_of_cache
+from ._output import CommandError, as_command, is_closed_pipe, print_json, print_problem, show_duration, warn_of_cache
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine, Generator
@@ -129,7 +128,9 @@ def _run_database(job: Job, database: BatchDatabase) -> None:
     signals = _Signals(display, grace_seconds=job.policy.grace_seconds)
     try:
         _run(_send(job, database, display, signals))
-    except BrokenPipeError:
+    except OSError as error:
+        if not is_closed_pipe(error):
+            raise
         raise UnfinishedError("output pipe closed") from None
     finally:
         summary = database.summary(is_stopped=bool(signals.number), elapsed_seconds=display.seconds, sent=display.sent)
@@ -233,9 +234,9 @@ def _print_summary(job: Job, summary: BatchSummary) -> None:
     words += ["--output", job.output] if job.output else []
     words += ["--database", job.database] if job.database else []
     if summary.remaining:
-        lines.append(f"continue with: {shlex.join(words)}")
+        lines.append(f"continue with: {as_command(words)}")
     elif summary.counts["unknown"]:
-        lines.append(f"resend the unknown ones with: {shlex.join(words)} --resend unknown")
+        lines.append(f"resend the unknown ones with: {as_command(words)} --resend unknown")
     for line in lines:
         click.echo(line, err=job.output is None)  # on stdout only if no results are there
 

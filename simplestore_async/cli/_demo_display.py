@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
 import shutil
-import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -21,6 +19,7 @@ from rich.text import Text
 
 from ._console import RateColumn, open_console, show_trouble
 from ._demo_run import LIFETIME_SECONDS, Demo
+from ._output import as_command
 
 __all__ = ["show_demo"]
 
@@ -79,7 +78,7 @@ def _own_command() -> str:
         words = ["simplestore"]
     else:
         words = [str(script)]
-    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+    return as_command(words)
 
 
 def _table(demo: Demo, *, box: Box) -> Table:

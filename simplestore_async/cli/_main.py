@@ -15,7 +15,7 @@ from ._cache import cache
 from ._completion import completion
 from ._demo import demo
 from ._doctor import doctor
-from ._output import debug_option, has_flag, log_to_stderr, print_error, print_traceback
+from ._output import debug_option, has_flag, is_closed_pipe, log_to_stderr, print_error, print_traceback
 from ._request import request
 from ._sandbox import sandbox
 from ._token import token
@@ -76,9 +76,9 @@ def run() -> int:
         sys.stdout.flush()
     except click.Abort:
         return 130
-    except BrokenPipeError:
-        return 1
     except (click.ClickException, SimpleStoreError, OSError) as error:
+        if is_closed_pipe(error):
+            return 1
         if has_flag("--debug"):
             print_traceback(error)
         return print_error(error, is_json=has_flag("--json"))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
+import shlex
+import subprocess
 import sys
 import traceback
 from datetime import UTC, datetime, timedelta
@@ -29,10 +32,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CommandError",
+    "as_command",
     "as_line",
     "cache_option",
     "debug_option",
     "has_flag",
+    "is_closed_pipe",
     "json_option",
     "log_to_stderr",
     "number_option",
@@ -103,6 +108,19 @@ def log_to_stderr(prefix: str = "") -> None:
     logger = logging.getLogger("simplestore_async")
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
+
+
+def as_command(words: list[str]) -> str:
+    """Return *words* as a line for the platform's shell."""
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
+def is_closed_pipe(error: Exception) -> bool:
+    """Return whether *error* is that of output whose reader has gone."""
+    if sys.platform == "win32" and isinstance(error, OSError) and error.errno == errno.EINVAL:
+        # A write that fails has neither a file name nor Windows' own number (python/cpython#79935).
+        return error.filename is None and error.winerror is None
+    return isinstance(error, BrokenPipeError)
 
 
 def print_json(value: object) -> None:

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from simplestore_async import FileTokenCache
-from simplestore_async.caches import _directory
+from simplestore_async.caches import _directory, _sharing
 from tests.support.cache_files import (
     IN_THE_WAY,
     KEY,
@@ -22,7 +24,7 @@ from tests.support.cache_files import (
     names_in,
     refusal,
 )
-from tests.support.platforms import needs_posix_files
+from tests.support.platforms import needs_posix_files, needs_windows
 from tests.support.tokens import ISSUED_AT, make_token
 
 if TYPE_CHECKING:
@@ -99,10 +101,28 @@ async def test_access_denied_on_windows(
     cache: FileTokenCache, path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If Windows keeps denying access, the operation fails after a short time and the old token is kept."""
-    monkeypatch.setattr(_directory, "_SHARING_SECONDS", 0.05)
+    monkeypatch.setattr(_sharing, "_RETRY_SECONDS", 0.05)
     monkeypatch.setattr(sys, "platform", "win32")
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", Busy(os.replace, float("inf")))
         assert "Access is denied" == await refusal(cache, "set")
     assert TOKEN == await cache.get(KEY)
     assert [NAME] == names_in(directory)
+
+
+@needs_windows
+async def test_one_operation_at_a_time_on_windows(directory: Path) -> None:
+    """On Windows no two operations on files of a directory overlap, by whatever path they name it."""
+    directory.mkdir()
+    inside, seen = 0, list[int]()
+
+    def operation() -> None:
+        nonlocal inside
+        inside += 1
+        time.sleep(0.01)  # for the other threads
+        seen.append(inside)
+        inside -= 1
+
+    paths = [directory, directory.with_name(directory.name.upper()), directory / ".." / directory.name]
+    await asyncio.gather(*(asyncio.to_thread(_sharing.share, path, operation) for path in paths * 5))
+    assert [1] * 15 == seen

@@ -31,7 +31,7 @@ from tests.support.cache_files import (
     record,
     refusal,
 )
-from tests.support.platforms import needs_posix_files
+from tests.support.platforms import needs_fork, needs_posix_files
 from tests.support.tokens import make_token
 
 if TYPE_CHECKING:
@@ -234,7 +234,7 @@ print(code, len(seen), seen.count("old"), seen.count("new"), seen == sorted(seen
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@needs_fork
 def test_a_writer_that_is_killed(tmp_path: Path) -> None:
     """A writer that is killed at any step leaves the old or the new token, and never part of one."""
     command = [sys.executable, "-P", "-W", "ignore::DeprecationWarning", "-c", _KILLED_WRITERS, str(tmp_path)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -57,7 +56,6 @@ class TestResults:
         assert sorted(read_results(directory.results), key=lambda result: int(result["line"])) == results
         assert {"content-type": "application/json"} == results[0]["headers"]
 
-    @pytest.mark.skipif(sys.platform == "win32", reason="kills")
     async def test_as_they_arrive(self, directory: Directory) -> None:
         """A result is there before the next response comes."""
         directory.write("GET", "GET")

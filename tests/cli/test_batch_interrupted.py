@@ -14,21 +14,20 @@ import pytest
 from simplestore_async.sandbox import Late
 from tests.support.batches import Directory, read_results
 from tests.support.command import COMMAND, assert_one_line, finish, start
+from tests.support.platforms import needs_posix, needs_proc
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals, terminals and shells")
 
-
+@needs_posix
 @pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGINT, 130), (signal.SIGHUP, 75), pytest.param(signal.SIGTERM, 75, marks=pytest.mark.slow)],
+    ("name", "code"), [("SIGINT", 130), ("SIGHUP", 75), pytest.param("SIGTERM", 75, marks=pytest.mark.slow)]
 )
-async def test_signal(directory: Directory, number: int, code: int) -> None:
+async def test_signal(directory: Directory, name: str, code: int) -> None:
     """After a signal, requests in flight finish; the same command sends the remaining ones."""
     directory.write(*["POST", "GET"] * 10)
     directory.sandbox.api.fail_for(0.5, Late(0.5))
     process = await directory.start("--concurrency", "4")
     await directory.requests_arrive(4)
-    process.send_signal(number)
+    process.send_signal(signal.Signals[name])
     outcome = await finish(process)
 
     assert code == outcome.code
@@ -41,6 +40,7 @@ async def test_signal(directory: Directory, number: int, code: int) -> None:
     assert 20 == directory.sandbox.counters.api_requests
 
 
+@needs_posix
 async def test_nohup(directory: Directory) -> None:
     """The end of the terminal does not end a batch that was started by nohup."""
     directory.write("GET", "GET")
@@ -53,6 +53,7 @@ async def test_nohup(directory: Directory) -> None:
     assert [1, 2] == directory.lines
 
 
+@needs_posix
 async def test_second_signal(directory: Directory) -> None:
     """A second signal ends the command at once; requests that may have taken effect are counted as unknown."""
     directory.write(*["POST"] * 6)
@@ -85,6 +86,7 @@ async def test_two_at_once(directory: Directory) -> None:
     await finish(process)
 
 
+KILLED = 1 if sys.platform == "win32" else -signal.SIGKILL
 KINDS = {
     "reads": (["GET"], []),
     "writes": (["POST"], []),
@@ -118,7 +120,7 @@ async def test_killed(directory: Directory, kind: str, kills: int) -> None:
         arrived = directory.sandbox.counters.api_requests
         await directory.requests_arrive(arrived + chance.randrange(1, 40))
         process.kill()
-        assert -signal.SIGKILL == (await finish(process)).code, number
+        assert KILLED == (await finish(process)).code, number
         if directory.results.exists():
             whole = directory.results.read_text().rpartition("\n")[0]
             now = {result["line"]: result["outcome"] for result in map(json.loads, whole.splitlines())}
@@ -143,7 +145,7 @@ async def test_killed(directory: Directory, kind: str, kills: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@needs_proc
 async def test_memory(directory: Directory) -> None:
     """Neither requests nor results pile up: 20 000 take hardly more memory than 5 000."""
     peaks = {}

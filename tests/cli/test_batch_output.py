@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
-import sys
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import pytest
 
 from simplestore_async.sandbox import Late, Status
 from tests.support.batches import Directory, read_results
 from tests.support.command import COMMAND, finish, shell, start
+from tests.support.platforms import needs_posix
 from tests.support.terminals import in_terminal
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals, terminals and shells")
 
 
 class TestOutput:
-    async def test_closed_pipe(self, directory: Directory, tmp_path: Path) -> None:
+    async def test_closed_pipe(self, directory: Directory) -> None:
         """A closed output pipe ends the batch cleanly, and stderr shows the command that continues it."""
         directory.write(*["GET"] * 3_000)
-        script = '{ simplestore batch "$1"; echo $? >"$2"; } | head -n 1'
-        outcome = await shell(
-            script, str(directory.file), str(tmp_path / "code"), environment=directory.sandbox.environment
-        )
+        reading, writing = os.pipe()
+        command = *COMMAND, "batch", str(directory.file)
+        process = await start(*command, environment=directory.sandbox.environment, stdout=writing)
+        os.close(writing)
+        with os.fdopen(reading, "rb") as pipe:
+            assert await asyncio.to_thread(pipe.readline)
+        outcome = await finish(process)
 
-        assert 1 == outcome.stdout.count("\n")
+        assert 75 == outcome.code
         assert f"continue with: simplestore batch {directory.file}\n" in outcome.stderr
         assert outcome.stderr.endswith("simplestore: output pipe closed\n")
-        assert "75\n" == (tmp_path / "code").read_text()
         assert directory.sandbox.counters.api_requests < 3_000
 
+    @needs_posix
     @pytest.mark.parametrize("blocks", [64, *(pytest.param(blocks, marks=pytest.mark.slow) for blocks in (16, 256))])
     async def test_full_disk(self, directory: Directory, blocks: int) -> None:
         """On a full disk nothing is sent that cannot be recorded; with room again the same command continues."""
@@ -68,6 +66,7 @@ class TestOutput:
 
 
 class TestTerminal:
+    @needs_posix
     @pytest.mark.parametrize("no_color", ["", pytest.param("1", marks=pytest.mark.slow)])
     async def test_bar(self, directory: Directory, no_color: str) -> None:
         """In a terminal a progress bar shows count, rate, failures and time left, with messages above it."""
@@ -81,6 +80,7 @@ class TestTerminal:
         assert bool(no_color) != ("\x1b[3" in terminal.shown or "\x1b[38" in terminal.shown)
         assert terminal.shown.rindex("\x1b[?25h") > terminal.shown.rindex("\x1b[?25l")  # the cursor is back
 
+    @needs_posix
     async def test_plain(self, directory: Directory) -> None:
         """Results on a terminal, or --plain, mean no bar."""
         directory.write("GET")
@@ -103,6 +103,7 @@ class TestTerminal:
         assert re.fullmatch(r"2[01] of 25, 2/s, 0 not succeeded, 0:00:0[1-3] left", line)
         assert not others
 
+    @needs_posix
     async def test_ctrl_c(self, directory: Directory) -> None:
         """Ctrl-C stops the batch and shows the command that continues it; a second aborts. The cursor is restored."""
         directory.write(*["POST"] * 10)
@@ -118,6 +119,7 @@ class TestTerminal:
         assert "continue with: simplestore batch" in terminal.shown
         assert terminal.shown.rindex("\x1b[?25h") > terminal.shown.rindex("\x1b[?25l")
 
+    @needs_posix
     async def test_reader_is_gone(self, directory: Directory) -> None:
         """A pipe that is not read does not block the second Ctrl-C."""
         directory.write(*["GET"] * 1_000)

@@ -17,6 +17,7 @@ import pytest
 
 from simplestore_async.sandbox import Sandbox, Status
 from tests.support.command import COMMAND, assert_one_line, finish, shell, simplestore, start
+from tests.support.platforms import needs_posix, needs_posix_files, needs_proc
 from tests.support.programs import is_alive, wait_for_end
 from tests.support.sandbox_client import SECRET
 
@@ -112,7 +113,7 @@ class TestDemo:
         assert "\x1b" not in outcome.stdout
         assert 1 == read_table(outcome.stdout)["succeeded"]
 
-    @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+    @needs_proc
     async def test_interrupted(self) -> None:
         """Ctrl-C ends the demo and its processes at once, with exit code 130 and no traceback."""
         process, workers = await start_long_demo()
@@ -122,7 +123,7 @@ class TestDemo:
         assert (130, "") == (outcome.code, outcome.stderr.strip())
         assert not any(map(is_alive, workers))
 
-    @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+    @needs_proc
     async def test_killed(self) -> None:
         """If the demo is killed, its processes exit."""
         process, workers = await start_long_demo()
@@ -131,7 +132,7 @@ class TestDemo:
         for worker in workers:
             await wait_for_end(worker)
 
-    @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+    @needs_proc
     async def test_process_that_dies(self) -> None:
         """If one process dies, the demo names it, ends the others and exits with 1."""
         process, workers = await start_long_demo()
@@ -142,7 +143,7 @@ class TestDemo:
         assert re.fullmatch(r"simplestore: process [12] ended with exit code -9\n", outcome.stderr)
         assert not any(map(is_alive, workers))
 
-    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes")
+    @needs_posix
     async def test_closed_pipe(self) -> None:
         """A closed output pipe ends the demo without a traceback."""
         outcome = await shell("simplestore demo --plain --duration 3 --requests 300 --processes 2 | head -n 1")
@@ -185,6 +186,7 @@ class TestToken:
         assert header is not None
         assert await is_accepted(sandbox, header[1])
 
+    @needs_posix
     @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
     async def test_header_for_curl(self, sandbox: Sandbox) -> None:
         """The header reaches curl through its standard input: no command line contains the token."""
@@ -230,6 +232,7 @@ class TestToken:
         assert own.stdout != outcomes[0].stdout
         assert 2 == sandbox.counters.token_requests
 
+    @needs_posix_files
     async def test_cache_that_fails(self, sandbox: Sandbox, tmp_path: Path) -> None:
         """An unusable directory costs a line on stderr, not the token."""
         environment = sandbox.environment | {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
@@ -271,7 +274,7 @@ class TestToken:
         [
             ({"CLIENT_ID": ""}, "SIMPLESTORE_CLIENT_ID"),
             ({"TOKEN_URL": "http://auth.example/connect/token"}, "SIMPLESTORE_TOKEN_URL"),
-            ({"CLIENT_SECRET": "", "CLIENT_SECRET_FILE": "/etc/gone"}, "gone"),
+            ({"CLIENT_SECRET": "", "CLIENT_SECRET_FILE": str(Path(__file__).with_name("gone"))}, "gone"),
         ],
         ids=["missing", "wrong", "file"],
     )

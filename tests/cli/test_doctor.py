@@ -13,6 +13,7 @@ from aiohttp import web
 from tests.support.api_servers import refusing_url
 from tests.support.command import COMMAND, finish, shell, simplestore, start
 from tests.support.doctor import assert_row, changed_doctor, failures_in, read_rows
+from tests.support.platforms import needs_posix, needs_proc
 from tests.support.servers import SECRET, ApiServer, TokenServer
 from tests.support.terminals import in_terminal, on_terminal
 
@@ -81,7 +82,7 @@ class TestLines:
         assert "Settings: client id: \\u043a" in outcome.stdout
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX terminals")
+@needs_posix
 class TestTerminal:
     async def test_signs_and_words(self, environment: dict[str, str]) -> None:
         """A state is a sign and a word, under its subject; the lines fit a terminal of any width."""
@@ -129,9 +130,9 @@ class TestTerminal:
         assert "Traceback" not in terminal.shown
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes and signals")
+@needs_posix
 class TestPipes:
-    @pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+    @needs_proc
     async def test_full_disk(self, environment: dict[str, str]) -> None:
         """A disk that is full is an error in one line, and leaves nothing running."""
         outcome = await shell("simplestore doctor >/dev/full", environment=environment)

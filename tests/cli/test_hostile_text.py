@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -11,6 +10,7 @@ from aiohttp import web
 
 from simplestore_async.sandbox import Response, Sandbox
 from tests.support.command import Outcome, simplestore
+from tests.support.platforms import needs_posix
 from tests.support.terminals import on_terminal
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 # Erase, bell, C1, right-to-left override, zero-width, line separator.
 HOSTILE: Final = "a\x1b[2J\x07\x9b2J\u202e\u200b\u2028z"
-needs_terminal = pytest.mark.skipif(sys.platform == "win32", reason="POSIX terminals")
 
 
 def assert_harmless(text: str) -> None:
@@ -46,7 +45,7 @@ async def test_error_description(sandbox: Sandbox) -> None:
         assert_harmless(outcome.stdout + outcome.stderr)
 
 
-@needs_terminal
+@needs_posix
 async def test_body(sandbox: Sandbox) -> None:
     """A body on a terminal; in a pipe it is copied byte by byte."""
     body = f"{HOSTILE}\nключ".encode() + b"\xff"
@@ -59,7 +58,7 @@ async def test_body(sandbox: Sandbox) -> None:
     assert body.decode(errors="surrogateescape") == piped.stdout
 
 
-@needs_terminal
+@needs_posix
 async def test_head(sandbox: Sandbox) -> None:
     """Header values on a terminal."""
 
@@ -74,7 +73,7 @@ async def test_head(sandbox: Sandbox) -> None:
     assert "X-Odd: a" in shown
 
 
-@needs_terminal
+@needs_posix
 @pytest.mark.parametrize(("body", "shown"), [(b"", ""), (b"a\r\n", "a\r\n"), (b"\xc3", "\\xc3\r\n")])
 async def test_line_break(sandbox: Sandbox, body: bytes, shown: str) -> None:
     """On a terminal a body ends with a line break, its own or ours."""
@@ -82,7 +81,7 @@ async def test_line_break(sandbox: Sandbox, body: bytes, shown: str) -> None:
     assert shown == await on_terminal("request", "GET", "orders", environment=sandbox.environment)
 
 
-@needs_terminal
+@needs_posix
 @pytest.mark.parametrize(
     ("charset", "body", "shown"),
     [("iso-8859-1", b"na\xefve", "naïve"), ("zip", b"plain", "plain")],

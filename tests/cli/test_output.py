@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.command import COMMAND, finish, shell, simplestore, start
+from tests.support.platforms import needs_posix, needs_proc
 from tests.support.terminals import on_terminal
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class TestJsonErrors:
         assert (kind, code) == (outcome.error["type"], outcome.error["exit_code"])
         assert outcome.error["message"]
 
-    @pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+    @needs_proc
     async def test_full_disk(self) -> None:
         """An error of the system has a type of its own."""
         outcome = await shell("simplestore cache path --json >/dev/full")
@@ -77,7 +78,7 @@ class TestDebug:
         assert "Traceback" in outcome.stderr
         assert "ConfigurationError" == outcome.error["type"]
 
-    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX terminals")
+    @needs_posix
     async def test_demo(self) -> None:
         """The demo's processes log, each under its number, and no live display runs into their lines."""
         output = await on_terminal("--debug", *ONE_REQUEST, environment={"TERM": "xterm-256color", "NO_COLOR": ""})
@@ -106,7 +107,7 @@ def styles_in(output: str) -> list[str]:
 
 
 class TestColour:
-    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX terminals")
+    @needs_posix
     @pytest.mark.parametrize(
         "arguments",
         [
@@ -125,7 +126,7 @@ class TestColour:
         assert [] == styles_in(output)
 
     @pytest.mark.slow
-    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX terminals")
+    @needs_posix
     @pytest.mark.parametrize(("command", "failed"), [(COMMAND, 0), (REFUSED, 1)], ids=["succeeds", "fails"])
     async def test_color(self, command: tuple[str, ...], failed: int) -> None:
         """Without it the demo's live display has colours, and failures are red if there are any."""
@@ -173,7 +174,7 @@ class TestDemo:
         assert re.search(r"1 of 1 requests, [1-9]\d*/s, 0 failed", lines)
         assert max(map(len, lines.splitlines())) <= 80
 
-    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX shells")
+    @needs_posix
     async def test_next_steps(self, tmp_path: Path) -> None:
         """The next steps work as pasted, also if the command is not on PATH."""
         script = tmp_path / "my programs" / "simplestore"
@@ -189,7 +190,7 @@ class TestDemo:
         assert '"path": "/api/orders/42"' in pasted.stdout
 
     @pytest.mark.slow
-    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX terminals")
+    @needs_posix
     async def test_final_rate(self) -> None:
         """The last picture of the live display has the average rate."""
         output = await on_terminal("demo", "--requests", "200", "--duration", "3", environment={"NO_COLOR": ""})
@@ -236,6 +237,7 @@ class TestCompletion:
         outcome = await simplestore(environment=question)
         assert offered == {line.removeprefix("plain,").lower() for line in outcome.stdout.splitlines()}
 
+    @needs_posix
     @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
     async def test_bash(self, tmp_path: Path) -> None:
         """In bash the script completes."""

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from tests.support.api_servers import refusing_url
 from tests.support.command import COMMAND, assert_one_line, finish, shell, simplestore, start
+from tests.support.platforms import needs_posix
 from tests.support.servers import SECRET, ApiServer, TokenServer
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class TestTarget:
 
 
 class TestBody:
+    @needs_posix
     @pytest.mark.parametrize(
         "source", ["file", "stdin", *(pytest.param(name, marks=pytest.mark.slow) for name in ("file as stdin", "pipe"))]
     )

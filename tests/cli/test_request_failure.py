@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +12,7 @@ from aiohttp import web
 
 from tests.support.api_servers import refusing_url
 from tests.support.command import COMMAND, assert_one_line, finish, simplestore, start
+from tests.support.platforms import needs_posix
 from tests.support.raw_server import RawServer
 from tests.support.wire_faults import says
 
@@ -67,7 +67,7 @@ class TestFailure:
         token_server.gate.set()
         assert_one_line(outcome, code=1, says="no complete response within 0.3 s (--timeout)")
 
-    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+    @needs_posix
     async def test_interrupted(
         self, token_server: TokenServer, api_server: ApiServer, environment: dict[str, str]
     ) -> None:

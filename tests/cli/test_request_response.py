@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +11,7 @@ from aiohttp import web
 
 from tests.support.api_servers import answering, redirecting, refusing_url
 from tests.support.command import COMMAND, assert_one_line, finish, shell, simplestore, start
+from tests.support.platforms import needs_posix, needs_proc
 from tests.support.raw_server import RawServer
 from tests.support.wire_faults import says
 
@@ -150,20 +150,20 @@ class TestOutput:
         outcome = await simplestore("request", "GET", "x", "-o", path, environment=environment)
         assert_one_line(outcome, code=1, says=path)
 
-    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes")
+    @needs_posix
     async def test_closed_pipe(self, api_server: ApiServer, environment: dict[str, str]) -> None:
         """A closed output pipe ends the command silently."""
         api_server.handler = answering(body=b"line\n" * 1_000_000)
         outcome = await shell("simplestore request GET x | head -n 1", environment=environment)
         assert ("line\n", "") == (outcome.stdout, outcome.stderr)
 
-    @pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+    @needs_proc
     async def test_full_disk(self, environment: dict[str, str]) -> None:
         """Where stdout can take nothing: exit code 1, and the reason."""
         outcome = await shell("simplestore request GET x >/dev/full", environment=environment)
         assert_one_line(outcome, code=1, says="No space left on device")
 
-    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX shells")
+    @needs_posix
     async def test_closed_streams(self, api_server: ApiServer, environment: dict[str, str]) -> None:
         """Standard streams that were closed are as good as empty ones."""
         outcome = await shell("simplestore request POST x --data - <&- >&- 2>&-; echo $?", environment=environment)

@@ -9,7 +9,6 @@ import re
 import shlex
 import shutil
 import signal
-import sys
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from simplestore_async import ClientCredentials, SecretFile, TokenProvider, open
 from simplestore_async.errors import InvalidClientError
 from simplestore_async.sandbox import Sandbox
 from tests.support.command import COMMAND, TIMEOUT_SECONDS, Outcome, assert_one_line, finish, simplestore, start
+from tests.support.platforms import needs_posix
 from tests.support.ports import held_port
 from tests.support.programs import wait_for_end
 from tests.support.terminals import in_terminal
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.terminals import Terminal
-
-
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and shells")
 
 
 class Serving:
@@ -71,6 +68,7 @@ async def serving(*arguments: str) -> AsyncIterator[Serving]:
 
 
 class TestServing:
+    @needs_posix
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     async def test_environment(self, number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
         """A program with the printed environment, which has no old secret file, reaches it; a signal ends it with 0."""
@@ -142,6 +140,7 @@ class TestServing:
         assert str(path) == environment["SIMPLESTORE_CLIENT_SECRET_FILE"]
         assert "hush" not in sandbox.printed + outcome.stderr
 
+    @needs_posix
     async def test_eval(self, tmp_path: Path) -> None:
         """A POSIX shell that evaluates it in the background continues at once, with the environment set."""
         facts = tmp_path / "facts"
@@ -167,6 +166,7 @@ class TestServing:
         assert ("", "") == (outcome.stdout, outcome.stderr)
 
 
+@needs_posix
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 class TestPrompt:
     """`eval "$(simplestore sandbox &)"` at the prompt of a shell in a terminal."""
@@ -244,6 +244,7 @@ class TestErrors:
 
         assert Outcome(1, "", "") == await finish(process)
 
+    @needs_posix
     async def test_closed_output(self) -> None:
         """Started without a standard output it still serves, and exits with 0."""
         process = await start("/bin/sh", "-c", f"exec {shlex.join(COMMAND)} sandbox >&-")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from simplestore_async.cli._text import as_line, as_text, find_odd, hidden_values, hide
+from tests.support.platforms import needs_posix_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,7 +82,7 @@ class TestHidden:
         for path in tmp_path, tmp_path / "gone" / "secret":
             assert [] == hidden_values({"SIMPLESTORE_CLIENT_SECRET_FILE": str(path)})
 
-    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX devices")
+    @needs_posix_files
     def test_endless_file(self) -> None:
         """Only regular files are read."""
         assert [] == hidden_values({"SIMPLESTORE_CLIENT_SECRET_FILE": "/dev/zero"})

@@ -16,6 +16,7 @@ from sqlite_cache import SQLiteTokenCache
 
 from simplestore_async.sandbox import Sandbox, Status
 from simplestore_async.testing import TokenCacheContract
+from tests.support.platforms import needs_posix_files, needs_unix_sockets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -58,7 +59,7 @@ async def run(*command: str, sandbox: Sandbox, home: Path, stdin: str = "") -> s
     async with start(*command, sandbox=sandbox, home=home) as process:
         stdout, stderr = await process.communicate(stdin.encode())
         assert (0, "") == (process.returncode, stderr.decode())
-        return stdout.decode()
+        return stdout.decode().replace(os.linesep, "\n")
 
 
 async def is_listening(socket: Path) -> bool:
@@ -96,6 +97,7 @@ SERVICES = {
 }
 
 
+@needs_unix_sockets
 @pytest.mark.parametrize("command", [pytest.param(command, id=name) for name, command in SERVICES.items()])
 async def test_service(command: list[str], sandbox: Sandbox, socket: Path, tmp_path: Path) -> None:
     """A service passes on the API's response, and responds 503 with Retry-After while no token can be obtained."""
@@ -153,6 +155,7 @@ async def test_product_supplier(sandbox: Sandbox, tmp_path: Path) -> None:
     assert (1, 1) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
 
 
+@needs_unix_sockets
 async def test_gunicorn_preload(sandbox: Sandbox, socket: Path, tmp_path: Path) -> None:
     """The workers use the token that the master obtained."""
     command = ["gunicorn", "--preload", "--workers=2", "--worker-class=aiohttp.GunicornWebWorker"]
@@ -187,6 +190,7 @@ class TestSQLiteTokenCache(TokenCacheContract):
         return SQLiteTokenCache(tmp_path / "tokens.db")
 
 
+@needs_posix_files
 async def test_sqlite_cache_is_private(tmp_path: Path) -> None:
     """Other users cannot read the database."""
     path = tmp_path / "tokens.db"

@@ -17,6 +17,7 @@ from sybil import Sybil
 from sybil.parsers.myst import CodeBlockParser, SkipParser
 
 from tests.support.pages import PAGES
+from tests.support.platforms import needs_posix
 
 if TYPE_CHECKING:
     from sybil import Example
@@ -43,7 +44,7 @@ def run_shell(example: Example) -> None:
 SYBIL = Sybil(parsers=[CodeBlockParser("python", run_python), CodeBlockParser("sh", run_shell), SkipParser()])
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="it has no sh")
+@needs_posix
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_code_runs(
     page: Path,

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from tests.support.platforms import needs_posix
+
 if TYPE_CHECKING:
     from simplestore_async.sandbox import Sandbox
 
@@ -84,7 +86,7 @@ async def test_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "1 passed" in await run("-m", "pytest", "-q", *plugins, directory=tmp_path)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="it has no pseudo-terminals")
+@needs_posix
 def test_picture_of_a_command() -> None:
     """A picture of a command shows the terminal's final state: erased text is gone, and no other host is contacted."""
     from pages_from_code.terminal import draw_screen, run_in_terminal

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import os
 from typing import TYPE_CHECKING, Any, Final
 
 from hypothesis import example, given
@@ -101,15 +100,17 @@ def test_base_url(url: str) -> None:
         outcome_of(lambda: asyncio.run(open_and_close()))
 
 
+# As Python reads bytes of the environment that are no UTF-8.
+undecodable: Final = st.binary().map(lambda data: data.decode(errors="surrogateescape"))
 variables: Final = st.fixed_dictionaries(
     {},
     optional={
         "SIMPLESTORE_CLIENT_ID": texts() | st.just("app"),
-        "SIMPLESTORE_CLIENT_SECRET": texts() | st.just(SECRET) | st.binary().map(os.fsdecode),
+        "SIMPLESTORE_CLIENT_SECRET": texts() | st.just(SECRET) | undecodable,
         "SIMPLESTORE_CLIENT_SECRET_FILE": texts()
         | st.sampled_from([".", "/", "/dev/null", "/proc/self/mem", "~", "a" * 5000]),
         "SIMPLESTORE_TOKEN_URL": urls,
-        "SIMPLESTORE_SCOPE": texts() | st.binary().map(os.fsdecode),
+        "SIMPLESTORE_SCOPE": texts() | undecodable,
     },
 )
 
@@ -130,7 +131,7 @@ def test_environment(values: dict[str, str]) -> None:
 
 keys_of_caches: Final = st.one_of(
     texts(),
-    st.binary().map(os.fsdecode),
+    undecodable,
     st.binary(min_size=32, max_size=32).map(lambda key: base64.urlsafe_b64encode(key).decode()),
     st.lists(st.sampled_from([SECRET, "A" * 43 + "=", ",", " ", "#", "\n"]), max_size=4).map("".join),
 )

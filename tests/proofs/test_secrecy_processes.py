@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from aiohttp import web
 
 from tests.support import swarm
+from tests.support.platforms import needs_proc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +31,7 @@ def words_of_processes(first: int) -> Iterator[str]:
         yield from (str(path.readlink()) for path in directory.glob("fd/*"))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@needs_proc
 async def test_sweep(token_server: TokenServer, api_server: ApiServer, tmp_path: Path) -> None:
     """Environment, command lines, names, output at DEBUG with tracebacks and locals, files: no secret, no token.
 

@@ -41,7 +41,10 @@ class Outcome:
 
 def surroundings(environment: Mapping[str, str] | None) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("SIMPLESTORE_")}
-    return inherited | dict(environment or {})
+    changed = dict(environment or {})
+    if os.name == "nt" and "HOME" in changed:  # by the names that Windows and platformdirs have for it
+        changed |= {"USERPROFILE": changed["HOME"], "WIN_PD_OVERRIDE_LOCAL_APPDATA": changed["HOME"]}
+    return inherited | changed
 
 
 async def start(
@@ -64,7 +67,8 @@ async def finish(process: asyncio.subprocess.Process, *, stdin: bytes | None = N
     async with asyncio.timeout(TIMEOUT_SECONDS):
         stdout, stderr = await process.communicate(stdin)
     assert process.returncode is not None
-    return Outcome(process.returncode, (stdout or b"").decode(errors="surrogateescape"), stderr.decode())
+    texts = (output.decode(errors="surrogateescape").replace(os.linesep, "\n") for output in (stdout or b"", stderr))
+    return Outcome(process.returncode, *texts)
 
 
 async def simplestore(*arguments: str, environment: Mapping[str, str] | None = None) -> Outcome:

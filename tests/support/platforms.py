@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import sys
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
 needs_console: Final = pytest.mark.skipif(os.name != "nt", reason="needs a Windows console")
@@ -26,7 +26,11 @@ needs_proc: Final = pytest.mark.skipif(sys.platform != "linux", reason="needs /p
 needs_resets: Final = pytest.mark.skipif(
     os.name != "posix", reason="the event loop of Windows reports a reset as end of file"
 )
+needs_unix_sockets: Final = pytest.mark.skipif(
+    not hasattr(asyncio, "open_unix_connection"), reason="needs unix sockets in asyncio"
+)
 needs_uvloop: Final = pytest.mark.skipif(find_spec("uvloop") is None, reason="needs uvloop")
+needs_windows: Final = pytest.mark.skipif(os.name != "nt", reason="needs files of Windows")
 
 
 def uvloop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
+import stat
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
@@ -15,7 +17,7 @@ import attrs
 from simplestore_async.cli._text import as_line
 from simplestore_async.errors import ConfigurationError
 
-__all__ = ["Check", "Result", "State", "failed", "ok", "run_checks", "skipped", "warning"]
+__all__ = ["Check", "Result", "State", "failed", "ok", "permissions", "run_checks", "skipped", "warning"]
 
 _log: Final = logging.getLogger("simplestore_async")
 
@@ -66,6 +68,13 @@ def failed(finding: str, *, advice: str, **facts: object) -> Result:
 def skipped(finding: str, *, advice: str = "", is_blocking: bool = False) -> Result:
     """Return the result of a check that did not apply."""
     return Result(state=State.SKIPPED, finding=finding, advice=advice, is_blocking=is_blocking)
+
+
+def permissions(status: os.stat_result) -> dict[str, object]:
+    """Return mode and owner of a file as facts; none on Windows, whose files have others."""
+    if os.name != "posix":
+        return {}
+    return {"mode": f"{stat.S_IMODE(status.st_mode):04o}", "owner_id": status.st_uid}
 
 
 @attrs.frozen(eq=False)

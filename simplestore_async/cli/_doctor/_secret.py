@@ -6,7 +6,6 @@ import base64
 import binascii
 import os
 import re
-import stat
 from os import environ
 from typing import Final
 
@@ -16,7 +15,7 @@ from simplestore_async._core.secret import read_secret_file
 from simplestore_async._core.text import trim
 from simplestore_async.cli._text import find_odd
 
-from ._check import Result, failed, ok, warning
+from ._check import Result, failed, ok, permissions, warning
 from ._settings import check_argument, describe_unset
 
 __all__ = ["check_secret"]
@@ -55,17 +54,16 @@ def _check_file(file: SecretFile) -> Result:
         return failed(f"{_FILE_VARIABLE}: {path}: Permission denied", advice=f"let {user} read {path}")
     secret = read_secret_file(_FILE_VARIABLE, file)
     status = path.stat()
-    mode = f"{stat.S_IMODE(status.st_mode):04o}"
     facts: dict[str, object] = {
         "source": _FILE_VARIABLE,
         "path": str(path),
-        "mode": mode,
-        "owner_id": status.st_uid,
+        **permissions(status),
         "is_symlink": path.is_symlink(),
     }
-    if os.name == "posix" and status.st_mode & 0o022:
-        return warning(f"{path} is writable by others (mode {mode})", advice=f"chmod go-w {path}", **facts)
-    return _judge(secret, where=f"set, from the file {path} (mode {mode})", facts=facts)
+    mode = f" (mode {facts['mode']})" if "mode" in facts else ""
+    if mode and status.st_mode & 0o022:
+        return warning(f"{path} is writable by others{mode}", advice=f"chmod go-w {path}", **facts)
+    return _judge(secret, where=f"set, from the file {path}{mode}", facts=facts)
 
 
 def _judge(secret: str, *, where: str, facts: dict[str, object]) -> Result:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import stat
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +19,7 @@ from simplestore_async.cli._caches import list_redis_tokens, open_directory
 from simplestore_async.cli._output import CommandError
 from simplestore_async.errors import TokenCacheError
 
-from ._check import Result, failed, ok, skipped, warning
+from ._check import Result, failed, ok, permissions, skipped, warning
 
 __all__ = ["Directory", "check_key", "check_redis"]
 
@@ -115,9 +114,9 @@ def _describe(path: Path) -> Result:
     except FileNotFoundError:
         return _describe_missing(path)
     free = shutil.disk_usage(path).free
-    mode = f"{stat.S_IMODE(status.st_mode):04o}"
-    facts = {"directory": str(path), "exists": True, "mode": mode, "owner_id": status.st_uid, "free_bytes": free}
-    shown = f"{path}, mode {mode}, {free / (1 << 20):.0f} MiB free"
+    facts = {"directory": str(path), "exists": True, **permissions(status), "free_bytes": free}
+    mode = f", mode {facts['mode']}" if "mode" in facts else ""
+    shown = f"{path}{mode}, {free / (1 << 20):.0f} MiB free"
     if free < _LITTLE_BYTES:
         return warning(shown, advice="free some space; a token that cannot be stored is not shared", **facts)
     return ok(shown, **facts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import platform
 import re
 import ssl
@@ -60,16 +61,20 @@ def _judge(needed: dict[str, str], installed: dict[str, str | None]) -> Result:
 
 def _find_bounds(extra: str) -> dict[str, str]:
     """Return the requirements of an extra, or of the package itself if that is empty, each with its bounds."""
-    try:
-        texts = requires(_PACKAGE) or []
-    except PackageNotFoundError:  # copied without its metadata
-        return {}
     found: dict[str, str] = {}
-    for match in filter(None, map(_REQUIREMENT.fullmatch, texts)):
+    for match in filter(None, map(_REQUIREMENT.fullmatch, _requirements())):
         marker = _EXTRA.search(match["marker"] or "")
         if (marker[1] if marker else "") == extra:
             found[match["name"]] = match["bounds"].strip()
     return found
+
+
+@functools.cache
+def _requirements() -> list[str]:
+    try:
+        return requires(_PACKAGE) or []
+    except PackageNotFoundError:  # copied without its metadata
+        return []
 
 
 def _find_version(name: str) -> str | None:
