@@ -1,8 +1,8 @@
 """The pytest plugin. Rule: it imports nothing of the package until a fixture is used, because pytest always loads it.
 
-It is in the root because importing a module imports the packages around it. `simplestore_sandbox` runs in its own
-thread, so it needs no asyncio plugin. A test may be sync and call a program's `main()` with an `asyncio.run()` in it,
-block, start processes, or run on uvloop; the test's own event loop holds no foreign task.
+It is in the root because importing a module imports its parent packages. `simplestore_sandbox` runs in its own thread,
+so it needs no asyncio plugin. A test may be sync and call a program's `main()` with an `asyncio.run()` in it, block,
+start processes, or run on uvloop; the test's own event loop has no tasks of the sandbox.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ pytest.register_assert_rewrite("simplestore_async.testing")
 
 _LoopScope = Literal["function", "class", "module", "package", "session"]
 _LOOP_SCOPES: tuple[_LoopScope, ...] = ("function", "class", "module", "package", "session")
-# A setting of pytest-asyncio, from 0.26 on.
+# A setting of pytest-asyncio 0.26 and later.
 _TEST_LOOP_SCOPE = "asyncio_default_test_loop_scope"
 
 
 @pytest.fixture
 def simplestore_clock(monkeypatch: pytest.MonkeyPatch) -> MovableClock:
-    """The package's clock: the machine's time plus all `advance(seconds)`.
+    """The package's clock: the system time plus all `advance(seconds)`.
 
     It is the clock of `simplestore_sandbox`, and of each TokenProvider, TokenEndpoint, MemoryTokenCache and
     OpenTelemetryListener that the test creates without `clock=`. asyncio's time does not move: sleeps, timeouts, and
@@ -48,9 +48,9 @@ def simplestore_clock(monkeypatch: pytest.MonkeyPatch) -> MovableClock:
 def simplestore_sandbox(simplestore_clock: MovableClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
     """A local SimpleStore (`simplestore_async.sandbox.Sandbox`) for one test, with its environment.
 
-    The only `SIMPLESTORE_…` variables are those of the sandbox, also in processes that the test starts:
-    `open_session()` without arguments reaches it. Proxies of the environment are not used for it. It runs in a thread
-    of its own, so the test may be sync or async; its methods may be called from any thread.
+    The only `SIMPLESTORE_…` variables are those of the sandbox, even in processes that the test starts:
+    `open_session()` without arguments uses it. Proxies in the environment are not used for it. It runs in its own
+    thread, so the test may be sync or async; its methods may be called from any thread.
     """
     from .sandbox import Sandbox
 
@@ -65,7 +65,7 @@ def simplestore_shared_sandbox() -> Iterator[Sandbox]:
 
     For programs that read their settings once, such as an application fixture of session scope. The tests share its
     counters, log and scripted faults; with pytest-xdist each worker has its own. `simplestore_clock` does not move its
-    time. A test that uses `simplestore_sandbox` meanwhile gets a sandbox and an environment of its own.
+    time. A test that uses `simplestore_sandbox` gets its own sandbox and environment meanwhile.
     """
     from .sandbox import Sandbox
 
@@ -130,7 +130,7 @@ def _make_asyncio_fixtures() -> ModuleType:
 
     plugin = ModuleType("simplestore_async's fixtures for pytest-asyncio")
     for loop_scope in _LOOP_SCOPES:
-        # A function of its own each: the decorator stores the loop scope in it.
+        # Each scope needs a new function: the decorator stores the loop scope in it.
         @pytest_asyncio.fixture(name=_name_for_loop(loop_scope), loop_scope=loop_scope)
         async def session(simplestore_sandbox: Sandbox) -> AsyncIterator[ClientSession]:
             async with _open_session(simplestore_sandbox) as opened:

@@ -1,6 +1,6 @@
 """Client authentication without a shared secret, for authorization servers other than SimpleStore's.
 
-Rule: each attempt has an assertion of its own, which is never shown.
+Rule: each attempt has a new assertion, which is never shown.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ALGORITHMS: Final = {
     "P-521": ("ES512",),
     "Ed25519": ("Ed25519", "EdDSA"),  # RFC 9864, RFC 8037
 }
-# Clock skew and network delay included; RFC 7523 asks for a short life without a number.
+# Includes clock skew and network delay; RFC 7523 requires a short life without a number.
 _DEFAULT_LIFETIME_SECONDS: Final = 60.0
 _LONGEST_LIFETIME_SECONDS: Final = 3600.0
 _HOW_TO_MAKE: Final = "make one with `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048`"
@@ -63,7 +63,7 @@ class ClientAssertion(_Unpicklable):
             `get_secret_value()`. A plain one is called in a daemon thread.
 
     Raises:
-        ConfigurationError: if *assertion* is neither, such as a JWT itself, which would expire.
+        ConfigurationError: if *assertion* is neither, such as a literal JWT, which would expire.
     """
 
     cache_key: Final = "client_assertion"
@@ -238,7 +238,7 @@ def _sign(pem: str, header: dict[str, str], algorithm: str | None, claims: dict[
         if name not in names:
             return "", f"{name} does not suit the key; use {' or '.join(names)}"
         return RedactedStr(jwt.encode({"alg": name, **header}, claims, key, algorithms=[name])), ""
-    except Exception as error:  # noqa: BLE001 - its text may hold the key
+    except Exception as error:  # noqa: BLE001 - the text may contain the key
         encrypted = "ENCRYPTED" in pem and isinstance(error, TypeError)
         return "", "it is encrypted" if encrypted else f"it cannot be used ({type(error).__name__})"
 

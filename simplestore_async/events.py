@@ -1,9 +1,9 @@
-"""All events. Rule: an event has cause, duration and number of waiters; it holds no token.
+"""All events. Rule: an event has cause, duration and number of waiters, and contains no token.
 
 A listener is called synchronously, outside every lock, on the thread of the renewing event loop; each event is also
-logged to `simplestore_async`. An exception of the listener is logged, and affects no caller.
+logged to `simplestore_async`. An exception of the listener is logged and affects no caller.
 
-A renewal runs, and reports, within its own `contextvars.Context`: first `RenewalStarted`, last `TokenReceived` or
+A renewal runs and reports within its own `contextvars.Context`: first `RenewalStarted`, last `TokenReceived` or
 `RenewalFailed`. A cancelled renewal reports no end.
 
 The package adds no handler to its logger. Without a logging configuration, Python's last-resort handler writes warnings
@@ -71,8 +71,8 @@ class TokenReceived(Event):
         duration_seconds: duration of the renewal.
         life_seconds: remaining life of the token.
         waiter_count: number of callers waiting for it at the end.
-        longest_wait_seconds: time since the first caller that had no other token began to wait, even if that caller is
-            gone; 0 without such a caller.
+        longest_wait_seconds: time since the first caller without a valid token began to wait, even if it was cancelled;
+            0 without such a caller.
     """
 
     cause: Cause

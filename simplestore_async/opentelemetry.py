@@ -141,8 +141,8 @@ class OpenTelemetryListener:
       expiry, after a renewal that failed without one, or once the listener is garbage-collected.
 
     Safe to share among providers, event loops and threads. Providers that share a listener, or whose listeners have the
-    same attributes, share its gauge. No attribute holds a secret, a token, a client id, a scope or a URL. The span of a
-    failure has the error's text, like the log.
+    same attributes, share its gauge. No attribute contains a secret, token, client id, scope or URL. The span of a
+    failed renewal has the error's text, like the log.
 
     Args:
         tracer_provider: where spans go; by default the global one, even if it is set later.

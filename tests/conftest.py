@@ -1,4 +1,4 @@
-"""Fixtures for all tests: real servers, a manual clock, and failures for errors that asyncio would only log."""
+"""Fixtures for all tests: real servers and a manual clock; what asyncio would only log fails the test."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import gc
 import inspect
 import os
+import re
 import signal
 import sys
 import uuid
@@ -34,7 +35,7 @@ if os.environ.get("EVENT_LOOP") == "uvloop":
     import uvloop
 
     def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-        """Run the tests' coroutines on uvloop if `EVENT_LOOP=uvloop`; some tests make their own loops."""
+        """Run async tests on uvloop if `EVENT_LOOP=uvloop`; some tests create loops of their own."""
         return {"uvloop": uvloop.new_event_loop}
 
 
@@ -44,6 +45,16 @@ def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
     return 2 * (yield)
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name parameters in plain ASCII words: quotes, brackets and control characters confuse tools that select by id."""
+    if getattr(val, "__name__", "") == "<lambda>":
+        return argname
+    if not isinstance(val, str | bytes | int | float | dict | list | tuple | BaseException):
+        return None
+    text = re.sub(r"\\u|\\x|\\U| at 0x\w+", " ", ascii(val))
+    return " ".join(re.findall(r"[\w.+-]+", text))[:60] or argname
+
+
 @pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()
@@ -51,7 +62,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def quick() -> RetryPolicy:
-    """Retries with pauses that a test can wait for."""
+    """A retry policy with pauses short enough for a test."""
     return RetryPolicy(retry_seconds=0.01)
 
 
@@ -89,16 +100,16 @@ async def api_server() -> AsyncIterator[ApiServer]:
 
 @pytest.fixture(scope="session")
 def shared_redis() -> Iterator[RedisServer]:
-    """One server for all tests whose keys begin with a namespace of their own."""
+    """One server shared by all tests; each prefixes its keys with `namespace`."""
     with RedisServer() as server:
         yield server
         strangers = [key for key in asyncio.run(server.command("KEYS", "*")) if not key.startswith(b"test-")]
-        assert not strangers, f"these would mislead other tests: {strangers}"
+        assert not strangers, f"keys without a test's namespace: {strangers}"
 
 
 @pytest.fixture
 def redis_server() -> Iterator[RedisServer]:
-    """A server of the test's own."""
+    """A server for one test alone."""
     with RedisServer() as server:
         yield server
 
@@ -110,26 +121,26 @@ def namespace() -> str:
 
 def pytest_configure() -> None:
     reset_surroundings()
-    # A shell's jobs in the background ignore Ctrl-C, and so would every program that the tests start and interrupt.
+    # Background jobs of a shell ignore Ctrl-C, and the programs that tests start and interrupt would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    # As nohup does with the end of a terminal.
+    # nohup ignores the hangup of the terminal in the same way.
     if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    # pytest-asyncio asks for the current loop, and asyncio would make one that is never closed.
+    # pytest-asyncio asks for the current loop, and asyncio would create one that is never closed.
     asyncio.set_event_loop(None)
 
 
 def pytest_collection_finish() -> None:
-    # What was imported stays; not looking at it again makes the collection after each test cheap.
+    # Imported modules stay alive: excluding them makes the garbage collection after each test cheap.
     gc.freeze()
-    # Not for the processes that tests start: there asyncio would write to stderr what took long.
+    # Processes that tests start must not inherit it: in debug mode asyncio logs slow callbacks to stderr.
     os.environ.pop("PYTHONDEVMODE", None)
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_over(request: pytest.FixtureRequest) -> None:
-    """Watch over every test that is a coroutine."""
+    """Apply `watch_over_asyncio` to every async test."""
     if inspect.iscoroutinefunction(request.function):
         request.getfixturevalue("watch_over_asyncio")
 

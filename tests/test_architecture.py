@@ -1,4 +1,4 @@
-"""Modules that an import of `simplestore_async` loads; import-linter checks the layers (pyproject.toml)."""
+"""Public names, and the modules that an import loads; import-linter checks the layers (pyproject.toml)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ PACKAGE = "simplestore_async"
 
 
 @pytest.mark.parametrize("name", simplestore_async.__all__)
-def test_every_public_name_is_found(name: str) -> None:
-    """Each name of `__all__` is found, and listed by `dir()`."""
+def test_public_names(name: str) -> None:
+    """Each name of `__all__` can be imported and is listed by `dir()`."""
     home = simplestore_async._HOMES.get(name)
     expected = (
         getattr(importlib.import_module(f"{PACKAGE}.{home}"), name)
@@ -29,22 +29,22 @@ def test_every_public_name_is_found(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(simplestore_async._HOMES))
-def test_public_names_show_as_the_root_s(name: str) -> None:
-    """A public class or function shows as `simplestore_async.Name`, in reprs, tracebacks and pickles."""
+def test_qualified_names(name: str) -> None:
+    """A public class or function is shown and pickled as `simplestore_async.Name`."""
     value = getattr(simplestore_async, name)
     assert f"{PACKAGE}.{name}" == f"{value.__module__}.{value.__qualname__}"
     assert value is pickle.loads(pickle.dumps(value))
 
 
 def test_version() -> None:
-    """The root has the version of the distribution."""
+    """`__version__` is the version of the distribution."""
     assert version("simplestore-async") == simplestore_async.__version__
 
 
-def test_other_names_are_not_found() -> None:
-    """A misspelt name is an AttributeError, as in any module."""
+def test_misspelt_name() -> None:
+    """A misspelt name raises an AttributeError, as in any module."""
     with pytest.raises(AttributeError, match="module 'simplestore_async' has no attribute 'event'"):
-        simplestore_async.event  # type: ignore[attr-defined]  # noqa: B018 - the lookup is what is tested
+        simplestore_async.event  # type: ignore[attr-defined]  # noqa: B018 - the access is the test
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_other_names_are_not_found() -> None:
     ],
 )
 def test_missing_package(monkeypatch: pytest.MonkeyPatch, module: str, missing: str, package: str, extra: str) -> None:
-    """Without its third-party package a module's import error names the extra."""
+    """If a third-party package is missing, the import error names the extra that installs it."""
     parent, _, name = f"{PACKAGE}.{module}".rpartition(".")
     for loaded in list(sys.modules):
         if loaded.startswith((f"{parent}.{name}", f"{parent}._{name}")):
@@ -76,8 +76,8 @@ def modules_loaded_by(statement: str) -> set[str]:
     return set(listing.stdout.split())
 
 
-def test_the_import_is_light() -> None:
-    """Importing the package, or its errors, loads nothing but that."""
+def test_light_import() -> None:
+    """Importing the package or its errors loads no other module of it, and neither aiohttp nor asyncio."""
     for statement, expected in (
         (f"import {PACKAGE}", {PACKAGE}),
         (f"from {PACKAGE}.errors import TokenError", {PACKAGE, f"{PACKAGE}.errors"}),
@@ -87,8 +87,8 @@ def test_the_import_is_light() -> None:
         assert set() == {"aiohttp", "asyncio", "attr", "attrs", "logging"} & loaded
 
 
-def test_what_is_rarely_needed_comes_late() -> None:
-    """A provider loads nothing that only a renewal, a file or the command needs; `open_session` loads no provider."""
+def test_late_imports() -> None:
+    """`open_session` loads no provider, and a provider loads no module that is rarely needed."""
     opener = modules_loaded_by(f"from {PACKAGE} import open_session")
     loaded = modules_loaded_by(f"from {PACKAGE} import open_session, TokenProvider, FileTokenCache")
     assert {f"{PACKAGE}._core.endpoint", f"{PACKAGE}._core.provider"} <= loaded - opener

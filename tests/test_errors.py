@@ -1,4 +1,4 @@
-"""`simplestore_async.errors`: the tree, retryable errors, and errors that can be copied and pickled."""
+"""Errors: the class tree, `retryable`, copying and pickling."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ TREE = {
 REFUSAL = TokenEndpointError(
     "text", status=503, error="slow_down", error_description="too fast", title="Busy", retry_after=7.5
 )
-# Each with whether the same attempt may succeed later.
+# Errors, and their `retryable`.
 EXAMPLES: list[tuple[SimpleStoreError, bool]] = [
     (SimpleStoreError("text"), False),
     (ConfigurationError("field", "is wrong"), False),
@@ -84,18 +84,18 @@ ROUND_TRIPS: list[Callable[[SimpleStoreError], SimpleStoreError]] = [
 
 @pytest.mark.parametrize(("error", "bases"), TREE.items(), ids=[error.__name__ for error in TREE])
 def test_tree(error: type[SimpleStoreError], bases: tuple[type[Exception], ...]) -> None:
-    """Each class has its documented parents, so that a caller may catch as much as it wants to."""
+    """Each class has its documented parents."""
     assert bases == error.__bases__
 
 
-def test_tree_is_whole() -> None:
+def test_tree_is_complete() -> None:
     """Every public error is in the tree."""
     assert {error.__name__ for error in TREE} == set(errors.__all__)
 
 
-@pytest.mark.parametrize(("error", "expected"), EXAMPLES, ids=repr)
+@pytest.mark.parametrize(("error", "expected"), EXAMPLES)
 def test_retryable(error: SimpleStoreError, expected: bool) -> None:
-    """`retryable` is whether the same attempt may succeed later."""
+    """`retryable` is True if a later attempt may succeed."""
     assert expected == error.retryable
 
 
@@ -107,18 +107,18 @@ def test_retryable(error: SimpleStoreError, expected: bool) -> None:
     ],
 )
 def test_retryable_status(status: int, expected: bool) -> None:
-    """408, 429 and 5xx pass by themselves; no other status does."""
+    """The statuses 408, 429 and 5xx are retryable, and no others are."""
     assert expected == TokenEndpointError("text", status=status).retryable
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 408, 429, 500, 503])
 def test_invalid_client_is_terminal(status: int) -> None:
-    """The same credentials are refused again, with any status."""
+    """An InvalidClientError is never retryable, whatever its status."""
     assert InvalidClientError("text", status=status, error="invalid_client").retryable is False
 
 
-def test_facts_of_a_refusal() -> None:
-    """The fields of the response can be read from the error; missing ones are None."""
+def test_attributes_of_a_refusal() -> None:
+    """The response's fields are attributes of the error, and missing ones are None."""
     for error, facts in (
         (REFUSAL, (503, "slow_down", "too fast", "Busy", 7.5)),
         (TokenEndpointError("text"), (0, None, None, None, None)),
@@ -128,9 +128,9 @@ def test_facts_of_a_refusal() -> None:
 
 
 @pytest.mark.parametrize("round_trip", ROUND_TRIPS)
-@pytest.mark.parametrize("error", [error for error, _ in EXAMPLES], ids=repr)
+@pytest.mark.parametrize("error", [error for error, _ in EXAMPLES])
 def test_round_trip(error: SimpleStoreError, round_trip: Callable[[SimpleStoreError], SimpleStoreError]) -> None:
-    """A copy and a pickled error keep class, arguments, attributes and text, and are instances of their own."""
+    """A copied or unpickled error is a new instance with the same class, arguments, attributes and text."""
     twin = round_trip(error)
 
     assert twin is not error
@@ -138,8 +138,8 @@ def test_round_trip(error: SimpleStoreError, round_trip: Callable[[SimpleStoreEr
     assert (str(error), error.retryable) == (str(twin), twin.retryable)
 
 
-def test_copy_has_its_own_traceback() -> None:
-    """A copy starts without traceback or cause: each waiter adds its own."""
+def test_copy_has_no_traceback() -> None:
+    """A copy has neither the traceback nor the cause of the original."""
     with pytest.raises(TokenError) as caught:
         raise TokenError("text") from OSError("cause")
 

@@ -1,4 +1,4 @@
-"""`simplestore_async.events`: text and level of each, and listeners that fail."""
+"""Events: log messages, levels and listeners."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ each_example = pytest.mark.parametrize(
 
 @each_example
 def test_logged(caplog: pytest.LogCaptureFixture, event: Event, level: int, text: str) -> None:
-    """Each event is one line of the logger `simplestore_async`, with its text and its level."""
+    """Each event is one line of the logger `simplestore_async` with the event's text and level."""
     assert text == str(event)
     with caplog.at_level(logging.DEBUG, "simplestore_async"):
         emit(event, None)
@@ -107,26 +107,26 @@ def test_logged(caplog: pytest.LogCaptureFixture, event: Event, level: int, text
     assert [("simplestore_async", level, text)] == caplog.record_tuples
 
 
-def test_examples_are_whole() -> None:
+def test_examples_are_complete() -> None:
     """Every public event is among the examples."""
     kinds = {name for name in events.__all__ if isinstance(getattr(events, name), type)}
 
     assert kinds == {type(event).__name__ for event, *_ in EXAMPLES}
 
 
-def test_listener_gets_the_event() -> None:
-    """A listener gets the very event, before `emit` returns."""
-    heard: list[Event] = []
+def test_listener() -> None:
+    """A listener receives the event before `emit()` returns."""
+    received: list[Event] = []
     event = RenewalStarted(cause="due")
 
-    emit(event, heard.append)
+    emit(event, received.append)
 
-    assert [event] == heard
-    assert event is heard[0]
+    assert [event] == received
+    assert event is received[0]
 
 
 def test_listener_that_raises(caplog: pytest.LogCaptureFixture) -> None:
-    """A listener that raises is logged with its traceback, and affects no caller."""
+    """An exception of a listener is logged with its traceback and does not propagate."""
 
     def fail(event: Event) -> None:
         raise LookupError("from the listener")
@@ -139,8 +139,8 @@ def test_listener_that_raises(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit])
-def test_program_may_end_in_a_listener(exception: type[BaseException]) -> None:
-    """Errors that end the program are not swallowed."""
+def test_listener_that_exits(exception: type[BaseException]) -> None:
+    """KeyboardInterrupt and SystemExit in a listener propagate."""
 
     def end(event: Event) -> None:
         raise exception
@@ -149,8 +149,8 @@ def test_program_may_end_in_a_listener(exception: type[BaseException]) -> None:
         emit(RenewalStarted(cause="due"), end)
 
 
-def test_without_logging_set_up() -> None:
-    """A program that sets no logging up sees warnings and errors on its standard error, and nothing below."""
+def test_without_logging_configuration() -> None:
+    """Without any logging configuration warnings are printed to standard error, and debug messages are not."""
     code = (
         "from simplestore_async.events import *; from simplestore_async.events import emit; "
         "emit(RenewalStarted(cause='due'), None); emit(CacheFailed(operation='get', problem='the disk is full'), None)"
@@ -161,8 +161,8 @@ def test_without_logging_set_up() -> None:
 
 
 @pytest.mark.parametrize("event", [event for event, *_ in EXAMPLES], ids=lambda event: type(event).__name__)
-def test_is_a_value(event: Event) -> None:
-    """No listener can change an event; its fields are given by name only, so that one may be added later."""
+def test_immutable(event: Event) -> None:
+    """Events are immutable and have keyword-only fields, so that fields can be added."""
     assert {True} >= {field.kw_only for field in attrs.fields(type(event))}
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         event.anything = 1  # type: ignore[attr-defined]  # it must fail

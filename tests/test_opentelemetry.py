@@ -1,4 +1,4 @@
-"""`simplestore_async.opentelemetry`: real renewals as spans and metrics of a real SDK, which keeps its exports here."""
+"""`OpenTelemetryListener`: spans of real renewals in a real SDK with in-memory exporters."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ONCE = RetryPolicy(attempts=1)
 
 class TestSpan:
     async def test_success(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
-        """A renewal is a span of our scope: its cause from the start, and at the end outcome and waiters."""
+        """A renewal is one span of the package's scope with cause, outcome, waiters and lifetime."""
         async with token_server.provider(clock=clock, on_event=telemetry.listener()) as provider:
             await asyncio.gather(*(provider.get_token() for _ in range(3)))
 
@@ -45,7 +45,7 @@ class TestSpan:
         assert span.instrumentation_scope.version
 
     async def test_failure(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
-        """A renewal that fails is an error in our own words, with the error's class and the HTTP status."""
+        """The span of a failed renewal has the error's message, class and HTTP status, and no exception event."""
         token_server.replies = [503]
         async with token_server.provider(clock=clock, retry=ONCE, on_event=telemetry.listener()) as provider:
             with pytest.raises(TokenEndpointError) as caught:
@@ -63,8 +63,8 @@ class TestSpan:
         } == attributes_of(span)
         assert () == span.events  # no exception with its traceback
 
-    async def test_failure_without_an_answer(self, token_server: TokenServer, telemetry: Telemetry) -> None:
-        """A renewal without a response has no HTTP status."""
+    async def test_failure_without_a_response(self, token_server: TokenServer, telemetry: Telemetry) -> None:
+        """The span of a renewal that failed without a response has no HTTP status."""
         credentials = token_server.credentials(client_secret=lambda: 1 / 0)
         async with token_server.provider(credentials=credentials, on_event=telemetry.listener()) as provider:
             await asyncio.gather(provider.get_token(), return_exceptions=True)
@@ -73,21 +73,21 @@ class TestSpan:
         assert "simplestore_async.errors.TokenError" == attributes_of(span)["error.type"]
         assert "http.response.status_code" not in attributes_of(span)
 
-    async def test_no_caller_owns_it(self, token_server: TokenServer, telemetry: Telemetry) -> None:
-        """It is the root of a trace of its own, and the span of the caller that started it stays the current one."""
+    async def test_own_trace(self, token_server: TokenServer, telemetry: Telemetry) -> None:
+        """A renewal has its own trace, and the current span of the caller that started it stays current."""
         tracer = telemetry.tracer_provider.get_tracer("caller")
         async with token_server.provider(on_event=telemetry.listener()) as provider:
-            with tracer.start_as_current_span("caller") as callers:
+            with tracer.start_as_current_span("caller") as current:
                 await provider.get_token()
-                assert callers is trace.get_current_span()
+                assert current is trace.get_current_span()
 
         renewal, caller = telemetry.spans
         assert ("simplestore.token.renewal", "caller") == (renewal.name, caller.name)
         assert renewal.parent is None
         assert renewal.context.trace_id != caller.context.trace_id
 
-    async def test_what_the_renewal_does_is_within_it(self, token_server: TokenServer, telemetry: Telemetry) -> None:
-        """A span made during the renewal, here by the callable for the secret, is its child."""
+    async def test_child_span(self, token_server: TokenServer, telemetry: Telemetry) -> None:
+        """A span created during the renewal, here by the secret's callable, is its child."""
         tracer = telemetry.tracer_provider.get_tracer("vault")
 
         async def read_secret() -> str:
@@ -102,14 +102,14 @@ class TestSpan:
         vault, renewal = telemetry.spans
         assert ("vault", renewal.context) == (vault.name, vault.parent)
 
-    async def test_lasts_as_long_as_the_renewal(self, token_server: TokenServer, telemetry: Telemetry) -> None:
-        """It begins before the request, and ends once the response was read."""
+    async def test_duration(self, token_server: TokenServer, telemetry: Telemetry) -> None:
+        """The span starts before the request and ends once the response was read."""
         instants: list[int | None] = []
 
         def listen(event: Event) -> None:
             listener(event)
             if isinstance(event, RenewalStarted):
-                instants.append(trace.get_current_span().start_time)  # type: ignore[attr-defined]  # the SDK's span has it
+                instants.append(trace.get_current_span().start_time)  # type: ignore[attr-defined]  # of the SDK's span
 
         listener = telemetry.listener()
         token_server.gate.clear()
@@ -126,8 +126,8 @@ class TestSpan:
         assert span.end_time is not None
         assert span.start_time < span.end_time
 
-    async def test_renewals_at_once(self, token_server: TokenServer, telemetry: Telemetry) -> None:
-        """Renewals of two providers that share a listener, and run at once, are not mistaken for each other."""
+    async def test_concurrent_renewals(self, token_server: TokenServer, telemetry: Telemetry) -> None:
+        """Concurrent renewals of two providers with one listener have separate spans and counts."""
         listener = telemetry.listener()
         async with (
             token_server.provider(on_event=listener, retry=ONCE) as failing,
@@ -150,8 +150,8 @@ class TestSpan:
         assert 2 == len({span.context.trace_id for span in telemetry.spans})
         assert 3 == sum(value for _, value in telemetry.values("renewals"))
 
-    async def test_two_loops_at_once(self, token_server: TokenServer, telemetry: Telemetry) -> None:
-        """Renewals of one provider on two event loops, in two threads, are a span each, and both are counted."""
+    async def test_two_loops(self, token_server: TokenServer, telemetry: Telemetry) -> None:
+        """Concurrent renewals of one provider on two event loops have separate spans and are both counted."""
         token_server.gate.clear()
         provider = token_server.provider(on_event=telemetry.listener())
         there = asyncio.create_task(asyncio.to_thread(asyncio.run, provider.get_token()))
@@ -166,7 +166,7 @@ class TestSpan:
         assert 2 == sum(value for _, value in telemetry.values("renewals"))
 
     async def test_cancelled_renewal(self, token_server: TokenServer, telemetry: Telemetry) -> None:
-        """A renewal that ends with its provider leaves no span, and counts as nothing."""
+        """A renewal that is cancelled by closing its provider causes neither a span nor a measurement."""
         token_server.gate.clear()
         async with token_server.provider(on_event=telemetry.listener()) as provider:
             caller = await begin(provider)
@@ -178,8 +178,8 @@ class TestSpan:
         assert [] == telemetry.spans
         assert [] == telemetry.metrics
 
-    async def test_events_from_elsewhere(self, telemetry: Telemetry) -> None:
-        """Events that are handed on outside the renewal are measured, and make no span."""
+    async def test_events_outside_a_renewal(self, telemetry: Telemetry) -> None:
+        """Events that are passed to the listener outside a renewal are measured but cause no span."""
         listener = telemetry.listener()
 
         listener(
@@ -194,7 +194,7 @@ class TestSpan:
 
 
 async def test_sandbox_and_session(telemetry: Telemetry) -> None:
-    """`open_session` takes a listener; a revoked token is a rejection and two renewals."""
+    """With `open_session()` a revoked token is measured as a rejection and a further renewal."""
     async with (
         Sandbox() as sandbox,
         open_session(sandbox.credentials, base_url=sandbox.base_url, on_event=telemetry.listener()) as session,
@@ -209,7 +209,7 @@ async def test_sandbox_and_session(telemetry: Telemetry) -> None:
 
 
 async def test_secrecy(token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
-    """No export holds a secret, a token, a scope, a client id or a URL's query."""
+    """No export contains a secret, a token, a scope, a client id or a URL's query."""
     credentials = token_server.credentials(
         client_id="canary-client", scope="canary-scope", token_url=f"{token_server.token_url}?tenant=canary"
     )
@@ -250,9 +250,10 @@ async def test_secrecy(token_server: TokenServer, clock: FakeClock, telemetry: T
             "attributes[7] must have a string as name, and a string, a number or a bool as value",
         ),
     ],
+    ids=["tracer provider", "meter provider", "clock", "attributes", "attribute of type list", "name of type int"],
 )
 def test_wrong_argument(options: dict[str, Any], words: str) -> None:
-    """The error of a wrong argument has its name and the expected type, without its value."""
+    """The error of a wrong argument has its name and the expected type but not its value."""
     with pytest.raises(ConfigurationError) as caught:
         OpenTelemetryListener(**options)
 
@@ -260,7 +261,7 @@ def test_wrong_argument(options: dict[str, Any], words: str) -> None:
 
 
 def test_attributes_are_copied(telemetry: Telemetry) -> None:
-    """Attributes that are changed later do not change a listener's exports."""
+    """Later changes to the caller's attributes do not affect the listener."""
     attributes = {"shop": "7"}
     listener = telemetry.listener(attributes=attributes)
 

@@ -1,4 +1,4 @@
-"""`simplestore_async.opentelemetry`: measurements, and listeners that share them."""
+"""`OpenTelemetryListener`: metrics, and listeners that share them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ONCE = RetryPolicy(attempts=1)
 
 class TestMeasurements:
     async def test_success(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
-        """A renewal is counted by cause, outcome and source; its duration and its wait are in seconds."""
+        """A renewal is counted by cause, outcome and source, and its duration and wait are measured in seconds."""
         async with token_server.provider(clock=clock, on_event=telemetry.listener(clock=clock)) as provider:
             token_server.gate.clear()
             caller = await begin(provider)
@@ -51,14 +51,14 @@ class TestMeasurements:
             "simplestore.token.renewal.wait": "s",
             "simplestore.token.remaining_life": "s",
         } == {metric.name: metric.unit for metric in telemetry.metrics}
-        # From a millisecond to a renewal's budget.
+        # From a millisecond to the budget of a renewal.
         bounds = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30)
         for name in ("duration", "wait"):
             [point] = telemetry.points(f"simplestore.token.renewal.{name}")
             assert bounds == point.explicit_bounds
 
     async def test_failure(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
-        """A renewal that fails is counted by the class of its error; the outage that begins with it is counted once."""
+        """Failed renewals are counted by the class of their error, and the outage is counted once."""
         token_server.replies = [503, 503]
         async with token_server.provider(clock=clock, retry=ONCE, on_event=telemetry.listener()) as provider:
             for _ in range(2):
@@ -73,7 +73,7 @@ class TestMeasurements:
         assert [(error_type, 1)] == telemetry.values("outages")
 
     async def test_unchanged(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
-        """A background renewal that returns the held token is marked `due` and `unchanged`, and has no waiters."""
+        """A background renewal that returns the held token has the outcome `unchanged` and no wait."""
         async with token_server.provider(clock=clock, on_event=telemetry.listener()) as provider:
             token_server.replies = [
                 {"access_token": "same", "expires_in": LIFE},
@@ -88,7 +88,7 @@ class TestMeasurements:
         assert [] == telemetry.sums("renewal.wait")
 
     async def test_cache(self, token_server: TokenServer, telemetry: Telemetry) -> None:
-        """A token that another provider left in the cache has the cache for its source."""
+        """A token from the cache is counted with the source `cache`."""
         cache = MemoryTokenCache()
         async with (
             token_server.provider(cache=cache) as other,
@@ -98,8 +98,8 @@ class TestMeasurements:
 
         assert [(FIRST | {SOURCE: "cache"}, 1)] == telemetry.values("renewals")
 
-    async def test_cache_fails(self, token_server: TokenServer, telemetry: Telemetry) -> None:
-        """Each failed use of a cache is counted by operation."""
+    async def test_cache_failure(self, token_server: TokenServer, telemetry: Telemetry) -> None:
+        """Failures of a cache are counted by operation."""
 
         class Full(MemoryTokenCache):
             async def set(self, key: str, token: AccessToken, /) -> None:
@@ -111,7 +111,7 @@ class TestMeasurements:
         assert [({"simplestore.token.cache_operation": "set"}, 1)] == telemetry.values("cache_failures")
 
     async def test_rejections(self, token_server: TokenServer, telemetry: Telemetry) -> None:
-        """A rejected token is counted, and so is its replacement that is kept although it is rejected too."""
+        """Rejections are counted by whether the token is replaced."""
         async with token_server.provider(on_event=telemetry.listener()) as provider:
             assert provider.invalidate(await provider.get_token())
             assert not provider.invalidate(await provider.get_token())
@@ -123,7 +123,7 @@ class TestMeasurements:
         assert [(FIRST, 1), (FIRST | {CAUSE: "rejected"}, 1)] == telemetry.values("renewals")
 
     async def test_overdue(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
-        """A renewal that callers waited for in vain is counted, before it has ended."""
+        """An overdue renewal is counted before it ends."""
         policy = RenewalPolicy(max_wait_seconds=2.0**-10)
         async with token_server.provider(clock=clock, policy=policy, on_event=telemetry.listener()) as provider:
             old = await provider.get_token()
@@ -136,14 +136,14 @@ class TestMeasurements:
 
 class TestRemainingLife:
     @pytest.fixture(autouse=True)
-    def nothing_odd_is_measured(self, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-        """The SDK ignores a number that is not finite, and logs it."""
+    def no_invalid_measurement(self, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+        """Fail if the SDK logs a message, as it does for numbers that are not finite."""
         yield
-        said = [record for record in caplog.get_records("call") if record.name.startswith("opentelemetry")]
-        assert [] == [record.getMessage() for record in said]
+        records = [record for record in caplog.get_records("call") if record.name.startswith("opentelemetry")]
+        assert [] == [record.getMessage() for record in records]
 
-    async def test_falls(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
-        """It is the remaining life when observed, until the token expires; then it is gone until the next token."""
+    async def test_gauge(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
+        """The gauge is the token's remaining life when observed, and absent while there is no valid token."""
         async with token_server.provider(clock=clock, on_event=telemetry.listener(clock=clock)) as provider:
             assert [] == telemetry.values("remaining_life")
             await provider.get_token()
@@ -155,8 +155,8 @@ class TestRemainingLife:
             await provider.get_token()
             assert [({}, 3_600.0)] == telemetry.values("remaining_life")
 
-    async def test_by_the_machines_clock(self, token_server: TokenServer, telemetry: Telemetry) -> None:
-        """By default it follows the providers' clock."""
+    async def test_default_clock(self, token_server: TokenServer, telemetry: Telemetry) -> None:
+        """By default the gauge uses the system clock, as providers do."""
         async with token_server.provider(on_event=telemetry.listener()) as provider:
             await provider.get_token()
 
@@ -164,7 +164,7 @@ class TestRemainingLife:
         assert 0 < life <= 3_600
 
     async def test_failures(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
-        """A failure leaves it as it is while the token lives; it is gone once a rejected one cannot be replaced."""
+        """A failed renewal leaves the gauge while the token is valid, and a rejected token removes it."""
         async with token_server.provider(clock=clock, retry=ONCE, on_event=telemetry.listener(clock=clock)) as provider:
             token = await provider.get_token()
             clock.advance(DUE)
@@ -181,10 +181,10 @@ class TestRemainingLife:
 
 
 class TestSharing:
-    async def test_a_listener_each(
+    async def test_one_listener_per_provider(
         self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Attributes separate the spans, counts and gauges of listeners; a gauge ends with its listener."""
+        """Attributes separate the spans, counts and gauges of listeners, and a gauge ends with its listener."""
         async with (
             token_server.provider(
                 clock=clock, on_event=telemetry.listener(clock=clock, attributes={"shop": "7"})
@@ -208,7 +208,7 @@ class TestSharing:
         assert [] == [record for record in caplog.records if record.name.startswith("opentelemetry")]
 
     async def test_two_sdks(self, token_server: TokenServer, telemetry: Telemetry) -> None:
-        """A listener reports to the SDK that it was given, and to no other."""
+        """A listener reports only to the SDK that was passed to it."""
         reader = InMemoryMetricReader()
         other = MeterProvider([reader], shutdown_on_exit=False, resource=Resource.get_empty())
         listeners = [telemetry.listener(), OpenTelemetryListener(meter_provider=other)]
@@ -219,8 +219,8 @@ class TestSharing:
         assert reader.get_metrics_data()
         other.shutdown()
 
-    def test_nothing_is_kept(self, telemetry: Telemetry) -> None:
-        """A listener that goes out of use is collected, whomever it reported to."""
+    def test_unused_listener_is_collected(self, telemetry: Telemetry) -> None:
+        """A listener that is no longer referenced is garbage-collected."""
         listeners = [telemetry.listener(), OpenTelemetryListener()]
         references = [weakref.ref(listener) for listener in listeners]
 
@@ -229,8 +229,8 @@ class TestSharing:
 
         assert [None, None] == [reference() for reference in references]
 
-    def test_the_global_meter_is_asked_once(self) -> None:
-        """Listeners to the global provider share instruments: without an SDK the API would keep each forever."""
+    def test_shared_instruments(self) -> None:
+        """Listeners of the global provider share instruments, which the API would otherwise keep forever."""
         listeners = [OpenTelemetryListener(), OpenTelemetryListener(meter_provider=metrics.get_meter_provider())]
 
         assert listeners[0]._instruments is listeners[1]._instruments
@@ -238,24 +238,24 @@ class TestSharing:
 
 class TestGlobalProviders:
     async def test_without_an_sdk(self, token_server: TokenServer, caplog: pytest.LogCaptureFixture) -> None:
-        """Where no SDK is configured a listener does nothing, silently."""
+        """Without an SDK a listener has no effect and logs nothing."""
         caplog.set_level(logging.INFO)
         async with token_server.provider(on_event=OpenTelemetryListener()) as provider:
             await provider.get_token()
 
         assert [] == [record for record in caplog.records if record.name.startswith(("simplestore", "opentelemetry"))]
 
-    async def test_sdk_that_comes_later(self, token_server: TokenServer) -> None:
+    async def test_sdk_is_set_later(self, token_server: TokenServer) -> None:
         """Listeners report to the global providers, whether these are set before or after, and named or not."""
         environment = {
             "SIMPLESTORE_CLIENT_ID": "app",
             "SIMPLESTORE_CLIENT_SECRET": "secret",
             "SIMPLESTORE_TOKEN_URL": token_server.token_url,
         }
-        said = await run_script(_GLOBAL_PROVIDERS, environment)
+        output = await run_script(_GLOBAL_PROVIDERS, environment)
 
         names = "default early explicit late named"
-        assert [names] * 3 == said.splitlines()
+        assert [names] * 3 == output.splitlines()
 
 
 _GLOBAL_PROVIDERS = """

@@ -1,4 +1,4 @@
-"""The public surface: names, error codes and events that [Compatibility](../docs/versioning.md) covers."""
+"""The public names, error codes and events that [Compatibility](../docs/versioning.md) covers."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def list_surface() -> Iterator[str]:
 
 
 def test_surface_is_recorded() -> None:
-    """A change of the surface needs a line in CHANGELOG.md, and the new list in this test's text file."""
+    """The public surface is the recorded one; a change needs a line in CHANGELOG.md and the new list in the file."""
     assert RECORD.read_text("utf-8").splitlines() == sorted(list_surface())
 
 
 def test_names_are_in_the_changelog() -> None:
-    """Each public name is in the changelog, except events, which it has as a whole."""
+    """Each public name is in the changelog, except events, which it covers as a module."""
     changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
     names = {full.rpartition(".")[2] for full in find_public_names().values() if ".events." not in full}
     assert set() == {name for name in names if name not in changelog}

@@ -1,4 +1,4 @@
-"""The private core: tokens, their renewal and their way into requests. `docs/architecture.md` explains its floors."""
+"""The private core: tokens, their renewal and their use in requests. `docs/architecture.md` explains its layers."""
 
-# Here, and not in the metadata, which a copied or zipped package does not have. pyproject.toml reads it.
+# Not read from the metadata, which a copied or zipped package lacks. pyproject.toml reads it from here.
 __version__ = "0.2.0"

@@ -1,6 +1,6 @@
 """Bearer tokens for API requests. Rule: a request to the origins carries a token, and no other request does.
 
-The part of every HTTP client's end that does not depend on the client.
+The part of the adapters that does not depend on the HTTP client.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Bearer", "check_source", "proxy_error"]
 
-# Responses that only an accepted token gets; a redirect may precede the check of the token.
+# Statuses that prove that the API accepted the token; a redirect may precede its check.
 _ACCEPTED: Final = {101, *range(200, 300), 304}
 
 
@@ -30,7 +30,7 @@ class Bearer:
     """A token source, the origins that get its tokens, and the test of the API's responses.
 
     Raises:
-        ConfigurationError: if an origin holds more than scheme, host and port, or is plain http to another machine.
+        ConfigurationError: if an origin has more than scheme, host and port, or is plain http to another machine.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Bearer:
             challenges: the values of all WWW-Authenticate lines; not needed below status 400.
         """
         if status >= 400:
-            from .challenge import is_token_rejected  # its expressions take time at import, and few responses need them
+            from .challenge import is_token_rejected  # compiles expressions that few responses need
 
             if is_token_rejected(status, challenges):
                 return True
@@ -108,7 +108,7 @@ def check_source(source: object, *, hint: str = "pass a TokenProvider") -> None:
 
 
 def proxy_error(origin: object) -> ConfigurationError:
-    """Return the error for a request of plain http to *origin* through a proxy."""
+    """Return the error for a plain-http request to *origin* through a proxy."""
     return ConfigurationError(
         "proxy",
         f"must not be used with plain http to {origin}, which would show it the token",

@@ -28,7 +28,7 @@ __all__ = [
     "undo_clock_step",
 ]
 
-# The two clocks are read one after the other, and NTP slews one of them.
+# Tolerance: the two clocks are read in sequence, and NTP slews one of them.
 _NOISE_SECONDS: Final = 1.0
 _LOCK: Final = ProcessLock()
 
@@ -39,7 +39,7 @@ class TokenCache(Protocol):
 
     Used by several tasks at once, and from several event loops if the provider is. A cache that raises or hangs never
     fails a renewal: the provider continues without it and reports `simplestore_async.events.CacheFailed`.
-    A key is any text; those of providers are digests. `simplestore_async.testing.TokenCacheContract` is a ready-made
+    Any string is a key; those of providers are digests. `simplestore_async.testing.TokenCacheContract` is a ready-made
     test suite for your own cache.
     """
 
@@ -73,13 +73,13 @@ class TokenCodec(Protocol):
     """Encodes the bytes that a cache stores; `simplestore_async.caches.encryption.FernetCodec` is one.
 
     The methods may block: a cache calls them in its own thread, concurrently if the codec serves several caches.
-    The data holds the token and a digest of its key, so that an entry copied to another key is detected. An exception
-    is logged by its type, because its text may hold the token; a `SimpleStoreError` is logged whole. It never fails a
-    renewal.
+    The data has the token and a digest of its key, so that an entry copied to another key is detected. An exception
+    is logged by its type, because its text may contain the token; a `SimpleStoreError` is logged whole. It never fails
+    a renewal.
     """
 
     def encode(self, data: bytes, /) -> bytes:
-        """Return the bytes to store for *data*, which holds a token in clear."""
+        """Return the bytes to store for *data*, which contains an unencrypted token."""
         ...
 
     def decode(self, data: bytes, /) -> bytes | None:
@@ -91,7 +91,7 @@ class MemoryTokenCache:
     """A cache in memory, for several providers of one process; safe for concurrent event loops and threads.
 
     Args:
-        clock: the clock that decides about expiry; by default the machine's.
+        clock: the clock for expiry; by default the system clock.
 
     Raises:
         ConfigurationError: if *clock* is not a `Clock`.
@@ -152,7 +152,7 @@ def check_cache(value: object) -> None:
     for name in ("get", "set"):
         method = inspect.unwrap(getattr(cast("Any", value), name))
         function = getattr(method, "__func__", method)
-        # Objects and compiled methods may well return an awaitable.
+        # Other callables may return an awaitable.
         if isinstance(function, FunctionType) and not is_coroutine_function(function):
             raise ConfigurationError(
                 "cache", f"must implement async get() and set(); {name}() of {type(value).__name__} is a plain function"

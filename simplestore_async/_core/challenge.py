@@ -1,4 +1,4 @@
-"""Challenges in WWW-Authenticate (RFC 9110 11.6.1). Rule: parsing takes bounded time for any header."""
+"""Challenges in WWW-Authenticate (RFC 9110 §11.6.1). Rule: parsing takes bounded time for any header."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 __all__ = ["bearer_errors", "is_token_rejected"]
 
-# All header lines together; no honest server sends a tenth of it.
+# Limit for all header lines together, more than ten times what servers send.
 _MAX_CHARS: Final = 16_384
-# Possessive, so that no character is read twice: a failed match costs no more than a successful one.
+# Possessive, without backtracking: a failed match costs no more than a successful one.
 _SEPARATOR: Final = re.compile(r"[\s,;]*+")
 _WORD: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _QUOTED: Final = r'"(?:[^"\\]|\\.)*+"'
@@ -25,7 +25,7 @@ _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
 
 
 def is_token_rejected(status: int, challenges: Iterable[str]) -> bool:
-    """Return whether a response rejects the token (RFC 6750 3.1).
+    """Return whether a response rejects the token (RFC 6750 §3.1).
 
     Args:
         status: the HTTP status.
@@ -34,7 +34,7 @@ def is_token_rejected(status: int, challenges: Iterable[str]) -> bool:
     if not 400 <= status < 500:
         return False
     errors = bearer_errors(challenges)
-    # A token with too few rights is valid: the next one would have the same.
+    # A token with insufficient scope is valid, and another one would have the same scope.
     return "invalid_token" in errors or (status == 401 and errors != {"insufficient_scope"})
 
 
@@ -55,7 +55,7 @@ def _read(text: str, errors: set[str]) -> None:
     position, end = 0, len(text)
     while position < end:
         start, position = position, _end_of(_SEPARATOR, text, position)
-        # Only a comma ends a challenge: bare words elsewhere belong to descriptions that lack their quotes.
+        # Only a comma ends a challenge: other words belong to descriptions without quotes.
         begins = start == 0 or "," in text[start:position]
         if parameter := _PARAMETER.match(text, position):
             if scheme == "bearer" and parameter["name"].lower() == "error":
@@ -68,7 +68,7 @@ def _read(text: str, errors: set[str]) -> None:
         else:
             unreadable, position = position, _end_of(_UNREADABLE, text, position)
             if position == unreadable:
-                return  # a quoted string without its end: all that follows is inside it
+                return  # an unterminated quoted string: the rest is inside it
 
 
 def _end_of(pattern: re.Pattern[str], text: str, position: int) -> int:

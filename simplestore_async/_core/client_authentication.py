@@ -1,4 +1,4 @@
-"""Client authentication. Rule: it adds to one attempt's form and headers, and never sees the rest of the request."""
+"""Client authentication. Rule: it adds to the form and headers of one attempt, without access to the rest of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ClientAuthentication(Protocol):
 
     Attributes:
         cache_key: text that distinguishes this method from others, without a secret; tokens in caches depend on it.
-        is_dynamic: whether what it adds may change from one attempt to the next, and so end a refusal.
+        is_dynamic: whether its secret may change from one attempt to the next, and so end a refusal.
     """
 
     @property
@@ -43,7 +43,7 @@ class ClientAuthentication(Protocol):
             headers: empty headers to add to.
 
         Returns:
-            The secret behind it, which no error will show. After a refusal the request is repeated only if it changed.
+            The underlying secret, which no error will show. After a refusal the request is repeated only if it changed.
 
         Raises:
             TokenError: if there is none at the moment.
@@ -80,7 +80,7 @@ async def add_authentication(
         if task is None or task.cancelling():
             raise
         problem = "it raised CancelledError"
-    except Exception as raised:  # noqa: BLE001 - whatever a user's object raises, its values stay out of our error
+    except Exception as raised:  # noqa: BLE001 - a user's object may raise anything, and its values must not be shown
         problem = f"it raised {type(raised).__name__}"
     form, headers = _conceal_all(form), _conceal_all(headers)
     if error is not None:
@@ -95,7 +95,7 @@ async def add_authentication(
 
 
 def unavailable(what: str, problem: str) -> TokenError:
-    """Return the error for a secret, or what takes its place, that cannot be obtained."""
+    """Return the error for a secret, assertion or key that cannot be obtained."""
     return TokenError(f"{what} cannot be read: {problem}", code="secret-unavailable", retryable=True)
 
 

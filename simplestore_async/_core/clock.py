@@ -1,7 +1,7 @@
-"""The clock. Rule: `monotonic()` alone decides about a token's life; `time()` serves only to store and load expiry.
+"""The clock. Rule: `monotonic()` alone determines a token's life; `time()` is only for storing and loading expiry.
 
-`monotonic()` counts the time that the machine was suspended, so that a laptop's sleep ages a token, and no step of the
-wall clock does. Processes of one boot share its readings; `find_boot()` identifies the boot.
+`monotonic()` includes the time that the machine was suspended: a laptop's sleep ages a token, and a step of the wall
+clock does not. Processes of one boot share its readings; `find_boot()` identifies the boot.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Clock(Protocol):
     """The clock protocol; inject your own in tests."""
 
     def monotonic(self) -> float:
-        """Return seconds since an arbitrary moment; never goes back, and counts suspended time."""
+        """Return seconds since an arbitrary moment; never goes back, and includes suspended time."""
         ...
 
     def time(self) -> float:
@@ -43,10 +43,10 @@ def _suspend_aware_clock() -> Callable[[], float]:
 
 
 class SystemClock:
-    """The machine's clocks: Linux `CLOCK_BOOTTIME`, macOS `CLOCK_MONOTONIC_RAW`, Windows `time.monotonic`."""
+    """The system clocks: Linux `CLOCK_BOOTTIME`, macOS `CLOCK_MONOTONIC_RAW`, Windows `time.monotonic`."""
 
     def __init__(self) -> None:
-        # Instance attributes, so that a call goes straight to the C function: this is on every caller's path.
+        # Instance attributes, so that a call goes directly to the C function: this is on the path of every caller.
         self.monotonic: Final = _suspend_aware_clock()
         self.time: Final = time.time
 
@@ -55,9 +55,9 @@ SYSTEM_CLOCK: Final[Clock] = SystemClock()
 
 
 def default_clock() -> Clock:
-    """Return the machine's clock, the default of every part.
+    """Return the system clock, the default of every component.
 
-    Called when a part is made and never later, so that the pytest plugin can replace the clock at no cost to callers.
+    Called only when a component is created, so that the pytest plugin can replace the clock at no cost to callers.
     """
     return SYSTEM_CLOCK
 

@@ -1,4 +1,4 @@
-"""Connectors and TLS. Rule: a certificate is checked on every connection that carries a credential."""
+"""Connectors and TLS. Rule: the certificate is verified on every connection that carries a credential."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _HINT: Final = "for a private CA pass ssl=ssl.create_default_context(cafile=…)
 
 
 def check_ssl(field: str, setting: object) -> None:
-    """Check that certificates are checked with *setting*.
+    """Check that *setting* verifies certificates.
 
     Raises:
-        ConfigurationError: if it is no TLS setting, turns the checks off, or ignores host names.
+        ConfigurationError: if it is not a TLS setting, or does not verify certificates or host names.
     """
     if setting is True:
         return
@@ -52,7 +52,7 @@ def check_loop(connector: aiohttp.BaseConnector) -> None:
     """
     if connector.closed:
         raise ConfigurationError("connector", "is closed", "close it after the last request")
-    # aiohttp would only find out in the middle of a request.
+    # aiohttp would fail only in the middle of a request.
     if connector._loop is not asyncio.get_running_loop():  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - no public name
         raise ConfigurationError(
             "connector", "belongs to another event loop", "make both in the same one, or pass none"

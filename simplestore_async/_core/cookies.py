@@ -42,7 +42,7 @@ def update_cookies(package: Any, request: Any, lines: list[tuple[bytes, bytes]])
         if found := _accept(package, request, line):
             pairs |= found
         else:
-            # A cookie that would be accepted but for its expiry is a deletion.
+            # A cookie that is rejected only for its expiry is a deletion.
             for name in _accept(package, request, _EXPIRY.sub(b"", line)):
                 pairs.pop(name, None)
     return "; ".join(pairs.values())

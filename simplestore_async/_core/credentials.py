@@ -1,4 +1,4 @@
-"""Client credentials. Rule: the secret is read when it is needed, and shown nowhere."""
+"""Client credentials. Rule: the secret is read when needed and never shown."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["DEFAULT_TOKEN_URL", "AuthMethod", "ClientCredentials", "Secret", "Se
 
 AuthMethod: TypeAlias = Literal["client_secret_post", "client_secret_basic", "none"]
 
-DEFAULT_TOKEN_URL: Final = "https://auth.simplestore.io/connect/token"  # noqa: S105 - the documented address, no secret
+DEFAULT_TOKEN_URL: Final = "https://auth.simplestore.io/connect/token"  # noqa: S105 - not a secret
 
 _PROTOCOL_FIELDS: Final = frozenset({"grant_type", "client_id", "client_secret", "scope"})
 _SCOPE_TOKEN: Final = re.compile(r"[!#-\[\]-~]+")
@@ -39,7 +39,7 @@ def _check_secret(_credentials: ClientCredentials, _field: object, value: Any) -
 
 
 def _read_literal(value: Any, auth_method: object) -> Any:
-    """Return a string secret as a redacted string, and any other as it is; empty if the method needs none."""
+    """Return a string secret redacted, and any other unchanged; empty if the method needs none."""
     needs_secret = isinstance(auth_method, str) and auth_method != "none"
     if value is None and needs_secret:
         raise ConfigurationError("client_secret", "is not set", "copy it from the Control Panel")
@@ -65,9 +65,9 @@ def _read_scope(scope: Any) -> tuple[str, ...]:
 
 
 def _conceal_values(parameters: Any) -> Mapping[str, str | tuple[str, ...]] | str:
-    """Return an immutable copy, redacted, since some servers take further secrets there; or the problem.
+    """Return an immutable copy, redacted because it may contain further secrets; or the problem.
 
-    Not raised: a traceback shows the locals of the frames that it passed.
+    The problem is not raised: a traceback would show the locals of its frames.
     """
     if not isinstance(parameters, Mapping):
         return f"must map strings to strings, got {type_name(parameters)}"
@@ -132,15 +132,15 @@ class ClientCredentials:
         client_id: the client id; white space around it is dropped.
         client_secret: the secret; an object with `get_secret_value()`, such as pydantic's `SecretStr`; or a callable,
             plain or async, that returns either. A callable is called once for every renewal, a plain one in a daemon
-            thread, one call at a time. For a file that rotates there is `SecretFile`.
+            thread, one call at a time. Use `SecretFile` for a file that rotates.
         token_url: the token endpoint; https, or http on loopback.
-        scope: names of scopes; a string may hold several with spaces between them (RFC 6749 §3.3).
+        scope: names of scopes; a string may have several, separated by spaces (RFC 6749 §3.3).
         extra_parameters: further form fields, such as `audience`. A sequence is sent as several fields of one name,
             such as `resource` (RFC 8707 §2.2).
         auth_method: `"client_secret_post"` sends id and secret in the form, as SimpleStore documents;
             `"client_secret_basic"` sends them in the Authorization header (RFC 6749 §2.3.1). For other authorization
             servers: a `ClientAuthentication` in place of the secret, or `"none"`, which sends the id alone, for a
-            `TokenEndpoint` whose `ssl` holds the client's certificate (RFC 8705 §2).
+            `TokenEndpoint` whose `ssl` has the client's certificate (RFC 8705 §2).
         allow_insecure_http: accept a `token_url` of plain http to other machines; for closed test networks only.
 
     Raises:
@@ -193,14 +193,14 @@ class ClientCredentials:
 
     @classmethod
     def from_env(cls) -> Self:
-        """Return the credentials that the environment names.
+        """Return the credentials in the environment.
 
         `SIMPLESTORE_CLIENT_ID` or `SIMPLESTORE_CLIENT_ID_FILE`; `SIMPLESTORE_CLIENT_SECRET` or
         `SIMPLESTORE_CLIENT_SECRET_FILE`; and, if set, `SIMPLESTORE_TOKEN_URL` and `SIMPLESTORE_SCOPE`. An empty
         variable counts as unset.
 
         Raises:
-            ConfigurationError: names the variable that is missing or wrong. A file is read once to find out.
+            ConfigurationError: names the variable that is missing or wrong. Files are read once as a check.
         """
         id_path = _find_file("SIMPLESTORE_CLIENT_ID")
         secret_path = _find_file("SIMPLESTORE_CLIENT_SECRET")
@@ -232,7 +232,7 @@ class ClientCredentials:
 
     @property
     def has_dynamic_secret(self) -> bool:
-        """Whether the secret is read for every renewal, and may have changed since."""
+        """Whether the secret is read for every renewal, so that it may have changed."""
         method = self.auth_method
         return callable(self.client_secret) if isinstance(method, str) else bool(method.is_dynamic)
 
@@ -251,8 +251,8 @@ class ClientCredentials:
     async def read_secret(self) -> str:
         """Return the secret, calling the callable if it is one.
 
-        An async callable runs here, a plain one in a daemon thread. One that blocks holds up the next call, not the
-        event loop and not the exit of the process.
+        An async callable runs on the event loop, a plain one in a daemon thread. A call that blocks delays the next
+        call, but neither the event loop nor the exit of the process.
 
         Raises:
             TokenError: if the callable fails or returns no secret. Its exception's type is named, its text not shown.
@@ -295,7 +295,7 @@ class ClientCredentials:
 
 
 def _find_file(variable: str) -> str:
-    """Return the path that *variable* with `_FILE` has, redacted; it may be a secret by mistake.
+    """Return the path in the variable with the suffix `_FILE`, redacted because it may be a secret by mistake.
 
     Raises:
         ConfigurationError: if *variable* is also set.

@@ -1,7 +1,7 @@
-"""The token endpoint. Rule: the only module that opens HTTP, and the secret leaves it by one POST to one address.
+"""The token endpoint. Rule: the only module that opens HTTP; it sends the secret only by a POST to one address.
 
-Redirects are not followed (307 would post the secret elsewhere), netrc is not read, nothing of the caller's session
-is used. Attempts and pauses end with the budget.
+Redirects are not followed (307 would post the secret elsewhere), netrc is not read, and the caller's session is not
+used. Attempts and pauses end with the budget.
 """
 
 from __future__ import annotations
@@ -46,25 +46,25 @@ __all__ = ["TokenEndpoint"]
 
 
 class TokenEndpoint:
-    """Request tokens from a token endpoint (RFC 6749 4.4), with attempts, pauses and one budget for all of them.
+    """Request tokens from a token endpoint (RFC 6749 §4.4), with retries within one budget.
 
-    Each call is a request: nothing is kept, shared or renewed here. `TokenProvider` does that.
+    Each call makes a request: tokens are stored, shared and renewed by `TokenProvider`.
 
     Args:
         credentials: client credentials, with the endpoint's address.
-        policy: attempts, their time and their budget.
-        connector: an aiohttp connector to borrow, for a resolver or socket of one's own. It stays open and belongs to
+        policy: number and time limit of attempts, and their budget.
+        connector: an aiohttp connector to borrow, for your own resolver or socket. It stays open and belongs to
             one event loop. Without one, every renewal opens and closes its own connection.
-        headers: further headers of the token request, such as an API gateway's subscription key; shown nowhere. Never
-            for Authorization, Host, Cookie, `Content-…`, `Proxy-…` or the framing of the message.
-        ssl: an `ssl.SSLContext` that trusts a private CA, or an `aiohttp.Fingerprint`. Make it once: a context takes
-            about 20 ms. Certificates are always checked.
-        proxy: URL of an HTTP proxy. The request passes it inside a CONNECT tunnel.
-        trust_env: use the proxy that `https_proxy` or `all_proxy` names, but for `no_proxy`; netrc is never read.
-        clock: the clock that decides about the token's life.
+        headers: further headers of the token request, such as an API gateway's subscription key; never shown. They must
+            not be Authorization, Host, Cookie, `Content-…`, `Proxy-…` or headers for framing.
+        ssl: an `ssl.SSLContext` that trusts a private CA, or an `aiohttp.Fingerprint`. Create it once: a context takes
+            about 20 ms. Certificates are always verified.
+        proxy: URL of an HTTP proxy. The request goes through a CONNECT tunnel.
+        trust_env: use the proxy in `https_proxy` or `all_proxy`, except for hosts in `no_proxy`; netrc is never read.
+        clock: the clock for the lifetime of tokens.
 
     Raises:
-        ConfigurationError: if an argument is wrong, has no effect next to another, or plain http would pass a proxy.
+        ConfigurationError: if an argument is wrong, conflicts with another, or would send plain http through a proxy.
     """
 
     def __init__(  # noqa: PLR0913 - aiohttp's own names for the surroundings of a request
@@ -79,7 +79,7 @@ class TokenEndpoint:
         trust_env: bool = False,
         clock: Clock | None = None,
     ) -> None:
-        # A password or a key may be in them, and an error shows the locals of this frame.
+        # They may contain a password or a key, and a traceback shows the locals of this frame.
         credentials, proxy, headers = conceal(credentials), conceal(proxy), conceal_values(headers)
         check_type("credentials", credentials, ClientCredentials)
         check_type("policy", policy, RetryPolicy | None)
@@ -118,7 +118,7 @@ class TokenEndpoint:
             InvalidClientError: client id or secret are wrong.
             TokenEndpointError: the endpoint refused for another reason, or kept failing.
             TokenTransportError: no complete response; `TokenTimeoutError` if none came in time.
-            TokenResponseError: the endpoint returns something that is no token.
+            TokenResponseError: the response is complete but not a token.
             ConfigurationError: the connector is closed or belongs to another loop.
         """
         deadline = asyncio.get_running_loop().time() + self.policy.budget_seconds
@@ -141,7 +141,7 @@ class TokenEndpoint:
                 if error.retryable or not self.credentials.has_dynamic_secret:
                     raise
                 refusal = error
-            # A rotated secret is used at once; the same one would only be refused again.
+            # A rotated secret is used at once; an unchanged one would be refused again.
             secret = await self._read_secret(deadline)
             renewed = await self._authenticate(secret, deadline)
             if renewed.secret == exchange.secret:
@@ -216,7 +216,7 @@ class TokenEndpoint:
                     self.credentials.token_url,
                     data=exchange.body,
                     headers=exchange.headers,
-                    # Added late: tracing exports the headers that a request starts with.
+                    # Added late: tracing exports the initial headers of a request.
                     middlewares=(add_secret_headers,),
                     allow_redirects=False,
                     proxy=proxy.url if proxy else None,
@@ -244,7 +244,7 @@ class TokenEndpoint:
         connector = self._connector
         if connector is not None:
             check_loop(connector)
-        # A session for each renewal costs next to nothing, and leaves nothing to own, to leak or to share.
+        # A session for each renewal costs microseconds, and nothing has to be owned, shared or closed.
         return aiohttp.ClientSession(
             connector=connector or aiohttp.TCPConnector(force_close=True),
             connector_owner=connector is None,
@@ -269,7 +269,7 @@ class TokenEndpoint:
 
 
 def _check_connector(connector: aiohttp.BaseConnector, *, has_ssl: bool, has_proxy: bool) -> None:
-    """Refuse a connector that does not check certificates, or leaves `ssl=` or `proxy=` without effect."""
+    """Refuse a connector that does not verify certificates, or with which `ssl=` or `proxy=` has no effect."""
     check_connector(connector)
     for field, is_set in ("ssl", has_ssl), ("proxy", has_proxy):
         if is_set and not isinstance(connector, aiohttp.TCPConnector):
@@ -279,10 +279,10 @@ def _check_connector(connector: aiohttp.BaseConnector, *, has_ssl: bool, has_pro
 
 
 async def _read(content: aiohttp.StreamReader) -> RedactedBytes:
-    """Return the body, or enough of it to show that it is too long."""
+    """Return the body, or enough of it to prove that it is too long."""
     from .response import MAX_RESPONSE_BYTES
 
-    # Redacted piece by piece: a caller's deadline may show the locals of this frame.
+    # Each piece is redacted: the traceback of a caller's deadline may show the locals of this frame.
     pieces: list[RedactedBytes] = []
     size = 0
     while size <= MAX_RESPONSE_BYTES and (piece := RedactedBytes(await content.readany())):

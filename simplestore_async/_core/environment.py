@@ -32,7 +32,7 @@ KNOWN_VARIABLES: Final = tuple(
 )
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")
-# As difflib counts, by which equal texts have 1.
+# Similarity by difflib, where equal texts have 1.
 _LIKENESS_OF_ENDINGS: Final = 0.6
 _LIKENESS_OF_NAMES: Final = 0.86
 
@@ -55,7 +55,7 @@ def missing_variables(*names: str, hint: str) -> ConfigurationError:
 
 
 def find_near_misses(*names: str) -> dict[str, str]:
-    """Return variables that are set but never read, and the one of *names*, or its `_FILE`, that each looks like."""
+    """Return unknown variables that are set, each with the similar one of *names* or its `_FILE` variant."""
     from difflib import get_close_matches  # only an error needs it
 
     wanted = {_letters(name): name for name in KNOWN_VARIABLES if name.removesuffix("_FILE") in names}
@@ -67,7 +67,7 @@ def find_near_misses(*names: str) -> dict[str, str]:
         ending = letters.removeprefix(_BRAND)
         near = [ending] if ending in wanted else []
         if letters.startswith(_BRAND):
-            # It can hardly mean anything else; SIMPLESTORE_ID has lost a part.
+            # The prefix leaves little doubt; SIMPLESTORE_ID lacks a part.
             near += [whole for whole in wanted if ending and whole.endswith(ending)]
             near += get_close_matches(ending, wanted, 1, _LIKENESS_OF_ENDINGS)
         near += get_close_matches(letters, [_BRAND + whole for whole in wanted], 1, _LIKENESS_OF_NAMES)

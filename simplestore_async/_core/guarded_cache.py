@@ -79,14 +79,14 @@ class GuardedCache:
             yield True
         finally:
             if lock is not None:
-                # Not by the deadline: a renewal that spent its budget must still admit the others.
+                # Not limited by the deadline: a renewal past its budget must still release the lock for the others.
                 await self._attempt("lock", lambda: lock.__aexit__(None, None, None), self.cache_seconds)
 
     def _by_deadline(self, seconds: float) -> float:
         return max(min(seconds, self.deadline - asyncio.get_running_loop().time()), 0.0)
 
     def _patience(self) -> float:
-        """Return how long this renewal may still wait for others."""
+        """Return the remaining time that this renewal may wait for others."""
         now = asyncio.get_running_loop().time()
         if self._patience_ends_at is None:
             self._patience_ends_at = now + self.lock_seconds
@@ -116,13 +116,13 @@ class GuardedCache:
             self._report(operation, "it raised CancelledError, although nothing was cancelled")
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
-        except BaseException as error:  # noqa: BLE001 - a cache may be anybody's; its exception's text may hold the token
+        except BaseException as error:  # noqa: BLE001 - a cache may raise anything; the text may contain the token
             if scope is None or not scope.expired():
                 self._report(operation, f"it raised {type(error).__name__}")
             elif not scope.is_queued:
                 limit = f"{overdue} {round(seconds, 2):g} s"
                 self._report(operation, limit if seconds else "no time was left for it in the renewal's budget")
-            # A store or a release that waits for others is done when its turn comes.
+            # A queued store or release is still done later.
             elif scope.is_dropped:
                 self._report(operation, f"other work kept it busy for longer than {round(queue_seconds, 2):g} s")
         return None

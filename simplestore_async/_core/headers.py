@@ -1,4 +1,4 @@
-"""Header fields named by a user. Rule: a field that cannot be sent is refused, and no value is in a message."""
+"""Custom header fields. Rule: a field that cannot be sent is refused, and no value is in a message."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .validation import type_error
 
 __all__ = ["conceal_values", "find_header_problem", "is_header_name", "parse_token_headers"]
 
-# Compiled at first use: few programs name headers, and compiling takes time at import.
-_NAME: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110 5.6.2
-_VALUE: Final = r"[!-~](?:[ \t!-~]*[!-~])?"  # RFC 9110 5.5, without obs-text
+# Compiled at first use: few programs have custom headers, and compiling would slow down the import.
+_NAME: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110 §5.6.2
+_VALUE: Final = r"[!-~](?:[ \t!-~]*[!-~])?"  # RFC 9110 §5.5, without obs-text
 _SET_BY_COMMAND: Final = {"authorization", "content-length", "transfer-encoding"}
 # Authentication, framing, and headers that the token request sets.
 _RESERVED: Final = (
@@ -40,14 +40,14 @@ def find_header_problem(name: str, value: str) -> str:
 
 
 def conceal_values(headers: Any) -> Any:
-    """Return a copy with redacted values, for frames whose locals may be shown; what is no mapping as it is."""
+    """Return a copy with redacted values, for frames whose locals may be shown; anything but a mapping unchanged."""
     if not isinstance(headers, Mapping):
         return headers
     return {name: conceal(value) for name, value in cast("Mapping[object, object]", headers).items()}
 
 
 def parse_token_headers(headers: Any) -> Mapping[str, str]:
-    """Return an immutable copy of the headers that a user adds to the token request; *headers* has redacted values.
+    """Return an immutable copy of custom *headers* of the token request, whose values are redacted.
 
     Raises:
         ConfigurationError: if one cannot be sent, or is set by the token request itself.

@@ -1,4 +1,4 @@
-"""`open_client()`. Rule: as `open_session()`, for httpx2 and httpx."""
+"""`open_client()` for httpx2 and httpx. Rule: the same as for `open_session()`."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _TRANSPORT_OPTIONS: Final = ("http1", "http2", "limits")
 
 
 class ClientOptions(TypedDict, total=False):
-    """Arguments of `AsyncClient` that mean the same to `open_client()`."""
+    """Arguments of `AsyncClient` with the same meaning for `open_client()`."""
 
     auth: Any
     params: Any
@@ -83,24 +83,24 @@ class _Arguments(ClientOptions, total=False):
 class open_client(Opening[C]):  # noqa: N801 - called like a function
     """Open an `AsyncClient` of httpx2, or of httpx, whose requests to the API carry the token.
 
-    Use it as `async with open_client(…) as client:`. Leaving the block closes the client and the provider that was made
-    here; a `TokenProvider` that was passed in stays open. Each object can be entered once.
+    Use it as `async with open_client(…) as client:`. Leaving the block closes the client and the provider that it
+    created; a `TokenProvider` that was passed in stays open. Each object can be entered once.
 
     Args:
         source: credentials, or a provider (any `TokenSource`) to share; by default `ClientCredentials.from_env()`.
         base_url: base of relative URLs; its origin gets the token. By default `SIMPLESTORE_BASE_URL`, unless both
             *source* and *origins* are given.
         origins: further origins that get the token, such as `https://files.example.com`.
-        cache: for the provider that is made here; see `TokenProvider`.
-        policy: for the provider that is made here.
-        on_event: for the provider that is made here.
+        cache: cache of the created provider; see `TokenProvider`.
+        policy: policy of the created provider.
+        on_event: listener of the created provider.
         ssl: an `ssl.SSLContext` for the API and the token endpoint.
-        proxy: URL of an HTTP proxy, for both; may hold a user name and a password.
-        trust_env: take proxies from the environment, for both. netrc is never read.
+        proxy: URL of an HTTP proxy for both; may contain a user name and a password.
+        trust_env: use the proxies in the environment for both. netrc is never read.
         is_rejected: a function of status and headers that recognises further rejections; see `BearerTransport`.
         allow_insecure_http: accept plain http to other machines for the API; for closed test networks only.
-        client_class: class of the client, such as `httpx.AsyncClient`; by default that of httpx2 if it is installed.
-        client_options: other arguments of the client. A *transport* takes the place of *ssl*, *proxy* and *trust_env*.
+        client_class: class of the client, such as `httpx.AsyncClient`; by default from httpx2 if it is installed.
+        client_options: other arguments of the client. A *transport* replaces *ssl*, *proxy* and *trust_env*.
 
     Raises:
         ConfigurationError: if an argument or the environment is wrong, or the object is not used by `async with`.
@@ -146,7 +146,7 @@ class open_client(Opening[C]):  # noqa: N801 - called like a function
         client_class: type[Any] | None = None,
         **client_options: Any,
     ) -> None:
-        # Secrets may be in them, also in the wrong place; a traceback may show this frame.
+        # They may contain secrets, even in the wrong place, and a traceback may show this frame.
         source, base_url, proxy = conceal(source), conceal(base_url), conceal(proxy)
         origins = conceal_urls("origins", origins)
         options: dict[str, Any] = {name: conceal(value) for name, value in client_options.items()}

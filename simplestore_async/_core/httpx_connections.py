@@ -1,4 +1,4 @@
-"""Connections of an httpx client. Rule: a transport is made for each proxy, and certificates are always checked."""
+"""Connections of an httpx client. Rule: each proxy has its own transport, and certificates are always verified."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DEEPEST_WRAPPER: Final = 8
 
 
 class Connections:
-    """An async transport that finds the proxy of each request, as the token request does.
+    """An async transport that selects the proxy of each request in the same way as the token request.
 
     Args:
         proxies: the proxy settings.
@@ -42,7 +42,7 @@ class Connections:
         self._transports: dict[tuple[object, ...], Any] = {}
 
     def choose(self, request: Any) -> Any:
-        """Return the transport for *request*; makes it if it is the first.
+        """Return the transport for *request*, creating it at its first use.
 
         Raises:
             ConfigurationError: if the environment's proxy is not the URL of an HTTP proxy.
@@ -70,7 +70,7 @@ class Connections:
             await transport.aclose()
 
     def _build(self, package: Any, proxy: Proxy) -> Any:
-        # As bytes, which httpx keeps as they are, and so redacted.
+        # As bytes, which httpx keeps unchanged and therefore redacted.
         headers = [(name.encode(), RedactedBytes(value.encode())) for name, value in proxy.headers.items()]
         context = self._ssl if proxy.url.scheme == "https" else None
         return package.Proxy(str(proxy.url), headers=headers, ssl_context=context)
@@ -88,7 +88,7 @@ def find_pools(transport: object, depth: int = 0) -> Iterator[Any]:
 
 
 def hide_header_blocks() -> None:
-    """Keep hpack from logging encoded headers of HTTP/2 at DEBUG: the token can be decoded from them."""
+    """Keep hpack from logging header blocks of HTTP/2 at DEBUG: they contain the encoded token."""
     logger = logging.getLogger("hpack.hpack")
     if _is_no_header_block not in logger.filters:
         logger.addFilter(_is_no_header_block)

@@ -1,4 +1,4 @@
-"""The two packages of httpx. Rule: each client gets objects of its own package; httpx2 is preferred."""
+"""The packages httpx2 and httpx. Rule: each client gets objects of its own package; httpx2 is preferred."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def require_package() -> None:
 
 
 def find_package() -> Any:
-    """Return the preferred one of the installed packages."""
+    """Return httpx2 if it is installed, else httpx."""
     return import_module(next(name for name in _NAMES if find_spec(name)))
 
 
 def package_of(value: object) -> Any:
-    """Return the package that the class *value*, or the class of *value*, comes from; None if it is neither."""
+    """Return the package of *value* or its class, or None if it is from neither."""
     kind = value if isinstance(value, type) else type(value)
     names = (base.__module__.partition(".")[0] for base in kind.__mro__)
     return next((import_module(name) for name in names if name in _NAMES), None)

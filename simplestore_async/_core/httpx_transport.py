@@ -1,6 +1,6 @@
-"""httpx transport with tokens. Rule: the caller's request never holds the token.
+"""httpx transport with tokens. Rule: the caller's request never contains the token.
 
-A copy of it does, and only if it is sent to one of the origins.
+The token is added to a copy, which is sent to one of the origins.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
     from .token import AccessToken, TokenSource
 
-    # One that is not installed is Any to a type checker, and so no obstacle.
+    # A package that is not installed is Any to a type checker.
     class _AsyncTransport(httpx2.AsyncBaseTransport, httpx.AsyncBaseTransport):  # type: ignore[misc]
         pass
 
 else:
 
     class _AsyncTransport:
-        """httpx looks for methods, not for a base class."""
+        """The methods that httpx requires of a transport."""
 
 
 __all__ = ["BearerTransport"]
@@ -51,7 +51,7 @@ class BearerTransport(_AsyncTransport):
     """Put `Authorization: Bearer` on the requests to some origins, and on no other (RFC 6750 2.1).
 
     A transport for `httpx2.AsyncClient(transport=…)` and `httpx.AsyncClient(transport=…)`. It sees each hop of a
-    redirect, which an `auth=` flow does not. Inside the origins an Authorization header of the caller's is replaced. If
+    redirect, which an `auth=` flow does not. Inside the origins the caller's Authorization header is replaced. If
     no token can be obtained, the request is not sent.
 
     When the API rejects the token, the token is replaced and the request is sent again, if it has no body or one of
@@ -61,15 +61,15 @@ class BearerTransport(_AsyncTransport):
     Args:
         source: source of the tokens, such as a `TokenProvider`.
         origins: the API's origins, such as `https://api.example.com`; a string is one of them.
-        transport: the async transport that sends the requests, and is closed with this one. By default an
-            `AsyncHTTPTransport` without a proxy. A proxy belongs to it: with `proxy=` or `mounts=` on the client,
+        transport: the async transport that sends the requests and is closed with this one; by default an
+            `AsyncHTTPTransport` without a proxy. Configure proxies on it: with `proxy=` or `mounts=` on the client,
             requests bypass this transport and carry no token.
         is_rejected: a function of status and headers that recognises further rejections.
         allow_insecure_http: accept origins of plain http on other machines; for closed test networks only.
 
     Raises:
-        ConfigurationError: if an argument is wrong, or *transport* does not check certificates. While in use: if a
-            request of plain http would pass through a proxy.
+        ConfigurationError: if an argument is wrong, or *transport* does not verify certificates. While in use: if a
+            plain-http request would pass through a proxy.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class BearerTransport(_AsyncTransport):
         ):
             return await self._send(request)
         self._check_connection(request)
-        # Decided before the body is sent.
+        # Before the body is sent.
         is_repeatable = type(request.stream) is package_of(request).ByteStream
         token = await bearer.source.get_token()
         response = await self._send(_authorize(request, token))
@@ -103,13 +103,13 @@ class BearerTransport(_AsyncTransport):
         if not bearer.source.invalidate(token) or not is_repeatable:
             return response
         cookies = list_cookies(response)
-        # Closed before the renewal: with a pool of one connection, the second request would wait for it.
+        # Closed before the renewal: with a pool of one connection, the second request would deadlock.
         with suppress(Exception):
             await response.aclose()
         replacement = await bearer.replace(token)
         response = await self._send(_authorize(request, replacement, cookies))
         if cookies:
-            # The client's jar sees the headers of this response only.
+            # The client's jar reads only the headers of this response.
             response.headers = package_of(response).Headers([*cookies, *response.headers.raw])
         if await self._is_rejection(replacement, response):
             bearer.source.invalidate(replacement)
@@ -160,7 +160,7 @@ class BearerTransport(_AsyncTransport):
         if any(hasattr(pool, "_proxy_url") for pool in find_pools(chosen)):
             raise proxy_error(f"{request.url.scheme}://{request.url.netloc.decode('ascii')}")
 
-    if not TYPE_CHECKING:  # a type checker reports these itself
+    if not TYPE_CHECKING:  # type checkers report these themselves
 
         def __enter__(self) -> NoReturn:
             raise _sync_error()
@@ -172,7 +172,7 @@ class BearerTransport(_AsyncTransport):
             raise _sync_error()
 
         def close(self) -> None:
-            """A synchronous client closes its transport; there is nothing open."""
+            """Do nothing: a synchronous client closes its transport, which was never opened."""
 
 
 def _sync_error() -> ConfigurationError:
@@ -198,7 +198,7 @@ def _authorize(request: Any, token: AccessToken, cookies: list[tuple[bytes, byte
         headers = [(name, value) for name, value in headers if name.lower() != b"cookie"]
         if pairs := update_cookies(package, request, cookies):
             headers.append((b"Cookie", pairs.encode()))
-    # Bytes, which httpx and httpcore keep as they are, and so redacted.
+    # Bytes, which httpx and httpcore keep unchanged and therefore redacted.
     headers.append((b"Authorization", RedactedBytes(token.authorization.encode())))
     return package.Request(
         request.method,

@@ -1,7 +1,7 @@
-"""The middleware. Rule: no request to its origins leaves without a token, and no token goes anywhere else.
+"""The middleware. Rule: no request to its origins is sent without a token, and no token is sent anywhere else.
 
-aiohttp runs middlewares again on every hop of a redirect, after it removed Authorization; the check of the origin keeps
-a redirect from carrying the token away.
+aiohttp runs middlewares again for every hop of a redirect, after it removed Authorization; the check of the origin
+keeps a redirect from sending the token elsewhere.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ __all__ = ["BearerAuthMiddleware"]
 
 
 class BearerAuthMiddleware:
-    """Put `Authorization: Bearer` on the requests to some origins, and on no other (RFC 6750 2.1).
+    """Put `Authorization: Bearer` on the requests to some origins, and on no other (RFC 6750 §2.1).
 
-    A client middleware for `aiohttp.ClientSession(middlewares=…)`. Inside the origins an Authorization header of the
-    caller's is replaced; `middlewares=()` on a request opts out. If no token can be obtained, the request is not sent.
+    A client middleware for `aiohttp.ClientSession(middlewares=…)`. Inside the origins the caller's Authorization header
+    is replaced; `middlewares=()` on a request opts out. If no token can be obtained, the request is not sent.
 
     When the API rejects the token, the token is replaced and the request is sent again, if its body can be. Rejections
     are 401 (unless its Bearer challenge has only `insufficient_scope`), any other 4xx whose Bearer challenge has
@@ -46,8 +46,8 @@ class BearerAuthMiddleware:
         allow_insecure_http: accept origins of plain http on other machines; for closed test networks only.
 
     Raises:
-        ConfigurationError: if an origin holds more than scheme, host and port, or is plain http to another machine.
-            While in use: if a request of plain http would pass through a proxy, or certificates would not be checked.
+        ConfigurationError: if an origin has more than scheme, host and port, or is plain http to another machine.
+            While in use: if a plain-http request would pass through a proxy, or certificates would not be verified.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class BearerAuthMiddleware:
         token = await bearer.source.get_token()
         while True:
             request.headers[hdrs.AUTHORIZATION] = token.authorization
-            try:  # as in _send(): one coroutine less on the path of every request
+            try:  # repeats _send(): one coroutine fewer on the path of every request
                 response = await handler(request)
             except BaseException as error:
                 clear_frames(error)

@@ -1,6 +1,6 @@
 """Base of `open_session()` and `open_client()`. Rule: it closes everything that it opened, and is used once.
 
-It finds the API, its origins and its provider, for any HTTP client.
+It determines base URL, origins and provider, for any HTTP client.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class _NotEnteredError(ConfigurationError, AttributeError):
 
 
 class Opening(ABC, Generic[C]):
-    """A client of some API that is open within `async with`, once.
+    """A client of an API that is open within `async with`, once.
 
-    Subclasses open the client. Their arguments are the same but for the client's own.
+    Subclasses open the client, and add its own options to the arguments.
     """
 
     _call: ClassVar[str]
@@ -73,7 +73,7 @@ class Opening(ABC, Generic[C]):
         trust_env: bool,
         allow_insecure_http: bool,
     ) -> None:
-        # With a source and origins of the caller's own, the token does not go to the environment's API.
+        # With the caller's source and origins, the token is not sent to the environment's API.
         is_base_from_env = base_url is None and (source is None or not origins)
         if source is None:
             source = ClientCredentials.from_env()
@@ -88,7 +88,7 @@ class Opening(ABC, Generic[C]):
             )
         self._stack = AsyncExitStack()
         if isinstance(source, ClientCredentials):
-            # Imported here: most of the package's import time, and loaded anyway where a provider is passed.
+            # Imported here: it is most of the package's import time, and already loaded if a provider is passed.
             from .endpoint import TokenEndpoint
             from .provider import TokenProvider
 
@@ -158,7 +158,7 @@ def check_options(call: str, names: Iterable[str], known: Iterable[str], hints: 
     """Check the names of a client's options.
 
     Raises:
-        ConfigurationError: for the first that is not *known*; its hint names the right one.
+        ConfigurationError: for the first that is not *known*; its hint suggests a similar one.
     """
     accepted = set(known)
     for name in names:
@@ -181,7 +181,7 @@ def _find_hint(call: str, name: str) -> str:
 
 
 def _find_base_url(value: str | URL | None, *, is_from_env: bool, allow_insecure_http: bool) -> URL | None:
-    """Return the base URL with a slash at the end of its path: aiohttp requires it, and relative URLs mean it."""
+    """Return the base URL with a trailing slash, which aiohttp and relative URLs require."""
     field = "base_url"
     if is_from_env:
         field, value = "SIMPLESTORE_BASE_URL", read_variable("SIMPLESTORE_BASE_URL") or None

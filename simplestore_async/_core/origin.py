@@ -1,8 +1,8 @@
-"""Origins. Rule: a credential travels by https, or by http within this machine, and only to an origin that was named.
+"""Origins. Rule: a credential is sent only over https, or http on loopback, and only to a named origin.
 
-An origin is `(scheme, host, port)` (RFC 6454 §4). `yarl.URL.origin()` does not suffice: to it `https://h:443` is not
-`https://h`. A host that can be read in two ways is refused: otherwise one reading decides about the token, and another
-about the connection.
+An origin is `(scheme, host, port)` (RFC 6454 §4). `yarl.URL.origin()` does not suffice: it distinguishes
+`https://h:443` from `https://h`. An ambiguous host is refused, because the check of the origin and the connection
+could interpret it differently.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ Origin: TypeAlias = tuple[str, str, int | None]
 # A WebSocket handshake is an HTTP request (RFC 6455 §4.1).
 _HTTP_SCHEMES: Final = {"ws": "http", "wss": "https"}
 _LOOPBACK: Final = IPv4Network("127.0.0.0/8"), IPv6Address("::1")
-# 127.1, 0x7f000001 and 0177.0.0.1 are addresses to some resolvers, other addresses or names to others.
+# Resolvers disagree about 127.1, 0x7f000001 and 0177.0.0.1.
 _NUMBER_AT_THE_END: Final = r"(?s:.*\.)?(?:[0-9]+|0x[0-9a-f]*)"
 _HOST: Final = r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?"
 
 
 class _HostError(Exception):
-    """A host that can be read in two ways; the text is the hint how to write it."""
+    """An ambiguous host; the text is a hint how to write it."""
 
 
 def _address(host: str) -> IPv4Address | IPv6Address | None:
@@ -57,20 +57,20 @@ def is_loopback(url: URL) -> bool:
 
 
 def origin_of(url: URL) -> Origin:
-    """Return the origin of an absolute *url*: default port filled in, and one spelling for each host.
+    """Return the origin of an absolute *url*, with the default port and a normalised host.
 
     Raises:
-        ConfigurationError: if its host can be read in two ways.
+        ConfigurationError: if its host is ambiguous.
     """
     return read_origin(url.scheme, url.raw_host or "", url.port)
 
 
-@lru_cache  # on the path of every request; a program talks to few hosts
+@lru_cache  # on the path of every request, and most programs use few hosts
 def read_origin(scheme: str, host: str, port: int | None) -> Origin:
     """Return the origin of these parts of a URL, as `origin_of()` does.
 
     Raises:
-        ConfigurationError: if the host can be read in two ways.
+        ConfigurationError: if the host is ambiguous.
     """
     scheme = scheme.lower()
     try:
@@ -81,7 +81,7 @@ def read_origin(scheme: str, host: str, port: int | None) -> Origin:
 
 
 def _read_host(host: str) -> str:
-    """Return the one spelling of *host*: IDNA, lower case, no dot at its end; the shortest form of an IP address."""
+    """Return *host* normalised: IDNA, lower case, no trailing dot, and the shortest form of an IP address."""
     host = (host if host.isascii() else _encode_idna(host)).lower()
     if "%" in host:
         raise _HostError("write it without % and without an IPv6 zone")
@@ -96,8 +96,8 @@ def _read_host(host: str) -> str:
 
 
 def _encode_idna(host: str) -> str:
-    # Only a URL made with encoded=True has such a host. It reaches the resolver as it is, which reads it by IDNA 2003;
-    # yarl reads all others by IDNA 2008, to which "straße" is another name.
+    # Only a URL created with encoded=True has such a host. The resolver encodes it by IDNA 2003, and yarl encodes
+    # others by IDNA 2008, in which "straße" is another name.
     try:
         by_resolver = host.encode("idna").decode().lower()
         by_yarl = (URL.build(scheme="https", host=host).raw_host or "").lower()
@@ -111,10 +111,10 @@ def _encode_idna(host: str) -> str:
 def parse_url(field: str, value: str | URL, *, allow_insecure_http: bool) -> URL:
     """Return *value* as an absolute https URL without userinfo, fragment or wildcard; *field* names it in errors.
 
-    White space and invisible characters around it are dropped; inside it they are refused.
+    White space and invisible characters around it are stripped; inside it they are refused.
 
     Raises:
-        ConfigurationError: if it is not one. http passes only to loopback, or with *allow_insecure_http*.
+        ConfigurationError: if it is not one. http is accepted only for loopback, or with *allow_insecure_http*.
     """
     value = conceal(value)
     url = _parse(field, value, allow_insecure_http=allow_insecure_http)
@@ -124,7 +124,7 @@ def parse_url(field: str, value: str | URL, *, allow_insecure_http: bool) -> URL
 
 
 def _parse(field: str, value: object, *, allow_insecure_http: bool) -> URL | ConfigurationError:
-    # Returned, not raised: a password may be in the URL, and a traceback shows the locals of the frames that it passed.
+    # Returned, not raised: the URL may contain a password, and a traceback shows the locals of its frames.
     if not isinstance(value, str):
         return type_error(field, value, "a str or yarl.URL", "pass str(url)" if hasattr(value, "host") else "")
     text = trim(value)
@@ -132,7 +132,7 @@ def _parse(field: str, value: object, *, allow_insecure_http: bool) -> URL | Con
         return ConfigurationError(field, f"has an invisible character, {odd}", "take it out")
     try:
         url = URL(text)
-        _ = url.explicit_port, url.host  # read lazily; impossible ones raise here
+        _ = url.explicit_port, url.host  # parsed lazily; an invalid port raises here
     except (ValueError, IndexError):
         return ConfigurationError(field, "is not a URL", "it should look like https://host/path")
     problem, hint = _find_problem(url)
@@ -149,7 +149,7 @@ def _parse(field: str, value: object, *, allow_insecure_http: bool) -> URL | Con
 
 
 def _find_problem(url: URL) -> tuple[str, str]:
-    """Return problem and hint for a URL that credentials go to, or two empty strings."""
+    """Return problem and hint of a URL for credentials, or two empty strings."""
     if url.scheme not in {"http", "https"} or not url.raw_host or url.explicit_port == 0:
         return "must be an absolute URL that starts with https:// and names a host", ""
     if url.raw_user is not None or url.raw_password is not None:
@@ -189,7 +189,7 @@ def parse_origins(origins: str | URL | Iterable[str | URL], *, allow_insecure_ht
     """Return the origins named by URLs such as `https://api.example.com`; a bare string is one of them.
 
     Raises:
-        ConfigurationError: if none is named, or one holds more than scheme, host and port.
+        ConfigurationError: if there is none, or one has more than scheme, host and port.
     """
     origins = conceal_urls("origins", origins)
     if not origins:

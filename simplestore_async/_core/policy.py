@@ -1,7 +1,7 @@
-"""The numbers, and when a token is due. Rule: no I/O and no clock; every function takes the clock's reading.
+"""Policies, and when a token is due. Rule: no I/O and no clock; every function takes the clock's reading.
 
-`RenewalPolicy` has a provider's numbers, `RetryPolicy` a token endpoint's. The constants are numbers that no program
-has a reason to change.
+`RenewalPolicy` has the numbers of a provider, `RetryPolicy` those of a token endpoint. The constants are numbers that
+no program has a reason to change.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ TERMINAL_CAP_SECONDS: Final = 60.0
 RETRY_AFTER_CAP_SECONDS: Final = 300.0
 """Longest backoff that Retry-After can cause."""
 REJECTION_CAP_SECONDS: Final = 300.0
-"""Longest hold of a replacement that is rejected in turn. A token that lasted for so long starts the holds over."""
+"""Longest hold of a rejected replacement. A token that lasted for this long resets the holds."""
 
 
 @attrs.frozen(repr=False)
 class HeldToken:
-    """The provider's current token, with its instants in seconds on the deciding clock.
+    """The provider's current token, with its instants in seconds on the monotonic clock.
 
     Attributes:
         token: the public value.
         requested_at: when its request was sent.
-        due_at: when it is due for renewal; drawn at random, once.
+        due_at: when it is due for renewal; random, drawn once.
         expiring_at: when callers begin to wait for the renewal.
         expires_at: when it can no longer be used.
         is_unproven: whether it replaces a rejected token and the API has not accepted it yet.
@@ -72,7 +72,7 @@ class HeldToken:
 
 @attrs.frozen(kw_only=True, repr=False)
 class RenewalPolicy:
-    """A provider's numbers. The defaults suit SimpleStore's 60-minute tokens.
+    """Numbers of a provider. The defaults suit SimpleStore's 60-minute tokens.
 
     Attributes:
         due_fraction: fraction of the lifetime that is left when a token becomes due; ±20 % at random.
@@ -80,10 +80,10 @@ class RenewalPolicy:
         first_due_fractions: a provider's first token is due after a random fraction of its lifetime between these two,
             so that workers that start together drift apart.
         max_wait_seconds: longest wait for a renewal while the held token can still be used.
-        budget_seconds: time limit of one renewal: client secret, caches, attempts and pauses included.
-        max_backoff_seconds: longest backoff after retryable failures while a token lives.
-        rejection_seconds: for how long a replacement is kept although it is rejected in turn, before the API ever
-            accepted it; doubles, up to 300 s.
+        budget_seconds: time limit of one renewal, including client secret, caches, attempts and pauses.
+        max_backoff_seconds: longest backoff after retryable failures while a token is valid.
+        rejection_seconds: age until which a replacement is kept if it is rejected before the API ever accepted it;
+            doubles, up to 300 s.
         cache_seconds: time limit of one cache operation; after it the provider continues without the cache.
         lock_seconds: longest wait for another process's renewal.
 
@@ -131,11 +131,11 @@ class RenewalPolicy:
         return min(self.max_wait_seconds, (held.expires_at - now) / 2)
 
     def hold_seconds(self, rejections: int) -> float:
-        """Return the age until which an unproven replacement is kept, after *rejections* of such in a row."""
+        """Return the age until which an unproven replacement is kept, after *rejections* of others in a row."""
         return _doubled(self.rejection_seconds, rejections, REJECTION_CAP_SECONDS)
 
     def backoff_seconds(self, error: SimpleStoreError, *, failures: int, is_alive: bool) -> float:
-        """Return the backoff after *error*, which followed *failures* failures; *is_alive*: whether a token lives."""
+        """Return the backoff after *error*, which followed *failures* others; *is_alive*: whether a token is valid."""
         if not error.retryable:
             pause = _doubled(TERMINAL_SECONDS, failures, TERMINAL_CAP_SECONDS)
         elif is_alive:
@@ -152,13 +152,13 @@ class RenewalPolicy:
 
 @attrs.frozen(kw_only=True, repr=False)
 class RetryPolicy:
-    """A token endpoint's numbers.
+    """Numbers of a token endpoint.
 
     Attributes:
-        attempts: largest number of requests for one token.
+        attempts: maximum number of requests for one token.
         attempt_seconds: time limit of one request.
         retry_seconds: pause after the first attempt; it doubles, and half of it is random.
-        budget_seconds: time limit of `TokenEndpoint.request_token`; in a provider its own `budget_seconds` holds.
+        budget_seconds: time limit of `TokenEndpoint.request_token`; a provider uses its own `budget_seconds`.
 
     Raises:
         ConfigurationError: a number is not above 0.
@@ -181,7 +181,7 @@ class RetryPolicy:
 
 
 def _doubled(seconds: float, times: int, cap: float) -> float:
-    """Return *seconds* doubled so many *times*, and at most *cap*."""
+    """Return *seconds* doubled *times* times, at most *cap*."""
     try:
         return min(ldexp(seconds, times), cap)
     except OverflowError:
@@ -189,7 +189,7 @@ def _doubled(seconds: float, times: int, cap: float) -> float:
 
 
 def _check_numbers(policy: RenewalPolicy | RetryPolicy) -> None:
-    # Not validators: attrs writes code for each, which takes a tenth of the package's import time.
+    # Not validators: attrs generates code for each, which takes a tenth of the package's import time.
     for field in attrs.fields(type(policy)):
         problem = _problem_of(field.name, getattr(policy, field.name))
         if problem:
@@ -216,4 +216,4 @@ def _are_rising_fractions(value: object) -> bool:
 
 DEFAULT_RENEWAL_POLICY: Final = RenewalPolicy()
 DEFAULT_RETRY_POLICY: Final = RetryPolicy()
-"""The default, shared: its numbers are checked once."""
+"""The shared default, whose numbers are checked once."""

@@ -9,7 +9,7 @@ __all__ = ["ProcessLock"]
 
 
 class ProcessLock:
-    """A lock for steps of microseconds; make it once for a module, since it is never forgotten."""
+    """A lock for steps of microseconds; create it once per module, since it is never garbage-collected."""
 
     def __init__(self) -> None:
         self._renew()

@@ -1,7 +1,7 @@
 """The provider. Rule: a fresh token is returned at once; else one renewal runs, and every caller gets its outcome.
 
-There is one renewal per event loop, owned by that loop's `SingleFlight`. Callers queue on no lock: each waits for the
-one outcome, and the renewal continues if callers leave.
+There is one renewal per event loop, owned by that loop's `SingleFlight`. Callers do not queue on a lock: each awaits
+the same outcome, and the renewal continues if callers are cancelled.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ class TokenProvider:
 
     Args:
         credentials: client credentials; by default `ClientCredentials.from_env()`.
-        cache: where tokens are kept beyond this provider; by default in memory.
+        cache: storage of tokens beyond this provider; by default in memory.
         policy: when to renew, how long to wait, how long to back off.
         endpoint: a `TokenEndpoint` in place of *credentials*, for a proxy, a private CA, a connector or other retries.
         on_event: called with each of `simplestore_async.events`, synchronously, on the renewing loop's thread.
-        clock: the clock that decides about a token's life, for tests; that of *endpoint* if there is one.
+        clock: the clock for the lifetime of tokens, for tests; that of *endpoint* if there is one.
 
     Raises:
         ConfigurationError: an argument is wrong, or the environment has no credentials.
     """
 
-    def __init__(  # noqa: PLR0913 - one argument for each part that can be replaced
+    def __init__(  # noqa: PLR0913 - one argument for each replaceable component
         self,
         credentials: ClientCredentials | None = None,
         *,
@@ -80,20 +80,20 @@ class TokenProvider:
         self._store = StateStore(ProviderState(policy=self._policy))
         self._cache = MemoryTokenCache(clock=endpoint.clock) if cache is None else cache
         self._on_event = on_event
-        # By weak references, of which only a loop's own thread adds one. Not a WeakKeyDictionary, whose methods are
-        # Python: thousands of callers pass here at once.
+        # Keys are weak references, each added by its loop's own thread. Not a WeakKeyDictionary, whose methods are slow
+        # Python code: thousands of callers look up their loop at once.
         self._flights: dict[ref[asyncio.AbstractEventLoop], SingleFlight[Renewal]] = {}
 
     async def get_token(self) -> AccessToken:
         """Return a token that can be used now, renewing it first if there is none.
 
         A token that is due for renewal is returned at once, while one renewal runs in the background. In the last
-        seconds of its life callers wait briefly for the renewal, and get the held token if it does not come.
+        seconds of its life callers wait briefly for the renewal, and get the held token if it takes longer.
 
         Raises:
             TokenError: no token could be obtained; each caller gets its own instance.
             ConfigurationError: a borrowed connector is closed or belongs to another loop, or a proxy setting is wrong.
-            ProviderClosedError: the provider was closed, before or meanwhile.
+            ProviderClosedError: the provider was closed before or during the call.
         """
         held = self._store.state.held
         if held is not None and self._now() < held.due_at:
@@ -118,10 +118,10 @@ class TokenProvider:
                     raise copy.copy(decision.error)
 
     def invalidate(self, token: AccessToken) -> bool:
-        """Note that the API rejected *token* (RFC 6750 §3.1); return whether `get_token()` may now return another one.
+        """Record that the API rejected *token* (RFC 6750 §3.1); return whether `get_token()` may now return another.
 
-        Does no I/O. False means: the rejection is the response. That is so while the endpoint is left alone after a
-        failure, for a replacement that is rejected in turn while it is young, and once the provider is closed.
+        Does no I/O. False means that the caller should get the rejection: during a backoff, for a young replacement
+        that is rejected in turn, and once the provider is closed.
 
         Raises:
             ConfigurationError: *token* is not an AccessToken.
@@ -137,7 +137,7 @@ class TokenProvider:
         return verdict.allows_resend
 
     def accept(self, token: AccessToken) -> None:
-        """Note that the API accepted *token*: if it is a replacement, its next rejection renews at once.
+        """Record that the API accepted *token*: if it is a replacement, its next rejection renews at once.
 
         Does no I/O. Needed only for tokens with `is_replacement`, and only once for each.
 
@@ -159,7 +159,7 @@ class TokenProvider:
         flights = {loop: flights for get_loop, flights in self._flights.copy().items() if (loop := get_loop())}
         own = flights.pop(asyncio.get_running_loop(), None)
         for loop, others in flights.items():
-            with suppress(RuntimeError):  # that loop is closed, and its tasks with it
+            with suppress(RuntimeError):  # that loop and its tasks are closed
                 loop.call_soon_threadsafe(_cancel, others)
         task = _cancel(own) if own is not None else None
         if task is not None:
@@ -177,7 +177,7 @@ class TokenProvider:
         if not (hasattr(self, "_endpoint") and hasattr(self, "_cache")):
             return "TokenProvider()"  # in a traceback of its constructor
         credentials, cache = self._endpoint.credentials, self._cache
-        # Another package's cache may show anything.
+        # The repr of a third-party cache may contain anything.
         shown = repr(cache) if type(cache).__module__.startswith("simplestore_async") else type(cache).__name__
         origin = str(credentials.token_url.origin())
         return f"TokenProvider(client_id={credentials.client_id!r}, token_url={origin!r}, cache={shown})"
@@ -196,7 +196,7 @@ class TokenProvider:
     def _add_running_loop(self) -> SingleFlight[Renewal]:
         for get_known in self._flights.copy():
             known = get_known()
-            if known is not None and known.is_closed():  # in mid-renewal, which would keep it alive
+            if known is not None and known.is_closed():  # during a renewal, which would keep it alive
                 self._flights.pop(get_known, None)
         flights = self._flights[ref(asyncio.get_running_loop(), self._flights.pop)] = SingleFlight()
         return flights
@@ -205,7 +205,7 @@ class TokenProvider:
         """Return the token for a caller that found no fresh one."""
         renewal, state = flights.current if flights.is_taken() else None, self._store.state
         if renewal is not None and renewal.awaited_state is state:
-            return WAIT  # as the callers before: with the same snapshot no token comes to life
+            return WAIT  # the same decision as for earlier callers with this snapshot
         now = self._now()
         decision = state.decide(now, is_renewing=renewal is not None)
         if renewal is not None and decision is WAIT:
@@ -213,13 +213,13 @@ class TokenProvider:
         return decision
 
     def _open(self, outcome: RenewalResult | BaseException) -> AccessToken | None:
-        """Return the token that a caller waited for, if it can still be used; raise the caller's own error."""
+        """Return the token that a caller waited for, if it can still be used, or raise the caller's own error."""
         if isinstance(outcome, BaseException):
             raise copy.copy(outcome)
         return outcome.token if self._store.state.can_serve(outcome, self._now()) else None
 
     async def _wait_briefly(self, flights: SingleFlight[Renewal], wait: Wait) -> AccessToken | None:
-        """Return the new token if it comes soon, else the held one; None if that expired or was rejected meanwhile."""
+        """Return the new token if it arrives soon, else the held one; None if that has expired or was rejected."""
         renewal = flights.current
         try:
             async with asyncio.timeout(wait.seconds):
@@ -227,7 +227,7 @@ class TokenProvider:
         except ProviderClosedError:
             raise
         except SimpleStoreError:
-            renewal = None  # it failed, and reported that
+            renewal = None  # the renewal failed and reported it
         except TimeoutError:
             pass
         now = self._now()
@@ -239,7 +239,7 @@ class TokenProvider:
         return held.token
 
     async def _start_renewal(self, flights: SingleFlight[Renewal], decision: Decision) -> None:
-        # Imported here: most of the package's import time is its events and what else only a renewal needs.
+        # Imported here: most of the package's import time is modules that only a renewal needs.
         from .guarded_cache import GuardedCache
         from .renewal import Renewal
 

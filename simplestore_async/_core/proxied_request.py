@@ -1,4 +1,4 @@
-"""Requests of a session through a proxy. Rule: aiohttp gets the proxy's URL without its password."""
+"""Requests of a session through a proxy. Rule: aiohttp receives the proxy's URL without its password."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ __all__ = ["fixed_proxy_class", "proxied_request_class"]
 
 
 class _ProxiedRequest(ClientRequest):
-    """Request that finds its own proxy.
+    """Request that selects its own proxy.
 
-    aiohttp's own way puts the proxy's password into its errors and into the locals of its frames.
+    aiohttp itself would show the proxy's password in its errors and in the locals of its frames.
     """
 
     proxy_settings = ProxySettings()
@@ -40,7 +40,7 @@ class _ProxiedRequest(ClientRequest):
         if proxy_auth is not None:
             headers[hdrs.PROXY_AUTHORIZATION] = RedactedStr(proxy_auth.encode())
         if not self.is_ssl() and hdrs.PROXY_AUTHORIZATION in headers:
-            # Without a tunnel the proxy reads the request itself.
+            # Without a tunnel the proxy reads the request's headers.
             self.headers[hdrs.PROXY_AUTHORIZATION] = headers[hdrs.PROXY_AUTHORIZATION]
         super().update_proxy(found.url, None, headers)
 
@@ -49,7 +49,7 @@ def proxied_request_class(base: Any, settings: ProxySettings) -> type[ClientRequ
     """Return a subclass of *base*, for `aiohttp.ClientSession(request_class=…)`, whose proxies come from *settings*.
 
     Raises:
-        ConfigurationError: if *base* is no class of aiohttp's requests.
+        ConfigurationError: if *base* is not a subclass of `aiohttp.ClientRequest`.
     """
     if base is None or base is ClientRequest:
         return type("ClientRequest", (_ProxiedRequest,), {"proxy_settings": settings})
@@ -69,9 +69,9 @@ class _FixedProxy(ProxySettings):
 
 
 def fixed_proxy_class(base: type[ClientRequest], url: URL) -> type[ClientRequest]:
-    """Return *base* for requests to the origin of *url*: its proxy is looked up once, if it finds its own.
+    """Return *base* for requests to the origin of *url*; if it selects its own proxy, this is done only once.
 
-    A lookup reads the whole environment, which takes a good part of the time of a request.
+    A lookup reads the whole environment, which takes a considerable part of a request's time.
     """
     if not issubclass(base, _ProxiedRequest):
         return base

@@ -1,6 +1,7 @@
-"""HTTP proxies. Rule: one reading of `proxy=`, `trust_env` and `no_proxy`, for token endpoint and API alike.
+"""HTTP proxies. Rule: `proxy=`, `trust_env` and `no_proxy` mean the same for token endpoint and API.
 
-A user name and a password leave the URL: aiohttp's errors and frames show it, and its encoding of them is Latin-1.
+User name and password are removed from the URL: aiohttp's errors and frames would show them, and it encodes them in
+Latin-1.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class ProxySettings:
             and on loopback.
 
     Raises:
-        ConfigurationError: if an argument is wrong; the URL is not in the message.
+        ConfigurationError: if an argument is wrong. The URL is not in the message.
     """
 
     def __init__(self, proxy: str | URL | SupportsSecretValue | None = None, *, trust_env: bool = False) -> None:
@@ -84,7 +85,7 @@ def _parse_proxy(field: str, value: str | URL) -> Proxy:
 
 def _read_proxy(value: str | URL) -> Proxy | None:
     if not is_plain_text(str(value)):
-        return None  # yarl drops a lone surrogate, and with it a part of the password
+        return None  # yarl would drop a lone surrogate, which is part of the password
     try:
         url = URL(value)
         if url.scheme not in {"http", "https"} or not url.raw_host or url.port == 0:
@@ -107,9 +108,9 @@ def _is_bypassed(url: URL) -> bool:
 
 
 def _matches(entry: str, url: URL) -> bool:
-    """Return whether an entry of `no_proxy` names *url*: `*`, a host and those below it, an address or a network.
+    """Return whether an entry of `no_proxy` matches *url*: `*`, a host and its subdomains, an address or a network.
 
-    A host or an address may have a port, an IPv6 address has brackets then.
+    A host or address may have a port; an IPv6 address with a port has brackets.
     """
     host = (url.raw_host or "").lower().rstrip(".")
     if entry == "*":
@@ -117,7 +118,7 @@ def _matches(entry: str, url: URL) -> bool:
     try:
         return ip_address(host) in ip_network(re.sub(_BRACKETS, r"\1", entry), strict=False)
     except ValueError:
-        pass  # one of them is a name, or has a port
+        pass  # one of them is not an address or network
     try:
         named = URL(f"//{entry.removeprefix('*').lstrip('.')}")
         named_host, port = (named.raw_host or "").lower().rstrip("."), named.explicit_port

@@ -27,7 +27,7 @@ class SupportsSecretValue(Protocol):
 
 
 class RedactedStr(str):
-    """A string whose `repr` hides it. `+` and f-strings make plain strings of it: build it whole."""
+    """A string whose `repr` hides it. `+` and f-strings return plain strings, so build it as a whole."""
 
     __slots__ = ()
 
@@ -35,7 +35,7 @@ class RedactedStr(str):
         return f"'{MASK}'"
 
     def __getitem__(self, key: SupportsIndex | slice) -> Self:
-        # reprlib and rich cut long strings short before they show them.
+        # reprlib and rich slice long strings before they show them.
         return type(self)(super().__getitem__(key))
 
     def __copy__(self) -> Self:
@@ -49,7 +49,7 @@ class RedactedStr(str):
 
 
 class RedactedBytes(bytes):
-    """Bytes whose `repr` hides them. Real bytes: recorders of HTTP can filter a form of them."""
+    """Bytes whose `repr` hides them. They are real bytes, so HTTP recorders can filter a form."""
 
     __slots__ = ()
 
@@ -67,25 +67,25 @@ class RedactedBytes(bytes):
 
 
 def conceal(value: T) -> T:
-    """Return text redacted (a URL as text), anything else as it is.
+    """Return text redacted (a URL as text), and anything else unchanged.
 
-    Constructors that take a secret call it first: then a later error's traceback finds no clear text in their frames.
+    Constructors that take a secret call it first, so that the traceback of a later error shows no plain text.
     """
     redacted = RedactedStr(value) if isinstance(value, str | URL) else value
     return cast("T", RedactedBytes(redacted) if isinstance(redacted, bytes) else redacted)
 
 
 def reveal(value: Any) -> tuple[Any, str]:
-    """Return *value* redacted, or the problem; an object with `get_secret_value()`, as pydantic's `SecretStr`, is read.
+    """Return *value* redacted, or the problem; an object with `get_secret_value()`, such as `SecretStr`, is read.
 
-    An exception is named by its type: its text may hold the secret.
+    An exception is named by its type, because its text may contain the secret.
     """
     read = None if isinstance(value, type) else getattr(value, "get_secret_value", None)
     if not callable(read):
         return conceal(value), ""
     try:
         return conceal(read()), ""
-    except Exception as error:  # noqa: BLE001 - the values of any error stay out of ours
+    except Exception as error:  # noqa: BLE001 - the text of any exception may contain the secret
         return None, f"cannot be read: get_secret_value() raised {type(error).__name__}"
 
 
@@ -93,7 +93,7 @@ def show_fields(self: attrs.AttrsInstance) -> str:
     """`__repr__` for attrs classes; works on partially initialised instances.
 
     attrs would compile a method for each class, which is most of the package's import time. When a constructor fails,
-    the instance stands among the locals of its frames, and a traceback shows them.
+    the instance is among the locals of its frames, which a traceback shows.
     """
     shown: list[str] = []
     for field in attrs.fields(type(self)):
@@ -104,5 +104,5 @@ def show_fields(self: attrs.AttrsInstance) -> str:
 
 
 def kind_of(value: object) -> str:
-    """Return the name of the type that the user passed: bytes are concealed as a type of our own."""
+    """Return the name of the type that the user passed, even if the value is redacted."""
     return "bytes" if isinstance(value, bytes) else type(value).__name__

@@ -1,7 +1,7 @@
 """One renewal. Rule: read the cache, take its lock, read again, request, store; report once the lock is released.
 
-A renewal is one task in its event loop's single flight. It makes one attempt while no caller waits for it, and as many
-as the endpoint's policy allows once one does.
+A renewal is one task in its event loop's single flight. It makes one attempt while no caller waits for it, and all
+attempts of the endpoint's policy once one does.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ __all__ = ["Renewal"]
 
 @attrs.define(eq=False, kw_only=True)
 class Renewal(Flight[RenewalResult]):
-    """All that belongs to one renewal.
+    """State of one renewal.
 
     Attributes:
         cause: why it runs.
         deadline: by when it must end, in the loop's time.
         seen: the held token when it started.
-        waiting_since: when the first caller came that has no token without it, on the deciding clock.
-        awaited_state: the snapshot by which such callers wait for it.
-        is_overdue: whether a caller has waited for it in vain.
+        waiting_since: when the first caller without a token began to wait, on the monotonic clock.
+        awaited_state: the snapshot for which callers without a token wait.
+        is_overdue: whether a brief wait for it timed out.
     """
 
     cause: Cause
@@ -71,7 +71,7 @@ class Renewal(Flight[RenewalResult]):
         )
 
     async def run(self) -> RenewalResult:
-        """Return the result for waiters; remember a failure and raise it."""
+        """Return the result for waiters, or remember a failure and raise it."""
         self.began_at = self.clock.monotonic()
         self._report(RenewalStarted(cause=self.cause))
         try:
@@ -81,12 +81,12 @@ class Renewal(Flight[RenewalResult]):
         except asyncio.CancelledError as error:
             if _is_cancelled():
                 raise
-            failure = _as_failure(error)  # a part raised it: no one cancelled this task
+            failure = _as_failure(error)  # raised by a component: this task was not cancelled
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
-        except BaseException as error:  # noqa: BLE001 - even a defect must not leave callers waiting, or storm the endpoint
+        except BaseException as error:  # noqa: BLE001 - even a defect must end the callers' wait and cause a backoff
             if self.is_stranded:
-                raise GeneratorExit from None  # as the collector, which closes this coroutine, expects
+                raise GeneratorExit from None  # the garbage collector closes this coroutine
             failure = _as_failure(error)
         else:
             self._report_success(result)
@@ -94,13 +94,13 @@ class Renewal(Flight[RenewalResult]):
         return self._settle_failure(failure)
 
     def note_wait(self, state: ProviderState, now: float) -> None:
-        """Note that by snapshot *state* callers have no token without it."""
+        """Record that callers without a token wait, by snapshot *state*."""
         self.awaited_state = state
         if self.waiting_since is None:
             self.waiting_since = now
 
     def report_overdue(self, *, waited_seconds: float, life_seconds: float) -> None:
-        """Report, once, that a caller waited for this renewal in vain."""
+        """Report once that a brief wait for this renewal timed out."""
         if not self.is_overdue:
             self.is_overdue = True
             self._report(RenewalOverdue(waited_seconds=waited_seconds, life_seconds=life_seconds))
@@ -113,14 +113,14 @@ class Renewal(Flight[RenewalResult]):
             result = await self._look() if may_have_changed else None
             while result is None:
                 result = await self._request()
-            # A token that may expire while it is being stored serves only the callers that wait for it.
+            # A token that may expire while it is being stored is only for the waiting callers.
             is_worth_storing = result.expires_at - self.clock.monotonic() > self.cache.cache_seconds
             if is_worth_storing and result.is_kept and result.source == "endpoint":
                 await self.cache.set(result.token)
         return result
 
     async def _look(self) -> RenewalResult | None:
-        """Return a token that another event loop, or through the cache another process, has obtained meanwhile."""
+        """Return a token that another event loop, or another process through the cache, has obtained meanwhile."""
         stored = await self.cache.get()
         now = self.clock.monotonic()
         renewed = self.store.state.renewed_since(self.seen, now)
@@ -140,13 +140,13 @@ class Renewal(Flight[RenewalResult]):
         )
 
     def _settle_failure(self, failure: TokenError | ConfigurationError) -> RenewalResult:
-        """Return another event loop's result since, or remember *failure* and raise it."""
+        """Return a newer result of another event loop, or remember *failure* and raise it."""
         renewed = self.store.state.renewed_since(self.seen, self.clock.monotonic())
         if renewed is not None:
             self._report_success(renewed)
             return renewed
         self._report_failure(failure)
-        # A token that came so late that it is due already serves the callers that wait.
+        # A token that is already due on arrival is returned to the waiting callers.
         renewed = self.store.state.renewed_since(self.seen, self.clock.monotonic(), may_be_due=True)
         if renewed is None:
             raise failure
@@ -171,7 +171,7 @@ class Renewal(Flight[RenewalResult]):
 
     def _report_failure(self, failure: TokenError | ConfigurationError) -> None:
         """Remember *failure*, and report it."""
-        # A copy, which has no traceback: its frames would keep the event loop, and much else, alive.
+        # A copy has no traceback, whose frames would keep the event loop alive.
         error, now = copy.copy(failure), self.clock.monotonic()
         before, after = self.store.step(lambda state: (after := state.failed(error, now), (state, after)))
         held = before.live_token(now)
@@ -206,7 +206,7 @@ def _is_cancelled() -> bool:
 def _as_failure(error: BaseException) -> TokenError | ConfigurationError:
     if isinstance(error, TokenError | ConfigurationError):
         return error
-    # Not chained: its values are unknown. Where it happened is enough to find it.
+    # Not chained, because its values may be secret. The place is enough to find the defect.
     where = extract_tb(error.__traceback__)[-1]
     problem = f"unexpected {type(error).__name__} in {where.name}, line {where.lineno}"
     return TokenError(problem, "" if isinstance(error, asyncio.CancelledError) else "please report it", retryable=True)

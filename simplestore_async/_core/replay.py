@@ -1,4 +1,4 @@
-"""Sending a request twice. Rule: the second request is the first, byte for byte, but for its token and new cookies.
+"""Sending a request twice. Rule: the second request is identical to the first, except for token and cookies.
 
 Whether a body can be sent twice is decided before it is sent once, by an allow-list of types.
 """
@@ -37,9 +37,9 @@ _SAFE_METHODS: Final = {hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS, hdrs.M
 
 
 def find_replay(request: aiohttp.ClientRequest) -> Replay | None:
-    """Return how to send *request* a second time, before it is sent; None if its body can be sent only once."""
+    """Return the replay of *request*, before it is sent; None if its body can be sent only once."""
     if hdrs.EXPECT in request.headers:
-        return None  # the second send would wait for an interim response that arrived long ago
+        return None  # the second send would wait for an interim response that has already arrived
     body = request.body
     if not body:
         return _FROM_MEMORY
@@ -73,7 +73,7 @@ _FROM_MEMORY: Final = Replay()
 
 
 class _Upload:
-    """Writing of a body that threads read: it ends with its last read, also when aiohttp cancels it.
+    """Writing of a body that threads read: it ends with its last read, even if aiohttp cancels it.
 
     A cancelled writer would leave its thread reading, and the second send would share the file with it.
     """
@@ -96,13 +96,13 @@ class _Upload:
             raise
 
     async def wait(self) -> None:
-        """Wait until nothing reads the body any more."""
+        """Wait until no thread reads the body."""
         if self._task is not None:
             await asyncio.wait([self._task])
 
 
 def retire_connection(request: aiohttp.ClientRequest, response: aiohttp.ClientResponse) -> None:
-    """Keep the connection of a rejection from being reused; the caller can still read *response*.
+    """Prevent the reuse of a rejection's connection; the caller can still read *response*.
 
     A server may close it after a rejection, and aiohttp never resends a POST.
     """
@@ -119,14 +119,14 @@ def _is_safe(request: aiohttp.ClientRequest) -> bool:
 
 
 def _abort_connection(request: aiohttp.ClientRequest, response: aiohttp.ClientResponse) -> None:
-    """Close the connection of *response*, also one that went back to the pool with the end of the response.
+    """Close the connection of *response*, even if it has returned to the pool with the end of the response.
 
-    Aborted: a server that reads no more of the body would keep a closed one open.
+    It is aborted: a server that no longer reads the body would keep a closed connection open.
     """
     protocol = response._protocol  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - aiohttp has no public name
     if protocol is None or request.session.connector is None:
         return
-    # With another middleware inside ours, another request may have taken it from the pool.
+    # If there is another inner middleware, another request may have taken it from the pool.
     in_use = request.session.connector._acquired  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - no public name
     if response.connection is not None or protocol not in in_use:
         protocol.abort()
@@ -146,7 +146,7 @@ def _update_cookies(request: aiohttp.ClientRequest, response: aiohttp.ClientResp
     before = cookie_pairs(jar.filter_cookies(request.url).output(header="", sep=";"))
     jar.update_cookies_from_headers(lines, response.url)
     after = cookie_pairs(jar.filter_cookies(request.url).output(header="", sep=";"))
-    # The caller's own cookies outrank the jar's, as in aiohttp.
+    # The caller's cookies take precedence over the jar's, as in aiohttp.
     own = {
         name: pair
         for name, pair in cookie_pairs(request.headers.get(hdrs.COOKIE, "")).items()

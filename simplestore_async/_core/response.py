@@ -28,13 +28,13 @@ __all__ = [
     "structure_error",
 ]
 
-# A token travels in a header, and servers take 8 to 64 KiB of those. `json` needs up to 0.3 s for 1 MiB of brackets.
+# Servers accept headers of 8 to 64 KiB, so a token is shorter. `json` needs up to 0.3 s for 1 MiB of brackets.
 MAX_RESPONSE_BYTES: Final = 1 << 17
 
 _COMPRESSIONS: Final = {"gzip", "x-gzip", "deflate"}
 _DECIMAL: Final = re.compile(r"[0-9]+(\.[0-9]+)?")
 _CHARSET: Final = re.compile(r"charset\s*=\s*[\"']?([\w.:-]{1,40})", re.ASCII | re.IGNORECASE)
-# Not those whose decoders are slow (`punycode`, `utf-7`), or no character sets (`unicode_escape`).
+# Without slow decoders (`punycode`, `utf-7`) and encodings that are not character sets (`unicode_escape`).
 _SEVEN_BIT: Final = re.compile(r"iso2022_\w+|hz")
 _CHARACTER_SETS: Final = re.compile(
     r"ascii|utf-(8|16|32)(-[bl]e|-sig)?|iso8859-\d+|cp\d+|koi8-[rtu]|mac-\w+|shift_jis\w*|euc_\w+|gb\w+|big5\w*"
@@ -43,7 +43,7 @@ _CHARACTER_SETS: Final = re.compile(
 
 
 class FieldError(Exception):
-    """A problem of the body or of a field, in words of our own.
+    """A problem of the body or a field, without their values.
 
     Attributes:
         is_final: whether another response would have the same problem.
@@ -65,7 +65,7 @@ def _read_token(value: Any) -> str:
 
 
 def _read_token_type(value: Any) -> str:
-    # Servers write "bearer" (RFC 6749 5.1 ignores case), "BearerToken", null and nothing.
+    # Servers send "bearer" (RFC 6749 §5.1 ignores case), "BearerToken", null or nothing.
     is_bearer = value is None or (isinstance(value, str) and value.strip().lower() in {"", "bearer", "bearertoken"})
     if not is_bearer:
         raise FieldError("token_type is not Bearer, the only supported type", is_final=True)
@@ -85,7 +85,7 @@ def _read_seconds(field: str, value: Any) -> float | None:
         raise FieldError(f"{field} is not a number of seconds", is_final=True)
     if isinstance(value, float) and not isfinite(value):
         raise FieldError(f"{field} is not a finite number of seconds", is_final=True)
-    # Compared before it becomes a float: an integer may be too large for one.
+    # Compared before the conversion: an integer may be too large for a float.
     seconds = min(float(value) if isinstance(value, str) else value, LONGEST_LIFETIME_SECONDS)
     if seconds <= 0:
         raise FieldError(f"{field} is not above 0: the token has expired already", is_final=False)
@@ -101,13 +101,13 @@ def _read_expiries_in(value: Any) -> float | None:
 
 
 def _read_text(value: Any) -> str | None:
-    # A text of another type explains nothing and is no reason to fail.
+    # A text of another type is ignored: it must not fail the response.
     return value if isinstance(value, str) else None
 
 
 @attrs.frozen
 class TokenResponse:
-    """A successful response (RFC 6749 5.1)."""
+    """A successful response (RFC 6749 §5.1)."""
 
     access_token: str = attrs.field(default=None, converter=_read_token)
     token_type: str = attrs.field(default=None, converter=_read_token_type)
@@ -119,7 +119,7 @@ class TokenResponse:
 
 @attrs.frozen
 class ErrorResponse:
-    """A refusal (RFC 6749 5.2), with SimpleStore's title."""
+    """A refusal (RFC 6749 §5.2), with SimpleStore's title."""
 
     error: str | None = attrs.field(default=None, converter=_read_text)
     error_description: str | None = attrs.field(default=None, converter=_read_text)
@@ -136,7 +136,7 @@ def _converter() -> Converter:
 
 
 def structure(payload: dict[str, Any]) -> TokenResponse | FieldError:
-    """Return the response in *payload*, or the first wrong field."""
+    """Return the response in *payload*, or the problem of the first wrong field."""
     if not _is_absent(payload.get("expires_in")):
         payload = {name: value for name, value in payload.items() if name != "expiries_in"}
     try:
@@ -159,7 +159,7 @@ def load_object(body: bytes, *, content_encoding: str = "", content_type: str = 
     try:
         payload = json.loads(_decode(data, content_type))
     except (ValueError, RecursionError):
-        # A label such as "utf-8" or "none" on plain JSON does no harm.
+        # A wrong Content-Encoding such as "utf-8" or "none" on plain JSON is harmless.
         is_known = not labels or (len(labels) == 1 and labels[0] in _COMPRESSIONS)
         problem = "it is not JSON" if is_known else "its Content-Encoding is not supported"
         return FieldError(problem, is_final=not is_known)
@@ -169,7 +169,7 @@ def load_object(body: bytes, *, content_encoding: str = "", content_type: str = 
 
 
 def _decompress(body: bytes) -> bytes:
-    """Return *body* decompressed, at most one byte above the limit; as it is if it is not compressed."""
+    """Return *body* decompressed, up to one byte above the limit; unchanged if it is not compressed."""
     # gzip or zlib; then the raw deflate that some servers send
     for window_bits in () if body[:1] in {b"{", b""} else (zlib.MAX_WBITS + 32, -zlib.MAX_WBITS):
         try:
@@ -180,7 +180,7 @@ def _decompress(body: bytes) -> bytes:
 
 
 def _decode(data: bytes, content_type: str) -> str:
-    """Return the text: UTF-8, UTF-16 or UTF-32 by its bytes (RFC 8259 8.1), else in the declared character set.
+    """Return the text: UTF-8, UTF-16 or UTF-32 by its bytes (RFC 8259 §8.1), else in the declared character set.
 
     Many servers declare Latin-1 and send UTF-8.
 
@@ -200,7 +200,7 @@ def _decode(data: bytes, content_type: str) -> str:
 
 
 def _find_charset(content_type: str) -> str:
-    """Return Python's name of the declared character set, if it is one."""
+    """Return Python's name of the declared character set, or None if it is not supported."""
     match = _CHARSET.search(content_type[:200])
     try:
         name = codecs.lookup(match[1]).name if match else ""

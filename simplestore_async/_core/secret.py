@@ -1,6 +1,6 @@
 """Secrets from outside. Rule: a secret is redacted from the moment it is read, and errors about it do not show it.
 
-Nor do they show a setting that names a file before that file, or its place, is known to exist: it may be the secret.
+Nor do they show a path in a setting unless the file or its directory exists: the path may be a misplaced secret.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 Secret: TypeAlias = str | Callable[[], str | SupportsSecretValue | Awaitable[str | SupportsSecretValue]]
 
 _MAX_BYTES: Final = 1 << 16
-# A pipe would wait for a writer, and a terminal would become ours.
+# O_NONBLOCK: do not wait for the writer of a pipe. O_NOCTTY: do not acquire a terminal.
 _FLAGS: Final = (
     os.O_RDONLY
     | getattr(os, "O_NONBLOCK", 0)
@@ -70,9 +70,9 @@ def check_secret_text(field: str, value: Any, *, keep_spaces: bool = True, where
 
 
 def read_secret_text(path: Path) -> tuple[str, str]:
-    """Return the text of a regular file of at most 64 KiB, redacted, or the problem; not raised, with the text in it.
+    """Return the text of a regular file of at most 64 KiB, redacted, or the problem, which is not raised.
 
-    The text may be UTF-8, with a byte order mark or without, or UTF-16 with one.
+    The text may be UTF-8, with or without a byte order mark, or UTF-16 with one.
     """
     data, problem = _read_bytes(path)
     if problem:
@@ -96,7 +96,7 @@ def _read_bytes(path: Path) -> tuple[RedactedBytes, str]:
         if not stat.S_ISREG(mode):
             return nothing, "it is a directory" if stat.S_ISDIR(mode) else "it is not a regular file"
         parts: list[RedactedBytes] = []
-        # One read may return less than there is, and the size of a file in /proc is 0.
+        # One read may return only a part, and the size of a file in /proc is 0.
         while (size := sum(map(len, parts))) <= _MAX_BYTES and (part := os.read(descriptor, _MAX_BYTES + 1 - size)):
             parts.append(RedactedBytes(part))
             del part
@@ -110,9 +110,9 @@ def _read_bytes(path: Path) -> tuple[RedactedBytes, str]:
 
 
 def show_path(path: str | os.PathLike[str]) -> str:
-    """Return *path* for a message, or `***`: a path of no file may be a secret in the wrong setting."""
+    """Return *path* for a message, or `***`: a path that does not exist may be a secret in the wrong setting."""
     text, parts = os.fspath(path), Path(path).parts
-    # Of an absolute path the first directory is enough: a missing mount is a common mistake.
+    # An absolute path is shown if its first directory exists: a missing mount is a common mistake.
     is_below_top = len(parts) > 2 and Path(path).is_absolute()
     known = Path(*parts[:2]) if is_below_top else path
     return text if text.isprintable() and os.path.lexists(known) else MASK
@@ -129,7 +129,7 @@ def _as_path(value: Any) -> Path:
         raise ConfigurationError("path", "is empty", "name the file")
     plain = Path(path)
     if plain.parts[:1] != ("~",):
-        return plain  # not `~user`: Windows makes a path of any name, which would show a secret in the wrong setting
+        return plain  # not `~user`: Windows expands any name, which would show a secret in the wrong setting
     try:
         return plain.expanduser()
     except RuntimeError:
@@ -140,7 +140,7 @@ def _as_path(value: Any) -> Path:
 class SecretFile:
     """A client secret in a file that may be replaced while the program runs, such as a Kubernetes mount.
 
-    Pass it as `client_secret`. The file is read for every renewal. Invisible characters around the text are dropped:
+    Pass it as `client_secret`. The file is read for every renewal. Invisible characters around the text are stripped:
     a line break at its end, a byte order mark, zero-width and no-break spaces. Only a regular file of at most 64 KiB is
     read.
 
@@ -155,7 +155,7 @@ class SecretFile:
     path: Path = attrs.field(converter=_as_path)
 
     def __repr__(self) -> str:
-        # A traceback with locals may show a half-built instance.
+        # A traceback with locals may show a partially initialised instance.
         shown = show_path(self.path) if hasattr(self, "path") else ""
         return f"{type(self).__name__}({shown if shown in {'', MASK} else repr(shown)})"
 
@@ -167,12 +167,12 @@ class SecretFile:
 def read_secret_file(
     field: str, file: SecretFile, *, keep_spaces: bool = True, check: Callable[[str], str] | None = None
 ) -> str:
-    """Return the text of a file that *field* names, as *check* returns it.
+    """Return the text of the file in *field*, as *check* returns it.
 
     Raises:
         ConfigurationError: if the file cannot be read; without *check* if it is empty or has more than one line.
     """
-    # No path among the locals of a frame that an error passes, where a traceback shows it.
+    # The path is not a local of a frame that a traceback shows.
     text, problem = read_secret_text(file.path)
     shown = show_path(file.path)
     if problem and shown == MASK:
@@ -192,7 +192,7 @@ async def ask_secret(
 ) -> tuple[str, str]:
     """Return the secret of a callable, redacted, or the problem; an async callable runs here, a plain one in *worker*.
 
-    An exception of the callable is named by its type: its text may hold the secret.
+    An exception of the callable is named by its type, because its text may contain the secret.
     """
     value: Any
     problem = ""
@@ -200,7 +200,7 @@ async def ask_secret(
         if is_coroutine_function(secret):
             value = await secret()
         else:
-            # Dropped if its renewal has ended: otherwise a callable that blocks would be followed by a queue of calls.
+            # Dropped if its renewal has ended: otherwise calls would queue up behind one that blocks.
             value, problem = await worker.run(lambda: _call(secret), droppable=True)
             # A plain callable may return a coroutine: `lambda: vault.read()`.
             value = await value if inspect.isawaitable(value) else value
@@ -217,7 +217,7 @@ async def ask_secret(
         return "", str(error)
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except BaseException as error:  # noqa: BLE001 - whatever a user's callable raises, its values stay out of our error
+    except BaseException as error:  # noqa: BLE001 - a callable may raise anything, and its values must not be shown
         return "", f"the callable raised {type(error).__name__}"
 
 
@@ -226,5 +226,5 @@ def _call(secret: Callable[[], object]) -> tuple[Any, str]:
         return conceal(secret()), ""
     except ConfigurationError as error:
         return None, str(error)
-    except BaseException as error:  # noqa: BLE001 - nor may it end the thread
+    except BaseException as error:  # noqa: BLE001 - it must not end the thread
         return None, f"the callable raised {type(error).__name__}"

@@ -1,7 +1,7 @@
 """Text from a server. Rule: shown whole or withheld whole, on one line, at a bounded cost.
 
-A server may echo a secret in any spelling. The text is cut, escapes are undone until none is left, and it is shown
-only if no reading of it holds eight characters in a row of a secret, or the whole of a shorter one.
+A server may echo a secret in any encoding. The text is cut, escapes are decoded until none is left, and it is shown
+only if no decoding contains eight characters in a row of a secret, or the whole of a shorter one.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ WITHHELD: Final = "[withheld]"
 
 _LONGEST_TEXT: Final = 300
 _RUN: Final = 8
-# A run of fewer letters and digits stands in many words.
+# Shorter runs of letters and digits occur in many words.
 _SHORTEST_ALTERED: Final = 5
-# Text that exceeds them is withheld unread.
+# Text that exceeds a limit is withheld without a search.
 _MOST_SECRET_CHARACTERS: Final = 16_384
 _MOST_READINGS: Final = 64
 _MOST_CHARACTERS: Final = 30_000
-# NFKD makes up to 18 characters of one.
+# NFKD expands one character to up to 18.
 _LONGEST_EXPANSION: Final = 18
 
 _HEX: Final = r"[0-9A-Fa-f]"
@@ -42,7 +42,7 @@ _ESCAPE: Final = re.compile(
 _NUMBERS: Final = re.compile(r"[0-9]{1,3}(?:[\s,;]+[0-9]{1,3})+")
 _SEPARATORS: Final = re.compile(r"0x|\\x|[\W_]+", re.IGNORECASE)
 _LETTERS_AND_DIGITS: Final = re.compile(r"[^0-9a-z]+")
-# Alphabet and characters ignored, by bits a character.
+# Alphabet and ignored characters, by bits per character.
 _ALPHABETS: Final = {
     1: ("01", _SEPARATORS),
     4: ("0123456789abcdef", _SEPARATORS),
@@ -55,7 +55,7 @@ _URL_SAFE: Final = str.maketrans("-_", "+/")
 def spell_in_base64(secret: str) -> list[str]:
     """Return the base64 forms of *secret*, plain and percent-encoded, at each alignment inside a longer text.
 
-    For servers that change the case of an echo, which can then not be decoded.
+    For servers that change the case of an echo, which can then no longer be decoded.
     """
     return [
         base64.b64encode(bytes(before) + text.encode("utf-8", "replace")).decode().rstrip("=")[bool(before) + before :]
@@ -65,7 +65,7 @@ def spell_in_base64(secret: str) -> list[str]:
 
 
 class SecretFilter:
-    """The values that no shown text may hold."""
+    """The values that no shown text may contain."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         secrets = [secret for secret in secrets if secret]
@@ -84,7 +84,7 @@ class SecretFilter:
         self._runs.setdefault(length, set()).update(_list_runs(needle, length))
 
     def holds(self, text: str) -> bool:
-        """Return whether *text* may hold a secret; True if that would cost too much to find out."""
+        """Return whether *text* may contain a secret; True if the search would cost too much."""
         readings, unread, characters = {text}, [text], 0
         while unread:
             reading = unread.pop()
@@ -116,7 +116,7 @@ def _count_folded(text: str) -> int:
 
 
 def _fold(text: str) -> tuple[str, str]:
-    """Return *text* without case, accents, white space and invisible characters; and its letters and digits alone."""
+    """Return *text* without case, accents, white space and invisible characters, and only its letters and digits."""
     folded = unicodedata.normalize("NFKD", text).casefold()
     if folded.isascii():
         folded = "".join(character for character in folded if character > " " and character != "\x7f")
@@ -126,7 +126,7 @@ def _fold(text: str) -> tuple[str, str]:
 
 
 def _decode(text: str, shortest: int) -> Iterator[str]:
-    """Return the possible meanings of *text*: each kind of escape undone once; each result but one is shorter."""
+    """Return *text* with each kind of escape decoded once; all results but one are shorter."""
     if "%" in text:
         yield _read_bytes(unquote_to_bytes(text))
     if "+" in text:
@@ -160,7 +160,7 @@ def _read_bytes(data: bytes) -> str:
 
 
 def _decode_bits(text: str, alphabet: str, bits: int, shortest: int) -> Iterator[str]:
-    """Return the readable parts of each run of *alphabet*, whose characters stand for *bits* each, at any alignment."""
+    """Return the readable parts of each run of *alphabet*, decoded with *bits* per character at any alignment."""
     text = text.translate(_URL_SAFE) if bits == 6 else text.lower()
     for run in re.findall(f"[{alphabet}]{{{-(-8 * shortest // bits)},}}", text):
         stream = "".join(f"{alphabet.index(character):0{bits}b}" for character in run)
@@ -168,5 +168,5 @@ def _decode_bits(text: str, alphabet: str, bits: int, shortest: int) -> Iterator
             length = (len(stream) - start) // 8
             data = int(stream[start : start + 8 * length] or "0", 2).to_bytes(length)
             decoded = data.replace(b"\0", b"").decode("utf-8", "replace")
-            # Chance makes few long runs of readable characters.
+            # Long runs of readable characters rarely occur by chance.
             yield " ".join(re.findall(rf"[^\x00-\x1f\x7f\ufffd]{{{shortest},}}", decoded))

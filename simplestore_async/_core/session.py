@@ -42,25 +42,25 @@ __all__ = ["open_session"]
 class open_session(Opening[aiohttp.ClientSession]):  # noqa: N801 - called like a function
     """Open an `aiohttp.ClientSession` whose requests to the API carry the token.
 
-    Use it as `async with open_session(…) as session:`. Leaving the block closes the session and the provider that was
-    made here; a `TokenProvider` that was passed in stays open. Each object can be entered once.
+    Use it as `async with open_session(…) as session:`. Leaving the block closes the session and the provider that it
+    created; a `TokenProvider` that was passed in stays open. Each object can be entered once.
 
     Args:
         source: credentials, or a provider (any `TokenSource`) to share; by default `ClientCredentials.from_env()`.
         base_url: base of relative URLs; its origin gets the token. By default `SIMPLESTORE_BASE_URL`, unless both
             *source* and *origins* are given.
         origins: further origins that get the token, such as `https://files.example.com`.
-        cache: for the provider that is made here; see `TokenProvider`.
-        policy: for the provider that is made here.
-        on_event: for the provider that is made here.
-        ssl: an `ssl.SSLContext` or `aiohttp.Fingerprint`, for the API and the token endpoint. Next to *connector* it
-            must be the connector's own.
-        proxy: URL of an HTTP proxy, for both; may hold a user name and a password.
-        trust_env: take proxies from the environment, for both. netrc is never read.
+        cache: cache of the created provider; see `TokenProvider`.
+        policy: policy of the created provider.
+        on_event: listener of the created provider.
+        ssl: an `ssl.SSLContext` or `aiohttp.Fingerprint`, for the API and the token endpoint. With *connector* it
+            must be that of the connector.
+        proxy: URL of an HTTP proxy for both; may contain a user name and a password.
+        trust_env: use the proxies in the environment for both. netrc is never read.
         is_rejected: a function of status and headers that recognises further rejections; see `BearerAuthMiddleware`.
         allow_insecure_http: accept plain http to other machines for the API; for closed test networks only.
         client_session_options: other arguments of `aiohttp.ClientSession`. The caller's `middlewares` run outside the
-            token's: once for a request, also if it is sent twice.
+            token's middleware: once per request, even if it is sent twice.
 
     Raises:
         ConfigurationError: if an argument or the environment is wrong, or the object is not used by `async with`.
@@ -85,7 +85,7 @@ class open_session(Opening[aiohttp.ClientSession]):  # noqa: N801 - called like 
         allow_insecure_http: bool = False,
         **client_session_options: Unpack[ClientSessionOptions],
     ) -> None:
-        # Secrets may be in them, also in the wrong place; a traceback may show this frame.
+        # They may contain secrets, even in the wrong place, and a traceback may show this frame.
         source, base_url, proxy = conceal(source), conceal(base_url), conceal(proxy)
         origins = conceal_urls("origins", origins)
         options: dict[str, Any] = {name: conceal(value) for name, value in client_session_options.items()}

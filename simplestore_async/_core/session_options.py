@@ -1,4 +1,4 @@
-"""Options of `open_session()` that it passes on to aiohttp."""
+"""Options of `open_session()` for aiohttp."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ __all__ = ["ClientSessionOptions", "check_session_options"]
 _HINTS: Final = {
     "verify_ssl": "certificates are always checked; for a private CA pass ssl=ssl.create_default_context(cafile=…)",
 }
-# Those that aiohttp takes unseen: a wrong one fails in the middle of a request, or has no effect.
+# Options that aiohttp does not check: a wrong one fails in the middle of a request or has no effect.
 _FLAGS: Final = {"connector_owner", "auto_decompress", "requote_redirect_url"}
 _SIZES: Final = {"read_bufsize", "max_line_size", "max_field_size", "max_headers"}
 _SEQUENCES: Final = {"middlewares", "skip_auto_headers"}
-# By the number of their arguments.
+# Callables, by the number of their arguments.
 _FUNCTIONS: Final = {"json_serialize": 1, "fallback_charset_resolver": 2}
 _TYPES: Final[dict[str, type | UnionType]] = {
     "auth": aiohttp.BasicAuth | None,
@@ -37,7 +37,7 @@ _TYPES: Final[dict[str, type | UnionType]] = {
 
 
 class ClientSessionOptions(TypedDict, total=False):
-    """Arguments of `aiohttp.ClientSession` that mean the same to `open_session()`."""
+    """Arguments of `aiohttp.ClientSession` with the same meaning for `open_session()`."""
 
     connector: aiohttp.BaseConnector | None
     connector_owner: bool
@@ -69,9 +69,9 @@ def check_session_options(options: Mapping[str, object]) -> None:
     """Check the names of options against those of `aiohttp.ClientSession`, and the types that it does not check.
 
     Raises:
-        ConfigurationError: for the first that aiohttp does not have, or that is wrong; its hint names the right one.
+        ConfigurationError: for the first that is unknown or wrong; its hint suggests the correct one.
     """
-    # Read from aiohttp itself: a newer one may have more than the types above.
+    # Read from aiohttp itself: a newer version may have more options.
     known = inspect.signature(aiohttp.ClientSession).parameters.keys() - {"proxy_auth"}
     check_options("open_session", options, known, _HINTS)
     for name, value in options.items():
@@ -94,7 +94,7 @@ def _check_value(name: str, value: object) -> None:
 
 
 def _check_sequence(name: str, value: object) -> None:
-    # A string would be taken as its characters.
+    # A string would be treated as its characters.
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise type_error(name, value, "a sequence")
     for middleware in cast("Iterable[object]", value) if name == "middlewares" else ():

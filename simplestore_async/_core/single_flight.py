@@ -1,8 +1,8 @@
 """Single flight. Rule: one flight at a time on an event loop, one outcome for every waiter, and no waiter owns it.
 
-A waiter that is cancelled, or whose deadline passes, ends its own wait and nothing else. Each awaits a plain future (a
-queue on a lock serves waiters one by one, and `asyncio.shield` makes cancelling them quadratic). Outcomes are settled
-in a done-callback, because a task that is cancelled before its first step runs none of its own code.
+A waiter that is cancelled or times out ends only its own wait. Each awaits a plain future: a queue on a lock serves
+waiters one by one, and `asyncio.shield` makes cancelling them quadratic. Outcomes are settled in a done-callback,
+because a task that is cancelled before its first step runs none of its own code.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ __all__ = ["Flight", "SingleFlight"]
 
 T = TypeVar("T")
 
-# At so many waiters, and then each time their number has doubled, those that were cancelled are dropped.
+# At this number of waiters, and each time it has doubled, cancelled ones are removed.
 _FIRST_SWEEP: Final = 1000
 
 
 class Flight(Generic[T]):
-    """One run of an operation, which a subclass defines: its task, and a future for each waiter.
+    """One run of an operation that a subclass defines: its task, and a future for each waiter.
 
     Args:
         cancelled: the error for waiters if the task is cancelled by anything but `cancel()`.
@@ -33,7 +33,7 @@ class Flight(Generic[T]):
         self._cancelled = cancelled
         self._cancel_error: Exception | None = None
         self._task: asyncio.Task[T] | None = None
-        # First come, first woken. A cancelled waiter stays until the next sweep.
+        # Woken in order. A cancelled waiter stays until the next sweep.
         self._waiters: list[asyncio.Future[T | BaseException]] = []
         self._sweep_at = _FIRST_SWEEP
 
@@ -48,11 +48,11 @@ class Flight(Generic[T]):
 
     @property
     def is_stranded(self) -> bool:
-        """Whether the event loop was closed in mid-flight: then only the coroutine's clean-up runs."""
+        """Whether the event loop was closed during the flight, so that only the coroutine's clean-up runs."""
         return self._task is not None and self._task.get_loop().is_closed()
 
     def join(self) -> asyncio.Future[T | BaseException]:
-        """Return a future for one more waiter; its result is the outcome, an error included.
+        """Return a future for one more waiter, whose result is the outcome, even if that is an error.
 
         A waiter raises its own copy of an error. An exception set on a future that is then cancelled would be "never
         retrieved".
@@ -73,7 +73,7 @@ class Flight(Generic[T]):
 
         coroutine = self.run()
         try:
-            # Not create_task(context=…): a plain task factory does not take that argument.
+            # Not create_task(context=…): a plain task factory does not accept that argument.
             self._task = Context().run(asyncio.get_running_loop().create_task, coroutine)
         except BaseException:  # from a task factory of the caller's
             coroutine.close()
@@ -106,7 +106,7 @@ F = TypeVar("F", bound="Flight[Any]")
 
 
 class SingleFlight(Generic[F]):
-    """The slot for one flight at a time on one event loop. Between two flights it refers to no loop and no task.
+    """The slot for one flight at a time on one event loop. Between two flights it references no loop and no task.
 
     The slot is an `asyncio.Lock`. The caller that starts a flight acquires it, which does not suspend because only a
     caller that found it free does so; it is released when the outcome is settled. No caller queues on it.

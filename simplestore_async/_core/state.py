@@ -1,7 +1,7 @@
-"""The provider's state. Rule: two tables and pure steps decide; the store around them has no logic of its own.
+"""The provider's state. Rule: two tables and pure steps decide; the store around them has no logic.
 
-`DECISIONS` decides about a call, `REJECTIONS` about a token that the API rejected. `ProviderState` is one
-immutable snapshot, and each of its methods is one step to the next. No I/O, no clock, no asyncio.
+`DECISIONS` is the table for calls, `REJECTIONS` the table for rejected tokens. `ProviderState` is one immutable
+snapshot, and each of its steps returns the next. No I/O, no clock, no asyncio.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ __all__ = [
 
 T = TypeVar("T")
 
-# Tokens are rejected one after the other; one older than this many has expired or has left every cache.
+# An older rejected token has expired or is in no cache any more.
 _REMEMBERED_REJECTIONS: Final = 16
-# A cached token from further in the future was written by a clock that cannot be trusted.
+# A cached token from further in the future was written with a wrong clock.
 _LARGEST_CLOCK_SKEW_SECONDS: Final = 60.0
 _LOCK: Final = ProcessLock()
 
@@ -54,7 +54,7 @@ _LOCK: Final = ProcessLock()
 class TokenState(enum.Enum):
     """State of the held token at one reading of the clock."""
 
-    # Thousands of callers read the table at once, and an enumeration's own hash is computed in Python.
+    # Thousands of callers look up the table at once, and the default hash of an enumeration is Python code.
     __hash__ = object.__hash__
 
     FRESH = "before due"
@@ -150,7 +150,7 @@ class Serve:
 
 @attrs.frozen(eq=False, repr=False)
 class Wait:
-    """The caller waits for the renewal; if there is a *fallback*, for *seconds* at most, and then gets that."""
+    """The caller waits for the renewal; with a *fallback* for at most *seconds*, and then gets the fallback."""
 
     starts_renewal: bool = False
     fallback: HeldToken | None = None
@@ -173,20 +173,20 @@ Decision: TypeAlias = Serve | Wait | Fail
 
 WAIT: Final = Wait()
 START_AND_WAIT: Final = Wait(starts_renewal=True)
-"""Shared by all callers that have no token."""
+"""Shared by all callers without a token."""
 
 
 @attrs.frozen(eq=False, repr=False)
 class RenewalResult:
-    """The token that the callers waiting for a renewal get.
+    """Result of a renewal for its waiters.
 
     Attributes:
         token: the token to serve.
         source: where it came from; `memory` if another event loop renewed it meanwhile.
-        expires_at: until when it can be used, on the deciding clock.
+        expires_at: until when it can be used, on the monotonic clock.
         is_kept: whether it is now the held token.
         is_unchanged: whether it was the held token before.
-        outage_began_at: when the outage began that it ended, if any.
+        outage_began_at: start of the outage that it ended, if any.
     """
 
     token: AccessToken
@@ -201,20 +201,20 @@ class RenewalResult:
 
 @attrs.frozen(repr=False)
 class ProviderState:
-    """All that a provider remembers: one immutable snapshot.
+    """State of a provider: one immutable snapshot.
 
     Attributes:
         policy: the numbers.
         held: the held token, if any.
-        has_renewed: whether a token was ever held; the first one is due at another time.
+        has_renewed: whether a token was ever held; the first one is due earlier.
         not_before: end of the backoff.
         failures: renewals that failed in a row.
         error: the last failure; callers without a token get it until `not_before`.
-        outage_began_at: when the first of these failures was.
-        rejected: values that the API rejected, each with the instant, newest last.
+        outage_began_at: time of the first of these failures.
+        rejected: values that the API rejected, each with the time, newest last.
         rejections: unproven replacements rejected in a row.
         is_replacing: whether the next token replaces a rejected one.
-        is_closed: whether the provider is closed: nothing is held any more, and nothing taken.
+        is_closed: whether the provider is closed: no token is held or accepted any more.
     """
 
     policy: RenewalPolicy = DEFAULT_RENEWAL_POLICY
@@ -233,7 +233,7 @@ class ProviderState:
     __repr__ = show_fields
 
     def __attrs_post_init__(self) -> None:
-        # Made once for each snapshot: thousands of callers share it.
+        # Created once per snapshot: thousands of callers share it.
         object.__setattr__(self, "_serve", None if self.held is None else Serve(self.held.token))
 
     # Looking
@@ -252,7 +252,7 @@ class ProviderState:
         return TokenState.DUE if now >= held.due_at else TokenState.FRESH
 
     def decide(self, now: float, *, is_renewing: bool) -> Decision:
-        """Return the decision for a caller, by `DECISIONS`; a renewal in flight outranks another loop's backoff."""
+        """Return the decision for a caller from `DECISIONS`; a renewal in flight precedes another loop's backoff."""
         if self.is_closed:
             return Fail(ProviderClosedError())
         if is_renewing:
@@ -260,7 +260,7 @@ class ProviderState:
         else:
             endpoint = EndpointState.BACKING_OFF if now < self.not_before else EndpointState.IDLE
         held, action = self.held, DECISIONS[self.token_state(now), endpoint]
-        if held is None or self._serve is None or now >= held.expires_at:  # no token is served here, whatever the table
+        if held is None or self._serve is None or now >= held.expires_at:  # never serves a token, whatever the table
             if action is Action.FAIL and self.error is not None:
                 return Fail(self.error)
             return WAIT if is_renewing else START_AND_WAIT
@@ -282,20 +282,20 @@ class ProviderState:
         return REJECTIONS[which, now < self.not_before]
 
     def is_rejected(self, token: AccessToken) -> bool:
-        """Return whether the API rejected *token*, and the endpoint has not issued it again since."""
+        """Return whether the API rejected *token* and the endpoint has not issued it again since."""
         is_held = self.held is not None and self.held.token.value == token.value
         return not is_held and any(value == token.value for value, _ in self.rejected)
 
     def can_serve(self, result: RenewalResult, now: float) -> bool:
         """Return whether a renewal's token can be used by a caller that waited for it.
 
-        The caller gets it after it was stored. Meanwhile the machine may have been suspended, and other callers, which
-        had the token already, may have seen it rejected.
+        The caller gets it after it was stored. Meanwhile the machine may have been suspended, or other callers, which
+        had the token already, may have had it rejected.
         """
         return now < result.expires_at and not self.is_rejected(result.token)
 
     def renewed_since(self, seen: HeldToken | None, now: float, *, may_be_due: bool = False) -> RenewalResult | None:
-        """Return the held token if it is fresh and not *seen*: then another event loop renewed it."""
+        """Return the held token if it is fresh and not *seen*, which means that another event loop renewed it."""
         held = self.held
         if held is None or held is seen or now >= (held.expires_at if may_be_due else held.due_at):
             return None
@@ -308,12 +308,12 @@ class ProviderState:
     ) -> tuple[ProviderState, RenewalResult | None]:
         """Return the state after the endpoint issued *token*, and the result for waiters.
 
-        They get None if the token was rejected before it came, or is older than one that has expired: then it must be
-        requested again. A late response never replaces a token that was requested after it.
+        The result is None if the token was rejected before it arrived, or is older than one that has expired: then it
+        must be requested again. A late response never replaces a token that was requested after it.
         """
         self._check_open()
         new = self._hold(token, requested_at, is_replacement=is_replacement)
-        if now >= new.expiring_at:  # so short-lived, or so late, that it serves only its waiters
+        if now >= new.expiring_at:  # too short-lived or too late: only for its waiters
             return self, RenewalResult(new.token, source="endpoint", expires_at=new.expires_at)
         if self.is_newest(new):
             return self.with_token(new, now), self._result(new, now, source="endpoint")
@@ -328,7 +328,7 @@ class ProviderState:
         lifetime = token.expires_at - token.issued_at
         if token.issued_at > wall_now + _LARGEST_CLOCK_SKEW_SECONDS or lifetime > LONGEST_LIFETIME_SECONDS:
             return self, None
-        # From the wall clock to the deciding one. A writer whose clock is ahead of ours must not lengthen the life.
+        # From the wall clock to the monotonic one. A writer whose clock is fast must not extend the lifetime.
         age = max(wall_now - token.issued_at, 0.0)
         new = self._hold(token, now - age, is_replacement=token.is_replacement)
         if not self.is_better(new, now):
@@ -367,7 +367,7 @@ class ProviderState:
         return after, (verdict, held)
 
     def accepts(self, token: AccessToken) -> ProviderState:
-        """Return the state after the API accepted *token*: a replacement that worked is an ordinary token."""
+        """Return the state after the API accepted *token*: an accepted replacement is an ordinary token."""
         held = self.held
         if held is None or not held.is_unproven or held.token.value != token.value:
             return self
@@ -396,13 +396,13 @@ class ProviderState:
         )
 
     def is_newest(self, new: HeldToken) -> bool:
-        """Return whether an issued token is newer than the held one, and than its own rejection."""
+        """Return whether an issued token is newer than the held one and than its own rejection."""
         if self.held is not None and new.requested_at <= self.held.requested_at:
             return False
         return all(value != new.token.value or at <= new.requested_at for value, at in self.rejected)
 
     def is_better(self, new: HeldToken, now: float) -> bool:
-        """Return whether a cached token is better than the held one: newer, not rejected, and not itself old."""
+        """Return whether a cached token is better than the held one: newer, not rejected and not due."""
         if any(value == new.token.value for value, _ in self.rejected):
             return False
         if self.held is not None and self.held.token.value == new.token.value:
@@ -419,8 +419,8 @@ class ProviderState:
     def with_token(self, new: HeldToken, now: float) -> ProviderState:
         """Return the state with *new* held.
 
-        The same value again is no renewal: its life follows the newer response, but the endpoint is left alone for a
-        while, as after a failure; yet never past the token's end, since an endpoint that responds is not an outage.
+        The same value again does not count as a renewal: the token gets the newer lifetime, and a backoff follows, as
+        after a failure. The backoff ends with the token, since an endpoint that responds is not an outage.
         """
         if self.held is not None and self.is_unchanged(new, now):
             pause = self.policy.unchanged_backoff_seconds(self.failures)
@@ -463,7 +463,7 @@ class StateStore:
         self.state: ProviderState = state
 
     def step(self, step: Callable[[ProviderState], tuple[ProviderState, T]]) -> T:
-        """Replace the state by the one that *step* returns; return the rest of its result."""
+        """Replace the state with the one that *step* returns, and return the rest of its result."""
         with _LOCK:
             self.state, result = step(self.state)
         return result

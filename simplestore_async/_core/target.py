@@ -1,4 +1,4 @@
-"""Targets of requests in files and commands. Rule: to the API's origin, or nowhere."""
+"""Targets of requests in files and commands. Rule: only the API's origin."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .redaction import conceal
 __all__ = ["METHODS", "check_target", "find_base_url", "find_target"]
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-"""Not TRACE, whose response would show the token (RFC 9110 9.3.8)."""
+"""Without TRACE, whose response would show the token (RFC 9110 §9.3.8)."""
 
 _ABSOLUTE: Final = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
@@ -36,7 +36,7 @@ def find_base_url(base_url: str | URL | None = None, *, allow_insecure_http: boo
 
 
 def find_target(path: str) -> URL:
-    """Return the URL that a session joins to its base URL; a whole URL stays as it is.
+    """Return the URL that a session joins to its base URL; an absolute URL is unchanged.
 
     Raises:
         ConfigurationError: if it is not a URL.
@@ -44,7 +44,7 @@ def find_target(path: str) -> URL:
     try:
         if _ABSOLUTE.match(path):
             return URL(path)
-        # With a dot, so that neither "//host" nor "orders:42" means something else (RFC 3986 §4.2).
+        # With a dot, so that "//host" and "orders:42" are relative paths (RFC 3986 §4.2).
         return URL(f"./{path.lstrip('/')}")
     except (ValueError, IndexError):
         pass

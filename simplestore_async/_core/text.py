@@ -1,4 +1,4 @@
-"""Text from outside. Rule: invisible characters around it are dropped, those inside it are named and refused."""
+"""Text from outside. Rule: invisible characters around it are stripped, and those inside it are refused by name."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _ODD_CATEGORIES: Final = {"Cc", "Cf", "Cs", "Zl", "Zp", "Zs"}
 
 
 def trim(text: str, *, keep_spaces: bool = False) -> str:
-    """Return *text* without invisible characters around it; with *keep_spaces* the space U+0020 stays."""
+    """Return *text* without surrounding invisible characters; with *keep_spaces* the space U+0020 is kept."""
     return text.strip(_INVISIBLE if keep_spaces else f" {_INVISIBLE}")
 
 
 def find_odd_character(text: str) -> str:
-    """Return the name of the first character of *text* that cannot be seen in one line, or nothing."""
+    """Return the name of the first invisible character of *text*, or an empty string."""
     for char in text:
         is_odd = char in _BLANK or (not char.isprintable() and unicodedata.category(char) in _ODD_CATEGORIES)
         if not is_odd:

@@ -1,4 +1,4 @@
-"""Access tokens. Rule: the value is sent in a header, and shown nowhere."""
+"""Access tokens. Rule: the value is sent in a header and never shown."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .validation import check_flag, check_number, check_type, type_error
 
 __all__ = ["LONGEST_LIFETIME_SECONDS", "AccessToken", "TokenSource", "is_visible_ascii", "split_scope"]
 
-# A longer lifetime is not believed.
+# Longer lifetimes are not trusted.
 LONGEST_LIFETIME_SECONDS: Final = 24 * 3600.0
 
-# RFC 6749 A.12 without the space: more than RFC 6750 §2.1 allows in a header, because servers send it.
+# RFC 6749 §A.12 without the space: more than RFC 6750 §2.1 allows in a header, because servers send it.
 _ACCESS_TOKEN: Final = re.compile(r"[!-~]+")
 
 
@@ -28,7 +28,7 @@ def is_visible_ascii(value: str) -> bool:
 
 
 def _check_value(_token: AccessToken, _field: object, value: Any) -> None:
-    # The text is not in the message: it may be a real token that was damaged in transfer.
+    # The text is not in the message: it may be a real token that was damaged.
     check_type("value", value, str, expected="a string")
     if not is_visible_ascii(value):
         raise ConfigurationError(
@@ -50,7 +50,7 @@ def _check_flag(_token: AccessToken, field: attrs.Attribute[bool], value: Any) -
 
 
 def split_scope(scope: Any) -> tuple[Any, ...]:
-    """Return the items of *scope*; a string is the wire's own form: names with spaces between them (RFC 6749 §3.3).
+    """Return the items of *scope*; a string has the form of RFC 6749 §3.3: names separated by spaces.
 
     Raises:
         ConfigurationError: if it is neither a string nor an iterable.
@@ -73,18 +73,18 @@ def _read_scope(scope: object) -> tuple[str, ...]:
 class AccessToken:
     """A bearer token (RFC 6749 §5.1) and its lifetime in POSIX seconds.
 
-    Immutable, redacted in every `repr`, copied as itself, and refused by pickle. The instants serve people and caches:
-    while a provider holds the token, its own clock decides, and steps of the wall clock do not matter.
+    Immutable and redacted in every `repr`. Copying returns the same object, and pickling is refused. The timestamps are
+    for people and caches: a provider uses its own monotonic clock, which steps of the wall clock do not affect.
 
     Attributes:
-        value: the token itself. It is a `str`; only its `repr` hides it.
+        value: the token, a `str` whose `repr` hides it.
         token_type: always `"Bearer"`.
         issued_at: time of the token request, in POSIX seconds.
         expires_at: end of the token's lifetime, in POSIX seconds.
         scope: the granted scope, in the server's order (RFC 6749 §3.3); empty if neither side named one.
         is_replacement: whether it was requested because the API rejected another. Processes that share a cache
             need it to recognise a second rejection in a row.
-        authorization: `"Bearer …"`, the value of an Authorization header, for clients other than aiohttp. Also a
+        authorization: `"Bearer …"`, the value of an Authorization header, for clients other than aiohttp; also a
             `str` whose `repr` hides it.
 
     Raises:
@@ -99,11 +99,11 @@ class AccessToken:
     is_replacement: bool = attrs.field(validator=_check_flag)
     authorization: str = attrs.field(init=False, repr=False)
 
-    def __init__(  # noqa: PLR0913 - the fields of RFC 6749 5.1
+    def __init__(  # noqa: PLR0913 - the fields of RFC 6749 §5.1
         self,
         value: str,
         *,
-        token_type: str = "Bearer",  # noqa: S107 - a kind of token, no token
+        token_type: str = "Bearer",  # noqa: S107 - a type, not a token
         issued_at: float,
         expires_at: float,
         scope: str | Iterable[str] = (),
@@ -117,7 +117,7 @@ class AccessToken:
     def __attrs_post_init__(self) -> None:
         if self.expires_at <= self.issued_at:
             raise ConfigurationError("expires_at", "must be later than issued_at")
-        # Built once and whole: "Bearer " + value would be a plain string that shows itself.
+        # Built as a whole: "Bearer " + value would be a plain string with a revealing repr.
         object.__setattr__(self, "authorization", RedactedStr(f"Bearer {self.value}"))
 
     __repr__ = show_fields
@@ -147,5 +147,5 @@ class TokenSource(Protocol):
         ...
 
     def invalidate(self, token: AccessToken) -> bool:
-        """Note that *token* was rejected, without I/O; return whether `get_token()` may now return another one."""
+        """Record that *token* was rejected, without I/O; return whether `get_token()` may now return another one."""
         ...

@@ -1,6 +1,6 @@
-"""Tracebacks. Rule: an error that passes here keeps its lines, and no frame of an HTTP client keeps a header's bytes.
+"""Tracebacks. Rule: an error keeps its lines, but frames of HTTP clients do not keep the bytes of headers.
 
-HTTP clients and asyncio hold the request's head as plain bytes among their locals while they write it.
+HTTP clients and asyncio have the request's head as plain bytes among their locals while they write it.
 """
 
 from __future__ import annotations

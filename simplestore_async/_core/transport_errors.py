@@ -1,4 +1,4 @@
-"""Messages for aiohttp's errors. Rule: no text from a server, no whole URL, no memory address."""
+"""Messages for aiohttp's errors. Rule: no text from a server, no complete URL, no memory address."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CERTIFICATE_ERRORS: Final = (
 
 
 def build_transport_error(error: Exception, *, url: str, seconds: float) -> TokenTransportError:
-    """Return the error for a request to *url* that ended with aiohttp's *error*, or after so many *seconds*."""
+    """Return the error for a request to *url* that failed with aiohttp's *error*, or timed out after *seconds*."""
     what = f"token request to {url} failed"
     if isinstance(error, TimeoutError):
         return TokenTimeoutError(f"{what}: no complete response within {max(seconds, 0.0):.3g} s")
@@ -54,7 +54,7 @@ def _describe(error: Exception) -> str:
 
 
 def _find_innermost(error: BaseException) -> BaseException:
-    # aiohttp's own words about a request that broke off hold the whole URL.
+    # aiohttp's text for an incomplete request contains the complete URL.
     while isinstance(error.__cause__, OSError):
         error = error.__cause__
     return error
@@ -68,8 +68,8 @@ def _describe_certificate_error(error: Exception) -> str:
 def describe_system_error(error: OSError) -> str:
     """Return the system's words for an error, such as "Connection refused"; empty if it has none."""
     number = error.errno
-    # Windows, the resolver and OpenSSL have numbers of their own; Windows reports a refused connection as errno 22.
+    # Windows, the resolver and OpenSSL have their own numbers; Windows reports a refused connection as errno 22.
     has_own_number = getattr(error, "winerror", None) or isinstance(error, socket.gaierror | ssl.SSLError)
     if has_own_number or number is None or number not in errno.errorcode:
         return error.strerror or ""
-    return os.strerror(number)  # asyncio replaces the system's words by its own
+    return os.strerror(number)  # asyncio replaces the system's text with its own

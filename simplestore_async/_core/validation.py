@@ -59,7 +59,7 @@ def check_type(field: str, value: object, kind: type | UnionType, *, expected: s
 
 
 def check_flag(field: str, value: object) -> None:
-    """Check that *value* is True or False: the text `"false"` would count as true.
+    """Check that *value* is True or False: the string `"false"` would count as true.
 
     Raises:
         ConfigurationError: if it is neither.
@@ -92,7 +92,7 @@ def check_number(  # noqa: PLR0913 - one argument for each bound
 
 
 def check_callable(field: str, value: Any, *, arguments: int, is_plain: bool = False) -> None:
-    """Check that *value* can be called with so many positional arguments.
+    """Check that *value* can be called with the given number of positional arguments.
 
     Args:
         field: the argument's name.
@@ -121,7 +121,7 @@ def check_callable(field: str, value: Any, *, arguments: int, is_plain: bool = F
 
 
 def is_coroutine_function(value: Any) -> bool:
-    """Return whether calling *value* returns a coroutine: async functions, partials of them, objects like them."""
+    """Return whether calling *value* returns a coroutine: async functions, partials and callable objects."""
     call = getattr(cast("object", value), "__call__", None)  # noqa: B004 - an object with an async __call__
     return any(
         inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function) for function in (value, call)
@@ -132,7 +132,7 @@ def is_number(value: object) -> TypeGuard[float]:
     """Return whether *value* is an int or float that is finite as a float; a bool is not a number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    # Compared, not converted: an int may be too large for a float, and NaN compares false with everything.
+    # Compared, not converted: an int may be too large for a float, and comparisons with NaN are false.
     return -sys.float_info.max <= value <= sys.float_info.max
 
 

@@ -1,7 +1,6 @@
 """The token exchange on the wire. Rule: no I/O; a response becomes a token or an error, which is returned, not raised.
 
-Returned, because a traceback shows the locals of every frame that an exception passed, and the frames in here hold the
-response.
+Returned, because a traceback shows the locals of every frame of an exception, and the frames here contain the response.
 """
 
 from __future__ import annotations
@@ -39,15 +38,15 @@ _COPY_AGAIN: Final = "copy client id and secret again from the Control Panel"
 _CHECK_KEY: Final = "check the client id, and the key, assertion or certificate that the server has of this client"
 _SET_THE_ADDRESS: Final = "set SIMPLESTORE_TOKEN_URL to the final address: a redirect would carry the secret elsewhere"
 
-# Always shown; any other code must have the form of one, and pass the filter.
+# Always shown; any other code must have the form of a code and pass the filter.
 _REGISTERED_CODES: Final = frozenset(
-    # RFC 6749 4.1.2.1 and 5.2
+    # RFC 6749 §4.1.2.1, §5.2
     {"invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type"}
     | {"invalid_scope", "access_denied", "unsupported_response_type", "server_error", "temporarily_unavailable"}
-    # RFC 6750 3.1, RFC 7009 2.2.1, RFC 8628 3.5, RFC 8707 2, RFC 9396 5, RFC 9449 12.2
+    # RFC 6750 §3.1, RFC 7009 §2.2.1, RFC 8628 §3.5, RFC 8707 §2, RFC 9396 §5, RFC 9449 §12.2
     | {"invalid_token", "insufficient_scope", "unsupported_token_type", "authorization_pending", "slow_down"}
     | {"expired_token", "invalid_target", "invalid_authorization_details", "invalid_dpop_proof", "use_dpop_nonce"}
-    # OpenID Connect Core 3.1.2.6, RFC 9470 3
+    # OpenID Connect Core §3.1.2.6, RFC 9470 §3
     | {"interaction_required", "login_required", "account_selection_required", "consent_required"}
     | {"invalid_request_uri", "invalid_request_object", "request_not_supported", "request_uri_not_supported"}
     | {"registration_not_supported", "insufficient_user_authentication", "unmet_authentication_requirements"}
@@ -62,9 +61,9 @@ _SHORTEST_TOKEN: Final = 8
 
 
 def authenticate(credentials: ClientCredentials, secret: str, *, form: dict[str, Any], headers: dict[str, str]) -> None:
-    """Add the client's authentication to one attempt's form and headers (RFC 6749 2.3.1)."""
+    """Add the client's authentication to one attempt's form and headers (RFC 6749 §2.3.1)."""
     if credentials.auth_method == "client_secret_basic":
-        # Form-encoded, then base64. %20, not +: servers differ about +.
+        # Form-encoded, then base64. %20, not +, which not all servers decode.
         pair = f"{quote(credentials.client_id, safe='')}:{quote(secret, safe='')}"
         headers["Authorization"] = RedactedStr(f"Basic {base64.b64encode(pair.encode()).decode()}")
     elif credentials.auth_method == "none":
@@ -74,11 +73,11 @@ def authenticate(credentials: ClientCredentials, secret: str, *, form: dict[str,
 
 
 class Exchange:
-    """One attempt: the request for a token (RFC 6749 4.4.2), and the meaning of its response.
+    """One attempt: the token request (RFC 6749 §4.4.2), and the parsing of its response.
 
     Attributes:
         headers: public headers.
-        secret_headers: headers that only the endpoint may see; their values are redacted.
+        secret_headers: headers with redacted values, for the endpoint only.
         body: the form; redacted.
         secret: the secret of this attempt.
     """
@@ -93,7 +92,7 @@ class Exchange:
     ) -> None:
         self.headers: Final = {
             "Accept": "application/json",
-            # A response that opens to a thousand times its size is not worth the bytes saved.
+            # Compression would save few bytes and allow decompression bombs.
             "Accept-Encoding": "identity",
             "Connection": "close",
             "Content-Type": "application/x-www-form-urlencoded",
@@ -119,12 +118,12 @@ class Exchange:
     def parse_response(
         self, status: int, headers: Mapping[str, str], body: bytes, *, issued_at: float, now: float
     ) -> AccessToken | TokenError:
-        """Return the token in a response, or the error that it is.
+        """Return the token in a response, or its error.
 
         Args:
             status: the HTTP status.
             headers: the response's headers; names are looked up as written here, so the mapping should ignore case.
-            body: as received; at most one byte more than `MAX_RESPONSE_BYTES` is needed.
+            body: as received; at most `MAX_RESPONSE_BYTES` + 1 bytes are needed.
             issued_at: POSIX seconds at which the request was sent.
             now: POSIX seconds, for a Retry-After that is a date.
         """
@@ -182,7 +181,7 @@ class Exchange:
 
     def _filter(self, payload: dict[str, Any]) -> SecretFilter:
         values = map(payload.get, _TOKEN_FIELDS)
-        # A shorter token protects nothing, and stands in many words.
+        # A shorter token is no secret, and occurs in many words.
         tokens = [value for value in values if isinstance(value, str) and len(value) >= _SHORTEST_TOKEN]
         return SecretFilter([*self._secrets, *(spell_in_base64(self.secret) if self.secret else ()), *tokens])
 
@@ -198,7 +197,7 @@ def _no_token(status: int, problem: str, *, retryable: bool) -> TokenResponseErr
 
 
 def parse_retry_after(value: str | None, *, date: str | None, now: float) -> float | None:
-    """Return the seconds of Retry-After (RFC 9110 10.2.3); a date is read by the server's own clock."""
+    """Return the seconds of Retry-After (RFC 9110 §10.2.3); a date is relative to the server's own clock."""
     if value is None:
         return None
     if _DECIMAL.fullmatch(value := value.strip(" \t")):

@@ -1,7 +1,7 @@
-"""Daemon threads for work that may block. Rule: blocked work never holds the event loop or the exit.
+"""Daemon threads for work that may block. Rule: blocked work delays neither the event loop nor the exit.
 
 Not `concurrent.futures`, whose threads are joined when the interpreter exits; nor the loop's default executor, whose
-threads may all be waiting for the very token that the work is for.
+threads may all be waiting for the token that the work is for.
 """
 
 from __future__ import annotations
@@ -22,40 +22,40 @@ __all__ = ["WorkTimeout", "Worker", "work_timeout"]
 
 T = TypeVar("T")
 
-# A renewal has several jobs within milliseconds of each other, and the next renewal comes in an hour.
+# A renewal has several jobs within milliseconds, and the next renewal is an hour later.
 _IDLE_SECONDS: Final = 1.0
 
 
 class Worker:
-    """One daemon thread at most, which runs jobs one after the other, for any number of event loops and threads.
+    """At most one daemon thread, which runs jobs in order, for any number of event loops and threads.
 
-    The thread starts with a job and ends when it is idle. A forked process starts its own, and does none of the jobs
-    that its parent has queued.
+    The thread starts with a job and ends when it is idle. A forked process starts its own, without the jobs that its
+    parent has queued.
 
     Args:
-        name: the thread's.
+        name: name of the thread.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
-        # By process: a forked one inherits neither the thread nor, perhaps, a lock that can still be taken.
+        # By process: a forked one does not inherit the thread, and its copy of a lock may stay locked.
         self._queues: dict[int, _Queue] = {}
 
     async def run(self, work: Callable[[], T], *, droppable: bool = False) -> T:
         """Run *work* in the thread and return its result.
 
-        A cancelled caller ends its wait only. Work that has started continues to its end.
+        Cancelling a caller ends only its wait. Work that has started continues to its end.
 
         Args:
             work: a blocking callable without arguments.
-            droppable: leave out the work if its caller is gone before it starts; by default it is done all the same.
+            droppable: skip the work if its caller is cancelled before it starts; by default it is still done.
 
         Returns:
             The result of *work*.
 
         Raises:
             Exception: any that *work* raises.
-            RuntimeError: if it raises what would end the caller's task or event loop, such as SystemExit.
+            RuntimeError: if it raises an exception that would end the caller's task or event loop, such as SystemExit.
         """
         loop = asyncio.get_running_loop()
         job = _Job(work, loop.create_future(), droppable=droppable)
@@ -78,8 +78,8 @@ class WorkTimeout:
     """A time limit that does not count the wait for other jobs of a `Worker`.
 
     Attributes:
-        is_queued: whether the limit of that wait was reached before any job started.
-        is_dropped: whether the job will therefore not be done.
+        is_queued: whether the limit of the wait was reached before the job started.
+        is_dropped: whether the job will therefore be skipped.
     """
 
     def __init__(self, scope: asyncio.Timeout, seconds: float, queue_seconds: float) -> None:
@@ -99,7 +99,7 @@ class WorkTimeout:
         return self._scope.expired()
 
     def pause(self, job: _Job, queue: _Queue) -> None:
-        """Stop counting until the *job* starts; end the wait when another job has run for the limit."""
+        """Stop counting until the *job* starts, but end the wait when another job has run for the limit."""
         self._left = (self._scope.when() or 0.0) - self.loop.time()
         self._reschedule(None)
         self._check(job, queue)
@@ -114,8 +114,8 @@ class WorkTimeout:
         self._reschedule(self.loop.time() + self._left)
 
     def _check(self, job: _Job, queue: _Queue) -> None:
-        # Called when a limit may be reached: with thousands of waiting callers, a check at each job's start would be
-        # quadratic.
+        # Called only when a limit may be reached: with thousands of waiting callers, a check at the start of each job
+        # would be quadratic.
         if job.is_done:  # and the event loop is late
             return
         is_waiting = job.began_at is None
@@ -138,7 +138,7 @@ class WorkTimeout:
 async def work_timeout(seconds: float, *, queue_seconds: float) -> AsyncGenerator[WorkTimeout]:
     """Limit the time of the block like `asyncio.timeout(seconds)`, not counting the wait for other jobs of a `Worker`.
 
-    That wait also ends when one of those jobs has run for *seconds*: the thread is blocked.
+    The wait also ends when one of those jobs has run for *seconds*, because the thread is blocked.
 
     Args:
         seconds: the limit, from the start of the job.
@@ -170,7 +170,7 @@ class _Job:
         except Exception as error:  # noqa: BLE001 - it is the caller's
             # asyncio cannot put StopIteration into a future: its waiter would wait forever.
             self._settle(None, RuntimeError("it raised StopIteration") if isinstance(error, StopIteration) else error)
-        except BaseException as error:  # noqa: BLE001 - nor may it end this thread
+        except BaseException as error:  # noqa: BLE001 - it must not end this thread
             self._settle(None, RuntimeError(f"it raised {type(error).__name__}"))
 
     def _settle(self, value: object, error: Exception | None) -> None:
@@ -184,7 +184,7 @@ class _Job:
             else:
                 self.result.set_exception(error)
 
-        with suppress(RuntimeError):  # the event loop is closed, and nothing waits there
+        with suppress(RuntimeError):  # the event loop is closed, and no task waits there
             self.result.get_loop().call_soon_threadsafe(settle)
 
 
@@ -208,7 +208,7 @@ class _Queue:
             if self._is_running:
                 self._changed.notify()
             else:
-                # If there can be no further thread the error is this caller's, and the job is not left behind.
+                # If no thread can be started, the caller gets the error and the job is removed.
                 try:
                     threading.Thread(target=self._work, name=self._name, daemon=True).start()
                 except BaseException:
@@ -221,7 +221,7 @@ class _Queue:
         while (job := self._take()) is not None:
             job.began_at = self.began_at = time.monotonic()
             job.run()
-            del job  # not kept while idle: it holds the caller's values
+            del job  # not kept while idle: it references the caller's values
             with self._changed:
                 self._pending -= 1
 

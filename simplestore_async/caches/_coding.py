@@ -1,4 +1,4 @@
-"""Codecs in caches. Rule: a codec's failure is reported by its type, and never shows the data."""
+"""Codecs in caches. Rule: a codec's failure is reported by its type and never shows the data."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def _call(function: Callable[[bytes], T], data: bytes, *kinds: type) -> T:
         if isinstance(result, kinds):
             return conceal(result)
         problem = f"it returned {type(result).__name__} instead of bytes"
-        del result  # a traceback shows the locals of the frames that the error passes
+        del result  # a traceback shows the locals of this frame
     except ConfigurationError as error:
         problem, hint = f"{error.field} {error.problem}", error.hint
     except SimpleStoreError as error:
         problem, hint = error.problem, error.hint
-    except Exception as error:  # noqa: BLE001 - of a third-party codec; its text may hold the token
+    except Exception as error:  # noqa: BLE001 - a codec may raise anything; the text may contain the token
         problem = f"it raised {type(error).__name__}"
     raise TokenCacheError(f"the codec failed: {problem}", hint)

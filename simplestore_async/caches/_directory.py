@@ -1,7 +1,7 @@
 """A private directory. Rule: only its owner can write to it; a file that others could have changed is not trusted.
 
-The directory is opened once per operation, and files relative to it, so that it cannot be swapped in between. Checks
-that a platform lacks are skipped there.
+The directory is opened once per operation, and files relative to it, so that it cannot be replaced in between. Checks
+that a platform does not support are skipped.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _STALE_SECONDS: Final = 60.0
 # Windows refuses to replace, remove or open a file while another process is reading or replacing it.
 _SHARING_SECONDS: Final = 1.0
 _SHARING_POLL_SECONDS: Final = 0.005
-# Names that the root of a volume may hold next to our files.
+# Names that the root of a volume may have besides the cache's files.
 _FOREIGN_NAMES: Final = frozenset({"lost+found"})
 
 _HAS_DIR_FD: Final = {os.open, os.unlink, os.rename} <= os.supports_dir_fd and os.scandir in os.supports_fd
@@ -46,7 +46,7 @@ class UnsafeModeError(PermissionError):
 
 
 def _flags(*names: str) -> int:
-    """Return the flags for `os.open()` that the platform has."""
+    """Return the flags for `os.open()` that the platform supports."""
     return sum(getattr(os, name, 0) for name in names)
 
 
@@ -56,7 +56,7 @@ _OPEN_FILE: Final = _flags("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY")
 
 
 def make_directory(path: Path) -> None:
-    """Create the directory and its missing parents, each with mode 0700 under any umask.
+    """Create the directory and its missing parents with mode 0700, whatever the umask.
 
     Raises:
         OSError: if one cannot be created.
@@ -73,8 +73,8 @@ class Directory:
 
     Args:
         path: the directory.
-        prefix: common prefix of its file names. If set, a directory of this user that others may write to, and that
-            holds no other files, is made private; else it is refused.
+        prefix: common prefix of its file names. If set, a directory of this user that others may write to is made
+            private if it has no other files, and otherwise refused.
     """
 
     def __init__(self, path: Path, *, prefix: str | None = None) -> None:
@@ -95,12 +95,12 @@ class Directory:
             os.close(self._descriptor)
 
     def names(self) -> list[str]:
-        """Return the names of all entries, in no order."""
+        """Return the names of all entries, unordered."""
         with os.scandir(self._path if self._descriptor is None else self._descriptor) as entries:
             return [entry.name for entry in entries]
 
     def read(self, name: str) -> bytes | str:
-        """Return the file's content, redacted; or, as text, why it cannot be read or trusted."""
+        """Return the file's content, redacted, or the reason why it cannot be read or trusted."""
         try:
             descriptor = _share(lambda: self._open(name, os.O_RDONLY))
         except OSError as error:
@@ -118,13 +118,13 @@ class Directory:
             return conceal(file.read(MAX_BYTES))
 
     def replace(self, name: str, data: bytes) -> None:
-        """Replace *name*, whatever it is, by a file with *data*."""
+        """Replace *name*, whatever it is, with a file that contains *data*."""
         temporary = f"{name}.{uuid.uuid4().hex}{_TEMPORARY_SUFFIX}"
         try:
             with os.fdopen(self._open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
                 file.write(data)
             if self._is_directory(name):
-                # Moved aside: its contents are not ours to delete.
+                # Renamed, not deleted: its contents may be valuable.
                 self._rename(name, f"{name}.{uuid.uuid4().hex}.directory")
             self._rename(temporary, name)
         except OSError:
@@ -159,7 +159,7 @@ class Directory:
 
     def _make_private(self, status: os.stat_result) -> bool:
         """Remove other users' access to a directory of this user; return whether that was safe and possible."""
-        # A sticky directory, such as /tmp for root, is shared on purpose, like one with files of other programs.
+        # A sticky directory, such as /tmp for root, or one with files of other programs, is shared on purpose.
         if self._prefix is None or status.st_uid != os.geteuid() or status.st_mode & stat.S_ISVTX:
             return False
         if not all(name.startswith(self._prefix) or name in _FOREIGN_NAMES for name in self.names()):

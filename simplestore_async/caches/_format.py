@@ -1,7 +1,7 @@
-"""The stored form of a token. Rule: one version, read strictly, and only as a whole.
+"""The stored form of a token. Rule: one version, read strictly and as a whole.
 
-JSON, because operators read it; instants are POSIX seconds. Within one boot the suspend-counting clock determines a
-token's age, because the wall clock may have been stepped.
+JSON, because operators read it; timestamps are POSIX seconds. Within one boot the monotonic clock determines a token's
+age, because the wall clock may have been stepped.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ _FIELDS: Final = {
 def dumps(token: AccessToken, *, clock: Clock | None = None) -> bytes:
     """Return the stored form of *token*, for authors of caches.
 
-    It contains the token in clear: store it where only its owner can read it.
+    It contains the token unencrypted: store it where only its owner can read it.
 
     Args:
         token: the token.
-        clock: the clock that will be passed to `loads()`; by default the machine's.
+        clock: the clock that will be passed to `loads()`; by default the system clock.
 
     Returns:
         One line of JSON in ASCII.
@@ -77,11 +77,11 @@ def dumps(token: AccessToken, *, clock: Clock | None = None) -> bytes:
 def loads(data: bytes, *, clock: Clock | None = None) -> AccessToken:
     """Return the token that `dumps()` stored.
 
-    If the wall clock was stepped since then, without a restart of the machine, the token's instants move by the step.
+    If the wall clock was stepped since then, without a restart of the machine, the token's timestamps move with it.
 
     Args:
         data: the stored form.
-        clock: the clock that decides about the token's age; by default the machine's.
+        clock: the clock for the token's age; by default the system clock.
 
     Raises:
         TokenCacheError: if *data* is damaged, of another version, or not a bearer token. The message does not quote it.
@@ -89,7 +89,7 @@ def loads(data: bytes, *, clock: Clock | None = None) -> AccessToken:
     """
     check_type("clock", clock, Clock | None)
     token = _load(data, clock or default_clock())
-    del data  # a traceback shows the locals of the frames that the error passes
+    del data  # a traceback shows the locals of this frame
     if token is None:
         raise TokenCacheError("the cached token is damaged, or of another version", "treat it as a cache miss")
     return token
@@ -106,7 +106,7 @@ def digest_of(key: str) -> str:
 
 
 class StoredForm:
-    """The stored form of one cache: a line with the key's digest, then the token; encoded together."""
+    """The stored form of one cache: a line with the key's digest, then the token, encoded together."""
 
     def __init__(self, codec: TokenCodec | None, clock: Clock | None = None) -> None:
         self.codec = codec
@@ -121,7 +121,7 @@ class StoredForm:
         return encode(self.codec, conceal(_header(digest) + dumps(token, clock=self._clock)))
 
     def unpack(self, digest: str, data: bytes) -> AccessToken | None:
-        """Return the stored token; None if the data is damaged, or another key's.
+        """Return the stored token; None if the data is damaged or belongs to another key.
 
         Raises:
             TokenCacheError: if the codec fails.
@@ -138,7 +138,7 @@ def _header(digest: str) -> bytes:
 
 
 def _load(data: bytes, clock: Clock) -> AccessToken | None:
-    # Returned, not raised: the tracebacks of errors would hold the data.
+    # Returned, not raised: tracebacks of errors would contain the data.
     try:
         payload = json.loads(data)
         return _build(cast("dict[str, Any]", payload), clock) if isinstance(payload, dict) else None

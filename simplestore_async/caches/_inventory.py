@@ -1,4 +1,4 @@
-"""The files of a cache directory. Rule: facts about a file never include its token; other files are left alone."""
+"""The files of a cache directory. Rule: facts about a file never include its token; other files are not touched."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def list_files(directory: Directory, form: StoredForm) -> list[TokenFile]:
 def clear_files(directory: Directory) -> int:
     """Remove token files, and temporary files of killed writers; return their number.
 
-    Lock files stay: they are empty, and all processes must lock the same one.
+    Lock files are kept: they are empty, and all processes must lock the same one.
 
     Raises:
         OSError: if a file cannot be removed; earlier ones are gone.

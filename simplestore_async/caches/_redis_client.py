@@ -1,6 +1,6 @@
-"""Redis clients. Rule: a client made here lives for one call, and no error shows values sent or received.
+"""Redis clients. Rule: a client created here lives for one call, and no error shows values sent or received.
 
-Renewals are about an hour apart. A connection kept open meanwhile would be cut by firewalls, belong to one event loop,
+Renewals are about an hour apart. A connection that is kept open would be cut by firewalls, belong to one event loop,
 and not survive a fork.
 """
 
@@ -36,15 +36,15 @@ __all__ = ["Client", "Clients", "clients_of_url", "end", "explained", "response"
 
 T = TypeVar("T")
 
-# redis-py declares the same methods for its blocking clients and for these: their results are of both types.
+# redis-py declares the methods for blocking and async clients together, with results of both types.
 Client: TypeAlias = Any
 
 _KINDS: Final = redis.asyncio.Redis, redis.asyncio.RedisCluster
-# Less than a renewal's limit for a cache: the error is then redis-py's, which is more specific.
+# Less than a renewal's limit for a cache, so that the error comes from redis-py and is more specific.
 _RESPONSE_SECONDS: Final = 1.5
 _CLOSE_SECONDS: Final = 5.0
 
-# Problem and hint by redis-py's class names, the most specific first: an error matches each of its bases.
+# Problem and hint by class names of redis-py, the most specific first, since an error also matches its bases.
 _REFUSED_PASSWORD: Final = "it refused the user name or the password", "check them in the URL or the client"
 _FAILURES: Final = {
     "AuthenticationError": _REFUSED_PASSWORD,
@@ -72,19 +72,19 @@ _FAILURES: Final = {
         "is one up, and may this machine reach it?",
     ),
 }
-# The first word of an error response, such as NOREPLICAS; the rest may hold values.
+# The first word of an error response, such as NOREPLICAS; the rest may contain values.
 _CODE: Final = re.compile(r"[A-Z]{2,20}(?= |$)")
 
 
 def clients_of_url(url: str, *, field: str) -> Callable[[], Client]:
-    """Return a function that makes a client of the single server at *url*, which is treated as a secret.
+    """Return a function that creates a client for the single server at *url*, which is treated as a secret.
 
     Raises:
-        ConfigurationError: if *url* is not such a URL; names the *field*, and does not quote it.
+        ConfigurationError: if *url* is not such a URL; names *field* without quoting the URL.
     """
     check_type(field, url, str, expected="a URL")
     url = conceal(url)
-    # Not chained: redis-py's message may quote a part of the password.
+    # Not chained: redis-py's message may quote part of the password.
     try:
         parse_url(url)
         is_valid = True
@@ -107,7 +107,7 @@ def clients_of_url(url: str, *, field: str) -> Callable[[], Client]:
 
 
 class Clients:
-    """Source of clients: the caller's client, for one event loop, or a callable that makes clients."""
+    """Source of clients: the caller's client, for one event loop, or a callable that creates clients."""
 
     def __init__(self, source: Client | Callable[[], Client]) -> None:
         _check_source(source)
@@ -116,10 +116,10 @@ class Clients:
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[Client]:
-        """Yield a client; close it afterwards if it was made here.
+        """Yield a client, and close it afterwards if it was created here.
 
         Raises:
-            TokenCacheError: if the client belongs to another event loop, or cannot be made.
+            TokenCacheError: if the client belongs to another event loop or cannot be created.
         """
         if not callable(self._source):
             self._check_loop()
@@ -158,7 +158,7 @@ async def response(call: Awaitable[T]) -> T:
 async def explained(work: Awaitable[T], client: Client) -> T:
     """Return the result of *work* with *client*.
 
-    Errors are replaced: redis-py's frames hold the password and the token in clear.
+    Errors are replaced: redis-py's frames contain the password and the token as plain text.
 
     Raises:
         TokenCacheError: for any error.
@@ -171,16 +171,16 @@ async def explained(work: Awaitable[T], client: Client) -> T:
         failure = asyncio.CancelledError(*error.args)
     except TokenCacheError as error:
         failure = TokenCacheError(error.problem, error.hint)
-    except Exception as error:  # noqa: BLE001 - redis-py also raises errors of the system and of Python
+    except Exception as error:  # noqa: BLE001 - redis-py also raises other exceptions
         problem, hint = _describe(error)
         failure = TokenCacheError(f"cannot use {_find_place(client)}: {problem}", hint)
     raise failure
 
 
 async def end(call: Callable[[], Awaitable[object]], *, seconds: float) -> None:
-    """Make a clean-up *call*; repeat it once if this task is cancelled meanwhile.
+    """Make a clean-up *call*, and repeat it once if this task is cancelled meanwhile.
 
-    Each call takes *seconds* at most. Raises only the cancellation, without redis-py's frames.
+    Each call takes at most *seconds*. Raises only the cancellation, without redis-py's frames.
     """
     cancelled = None
     for _ in range(2):
@@ -220,7 +220,7 @@ def _make(source: Callable[[], Client]) -> Client:
 
 
 def _kind_of(value: object) -> str:
-    # With the module: blocking clients have the same names.
+    # With the module, since blocking clients have the same class names.
     if isinstance(value, type):
         return f"the class {value.__module__}.{value.__qualname__}"
     return f"{type(value).__module__}.{type(value).__qualname__}"
@@ -235,7 +235,7 @@ async def _close(client: Client) -> None:
 
 def _describe(error: Exception) -> tuple[str, str]:
     """Return problem and hint, from the error's type and code only: its text may quote the request."""
-    # While connecting, redis-py wraps every error in a ConnectionError, even a refused password.
+    # While connecting, redis-py wraps every error in a ConnectionError, even that of a refused password.
     chain = [*_trace_back(error)]
     names = {each.__name__ for link in chain for each in type(link).__mro__}
     known = next((facts for name, facts in _FAILURES.items() if name in names), None)
@@ -254,7 +254,7 @@ def _trace_back(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _find_reason(error: BaseException) -> str | None:
-    """Return the reason that the system or TLS gives, if it is their error."""
+    """Return the reason of the operating system or TLS, if the error comes from there."""
     if isinstance(error, ssl.SSLError):
         return getattr(error, "verify_message", None) or error.reason
     return describe_system_error(error) if isinstance(error, OSError) else None

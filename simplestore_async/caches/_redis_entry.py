@@ -109,19 +109,19 @@ class RenewalLock:
     async def acquire(self) -> None:
         """Wait until the lock is acquired, or until its holder has stored a token, which waiters then use.
 
-        Without the second case a thousand waiters would take the lock one after the other, only to find that token.
+        Without the second case a thousand waiters would acquire the lock one by one, only to find that token.
         """
         if await self._try():
             return
         async with _subscribed(self.client, self._names.channel) as next_message:
             while not await self._try():
-                # The first message confirms the subscription: earlier changes were checked above.
+                # The first message confirms the subscription; earlier changes were checked above.
                 if await next_message() == STORED:
                     self.mark = ""
                     return
 
     async def release(self) -> None:
-        """Release the lock, if it is held, and wake the waiters, within a second; raises only a cancellation.
+        """Release the lock if it is held, and wake the waiters, within a second; raises only a cancellation.
 
         Call it also after an `acquire()` that was cancelled or failed: the lock may have been granted.
         """
@@ -135,7 +135,7 @@ class RenewalLock:
 
 async def read(client: Client, names: Names, lock: RenewalLock | None) -> bytes:
     """Return the stored form, redacted; empty if there is none."""
-    # Bounded, because the value may be of any size; in bytes, whatever the client decodes.
+    # Bounded, because the value may be of any size; in bytes, even if the client decodes responses.
     command = "GETRANGE", names.token, 0, MAX_BYTES
     data: bytes = conceal(await response(client.execute_command(*command, **{NEVER_DECODE: True})))
     if lock is not None:
@@ -168,7 +168,7 @@ def _fingerprint(data: bytes) -> str:
 @asynccontextmanager
 async def _subscribed(client: Client, channel: str) -> AsyncGenerator[Callable[[], Awaitable[bytes | None]]]:
     """Yield a function that waits for the channel's next message, or returns None after a second."""
-    # Before redis-py 8 cluster clients have no messages.
+    # Before redis-py 8 cluster clients have no pub/sub.
     if not hasattr(client, "pubsub"):
         yield lambda: asyncio.sleep(_POLL_SECONDS)
         return

@@ -1,4 +1,4 @@
-"""Encryption at rest. Rule: keys are never shown; only data that they encrypted, byte for byte, is decoded."""
+"""Encryption at rest. Rule: keys are never shown, and only data that they encrypted is decoded."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _HINT: Final = 'make one with python -c "from cryptography.fernet import Fernet;
 
 
 class FernetCodec:
-    """Encryption of stored tokens by Fernet: AES-128 in CBC mode, with an HMAC of SHA-256 over it.
+    """Encryption of stored tokens with Fernet: AES-128 in CBC mode, authenticated with HMAC-SHA-256.
 
-    The first key encrypts, all keys decrypt, so that keys can be rotated. Damaged data, data of other keys, and data in
-    clear are cache misses. Fernet's timestamp is ignored. Immutable; may be shared among caches and threads. Keys given
-    as text refuse to be pickled; a codec with a file, or from `from_env()`, pickles as that recipe, and the other
-    process reads its own keys.
+    The first key encrypts and all keys decrypt, so that keys can be rotated. Damaged data, data of other keys, and
+    unencrypted data are cache misses. Fernet's timestamp is ignored. Immutable; may be shared among caches and threads.
+    A codec with literal keys cannot be pickled; one with a file, or from `from_env()`, pickles as that source, and the
+    other process reads its own keys.
 
     Args:
         keys: one key or several, each 32 bytes in URL-safe base64, as from `cryptography.fernet.Fernet.generate_key()`:
@@ -54,14 +54,14 @@ class FernetCodec:
         self._is_from_env = False
         self._keys: tuple[str, ...] | Path
         self._keys, problem = (keys, "") if isinstance(keys, Path) else _find_keys(keys)
-        del keys  # a traceback shows the locals of the frames that an error passes
+        del keys  # a traceback shows the locals of this frame
         if problem:
             raise ConfigurationError("keys", f"cannot be used: {problem}", _HINT)
         self._make_fernet()
 
     @classmethod
     def from_env(cls) -> Self:
-        """Return the codec with the environment's keys.
+        """Return a codec with the keys in the environment.
 
         Reads `SIMPLESTORE_CACHE_KEY`, one key or several separated by commas or spaces, or
         `SIMPLESTORE_CACHE_KEY_FILE`. An empty variable counts as unset.
@@ -106,7 +106,7 @@ class FernetCodec:
         check_type("data", data, bytes)
         fernet = self._make_fernet()
         try:
-            # Base64 is decoded leniently before the HMAC is checked: different bytes may pass.
+            # Base64 is decoded leniently before the HMAC is checked, so changed bytes might be accepted.
             if not _BASE64.fullmatch(data) or data != base64.urlsafe_b64encode(base64.urlsafe_b64decode(data)):
                 return None
             return fernet.decrypt(data)
@@ -153,7 +153,7 @@ def _split(text: str) -> list[str]:
 
 
 def _find_keys(keys: Any) -> tuple[tuple[str, ...], str]:
-    """Return the keys, redacted, or the problem: an exception would hold them in its traceback."""
+    """Return the keys, redacted, or the problem: an exception would contain them in its traceback."""
     keys, problem = reveal(keys)
     if problem:
         return (), problem

@@ -1,6 +1,6 @@
-"""Tokens in Redis or Valkey, for many hosts. Rule: a token is written by the holder of its lock, and has an expiry.
+"""Tokens in Redis or Valkey, for many hosts. Rule: a token is written by the holder of its lock and has an expiry.
 
-Each key has a token and a lock. Both are changed by scripts or single commands only: no host sees half of a change.
+Each key has a token and a lock. Both are changed only by scripts or single commands, so every change is atomic.
 Requires the extra `redis`.
 """
 
@@ -36,27 +36,27 @@ T = TypeVar("T")
 
 _VARIABLE: Final = "SIMPLESTORE_REDIS_URL"
 _NAMESPACE: Final = "simplestore-async"
-# A renewal's 30 s, and half as much for a machine that is too busy.
+# The budget of a renewal, 30 s, and half as much for a busy machine.
 _LEASE_SECONDS: Final = 45.0
 
 
 class RedisTokenCache:
     """A cache in Redis (6.2 or later) or Valkey, shared by all processes of all hosts that reach the server.
 
-    Of all processes that need the same token at once, one renews it and wakes the others. An entry expires with its
+    If several processes need the same token at once, one renews it and wakes the others. An entry expires with its
     token. A server that is down, slow, full or read-only causes more token requests; callers still get tokens. Keys
     contain only digests.
 
     Args:
-        client: a callable without arguments that makes a client, such as
+        client: a callable without arguments that creates a client, such as
             `lambda: Redis(host="redis.example.com", ssl=True)` or
-            `lambda: Sentinel([...]).master_for("main")`: each call makes a client and closes it, so that event loops,
+            `lambda: Sentinel([...]).master_for("main")`: each call creates a client and closes it, so that event loops,
             threads and forks share nothing. Or a client, `redis.asyncio.Redis` or `RedisCluster`, which serves one
             event loop and is closed by its owner.
-        namespace: prefix of all keys and channels; programs with the same one share tokens.
+        namespace: prefix of all keys and channels; programs with the same namespace share tokens.
         lease_seconds: life of the lock of a dead holder; must exceed `RenewalPolicy.budget_seconds`.
-        codec: encrypts the tokens, such as `simplestore_async.caches.encryption.FernetCodec`; it runs in a thread of
-            the cache. By default Redis holds them in clear. All programs that share them need the same codec.
+        codec: encrypts the tokens, such as `simplestore_async.caches.encryption.FernetCodec`; it runs in the cache's
+            thread. By default tokens are stored unencrypted. All programs that share them need the same codec.
 
     Raises:
         ConfigurationError: if an argument is wrong; names it.
@@ -81,7 +81,7 @@ class RedisTokenCache:
         self._form = StoredForm(codec)
         self._worker = Worker("simplestore-cache")
         self._is_from_env = False
-        # By the task that entered it, and its key's digest: only that task stores under it.
+        # By the task that entered the lock and the key's digest: only that task stores under the lock.
         self._locks: dict[tuple[asyncio.Task[Any] | None, str], RenewalLock] = {}
 
     @classmethod
@@ -93,9 +93,9 @@ class RedisTokenCache:
         lease_seconds: float = _LEASE_SECONDS,
         codec: TokenCodec | None = None,
     ) -> RedisTokenCache:
-        """Return a cache in the server at *url*.
+        """Return a cache on the server at *url*.
 
-        Its clients wait 1.5 s for a response, and do not retry. The URL may have redis-py's options in its query,
+        Its clients wait 1.5 s for a response and do not retry. The query of the URL may have options of redis-py,
         such as `?ssl_ca_certs=/etc/ca.pem`.
 
         Args:
@@ -122,9 +122,9 @@ class RedisTokenCache:
         lease_seconds: float = _LEASE_SECONDS,
         codec: TokenCodec | None = None,
     ) -> RedisTokenCache:
-        """Return a cache in the server at `SIMPLESTORE_REDIS_URL`.
+        """Return a cache on the server at `SIMPLESTORE_REDIS_URL`.
 
-        It pickles as this recipe: another process reads its own environment.
+        It pickles without the URL: another process reads its own environment.
 
         Args:
             namespace: prefix of all keys and channels.

@@ -1,4 +1,4 @@
-"""A local SimpleStore for demos and tests. Rule: nothing leaves this machine, and nothing outlives the `with`."""
+"""A local SimpleStore for demos and tests. Rule: it listens on loopback only, and leaves nothing after the `with`."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ __all__ = ["MovableClock"]
 
 
 class MovableClock:
-    """The machine's time, advanced by a test.
+    """The system time, advanced by a test.
 
     The fixture `simplestore_clock` replaces the clock of the whole package; any other instance must be passed as
     `clock=`. `advance()` may be called from any thread.
@@ -35,7 +35,7 @@ class MovableClock:
             self._ahead_seconds += seconds
 
     def monotonic(self) -> float:
-        """Return the machine's reading plus the advance."""
+        """Return the system's reading plus the advance."""
         return self._machine.monotonic() + self._ahead_seconds
 
     def time(self) -> float:

@@ -80,7 +80,7 @@ class SandboxEndpoint:
     def limit_rate(self, requests: int | None, *, seconds: float = 1.0) -> None:
         """Limit the requests in any window of some seconds, from now on.
 
-        Others get 429, with the least whole number of seconds in Retry-After. They do not count against the limit.
+        Other requests get 429 with Retry-After in whole seconds, and do not count against the limit.
 
         Args:
             requests: the maximum, 1 or more; None lifts the limit.
@@ -184,7 +184,7 @@ class SandboxApi(SandboxEndpoint):
     def respond(
         self, path: str, response: Response | Handler, *, method: str | None = None, is_public: bool = False
     ) -> None:
-        """Respond at a path with a canned response, or by a handler, in place of the echo.
+        """Respond at a path with a canned response or a handler instead of the echo.
 
         A handler is a coroutine function that receives the `aiohttp.web.Request` and returns a response; it runs on the
         sandbox's event loop. Setting the same path and method again replaces the response.

@@ -1,4 +1,4 @@
-"""Requests as the log keeps them. Rule: neither a secret nor a token is kept."""
+"""Recorded requests. Rule: neither a secret nor a token is recorded."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class RecordedRequest:
         status: the HTTP status of the response; None if the connection was reset.
         received_at: POSIX seconds of the sandbox's clock.
         fault: the scripted fault; a `Status` of 429 for the rate limit; None if there was none.
-        headers: the request's headers, by name in any case; of Authorization only the scheme.
-        body: the first 64 KiB of the body. Of a token request the form, its secret masked, and empty if it is no form.
-            Of an API request empty if the response did not depend on it: after a fault, a rejection, or for a handler.
+        headers: the request's headers, case-insensitive; of Authorization only the scheme.
+        body: the first 64 KiB of the body. For a token request the form with its secret masked, or empty if it is not a
+            form. For an API request empty if the sandbox did not read it: after a fault, a rejection, or for a handler.
     """
 
     number: int
@@ -72,7 +72,7 @@ def mask_headers(headers: Mapping[str, str]) -> CIMultiDictProxy[str]:
 
 
 def mask_form(body: bytes) -> bytes:
-    """Return the form of a token request with its secrets masked; nothing if it cannot be read."""
+    """Return the form of a token request with its secrets masked; empty if it cannot be parsed."""
     try:
         pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict")
     except ValueError:

@@ -1,4 +1,4 @@
-"""Responses and their delivery. Rule: delivery never changes what was decided; a client that left is not an error."""
+"""Responses and their delivery. Rule: delivery does not change the outcome, and a disconnect is not an error."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _json_response(
 def _token_endpoint_response(
     content: Mapping[str, object], *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    # RFC 6749 §5.1: no cache on the way may keep a token.
+    # RFC 6749 §5.1: no HTTP cache may store a token.
     return _json_response(content, status=status, headers={**(headers or {}), "Cache-Control": "no-store"})
 
 
@@ -61,7 +61,7 @@ def refusal_response(refusal: Refusal) -> web.Response:
 
 
 def canned_response(canned: Response) -> web.Response:
-    """Return a response with these very headers."""
+    """Return a response with exactly these headers."""
     headers = CIMultiDict(canned.headers)
     headers.setdefault("Content-Type", "text/plain; charset=utf-8")
     return web.Response(status=canned.status, headers=headers, body=canned.body)
@@ -116,14 +116,14 @@ def _one_or_list(values: list[str]) -> str | list[str]:
 
 
 async def deliver(response: web.StreamResponse, request: web.Request, fault: Fault | None) -> web.StreamResponse:
-    """Apply a fault of delivery; return the response, or the rest of it, for aiohttp to send."""
+    """Apply a fault of delivery, and return the response, or the rest of it, for aiohttp to send."""
     if isinstance(fault, Late):
         await asyncio.sleep(fault.seconds)
-    # If the client has left, aiohttp gets the same error and ignores it.
+    # If the client has disconnected, aiohttp gets the same error and ignores it.
     with suppress(ConnectionError):
         if isinstance(fault, Reset):
             _reset(request)
-        # A handler's own stream has no body to cut.
+        # A stream of a handler has no body to truncate.
         elif isinstance(fault, Truncated) and isinstance(response, web.Response):
             return await _send_half(response, request)
         elif isinstance(fault, Drip) and isinstance(response, web.Response):

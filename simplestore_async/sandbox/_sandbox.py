@@ -1,4 +1,4 @@
-"""The sandbox as tests use it."""
+"""The sandbox's public class."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Sandbox:
         latency_seconds: delay of the token endpoint's responses, in real time. They are decided on arrival, so a slow
             token may be revoked before it is delivered. May be changed at any time.
         port: the TCP port to listen on; 0 for any free one.
-        clock: decides when tokens expire, faults end and rate limits pass; the machine's clock if None.
+        clock: the clock for expiry, faults and rate limits; the system clock if None.
         ssl_context: serve https with this server context; plain http if None.
 
     Raises:
@@ -74,7 +74,7 @@ class Sandbox:
         self,
         *,
         client_id: str = "sandbox-client",
-        client_secret: str = "sandbox-secret",  # noqa: S107 - opens nothing but this sandbox
+        client_secret: str = "sandbox-secret",  # noqa: S107 - a secret of this sandbox only
         clients: Mapping[str, str] = MappingProxyType({}),
         lifetime_seconds: int = 3600,
         latency_seconds: float = 0.0,

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["API_PATH", "TOKEN_PATH", "Server", "ServerThread"]
 
-TOKEN_PATH: Final = "/connect/token"  # noqa: S105 - the documented path, no secret
+TOKEN_PATH: Final = "/connect/token"  # noqa: S105 - not a secret
 API_PATH: Final = "/api/"
 
 _HOST: Final = "127.0.0.1"
@@ -48,7 +48,7 @@ _SHUTDOWN_SECONDS: Final = 0.05
 
 @attrs.define(kw_only=True, eq=False)
 class Server:
-    """Serve the token endpoint and the API on one event loop. Any thread may change the parts meanwhile.
+    """Serve the token endpoint and the API on one event loop. Other threads may change them meanwhile.
 
     Attributes:
         root: the URL without a path while it runs, else None.
@@ -90,11 +90,11 @@ class Server:
         app = web.Application(client_max_size=0)  # no limit
         app.router.add_route("*", TOKEN_PATH, self._handle_token_request)
         app.router.add_route("*", API_PATH + "{tail:.*}", self._handle_api_request)
-        # A client that leaves ends its handler, which might outlive the sandbox otherwise.
+        # A client that disconnects ends its handler, which might otherwise outlive the sandbox.
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_SECONDS)
         await runner.setup()
         try:
-            # A batch job connects from thousands of tasks at once; a full backlog would cost each a second.
+            # A batch job connects from thousands of tasks at once; a full backlog would delay each by a second.
             await web.TCPSite(runner, _HOST, self.port, backlog=1024, ssl_context=self.ssl_context).start()
         except BaseException as error:
             await runner.cleanup()

@@ -1,4 +1,4 @@
-"""Clients, tokens and counters. Rule: no I/O, and one injected clock decides.
+"""Clients, tokens and counters. Rule: no I/O, and only the injected clock.
 
 The request handlers run on one event loop, perhaps in its own thread; the sandbox's methods run in any thread.
 """
@@ -23,7 +23,7 @@ __all__ = ["Clients", "Counters", "IssuedToken", "Tokens"]
 class Counters:
     """Numbers of requests and outcomes so far, as a snapshot.
 
-    A request counts as its response, even if that was late, slow or cut short.
+    A request counts by its response, even if that was late, slow or truncated.
 
     Attributes:
         token_requests: requests to the token endpoint.
@@ -56,7 +56,7 @@ class IssuedToken:
 
 @attrs.define(eq=False)
 class Tokens:
-    """The issued tokens. A revoked one is kept until its expiry, so that the log can name it."""
+    """The issued tokens. A revoked token is kept until its expiry, so that the log can identify it."""
 
     clock: Clock
     _tokens: dict[str, IssuedToken] = attrs.field(init=False, factory=dict[str, IssuedToken], repr=False)

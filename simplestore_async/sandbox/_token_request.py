@@ -33,7 +33,7 @@ class Refusal:
     """An error response (RFC 6749 §5.2) with the `title` that SimpleStore documents.
 
     Attributes:
-        client_id: the client, if it exists. Other text is not kept: it may be a secret in the wrong place.
+        client_id: the client, if it exists. An unknown id is not recorded: it may be a misplaced secret.
     """
 
     error: str
@@ -115,7 +115,7 @@ class _MalformedRequestError(Exception):
 
 
 def _parse_basic(authorization: str) -> tuple[str, str]:
-    """Return id and secret, form-decoded after base64 (RFC 6749 §2.3.1); two empty strings if there are none."""
+    """Return id and secret, form-decoded after base64 (RFC 6749 §2.3.1), or two empty strings."""
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic":
         return "", ""

@@ -1,4 +1,4 @@
-"""Test suite for HTTP adapters. Rule: a test is one promise, and its assertions name it."""
+"""Test suite for HTTP adapters. Rule: each test checks one guarantee, which its assertions name."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class BearerResponse:
     Args:
         status: the HTTP status.
         read: a coroutine function that reads the body to its end.
-        shown: objects that the client gives its user, such as the response and its request.
+        shown: objects that the client returns to its caller, such as the response and its request.
     """
 
     status: int
@@ -101,7 +101,7 @@ class BearerContract:
 
     @pytest.mark.asyncio
     async def test_redirects(self) -> None:
-        """A redirect carries no token away, and gets one when it comes back."""
+        """A redirect to another origin carries no token, and one back to the origin does."""
         async with ApiServer() as api, ApiServer() as other:
             api.redirects["/"] = f"{other.origin}/away"
             other.redirects["/away"] = f"{api.origin}/back"
@@ -181,7 +181,7 @@ class BearerContract:
 
     @pytest.mark.asyncio
     async def test_stream(self) -> None:
-        """A body that can be read once is sent once, whole; its rejection is returned, and the token invalidated."""
+        """A body that can be read only once is sent once; its rejection is returned, and the token invalidated."""
         source = TokenList([1, 2])
         async with ApiServer() as api:
             api.rejected.add(bearer(1))
@@ -202,7 +202,7 @@ class BearerContract:
     @pytest.mark.asyncio
     @pytest.mark.parametrize("status", [200, 401])
     async def test_unread(self, status: int) -> None:
-        """The caller gets a response, unread, as soon as it begins."""
+        """The caller gets a response unread, as soon as it starts."""
         async with (
             ApiServer() as api,
             self.open_client(TokenList([1], may_replace=False), [api.origin]) as client,
@@ -231,7 +231,7 @@ class BearerContract:
     async def test_errors_show_nothing(self) -> None:
         """A traceback with locals of a failed request shows no token."""
         async with ApiServer() as api:
-            with pytest.raises(Exception) as failure:  # noqa: PT011 - each client has errors of its own
+            with pytest.raises(Exception) as failure:  # noqa: PT011 - each client has its own errors
                 await self._fetch(TokenList([1, 2]), api, path="/reset")
 
         check("canary" not in _show_error(failure.value), "an error and its traceback do not show the token")

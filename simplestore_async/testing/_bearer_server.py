@@ -1,4 +1,4 @@
-"""Server and tokens of the contract for HTTP adapters. Rule: tokens are fake, and begin with `canary`."""
+"""Server and tokens of the contract for HTTP adapters. Rule: tokens are fake and start with `canary`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class TokenList:
         return self._tokens.pop(0)
 
     def invalidate(self, token: AccessToken) -> bool:
-        """Return whether there may be another token."""
+        """Record the rejection; return whether there may be another token."""
         self.invalidated.append(token)
         return self._may_replace
 

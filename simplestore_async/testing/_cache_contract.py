@@ -1,4 +1,4 @@
-"""Test suite for caches. Rule: a test is one promise, and its assertions name it."""
+"""Test suite for caches. Rule: each test checks one guarantee, which its assertions name."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ._samples import ODD_KEYS, make_token
 
 __all__ = ["CANCELLED_STEPS", "TokenCacheContract"]
 
-# Number of event loop steps after each of which a call is cancelled; more than a call within one process takes.
+# Number of event loop turns after each of which a call is cancelled; more than a local call takes.
 CANCELLED_STEPS = 12
 
 
 class TokenCacheContract:
-    """Test that a cache keeps the promises of `simplestore_async.TokenCache`.
+    """Test that a cache fulfils the requirements of `simplestore_async.TokenCache`.
 
-    Subclass it with a fixture `cache` that returns an empty cache. A cache that processes share has
+    Subclass it with a fixture `cache` that returns an empty cache. For a cache that processes share, use
     `SharedTokenCacheContract` instead::
 
         class TestMyCache(TokenCacheContract):
@@ -35,7 +35,7 @@ class TokenCacheContract:
             def cache(self):
                 return MyCache()
 
-    Requires pytest-asyncio, in either mode; `cache` may be an async fixture. To leave out a promise, override its test
+    Requires pytest-asyncio, in either mode; `cache` may be an async fixture. To omit a requirement, override its test
     in the subclass, such as `test_threads_at_once = None` for a cache that belongs to one thread.
 
     Attributes:
@@ -52,12 +52,12 @@ class TokenCacheContract:
         )
 
     def test_is_a_token_cache(self, cache: TokenCache) -> None:
-        """It implements the protocol `TokenCache`."""
+        """The cache implements the `TokenCache` protocol."""
         check(isinstance(cache, TokenCache), "a cache has the coroutines get(key) and set(key, token)")
 
     @pytest.mark.asyncio
     async def test_unknown_key(self, cache: TokenCache) -> None:
-        """A key that was never set returns None."""
+        """get() of a key that was never set returns None."""
         check(await cache.get("key") is None, "get() of a key that was never set returns None")
 
     @pytest.mark.asyncio
@@ -65,7 +65,7 @@ class TokenCacheContract:
         "changes", [{}, {"scope": ()}, {"is_replacement": False}], ids=["every field", "no scope", "no replacement"]
     )
     async def test_what_is_set_is_got(self, cache: TokenCache, changes: dict[str, Any]) -> None:
-        """The token comes back equal in every field, instants to the microsecond, on every get."""
+        """Every get() returns the token with all its fields, and timestamps to the microsecond."""
         token = make_token(**changes)
         await cache.set("key", token)
         for _ in range(2):
@@ -80,14 +80,14 @@ class TokenCacheContract:
 
     @pytest.mark.asyncio
     async def test_the_last_one_counts(self, cache: TokenCache) -> None:
-        """A second token for a key replaces the first, whether longer or shorter."""
+        """A second token for a key replaces the first, even if it is shorter."""
         for value in ["long" * 100, "short", "longer" * 100]:
             await cache.set("key", make_token(value))
             check_equal(make_token(value), await cache.get("key"), "get() returns the token that was set last, whole")
 
     @pytest.mark.asyncio
     async def test_expired_tokens(self, cache: TokenCache) -> None:
-        """A token that has expired, or is about to, can be set; it takes the place of the one before it."""
+        """A token that has expired, or is about to, can be set and replaces the previous one."""
         now = time.time()
         for life_seconds in (-1000, 0.001):
             await cache.set("key", make_token("before"))
@@ -111,7 +111,7 @@ class TokenCacheContract:
     @pytest.mark.asyncio
     @pytest.mark.parametrize("key", ODD_KEYS.values(), ids=ODD_KEYS.keys())
     async def test_odd_keys(self, cache: TokenCache, key: str) -> None:
-        """Any text is a key."""
+        """Any string is a key."""
         await cache.set(key, make_token())
         check_equal(make_token(), await cache.get(key), "any text is a key")
 
@@ -146,7 +146,7 @@ class TokenCacheContract:
     @pytest.mark.asyncio
     @pytest.mark.parametrize("operation", ["get", "set"])
     async def test_a_cancelled_call(self, cache: TokenCache, operation: str) -> None:
-        """A call that is cancelled at any step leaves nothing behind that blocks or corrupts the next one."""
+        """A call that is cancelled at any step neither blocks nor corrupts the next one."""
         token = make_token()
         await cache.set("key", token)
         for steps in range(CANCELLED_STEPS):
@@ -163,7 +163,7 @@ class TokenCacheContract:
                 await cache.set("key", token)
 
     def test_threads_at_once(self, cache: TokenCache) -> None:
-        """Four concurrent threads, each with an event loop, get their own tokens, and a whole one for a shared key."""
+        """Event loops in four threads at once get their own tokens, and a whole one for a shared key."""
         start = threading.Barrier(4)
 
         async def use(number: int) -> list[AccessToken | None]:
@@ -185,7 +185,7 @@ class TokenCacheContract:
             check_equal(expected, got, "event loops in several threads at once do not affect each other")
 
     def test_loops_after_each_other(self, cache: TokenCache) -> None:
-        """Repeated `asyncio.run()`, with concurrent tasks in each, finds the token of the run before."""
+        """Each `asyncio.run()` in a row, with concurrent tasks, finds the token of the previous one."""
         token = make_token()
 
         async def use() -> list[AccessToken | None]:
@@ -201,14 +201,14 @@ class TokenCacheContract:
 
     @pytest.mark.asyncio
     async def test_shows_no_token(self, cache: TokenCache) -> None:
-        """Its tokens are in no repr, no str and no pretty print of it."""
+        """No repr, str or pretty print of the cache shows its tokens."""
         await cache.set("key", make_token())
         shown = [repr(cache), str(cache), pformat(cache), repr(await cache.get("key"))]
         check(not any("canary" in text for text in shown), "a cache does not show the tokens that it keeps")
 
     @pytest.mark.asyncio
     async def test_providers_share_it(self, cache: TokenCache) -> None:
-        """Two providers after each other, over one cache, make one token request."""
+        """Two providers in sequence with one cache make one token request."""
         async with Sandbox() as sandbox:
             for _ in range(2):
                 async with TokenProvider(sandbox.credentials, cache=cache) as provider:
@@ -218,7 +218,7 @@ class TokenCacheContract:
 
     @pytest.mark.asyncio
     async def test_providers_of_other_credentials_do_not(self, cache: TokenCache) -> None:
-        """Two providers whose credentials differ do not share tokens of one cache."""
+        """Two providers with different credentials and one cache do not share tokens."""
         async with Sandbox() as sandbox:
             for scope in ["orders", "stock"]:
                 credentials = ClientCredentials(

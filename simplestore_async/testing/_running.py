@@ -1,4 +1,4 @@
-"""Checks and event loops of the contracts. Rule: everything ends in time, no loop stays open, and -O skips no check."""
+"""Checks and event loops of the contracts. Rule: operations time out, loops are closed, and -O skips no check."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def fail(rule: str) -> NoReturn:
-    """Fail with *rule*; an `assert` would vanish under `python -O`."""
+    """Fail with *rule*; `python -O` would skip an `assert`."""
     raise AssertionError(rule)
 
 
@@ -32,7 +32,7 @@ def check_equal(expected: object, actual: object, rule: str) -> None:
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run *coroutine* on a new event loop; unlike `asyncio.run()`, keep the current one set."""
+    """Run *coroutine* on a new event loop without changing the current one, unlike `asyncio.run()`."""
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         return runner.run(coroutine)
 

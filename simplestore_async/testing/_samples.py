@@ -1,4 +1,4 @@
-"""Sample keys and tokens. Rule: tokens are fake, begin with `canary`, and outlive a test run."""
+"""Sample keys and tokens. Rule: tokens are fake, start with `canary`, and outlive a test run."""
 
 from __future__ import annotations
 

@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
 __all__ = ["SharedTokenCacheContract"]
 
-# Wait for a held lock, to show that it is not acquired.
+# How long a held lock is waited for, to show that it is not acquired.
 _BRIEFLY_SECONDS = 0.1
 
 
 class SharedTokenCacheContract(TokenCacheContract):
-    """Test that a cache keeps the promises of `simplestore_async.SharedTokenCache`, and those of every cache.
+    """Test that a cache fulfils the requirements of `simplestore_async.SharedTokenCache`, and those of every cache.
 
     Used like `TokenCacheContract`. It tests the lock among tasks, event loops and threads; your own tests cover
     processes.
     """
 
     def test_is_a_shared_token_cache(self, cache: SharedTokenCache) -> None:
-        """It implements the protocol `SharedTokenCache`."""
+        """The cache implements the `SharedTokenCache` protocol."""
         check(isinstance(cache, SharedTokenCache), "a shared cache also has the method renewal_lock(key)")
 
     @pytest.mark.asyncio
     async def test_one_task_at_a_time(self, cache: SharedTokenCache) -> None:
-        """Each of many tasks gets the lock, one after the other."""
+        """Each of many tasks gets the lock, one at a time."""
         inside: list[int] = []
 
         async def hold(number: int) -> None:
@@ -54,7 +54,7 @@ class SharedTokenCacheContract(TokenCacheContract):
             await asyncio.gather(*map(hold, range(5)))
 
     def test_one_thread_at_a_time(self, cache: SharedTokenCache) -> None:
-        """While one event loop holds the lock, another in another thread does not get it; afterwards it does."""
+        """While one event loop holds the lock, another one in another thread waits for it."""
         is_held, is_over = threading.Event(), threading.Event()
 
         async def hold() -> None:
@@ -83,7 +83,7 @@ class SharedTokenCacheContract(TokenCacheContract):
         check(run(enters_within(self.patience_seconds)), "a lock that another event loop held is free afterwards")
 
     def test_threads_take_turns(self, cache: SharedTokenCache) -> None:
-        """Each of several threads with its own event loop gets the lock, one after the other."""
+        """Each of several threads with its own event loop gets the lock, one at a time."""
         inside: list[int] = []
 
         async def hold(number: int) -> None:
@@ -136,7 +136,7 @@ class SharedTokenCacheContract(TokenCacheContract):
     @pytest.mark.asyncio
     @pytest.mark.parametrize("key", ODD_KEYS.values(), ids=ODD_KEYS.keys())
     async def test_odd_locks(self, cache: SharedTokenCache, key: str) -> None:
-        """Any text has a lock, again and again."""
+        """Any string has a lock that can be acquired repeatedly."""
         async with within(self.patience_seconds, "any text has a lock, again and again"):
             for _ in range(2):
                 async with cache.renewal_lock(key):
@@ -170,7 +170,7 @@ class SharedTokenCacheContract(TokenCacheContract):
     @pytest.mark.asyncio
     @pytest.mark.parametrize("is_held", [True, False], ids=["held", "free"])
     async def test_is_free_after_a_cancelled_wait(self, cache: SharedTokenCache, *, is_held: bool) -> None:
-        """A caller that is cancelled at any step of waiting for the lock, or of acquiring it, does not keep it."""
+        """A caller that is cancelled while it waits for or acquires the lock does not keep it."""
 
         async def hold() -> None:
             async with cache.renewal_lock("key"):
@@ -192,7 +192,7 @@ class SharedTokenCacheContract(TokenCacheContract):
     async def _assert_cancelled(self, task: asyncio.Task[None]) -> None:
         async with within(self.patience_seconds, "a caller cancelled at a lock ends"):
             await asyncio.wait([task])
-        # Retrieved: asyncio would log an unretrieved error in the middle of another test.
+        # Retrieved, since asyncio would log an unretrieved error during another test.
         [outcome] = await asyncio.gather(task, return_exceptions=True)
         check(
             isinstance(outcome, asyncio.CancelledError),

@@ -1,4 +1,4 @@
-"""A `FileTokenCache` in a directory of its own, and a network before a Redis."""
+"""Fixtures: a `FileTokenCache` in its own directory, and a network in front of Redis."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def cache(directory: Path) -> FileTokenCache:
 
 @pytest.fixture
 async def path(cache: FileTokenCache, directory: Path) -> Path:
-    """The file of KEY, which holds TOKEN."""
+    """The file of KEY, which contains TOKEN."""
     await cache.set(KEY, TOKEN)
     return directory / NAME
 

@@ -1,4 +1,4 @@
-"""`simplestore_async.caches._coding`: third-party codecs, and failing ones."""
+"""Custom codecs, and codecs that fail."""
 # ruff: noqa: ASYNC240 - these tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Codec:
-    """As much as the protocol asks for; it notes the threads that it is called in."""
+    """A minimal codec, which records the threads that call it."""
 
     def __init__(self) -> None:
         self.threads: set[str] = set()
@@ -34,34 +34,33 @@ class Codec:
 
 
 class BrokenCodec(Codec):
-    """A codec that breaks its contract."""
+    """A codec with a given fault."""
 
-    def __init__(self, misdeed: Callable[[bytes], Any]) -> None:
+    def __init__(self, fault: Callable[[bytes], Any]) -> None:
         super().__init__()
-        self.encode = self.decode = misdeed  # type: ignore[method-assign]  # what is broken
+        self.encode = self.decode = fault  # type: ignore[method-assign]
 
 
-def quote_it(data: bytes) -> bytes:
+def raise_with_data(data: bytes) -> bytes:
     raise LookupError(data)
 
 
-def explain_it(data: bytes) -> bytes:
+def raise_cache_error(data: bytes) -> bytes:
     raise TokenCacheError("the vault is closed")
 
 
-MISDEEDS = {
-    "raises": (quote_it, "it raised LookupError"),
-    "explains": (explain_it, "the vault is closed"),
+FAULTS = {
+    "raises": (raise_with_data, "it raised LookupError"),
+    "TokenCacheError": (raise_cache_error, "the vault is closed"),
     "text": (bytes.decode, "it returned str instead of bytes"),
     "bytearray": (bytearray, "it returned bytearray instead of bytes"),
 }
-# No local and no literal of a test: a traceback would show it.
+# Neither a local nor a literal of a test: a traceback would show it.
 LONG_TOKEN = make_token("canary" * 20_000)
-FAILURES = pytest.mark.parametrize(("misdeed", "problem"), MISDEEDS.values(), ids=MISDEEDS)
 
 
-async def test_a_codec_of_one_s_own(tmp_path: Path) -> None:
-    """Its output is stored; it is called in the cache's thread."""
+async def test_custom_codec(tmp_path: Path) -> None:
+    """A cache stores the output of its codec, and calls it in the cache's thread."""
     codec = Codec()
     cache = FileTokenCache(tmp_path, codec=codec)
     await cache.set("key", make_token())
@@ -74,15 +73,13 @@ async def test_a_codec_of_one_s_own(tmp_path: Path) -> None:
     assert isinstance(codec, TokenCodec)
 
 
-@FAILURES
+@pytest.mark.parametrize(("fault", "problem"), FAULTS.values(), ids=FAULTS)
 @pytest.mark.parametrize("operation", ["get", "set", "list_files"])
-async def test_a_failure_is_named(
-    tmp_path: Path, operation: str, misdeed: Callable[[bytes], Any], problem: str
-) -> None:
-    """It is a TokenCacheError, no traceback shows the codec's input, and the file stays as it was."""
+async def test_failing_codec(tmp_path: Path, operation: str, fault: Callable[[bytes], Any], problem: str) -> None:
+    """A failing codec causes a TokenCacheError that does not show its input, and leaves the file unchanged."""
     await FileTokenCache(tmp_path).set("key", make_token())
     before = {path: hash(path.read_bytes()) for path in tmp_path.iterdir()}
-    cache = FileTokenCache(tmp_path, codec=BrokenCodec(misdeed))
+    cache = FileTokenCache(tmp_path, codec=BrokenCodec(fault))
     with pytest.raises(TokenCacheError) as caught:
         await use(cache, operation)
 
@@ -99,8 +96,8 @@ async def use(cache: FileTokenCache, operation: str) -> None:
     await getattr(cache, operation)(*arguments[operation])
 
 
-async def test_what_it_returns_does_not_show(tmp_path: Path) -> None:
-    """A codec may leave the token readable, as one that compresses does: errors about the file do not show it."""
+async def test_output_is_not_shown(tmp_path: Path) -> None:
+    """Errors about the file do not show a codec's output, which may be readable, as after compression."""
     cache = FileTokenCache(tmp_path, codec=BrokenCodec(lambda data: bytes(bytearray(data))))
     with pytest.raises(TokenCacheError, match="the token is too long to be stored") as caught:
         await cache.set("key", LONG_TOKEN)
@@ -108,8 +105,8 @@ async def test_what_it_returns_does_not_show(tmp_path: Path) -> None:
     assert "canary" not in "".join(shown.format())
 
 
-async def test_nothing_to_store(tmp_path: Path) -> None:
-    """A codec may find that it has nothing to give, and never that it has nothing to store."""
+async def test_codec_returns_none(tmp_path: Path) -> None:
+    """None is a cache miss as a result of decode() and an error as a result of encode()."""
     cache = FileTokenCache(tmp_path, codec=BrokenCodec(lambda data: None))
     with pytest.raises(TokenCacheError, match="it returned NoneType instead of bytes"):
         await cache.set("key", make_token())
@@ -122,16 +119,16 @@ async def test_nothing_to_store(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "codec", ["text", b"bytes", object(), Codec, len], ids=["str", "bytes", "object", "class", "function"]
 )
-def test_what_is_no_codec(tmp_path: Path, codec: Any) -> None:
-    """An object without both methods is refused at once, and so is a class instead of an instance."""
+def test_wrong_type(tmp_path: Path, codec: Any) -> None:
+    """The constructor refuses an object without both methods, and a class instead of an instance."""
     with pytest.raises(ConfigurationError) as caught:
         FileTokenCache(tmp_path, codec=codec)
     assert "codec" == caught.value.field
     assert caught.value.problem.startswith("must be an object with encode() and decode(), got ")
 
 
-async def test_a_codec_travels(tmp_path: Path) -> None:
-    """A cache that is pickled takes its codec along, and a thread that it had is no hindrance."""
+async def test_pickle(tmp_path: Path) -> None:
+    """A cache pickles with its codec, even after it has started its thread."""
     cache = FileTokenCache(tmp_path, codec=Codec())
     await cache.set("key", make_token())
     other = pickle.loads(pickle.dumps(cache))

@@ -1,4 +1,4 @@
-"""`simplestore_async.caches.encryption`: tokens that are encrypted where they are kept."""
+"""`FernetCodec`: encryption at rest, keys and their rotation."""
 # ruff: noqa: ASYNC240 - these tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def make_key(name: str) -> str:
 
 
 OLD, NEW, OTHER = make_key("old"), make_key("new"), make_key("other")
-# How a key of these begins, whatever is left out of it.
+# Prefixes that show whether a text contains one of these keys.
 MARKS = "canary", OLD[:9]
 TOKEN = make_token()
 HINT = 'make one with python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
@@ -42,7 +42,7 @@ HINT = 'make one with python -c "from cryptography.fernet import Fernet; print(F
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Set the codec's variables by their suffix after `SIMPLESTORE_CACHE_KEY`, and unset the others."""
+    """Set the codec's variables, named without `SIMPLESTORE_CACHE_`, and unset the others."""
 
     def set_to(**variables: str) -> None:
         for name in ("", "_FILE"):
@@ -59,13 +59,13 @@ def file_in(directory: Path) -> Path:
     return path
 
 
-# ---- what it does
+# ---- encoding
 
 
 @settings(derandomize=True, deadline=None, max_examples=50)
 @given(st.binary())
 def test_round_trip(data: bytes) -> None:
-    """Another instance decodes the encoded bytes, which do not contain the token."""
+    """Another instance with the same key decodes the encoded bytes, which do not contain the data."""
     stored = FernetCodec(OLD).encode(data)
     assert data == FernetCodec(OLD).decode(stored)
     assert len(data) < 4 or data not in stored
@@ -78,18 +78,18 @@ def test_round_trip(data: bytes) -> None:
     ids=["str", "bytes", "list", "tuple", "both kinds", "iterator", "dict"],
 )
 def test_the_first_key_encrypts(keys: Any) -> None:
-    """A key may be text or bytes, alone or before others; it makes a Fernet token of that key."""
+    """Keys may be text or bytes, alone or in an iterable, and the first one encrypts."""
     assert b"data" == Fernet(NEW).decrypt(FernetCodec(keys).encode(b"data"))
 
 
 def test_every_key_decrypts() -> None:
-    """A token encrypted with any of the keys is read; another key's is not."""
+    """Data encrypted with any of the keys is decrypted, and with another key it is a cache miss."""
     codec = FernetCodec([NEW, OLD])
     assert [b"data", b"data", None] == [codec.decode(Fernet(key).encrypt(b"data")) for key in (NEW, OLD, OTHER)]
 
 
 def test_tampered_bytes() -> None:
-    """Any byte that is another one makes it a miss, as do more bytes and fewer."""
+    """Changing, adding or removing any byte makes the data a cache miss."""
     codec = FernetCodec(OLD)
     stored = codec.encode(b"data" * 10)
     for position, byte in enumerate(stored):
@@ -101,16 +101,16 @@ def test_tampered_bytes() -> None:
 
 
 @pytest.mark.parametrize("written_at", [0, 4_102_444_800, 2**64 - 1], ids=["1970", "2100", "the last second"])
-def test_no_clock_decides(written_at: int) -> None:
-    """Fernet's own timestamp is ignored: the token's life is in the encrypted data."""
+def test_timestamp_is_ignored(written_at: int) -> None:
+    """Data is decrypted whatever its Fernet timestamp."""
     assert b"data" == FernetCodec(OLD).decode(Fernet(OLD).encrypt_at_time(b"data", written_at))
 
 
-# ---- in a cache
+# ---- encrypted caches
 
 
 async def test_no_token_is_stored(tmp_path: Path) -> None:
-    """No part of the token, of its key's digest or of the format is in the stored bytes, nor in base64."""
+    """The stored bytes contain no part of the token, the key's digest or the format, not even after base64 decoding."""
     await FileTokenCache(tmp_path, codec=FernetCodec(OLD)).set("key", TOKEN)
     stored = file_in(tmp_path).read_bytes()
     digest = file_in(tmp_path).name[9:73].encode()
@@ -119,12 +119,12 @@ async def test_no_token_is_stored(tmp_path: Path) -> None:
         assert word not in base64.urlsafe_b64decode(stored)
 
 
-@pytest.mark.parametrize("before", [None, FernetCodec(OTHER)], ids=["in clear", "another key"])
-@pytest.mark.parametrize("after", [None, FernetCodec(NEW)], ids=["then in clear", "then encrypted"])
-async def test_what_it_cannot_read_is_replaced(
+@pytest.mark.parametrize("before", [None, FernetCodec(OTHER)], ids=["plain", "another key"])
+@pytest.mark.parametrize("after", [None, FernetCodec(NEW)], ids=["then plain", "then encrypted"])
+async def test_unreadable_data_is_replaced(
     tmp_path: Path, before: FernetCodec | None, after: FernetCodec | None
 ) -> None:
-    """Data of another key, or in clear, is a cache miss for a codec; it is replaced completely."""
+    """Data that the codec cannot read is a cache miss and is replaced completely."""
     await FileTokenCache(tmp_path, codec=before).set("key", make_token("canary-before"))
     cache = FileTokenCache(tmp_path, codec=after)
     if before is not after:
@@ -134,23 +134,23 @@ async def test_what_it_cannot_read_is_replaced(
     assert b"canary-before" not in file_in(tmp_path).read_bytes()
 
 
-async def test_an_entry_that_was_copied(tmp_path: Path) -> None:
-    """Another client's file, copied to where this one's is, is a miss: it is bound to its key."""
+async def test_copied_file(tmp_path: Path) -> None:
+    """A file that was copied over another key's is a cache miss."""
     cache = FileTokenCache(tmp_path, codec=FernetCodec(OLD))
     await cache.set("mine", TOKEN)
     mine = file_in(tmp_path)
-    await cache.set("another's", make_token("canary-another"))
+    await cache.set("other", make_token("canary-other"))
     (theirs,) = set(tmp_path.glob("token-*")) - {mine}
     mine.write_bytes(theirs.read_bytes())
     assert await cache.get("mine") is None
-    assert make_token("canary-another") == await cache.get("another's")
+    assert make_token("canary-other") == await cache.get("other")
 
 
-# ---- a file of keys
+# ---- key files
 
 
 async def test_rotation(tmp_path: Path) -> None:
-    """Step by step: keys that are put into the file are taken up at once, and no step loses the token."""
+    """Changes of the key file apply at once, and no step of a rotation loses the token."""
     path = tmp_path / "keys"
     path.write_text(OLD)
     cache = FileTokenCache(tmp_path / "cache", codec=FernetCodec(path))
@@ -168,10 +168,12 @@ async def test_rotation(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [f"{NEW}\n{OLD}\n", f"# newest first\r\n\r\n  {NEW} # since May\r\n{OLD}", f"{NEW}, {OLD}"]
+    "text",
+    [f"{NEW}\n{OLD}\n", f"# newest first\r\n\r\n  {NEW} # since May\r\n{OLD}", f"{NEW}, {OLD}"],
+    ids=["lines", "comments", "comma"],
 )
-def test_a_file_s_form(tmp_path: Path, text: str) -> None:
-    """A key stands on a line of its own; comments, white space and empty lines do not count."""
+def test_key_file(tmp_path: Path, text: str) -> None:
+    """Keys are separated by line breaks or commas; comments, white space and empty lines are ignored."""
     path = tmp_path / "keys"
     path.write_text(text, newline="")
     codec = FernetCodec(path)
@@ -179,8 +181,8 @@ def test_a_file_s_form(tmp_path: Path, text: str) -> None:
     assert b"data" == codec.decode(Fernet(OLD).encrypt(b"data"))
 
 
-async def test_a_file_that_is_gone(token_server: TokenServer, tmp_path: Path) -> None:
-    """While the file cannot be read the provider continues without the cache, and reports the reason."""
+async def test_missing_key_file(token_server: TokenServer, tmp_path: Path) -> None:
+    """If the key file cannot be read, the provider works without the cache and reports the reason."""
     path = tmp_path / "keys"
     path.write_text(OLD)
     cache = FileTokenCache(tmp_path / "cache", codec=FernetCodec(path))
@@ -189,14 +191,14 @@ async def test_a_file_that_is_gone(token_server: TokenServer, tmp_path: Path) ->
     async with token_server.provider(cache=cache, on_event=events.append) as provider:
         assert "canary-token-1" == (await provider.get_token()).value
     problem = f"the codec failed: keys cannot be read from {path}: {os.strerror(2)}"
-    # Where there is no token's file there was nothing to decrypt.
+    # There was no token to decrypt, so only the store failed.
     assert [("set", problem)] == [
         (event.operation, event.problem) for event in events if isinstance(event, CacheFailed)
     ]
 
 
-def test_what_it_was_given_does_not_show(tmp_path: Path) -> None:
-    """A direct call raises an error without the plain text, also in a traceback with locals."""
+def test_data_is_not_shown(tmp_path: Path) -> None:
+    """The error of a direct call does not show the data, not even in a traceback with locals."""
     path = tmp_path / "keys"
     path.write_text(OLD)
     codec = FernetCodec(path)
@@ -225,8 +227,8 @@ NOT_KEYS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("key", NOT_KEYS.values(), ids=NOT_KEYS)
-def test_what_is_no_key(key: Any) -> None:
-    """The error names the key by its number, with a hint; not even a traceback with locals shows a key."""
+def test_wrong_key(key: Any) -> None:
+    """The error identifies the wrong key by its number and shows no key, not even in a traceback with locals."""
     with pytest.raises(ConfigurationError) as caught:
         FernetCodec([OLD, key])
 
@@ -238,7 +240,7 @@ def test_what_is_no_key(key: Any) -> None:
 
 def assert_nothing_shows(error: BaseException) -> None:
     assert error.__traceback__ is not None
-    shown = everything_shown(error.with_traceback(error.__traceback__.tb_next))  # the first frame is the test's
+    shown = everything_shown(error.with_traceback(error.__traceback__.tb_next))  # without the frame of the test
     assert [] == [mark for mark in MARKS if mark in shown]
 
 
@@ -250,9 +252,10 @@ def assert_nothing_shows(error: BaseException) -> None:
         (None, "it must be strings or a pathlib.Path, got None"),
         (OLD[:-1], "number 1 is not 32 bytes in URL-safe base64"),
     ],
+    ids=["no key", "number", "None", "cut key"],
 )
-def test_what_are_no_keys(keys: Any, problem: str) -> None:
-    """Anything but one key or several is refused at once; a string is one key, not its characters."""
+def test_wrong_keys(keys: Any, problem: str) -> None:
+    """Anything but a key or an iterable of keys is refused, and a string is one key, not its characters."""
     with pytest.raises(ConfigurationError) as caught:
         FernetCodec(keys)
     assert ("keys", f"cannot be used: {problem}") == (caught.value.field, caught.value.problem)
@@ -270,10 +273,10 @@ def test_what_are_no_keys(keys: Any, problem: str) -> None:
     ids=["missing", "binary", "empty", "wrong"],
 )
 @pytest.mark.parametrize("is_from_env", [False, True])
-def test_wrong_file(
+def test_wrong_key_file(
     tmp_path: Path, environment: Callable[..., None], content: bytes | None, problem: str, is_from_env: bool
 ) -> None:
-    """A file that holds no keys is refused at once, with its path, and after the variable that names it."""
+    """An unusable key file is refused at once, with its path and the variable that names it."""
     path = tmp_path / "keys"
     if content is not None:
         path.write_bytes(content)
@@ -289,17 +292,21 @@ def test_wrong_file(
 # ---- the environment
 
 
-@pytest.mark.parametrize("text", [f"{NEW},{OLD}", f" {NEW} , {OLD}\n", f"{NEW}\t{OLD}", f"{NEW}\n{OLD}\n"])
+@pytest.mark.parametrize(
+    "text",
+    [f"{NEW},{OLD}", f" {NEW} , {OLD}\n", f"{NEW}\t{OLD}", f"{NEW}\n{OLD}\n"],
+    ids=["comma", "comma and spaces", "tab", "lines"],
+)
 def test_keys_in_the_environment(environment: Callable[..., None], text: str) -> None:
-    """Keys have commas or white space between them."""
+    """Keys in the variable are separated by commas or white space."""
     environment(KEY=text, KEY_FILE="")
     codec = FernetCodec.from_env()
     assert b"data" == Fernet(NEW).decrypt(codec.encode(b"data"))
     assert b"data" == codec.decode(Fernet(OLD).encrypt(b"data"))
 
 
-def test_a_file_in_the_environment(tmp_path: Path, environment: Callable[..., None]) -> None:
-    """The variable of the file is read instead, and the file again each time."""
+def test_key_file_in_the_environment(tmp_path: Path, environment: Callable[..., None]) -> None:
+    """With the file's variable keys come from that file, which is read again each time."""
     path = tmp_path / "keys"
     path.write_text(OLD)
     environment(KEY="", KEY_FILE=str(path))
@@ -320,7 +327,7 @@ def test_a_file_in_the_environment(tmp_path: Path, environment: Callable[..., No
     ids=["nothing", "empty", "both", "commas", "wrong"],
 )
 def test_wrong_environment(environment: Callable[..., None], variables: dict[str, str], problem: str) -> None:
-    """The error names the variable, and shows no key."""
+    """The error names the variable without showing a key."""
     environment(**variables)
     with pytest.raises(ConfigurationError) as caught:
         FernetCodec.from_env()
@@ -329,19 +336,19 @@ def test_wrong_environment(environment: Callable[..., None], variables: dict[str
     assert_nothing_shows(caught.value)
 
 
-# ---- what it shows, and where it goes
+# ---- secrecy
 
 
-def test_it_shows_no_key() -> None:
-    """Its repr is that of no key in particular; copies are the codec itself."""
+def test_repr_and_copy() -> None:
+    """The repr shows no key, and copying returns the same codec."""
     codec = FernetCodec([OLD, NEW])
     assert "FernetCodec(***)" == repr(codec)
     assert [] == [mark for mark in MARKS if mark in repr(vars(codec))]
     assert codec is copy.copy(codec) is copy.deepcopy([codec])[0]
 
 
-def test_keys_do_not_travel() -> None:
-    """Keys that were given as text refuse to be pickled, and so does a cache with them."""
+def test_pickle_of_keys() -> None:
+    """A codec with literal keys cannot be pickled, nor can a cache with it."""
     with pytest.raises(TypeError) as caught:
         pickle.dumps(FileTokenCache("/nowhere", codec=FernetCodec(OLD)))
     assert (
@@ -351,8 +358,8 @@ def test_keys_do_not_travel() -> None:
 
 
 @pytest.mark.parametrize("source", ["environment", "file in the environment", "file"])
-async def test_recipes_travel(tmp_path: Path, environment: Callable[..., None], source: str) -> None:
-    """A codec from the environment or a file pickles as that source, and another process reads its own."""
+async def test_pickle_of_a_source(tmp_path: Path, environment: Callable[..., None], source: str) -> None:
+    """A codec from the environment or a file pickles without keys and reads them again after unpickling."""
     path = tmp_path / "keys"
     path.write_text(OLD)
     environment(**{"KEY": OLD} if source == "environment" else {"KEY_FILE": str(path)})
@@ -371,14 +378,14 @@ async def test_recipes_travel(tmp_path: Path, environment: Callable[..., None], 
 @pytest.mark.parametrize("method", ["encode", "decode"])
 @pytest.mark.parametrize("data", ["canary", None, bytearray(b"canary")], ids=["str", "None", "bytearray"])
 def test_wrong_data(method: str, data: Any) -> None:
-    """Data that is not bytes is a ConfigurationError."""
+    """Data other than bytes raises a ConfigurationError."""
     with pytest.raises(ConfigurationError) as caught:
         getattr(FernetCodec(OLD), method)(data)
     assert "data" == caught.value.field
 
 
 def test_strict_base64(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Data with characters outside the alphabet is a cache miss, and never reaches Python's lenient decoder."""
+    """Data with characters outside the alphabet is a cache miss and never reaches Python's lenient decoder."""
     codec = FernetCodec(OLD)
     decoded: list[bytes] = []
 

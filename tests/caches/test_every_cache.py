@@ -1,4 +1,4 @@
-"""The contract of `simplestore_async.TokenCache`, for every cache of the package and the smallest one of one's own."""
+"""The contract of `TokenCache` for every cache of the package and for a minimal custom one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SURROGATES = ["\ud800", "\udfff"]
 
 
 class MinimalCache:
-    """As much as the protocol asks for, and as its documentation shows it."""
+    """The minimal cache from the documentation of the protocol."""
 
     def __init__(self) -> None:
         self._tokens: dict[str, AccessToken] = {}
@@ -39,29 +39,29 @@ class MinimalCache:
 
 
 class Beyond:
-    """Promises of our caches beyond the contract."""
+    """Guarantees of the package's caches beyond the contract."""
 
     patience_seconds = 60.0  # the machine may be busy
 
-    async def test_what_is_no_text(self, cache: TokenCache) -> None:
-        """Strings that have no UTF-8 are also keys, distinct from each other and from their replacements."""
+    async def test_surrogates(self, cache: TokenCache) -> None:
+        """Keys that UTF-8 cannot encode work, and differ from each other and from their replacement characters."""
         keys = [*SURROGATES, "\ufffd", "?"]
         for number, key in enumerate(keys):
             assert await cache.get(key) is None
             await cache.set(key, make_token(f"token-{number}"))
         assert [make_token(f"token-{number}") for number in range(len(keys))] == [await cache.get(key) for key in keys]
 
-    async def test_instants_to_the_last_bit(self, cache: TokenCache) -> None:
-        """Instants that are no decimals come back as they were."""
+    async def test_exact_timestamps(self, cache: TokenCache) -> None:
+        """Timestamps that have no finite decimal are stored exactly."""
         token = make_token(issued_at=ISSUED_AT + 1 / 3, expires_at=ISSUED_AT + 3600.1)
         await cache.set("key", token)
         assert token == await cache.get("key")
 
 
 class BeyondShared(Beyond):
-    @pytest.mark.parametrize("key", SURROGATES, ids=ascii)
-    async def test_locks_of_what_is_no_text(self, cache: SharedTokenCache, key: str) -> None:
-        """Such keys have locks, again and again."""
+    @pytest.mark.parametrize("key", SURROGATES)
+    async def test_locks_of_surrogates(self, cache: SharedTokenCache, key: str) -> None:
+        """Keys that UTF-8 cannot encode have renewal locks."""
         for _ in range(2):
             async with cache.renewal_lock(key):
                 pass
@@ -86,7 +86,7 @@ class TestFileTokenCacheEncrypted(BeyondShared, SharedTokenCacheContract):
 
 
 class TestFileTokenCacheReopened(BeyondShared, SharedTokenCacheContract):
-    """Every call goes through an instance of its own, as if each came from another process."""
+    """Each call uses a new instance, as if it came from another process."""
 
     @pytest.fixture
     def cache(self, tmp_path: Path) -> SharedTokenCache:
@@ -109,7 +109,7 @@ class TestRedisTokenCache(BeyondShared, SharedTokenCacheContract):
         return RedisTokenCache.from_url(shared_redis.patient_url, namespace=namespace)
 
 
-@pytest.mark.slow  # the contract over Redis, and that of an encrypted directory, are short forms
+@pytest.mark.slow  # the plain Redis and the encrypted directory cover most of it
 class TestRedisTokenCacheEncrypted(BeyondShared, SharedTokenCacheContract):
     @pytest.fixture
     def cache(self, shared_redis: RedisServer, namespace: str) -> SharedTokenCache:
@@ -118,7 +118,7 @@ class TestRedisTokenCacheEncrypted(BeyondShared, SharedTokenCacheContract):
 
 
 class TestRedisTokenCacheWithAClient(OnOneLoop, BeyondShared):
-    """A client passed by the caller serves one event loop; its encoding of text is the caller's choice."""
+    """A client passed by the caller, which serves one event loop and decodes responses."""
 
     @pytest.fixture
     async def cache(self, shared_redis: RedisServer, namespace: str) -> AsyncIterator[SharedTokenCache]:
@@ -132,8 +132,8 @@ class TestMinimalCache(Beyond, TokenCacheContract):
         return MinimalCache()
 
 
-def test_what_is_no_cache() -> None:
-    """An object that lacks one of the two coroutines is no `TokenCache`, and one without a lock no shared one."""
+def test_protocols() -> None:
+    """An object without get() or set() is not a `TokenCache`, and one without a lock not a `SharedTokenCache`."""
 
     class GetOnly:
         async def get(self, key: str, /) -> None: ...

@@ -1,4 +1,4 @@
-"""`FileTokenCache`: location, content, arguments. The contract of all caches is in `test_every_cache.py`."""
+"""`FileTokenCache`: location, content and arguments; `test_every_cache.py` has the contract of all caches."""
 # ruff: noqa: ASYNC240 - these tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("kind", [str, Path])
-def test_a_directory_of_one_s_own(tmp_path: Path, kind: Callable[[Path], str | Path]) -> None:
-    """`directory` is the argument, as a path."""
+def test_directory(tmp_path: Path, kind: Callable[[Path], str | Path]) -> None:
+    """The directory may be passed as a string or a path."""
     assert tmp_path / "x" == FileTokenCache(kind(tmp_path / "x")).directory
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="XDG_CACHE_HOME belongs to Linux")
-async def test_the_default_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By default it is `simplestore-async` in the user's cache directory, looked up at first use and not again."""
+@pytest.mark.skipif(sys.platform != "linux", reason="XDG_CACHE_HOME is used on Linux only")
+async def test_default_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default is `simplestore-async` in the user's cache directory, resolved once at first use."""
     cache = FileTokenCache()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "first"))
     assert tmp_path / "first" / "simplestore-async" == cache.directory
@@ -57,22 +57,22 @@ async def test_the_default_directory(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert 0o700 == mode_of(cache.directory)
 
 
-async def test_the_default_directory_on_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On Windows, too, its own name alone stands between it and the user's directories."""
+async def test_default_directory_on_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows the default is `simplestore-async` without a vendor's directory."""
     monkeypatch.setattr(platformdirs, "PlatformDirs", platformdirs.windows.Windows)
     monkeypatch.setattr(platformdirs.windows, "get_win_folder", lambda _: str(tmp_path))
     assert tmp_path / "simplestore-async" / "Cache" == FileTokenCache().directory
 
 
-async def test_nothing_is_made_before_the_first_set(cache: FileTokenCache, directory: Path) -> None:
-    """Making a cache, asking for its directory and getting from it touch no disk."""
+async def test_directory_is_created_by_set(cache: FileTokenCache, directory: Path) -> None:
+    """Nothing is created before the first set()."""
     assert directory == cache.directory
     assert await cache.get(KEY) is None
     assert not directory.exists()
 
 
-async def test_the_file_s_name(cache: FileTokenCache, directory: Path) -> None:
-    """One file for each key, named by the format's version and a digest, and nothing outside the directory."""
+async def test_file_name(cache: FileTokenCache, directory: Path) -> None:
+    """A key has one file, named by format version and digest, and nothing is written outside the directory."""
     await cache.set("../../secret key", TOKEN)
     await cache.set("../../secret key", make_token("second"))
     digest = hashlib.sha256(b"../../secret key").hexdigest()
@@ -80,8 +80,8 @@ async def test_the_file_s_name(cache: FileTokenCache, directory: Path) -> None:
     assert [directory.name] == names_in(directory.parent)
 
 
-async def test_another_instance_sees_it(cache: FileTokenCache, directory: Path) -> None:
-    """Caches over one directory read each other's tokens."""
+async def test_two_instances(cache: FileTokenCache, directory: Path) -> None:
+    """Caches with the same directory read each other's tokens."""
     other = FileTokenCache(directory)
     await cache.set(KEY, TOKEN)
     assert TOKEN == await other.get(KEY)
@@ -96,7 +96,7 @@ def stored(content: bytes) -> bytes:
 NO_TOKENS = {
     "empty": b"",
     "no digest of the key": dumps(TOKEN),
-    "nothing else": stored(b""),
+    "digest only": stored(b""),
     "another version": stored(dumps(TOKEN).replace(b'"version": 2', b'"version": 1')),
     "another line end": stored(dumps(TOKEN)).replace(b"\n", b"\r\n"),
     "a line before": b"\n" + stored(dumps(TOKEN)),
@@ -106,16 +106,16 @@ NO_TOKENS = {
 
 
 @pytest.mark.parametrize("content", NO_TOKENS.values(), ids=NO_TOKENS.keys())
-async def test_what_is_no_token_is_a_miss(cache: FileTokenCache, path: Path, content: bytes) -> None:
-    """A file that holds anything but this key's token, in this version, is a miss, until it is replaced."""
+async def test_invalid_content(cache: FileTokenCache, path: Path, content: bytes) -> None:
+    """A file that does not contain this key's token in this version is a cache miss and can be replaced."""
     path.write_bytes(content)
     assert await cache.get(KEY) is None
     await cache.set(KEY, TOKEN)
     assert TOKEN == await cache.get(KEY)
 
 
-async def test_a_truncated_file_is_a_miss(cache: FileTokenCache, path: Path) -> None:
-    """Cut off after any number of bytes, a file is a miss."""
+async def test_truncated_file(cache: FileTokenCache, path: Path) -> None:
+    """A file that was truncated at any length is a cache miss."""
     whole = path.read_bytes()
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
@@ -124,8 +124,8 @@ async def test_a_truncated_file_is_a_miss(cache: FileTokenCache, path: Path) -> 
     assert TOKEN == await cache.get(KEY)
 
 
-async def test_another_key_s_token_is_a_miss(cache: FileTokenCache, directory: Path, path: Path) -> None:
-    """Another key's file, copied over this key's, is a miss."""
+async def test_copied_file(cache: FileTokenCache, directory: Path, path: Path) -> None:
+    """A file that was copied over another key's is a cache miss."""
     await cache.set("other", make_token("other"))
     (other,) = (directory / name for name in names_in(directory) if name != NAME)
     path.write_bytes(other.read_bytes())
@@ -134,16 +134,16 @@ async def test_another_key_s_token_is_a_miss(cache: FileTokenCache, directory: P
 
 
 @pytest.mark.parametrize(("size", "is_kept"), [(MAX_BYTES, True), (MAX_BYTES + 1, False)])
-async def test_the_largest_file(cache: FileTokenCache, path: Path, size: int, *, is_kept: bool) -> None:
-    """A token whose file takes 64 KiB is kept; a longer one is refused, and the old one stays."""
+async def test_largest_file(cache: FileTokenCache, path: Path, size: int, *, is_kept: bool) -> None:
+    """A token whose file has 64 KiB is stored, and a longer one is refused without losing the old one."""
     token = make_token("v" * (size - path.stat().st_size + len(TOKEN.value)))
     with nullcontext() if is_kept else pytest.raises(TokenCacheError, match=f"{size} bytes"):
         await cache.set(KEY, token)
     assert (token if is_kept else TOKEN) == await cache.get(KEY)
 
 
-async def test_a_file_larger_than_memory(cache: FileTokenCache, path: Path) -> None:
-    """However large a file is, no more of it is read than is needed to see that it is too large."""
+async def test_huge_file(cache: FileTokenCache, path: Path) -> None:
+    """A file of 4 TiB is a cache miss and is not read whole."""
     os.truncate(path, 1 << 42)
     assert await cache.get(KEY) is None
     await cache.set(KEY, TOKEN)
@@ -154,7 +154,7 @@ async def test_a_file_larger_than_memory(cache: FileTokenCache, path: Path) -> N
 
 
 def test_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A directory that starts with ~ is in the home directory."""
+    """`~` expands to the home directory."""
     for name in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(name, str(tmp_path))
     assert tmp_path / "x" == FileTokenCache("~/x").directory
@@ -178,7 +178,7 @@ class BytesPath:
                 Path,
                 BytesPath(),
                 "cache\0",
-                *(["\ud800", "~no-such-user/x"] if os.name == "posix" else []),  # to Windows both are valid paths
+                *(["\ud800", "~no-such-user/x"] if os.name == "posix" else []),  # valid paths on Windows
                 "$HOME/x",
                 "${HOME}/x",
                 "%APPDATA%/x",
@@ -196,7 +196,7 @@ class BytesPath:
 async def test_wrong_argument(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str, call: Callable[[], Any]
 ) -> None:
-    """A wrong argument is a ConfigurationError that names it, and leaves no files."""
+    """A wrong argument raises a ConfigurationError that names it, and nothing is created."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigurationError) as caught:
         await call()
@@ -210,7 +210,7 @@ async def test_wrong_argument(
 
 @pytest.mark.parametrize(("step", "age"), [(-7200, 600), (-7200, 3700), (7200, 600), (7200, 3700), (30, 3700)])
 async def test_wall_clock_step(directory: Path, step: float, age: float) -> None:
-    """A step of the wall clock changes no stored token's life: its instants are moved by the step."""
+    """A step of the wall clock moves a stored token's timestamps with it and leaves its remaining life unchanged."""
     clock = FakeClock(wall=time.time())
     now = clock.time()
     token = make_token(issued_at=now, expires_at=now + 3600)
@@ -228,7 +228,7 @@ async def test_wall_clock_step(directory: Path, step: float, age: float) -> None
 
 
 async def test_another_boot(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A token of another boot, or from a platform without a boot's identity, keeps its instants."""
+    """A token from another or an unknown boot keeps its timestamps."""
     clock = FakeClock(wall=time.time())
     token = make_token(issued_at=clock.time(), expires_at=clock.time() + 3600)
     for boot in ("00000000-0000-4000-8000-000000000000", None):
@@ -254,9 +254,9 @@ print(token.issued_at - SetBack().time())
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs a boot's identity")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the identity of the boot")
 async def test_wall_clock_step_between_processes(directory: Path) -> None:
-    """A process whose wall clock was set back finds the age of another process's token."""
+    """A process whose wall clock was set back reads the correct age of a token from another process."""
     now = time.time()
     await FileTokenCache(directory).set(KEY, make_token(issued_at=now - 1800, expires_at=now + 1800))
     command = [sys.executable, "-c", _CLOCK_SET_BACK, str(directory)]

@@ -1,4 +1,4 @@
-"""`FileTokenCache`: owners, modes, symlinks."""
+"""`FileTokenCache`: owners, modes and symlinks."""
 # ruff: noqa: ASYNC240 - these tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ pytestmark = needs_posix_files
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
 async def test_modes(cache: FileTokenCache, directory: Path, mask: int) -> None:
-    """Under any umask, the directory is 0700 and the file 0600."""
+    """The directory has mode 0700 and the file 0600, whatever the umask."""
     with umask(mask):
         await cache.set(KEY, TOKEN)
     assert (0o700, 0o600) == (mode_of(directory), mode_of(directory / NAME))
 
 
 async def test_modes_of_a_lock(cache: FileTokenCache, directory: Path) -> None:
-    """A lock is taken in a private directory, too, on a private file."""
+    """A renewal lock creates a private directory and a private file."""
     with umask(0):
         async with cache.renewal_lock(KEY):
             assert [(0o700, 0o600)] == [(mode_of(directory), mode_of(path)) for path in directory.iterdir()]
@@ -62,24 +62,24 @@ async def test_modes_of_a_lock(cache: FileTokenCache, directory: Path) -> None:
 async def test_private_from_the_first_byte(
     cache: FileTokenCache, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file is private, and its directory too, from the moment that it exists."""
-    made: list[tuple[int, int]] = []
+    """File and directory are private from the moment they are created."""
+    modes: list[tuple[int, int]] = []
 
     def note(descriptor: int) -> None:
         status = os.fstat(descriptor)
         if stat.S_ISREG(status.st_mode) and Path.cwd().samefile(directory.parent):
-            made.append((stat.S_IMODE(status.st_mode), mode_of(directory)))
+            modes.append((stat.S_IMODE(status.st_mode), mode_of(directory)))
 
     monkeypatch.chdir(directory.parent)
     record(monkeypatch, "open", note)
     with umask(0):
         await cache.set(KEY, TOKEN)
-    assert [(0o600, 0o700)] == made
+    assert [(0o600, 0o700)] == modes
 
 
 @pytest.mark.parametrize("mode", [0o601, 0o602, 0o604, 0o610, 0o620, 0o640, 0o666, 0o777])
-async def test_a_wider_file_is_a_miss(cache: FileTokenCache, path: Path, mode: int) -> None:
-    """A file that anybody else could have read or written is a miss, until it is replaced by a private one."""
+async def test_wider_mode(cache: FileTokenCache, path: Path, mode: int) -> None:
+    """A file that other users could read or write is a cache miss and is replaced by a private one."""
     path.chmod(mode)
     assert await cache.get(KEY) is None
 
@@ -90,16 +90,14 @@ async def test_a_wider_file_is_a_miss(cache: FileTokenCache, path: Path, mode: i
 
 
 @pytest.mark.parametrize("mode", [0o400, 0o600, 0o700])
-async def test_what_is_one_s_own_may_be_narrower(cache: FileTokenCache, path: Path, mode: int) -> None:
-    """The owner's own bits do not matter."""
+async def test_owner_mode(cache: FileTokenCache, path: Path, mode: int) -> None:
+    """A file is read whatever the mode bits of its owner."""
     path.chmod(mode)
     assert TOKEN == await cache.get(KEY)
 
 
-async def test_another_user_s_file_is_a_miss(
-    cache: FileTokenCache, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A file that belongs to another user is a miss, and is replaced by one's own."""
+async def test_file_of_another_user(cache: FileTokenCache, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of another user is a cache miss and is replaced."""
     give_away(path, monkeypatch)
     assert await cache.get(KEY) is None
 
@@ -110,10 +108,8 @@ async def test_another_user_s_file_is_a_miss(
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o711, 0o744, 0o755])
-async def test_a_directory_that_others_may_look_at(
-    cache: FileTokenCache, directory: Path, path: Path, mode: int
-) -> None:
-    """A directory that others can list, but not write to, is good, and is left as it is."""
+async def test_readable_directory(cache: FileTokenCache, directory: Path, path: Path, mode: int) -> None:
+    """A directory that other users can list but not write to is used and keeps its mode."""
     directory.chmod(mode)
     assert TOKEN == await cache.get(KEY)
     await cache.set(KEY, make_token("second"))
@@ -132,7 +128,7 @@ async def test_wide_directory(
     mode: int,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A directory of ours that others may write to, as Kubernetes' fsGroup makes it, becomes 0700, with one warning."""
+    """A directory that others may write to, as with a Kubernetes fsGroup, is changed to 0700 with one warning."""
     (directory / "lost+found").mkdir()
     directory.chmod(mode)
     for _ in range(2):
@@ -147,7 +143,7 @@ async def test_wide_directory(
 async def test_shared_directory(
     *, cache: FileTokenCache, directory: Path, path: Path, operation: str, mode: int, name: str
 ) -> None:
-    """A directory that is shared on purpose (sticky, or with files of other programs) is refused, and left alone."""
+    """A shared directory, with a sticky bit or files of other programs, is refused and not changed."""
     before = path.read_bytes()
     (directory / name).touch()
     directory.chmod(mode)
@@ -159,10 +155,8 @@ async def test_shared_directory(
     assert sorted({NAME, name}) == names_in(directory)
 
 
-async def test_mode_that_cannot_be_changed(
-    cache: FileTokenCache, directory: Path, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A directory whose mode cannot be changed is refused."""
+async def test_fixed_mode(cache: FileTokenCache, directory: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory whose mode is too wide and cannot be changed is refused."""
 
     def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError
@@ -173,27 +167,27 @@ async def test_mode_that_cannot_be_changed(
 
 
 async def test_parents(tmp_path: Path) -> None:
-    """Missing parents are made private, under any umask."""
+    """Missing parent directories are created private, whatever the umask."""
     with umask(0):
         await FileTokenCache(tmp_path / "a" / "b" / "c").set(KEY, TOKEN)
     assert [0o700] * 3 == [mode_of(tmp_path / name) for name in ("a", "a/b", "a/b/c")]
 
 
 @pytest.mark.parametrize("operation", ["get", "set"])
-async def test_another_user_s_directory(
+async def test_directory_of_another_user(
     cache: FileTokenCache, directory: Path, path: Path, operation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A directory of another user's is refused, with that reason."""
+    """A directory of another user is refused with that reason."""
     give_away(directory, monkeypatch)
     assert "it belongs to another user" in await refusal(cache, operation)
 
 
 @pytest.mark.parametrize("operation", ["get", "set", "list_files", "clear"])
 @pytest.mark.parametrize("is_dangling", [False, True])
-async def test_a_symlink_in_the_directory_s_place(
+async def test_symlink_as_directory(
     tmp_path: Path, directory: Path, path: Path, operation: str, *, is_dangling: bool
 ) -> None:
-    """A symlink is refused as a directory, for any target; the error names it."""
+    """A symlink is refused as a directory, whatever its target."""
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "nowhere" if is_dangling else directory)
 
@@ -205,10 +199,10 @@ async def test_a_symlink_in_the_directory_s_place(
 
 
 @pytest.mark.parametrize("put", IN_THE_WAY)
-async def test_what_is_no_file_is_replaced(
+async def test_irregular_file_is_replaced(
     cache: FileTokenCache, path: Path, tmp_path: Path, put: Callable[[Path, Path], None]
 ) -> None:
-    """Anything but a regular file is a cache miss, at once, and a private file replaces it; no symlink is followed."""
+    """Anything but a regular file is a cache miss and is replaced by a private file, without following symlinks."""
     before = path.read_bytes()
     put(path, tmp_path / "aside")
 
@@ -222,8 +216,8 @@ async def test_what_is_no_file_is_replaced(
     assert [before] * (put is put_symlink) == [each.read_bytes() for each in tmp_path.glob("aside")]
 
 
-async def test_a_fifo_is_not_read(cache: FileTokenCache, path: Path) -> None:
-    """A FIFO is a cache miss, even while this key's token is written to it, and its content stays."""
+async def test_fifo_is_not_read(cache: FileTokenCache, path: Path) -> None:
+    """A FIFO is a cache miss even if it contains the token, and is not read."""
     content = path.read_bytes()
     put_fifo(path, path)
     fifo = os.open(path, os.O_RDWR | os.O_NONBLOCK)
@@ -238,7 +232,7 @@ async def test_a_fifo_is_not_read(cache: FileTokenCache, path: Path) -> None:
 @pytest.mark.parametrize("operation", ["get", "set"])
 @pytest.mark.parametrize("swap_for", [os.rename, os.symlink], ids=["directory", "symlink"])
 @pytest.mark.skipif(not _directory._HAS_DIR_FD, reason="needs directory descriptors")
-async def test_a_directory_that_is_swapped(
+async def test_swapped_directory(
     *,
     cache: FileTokenCache,
     path: Path,
@@ -247,7 +241,7 @@ async def test_a_directory_that_is_swapped(
     swap_for: Callable[[Path, Path], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A directory swapped after it was opened and checked has no effect: the first one is used."""
+    """If the directory is replaced after it was opened and checked, the original one is used."""
     directory = path.parent
     shutil.copytree(directory, tmp_path / "hostile")
     (tmp_path / "hostile" / NAME).write_bytes(path.read_bytes().replace(b"canary", b"hostile"))
@@ -269,10 +263,10 @@ async def test_a_directory_that_is_swapped(
 
 
 @pytest.mark.parametrize("put", [put_empty_directory, put_directory])
-async def test_a_directory_is_moved_aside(
+async def test_directory_in_place_of_the_file(
     cache: FileTokenCache, directory: Path, path: Path, put: Callable[[Path, Path], None]
 ) -> None:
-    """A directory in the file's place is kept under another name with all that is in it, as often as one is there."""
+    """A directory in place of the token's file is renamed with its contents, however often."""
     contents = []
     for _ in range(2):
         put(path, path)

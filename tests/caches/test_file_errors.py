@@ -1,4 +1,4 @@
-"""`FileTokenCache`: directories that cannot be used."""
+"""`FileTokenCache`: unusable directories and full disks."""
 # ruff: noqa: ASYNC240 - these tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("has_old", [False, True])
-async def test_a_full_disk(cache: FileTokenCache, directory: Path, *, has_old: bool) -> None:
-    """A write that fails halfway leaves the old token intact, and nothing else; the error has the cause."""
+async def test_full_disk(cache: FileTokenCache, directory: Path, *, has_old: bool) -> None:
+    """A write that fails halfway keeps the old token and leaves no other file, and the error has the cause."""
     if has_old:
         await cache.set(KEY, make_token("old"))
     with full_disk():
@@ -45,18 +45,18 @@ async def test_a_full_disk(cache: FileTokenCache, directory: Path, *, has_old: b
 
 @pytest.mark.parametrize("is_parent", [False, True])
 @pytest.mark.parametrize("operation", [pytest.param("get", marks=needs_posix_files), "set"])
-async def test_a_file_in_the_directory_s_place(tmp_path: Path, operation: str, *, is_parent: bool) -> None:
-    """A file in the place of the directory, or of its parent, is reported as the reason."""
+async def test_file_in_place_of_the_directory(tmp_path: Path, operation: str, *, is_parent: bool) -> None:
+    """A file in place of the directory or its parent is an error and is left unchanged."""
     (tmp_path / "file").write_text("data")
     directory = tmp_path / "file" / "cache" if is_parent else tmp_path / "file"
     await refusal(FileTokenCache(directory), operation)
     assert "data" == (tmp_path / "file").read_text()
 
 
-async def test_a_provider_without_a_usable_directory(
+async def test_provider_with_an_unusable_directory(
     tmp_path: Path, token_server: TokenServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The caller gets its token; an event and a warning report the failed read, and the failed write."""
+    """With an unusable directory callers get tokens, and events and warnings report the failed operations."""
     (tmp_path / "file").touch()
     token, failures = await renew(token_server, FileTokenCache(tmp_path / "file" / "cache"))
     assert token_server.issued == [token.value]
@@ -66,9 +66,9 @@ async def test_a_provider_without_a_usable_directory(
 
 
 @needs_posix_files
-async def test_a_read_only_directory(tmp_path: Path) -> None:
-    """In a read-only directory nothing is stored; the error has the reason."""
-    # A directory of one's own, unless one is root, who may write to all of them but the kernel's.
+async def test_read_only_directory(tmp_path: Path) -> None:
+    """In a read-only directory the error has the reason."""
+    # Root may write to every directory except the kernel's.
     directory = tmp_path if os.geteuid() else Path("/sys")
     tmp_path.chmod(0o500)
     cache = FileTokenCache(directory)
@@ -76,25 +76,22 @@ async def test_a_read_only_directory(tmp_path: Path) -> None:
         assert "Permission denied" == await refusal(cache, operation)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the home directory is found in other ways")
-@pytest.mark.parametrize("is_told", [True, False])
+@pytest.mark.skipif(sys.platform != "linux", reason="other platforms locate the home directory differently")
+@pytest.mark.parametrize("raises", [True, False], ids=["platformdirs raises", "platformdirs returns a path"])
 async def test_no_home_directory(
-    tmp_path: Path, token_server: TokenServer, monkeypatch: pytest.MonkeyPatch, *, is_told: bool
+    tmp_path: Path, token_server: TokenServer, monkeypatch: pytest.MonkeyPatch, *, raises: bool
 ) -> None:
-    """Without a home directory, as in many containers, the default directory is refused and a provider continues.
+    """Without a home directory the default directory is refused, a provider works, and no directory `~` is created."""
 
-    Nothing is written to the current directory, least of all to a directory called `~`.
-    """
-
-    def find_nobody(uid: int) -> Any:
+    def no_user(uid: int) -> Any:
         raise KeyError(uid)
 
     monkeypatch.chdir(tmp_path)
     for name in ("HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(pytest.importorskip("pwd", reason="needs the user database of POSIX"), "getpwuid", find_nobody)
-    if not is_told:
-        # Older platformdirs, which the package allows, return a path instead of raising.
+    monkeypatch.setattr(pytest.importorskip("pwd", reason="needs the user database of POSIX"), "getpwuid", no_user)
+    if not raises:
+        # Older versions of platformdirs that the package allows return a path instead of raising.
         monkeypatch.setattr(platformdirs, "user_cache_path", lambda name, **_: Path("~/.cache") / name)
     cache = FileTokenCache()
 

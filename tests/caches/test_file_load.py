@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.support.servers import TokenServer
 
 
-# Room for a busy machine; the limit of one operation stays, and the queue outlasts it.
+# Time for a busy machine: only the limit of a single operation is kept, and the queue outlasts it.
 PATIENT = RenewalPolicy(budget_seconds=600, lock_seconds=600, cache_seconds=1)
 
 
@@ -32,7 +32,7 @@ PATIENT = RenewalPolicy(budget_seconds=600, lock_seconds=600, cache_seconds=1)
 async def test_many_clients(
     token_server: TokenServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clients: int, delay_seconds: float
 ) -> None:
-    """Of many cold clients over one directory, which is slow, each stores its token, and none asks again."""
+    """Many clients that share a slow directory each store their token, and none requests another."""
     cache, failures = FileTokenCache(tmp_path), list[CacheFailed]()
     open_file = os.open
 
@@ -42,13 +42,13 @@ async def test_many_clients(
 
     monkeypatch.setattr(os, "open", open_slowly)
 
-    def note(event: object) -> None:
+    def record_failure(event: object) -> None:
         if isinstance(event, CacheFailed):
             failures.append(event)
 
     async def use(number: int) -> None:
         credentials = token_server.credentials(client_id=f"client-{number}")
-        options: dict[str, Any] = {"cache": cache, "policy": PATIENT, "on_event": note}
+        options: dict[str, Any] = {"cache": cache, "policy": PATIENT, "on_event": record_failure}
         async with token_server.provider(credentials=credentials, **options) as provider:
             await provider.get_token()
 
@@ -83,8 +83,8 @@ except TimeoutError:
 """
 
 
-async def test_codec_on_a_dead_mount(tmp_path: Path) -> None:
-    """A process ends although a codec never returns."""
+async def test_codec_that_hangs(tmp_path: Path) -> None:
+    """A process can exit while a codec hangs."""
     await FileTokenCache(tmp_path).set("key", make_token())
     command = [sys.executable, "-c", _DEAD_MOUNT, str(tmp_path)]
     process = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)  # noqa: ASYNC221

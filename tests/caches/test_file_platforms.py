@@ -1,4 +1,4 @@
-"""`FileTokenCache`: platforms that lack something."""
+"""`FileTokenCache`: platforms without directory descriptors, owners or modes."""
 # ruff: noqa: ASYNC240 - these tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 async def test_without_directory_descriptors(
     cache: FileTokenCache, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where files cannot be opened relative to a directory it works by paths, with the remaining checks."""
+    """Without directory descriptors the cache uses paths, with all other checks."""
     monkeypatch.setattr(_directory, "_HAS_DIR_FD", False)
     assert await cache.get(KEY) is None
     await cache.set(KEY, TOKEN)
@@ -59,7 +59,7 @@ async def test_without_directory_descriptors(
 async def test_without_owners_and_modes(
     cache: FileTokenCache, directory: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where files have no owners and modes, those are not looked at."""
+    """On platforms without owners and modes these are not checked."""
     monkeypatch.delattr(os, "geteuid", raising=False)
     path.chmod(0o666)
     directory.chmod(0o777)
@@ -69,7 +69,7 @@ async def test_without_owners_and_modes(
 
 
 class Busy:
-    """An operation of a system where another process has the file open, so many times."""
+    """An operation that fails a number of times, as if another process had the file open."""
 
     def __init__(self, operation: Callable[..., Any], times: float) -> None:
         self._operation = operation
@@ -86,7 +86,7 @@ class Busy:
 async def test_sharing_on_windows(
     cache: FileTokenCache, path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """On Windows an operation that is refused while another process has the file open is repeated."""
+    """On Windows an operation is retried while another process has the file open."""
     operation = {"replace": lambda: cache.set(KEY, make_token("second")), "open": lambda: cache.get(KEY)}
     monkeypatch.setattr(_directory, "_HAS_DIR_FD", False)
     monkeypatch.setattr(sys, "platform", "win32")
@@ -98,7 +98,7 @@ async def test_sharing_on_windows(
 async def test_access_denied_on_windows(
     cache: FileTokenCache, path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An operation that keeps being refused is an error after a short time; the old token stays."""
+    """If Windows keeps denying access, the operation fails after a short time and the old token is kept."""
     monkeypatch.setattr(_directory, "_SHARING_SECONDS", 0.05)
     monkeypatch.setattr(sys, "platform", "win32")
     with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""`FileTokenCache`: locks, threads, forks, killed writers."""
+"""`FileTokenCache`: locks, threads, forks and killed writers."""
 # ruff: noqa: ASYNC240 - these tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-async def test_a_held_lock_is_asked_for_every_20_ms(cache: FileTokenCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A waiter polls the lock every 20 ms, at little cost and delay."""
+async def test_lock_is_polled(cache: FileTokenCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A waiter polls a held lock every 20 ms."""
     sleep = asyncio.sleep
     pauses: list[float] = []
     async with AsyncExitStack() as holder:
@@ -57,8 +57,8 @@ async def test_a_held_lock_is_asked_for_every_20_ms(cache: FileTokenCache, monke
             assert [0.02] * 3 == pauses
 
 
-async def test_a_release_that_never_began(cache: FileTokenCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lock whose release is cancelled while the thread is busy is released afterwards."""
+async def test_cancelled_release(cache: FileTokenCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock whose release is cancelled while the cache's thread is busy is released afterwards."""
     lock, is_over = cache.renewal_lock(KEY), threading.Event()
     await lock.__aenter__()
     record(monkeypatch, "open", lambda _: is_over.wait(10))
@@ -69,7 +69,7 @@ async def test_a_release_that_never_began(cache: FileTokenCache, monkeypatch: py
     await asyncio.wait([leaving])
     is_over.set()
     await reading
-    await cache.get(KEY)  # after which the thread has passed over the release
+    await cache.get(KEY)  # the thread has handled the release by now
     assert leaving.cancelled()
 
     del lock, leaving
@@ -79,8 +79,8 @@ async def test_a_release_that_never_began(cache: FileTokenCache, monkeypatch: py
         pass
 
 
-async def test_a_file_system_without_locks(cache: FileTokenCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where files cannot be locked there is an error, and no lock of another kind, which a killed holder would keep."""
+async def test_file_system_without_locks(cache: FileTokenCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If files cannot be locked, the lock fails instead of using another kind that a killed holder would keep."""
 
     def flock(*_: Any) -> None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
@@ -93,7 +93,7 @@ async def test_a_file_system_without_locks(cache: FileTokenCache, monkeypatch: p
 async def test_stale_temporary_files(
     cache: FileTokenCache, directory: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A write removes temporary files older than a minute, of any key; not younger ones, and nothing else."""
+    """A write removes temporary files of any key that are older than a minute, and no other files."""
     monkeypatch.setattr(time, "time", lambda: 1_700_000_000.0)
     other = f"token-v2-{'0' * 64}.json"
     stale = [f"{NAME}.0123456789abcdef.tmp", f"{other}.0123456789abcdef.tmp"]
@@ -114,10 +114,10 @@ async def test_stale_temporary_files(
 
 
 @needs_posix_files
-async def test_stale_things_that_are_no_files(
+async def test_stale_symlinks_and_directories(
     cache: FileTokenCache, directory: Path, path: Path, tmp_path: Path
 ) -> None:
-    """Other entries named like a stale file are handled: a directory stays, a symlink itself is removed."""
+    """A directory, or a fresh symlink to an old file, with the name of a temporary file is kept."""
     (directory / f"{NAME}.a.tmp").mkdir()
     os.utime(directory / f"{NAME}.a.tmp", (0, 0))
     leave_file(tmp_path / "target", age=100_000)
@@ -129,13 +129,14 @@ async def test_stale_things_that_are_no_files(
 
 
 @needs_posix_files
-@pytest.mark.parametrize("put", [lambda path, aside: None, *IN_THE_WAY])
+@pytest.mark.parametrize("put", [None, *IN_THE_WAY])
 async def test_no_descriptor_leaks(
-    cache: FileTokenCache, path: Path, tmp_path: Path, put: Callable[[Path, Path], None]
+    cache: FileTokenCache, path: Path, tmp_path: Path, put: Callable[[Path, Path], None] | None
 ) -> None:
-    """Reading and writing leave no file open, for any content of the file."""
+    """Reading and writing leave no descriptor open, whatever is in place of the file."""
     before = count_descriptors()
-    put(path, tmp_path / "aside")
+    if put:
+        put(path, tmp_path / "aside")
     for _ in range(3):
         await cache.get(KEY)
     await cache.set(KEY, TOKEN)
@@ -144,7 +145,7 @@ async def test_no_descriptor_leaks(
 
 @needs_posix_files
 async def test_no_descriptor_leaks_from_failures(cache: FileTokenCache, directory: Path, path: Path) -> None:
-    """A write that fails, and a directory that is refused, leave no file open."""
+    """A failed write and a refused directory leave no descriptor open."""
     before = count_descriptors()
     with full_disk():
         await refusal(cache, "set")
@@ -154,8 +155,8 @@ async def test_no_descriptor_leaks_from_failures(cache: FileTokenCache, director
     assert before == count_descriptors()
 
 
-async def test_no_file_work_on_the_loop_s_thread(cache: FileTokenCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every file operation happens in another thread than the event loop's."""
+async def test_files_are_not_used_on_the_event_loop(cache: FileTokenCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file operation runs in another thread than the event loop."""
     threads: dict[str, set[int]] = {name: set() for name in ("open", "replace", "scandir", "fstat", "mkdir")}
 
     def note_thread(seen: set[int]) -> Callable[[Any], None]:
@@ -171,8 +172,8 @@ async def test_no_file_work_on_the_loop_s_thread(cache: FileTokenCache, monkeypa
     assert threading.get_ident() not in set.union(*threads.values())
 
 
-async def test_the_default_executor_is_not_needed(cache: FileTokenCache) -> None:
-    """The cache works while every thread of the loop's default executor is busy: they may wait for this very token."""
+async def test_busy_default_executor(cache: FileTokenCache) -> None:
+    """The cache works while the loop's default executor is busy, possibly with tasks that wait for this token."""
     loop, is_over = asyncio.get_running_loop(), threading.Event()
     loop.set_default_executor(ThreadPoolExecutor(1))
     busy = loop.run_in_executor(None, is_over.wait, 10)
@@ -186,8 +187,8 @@ async def test_the_default_executor_is_not_needed(cache: FileTokenCache) -> None
         await busy
 
 
-async def test_its_thread_is_kept(cache: FileTokenCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However often a cache is used, and by how many at once, one thread does its work."""
+async def test_one_thread(cache: FileTokenCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All concurrent and later operations of a cache run in one thread."""
     threads = set()
     record(monkeypatch, "open", lambda _: threads.add(threading.current_thread()))
     for _ in range(3):
@@ -201,7 +202,7 @@ from simplestore_async import AccessToken, FileTokenCache
 
 
 def write_and_be_killed(step):
-    # At the given call within the cache's thread; the writes between two calls are the kernel's own.
+    # Kill at the given call within the cache's thread.
     def count(*_):
         nonlocal step
         step -= 1
@@ -235,7 +236,7 @@ print(code, len(seen), seen.count("old"), seen.count("new"), seen == sorted(seen
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_writer_that_is_killed(tmp_path: Path) -> None:
-    """A writer killed at any step leaves the old token until, at one of them, there is the new one; never a part."""
+    """A writer that is killed at any step leaves the old or the new token, and never part of one."""
     command = [sys.executable, "-P", "-W", "ignore::DeprecationWarning", "-c", _KILLED_WRITERS, str(tmp_path)]
     child = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (0, "") == (child.returncode, child.stderr)
@@ -246,8 +247,8 @@ def test_a_writer_that_is_killed(tmp_path: Path) -> None:
     assert min(int(old), int(new)) > 20
 
 
-async def test_readers_see_the_old_token_or_the_new(cache: FileTokenCache, directory: Path, path: Path) -> None:
-    """While other instances replace the file all the time, every read gives a whole token."""
+async def test_concurrent_readers(cache: FileTokenCache, directory: Path, path: Path) -> None:
+    """While other instances keep replacing the file, every read returns a whole token."""
     tokens = [TOKEN, make_token("long" * 5000)]
     others = [FileTokenCache(directory) for _ in tokens]
 

@@ -1,4 +1,4 @@
-"""`simplestore_async.caches._format`."""
+"""The stored format of tokens: `caches.dumps()` and `caches.loads()`."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ tokens = st.builds(
 )
 
 
-def test_the_stored_form() -> None:
-    """One line of JSON in ASCII with exactly these fields: the format that other versions read."""
+def test_dumps() -> None:
+    """A token is stored as one line of ASCII JSON with exactly the fields of this format version."""
     stored = dumps(
         AccessToken(CANARY, issued_at=1_700_000_000.25, expires_at=1_700_003_600, scope=("orders:read", "stöck"))
     )
@@ -53,8 +53,8 @@ def test_the_stored_form() -> None:
     assert 1 == len(stored.splitlines())
 
 
-def test_a_stored_token_is_read() -> None:
-    """The documented fields, in any order, are a token whose value shows nowhere."""
+def test_loads() -> None:
+    """The fields may be in any order, and the loaded token's repr does not show its value."""
     token = loads(json.dumps(dict(reversed(VALID.items()))).encode())
     expected = AccessToken(
         CANARY,
@@ -90,7 +90,7 @@ def without(field: str) -> bytes:
 
 
 NOT_TOKENS: dict[str, Any] = {
-    "a miss, as many caches report it": None,
+    "None": None,
     "nothing": b"",
     "white space": b" \n",
     "binary": bytes(range(256)),
@@ -98,7 +98,7 @@ NOT_TOKENS: dict[str, Any] = {
     "cut short": changed()[:-1],
     "followed by more": changed() + b"}",
     "twice": changed() * 2,
-    "in Python's spelling": repr(VALID).encode(),
+    "Python literal": repr(VALID).encode(),
     "null": b"null",
     "a number": b"1",
     "a string": f'"{CANARY}"'.encode(),
@@ -109,7 +109,7 @@ NOT_TOKENS: dict[str, Any] = {
     "one more field": changed(other=1),
     **{f"no {field}": without(field) for field in VALID},
     "no life": changed(issued_at=1_700_003_600),
-    "a life backwards": changed(issued_at=1_700_003_601),
+    "negative life": changed(issued_at=1_700_003_601),
 }
 WRONG: dict[str, tuple[Any, ...]] = {
     "version": (0, 1, 3, -1, "2", None, True, 2.0, [2], {}),
@@ -123,19 +123,19 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "issued_at_boot_seconds": (5.0, "5", True),
 }
 for field, values in WRONG.items():
-    NOT_TOKENS |= {f"{field} {value!r}"[:30]: changed(**{field: value}) for value in values}
+    NOT_TOKENS |= {f"{field} {number}": changed(**{field: value}) for number, value in enumerate(values, 1)}
 
 
 @pytest.mark.parametrize("data", NOT_TOKENS.values(), ids=NOT_TOKENS.keys())
-def test_anything_else_is_refused(data: bytes) -> None:
-    """Anything but a token of this version is a TokenCacheError that quotes none of it, in no frame's locals."""
+def test_invalid_data(data: bytes) -> None:
+    """Anything but a token of this version raises a TokenCacheError that does not show the data in any frame."""
     with pytest.raises(TokenCacheError) as caught:
         loads(data)
 
     error = caught.value
     assert "the cached token is damaged, or of another version" == error.problem
     assert (None, None) == (error.__cause__, error.__context__)
-    # Without the first frame, which is this test's own.
+    # Without the frame of the test.
     assert error.__traceback__ is not None
     shown = TracebackException(type(error), error, error.__traceback__.tb_next, capture_locals=True)
     assert CANARY not in "".join(shown.format())
@@ -149,18 +149,19 @@ def test_anything_else_is_refused(data: bytes) -> None:
         ("clock", lambda: dumps(make_token(), clock="now")),  # type: ignore[arg-type]
         ("clock", lambda: loads(changed(), clock="now")),  # type: ignore[arg-type]
     ],
+    ids=["value", "class", "clock of dumps", "clock of loads"],
 )
 def test_wrong_argument(field: str, call: Any) -> None:
-    """A wrong argument is a ConfigurationError that names it, and does not quote it."""
+    """A wrong argument raises a ConfigurationError that names it without showing it."""
     with pytest.raises(ConfigurationError) as caught:
         call()
     assert field == caught.value.field
     assert CANARY not in str(caught.value)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs a boot's identity")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the identity of the boot")
 def test_boot_reading() -> None:
-    """A token of the last day is stored with the boot's identity and the clock's reading when it was issued."""
+    """A recent token is stored with the identity of the boot and the monotonic time of its issue."""
     clock = FakeClock()
     token = make_token(issued_at=clock.time() - 100, expires_at=clock.time() + 3500)
     stored = json.loads(dumps(token, clock=clock))

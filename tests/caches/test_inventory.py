@@ -1,4 +1,4 @@
-"""`simplestore_async.caches._inventory`: listing and clearing the directory of a `FileTokenCache`."""
+"""`FileTokenCache`: listing and clearing its directory."""
 # ruff: noqa: ASYNC240 - these tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ CODEC, OTHER_CODEC = (FernetCodec(Fernet.generate_key()) for _ in range(2))
 
 @pytest.fixture(params=[True, False], ids=["descriptors", "paths"])
 def cache(directory: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> FileTokenCache:
-    """A cache, also as it is where files cannot be opened relative to a directory."""
+    """A cache, with and without directory descriptors."""
     monkeypatch.setattr(_directory, "_HAS_DIR_FD", request.param and _directory._HAS_DIR_FD)
     return FileTokenCache(directory)
 
 
-def remove_after_a_look(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let another process be quicker: *path* is gone once the directory's names have been read."""
+def remove_after_scan(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove *path* once the directory has been scanned, as another process might."""
     scandir = os.scandir
 
     def scandir_and_remove(directory: Any) -> Any:
@@ -58,8 +58,8 @@ def remove_after_a_look(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- listing
 
 
-async def test_a_token_s_file(cache: FileTokenCache, path: Path) -> None:
-    """A file with a token is listed with its key's digest, length and the token's instants, without the token."""
+async def test_token_file(cache: FileTokenCache, path: Path) -> None:
+    """A token's file is listed with the key's digest, size and timestamps, without the token."""
     size = path.stat().st_size
     expected = TokenFile(digest=DIGEST, size_bytes=size, issued_at=ISSUED_AT, expires_at=ISSUED_AT + 3600.1)
 
@@ -69,8 +69,8 @@ async def test_a_token_s_file(cache: FileTokenCache, path: Path) -> None:
     assert "canary" not in repr(files)
 
 
-async def test_the_order(cache: FileTokenCache) -> None:
-    """Files come in the order of their names."""
+async def test_order(cache: FileTokenCache) -> None:
+    """Files are sorted by name."""
     for number in range(20):
         await cache.set(f"key {number}", make_token())
     digests = [file.digest for file in await cache.list_files()]
@@ -78,7 +78,7 @@ async def test_the_order(cache: FileTokenCache) -> None:
     assert sorted(digests) == digests
 
 
-async def test_only_token_s_files(cache: FileTokenCache, directory: Path, path: Path) -> None:
+async def test_other_files(cache: FileTokenCache, directory: Path, path: Path) -> None:
     """Locks, temporary files and other files in the directory are not listed."""
     async with cache.renewal_lock(KEY):
         for name in (
@@ -103,28 +103,27 @@ async def test_only_token_s_files(cache: FileTokenCache, directory: Path, path: 
         (lambda path, _: path.chmod(0o640), "mode 0640 gives other users access"),
         (lambda path, _: os.truncate(path, 64 * 1024 + 1), "it is too long for a token"),
     ],
+    ids=["symlink", "directory", "FIFO", "wide mode", "too long"],
 )
-async def test_a_file_that_is_not_trusted(
+async def test_untrusted_file(
     cache: FileTokenCache, path: Path, spoil: Callable[[Path, Path], object], problem: str
 ) -> None:
-    """A file that others could have written or read, or that is no file, is listed with the reason only."""
+    """A file that is not trusted is listed with the reason only."""
     spoil(path, path.with_name("aside"))
     assert await cache.get(KEY) is None
     assert [TokenFile(digest=DIGEST, problem=problem)] == await cache.list_files()
 
 
 @needs_posix_files
-async def test_another_user_s_file(cache: FileTokenCache, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another user's file is listed as such."""
+async def test_file_of_another_user(cache: FileTokenCache, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of another user is listed with that reason."""
     give_away(path, monkeypatch)
     assert [TokenFile(digest=DIGEST, problem="it belongs to another user")] == await cache.list_files()
 
 
-async def test_a_file_that_is_gone_meanwhile(
-    cache: FileTokenCache, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_file_removed_meanwhile(cache: FileTokenCache, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that another process removes during the listing is listed as missing."""
-    remove_after_a_look(path, monkeypatch)
+    remove_after_scan(path, monkeypatch)
     assert [TokenFile(digest=DIGEST, problem=os.strerror(2))] == await cache.list_files()
 
 
@@ -136,10 +135,10 @@ async def test_a_file_that_is_gone_meanwhile(
         lambda data: data.replace(DIGEST.encode(), b"0" * 64),
         lambda data: data.replace(b"Bearer", b"DPoP"),
     ],
-    ids=["empty", "cut", "another key's", "another kind"],
+    ids=["empty", "cut", "other digest", "other type"],
 )
-async def test_a_damaged_file(cache: FileTokenCache, path: Path, damage: Callable[[bytes], bytes]) -> None:
-    """A file from which no token can be read is listed as damaged, with its length."""
+async def test_damaged_file(cache: FileTokenCache, path: Path, damage: Callable[[bytes], bytes]) -> None:
+    """A file without a readable token is listed as damaged, with its size."""
     data = damage(path.read_bytes())
     path.write_bytes(data)
     expected = TokenFile(digest=DIGEST, problem="it is damaged, or encrypted", size_bytes=len(data))
@@ -154,29 +153,29 @@ async def test_a_damaged_file(cache: FileTokenCache, path: Path, damage: Callabl
         (CODEC, None, "it is damaged, or encrypted"),
         (None, CODEC, "it is not encrypted"),
     ],
-    ids=["same", "another key", "none", "in clear"],
+    ids=["same key", "another key", "no key", "not encrypted"],
 )
-async def test_an_encrypted_file(
+async def test_encrypted_file(
     directory: Path, writer: FernetCodec | None, reader: FernetCodec | None, problem: str
 ) -> None:
-    """A cache with the codec lists an encrypted file as any other; a wrong key is reported."""
+    """A cache with the right key lists an encrypted file like any other, and a wrong or missing key is reported."""
     await FileTokenCache(directory, codec=writer).set(KEY, make_token())
     (file,) = await FileTokenCache(directory, codec=reader).list_files()
     assert (problem, problem == "") == (file.problem, file.expires_at is not None)
 
 
 async def test_another_version(cache: FileTokenCache, directory: Path, path: Path) -> None:
-    """A file of another version of the format is listed, and not read."""
+    """A file in another format version is listed with that reason and is not read."""
     path.rename(directory / NAME.replace("v2", "v23"))
     problem = "its format version is 23, not 2"
     assert [TokenFile(digest=DIGEST, problem=problem)] == await cache.list_files()
 
 
-# ---- how it is cleared
+# ---- clearing
 
 
 async def test_clear(cache: FileTokenCache, directory: Path, path: Path) -> None:
-    """Token files of any version, and temporary files of killed writers, are removed and counted. Others stay."""
+    """Token files of any version and stale temporary files are removed and counted, and other files are kept."""
     await cache.set("second", make_token())
     stale = [f"{NAME}.0123456789abcdef.tmp", f"token-v1-{DIGEST}.json.0123456789abcdef.tmp"]
     kept = ["notes.tmp", f"old-{NAME}", "token-v1-0123.json", f"{NAME}.0123.directory"]
@@ -194,25 +193,27 @@ async def test_clear(cache: FileTokenCache, directory: Path, path: Path) -> None
 
 
 @needs_posix_files
-@pytest.mark.parametrize("spoil", [put_symlink, put_fifo, lambda path, _: path.chmod(0o666)])
-async def test_clear_what_is_not_trusted(
+@pytest.mark.parametrize(
+    "spoil", [put_symlink, put_fifo, lambda path, _: path.chmod(0o666)], ids=["symlink", "FIFO", "wide mode"]
+)
+async def test_clear_untrusted_files(
     cache: FileTokenCache, directory: Path, path: Path, spoil: Callable[[Path, Path], object]
 ) -> None:
-    """Anything in the place of a token's file is removed; a symlink itself, not its target."""
+    """Untrusted token files are removed, and of a symlink only the link."""
     spoil(path, path.with_name("aside"))
     assert 1 == await cache.clear()
     assert names_in(directory) in ([], ["aside"])
 
 
 async def test_clear_leaves_directories(cache: FileTokenCache, directory: Path, path: Path) -> None:
-    """A directory in the place of a token's file stays, and is not counted."""
+    """A directory in place of a token's file is kept and not counted."""
     put_empty_directory(path, path)
     assert 0 == await cache.clear()
     assert [NAME] == names_in(directory)
 
 
 async def test_clear_while_a_lock_is_held(cache: FileTokenCache, directory: Path, path: Path) -> None:
-    """A process that is renewing keeps its lock."""
+    """The file of a held renewal lock is kept."""
     async with cache.renewal_lock(KEY):
         (lock,) = directory.glob("*.lock")
         inode = lock.stat().st_ino
@@ -222,16 +223,16 @@ async def test_clear_while_a_lock_is_held(cache: FileTokenCache, directory: Path
 
 
 async def test_clear_while_another_clears(cache: FileTokenCache, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that another process removes first is not counted, and no error."""
-    remove_after_a_look(path, monkeypatch)
+    """A file that another process removes first is neither counted nor an error."""
+    remove_after_scan(path, monkeypatch)
     assert 0 == await cache.clear()
 
 
-# ---- when there is no directory, or none to trust
+# ---- missing and untrusted directories
 
 
 async def test_no_directory(cache: FileTokenCache, directory: Path) -> None:
-    """Without a directory there is nothing to list or to remove, and none is created."""
+    """A missing directory is listed and cleared as empty and is not created."""
     assert [] == await cache.list_files()
     assert 0 == await cache.clear()
     assert not directory.exists()
@@ -239,8 +240,8 @@ async def test_no_directory(cache: FileTokenCache, directory: Path) -> None:
 
 @needs_posix_files
 @pytest.mark.parametrize("operation", ["list_files", "clear"])
-async def test_a_directory_that_others_may_write_to(directory: Path, operation: str) -> None:
-    """A directory in which others could swap files is refused as by every other operation, and nothing is removed."""
+async def test_writable_directory(directory: Path, operation: str) -> None:
+    """A directory that other users may write to is refused, and nothing is removed."""
     cache = FileTokenCache(directory)
     await cache.set(KEY, make_token())
     directory.chmod(0o770)
@@ -249,10 +250,8 @@ async def test_a_directory_that_others_may_write_to(directory: Path, operation: 
     assert [NAME] == names_in(directory)
 
 
-async def test_a_file_that_cannot_be_removed(
-    cache: FileTokenCache, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A file that cannot be removed is an error with the reason."""
+async def test_undeletable_file(cache: FileTokenCache, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a file cannot be removed, the error has the reason."""
 
     def unlink(*_: Any, **__: Any) -> None:
         raise OSError(30, os.strerror(30))

@@ -1,4 +1,4 @@
-"""`simplestore_async.caches.redis`: clients, arguments and secrecy."""
+"""`RedisTokenCache`: clients, arguments and secrecy."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def cache(shared_redis: RedisServer, namespace: str) -> RedisTokenCache:
 
 
 @pytest.mark.parametrize(("name", "facts"), _FAILURES.items(), ids=_FAILURES.keys())
-async def test_words_for_each_error(shared_redis: RedisServer, name: str, facts: tuple[str, str]) -> None:
-    """Each known error exists in redis-py, and is described in our words; not by its own text."""
+async def test_known_errors(shared_redis: RedisServer, name: str, facts: tuple[str, str]) -> None:
+    """Each known exception of redis-py is described by the package's text, not by its own."""
     kind = getattr(blocking.exceptions, name, None) or getattr(sentinel, name)
 
     async def fail() -> None:
@@ -46,27 +46,27 @@ async def test_words_for_each_error(shared_redis: RedisServer, name: str, facts:
     async with Redis(unix_socket_path=str(shared_redis.path)) as client:
         with pytest.raises(TokenCacheError) as caught:
             await explained(fail(), client)
-    place = f"cannot use Redis at {shared_redis.path}"
-    assert (f"{place}: {facts[0]}", facts[1]) == (caught.value.problem, caught.value.hint)
+    prefix = f"cannot use Redis at {shared_redis.path}"
+    assert (f"{prefix}: {facts[0]}", facts[1]) == (caught.value.problem, caught.value.hint)
 
 
-async def test_nothing_stays_open(network: Proxy) -> None:
-    """A client that is made for a call is closed after it, with all its connections; under a lock there is only one."""
+async def test_connections_are_closed(network: Proxy) -> None:
+    """A client created for a call is closed after it, and calls of a lock's holder share one connection."""
     cache = RedisTokenCache.from_url(network.url)
     await cache.get(KEY)
     assert 1 == network.connections
     async with cache.renewal_lock(KEY):
         await cache.get(KEY)
         await cache.set(KEY, TOKEN)
-        # Another task is not the holder.
+        # A call from another task opens its own.
         await asyncio.create_task(cache.get(KEY))
     assert 3 == network.connections
     while network.open_count:
         await asyncio.sleep(0)
 
 
-async def test_client_that_was_given(network: Proxy) -> None:
-    """A client that was given serves again and again by the same connection, and stays open."""
+async def test_client_of_the_caller(network: Proxy) -> None:
+    """The caller's client is reused with one connection and stays open."""
     async with Redis.from_url(network.url) as client:
         cache = RedisTokenCache(client)
         for _ in range(3):
@@ -77,8 +77,8 @@ async def test_client_that_was_given(network: Proxy) -> None:
 
 
 @pytest.mark.parametrize("is_text", [True, False])
-async def test_cancelled_calls_leave_no_replies(network: Proxy, is_text: bool) -> None:
-    """Of many tasks at once on one client, whose calls are cancelled at any moment, none ever gets another's token."""
+async def test_cancelled_calls(network: Proxy, is_text: bool) -> None:
+    """If calls on one client are cancelled at any moment, no other call gets their response."""
     async with Redis.from_url(network.url, decode_responses=is_text) as client:
         cache = RedisTokenCache(client)
         expected = [make_token(f"token-{number}") for number in range(8)]
@@ -99,7 +99,7 @@ async def test_cancelled_calls_leave_no_replies(network: Proxy, is_text: bool) -
 
 
 async def test_cancelled_at_any_step(shared_redis: RedisServer, namespace: str) -> None:
-    """A call that is cancelled at any step, including close and release, leaves neither a lock nor a connection."""
+    """Cancelling at any step, including close and release, leaves neither a lock nor a connection."""
     cache = RedisTokenCache.from_url(shared_redis.patient_url, namespace=namespace)
 
     async def use() -> None:
@@ -121,7 +121,7 @@ async def test_cancelled_at_any_step(shared_redis: RedisServer, namespace: str) 
 
 
 async def test_cancellation_that_redis_py_swallows() -> None:
-    """A call that does not stop on cancellation, as redis-py's may before Python 3.12, ends as cancelled."""
+    """A call that suppresses cancellation, as redis-py's may before Python 3.12, is cancelled nevertheless."""
 
     async def call() -> int:
         with suppress(asyncio.CancelledError):
@@ -135,8 +135,8 @@ async def test_cancellation_that_redis_py_swallows() -> None:
     assert task.cancelled()
 
 
-async def test_cancelled_while_it_lets_go(network: Proxy, redis_server: RedisServer, namespace: str) -> None:
-    """A holder cancelled before the server confirms the release ends as cancelled, without the lock."""
+async def test_cancelled_release(network: Proxy, redis_server: RedisServer, namespace: str) -> None:
+    """A holder that is cancelled before the server confirms the release is cancelled and releases the lock."""
     cache, is_held = RedisTokenCache.from_url(network.url, namespace=namespace), asyncio.Event()
 
     async def hold() -> None:
@@ -156,7 +156,7 @@ async def test_cancelled_while_it_lets_go(network: Proxy, redis_server: RedisSer
 
 
 def test_client_of_another_loop(shared_redis: RedisServer, namespace: str) -> None:
-    """A client passed by the caller serves the event loop that used it first; on another one the error has a hint."""
+    """A caller's client that is used on a second event loop causes an error with a hint."""
     client = Redis(unix_socket_path=str(shared_redis.path))
     cache = RedisTokenCache(client, namespace=namespace)
 
@@ -184,7 +184,7 @@ async def coroutine() -> None: ...
     ids=["blocking", "coroutine", "raises"],
 )
 async def test_callable_without_client(make: Any, problem: str) -> None:
-    """A callable that returns no client is reported, without its values."""
+    """A callable that raises or returns no client causes an error without its values."""
     with pytest.raises(TokenCacheError) as caught:
         await RedisTokenCache(make).get(KEY)
     assert f"the callable that makes the Redis client {problem}" == caught.value.problem
@@ -201,10 +201,10 @@ async def test_callable_without_client(make: Any, problem: str) -> None:
         (coroutine, "must be a plain function, got a coroutine function"),
         (lambda host: None, "must be callable with no positional arguments"),
     ],
-    ids=["none", "url", "blocking", "blocking class", "coroutine function", "argument"],
+    ids=["None", "URL", "blocking", "blocking class", "coroutine function", "one argument"],
 )
 def test_wrong_client(client: Any, problem: str) -> None:
-    """A value that makes no client is refused, and named by its type."""
+    """Anything but a client or a callable is refused by its type."""
     with pytest.raises(ConfigurationError) as caught:
         RedisTokenCache(client)
     assert "client" == caught.value.field
@@ -244,7 +244,7 @@ async def call_with(key: Any = KEY, token: Any = TOKEN) -> None:
     ],
 )
 async def test_wrong_argument(field: str, call: Any) -> None:
-    """A wrong argument is a ConfigurationError that names it, and does not quote it."""
+    """A wrong argument raises a ConfigurationError that names it without showing it."""
     with pytest.raises(ConfigurationError) as caught:
         await call()
     assert field == caught.value.field
@@ -253,18 +253,18 @@ async def test_wrong_argument(field: str, call: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "problem"), [("", "is not set"), ("canary", "is not the URL of a Redis server")], ids=["empty", "no URL"]
+    ("value", "problem"), [("", "is not set"), ("canary", "is not the URL of a Redis server")], ids=["empty", "wrong"]
 )
 def test_environment(monkeypatch: pytest.MonkeyPatch, value: str, problem: str) -> None:
-    """The variable is named if it is missing, empty, or no URL."""
+    """The error of an empty or wrong SIMPLESTORE_REDIS_URL names the variable."""
     monkeypatch.setenv("SIMPLESTORE_REDIS_URL", value)
     with pytest.raises(ConfigurationError) as caught:
         RedisTokenCache.from_env()
     assert ("SIMPLESTORE_REDIS_URL", problem) == (caught.value.field, caught.value.problem)
 
 
-async def test_pickles_as_a_recipe(shared_redis: RedisServer, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that came from the environment pickles without the URL, and reads that of the process that it comes to."""
+async def test_pickle(shared_redis: RedisServer, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache from the environment pickles without the URL and reads the variable again after unpickling."""
     monkeypatch.setenv("SIMPLESTORE_REDIS_URL", "redis://:canary@nowhere")
     pickled = pickle.dumps(RedisTokenCache.from_env(namespace=namespace, lease_seconds=30))
     monkeypatch.setenv("SIMPLESTORE_REDIS_URL", shared_redis.url)
@@ -276,8 +276,8 @@ async def test_pickles_as_a_recipe(shared_redis: RedisServer, namespace: str, mo
     assert f"RedisTokenCache(namespace='{namespace}', lease_seconds=30)" == repr(cache)
 
 
-def test_pickles_with_its_codec(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its codec travels as a recipe, too, and one that cannot keeps it here."""
+def test_pickle_with_codec(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache pickles with a codec from the environment, and not with a codec with literal keys."""
     monkeypatch.setenv("SIMPLESTORE_REDIS_URL", "redis://host")
     key = Fernet.generate_key().decode()
     monkeypatch.setenv("SIMPLESTORE_CACHE_KEY", key)
@@ -291,10 +291,12 @@ def test_pickles_with_its_codec(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: RedisTokenCache(Redis), lambda: RedisTokenCache.from_url("redis://:canary@host")]
+    "make",
+    [lambda: RedisTokenCache(Redis), lambda: RedisTokenCache.from_url("redis://:canary@host")],
+    ids=["callable", "URL"],
 )
-def test_others_are_not_pickled(make: Callable[[], RedisTokenCache]) -> None:
-    """One whose client may hold a password refuses to be pickled."""
+def test_pickle_is_refused(make: Callable[[], RedisTokenCache]) -> None:
+    """A cache whose client may have a password cannot be pickled."""
     with pytest.raises(TypeError) as caught:
         pickle.dumps(make())
     assert (
@@ -311,7 +313,7 @@ def below(error: Exception) -> TracebackType | None:
 async def test_nothing_secret_shows(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Neither password nor token is visible in a cache's repr, in its errors with locals, or in the log."""
+    """Neither the cache's repr, nor its errors with locals, nor the log show password or token."""
     caplog.set_level(logging.DEBUG)
     asyncio.get_running_loop().set_debug(True)
     await redis_server.command("ACL", "SETUSER", "app", "on", f">{PASSWORD}", "+@all", "~*", "-set", "-getrange")
@@ -341,7 +343,7 @@ async def test_nothing_secret_shows(
     shown = "".join(
         line
         for error in errors
-        # From below the test, which knows them all.
+        # Without the frame of the test, whose locals contain them.
         for line in traceback.TracebackException(type(error), error, below(error), capture_locals=True).format()
     )
 
@@ -354,11 +356,11 @@ async def test_nothing_secret_shows(
     ("operation", "is_connecting"), [("get", True), ("get", False), ("set", False), ("lock", True), ("leave", True)]
 )
 async def test_deadline(redis_server: RedisServer, operation: str, is_connecting: bool) -> None:
-    """A caller's deadline that ends a call shows neither password nor token among the locals of any frame."""
+    """The traceback of a call that a deadline ends shows neither password nor token in any frame's locals."""
     await redis_server.command("ACL", "SETUSER", "default", "on", f">{PASSWORD}")
     async with Proxy(redis_server.path) as network:
         url = network.url.replace("redis://", f"redis://:{QUOTED}@")
-        # A client of the user's has its connection.
+        # A client of the caller is connected already.
         client = None if is_connecting else Redis.from_url(url)
         cache = RedisTokenCache.from_url(url) if client is None else RedisTokenCache(client)
         if operation == "leave":
@@ -385,7 +387,7 @@ async def test_deadline(redis_server: RedisServer, operation: str, is_connecting
 
 
 async def end_by_deadline(call: Any, network: Proxy) -> TimeoutError:
-    """Let a deadline end *call* once its request has arrived."""
+    """Let *call* time out once its request has arrived."""
     network.arrived.clear()
     scope = asyncio.timeout(None)
 

@@ -1,4 +1,4 @@
-"""`simplestore_async.caches.redis`: outages of server and network."""
+"""`RedisTokenCache`: outages of server and network."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def broken_connections(watch_over_asyncio: None) -> None:
-    """Ignore asyncio's report of a broken connection: redis-py does not retrieve its outcome."""
+    """Ignore broken connections whose outcome redis-py does not retrieve."""
     loop = asyncio.get_running_loop()
     watch = loop.get_exception_handler()
     assert watch is not None
@@ -41,22 +41,22 @@ async def broken_connections(watch_over_asyncio: None) -> None:
     loop.set_exception_handler(complain)
 
 
-@pytest.fixture(params=["made", "given"])
+@pytest.fixture(params=["own client", "client of the caller"])
 async def failing_cache(
     request: pytest.FixtureRequest, redis_server: RedisServer, broken_connections: None
 ) -> AsyncIterator[RedisTokenCache]:
-    """A cache over a server of the test's own, which makes its clients, or was given one."""
-    if request.param == "made":
+    """A cache for the test's own server, which creates its clients or uses the caller's."""
+    if request.param == "own client":
         yield RedisTokenCache.from_url(redis_server.url)
         return
     async with Redis(unix_socket_path=str(redis_server.path), socket_timeout=1, retry=Retry(NoBackoff(), 0)) as client:
         yield RedisTokenCache(client)
 
 
-async def test_server_is_gone_and_comes_back(
+async def test_server_is_down(
     token_server: TokenServer, redis_server: RedisServer, failing_cache: RedisTokenCache
 ) -> None:
-    """While the server is down tokens come from the endpoint, with one report; once it is up they are shared."""
+    """While the server is down tokens come from the endpoint and failures are reported, and later tokens are shared."""
     await renew(token_server, failing_cache)
     redis_server.kill()
     token, failures = await renew(token_server, failing_cache)
@@ -76,7 +76,7 @@ async def test_server_is_gone_and_comes_back(
 async def test_server_hangs(
     token_server: TokenServer, redis_server: RedisServer, failing_cache: RedisTokenCache
 ) -> None:
-    """While the server is stopped tokens come from the endpoint, within the policy's patience; then it serves again."""
+    """While the server hangs tokens come from the endpoint and failures are reported, and later tokens are shared."""
     await renew(token_server, failing_cache)
     redis_server.stop()
     try:
@@ -95,7 +95,7 @@ async def shared(token_server: TokenServer, cache: RedisTokenCache) -> tuple[str
 
 
 async def test_replica(token_server: TokenServer, redis_server: RedisServer, failing_cache: RedisTokenCache) -> None:
-    """A server that became a replica is read, and not written to; it is used again once it is the primary."""
+    """A server that became a replica serves reads and fails writes until it is the primary again."""
     await renew(token_server, failing_cache)
     await redis_server.command("REPLICAOF", "127.0.0.1", "1")
     assert ("canary-token-1", []) == await shared(token_server, failing_cache)
@@ -109,7 +109,7 @@ async def test_replica(token_server: TokenServer, redis_server: RedisServer, fai
 
 
 async def test_memory_is_full(token_server: TokenServer, redis_server: RedisServer) -> None:
-    """A server without memory to give is read, and not written to; it is used again once it has some."""
+    """A server whose memory is full serves reads and fails writes until it has memory again."""
     cache = RedisTokenCache.from_url(redis_server.url)
     await cache.set(KEY, TOKEN)
     await redis_server.command("CONFIG", "SET", "maxmemory", "1")
@@ -127,7 +127,7 @@ async def test_memory_is_full(token_server: TokenServer, redis_server: RedisServ
 
 
 async def test_wrong_password(token_server: TokenServer, redis_server: RedisServer) -> None:
-    """With a password that the server refuses tokens come from the endpoint; with the right one they are shared."""
+    """With a wrong password tokens come from the endpoint and failures are reported."""
     problem = f"cannot use Redis at {redis_server.path}: it refused the user name or the password"
     await redis_server.command("ACL", "SETUSER", "default", "resetpass", f">{PASSWORD}")
     for url in (
@@ -147,7 +147,7 @@ LEAST_RIGHTS += "+getrange +get +set +del +eval +publish +subscribe"
 
 
 async def test_least_rights(token_server: TokenServer, redis_server: RedisServer) -> None:
-    """The documented commands, keys and channels suffice, also for waiters; others are refused."""
+    """The documented permissions are sufficient, even for waiters, and apply to the namespace only."""
     await redis_server.command("ACL", "SETUSER", "app", "on", f">{PASSWORD}", *LEAST_RIGHTS.split())
     url = f"unix://app:{QUOTED}@{redis_server.path}"
     cache = RedisTokenCache.from_url(url)
@@ -165,7 +165,7 @@ async def test_least_rights(token_server: TokenServer, redis_server: RedisServer
 
 @pytest.mark.usefixtures("broken_connections")
 async def test_network_is_cut(token_server: TokenServer, network: Proxy) -> None:
-    """A network cut during a renewal costs a token request; once it is restored tokens are shared."""
+    """If the network is cut during a renewal, its caller gets a token, and later tokens are shared."""
     cache = RedisTokenCache.from_url(network.url)
     token_server.gate.clear()
     renewal = asyncio.create_task(renew(token_server, cache))
@@ -174,7 +174,7 @@ async def test_network_is_cut(token_server: TokenServer, network: Proxy) -> None
     token_server.gate.set()
     token, failures = await renewal
     assert "canary-token-1" == token.value
-    # It may connect anew before it notices.
+    # The client may reconnect before it notices.
     assert {failure.operation for failure in failures} <= {"set"}
 
     while (await renew(token_server, cache))[1]:
@@ -184,18 +184,18 @@ async def test_network_is_cut(token_server: TokenServer, network: Proxy) -> None
     assert before == len(token_server.requests)
 
 
-async def test_server_cannot_be_reached() -> None:
-    """The system's reason is in the message, and the address, if it is known."""
+async def test_server_is_unreachable() -> None:
+    """The error names the address and the reason of the operating system."""
     port = unused_port()
     with pytest.raises(TokenCacheError) as caught:
         await RedisTokenCache.from_url(f"redis://:canary@127.0.0.1:{port}").get(KEY)
     problem = caught.value.problem
     assert problem.startswith(f"cannot use Redis at 127.0.0.1:{port}: it cannot be reached (")
-    assert "refused" in problem  # in the system's words
+    assert "refused" in problem  # the system's reason
 
 
 async def test_network_is_slow(network: Proxy) -> None:
-    """A slow response is awaited, and belongs to its own call."""
+    """A slow response is awaited."""
     cache = RedisTokenCache.from_url(network.url)
     await cache.set(KEY, TOKEN)
     network.gate.clear()
@@ -207,7 +207,7 @@ async def test_network_is_slow(network: Proxy) -> None:
 
 
 async def test_tls(redis_server: RedisServer, tmp_path: Path) -> None:
-    """Over TLS certificates are checked: a private CA is named in the URL, and an unknown one is reported."""
+    """TLS certificates are verified, and a private CA can be named in the URL."""
     authority().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     async with Proxy(redis_server.path, ssl_context=private_ca().server) as network:
         cache = RedisTokenCache.from_url(f"{network.url}&ssl_ca_certs={tmp_path}/ca.pem")

@@ -1,4 +1,4 @@
-"""`simplestore_async.caches.redis`: stored tokens and locks."""
+"""`RedisTokenCache`: stored tokens and locks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def cache(shared_redis: RedisServer, namespace: str) -> RedisTokenCache:
 
 
 async def test_expiry_follows_the_token(cache: RedisTokenCache, shared_redis: RedisServer, namespace: str) -> None:
-    """A token is kept in Redis until the millisecond in which it expires."""
+    """A token's key in Redis expires in the same millisecond as the token."""
     await cache.set(KEY, TOKEN)
     assert int(TOKEN.expires_at * 1000) == await shared_redis.command("PEXPIRETIME", name(namespace, "token-v2"))
 
@@ -38,14 +38,14 @@ async def test_expiry_follows_the_token(cache: RedisTokenCache, shared_redis: Re
     ("expires_at", "is_kept"), [(1e308, True), (ISSUED_AT + 1e-6, True), (1e-9, False), (-1e9, False)]
 )
 async def test_far_expiry(cache: RedisTokenCache, expires_at: float, is_kept: bool) -> None:
-    """A token whose expiry exceeds Redis's range is stored as long as possible, or not at all."""
+    """A token that expires beyond Redis's range is stored as long as possible, and an expired one not at all."""
     token = make_token(issued_at=min(ISSUED_AT, expires_at - 1), expires_at=expires_at)
     await cache.set(KEY, token)
     assert (token if is_kept else None) == await cache.get(KEY)
 
 
-async def test_what_is_in_redis(cache: RedisTokenCache, shared_redis: RedisServer, namespace: str) -> None:
-    """Keys hold the digest only; a lock is there while it is held, for as long as its lease."""
+async def test_keys(cache: RedisTokenCache, shared_redis: RedisServer, namespace: str) -> None:
+    """Redis keys contain only the digest, and a lock's key exists with the lease's expiry while it is held."""
     async with cache.renewal_lock(KEY):
         await cache.set(KEY, TOKEN)
         assert [name(namespace, "lock"), name(namespace, "token-v2")] == await keys_in(shared_redis, namespace)
@@ -63,9 +63,13 @@ async def test_token_under_another_key(cache: RedisTokenCache, shared_redis: Red
     assert TOKEN == await cache.get("other")
 
 
-@pytest.mark.parametrize("junk", [b"", b"\xff\0", b"{}", DIGEST.encode() + b"\n{}", b"x" * 100_000])
+@pytest.mark.parametrize(
+    "junk",
+    [b"", b"\xff\0", b"{}", DIGEST.encode() + b"\n{}", b"x" * 100_000],
+    ids=["empty", "binary", "no digest", "digest only", "too long"],
+)
 async def test_junk(cache: RedisTokenCache, shared_redis: RedisServer, namespace: str, junk: bytes) -> None:
-    """Anything but a token is a cache miss, and is replaced."""
+    """Anything but a token is a cache miss and is replaced."""
     await shared_redis.command("SET", name(namespace, "token-v2"), junk)
     assert await cache.get(KEY) is None
     await cache.set(KEY, TOKEN)
@@ -73,7 +77,7 @@ async def test_junk(cache: RedisTokenCache, shared_redis: RedisServer, namespace
 
 
 async def test_another_type(cache: RedisTokenCache, shared_redis: RedisServer, namespace: str) -> None:
-    """A list under the token's key makes a read fail, and is replaced by the next token."""
+    """A list under the token's key fails the read and is replaced by the next token."""
     await shared_redis.command("LPUSH", name(namespace, "token-v2"), "x")
     assert "it responded WRONGTYPE" == await problem_of(cache.get(KEY))
     await cache.set(KEY, TOKEN)
@@ -81,7 +85,7 @@ async def test_another_type(cache: RedisTokenCache, shared_redis: RedisServer, n
 
 
 async def test_too_long(cache: RedisTokenCache) -> None:
-    """A token that would not be read back is not stored, and the old one stays."""
+    """A token that is too long is refused, and the old one is kept."""
     await cache.set(KEY, TOKEN)
     with pytest.raises(TokenCacheError, match=r"too long to be stored: in Redis it takes 100\d{3} bytes"):
         await cache.set(KEY, make_token("x" * 100_000))
@@ -89,13 +93,13 @@ async def test_too_long(cache: RedisTokenCache) -> None:
 
 
 async def test_namespaces(cache: RedisTokenCache, shared_redis: RedisServer) -> None:
-    """Programs with different namespaces share nothing."""
+    """Caches with different namespaces share no tokens."""
     await cache.set(KEY, TOKEN)
     assert await RedisTokenCache.from_url(shared_redis.patient_url, namespace="another").get(KEY) is None
 
 
 async def test_encrypted(cache: RedisTokenCache, shared_redis: RedisServer, namespace: str) -> None:
-    """With a codec no token is in Redis; data in clear, or encrypted for another key, is a cache miss."""
+    """With a codec Redis contains no readable token, and plain, damaged or copied data is a cache miss."""
     keys = [Fernet.generate_key() for _ in range(2)]
 
     def open_with(*keys: bytes) -> RedisTokenCache:
@@ -121,8 +125,8 @@ async def test_encrypted(cache: RedisTokenCache, shared_redis: RedisServer, name
     assert TOKEN == await encrypted.get("other")
 
 
-async def test_codec_that_blocks(shared_redis: RedisServer, namespace: str) -> None:
-    """A codec works in a thread of the cache's own: neither on the event loop, nor in its default executor."""
+async def test_codec_thread(shared_redis: RedisServer, namespace: str) -> None:
+    """A codec runs in the cache's own thread, not on the event loop or in its default executor."""
     threads: set[str] = set()
 
     class Codec:
@@ -140,15 +144,15 @@ async def test_codec_that_blocks(shared_redis: RedisServer, namespace: str) -> N
 
 
 async def lose_lock(server: RedisServer, namespace: str) -> None:
-    """End the lease of KEY's lock, as its time would."""
+    """Remove KEY's lock, as the end of its lease would."""
     assert 1 == await server.command("DEL", name(namespace, "lock"))
 
 
-class TestLeaseIsOver:
-    """The lock's lease ends while its holder asks the endpoint."""
+class TestExpiredLease:
+    """The lock's lease ends while its holder requests a token."""
 
-    async def test_another_has_stored(self, cache: RedisTokenCache, shared_redis: RedisServer, namespace: str) -> None:
-        """A token stored by another process since stays, and the former holder of the lock gets an error."""
+    async def test_stored_by_another(self, cache: RedisTokenCache, shared_redis: RedisServer, namespace: str) -> None:
+        """A token that another process stored since is kept, and the former holder's set() fails."""
         await cache.set(KEY, make_token("rejected"))
         async with cache.renewal_lock(KEY):
             assert make_token("rejected") == await cache.get(KEY)
@@ -159,10 +163,10 @@ class TestLeaseIsOver:
         assert make_token("newer") == await cache.get(KEY)
 
     @pytest.mark.parametrize("is_there", [True, False], ids=["a rejected token", "no token"])
-    async def test_nobody_has_stored(
+    async def test_not_stored_by_another(
         self, cache: RedisTokenCache, shared_redis: RedisServer, namespace: str, is_there: bool
     ) -> None:
-        """The token is stored nevertheless, also in place of one that was seen under the lock."""
+        """The former holder's token is stored, even in place of a token that it read under the lock."""
         if is_there:
             await cache.set(KEY, make_token("rejected"))
         async with cache.renewal_lock(KEY):
@@ -171,8 +175,8 @@ class TestLeaseIsOver:
             await cache.set(KEY, TOKEN)
         assert TOKEN == await cache.get(KEY)
 
-    async def test_another_holds_it(self, cache: RedisTokenCache, shared_redis: RedisServer, namespace: str) -> None:
-        """The lock that another one holds by then is not let go of."""
+    async def test_locked_by_another(self, cache: RedisTokenCache, shared_redis: RedisServer, namespace: str) -> None:
+        """The former holder does not release the lock of the next one."""
         other = RedisTokenCache.from_url(shared_redis.patient_url, namespace=namespace)
         async with AsyncExitStack() as stack:
             async with cache.renewal_lock(KEY):
@@ -182,16 +186,16 @@ class TestLeaseIsOver:
         assert [] == await keys_in(shared_redis, namespace)
 
 
-async def test_lock_ends_with_its_lease(shared_redis: RedisServer, namespace: str) -> None:
-    """A lock whose holder is gone is given to the next one, within a second after its lease."""
+async def test_abandoned_lock(shared_redis: RedisServer, namespace: str) -> None:
+    """A lock whose holder has died is acquired by the next one after its lease."""
     cache = RedisTokenCache.from_url(shared_redis.patient_url, namespace=namespace, lease_seconds=1)
-    await shared_redis.command("SET", name(namespace, "lock"), "one that is gone", "PX", 1000)
+    await shared_redis.command("SET", name(namespace, "lock"), "dead holder", "PX", 1000)
     async with asyncio.timeout(30):
         await enter(cache)
 
 
-async def test_waiters_need_not_queue(cache: RedisTokenCache, shared_redis: RedisServer, namespace: str) -> None:
-    """As soon as the holder has stored a token, all waiters continue and find it, even while the lock is held."""
+async def test_waiters_do_not_queue(cache: RedisTokenCache, shared_redis: RedisServer, namespace: str) -> None:
+    """As soon as the holder has stored a token, all waiters continue and read it, even while the lock is held."""
     async with asyncio.timeout(30), asyncio.TaskGroup() as waiters:
 
         async def wait() -> None:
@@ -210,8 +214,8 @@ async def test_waiters_need_not_queue(cache: RedisTokenCache, shared_redis: Redi
     assert [TOKEN] * 20 == found
 
 
-async def test_who_was_let_go_may_store(cache: RedisTokenCache, shared_redis: RedisServer, namespace: str) -> None:
-    """A waiter that cannot use the stored token stores another in its place."""
+async def test_waiter_may_store(cache: RedisTokenCache, shared_redis: RedisServer, namespace: str) -> None:
+    """A waiter that cannot use the holder's token may store another."""
 
     async def wait() -> None:
         async with cache.renewal_lock(KEY):
@@ -226,8 +230,8 @@ async def test_who_was_let_go_may_store(cache: RedisTokenCache, shared_redis: Re
     assert make_token("better") == await cache.get(KEY)
 
 
-async def test_client_without_messages(shared_redis: RedisServer, namespace: str) -> None:
-    """With a client that has no messages, as a cluster's before redis-py 8, waiters poll every second."""
+async def test_client_without_pubsub(shared_redis: RedisServer, namespace: str) -> None:
+    """With a client that has no pub/sub, such as a cluster's before redis-py 8, waiters poll the lock."""
     has_looked = asyncio.Event()
 
     class Silent(Redis):

@@ -1,4 +1,4 @@
-"""`RedisTokenCache` over Sentinel and over a cluster, of real servers."""
+"""`RedisTokenCache` with Sentinel and a cluster of real servers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PATIENCE_SECONDS = 60
 
 
 class Watched:
-    """A primary, a replica of it, and a Sentinel that watches over them."""
+    """A primary, its replica, and a Sentinel that monitors them."""
 
     def __init__(self, stack: ExitStack) -> None:
         self.ports = [unused_port() for _ in range(3)]
@@ -39,7 +39,7 @@ class Watched:
             f"port {sentinel}\nsentinel monitor main 127.0.0.1 {primary} 1\nsentinel down-after-milliseconds main 500\n"
         )
         self.sentinel = stack.enter_context(RedisServer("--sentinel", config=config, is_ready="+monitor"))
-        connect: Any = Sentinel  # which has no types
+        connect: Any = Sentinel  # untyped
         self.cache = RedisTokenCache(lambda: connect([("127.0.0.1", sentinel)]).master_for("main"))
 
 
@@ -50,18 +50,18 @@ def watched() -> Iterator[Watched]:
 
 
 async def test_sentinel(watched: Watched) -> None:
-    """The primary is found by Sentinel, for each call, and no connection stays open."""
+    """Sentinel locates the primary for each call, and no connection stays open."""
     async with watched.cache.renewal_lock(KEY):
         await watched.cache.set(KEY, TOKEN)
     assert TOKEN == await watched.cache.get(KEY)
     for server in (watched.primary, watched.sentinel):
         clients = (await server.command("CLIENT", "LIST", "TYPE", "NORMAL")).decode().splitlines()
-        assert 1 == len([each for each in clients if "lib-name=redis-py" in each])  # the one that asks
+        assert 1 == len([each for each in clients if "lib-name=redis-py" in each])  # the connection of this command
 
 
-@pytest.mark.slow  # Sentinel waits before it believes that a server is gone
+@pytest.mark.slow  # Sentinel waits before it declares a server down
 async def test_failover(watched: Watched) -> None:
-    """When the primary fails, the cache continues with the replica, once Sentinel has promoted it."""
+    """If the primary fails, the cache works with the replica once Sentinel has promoted it."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not (await watched.primary.command("INFO", "REPLICATION"))["connected_slaves"]:
             await asyncio.sleep(0.05)  # servers set no event
@@ -87,7 +87,7 @@ async def is_used(cache: RedisTokenCache) -> bool:
 
 @pytest.fixture(scope="session")
 def cluster_port() -> Iterator[int]:
-    """A port of a cluster of three primaries, which share the slots."""
+    """A port of a cluster of three primaries."""
     ports = [(unused_port(), unused_port()) for _ in range(3)]
     with ExitStack() as stack:
         servers = [
@@ -111,13 +111,13 @@ async def form_cluster(servers: list[RedisServer], ports: list[tuple[int, int]])
 
 async def count_waiters(client: Any, namespace: str) -> int:
     channel = f"{namespace}:{{{DIGEST}}}:news"
-    answers = await client.pubsub_numsub(channel, target_nodes=RedisCluster.ALL_NODES)
-    return sum(count for _, count in answers)
+    counts = await client.pubsub_numsub(channel, target_nodes=RedisCluster.ALL_NODES)
+    return sum(count for _, count in counts)
 
 
 @pytest.mark.slow  # a cluster takes seconds to agree
 class TestCluster(OnOneLoop):
-    """With a client that was given: to make one for each of so many calls takes long, as each asks for the slots."""
+    """The contract with a caller's client: a new one for each call takes long, since each requests the slots."""
 
     patience_seconds = PATIENCE_SECONDS
 
@@ -126,8 +126,8 @@ class TestCluster(OnOneLoop):
         async with RedisCluster(host="127.0.0.1", port=cluster_port) as client:
             yield RedisTokenCache(client, namespace=namespace)
 
-    def test_clients_of_its_own(self, cluster_port: int, namespace: str) -> None:
-        """A callable that makes the cluster's client serves one event loop after the other."""
+    def test_own_clients(self, cluster_port: int, namespace: str) -> None:
+        """A callable that creates the cluster's client works on several event loops in sequence."""
         cache = RedisTokenCache(lambda: RedisCluster(host="127.0.0.1", port=cluster_port), namespace=namespace)
 
         async def use() -> AccessToken | None:
@@ -138,9 +138,9 @@ class TestCluster(OnOneLoop):
 
         assert [None, TOKEN] == [asyncio.run(use()) for _ in range(2)]
 
-    @pytest.mark.skipif(not hasattr(RedisCluster, "pubsub"), reason="before redis-py 8 a cluster has no messages")
+    @pytest.mark.skipif(not hasattr(RedisCluster, "pubsub"), reason="before redis-py 8 a cluster has no pub/sub")
     async def test_waiters_are_woken(self, cluster_port: int, namespace: str) -> None:
-        """Waiters are notified when the holder has stored a token, on any node."""
+        """Waiters on any node are notified when the holder has stored a token."""
         async with AsyncExitStack() as stack:
             clients = [
                 await stack.enter_async_context(RedisCluster(host="127.0.0.1", port=cluster_port)) for _ in range(4)

@@ -1,4 +1,4 @@
-"""Fixtures of tests with httpx: either package, in an environment that names nothing."""
+"""The `package` fixture: httpx2 and httpx."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract for HTTP clients: our ends keep it, and it finds what is broken in others."""
+"""`BearerContract`: the package's clients pass it, and clients with a flaw fail it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class TestHttpx(TestHttpx2):
 
 
 class TestPlainClient(TestHttpx2):
-    """The client of which each other one has a flaw."""
+    """The client that `Flawed` is based on, without a flaw."""
 
     def make_transport(self, source: TokenSource, origins: Sequence[str]) -> Any:
         return FlawedTransport(source, origins, "")
@@ -82,19 +82,19 @@ class Flawed(TestHttpx2):
 
 @pytest.mark.parametrize(("flaw", "test", "arguments"), FLAWS, ids=[flaw for flaw, _, _ in FLAWS])
 def test_finds(flaw: str, test: str, arguments: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
-    """A client with a flaw fails the test of that promise."""
+    """A client with a flaw fails the test of the guarantee that it breaks."""
     if test == "test_shows_nothing":
         arguments = {"caplog": caplog}
     with pytest.raises((Exception, pytest.fail.Exception)):
         asyncio.run(getattr(Flawed(flaw), test)(**arguments))
 
 
-async def test_names_what_is_missing() -> None:
-    """The error for a subclass without one of its two methods names it."""
+async def test_missing_method() -> None:
+    """The error of a subclass without a required method names the method."""
     with pytest.raises(ValueError, match="open_client"):
         await BearerContract().test_origin()
 
 
-def test_each_promise_has_a_flaw() -> None:
-    """For each test of the contract there is a client that fails it."""
+def test_each_test_has_a_flaw() -> None:
+    """Each test of the contract is failed by some client."""
     assert {name for name in dir(BearerContract) if name.startswith("test_")} == {test for _, test, _ in FLAWS}

@@ -1,4 +1,4 @@
-"""`simplestore_async.httpx`: what the contract for HTTP clients does not cover, with httpx2 and httpx."""
+"""`simplestore_async.httpx` beyond `BearerContract`, with httpx2 and httpx."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def open_api(package: Any, source: Any, server: Any, **options: Any) -> Any:
 
 class TestBearerTransport:
     async def test_callers_header(self, package: Any, api_server: ApiServer) -> None:
-        """Inside the origins an Authorization header of the caller's is replaced; elsewhere it stays."""
+        """The caller's Authorization header is replaced inside the origins and kept elsewhere."""
         transport = BearerTransport(OneToken(), origins=api_server.url)
         async with Server(api_server.handler) as other, package.AsyncClient(transport=transport) as client:
             for server in (api_server, other):
@@ -56,7 +56,7 @@ class TestBearerTransport:
         ids=["content", "text", "json", "form"],
     )
     async def test_bodies_in_memory(self, package: Any, body: dict[str, Any]) -> None:
-        """Bytes, text, JSON and forms are sent again, byte for byte."""
+        """Bytes, text, JSON and forms are replayed unchanged."""
         async with WireServer() as server:
             server.rejected.add("first")
             async with open_api(package, ListSource("first", "second"), server) as client:
@@ -67,7 +67,7 @@ class TestBearerTransport:
         assert first.without_token == second.without_token
 
     async def test_multipart(self, package: Any, api_server: ApiServer) -> None:
-        """A multipart body is sent once; the rejection is returned."""
+        """A multipart body is not replayed, and its 401 is returned."""
         api_server.rejected.add("first")
         async with open_api(package, ListSource("first", "second"), api_server) as client:
             response = await client.post("path", files={"file": b"content"})
@@ -80,7 +80,7 @@ class TestBearerTransport:
         ids=["several", "last deleted"],
     )
     async def test_cookies(self, package: Any, cookies: dict[str, str], expected: str | None) -> None:
-        """Cookies of a rejection are in the second request and in the client's jar; deleted ones are in neither."""
+        """Cookies set by a rejection reach the replay and the client's jar, and deleted ones are removed from both."""
         seen: list[str | None] = []
 
         async def reply(request: web.Request) -> web.StreamResponse:
@@ -103,7 +103,7 @@ class TestBearerTransport:
         assert expected == (seen[1] and "; ".join(sorted(seen[1].split("; "))))
 
     async def test_small_pool(self, package: Any) -> None:
-        """With a pool of one connection the second request does not wait for the first one's, whatever its body."""
+        """With a pool of one connection the replay does not wait for a rejection that never ends."""
 
         async def endless(writer: asyncio.StreamWriter) -> None:
             writer.write(UNAUTHORIZED.replace(b"Content-Length: 0", b"Content-Length: 1000000"))
@@ -118,7 +118,7 @@ class TestBearerTransport:
 
     @pytest.mark.parametrize("status", [403, 419])
     async def test_is_rejected(self, package: Any, api_server: ApiServer, status: int) -> None:
-        """A 403 whose challenge says invalid_token is a rejection, and so is one of `is_rejected`."""
+        """A 403 with an invalid_token challenge is a rejection, and so is a response that `is_rejected` accepts."""
         api_server.handler = rejecting(api_server, status, "Basic", INVALID_TOKEN if status == 403 else "Basic")
         api_server.rejected.add("first")
         source = ListSource("first", "second")
@@ -126,7 +126,7 @@ class TestBearerTransport:
             assert 200 == (await client.get("path")).status_code
 
     async def test_is_rejected_fails(self, package: Any, api_server: ApiServer) -> None:
-        """The error of `is_rejected` reaches the caller, and the response is closed."""
+        """An exception in `is_rejected` propagates, and the response is closed."""
         limits = package.Limits(max_connections=1)
         async with open_api(
             package, OneToken(), api_server, is_rejected=lambda status, headers: 1 / 0, limits=limits
@@ -136,14 +136,14 @@ class TestBearerTransport:
                     await client.get("path")
 
     async def test_ambiguous_host(self, package: Any, api_server: ApiServer) -> None:
-        """A host that can be read in two ways is refused, before anything is sent."""
+        """A URL with an ambiguous host is refused."""
         async with open_api(package, OneToken(), api_server) as client:
             with pytest.raises(ConfigurationError) as caught:
                 await client.get(f"http://127.1:{api_server.port}/")
         assert "ambiguous-host" == caught.value.code
 
     async def test_default_port(self, package: Any) -> None:
-        """A URL with and without the default port is the same origin."""
+        """URLs with and without the default port have the same origin."""
 
         def handle(request: Any) -> Any:
             return package.Response(200, text=request.headers.get("Authorization", ""))
@@ -156,8 +156,8 @@ class TestBearerTransport:
             assert not (await client.get("https://api.example.evil.example/")).text
 
     @pytest.mark.parametrize("wrap", [False, True])
-    def test_unchecked_certificates(self, package: Any, *, wrap: bool) -> None:
-        """A transport that does not check certificates is refused, also inside another."""
+    def test_unverified_certificates(self, package: Any, *, wrap: bool) -> None:
+        """A transport that does not verify certificates is refused, even inside other transports."""
         transport = package.AsyncHTTPTransport(verify=False)
         if wrap:
             transport = Wrapping(Wrapping(transport))
@@ -166,7 +166,7 @@ class TestBearerTransport:
         assert "certificates-not-checked" == caught.value.code
 
     async def test_plain_http_through_a_proxy(self, package: Any, api_server: ApiServer) -> None:
-        """Plain http through a transport's own proxy is refused."""
+        """A plain-http request through the proxy of a transport is refused."""
         async with ConnectProxy() as proxy:
             inner = package.AsyncHTTPTransport(proxy=proxy.url)
             transport = BearerTransport(OneToken(), origins=api_server.url, transport=inner)
@@ -178,13 +178,13 @@ class TestBearerTransport:
 
     @pytest.mark.parametrize("transport", [object(), 3, httpx2.HTTPTransport, httpx2.AsyncHTTPTransport])
     def test_misuse(self, transport: Any) -> None:
-        """What is no async transport is refused."""
+        """Anything but an async transport is refused."""
         with pytest.raises(ConfigurationError) as caught:
             BearerTransport(OneToken(), origins="https://api.example", transport=transport)
         assert "transport" == caught.value.field
 
     def test_synchronous_client(self, package: Any) -> None:
-        """A synchronous client is refused when it is used, with `with` or without."""
+        """A synchronous client with the transport fails on its first request or on entering."""
         transport: Any = BearerTransport(OneToken(), origins="https://api.example")
         client = package.Client(transport=transport)
         with pytest.raises(ConfigurationError, match="AsyncClient"):
@@ -194,9 +194,9 @@ class TestBearerTransport:
             package.Client(transport=transport).__enter__()
 
     async def test_odd_transports(self, api_server: ApiServer) -> None:
-        """A transport that holds itself, or a pool of another kind, is no obstacle; the inner one is closed."""
+        """A transport that references itself or an unknown kind of pool works and closes the inner one."""
         inner: Any = Wrapping(httpx2.AsyncHTTPTransport())
-        inner.myself = inner
+        inner.itself = inner
         inner.other = Wrapping(None)
         inner.other._pool = object()
         transport = BearerTransport(OneToken(), origins=api_server.url, transport=inner)
@@ -220,7 +220,7 @@ class TestBearerTransport:
 
 
 class Wrapping:
-    """A transport around another, as those that cache or retry."""
+    """A transport around another, like those that cache or retry."""
 
     def __init__(self, transport: Any) -> None:
         self.wrapped = transport
@@ -233,8 +233,8 @@ class Wrapping:
 
 
 class TestOpenClient:
-    async def test_one_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Without arguments the environment names everything; the client is httpx2's."""
+    async def test_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without arguments everything comes from the environment, and the client is from httpx2."""
         async with Sandbox() as sandbox:
             for name, value in sandbox.environment.items():
                 monkeypatch.setenv(name, value)
@@ -245,7 +245,7 @@ class TestOpenClient:
 
     @pytest.mark.parametrize("where", ["argument", "environment"])
     async def test_proxy(self, package: Any, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
-        """A tunnel leads https through a proxy, given or from the environment; password and token are shown nowhere."""
+        """Requests use the tunnel of a proxy, and neither its password nor the token is shown."""
         async with (
             Sandbox(client_secret="canary-secret", ssl_context=private_ca().server) as sandbox,
             ConnectProxy(port=URL(sandbox.token_url).port) as proxy,
@@ -275,14 +275,14 @@ class TestOpenClient:
             assert 200 == (await client.get("stock")).status_code
 
     async def test_plain_http_through_a_proxy(self, package: Any, api_server: ApiServer) -> None:
-        """Plain http through a proxy is refused."""
+        """A plain-http request through a proxy is refused."""
         async with ConnectProxy() as proxy, open_api(package, OneToken(), api_server, proxy=proxy.url) as client:
             with pytest.raises(ConfigurationError, match="plain http"):
                 await client.get("stock")
             assert not proxy.heads
 
     async def test_transport(self, package: Any, api_server: ApiServer) -> None:
-        """A transport of the caller's own sends the requests, and is closed with the client."""
+        """The caller's transport sends the requests."""
         inner = Wrapping(package.AsyncHTTPTransport())
         async with open_api(package, OneToken(), api_server, transport=inner) as client:
             assert 200 == (await client.get("stock")).status_code
@@ -310,16 +310,21 @@ class TestOpenClient:
             ({"transport": httpx2.AsyncHTTPTransport(), "ssl": ssl.create_default_context()}, "ssl"),
             ({"transport": httpx2.HTTPTransport()}, "transport"),
         ],
+        ids=[
+            *("verify", "cert", "mounts", "unknown", "misspelt", "ssl off", "ssl on", "trust_env", "SOCKS", "http"),
+            *("query", "path", "sync client", "client name", "dict", "transport and proxy", "transport and limits"),
+            *("transport and ssl", "sync transport"),
+        ],
     )
     def test_misuse(self, options: dict[str, Any], field: str) -> None:
-        """A wrong argument is refused before anything is opened; no value is shown."""
+        """A wrong argument is refused without showing its value."""
         with pytest.raises(ConfigurationError) as caught:
             open_client(OneToken(), **{"base_url": "https://api.example", **options})
         assert field == caught.value.field
         assert "canary" not in f"{caught.value} {caught.value.hint}"
 
-    def test_unchecked_context(self) -> None:
-        """A context that does not check certificates is refused."""
+    def test_unverified_host_names(self) -> None:
+        """A context that does not verify host names is refused."""
         context = ssl.create_default_context()
         context.check_hostname = False
         with pytest.raises(ConfigurationError) as caught:
@@ -327,28 +332,28 @@ class TestOpenClient:
         assert "certificates-not-checked" == caught.value.code
 
     def test_shared_context_with_http2(self) -> None:
-        """HTTP/2 is not offered to the token endpoint by a context that both share."""
+        """http2=True is refused with an SSL context that the token endpoint shares."""
         credentials = ClientCredentials(client_id="app", client_secret="secret")
         with pytest.raises(ConfigurationError) as caught:
             open_client(credentials, base_url="https://api.example", ssl=ssl.create_default_context(), http2=True)
         assert "http2" == caught.value.field
 
     def test_not_entered(self) -> None:
-        """The attributes of a client are a clear error before entering."""
+        """A client's attribute raises an error with the correct form before entering."""
         opened: Any = open_client(OneToken(), base_url="https://api.example")
         with pytest.raises(ConfigurationError, match=r"not a client yet; write `async with open_client"):
             _ = opened.get
         assert not hasattr(opened, "nothing")
 
     def test_positional(self) -> None:
-        """A second positional argument is refused, and not shown."""
+        """Client id and secret as positional arguments are refused and not shown."""
         opened: Any = open_client
         with pytest.raises(ConfigurationError, match="one positional argument") as caught:
             opened("canary-id", "canary-secret")
         assert "canary" not in shown_by(caught.value)
 
     async def test_option_that_httpx_refuses(self) -> None:
-        """An option of a wrong type is reported when the client is opened."""
+        """An option that httpx refuses raises a ConfigurationError on entering."""
         hooks: Any = 3
         opened = open_client(OneToken(), base_url="https://api.example", event_hooks=hooks)
         with pytest.raises(ConfigurationError, match="httpx refuses"):
@@ -360,7 +365,7 @@ class TestOpenClient:
     [("httpx2", "httpx"), ("httpx", "httpx2")],
 )
 def test_either_package(hidden: str, outcome: str) -> None:
-    """Either package serves alone."""
+    """Either package works without the other."""
     program = f"""
 import importlib.util, sys
 find_spec = importlib.util.find_spec
@@ -375,7 +380,7 @@ print(opened._client_class.__module__.partition(".")[0])
 
 
 def test_neither_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without both packages the error names the extra."""
+    """If neither package is installed, the error names both."""
     monkeypatch.setattr(httpx_package, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="httpx2 or httpx"):
         httpx_package.require_package()

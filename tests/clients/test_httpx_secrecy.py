@@ -1,4 +1,4 @@
-"""`simplestore_async.httpx`: errors and logs show no token."""
+"""`simplestore_async.httpx`: no error or log shows the token."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tests.support.tracebacks import shown_by
 class TestSecrecy:
     @pytest.mark.parametrize("kind", ["refused", "timeout", "cancelled"])
     async def test_errors(self, package: Any, caplog: pytest.LogCaptureFixture, kind: str) -> None:
-        """Errors and cancellations show no token, nor do logs at DEBUG."""
+        """Neither errors, nor cancellations, nor logs at DEBUG show the token."""
         caplog.set_level(logging.DEBUG)
 
-        async def reply(request: web.Request) -> web.StreamResponse:
+        async def respond(request: web.Request) -> web.StreamResponse:
             await may_end.wait()
             return web.Response()
 
         may_end = asyncio.Event()
         timeout = package.Timeout(10, read=0.05 if kind == "timeout" else 10)
-        async with Server(reply) as server:
+        async with Server(respond) as server:
             url = refusing_url() if kind == "refused" else server.url
             client_class: Any = package.AsyncClient
             source = ListSource("canary-token-1")
@@ -45,7 +45,7 @@ class TestSecrecy:
         assert "canary" not in caplog.text
 
     async def test_write_error(self, package: Any) -> None:
-        """An error while the head is written shows no token."""
+        """An error in writing the headers does not show the token."""
         transport = BearerTransport(ListSource("canary-token-1"), origins="http://127.0.0.1:9")
         async with package.AsyncClient(transport=transport) as client:
             with pytest.raises(package.HTTPError) as caught:
@@ -54,7 +54,7 @@ class TestSecrecy:
 
     @pytest.mark.parametrize("is_own", [True, False])
     def test_http2(self, package: Any, caplog: pytest.LogCaptureFixture, *, is_own: bool) -> None:
-        """With HTTP/2, hpack does not log header blocks, from which the token can be decoded."""
+        """With HTTP/2 one filter keeps hpack's header blocks, which contain the token, out of the log."""
         logger = logging.getLogger("hpack.hpack")
         logger.filters.clear()
         caplog.set_level(logging.DEBUG)

@@ -1,4 +1,4 @@
-"""`simplestore_async.httpx` for type checkers; mypy's `warn_unused_ignores` fails where an error is not reported."""
+"""Type hints of `simplestore_async.httpx`: mypy's `warn_unused_ignores` fails if an error is not reported."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ API = "https://api.example"
 
 
 async def test_default() -> None:
-    """Without `client_class` the client is httpx2's."""
+    """By default the client is of the type `httpx2.AsyncClient`."""
     async with open_client(OneToken(), base_url=API, timeout=5, headers={"X-Tag": "1"}) as client:
         typed: httpx2.AsyncClient = client
     assert typed.is_closed
 
 
 async def test_class() -> None:
-    """With `client_class` the client has its type, also of a subclass."""
+    """With `client_class` the client has that type, even for a subclass."""
 
     class Client(httpx.AsyncClient):
         tag = "own"
@@ -34,7 +34,7 @@ async def test_class() -> None:
 
 
 async def test_transport() -> None:
-    """A BearerTransport is a transport of both packages, around a transport of either."""
+    """A BearerTransport is accepted by both packages and wraps a transport of either."""
     transport = BearerTransport(OneToken(), origins=API, transport=httpx2.AsyncHTTPTransport())
     async with httpx2.AsyncClient(transport=transport):
         pass
@@ -43,8 +43,8 @@ async def test_transport() -> None:
         pass
 
 
-def test_wrong() -> None:
-    """Misspelt options, other classes and synchronous transports are errors, also at run time."""
+def test_misuse() -> None:
+    """Misspelt options, other classes and synchronous transports are errors for the type checker and at run time."""
     with pytest.raises(ConfigurationError):
         open_client(OneToken(), base_url=API, time_out=5)  # type: ignore[call-overload]
     with pytest.raises(ConfigurationError):
@@ -54,7 +54,7 @@ def test_wrong() -> None:
 
 
 async def test_not_entered() -> None:
-    """Any use but `async with` is an error for the type checker."""
+    """Any use other than `async with` is an error for the type checker and at run time."""
     with pytest.raises(ConfigurationError):
         open_client(OneToken(), base_url=API).get("items")  # type: ignore[attr-defined]
     with pytest.raises(ConfigurationError), open_client(OneToken(), base_url=API):  # type: ignore[attr-defined]

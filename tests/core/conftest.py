@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def sandbox(clock: FakeClock) -> AsyncIterator[Sandbox]:
-    """A SimpleStore on the test's event loop, whose time is that of `clock`."""
+    """A sandbox on the test's event loop that runs on `clock`."""
     async with Sandbox(client_secret=SECRET, clock=clock) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
 async def provide(sandbox: Sandbox, clock: FakeClock, events: list[Event]) -> AsyncIterator[Provide]:
-    """Make providers for `sandbox`, on `clock`, with one attempt per renewal, which report to `events`."""
+    """Make providers for `sandbox` on `clock`: one attempt per renewal, events appended to `events`."""
     async with AsyncExitStack() as stack:
 
         def make(*, retry: RetryPolicy | None = None, **options: Any) -> TokenProvider:
@@ -48,13 +48,13 @@ async def provide(sandbox: Sandbox, clock: FakeClock, events: list[Event]) -> As
 
 @pytest.fixture
 def provider(provide: Provide) -> TokenProvider:
-    """A provider of `provide`, with every default."""
+    """A provider with the defaults of `provide`."""
     return provide()
 
 
 @pytest.fixture
 async def session(sandbox: Sandbox, provider: TokenProvider) -> AsyncIterator[aiohttp.ClientSession]:
-    """A session of aiohttp's own with our middleware, for the sandbox's API."""
+    """A plain aiohttp session with `BearerAuthMiddleware` for the sandbox's API."""
     origin = URL(sandbox.base_url).origin()
     async with authorized_session(provider, origin, base_url=sandbox.base_url) as session:
         yield session

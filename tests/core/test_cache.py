@@ -1,4 +1,4 @@
-"""`simplestore_async._core.cache`; the contract that all caches keep is in `test_every_cache.py`."""
+"""`MemoryTokenCache` and `check_cache`; `test_every_cache.py` has the contract of all caches."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def living_for(seconds: float, clock: FakeClock, value: str = "canary-token") ->
 
 @pytest.mark.parametrize(("age", "is_alive"), [(9.5, True), (10, False), (10.5, False)])
 async def test_expiry(cache: MemoryTokenCache, clock: FakeClock, age: float, *, is_alive: bool) -> None:
-    """A token is returned until the instant of its expiry."""
+    """A token is returned until it expires."""
     token = living_for(10, clock)
     await cache.set("key", token)
     clock.advance(age)
@@ -41,7 +41,7 @@ async def test_expiry(cache: MemoryTokenCache, clock: FakeClock, age: float, *, 
 
 @pytest.mark.parametrize("step", [-7200, -5, 5, 7200])
 async def test_wall_clock_step(cache: MemoryTokenCache, clock: FakeClock, step: float) -> None:
-    """A step of the wall clock changes no token's life: its instants are moved by the step."""
+    """A step of the wall clock moves a token's timestamps with it and leaves its remaining life unchanged."""
     token = living_for(10, clock)
     await cache.set("key", token)
     clock.step_wall(step)
@@ -56,7 +56,7 @@ async def test_wall_clock_step(cache: MemoryTokenCache, clock: FakeClock, step: 
 
 
 async def test_default_clock() -> None:
-    """The machine's clock is the default."""
+    """The system clock is the default."""
     cache = MemoryTokenCache()
     await cache.set("old", make_token(issued_at=0, expires_at=1_000_000_000))
     await cache.set("new", make_token())
@@ -67,7 +67,7 @@ async def test_default_clock() -> None:
 
 @pytest.mark.parametrize(("age", "left"), [(9.5, 3), (10, 2), (19.5, 2), (20, 1)])
 async def test_set_drops_expired_tokens(cache: MemoryTokenCache, clock: FakeClock, age: float, left: int) -> None:
-    """Setting any key drops every expired token, and no other."""
+    """Setting any key drops every expired token and no live one."""
     await cache.set("short", living_for(10, clock))
     await cache.set("long", living_for(20, clock))
     clock.advance(age)
@@ -79,14 +79,14 @@ async def test_set_drops_expired_tokens(cache: MemoryTokenCache, clock: FakeCloc
 
 
 async def test_set_of_an_expired_token(cache: MemoryTokenCache, clock: FakeClock) -> None:
-    """Setting an expired token keeps nothing, not even the token before it."""
+    """Setting an expired token removes the key's previous token and stores nothing."""
     await cache.set("key", living_for(10, clock))
     await cache.set("key", living_for(0, clock))
     assert 0 == len(cache)
 
 
 def test_concurrent_threads(cache: MemoryTokenCache, clock: FakeClock) -> None:
-    """Threads that set keys concurrently lose none and raise nothing."""
+    """Threads that set keys concurrently lose none of them."""
     token = living_for(10, clock)
 
     async def use(thread: int) -> None:
@@ -112,9 +112,10 @@ def test_concurrent_threads(cache: MemoryTokenCache, clock: FakeClock) -> None:
         ("key", lambda: MemoryTokenCache().set(b"key", make_token())),  # type: ignore[arg-type]
         ("token", lambda: MemoryTokenCache().set("key", "token")),  # type: ignore[arg-type]
     ],
+    ids=["clock", "key of get", "key of set", "token"],
 )
 async def test_wrong_argument(field: str, call: Any) -> None:
-    """An argument of the wrong type is a ConfigurationError that names it."""
+    """An argument of the wrong type raises a ConfigurationError that names it."""
     with pytest.raises(ConfigurationError) as caught:
         await call()
     assert field == caught.value.field
@@ -153,14 +154,14 @@ class UnusualCache:
     ],
     ids=["class", "dict", "str", "plain functions"],
 )
-def test_no_cache(value: object, problem: str) -> None:
-    """A value that every call would fail with is refused."""
+def test_rejected_as_a_cache(value: object, problem: str) -> None:
+    """An object that cannot work as a cache is refused with the reason."""
     with pytest.raises(ConfigurationError) as caught:
         check_cache(value)
     assert ("cache", problem) == (caught.value.field, caught.value.problem)
 
 
 @pytest.mark.parametrize("value", [None, MemoryTokenCache(), UnusualCache()], ids=["None", "cache", "unusual cache"])
-def test_cache(value: object) -> None:
-    """A cache is accepted, also with methods of which nothing shows that they are coroutines."""
+def test_accepted_as_a_cache(value: object) -> None:
+    """None, a cache, and a cache whose methods are not recognisable as coroutine functions are accepted."""
     check_cache(value)

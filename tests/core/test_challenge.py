@@ -1,4 +1,4 @@
-"""Challenges: responses that reject the token, and the cost of parsing."""
+"""WWW-Authenticate challenges: which responses reject the token, and the cost of parsing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from simplestore_async._core.challenge import bearer_errors, is_token_rejected
 
 INVALID_TOKEN = 'Bearer error="invalid_token"'
-# Each is repeated up to the length of a header line; none may cost more than its length.
+# Each is repeated to fill a header; parsing must stay linear in its length.
 FRAGMENTS = [
     "bearer ", "bearer\terror=", 'a="', '\\"', '"', '"a"', 'a="\\', "\\", ",", ";", " ", "=", "a", "a=", "a = ", "a=b,",
     'a="b" ', "é", "bearer,", 'bearer error="invalid_token", ', "\n",
@@ -55,7 +55,7 @@ class TestRejectedToken:
         ],
     )
     def test_rejected(self, status: int, challenges: list[str]) -> None:
-        """401 rejects the token, and so does any 4xx whose own Bearer challenge has `invalid_token`."""
+        """A 401 rejects the token, and so does any 4xx with `invalid_token` in its Bearer challenge."""
         assert is_token_rejected(status, challenges)
 
     @pytest.mark.parametrize(
@@ -94,14 +94,14 @@ class TestRejectedToken:
         ],
     )
     def test_not_rejected(self, status: int, challenges: list[str]) -> None:
-        """Missing rights, another scheme's error and words inside a quoted string do not reject the token."""
+        """Insufficient scope, another scheme's error and text inside quoted strings do not reject the token."""
         assert not is_token_rejected(status, challenges)
 
 
 class TestCost:
     @pytest.mark.parametrize("fragment", FRAGMENTS)
     def test_long_headers(self, fragment: str) -> None:
-        """A hundred headers of 7 kB, or one of 1 MB, are parsed in less than 50 ms, for any content."""
+        """A hundred headers of 7 kB, or one of 1 MB, parse in less than 50 ms, whatever they contain."""
         for headers in ([(fragment * 7_000)[:7_000]] * 100, [(fragment * 1_000_000)[:1_000_000]]):
             began_at = time.process_time()
             bearer_errors(headers)

@@ -1,4 +1,4 @@
-"""Client authentication without a shared secret: what it sends, how it rotates, and what it never shows."""
+"""Client authentication without a shared secret: requests, rotation and redaction."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def decode(assertion: str, algorithm: str = "RS256") -> Any:
 
 class TestClientAssertion:
     async def test_form(self, token_server: TokenServer) -> None:
-        """The form holds client id, assertion and its type, and no secret (RFC 7523 §2.2)."""
+        """The form contains client id, assertion and assertion type, and no secret (RFC 7523 §2.2)."""
         form = await request_form(token_server, ClientAssertion(lambda: "canary.assertion"))
         expected = {"client_id": "app", "client_assertion": "canary.assertion", "client_assertion_type": JWT_BEARER}
         assert {"grant_type": "client_credentials", **expected} == form
 
     @pytest.mark.parametrize("kind", ["async", "secret value", "file"])
     async def test_sources(self, token_server: TokenServer, tmp_path: Path, kind: str) -> None:
-        """An async function, an object with get_secret_value() and a file give the assertion."""
+        """The assertion may come from an async function, an object with get_secret_value() or a file."""
 
         async def read() -> str:
             return "canary.assertion"
@@ -83,7 +83,7 @@ class TestClientAssertion:
         )
 
     async def test_each_attempt(self, token_server: TokenServer, quick: Any) -> None:
-        """The assertion is read again for each attempt, in a thread of its own."""
+        """The assertion is read again for each attempt, in a worker thread."""
         threads: list[int] = []
 
         def read() -> str:
@@ -100,7 +100,7 @@ class TestClientAssertion:
 
     @pytest.mark.parametrize(("after", "requests"), [("canary.old", 1), ("canary.new", 2)])
     async def test_rotation(self, token_server: TokenServer, after: str, requests: int) -> None:
-        """After a refusal the assertion is read again; only another one is tried."""
+        """After a refusal the assertion is read again, and sent only if it has changed."""
         assertions = iter(["canary.old", after])
         token_server.replies += [refusal()]
         endpoint = TokenEndpoint(credentials(token_server, ClientAssertion(lambda: next(assertions))))
@@ -112,7 +112,7 @@ class TestClientAssertion:
         assert requests == len(token_server.requests)
 
     async def test_failure(self, token_server: TokenServer) -> None:
-        """A function that fails is named by its exception's type; nothing is sent."""
+        """If the function raises, the error names the exception's type and nothing is sent."""
 
         def read() -> str:
             raise RuntimeError("canary")
@@ -123,9 +123,13 @@ class TestClientAssertion:
         assert "canary" not in "".join(traceback.format_exception(caught.value))
         assert not token_server.requests
 
-    @pytest.mark.parametrize("assertion", ["canary.jwt", b"canary", 3, None, dict, lambda one: one])
+    @pytest.mark.parametrize(
+        "assertion",
+        ["canary.jwt", b"canary", 3, None, dict, lambda one: one],
+        ids=["JWT", "bytes", "number", "None", "class", "one argument"],
+    )
     def test_misuse(self, assertion: Any) -> None:
-        """Anything but a function is refused, a JWT itself, too."""
+        """Anything but a function is refused, even a JWT."""
         with pytest.raises(ConfigurationError) as caught:
             ClientAssertion(assertion)
         assert "assertion" == caught.value.field
@@ -135,7 +139,7 @@ class TestClientAssertion:
 class TestPrivateKeyJwt:
     @pytest.mark.parametrize("name", KINDS)
     async def test_claims(self, token_server: TokenServer, name: str) -> None:
-        """The JWT names client, issuer and type as the successor of RFC 7523 asks, with a short life."""
+        """The JWT has the header and claims that the successor of RFC 7523 requires, and expires after 60 s."""
         form = await request_form(token_server, PrivateKeyJwt(pem_of(private_key(name)), audience=ISSUER, key_id="k1"))
         token = decode(form["client_assertion"], name)
 
@@ -145,15 +149,15 @@ class TestPrivateKeyJwt:
         assert 60 == claims["exp"] - claims["iat"]
         assert JWT_BEARER == form["client_assertion_type"]
 
-    async def test_old_text(self, token_server: TokenServer) -> None:
-        """For servers of RFC 7523 itself audience, type and algorithm can be chosen; no kid is sent without one."""
+    async def test_rfc_7523(self, token_server: TokenServer) -> None:
+        """Audience, type and algorithm can be chosen for RFC 7523 servers, and without `key_id` no kid is sent."""
         method = PrivateKeyJwt(RSA_PEM, audience=token_server.token_url, type="JWT", algorithm="PS256")
         token = decode((await request_form(token_server, method))["client_assertion"])
         assert {"alg": "PS256", "typ": "JWT"} == token.header
         assert token_server.token_url == token.claims["aud"]
 
     async def test_fresh_jti(self, token_server: TokenServer, quick: Any) -> None:
-        """Each attempt has a jti of its own."""
+        """Each attempt has a new jti."""
         token_server.replies += [503]
         method = PrivateKeyJwt(RSA_PEM, audience=ISSUER)
         await TokenEndpoint(credentials(token_server, method), policy=quick).request_token()
@@ -163,7 +167,7 @@ class TestPrivateKeyJwt:
 
     @pytest.mark.parametrize("kind", ["file", "async", "secret value", "bytes"])
     async def test_sources(self, token_server: TokenServer, tmp_path: Path, kind: str) -> None:
-        """Key text, a file, an async function and an object with get_secret_value() are keys."""
+        """The key may come from bytes, a file, an async function or an object with get_secret_value()."""
 
         async def read() -> SecretStr:
             return SecretStr(RSA_PEM)
@@ -179,7 +183,7 @@ class TestPrivateKeyJwt:
         assert decode(form["client_assertion"]).claims["iss"] == "app"
 
     async def test_rotation(self, token_server: TokenServer, tmp_path: Path) -> None:
-        """After a refusal a new key in the file is tried at once; the same key is not."""
+        """After a refusal a changed key is tried at once, and an unchanged key is not."""
         path = tmp_path / "key.pem"
         path.write_text(RSA_PEM)
         token_server.replies += [refusal()]
@@ -215,9 +219,14 @@ class TestPrivateKeyJwt:
             ({"lifetime_seconds": 90_000}, "lifetime_seconds", "at most"),
             ({"key_id": 1}, "key_id", "got int"),
         ],
+        ids=[
+            *("empty key", "key of type int", "public key", "encrypted key", "cut key", "other curve", "Ed448"),
+            *("key of another algorithm", "algorithm none", "HS256", "algorithm of type int"),
+            *("empty audience", "audience of type list", "no lifetime", "long lifetime", "key id of type int"),
+        ],
     )
     def test_misuse(self, arguments: dict[str, Any], field: str, words: str) -> None:
-        """A wrong argument is refused when it is passed, and no key is shown."""
+        """The constructor refuses a wrong argument without showing the key."""
         arguments = {"key": RSA_PEM, "audience": ISSUER} | arguments
         with pytest.raises(ConfigurationError, match=words) as caught:
             PrivateKeyJwt(arguments.pop("key"), **arguments)
@@ -225,21 +234,21 @@ class TestPrivateKeyJwt:
         assert RSA_PEM[100:140] not in repr(caught.value)
 
     async def test_bad_key_later(self, token_server: TokenServer) -> None:
-        """A key that cannot be used when it is read fails the renewal."""
+        """A key that turns out to be unusable when it is read raises a TokenError."""
         method = PrivateKeyJwt(lambda: "-----BEGIN PRIVATE KEY-----", audience=ISSUER)
         with pytest.raises(TokenError, match="cannot be used") as caught:
             await request_form(token_server, method)
         assert "secret-unavailable" == caught.value.code
 
     def test_without_joserfc(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Without the extra the error names it."""
+        """If joserfc is not installed, the error names the extra that installs it."""
         monkeypatch.setitem(sys.modules, "joserfc", None)
         with pytest.raises(ImportError, match=r"simplestore-async\[jwt\]"):
             PrivateKeyJwt(RSA_PEM, audience=ISSUER)
 
 
 class Custom:
-    """An authentication of a user's own."""
+    """A user-defined client authentication."""
 
     cache_key = "custom"
     is_dynamic = False
@@ -251,9 +260,9 @@ class Custom:
         return self.add(form, headers)
 
 
-class TestSeam:
+class TestCustomAuthentication:
     async def test_form_and_headers(self, token_server: TokenServer) -> None:
-        """An object of a user's own adds to form and headers."""
+        """A user-defined object can change the form and add headers."""
 
         def add(form: dict[str, str], headers: dict[str, str]) -> str:
             form["client_id"] = "other"
@@ -273,16 +282,17 @@ class TestSeam:
             (lambda form, headers: 1 / 0, "ZeroDivisionError"),
             (lambda form, headers: (_ for _ in ()).throw(asyncio.CancelledError), "CancelledError"),
         ],
+        ids=["replaces a field", "no secret", "raises", "cancelled"],
     )
     async def test_failure(self, token_server: TokenServer, add: Any, words: str) -> None:
-        """An object that fails, or replaces a protocol field, fails the renewal; nothing is sent."""
+        """If the object raises, returns no secret or replaces a protocol field, nothing is sent."""
         method = Custom((lambda f, h: next(add(f, h))) if words == "CancelledError" else add)
         with pytest.raises(TokenError, match=words):
             await request_form(token_server, method)
         assert not token_server.requests
 
     async def test_budget(self, token_server: TokenServer) -> None:
-        """An object that does not return ends with the budget."""
+        """An authentication that never returns times out at the deadline."""
 
         async def never() -> str:
             await asyncio.Event().wait()
@@ -293,7 +303,7 @@ class TestSeam:
             await endpoint.fetch(deadline=asyncio.get_running_loop().time() + 0.05, may_retry=lambda: True)
 
     def test_cache_key(self, token_server: TokenServer) -> None:
-        """Each way has cache keys of its own."""
+        """Each authentication method has its own cache key."""
         methods = ["none", ClientAssertion(lambda: ""), PrivateKeyJwt(RSA_PEM, audience=ISSUER), Custom(print)]
         keys = {credentials(token_server, method).cache_key for method in methods}
         keys |= {
@@ -313,14 +323,14 @@ class TestSeam:
         ids=["none", "object", "post", "basic"],
     )
     def test_secret(self, token_server: TokenServer, method: Any, secret: str | None, problem: str) -> None:
-        """A method that uses the secret needs it; any other refuses one."""
+        """Methods that use the secret require it, and the others refuse it."""
         with pytest.raises(ConfigurationError, match=problem) as caught:
             credentials(token_server, method, client_secret=secret)
         assert "client_secret" == caught.value.field
 
     @pytest.mark.parametrize("method", ["canary", 3, ClientAssertion, object()])
     def test_misuse(self, token_server: TokenServer, method: Any) -> None:
-        """Anything else is no method; its value is not shown."""
+        """Anything that is not an authentication method is refused without showing its value."""
         with pytest.raises(ConfigurationError, match="must be client_secret_post") as caught:
             credentials(token_server, method)
         assert "canary" not in str(caught.value)
@@ -329,7 +339,7 @@ class TestSeam:
         "method", [ClientAssertion(lambda: "canary"), PrivateKeyJwt(RSA_PEM, audience=ISSUER)], ids=["assertion", "key"]
     )
     def test_shows_nothing(self, token_server: TokenServer, method: Any) -> None:
-        """It shows no secret, copies to itself and cannot be pickled."""
+        """Methods show no secret, copy to themselves and cannot be pickled."""
         whole = credentials(token_server, method)
         shown = repr(method) + repr(whole) + repr(vars(method))
         assert "canary" not in shown
@@ -340,14 +350,14 @@ class TestSeam:
                 pickle.dumps(value)
 
     async def test_echo(self, token_server: TokenServer) -> None:
-        """An assertion that the server echoes is not in the error."""
+        """An assertion that the server echoes is left out of the error."""
         token_server.replies += [refusal("bad canary-long.assertion.text")]
         with pytest.raises(InvalidClientError) as caught:
             await request_form(token_server, ClientAssertion(lambda: "canary-long.assertion.text"))
         assert "canary" not in repr(caught.value)
 
     async def test_readable_refusal(self, token_server: TokenServer) -> None:
-        """A refusal is readable next to a key of any size, and its hint names no client secret."""
+        """A large key does not suppress the server's description, and the hint does not mention a client secret."""
         token_server.replies += [refusal("unknown key id")]
         with pytest.raises(InvalidClientError, match="unknown key id") as caught:
             await request_form(token_server, PrivateKeyJwt(RSA_PEM, audience=ISSUER))
@@ -357,7 +367,7 @@ class TestSeam:
 
 class TestMutualTls:
     async def test_certificate(self) -> None:
-        """With "none" the form holds the client id alone, and the connection the certificate (RFC 8705 §2)."""
+        """With "none" the form has only the client id, and the connection presents the certificate (RFC 8705 §2)."""
         authority = trustme.CA()
         server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("127.0.0.1").configure_cert(server_context)
@@ -378,7 +388,7 @@ class TestMutualTls:
             assert 1 == len(server.requests)
 
     def test_without_context(self) -> None:
-        """Without a context there can be no certificate."""
+        """`auth_method="none"` is refused without an `ssl` context."""
         with pytest.raises(ConfigurationError, match="load_cert_chain") as caught:
             TokenEndpoint(ClientCredentials(client_id="app", auth_method="none"))
         assert "ssl" == caught.value.field

@@ -1,4 +1,4 @@
-"""`simplestore_async._core.clock`: which of the machine's clocks decides."""
+"""`SystemClock` and the identity of the boot."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from simplestore_async._core.clock import SYSTEM_CLOCK, SystemClock, default_clo
 
 @pytest.mark.parametrize(("platform", "reading"), [("linux", 70.5), ("darwin", 80.5)])
 def test_monotonic_counts_suspended_time(monkeypatch: pytest.MonkeyPatch, platform: str, reading: float) -> None:
-    """`monotonic()` reads the clock that counts suspended time on this platform."""
+    """`monotonic()` reads the platform's clock that includes suspended time."""
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(time, "CLOCK_BOOTTIME", 7, raising=False)
     monkeypatch.setattr(time, "CLOCK_MONOTONIC_RAW", 8, raising=False)
@@ -23,8 +23,8 @@ def test_monotonic_counts_suspended_time(monkeypatch: pytest.MonkeyPatch, platfo
     assert reading == SystemClock().monotonic()
 
 
-def test_monotonic_without_such_a_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is no clock of that name (Windows), `monotonic()` is `time.monotonic()`, which counts sleep there."""
+def test_monotonic_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows `monotonic()` is `time.monotonic()`, which includes suspended time there."""
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.delattr(time, "CLOCK_BOOTTIME", raising=False)
     monkeypatch.delattr(time, "CLOCK_MONOTONIC_RAW", raising=False)
@@ -33,7 +33,7 @@ def test_monotonic_without_such_a_clock(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_system_clock() -> None:
-    """By default parts use the machine's clock, which advances; `time()` is POSIX seconds."""
+    """The default clock is the system clock: it advances, and `time()` is `time.time()`."""
     first = SYSTEM_CLOCK.monotonic()
 
     assert SYSTEM_CLOCK is default_clock()
@@ -43,7 +43,7 @@ def test_system_clock() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_boot() -> None:
-    """The boot's identity is the kernel's, with that of the clock's namespace, in every process."""
+    """The boot's identity starts with the kernel's boot id and is the same in every process."""
     boot = find_boot()
     assert boot is not None
     assert boot.startswith(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
@@ -56,7 +56,7 @@ def test_boot() -> None:
 
 @pytest.mark.parametrize("text", [None, "", "not a boot", "\u00e9"])
 def test_boot_is_unknown(monkeypatch: pytest.MonkeyPatch, text: str | None) -> None:
-    """Without a readable identity of the kernel's there is none."""
+    """If the kernel's boot id is missing or malformed, the boot is unknown."""
 
     def read_text(*_: object) -> str:
         if text is None:
@@ -69,7 +69,7 @@ def test_boot_is_unknown(monkeypatch: pytest.MonkeyPatch, text: str | None) -> N
 
 
 def test_boot_without_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An older kernel, which has no namespaces of clocks, has the boot's identity alone."""
+    """On kernels without time namespaces the identity is the boot id alone."""
 
     def readlink(_: Path) -> Path:
         raise FileNotFoundError
@@ -83,7 +83,7 @@ def test_boot_without_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
 def test_boot_elsewhere(monkeypatch: pytest.MonkeyPatch, platform: str) -> None:
-    """Where the platform's way to identify a boot fails, there is no identity, and no error."""
+    """If a platform cannot identify its boot, the boot is unknown and nothing is raised."""
 
     def read_text(*_: object) -> str:
         raise FileNotFoundError

@@ -1,4 +1,4 @@
-"""`simplestore_async._core.connector`: TLS settings and connectors that may carry a credential."""
+"""Checks of TLS settings and connectors."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def lax_context(*, verify_mode: ssl.VerifyMode = ssl.CERT_REQUIRED) -> ssl.SSLCo
 @pytest.mark.parametrize(
     "setting", [True, client_context(), aiohttp.Fingerprint(bytes(32))], ids=["default", "context", "fingerprint"]
 )
-async def test_checked(setting: Any) -> None:
-    """The machine's certificates, a context of one's own and a fingerprint are accepted."""
+async def test_verifying(setting: Any) -> None:
+    """The default, a verifying context and a fingerprint are accepted."""
     check_ssl("ssl", setting)
     async with aiohttp.TCPConnector(ssl=setting) as connector:
         check_connector(connector)
@@ -41,8 +41,8 @@ async def test_checked(setting: Any) -> None:
     ],
     ids=["off", "certificate", "host name"],
 )
-async def test_not_checked(setting: Any, problem: str) -> None:
-    """A setting that leaves certificates or host names unchecked is refused, also that of a connector."""
+async def test_not_verifying(setting: Any, problem: str) -> None:
+    """A setting that does not verify certificates or host names is refused, directly and in a connector."""
     with pytest.raises(ConfigurationError, match=f"^ssl .*{problem}") as caught:
         check_ssl("ssl", setting)
     async with aiohttp.TCPConnector(ssl=setting) as connector:
@@ -54,14 +54,14 @@ async def test_not_checked(setting: Any, problem: str) -> None:
 
 
 @pytest.mark.parametrize("setting", ["ca.pem", ssl.SSLContext])
-def test_no_setting(setting: Any) -> None:
-    """Anything else is refused by its type."""
+def test_wrong_type(setting: Any) -> None:
+    """Anything else is refused."""
     with pytest.raises(ConfigurationError, match=r"^ssl must be a"):
         check_ssl("ssl", setting)
 
 
-async def test_unusable() -> None:
-    """A connector of another event loop, or a closed one, is refused."""
+async def test_unusable_connector() -> None:
+    """A connector that belongs to another event loop or is closed is refused."""
 
     async def make() -> aiohttp.TCPConnector:
         return aiohttp.TCPConnector()

@@ -1,4 +1,4 @@
-"""`ClientCredentials.from_env()`: settings of the environment, named in its errors and never shown."""
+"""`ClientCredentials.from_env()`: variables, errors, near misses and pickling."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PREFIX = "SIMPLESTORE_"
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Set the environment to these variables, named without their prefix, and no others of the package."""
+    """Set exactly these variables of the package, given without their prefix."""
 
     def set_to(**variables: str) -> None:
         for name in [name for name in os.environ if name.startswith(PREFIX)]:
@@ -49,15 +49,15 @@ def error_of_from_env() -> ConfigurationError:
     return caught.value
 
 
-def test_least(environment: Callable[..., None]) -> None:
-    """An id and a secret are enough."""
+def test_minimum(environment: Callable[..., None]) -> None:
+    """Only the id and the secret are required."""
     environment(CLIENT_ID="app", CLIENT_SECRET=SECRET)
 
     assert ClientCredentials(**FIELDS) == ClientCredentials.from_env()
 
 
 def test_all(environment: Callable[..., None], tmp_path: Path) -> None:
-    """All variables are read, id and secret also from files, without the invisible characters around them."""
+    """Every variable is read, id and secret also from files, and surrounding invisible characters are stripped."""
     path = tmp_path / "secret"
     environment(
         CLIENT_ID_FILE=write(tmp_path / "id", "\ufeff app\r\n"),
@@ -76,7 +76,7 @@ def test_all(environment: Callable[..., None], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("nothing", ["", " ", "\t\n"])
 def test_empty_counts_as_unset(environment: Callable[..., None], nothing: str) -> None:
-    """A variable that is empty or blank is as good as none."""
+    """An empty or blank variable counts as unset."""
     others = dict.fromkeys(("CLIENT_ID_FILE", "CLIENT_SECRET_FILE", "TOKEN_URL", "SCOPE"), nothing)
     environment(CLIENT_ID="app", CLIENT_SECRET=SECRET, **others)
 
@@ -122,12 +122,15 @@ def test_empty_counts_as_unset(environment: Callable[..., None], nothing: str) -
             "configuration",
         ),
     ],
-    ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
+    ids=[
+        *("neither", "no secret", "no id", "empty id", "invisible secret", "secret twice", "id twice"),
+        *("two lines", "plain http", "scope in quotes"),
+    ],
 )
 def test_wrong_variable(
     environment: Callable[..., None], variables: dict[str, str], field: str, problem: str, code: str
 ) -> None:
-    """A missing or wrong variable is the error's field; the value is not shown."""
+    """The error of a missing or wrong variable names it without showing its value."""
     environment(**variables)
     error = error_of_from_env()
 
@@ -140,7 +143,7 @@ def test_wrong_variable(
     "value", [SECRET, f"{SECRET}/x", f"/{SECRET}", f"/{SECRET}/x", f"~{SECRET}", f"{SECRET}\x1b[2J", f"{SECRET}\n/x"]
 )
 def test_secret_in_the_wrong_variable(environment: Callable[..., None], variable: str, value: str) -> None:
-    """A secret in a variable of another purpose is not shown, neither by the error nor by a traceback's locals."""
+    """A secret pasted into the wrong variable is shown neither by the error nor by the traceback's locals."""
     others = {"CLIENT_ID": "app", "CLIENT_SECRET": SECRET}
     others.pop(variable.removesuffix("_FILE"), None)
     environment(**others | {variable: value})
@@ -166,7 +169,7 @@ def test_secret_in_the_wrong_variable(environment: Callable[..., None], variable
 def test_wrong_file(
     environment: Callable[..., None], tmp_path: Path, variable: str, content: bytes | None, problem: str
 ) -> None:
-    """A file that is missing or wrong is found out at once; the variable and the path are named."""
+    """A missing or unusable file is reported at once with its variable and path."""
     path = tmp_path / "file"
     if content is not None:
         path.write_bytes(content)
@@ -193,7 +196,7 @@ def test_wrong_file(
     ],
 )
 def test_near_miss(environment: Callable[..., None], monkeypatch: pytest.MonkeyPatch, similar: str, meant: str) -> None:
-    """A variable that looks like a missing one is named, and its value is not."""
+    """A variable whose name resembles a missing one is suggested without showing its value."""
     environment()
     monkeypatch.setenv(similar, SECRET)
     error = error_of_from_env()
@@ -204,7 +207,7 @@ def test_near_miss(environment: Callable[..., None], monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("other", ["AZURE_CLIENT_ID", "SIMPLESTORE_BASE_URL", "SECRET", "SIMPLESTORE_CLIENT\x1b[2J"])
 def test_no_near_miss(environment: Callable[..., None], monkeypatch: pytest.MonkeyPatch, other: str) -> None:
-    """Variables of other purposes are not named, nor is a name that a terminal would obey."""
+    """Unrelated variables are not suggested, nor are names with control characters."""
     environment()
     monkeypatch.setenv(other, SECRET)
 
@@ -212,7 +215,7 @@ def test_no_near_miss(environment: Callable[..., None], monkeypatch: pytest.Monk
 
 
 def test_near_miss_of_the_base_url(environment: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable that looks like that of the base URL is named."""
+    """A variable whose name resembles that of the base URL is suggested."""
     environment()
     monkeypatch.setenv("SIMPLESTORE_BASEURL", "https://canary")
 
@@ -221,8 +224,8 @@ def test_near_miss_of_the_base_url(environment: Callable[..., None], monkeypatch
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_pickles_as_a_recipe(environment: Callable[..., None], protocol: int) -> None:
-    """The pickle has no value in it; the process that loads it reads its own environment."""
+def test_pickle(environment: Callable[..., None], protocol: int) -> None:
+    """A pickle contains no values: loading it reads the environment of the loading process."""
     environment(CLIENT_ID="canary-id", CLIENT_SECRET=SECRET, SCOPE="canary-scope")
     pickled = pickle.dumps(ClientCredentials.from_env(), protocol)
     environment(CLIENT_ID="other-id", CLIENT_SECRET="other-secret")
@@ -233,9 +236,9 @@ def test_pickles_as_a_recipe(environment: Callable[..., None], protocol: int) ->
     assert expected == loaded == pickle.loads(pickle.dumps(loaded))
 
 
-@pytest.mark.parametrize("change", [{"client_id": "other"}, {"client_secret": "other"}, {"scope": "read"}], ids=str)
-def test_changed_is_no_recipe(environment: Callable[..., None], change: dict[str, Any]) -> None:
-    """Credentials changed after `from_env()` are no longer those of the environment: pickling is refused."""
+@pytest.mark.parametrize("change", [{"client_id": "other"}, {"client_secret": "other"}, {"scope": "read"}])
+def test_pickle_of_changed_credentials(environment: Callable[..., None], change: dict[str, Any]) -> None:
+    """Credentials that were changed after `from_env()` cannot be pickled."""
     environment(CLIENT_ID="app", CLIENT_SECRET=SECRET)
     credentials = attrs.evolve(ClientCredentials.from_env(), **change)
 
@@ -244,7 +247,7 @@ def test_changed_is_no_recipe(environment: Callable[..., None], change: dict[str
 
 
 def test_pickle_without_the_environment(environment: Callable[..., None]) -> None:
-    """Where the environment lacks the variables, loading reports so in the user's terms."""
+    """Loading a pickle where the variables are missing raises the same error as `from_env()`."""
     environment(CLIENT_ID="app", CLIENT_SECRET=SECRET)
     pickled = pickle.dumps(ClientCredentials.from_env())
     environment()

@@ -1,4 +1,4 @@
-"""Secrets that are read for every renewal: `SecretFile` and callables."""
+"""Dynamic secrets: `SecretFile` and callables."""
 
 from __future__ import annotations
 
@@ -48,10 +48,9 @@ class TestSecretFile:
             (b'+&=%: "', '+&=%: "'),
             (b"x" * (1 << 16), "x" * (1 << 16)),
         ],
-        ids=lambda value: ascii(value)[:30],
     )
     def test_content(self, tmp_path: Path, content: bytes, expected: str) -> None:
-        """Invisible characters around the text are dropped: byte order marks, line breaks, no-break spaces."""
+        """Byte order marks, line breaks and other invisible characters around the secret are stripped."""
         assert expected == SecretFile(write(tmp_path / "secret", content))()
 
     @pytest.mark.parametrize(
@@ -66,7 +65,7 @@ class TestSecretFile:
         ids=["empty", "two lines", "latin-1", "half utf-16", "long"],
     )
     def test_wrong_content(self, tmp_path: Path, content: bytes, problem: str) -> None:
-        """Content that cannot be a secret is an error that names the file, and shows none of it."""
+        """Content that cannot be a secret raises an error that names the file without showing the content."""
         path = write(tmp_path / "secret", content)
 
         with pytest.raises(ConfigurationError) as caught:
@@ -88,7 +87,7 @@ class TestSecretFile:
         ],
     )
     def test_no_regular_file(self, tmp_path: Path, kind: str, problem: str) -> None:
-        """Only regular files are read: a pipe without a writer would block, a device never end."""
+        """Only regular files are read: a pipe without a writer would block, and a device may never end."""
         path = tmp_path / "secret"
         if kind == "directory":
             path.mkdir()
@@ -109,7 +108,7 @@ class TestSecretFile:
         "path", [SECRET, f"./{SECRET}/x", f"/{SECRET}", f"/{SECRET}/x", "canary\0", "x/canary\x1b"]
     )
     def test_secret_as_a_path(self, path: str) -> None:
-        """A path that leads nowhere may be a secret: neither error nor repr shows it."""
+        """A path that does not exist may be a misplaced secret, so neither error nor repr shows it."""
         secret_file = SecretFile(path)
 
         with pytest.raises(ConfigurationError) as caught:
@@ -120,15 +119,15 @@ class TestSecretFile:
 
     @pytest.mark.parametrize("make_path", [str, Path])
     def test_path(self, tmp_path: Path, make_path: Callable[[str], str | Path]) -> None:
-        """The path is text or a path object, and the repr shows it."""
+        """The path may be a string or a path object, and the repr shows it."""
         secret_file = SecretFile(make_path(str(tmp_path / "secret")))
 
         assert tmp_path / "secret" == secret_file.path
         assert f"SecretFile({str(tmp_path / 'secret')!r})" == repr(secret_file)
 
-    @pytest.mark.parametrize("path", [None, 5, b"canary", [], "", Path, SecretStr("canary")], ids=ascii)
+    @pytest.mark.parametrize("path", [None, 5, b"canary", [], "", Path, SecretStr("canary")])
     def test_wrong_path(self, path: Any) -> None:
-        """Anything else is an error about the path."""
+        """Anything else is refused as a path."""
         with pytest.raises(ConfigurationError) as caught:
             SecretFile(path)
 
@@ -136,7 +135,7 @@ class TestSecretFile:
         assert "canary" not in str(caught.value)
 
     def test_home(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """`~` is the home directory."""
+        """`~` expands to the home directory."""
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.setenv("USERPROFILE", str(tmp_path))
 
@@ -144,7 +143,7 @@ class TestSecretFile:
 
     @needs_posix_files
     def test_symlink_swap(self, tmp_path: Path) -> None:
-        """A file that Kubernetes rotates (..data is swapped) is read anew each time; its mode is 0644, as there."""
+        """A secret that Kubernetes rotates by swapping the ..data symlink is read anew each time."""
         for name in ("first", "second"):
             (tmp_path / name).mkdir()
             write(tmp_path / name / "secret", name.encode()).chmod(0o644)
@@ -206,14 +205,14 @@ class TestReadSecret:
         ids=["literal", "plain", "line", "pydantic", "async", "partial", "lambda", "awaitable", "object", "method"],
     )
     async def test_every_kind(self, secret: str | Callable[[], str | Awaitable[str]]) -> None:
-        """A secret may be a string, or a callable of any kind; the result is redacted."""
+        """The secret may be a string or any kind of callable, and the result is redacted."""
         read = await with_secret(secret).read_secret()
 
         assert read == SECRET
         assert "'***'" == repr(read)
 
     async def test_read_once_each_time(self, tmp_path: Path) -> None:
-        """A callable is called once for each reading; a file is read anew."""
+        """Each read calls the callable once, or reads the file again."""
         secrets = iter(["first", "second"])
         path = tmp_path / "secret"
         for credentials in (with_secret(lambda: next(secrets)), with_secret(SecretFile(path))):
@@ -225,7 +224,7 @@ class TestReadSecret:
 
     @pytest.mark.parametrize("secret", [AsyncVault(), AsyncVault().__call__], ids=["object", "method"])
     async def test_async_callable_needs_no_thread(self, secret: Callable[[], Awaitable[str]]) -> None:
-        """An async callable runs in its task, on the loop where its clients live: here in one step."""
+        """An async callable runs on the caller's event loop, without a thread."""
         reading = asyncio.create_task(with_secret(secret).read_secret())
         await asyncio.sleep(0)
         is_done = reading.done()
@@ -255,7 +254,7 @@ class TestReadSecret:
         ],
     )
     async def test_no_secret(self, secret: Callable[..., Any], problem: str) -> None:
-        """A callable that fails or gives no secret is a `TokenError` without the callable's own error."""
+        """A callable that raises or returns no valid secret causes a `TokenError` without the original exception."""
         with pytest.raises(TokenError) as caught:
             await with_secret(secret).read_secret()
 
@@ -266,7 +265,7 @@ class TestReadSecret:
         assert (None, None) == (error.__cause__, error.__context__)
 
     async def test_no_secret_in_the_file(self, tmp_path: Path) -> None:
-        """A secret file that cannot be read is a `TokenError` that names it, and may be there next time."""
+        """An unreadable secret file causes a retryable `TokenError` that names it."""
         with pytest.raises(TokenError) as caught:
             await with_secret(SecretFile(tmp_path / "secret")).read_secret()
 
@@ -274,7 +273,7 @@ class TestReadSecret:
         assert caught.value.retryable
 
     async def test_cancelled(self) -> None:
-        """Cancelling the reading cancels an async callable, and the cancellation is not wrapped."""
+        """Cancelling a read cancels the async callable, and CancelledError is not wrapped."""
         started = asyncio.Event()
         ended: list[str] = []
 
@@ -297,7 +296,7 @@ class TestReadSecret:
 
 
 async def test_blocking_callable() -> None:
-    """Readings that end before a callable returns leave one thread, which keeps no program, and no later call."""
+    """Reads that time out share one daemon thread, and those still queued never call the callable."""
     go_on = threading.Event()
     calls: list[threading.Thread] = []
 

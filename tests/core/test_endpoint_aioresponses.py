@@ -1,4 +1,4 @@
-"""Token requests in tests that patch aiohttp with aioresponses."""
+"""Compatibility with aioresponses."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ TOKEN_URL: Final = "https://store.example/connect/token"
 
 
 class Response(aiohttp.ClientResponse):
-    """aioresponses 0.7.9 does not pass `stream_writer`, which aiohttp 3.14 requires."""
+    """A response with the `stream_writer` that aiohttp 3.14 requires and aioresponses 0.7.9 does not pass."""
 
     __init__ = partialmethod(aiohttp.ClientResponse.__init__, stream_writer=Mock(output_size=0))
 
 
 async def test_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A provider gets its token from a patched aiohttp."""
+    """A provider gets its token through aioresponses."""
     monkeypatch.setattr("aioresponses.core.ClientResponse", Response)
     credentials = ClientCredentials(client_id="app", client_secret="secret", token_url=TOKEN_URL)
     with aioresponses() as patched:

@@ -24,7 +24,7 @@ def refusal(**arguments: Any) -> ConfigurationError:
 
 
 def test_defaults() -> None:
-    """The default policy and the machine's clock are used unless others are given."""
+    """The default policy and the system clock are used unless others are passed."""
     endpoint = TokenEndpoint(CREDENTIALS)
 
     assert (CREDENTIALS, RetryPolicy()) == (endpoint.credentials, endpoint.policy)
@@ -45,15 +45,15 @@ def test_defaults() -> None:
     ],
 )
 def test_wrong_type(field: str, value: Any) -> None:
-    """An argument of another type is refused by name."""
+    """An argument of the wrong type is refused by name."""
     assert field == refusal(**{field: value}).field
 
 
 def test_credentials_are_not_shown() -> None:
-    """A secret in the place of the credentials is not shown."""
+    """A secret passed in place of the credentials is not shown."""
     secret = "canary"
     with pytest.raises(ConfigurationError) as caught:
-        TokenEndpoint(secret)  # type: ignore[arg-type]  # that is the case
+        TokenEndpoint(secret)  # type: ignore[arg-type]  # the mistake under test
 
     assert caught.value.__traceback__ is not None
     inner = caught.value.__traceback__.tb_next
@@ -61,8 +61,8 @@ def test_credentials_are_not_shown() -> None:
     assert "canary" not in everything_shown(caught.value.with_traceback(inner.tb_next))
 
 
-async def test_connector_that_does_not_check() -> None:
-    """A borrowed connector that does not check certificates is refused."""
+async def test_connector_without_verification() -> None:
+    """A connector that does not verify certificates is refused."""
     async with aiohttp.TCPConnector(ssl=False) as connector:
         assert "connector's ssl" == refusal(connector=connector).field
 
@@ -75,16 +75,16 @@ async def test_connector_that_does_not_check() -> None:
         ("proxy", {"trust_env": True}),
     ],
 )
-async def test_connector_without_effect_of_others(field: str, arguments: Any) -> None:
-    """`ssl`, `proxy` and `trust_env` are refused next to a connector that ignores them or has a setting of its own."""
+async def test_conflict_with_connector(field: str, arguments: Any) -> None:
+    """`ssl`, `proxy` and `trust_env` are refused with a connector that ignores them or has its own TLS context."""
     async with aiohttp.UnixConnector("/run/simplestore.sock") as connector:
         assert field == refusal(connector=connector, **arguments).field
     async with aiohttp.TCPConnector(ssl=client_context()) as connector:
         assert field == "proxy" or field == refusal(connector=connector, **arguments).field
 
 
-async def test_connector_with_ssl() -> None:
-    """`ssl` and `proxy` go together with a plain TCPConnector, and a connector's own context with nothing else."""
+async def test_no_conflict_with_connector() -> None:
+    """`ssl` and `proxy` may accompany a plain TCPConnector, and a connector with its own TLS context works alone."""
     async with aiohttp.TCPConnector() as plain, aiohttp.TCPConnector(ssl=client_context()) as own:
         TokenEndpoint(CREDENTIALS, connector=plain, ssl=client_context(), proxy="http://proxy.example:3128")
         TokenEndpoint(CREDENTIALS, connector=own)

@@ -1,4 +1,4 @@
-"""`TokenEndpoint`: attempts, the pauses between them, and the end of the budget, on virtual time."""
+"""`TokenEndpoint`: attempts, pauses and the budget, in virtual time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TOKEN = grant("canary-token", 3600)
 
 @attrs.frozen
 class Course:
-    """The outcome of a token request, and the seconds from its beginning to each POST and to its end."""
+    """Outcome of a token request, and the seconds from its start to each POST and to its end."""
 
     outcome: AccessToken | TokenError
     posted_at: list[float]
@@ -48,7 +48,7 @@ def request(
     deadline_seconds: float | None = None,
     **options: Any,
 ) -> Course:
-    """Request a token from an endpoint with these responses, where None is silence."""
+    """Request a token from an endpoint that sends these responses, where None means no response."""
     unread = list(replies)
     posted_at: list[float] = []
 
@@ -75,8 +75,8 @@ def request(
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 3, 4])
-def test_attempts_end(attempts: int) -> None:
-    """After the policy's number of attempts the last one's error is raised."""
+def test_attempts_are_limited(attempts: int) -> None:
+    """After the policy's number of attempts the error of the last one is raised."""
     course = request(RetryPolicy(attempts=attempts), *[Reply(503)] * (attempts - 1), Reply(502))
 
     assert isinstance(course.outcome, TokenEndpointError)
@@ -84,7 +84,7 @@ def test_attempts_end(attempts: int) -> None:
 
 
 def test_passing_failure() -> None:
-    """An attempt that succeeds after others that failed brings its token."""
+    """A token that arrives after failed attempts is returned."""
     course = request(RetryPolicy(), Reply(500), Reply(429), TOKEN)
 
     assert isinstance(course.outcome, AccessToken)
@@ -92,7 +92,7 @@ def test_passing_failure() -> None:
 
 
 def test_refusal() -> None:
-    """A terminal refusal ends the attempts, with any Retry-After."""
+    """A terminal refusal is not retried, even with a Retry-After."""
     course = request(RetryPolicy(), Reply(400, headers={"Retry-After": "0"}))
 
     assert isinstance(course.outcome, TokenEndpointError)
@@ -100,7 +100,7 @@ def test_refusal() -> None:
 
 
 def test_pauses() -> None:
-    """The pause between attempts is at most retry_seconds and at least half of it, and doubles each time."""
+    """The first pause is between half of retry_seconds and all of it, and each further pause doubles."""
     first, second = request(RetryPolicy(retry_seconds=0.25), *[Reply(503)] * 3).pauses
 
     assert 0.125 <= first <= 0.25
@@ -113,7 +113,7 @@ def test_pauses() -> None:
     ids=["seconds", "date", "less than the pause"],
 )
 def test_retry_after(retry_after: str, pause: float) -> None:
-    """Retry-After, in seconds or as a date by our clock, lengthens the pause, and never shortens it."""
+    """Retry-After, in seconds or as a date, may lengthen the pause and never shortens it."""
     busy = Reply(429, headers={"Retry-After": retry_after})
     (waited,) = request(RetryPolicy(retry_seconds=4), busy, TOKEN, clock=FakeClock(wall=1_700_000_000)).pauses
 
@@ -122,7 +122,7 @@ def test_retry_after(retry_after: str, pause: float) -> None:
 
 @pytest.mark.parametrize(("retry_after", "posted_at"), [("29.5", [0, 29.5]), ("30", [0]), ("3600", [0])])
 def test_retry_after_and_budget(retry_after: str, posted_at: list[float]) -> None:
-    """A Retry-After that leaves nothing of the budget fails at once, and is an attribute of the error."""
+    """A Retry-After beyond the budget fails the request at once, and the error has it as an attribute."""
     busy = Reply(429, headers={"Retry-After": retry_after})
     course = request(RetryPolicy(budget_seconds=30), busy, busy)
 
@@ -132,14 +132,14 @@ def test_retry_after_and_budget(retry_after: str, posted_at: list[float]) -> Non
 
 
 def test_pause_beyond_deadline() -> None:
-    """A pause that would outlast the deadline is not begun."""
+    """If the next pause would outlast the deadline, the request fails at once."""
     course = request(RetryPolicy(retry_seconds=20), Reply(503), deadline_seconds=9)
 
     assert ([0], 0) == (course.posted_at, course.ended_at)
 
 
 async def test_deadline_has_passed(sandbox: Sandbox) -> None:
-    """Past the deadline nothing is sent."""
+    """After the deadline nothing is sent."""
     deadline = asyncio.get_running_loop().time() - 1
     with pytest.raises(TokenTimeoutError, match=r"no complete response within 0 s$"):
         await TokenEndpoint(sandbox.credentials).fetch(deadline=deadline, may_retry=lambda: True)
@@ -157,7 +157,7 @@ async def test_deadline_has_passed(sandbox: Sandbox) -> None:
     ids=["attempt", "budget", "second attempt"],
 )
 def test_silence(policy: RetryPolicy, posts: int, seconds: float) -> None:
-    """Silence ends with the attempt or the budget, whichever is first; the error names the time that was given."""
+    """Without a response the attempt or the budget times out, whichever is first, and the error names the limit."""
     course = request(policy, *[SILENCE] * posts)
 
     assert TokenTimeoutError is type(course.outcome)
@@ -166,26 +166,31 @@ def test_silence(policy: RetryPolicy, posts: int, seconds: float) -> None:
     assert 0 <= course.ended_at - posts * seconds < 1  # the pauses
 
 
-@pytest.mark.parametrize("answers", [[False], [True, False], [True, True, True]])
-def test_may_retry(answers: list[bool]) -> None:
-    """Before each further attempt `may_retry` decides whether it is made."""
-    attempts = len(answers)
-    course = request(RetryPolicy(), *[Reply(500)] * 3, may_retry=lambda: answers.pop(0))
+@pytest.mark.parametrize("decisions", [[False], [True, False], [True, True, True]])
+def test_may_retry(decisions: list[bool]) -> None:
+    """`may_retry` decides before each further attempt whether it is made."""
+    attempts = len(decisions)
+    course = request(RetryPolicy(), *[Reply(500)] * 3, may_retry=lambda: decisions.pop(0))
 
     assert attempts == len(course.posted_at)
 
 
 @pytest.mark.parametrize("reply", [TOKEN, Reply(400)], ids=["token", "refusal"])
-def test_last_attempt_asks_nothing(reply: Reply) -> None:
-    """A first attempt that succeeds, or fails terminally, does not call `may_retry`."""
+def test_may_retry_is_not_called(reply: Reply) -> None:
+    """`may_retry` is not called after an attempt that succeeds or fails terminally."""
     asked: list[bool] = []
-    request(RetryPolicy(), reply, may_retry=lambda: bool(asked.append(True)))  # type: ignore[func-returns-value]  # to count
+
+    def may_retry() -> bool:
+        asked.append(True)
+        return True
+
+    request(RetryPolicy(), reply, may_retry=may_retry)
 
     assert [] == asked
 
 
 async def test_refused_connection(quick: RetryPolicy) -> None:
-    """A refused connection is a TokenTransportError with the system's reason, and is retried."""
+    """A refused connection raises a retryable TokenTransportError with the reason of the operating system."""
     async with RawServer(says()) as server:
         endpoint = raw_endpoint(server, policy=quick)
     error = await failure(endpoint)

@@ -20,7 +20,7 @@ from tests.support.wire_faults import JSON_HEAD, everything_shown, hangs_after, 
 
 @pytest.mark.parametrize("by", ["authority", "fingerprint"])
 async def test_private_certificate(by: str) -> None:
-    """A token endpoint of a private authority is reached with its context, or by its certificate's fingerprint."""
+    """A private certificate is trusted through an SSL context of its authority or by its fingerprint."""
     certificate = authority().issue_cert("127.0.0.1")
     digest = sha256(ssl.PEM_cert_to_DER_cert(certificate.cert_chain_pems[0].bytes().decode())).digest()
     trust = client_context() if by == "authority" else aiohttp.Fingerprint(digest)
@@ -33,7 +33,7 @@ async def test_private_certificate(by: str) -> None:
 class TestBorrowedConnector:
     @pytest.mark.parametrize("faults", [[], [Status(400)], [Status(503)] * 3], ids=["none", "refusal", "outage"])
     async def test_stays_open(self, sandbox: Sandbox, quick: RetryPolicy, faults: list[Status]) -> None:
-        """A borrowed connector of one connection serves all attempts and stays usable, for any outcome."""
+        """A borrowed connector with one connection serves all attempts and stays open, whatever the outcome."""
         for fault in faults:
             sandbox.fail_next(1, fault)
         async with aiohttp.TCPConnector(limit=1) as connector:
@@ -44,8 +44,8 @@ class TestBorrowedConnector:
 
             assert not connector.closed
 
-    async def test_large_reply_frees_it(self) -> None:
-        """An endless refusal does not keep the only connection of a borrowed connector."""
+    async def test_endless_response(self) -> None:
+        """An endless response does not block the only connection of a borrowed connector."""
         async with (
             RawServer(repeats(b"HTTP/1.1 400 Bad Request\r\n\r\n", b" " * 65536)) as server,
             aiohttp.TCPConnector(limit=1) as connector,
@@ -56,7 +56,7 @@ class TestBorrowedConnector:
             assert 2 == len(server.requests)
 
     async def test_busy(self, sandbox: Sandbox) -> None:
-        """While a request holds the only connection a fetch waits its turn, also after a cancelled one."""
+        """A token request waits for the connector's only connection, even after another waiting one was cancelled."""
         connector = WatchedConnector(limit=1)
         async with connector, aiohttp.ClientSession(connector=connector, connector_owner=False) as session:
             held = sandbox.api.hold()
@@ -75,7 +75,7 @@ class TestBorrowedConnector:
         assert ["GET", "POST"] == [request.method for request in sandbox.requests]
 
     async def test_closed(self, sandbox: Sandbox) -> None:
-        """A connector that cannot be used is a ConfigurationError, and nothing is sent."""
+        """A closed connector raises a ConfigurationError, and nothing is sent."""
         async with aiohttp.TCPConnector() as connector:
             pass
         with pytest.raises(ConfigurationError, match="is closed"):
@@ -86,8 +86,8 @@ class TestBorrowedConnector:
 
 class TestCancellation:
     @pytest.mark.parametrize("auth_method", ["client_secret_post", "client_secret_basic"])
-    async def test_during_the_reply(self, auth_method: str) -> None:
-        """A cancelled request ends as CancelledError, closes its connection and shows no secret."""
+    async def test_during_the_response(self, auth_method: str) -> None:
+        """Cancelling a request while it reads the response closes the connection and shows no secret."""
         reached = asyncio.Event()
         async with RawServer(hangs_after(JSON_HEAD + b"Content-Length: 99\r\n\r\n{", reached=reached)) as server:
             endpoint = TokenEndpoint(raw_credentials(server, auth_method=auth_method))
@@ -97,7 +97,7 @@ class TestCancellation:
         assert not shows_secret(shown)
 
     async def test_during_the_handshake(self) -> None:
-        """A request that is cancelled while it connects closes its connection."""
+        """Cancelling a request during the TLS handshake closes the connection."""
         async with RawServer(hangs_after(), reads_first=False) as server:
             credentials = raw_credentials(server, token_url=f"https://127.0.0.1:{server.port}/")
             await cancelled(TokenEndpoint(credentials).request_token(), server.arrived)
@@ -106,7 +106,7 @@ class TestCancellation:
             assert 1 == server.connections
 
     async def test_during_a_pause(self, sandbox: Sandbox) -> None:
-        """A request that is cancelled between two attempts makes no other."""
+        """Cancelling a request between two attempts prevents the next attempt."""
         sandbox.fail_next(1)
         pauses = asyncio.Event()
 

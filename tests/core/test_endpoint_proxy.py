@@ -1,4 +1,4 @@
-"""`TokenEndpoint` behind a proxy. The endpoint is https://token.example: only a proxy, or a resolver, finds it."""
+"""`TokenEndpoint` behind a proxy. Its host token.example is reachable only through a proxy or a test resolver."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def shows_password(text: str) -> bool:
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_argument(server: Sandbox, credentials: ClientCredentials, port: int, scheme: str) -> None:
-    """The proxy sees a CONNECT with its own user and password, and nothing of the token request."""
+    """The proxy receives a CONNECT with its own credentials, and nothing of the token request."""
     tls = private_ca().server if scheme == "https" else None
     async with ConnectProxy(port=port, ssl_context=tls) as proxy:
         url = f"{scheme}://{USERINFO}@127.0.0.1:{proxy.port}"
@@ -69,7 +69,7 @@ async def test_argument(server: Sandbox, credentials: ClientCredentials, port: i
 
 
 async def test_environment(credentials: ClientCredentials, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With `trust_env` the proxy that the environment names at the time of a request is used."""
+    """With `trust_env` a request uses the proxy that the environment names at that moment."""
     endpoint = TokenEndpoint(credentials, trust_env=True, ssl=client_context())
     async with ConnectProxy(port=port) as proxy:
         monkeypatch.setenv("https_proxy", f"http://{USERINFO}@127.0.0.1:{proxy.port}")
@@ -82,7 +82,7 @@ async def test_environment(credentials: ClientCredentials, port: int, monkeypatc
 async def test_direct(
     credentials: ClientCredentials, port: int, *, trust_env: bool, no_proxy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A host that no_proxy names is reached directly; so is every host without `trust_env`."""
+    """A host named by no_proxy is reached directly, and without `trust_env` every host is."""
     connector = aiohttp.TCPConnector(resolver=LocalResolver({443: port}))
     async with ConnectProxy(port=port) as proxy, connector:
         monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
@@ -94,7 +94,7 @@ async def test_direct(
 
 
 async def test_plain_http(sandbox: Sandbox) -> None:
-    """A proxy is refused for a token endpoint of plain http."""
+    """A proxy is refused for a plain-http token URL."""
     with pytest.raises(ConfigurationError) as caught:
         TokenEndpoint(sandbox.credentials, proxy="http://us:hunter2@proxy.example:3128")
 
@@ -102,7 +102,7 @@ async def test_plain_http(sandbox: Sandbox) -> None:
 
 
 async def test_plain_http_by_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plain http to another machine is not shown to a proxy of the environment."""
+    """A plain-http token request is not sent to a proxy from the environment, even if plain http is allowed."""
     async with RawServer(says()) as proxy:
         monkeypatch.setenv("http_proxy", f"http://{USERINFO}@127.0.0.1:{proxy.port}")
         credentials = raw_credentials(proxy, token_url="http://token.example/", allow_insecure_http=True)
@@ -124,7 +124,7 @@ async def test_plain_http_by_environment(monkeypatch: pytest.MonkeyPatch) -> Non
 async def test_failing_proxy(
     credentials: ClientCredentials, quick: RetryPolicy, script: Script | None, problem: str
 ) -> None:
-    """A proxy that opens no tunnel is a TokenTransportError, which is retried and shows no password."""
+    """A proxy that opens no tunnel causes a retryable TokenTransportError that shows no password."""
     async with RawServer(script or says()) as proxy:
         url = URL(proxy.url if script else refusing_url())
         endpoint = TokenEndpoint(credentials, proxy=f"http://{USERINFO}@{url.authority}", policy=quick)
@@ -141,7 +141,7 @@ async def test_failing_proxy(
 async def test_untrusted_behind_proxy(
     server: Sandbox, credentials: ClientCredentials, port: int, make_ssl: Callable[[], aiohttp.Fingerprint | None]
 ) -> None:
-    """Inside the tunnel certificates and fingerprints are checked all the same."""
+    """Certificates and fingerprints are also verified inside the tunnel."""
     async with ConnectProxy(port=port) as proxy:
         endpoint = TokenEndpoint(credentials, proxy=f"http://127.0.0.1:{proxy.port}", ssl=make_ssl())
         error = await failure(endpoint)
@@ -151,7 +151,7 @@ async def test_untrusted_behind_proxy(
 
 
 async def test_cancelled_in_proxy(credentials: ClientCredentials, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The traceback of a request that was cancelled at the proxy shows neither secret nor proxy password."""
+    """The traceback of a request cancelled at the proxy shows neither secret nor proxy password."""
     async with RawServer(hangs_after()) as proxy:
         monkeypatch.setenv("https_proxy", f"http://{USERINFO}@127.0.0.1:{proxy.port}")
         endpoint = TokenEndpoint(credentials, trust_env=True)

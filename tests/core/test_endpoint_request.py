@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 async def test_documented_request() -> None:
-    """The request is the documented one, byte for byte, and holds nothing else."""
+    """The request on the wire is exactly the documented one."""
     async with RawServer(says(JSON_HEAD + b"Content-Length: %d\r\n\r\n" % len(GRANT), GRANT)) as server:
         token = await raw_endpoint(server).request_token()
         await server.clients_left()
@@ -49,7 +49,7 @@ async def test_documented_request() -> None:
 
 
 async def test_path_and_query() -> None:
-    """Path and query of the token URL are kept."""
+    """Path and query of the token URL are sent unchanged."""
     async with RawServer(says(JSON_HEAD + b"\r\n" + GRANT)) as server:
         credentials = raw_credentials(server, token_url=f"{server.url}/a%2Fb?tenant=7")
         await TokenEndpoint(credentials).request_token()
@@ -58,7 +58,7 @@ async def test_path_and_query() -> None:
 
 
 async def test_headers(sandbox: Sandbox) -> None:
-    """Headers that a user adds arrive; they may replace the User-Agent and Accept."""
+    """Custom headers are sent, and may replace User-Agent and Accept."""
     headers = {"Ocp-Apim-Subscription-Key": "key", "user-agent": "shop/1.0", "Accept": "*/*"}
     await TokenEndpoint(sandbox.credentials, headers=headers).request_token()
 
@@ -67,7 +67,7 @@ async def test_headers(sandbox: Sandbox) -> None:
 
 
 async def test_without_metadata(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package that was copied without its metadata gets tokens, and names its version."""
+    """The User-Agent names the version even if the package's metadata is missing."""
 
     def missing(name: str) -> NoReturn:
         raise importlib.metadata.PackageNotFoundError(name)
@@ -79,7 +79,7 @@ async def test_without_metadata(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatc
 
 
 async def test_no_cookies(sandbox: Sandbox, quick: RetryPolicy) -> None:
-    """A cookie that the endpoint sets is never sent back, over a borrowed connector neither."""
+    """Cookies set by the endpoint are never sent back, not even over a borrowed connector."""
     sandbox.fail_next(1, Response(503, headers={"Set-Cookie": "session=1; Path=/"}))
     async with aiohttp.TCPConnector() as connector:
         endpoint = TokenEndpoint(sandbox.credentials, connector=connector, policy=quick)
@@ -89,8 +89,8 @@ async def test_no_cookies(sandbox: Sandbox, quick: RetryPolicy) -> None:
     assert [None] * 3 == [request.headers.get("Cookie") for request in sandbox.requests]
 
 
-async def test_each_attempt_its_connection(quick: RetryPolicy) -> None:
-    """No attempt reuses a connection that the endpoint may be about to close."""
+async def test_new_connection_for_each_attempt(quick: RetryPolicy) -> None:
+    """No attempt reuses a connection, which the endpoint may be about to close."""
     reply = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n"
     async with RawServer(hangs_after(reply)) as server:
         await failure(raw_endpoint(server, policy=quick))
@@ -100,7 +100,7 @@ async def test_each_attempt_its_connection(quick: RetryPolicy) -> None:
 
 
 async def test_redirect(sandbox: Sandbox, quick: RetryPolicy) -> None:
-    """A redirect is a TokenEndpointError, and is not followed."""
+    """A redirect raises a TokenEndpointError and is not followed."""
     async with Sandbox() as other:
         sandbox.fail_next(1, Response(307, headers={"Location": other.token_url}))
         error = await failure(TokenEndpoint(sandbox.credentials, policy=quick))
@@ -111,7 +111,7 @@ async def test_redirect(sandbox: Sandbox, quick: RetryPolicy) -> None:
 
 @pytest.mark.parametrize("auth_method", ["client_secret_basic", "client_secret_post"])
 async def test_netrc(sandbox: Sandbox, auth_method: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Authorization is ours or absent: netrc is never read, with `trust_env` neither."""
+    """Credentials from netrc are never sent, not even with `trust_env`."""
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login intruder password hunter2\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     credentials = attrs.evolve(sandbox.credentials, auth_method=auth_method)

@@ -1,4 +1,4 @@
-"""`TokenEndpoint`: secrets that come from a file or a callable."""
+"""`TokenEndpoint`: secrets from a file or a callable."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ INVALID_CLIENT = Response(400, json={"error": "invalid_client", "title": "Unknow
 
 
 def mount(directory: Path, secret: str) -> Path:
-    """Put *secret* into *directory* as Kubernetes does: swap a symlink to a directory; return the secret's path."""
+    """Write *secret* below *directory* as Kubernetes does, by swapping a symlink; return the secret's path."""
     version_directory = directory / f"..{secret}"
     version_directory.mkdir()
     (version_directory / "client_secret").write_text(f"{secret}\n")
@@ -42,7 +42,7 @@ def mount(directory: Path, secret: str) -> Path:
 
 
 class Secrets:
-    """A secret that changes: each call returns the next, and the last one is repeated. An exception is raised."""
+    """A callable secret: each call returns or raises the next value, and the last one is repeated."""
 
     def __init__(self, *secrets: str | Exception) -> None:
         self.calls = 0
@@ -71,7 +71,7 @@ def rotate(sandbox: Sandbox, secret: str) -> None:
 
 @needs_posix_files
 async def test_rotated_file(sandbox: Sandbox, tmp_path: Path) -> None:
-    """A secret file that was swapped is taken up by the next request."""
+    """A secret file that was replaced is used by the next request."""
     endpoint = endpoint_with(sandbox, SecretFile(tmp_path / "client_secret"))
     for secret in ("first", "second"):
         mount(tmp_path, secret)
@@ -82,8 +82,8 @@ async def test_rotated_file(sandbox: Sandbox, tmp_path: Path) -> None:
 
 
 @needs_posix_files
-async def test_rotated_in_time(sandbox: Sandbox, tmp_path: Path) -> None:
-    """A secret file that was swapped meanwhile is taken up at once after invalid_client."""
+async def test_rotated_during_a_request(sandbox: Sandbox, tmp_path: Path) -> None:
+    """A secret file that was replaced during a request is used at once after invalid_client."""
     path = mount(tmp_path, "first")
     rotate(sandbox, "second")
     with sandbox.token_endpoint.hold() as held:
@@ -110,7 +110,7 @@ async def test_rotated_in_time(sandbox: Sandbox, tmp_path: Path) -> None:
 async def test_read_again(
     sandbox: Sandbox, secrets: list[str], faults: list[Fault], expected: list[int], calls: int
 ) -> None:
-    """A refused secret is read again, and a changed one is tried once; no other failure reads it again."""
+    """After invalid_client, and no other failure, the secret is read again and tried once if it has changed."""
     for fault in faults:
         sandbox.fail_next(1, fault)
     secret = Secrets(*secrets)
@@ -125,7 +125,7 @@ async def test_read_again(
 
 
 async def test_literal(sandbox: Sandbox) -> None:
-    """A literal secret is not sent twice."""
+    """A literal secret is not sent again after invalid_client."""
     endpoint = TokenEndpoint(sandbox.credentials)
     rotate(sandbox, "second")
     error = await failure(endpoint)
@@ -138,7 +138,7 @@ async def test_literal(sandbox: Sandbox) -> None:
     ("before", "raised"), [([], TimeoutError()), (["first"], ValueError(SECRET))], ids=["at first", "again"]
 )
 async def test_raises(sandbox: Sandbox, before: list[str], raised: Exception) -> None:
-    """A callable that raises, at its first or second call, is a TokenError without the callable's text."""
+    """A callable that raises at its first or second call causes a TokenError without the exception's text."""
     error = await failure(endpoint_with(sandbox, Secrets(*before, raised)))
 
     assert TokenError is type(error)
@@ -149,12 +149,12 @@ async def test_raises(sandbox: Sandbox, before: list[str], raised: Exception) ->
 
 @pytest.mark.parametrize("before", [[], ["first"]], ids=["at first", "again"])
 def test_slow(before: list[str]) -> None:
-    """An async callable that never returns, at its first or second call, is a TokenTimeoutError in the budget."""
-    answers = list(before)
+    """A callable that hangs at its first or second call causes a TokenTimeoutError when the budget ends."""
+    remaining = list(before)
     posts: list[float] = []
 
     async def read() -> str:
-        return answers.pop() if answers else await asyncio.Future()
+        return remaining.pop() if remaining else await asyncio.Future()
 
     async def simulate(loop: VirtualLoop) -> float:
         began_at = loop.time()

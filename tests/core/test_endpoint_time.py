@@ -1,4 +1,4 @@
-"""`TokenEndpoint`: the life of a token, and the clock that counts it."""
+"""`TokenEndpoint`: the lifetime of a token."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 async def request_while(
     sandbox: Sandbox, clock: FakeClock, seconds: float, *, step: float = 0, attempts: int = 2
 ) -> tuple[AccessToken, float]:
-    """Return the token of a request during which time passed, and when it was requested."""
+    """Advance and step the clock during a token request; return the token and the time of its request."""
     policy = RetryPolicy(attempts=attempts, retry_seconds=0.01)
     endpoint = TokenEndpoint(sandbox.credentials, clock=clock, policy=policy)
     deadline = asyncio.get_running_loop().time() + 5
@@ -35,7 +35,7 @@ async def request_while(
     ("seconds", "step"), [(0, 0), (59.9, 0), (0, -86_400), (0, 86_400)], ids=["at once", "late", "back", "ahead"]
 )
 async def test_counted_from_the_request(sandbox: Sandbox, clock: FakeClock, seconds: float, step: float) -> None:
-    """A token's life begins with its request, whatever the wall clock does meanwhile."""
+    """A token's lifetime starts at its request, whatever the wall clock does until it arrives."""
     sandbox.lifetime_seconds = 60
     token, requested_at = await request_while(sandbox, clock, seconds, step=step)
 
@@ -45,7 +45,7 @@ async def test_counted_from_the_request(sandbox: Sandbox, clock: FakeClock, seco
 
 @pytest.mark.parametrize("seconds", [60, 1e6])
 async def test_expired_on_arrival(sandbox: Sandbox, clock: FakeClock, seconds: float) -> None:
-    """A token that expires before it arrives is a TokenResponseError that may be retried."""
+    """A token that expires before it arrives causes a retryable TokenResponseError."""
     sandbox.lifetime_seconds = 60
     with pytest.raises(TokenResponseError) as caught:
         await request_while(sandbox, clock, seconds, attempts=1)
@@ -55,7 +55,7 @@ async def test_expired_on_arrival(sandbox: Sandbox, clock: FakeClock, seconds: f
 
 
 async def test_counted_from_the_attempt(sandbox: Sandbox, clock: FakeClock) -> None:
-    """It is the attempt that brought it from which a token's life counts, not the first one."""
+    """A token's lifetime starts at the attempt that obtained it, not at the first attempt."""
     sandbox.lifetime_seconds = 60
     token, requested_at = await request_while(sandbox, clock, 60)
 

@@ -1,4 +1,4 @@
-"""`simplestore_async._core.guarded_cache`."""
+"""`GuardedCache`: a renewal's use of a cache that may fail or hang."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 TOKEN = make_token()
-# Longer than a test may take.
+# Longer than any test takes.
 LONG = 60.0
 SHORT = 0.01
 
@@ -29,7 +29,7 @@ OPERATIONS = ["get", "set", "lock"]
 
 
 class ScriptedCache:
-    """A shared cache with scripted steps, which records them."""
+    """A shared cache that runs scripted steps and records its calls."""
 
     def __init__(self, **steps: Callable[[], Any]) -> None:
         self.steps = steps
@@ -95,7 +95,7 @@ def guard(cache: Any, *, cache_seconds: float = LONG, lock_seconds: float = LONG
 
 
 async def use(guarded: GuardedCache, operation: str) -> None:
-    """Do the operation, as a renewal does; it has no result."""
+    """Perform the operation as a renewal does, and check that it has no result."""
     if operation == "get":
         assert await guarded.get() is None
     elif operation == "set":
@@ -111,7 +111,7 @@ def step_of(operation: str) -> str:
 
 @pytest.mark.parametrize("found", [TOKEN, None], ids=["hit", "miss"])
 async def test_success(found: AccessToken | None) -> None:
-    """Key and token reach the cache, its result is returned, and nothing is reported."""
+    """Calls are passed to the cache with the key, its result is returned, and no failure is reported."""
 
     async def find() -> AccessToken | None:
         return found
@@ -141,7 +141,7 @@ async def test_success(found: AccessToken | None) -> None:
     ids=["raises", "raises at once", "TimeoutError", "TokenCacheError", "CancelledError", "Panic", "no coroutine"],
 )
 async def test_failure(operation: str, misbehave: Callable[[], Any], facts: tuple[str, str]) -> None:
-    """An exception of a cache becomes an event; only the text of a TokenCacheError is shown."""
+    """A cache's exception becomes an event, which shows only the text of a TokenCacheError."""
     guarded = guard(ScriptedCache(**{step_of(operation): misbehave}))
     async with asyncio.timeout(60):
         await use(guarded, operation)
@@ -164,7 +164,7 @@ async def test_failure(operation: str, misbehave: Callable[[], Any], facts: tupl
     ],
 )
 async def test_timeout(operation: str, limits: dict[str, float], problem: str) -> None:
-    """A call ends at its own limit or at the renewal's deadline, whichever is first; after that at once."""
+    """A call times out at its own limit or the renewal's deadline, and at once if the deadline has passed."""
     guarded = guard(ScriptedCache(**{step_of(operation): hang}), **limits)
     async with asyncio.timeout(60):
         await use(guarded, operation)
@@ -175,7 +175,7 @@ async def test_timeout(operation: str, limits: dict[str, float], problem: str) -
 
 @pytest.mark.parametrize("rubbish", ["canary-token", 5, {"value": "canary-token"}, False, AccessToken])
 async def test_wrong_type(rubbish: object) -> None:
-    """A result of another type is a cache miss; its type is reported."""
+    """A result of another type is a cache miss, and its type is reported."""
 
     async def find_rubbish() -> object:
         return rubbish
@@ -187,7 +187,7 @@ async def test_wrong_type(rubbish: object) -> None:
 
 
 async def test_no_lock_after_a_failed_read() -> None:
-    """After a failed read the lock is not acquired: the wait would be in vain."""
+    """After a failed read the lock is not acquired."""
     cache = ScriptedCache(get=fail)
     guarded = guard(cache)
     await guarded.get()
@@ -199,14 +199,14 @@ async def test_no_lock_after_a_failed_read() -> None:
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 async def test_cancelled_renewal(operation: str) -> None:
-    """Cancelling the renewal while it waits for the cache cancels it, and is no failure of the cache."""
+    """Cancelling a renewal that waits for the cache is not reported as a failure of the cache."""
     is_waiting = asyncio.Event()
 
-    async def tell_and_hang() -> None:
+    async def signal_and_hang() -> None:
         is_waiting.set()
         await hang()
 
-    guarded = guard(ScriptedCache(**{step_of(operation): tell_and_hang}))
+    guarded = guard(ScriptedCache(**{step_of(operation): signal_and_hang}))
     task = asyncio.ensure_future(use(guarded, operation))
     await is_waiting.wait()
     task.cancel()
@@ -216,7 +216,7 @@ async def test_cancelled_renewal(operation: str) -> None:
 
 
 async def test_unshared_cache() -> None:
-    """A cache without `renewal_lock` yields False: no other process can have renewed meanwhile."""
+    """For a cache without `renewal_lock` the lock yields False and nothing is reported."""
     guarded = guard(MemoryTokenCache())
     async with guarded.renewal_lock() as has_lock:
         assert has_lock is False
@@ -224,7 +224,7 @@ async def test_unshared_cache() -> None:
 
 
 async def test_lock_is_held() -> None:
-    """The key's lock is acquired before the body and released after it."""
+    """The key's lock is held during the body."""
     cache = ScriptedCache()
     assert isinstance(cache, SharedTokenCache)
     guarded = guard(cache)
@@ -236,7 +236,7 @@ async def test_lock_is_held() -> None:
 
 
 async def test_lock_timeout_does_not_end_the_body() -> None:
-    """Once the lock is held, the limits of lock and cache do not apply to the body."""
+    """The time limits of lock and cache do not apply to the body."""
     guarded = guard(ScriptedCache(), lock_seconds=1e-9, cache_seconds=1e-9)
     async with guarded.renewal_lock():
         for _ in range(5):
@@ -244,8 +244,8 @@ async def test_lock_timeout_does_not_end_the_body() -> None:
     assert [] == guarded.failures
 
 
-async def test_patience_is_shared() -> None:
-    """The wait for the lock has the time that the read left."""
+async def test_lock_wait_shares_the_limit() -> None:
+    """The time that a read took is deducted from the wait for the lock."""
     guarded = guard(ScriptedCache(get=lambda: asyncio.sleep(0.06), enter=hang), lock_seconds=0.1)
     async with asyncio.timeout(60):
         await use(guarded, "get")
@@ -255,7 +255,7 @@ async def test_patience_is_shared() -> None:
 
 
 class QueuedCache:
-    """A cache whose work queues for one thread."""
+    """A cache with one worker thread."""
 
     def __init__(self, *, job_seconds: float) -> None:
         self.stored: list[AccessToken] = []
@@ -279,7 +279,7 @@ class QueuedCache:
 
 class TestQueue:
     async def test_wait_is_limited(self) -> None:
-        """A read that waits longer than the renewal may wait for others is a failure."""
+        """A read that is queued for longer than its limit is reported as a failure."""
         cache = QueuedCache(job_seconds=0.02)
         guards = [guard(cache, cache_seconds=0.5, lock_seconds=0.5) for _ in range(35)]
         found = await asyncio.gather(*(guarded.get() for guarded in guards))
@@ -289,7 +289,7 @@ class TestQueue:
         assert {"other work kept it busy for longer than"} == {failure.problem[:39] for failure in failures}
 
     async def test_store_is_done_later(self) -> None:
-        """A queued store that nothing waits for any longer is done, and is no failure."""
+        """A queued store that outlasts its limit is still done and is not reported as a failure."""
         cache = QueuedCache(job_seconds=0.02)
         guards = [guard(cache, cache_seconds=0.5) for _ in range(35)]
         await asyncio.gather(*(guarded.set(TOKEN) for guarded in guards))
@@ -318,7 +318,7 @@ async def swallow() -> bool:
     ],
 )
 async def test_release(leave: Callable[[], Any], problems: list[str]) -> None:
-    """The lock is released after an error, which reaches the renewal; a failed release is reported."""
+    """An error in the body releases the lock and propagates, and a failed release is reported."""
     cache = ScriptedCache(leave=leave)
     guarded = guard(cache, cache_seconds=SHORT)
     with pytest.raises(StopHereError):
@@ -331,7 +331,7 @@ async def test_release(leave: Callable[[], Any], problems: list[str]) -> None:
 
 
 async def test_cancellation_releases_the_lock() -> None:
-    """A renewal that is cancelled while it holds the lock releases it, although that takes a step of the loop."""
+    """A renewal that is cancelled while it holds the lock completes an asynchronous release."""
     is_held = asyncio.Event()
     released: list[bool] = []
 
@@ -357,7 +357,7 @@ async def test_cancellation_releases_the_lock() -> None:
 
 @pytest.mark.parametrize("enter", [fail, raise_cancelled, hang])
 async def test_lock_not_acquired_is_not_released(enter: Callable[[], Any]) -> None:
-    """A failed acquisition runs the body without the lock, and nothing is released."""
+    """If the lock cannot be acquired, the body runs without it and nothing is released."""
     cache = ScriptedCache(enter=enter)
     guarded = guard(cache, lock_seconds=SHORT)
     async with asyncio.timeout(60):
@@ -370,7 +370,7 @@ async def test_lock_not_acquired_is_not_released(enter: Callable[[], Any]) -> No
     ("make_lock", "error"), [(fail_at_once, "LookupError"), (lambda: None, "AttributeError")], ids=["raises", "None"]
 )
 async def test_broken_renewal_lock(make_lock: Callable[[], Any], error: str) -> None:
-    """If `renewal_lock()` raises or returns no context manager, the body runs without a lock; this is reported."""
+    """If `renewal_lock()` raises or returns no context manager, the body runs and the failure is reported."""
 
     class Broken(ScriptedCache):
         def renewal_lock(self, key: str, /) -> Any:
@@ -382,7 +382,7 @@ async def test_broken_renewal_lock(make_lock: Callable[[], Any], error: str) -> 
 
 
 async def test_release_after_the_deadline() -> None:
-    """A renewal that spent its budget still has time to release the lock."""
+    """A renewal past its deadline still has time to release the lock."""
     released: list[bool] = []
 
     async def release() -> None:

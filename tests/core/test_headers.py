@@ -1,4 +1,4 @@
-"""`simplestore_async._core.headers`: header fields named by a user."""
+"""Custom headers of token requests and of the command."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class TestTokenHeaders:
         [{}, {"X-API-Key": "a b\tc"}, {"User-Agent": "shop/1.0", "Accept": "*/*"}, {"x-": '"!~"', "Y": "1"}],
     )
     def test_accepted(self, headers: dict[str, str]) -> None:
-        """Any other header of one line of visible ASCII is taken; its value is redacted."""
+        """A header of one line of visible ASCII is accepted, and its value is redacted."""
         parsed = parse_token_headers(conceal_values(headers))
 
         assert headers == dict(parsed)
@@ -32,14 +32,14 @@ class TestTokenHeaders:
         ],
     )
     def test_set_by_the_request(self, name: str) -> None:
-        """Authentication, framing and headers that the request sets are refused by name."""
+        """Headers for authentication and framing, and others that the request sets itself, are refused by name."""
         with pytest.raises(ConfigurationError, match=f"^headers must not hold {name}; ") as caught:
             parse_token_headers({name: "x"})
 
         assert "headers" == caught.value.field
 
     def test_no_mapping(self) -> None:
-        """What is no mapping is refused by its type."""
+        """Anything but a mapping is refused."""
         with pytest.raises(ConfigurationError, match=r"^headers must be a mapping .* got list") as caught:
             parse_token_headers(conceal_values([("X-Key", "hunter2")]))
 
@@ -65,7 +65,7 @@ class TestTokenHeaders:
         ],
     )
     def test_cannot_be_sent(self, headers: Any) -> None:
-        """A header that cannot be sent, or is there twice, is refused without its value."""
+        """A header that cannot be sent or appears twice is refused without showing its value."""
         concealed = conceal_values(headers)
         with pytest.raises(ConfigurationError) as caught:
             parse_token_headers(concealed)
@@ -78,7 +78,7 @@ class TestTokenHeaders:
 
 @pytest.mark.parametrize(("text", "expected"), [("X-Key", True), ("", False), ("X Key", False), ("X:", False)])
 def test_is_header_name(text: str, *, expected: bool) -> None:
-    """A header's name is a token (RFC 9110 5.6.2)."""
+    """A header name is a token (RFC 9110 §5.6.2)."""
     assert expected is is_header_name(text)
 
 
@@ -91,5 +91,5 @@ def test_is_header_name(text: str, *, expected: bool) -> None:
     ],
 )
 def test_find_header_problem(name: str, value: str, problem: str) -> None:
-    """A header of the command that cannot be sent has a problem, without its value."""
+    """The problem of a header that the command cannot send does not show its value."""
     assert problem == find_header_problem(name, value)

@@ -1,4 +1,4 @@
-"""One provider on several event loops: after each other, at once, closed in mid-renewal."""
+"""One provider on several event loops: in sequence, at once, and closed during a renewal."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 async def in_thread(
     scenario: Callable[[], Coroutine[Any, Any, T]], new_loop: LoopFactory = asyncio.new_event_loop
 ) -> T:
-    """Run *scenario* on a new event loop, in a thread of its own; fail if asyncio complains there."""
+    """Run *scenario* on a new event loop in a new thread, and fail if that loop reports an error."""
     complaints: list[dict[str, Any]] = []
 
     def run() -> T:
@@ -44,12 +44,12 @@ async def in_thread(
     return result
 
 
-class TestOneAfterTheOther:
+class TestInSequence:
     @pytest.mark.parametrize("new_loop", LOOPS)
     async def test_token(
         self, sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, new_loop: LoopFactory
     ) -> None:
-        """The second loop gets the first one's token without a request; a third renews it, once for 50 callers."""
+        """A second loop gets the token of the first without a request, and a third renews it once for 50 callers."""
 
         async def scenario() -> list[AccessToken]:
             return await asyncio.gather(*(provider.get_token() for _ in range(50)))
@@ -63,7 +63,7 @@ class TestOneAfterTheOther:
         assert 2 == sandbox.counters.token_requests
 
     async def test_loop_ends_during_a_renewal(self, sandbox: Sandbox, provider: TokenProvider) -> None:
-        """A renewal that ends with its loop leaves nothing behind; the next loop starts another."""
+        """If a loop ends during its renewal, the next loop gets a token."""
         held = sandbox.token_endpoint.hold()
 
         async def scenario() -> None:
@@ -85,8 +85,8 @@ class TestOneAfterTheOther:
         new_loop: LoopFactory,
         failures: int,
     ) -> None:
-        """A loop that is gone is not kept alive by the token or failure that the provider remembers."""
-        caplog.set_level(logging.CRITICAL, "simplestore_async")  # what the log captured would live on
+        """The provider's held token or last failure does not keep a closed loop alive."""
+        caplog.set_level(logging.CRITICAL, "simplestore_async")  # captured log records would keep objects alive
         if failures:
             sandbox.fail_next(failures)
         provider = provide(on_event=None)
@@ -100,8 +100,8 @@ class TestOneAfterTheOther:
 
         assert loop() is None
 
-    async def test_close_after_a_loop_was_closed(self, provider: TokenProvider) -> None:
-        """aclose() is not harmed by a loop that was closed before, and is still referred to."""
+    async def test_close_after_a_closed_loop(self, provider: TokenProvider) -> None:
+        """aclose() works after a loop that used the provider was closed."""
         loop = asyncio.new_event_loop()
 
         await in_thread(provider.get_token, lambda: loop)
@@ -114,7 +114,7 @@ class TestOneAfterTheOther:
 
 @pytest.mark.parametrize("locks", [True, False], ids=["asyncio.Lock", "no lock"])
 async def test_slot_is_a_lock(sandbox: Sandbox, provide: Provide, monkeypatch: pytest.MonkeyPatch, locks: bool) -> None:
-    """It is the asyncio.Lock of the slot that makes it one request: without it each caller makes its own."""
+    """The asyncio.Lock of the slot makes concurrent callers share one request; without it each makes its own."""
 
     class NeverLocks(asyncio.Lock):
         def locked(self) -> bool:
@@ -133,13 +133,13 @@ async def test_slot_is_a_lock(sandbox: Sandbox, provide: Provide, monkeypatch: p
     assert (1 if locks else 10) == sandbox.counters.token_requests
 
 
-# Python 3.11 complains of each coroutine whose clean-up would wait.
+# Python 3.11 warns of each coroutine that awaits in its clean-up.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-async def test_loop_is_closed_in_mid_renewal(sandbox: Sandbox, provider: TokenProvider, events: list[Event]) -> None:
-    """A loop closed in mid-renewal is no failure: nothing is reported, and the next loop gets a token at once."""
+async def test_loop_is_closed_during_a_renewal(sandbox: Sandbox, provider: TokenProvider, events: list[Event]) -> None:
+    """Closing a loop during its renewal reports no failure, and the next loop gets a token at once."""
     held = sandbox.token_endpoint.hold()
 
-    def close_in_mid_renewal() -> None:
+    def close_during_a_renewal() -> None:
         loop = asyncio.new_event_loop()
         loop.set_exception_handler(lambda *_: None)  # "Task was destroyed but it is pending!"
         caller = loop.create_task(provider.get_token())
@@ -149,12 +149,12 @@ async def test_loop_is_closed_in_mid_renewal(sandbox: Sandbox, provider: TokenPr
 
     async def get_token() -> AccessToken:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)  # aiohttp's, for what the closed loop left behind
+            warnings.simplefilter("ignore", ResourceWarning)  # from aiohttp, for the connection of the closed loop
             token = await provider.get_token()
             gc.collect()
         return token
 
-    await asyncio.to_thread(close_in_mid_renewal)
+    await asyncio.to_thread(close_during_a_renewal)
     held.release()
 
     assert isinstance(await in_thread(get_token), AccessToken)
@@ -164,7 +164,7 @@ async def test_loop_is_closed_in_mid_renewal(sandbox: Sandbox, provider: TokenPr
 
 class TestAtOnce:
     async def test_four_threads(self, sandbox: Sandbox, provider: TokenProvider) -> None:
-        """Four cold loops at once, 50 callers each, make one request each, and share one token within each loop."""
+        """Of four loops with 50 callers each, every loop makes one request and shares its token."""
         held = sandbox.token_endpoint.hold()
 
         async def scenario() -> list[AccessToken]:
@@ -179,8 +179,8 @@ class TestAtOnce:
         assert get_at_once(provider) in [some[0] for some in tokens]
         assert 4 == sandbox.counters.token_requests
 
-    async def test_listener_runs_where_the_renewal_does(self, provide: Provide) -> None:
-        """Events are reported on the thread of the renewing loop."""
+    async def test_listener_thread(self, provide: Provide) -> None:
+        """The listener runs on the thread of the renewing loop."""
         threads: list[int] = []
 
         async def scenario() -> int:
@@ -194,7 +194,7 @@ class TestAtOnce:
         assert threading.get_ident() != here
 
     async def test_rejection_from_another_thread(self, provider: TokenProvider) -> None:
-        """invalidate() may be called from any thread, even one without a loop."""
+        """invalidate() works from any thread, even one without an event loop."""
         token = await provider.get_token()
 
         assert await asyncio.to_thread(provider.invalidate, token)
@@ -203,9 +203,9 @@ class TestAtOnce:
 
 
 class TestClose:
-    @pytest.mark.parametrize("callers_here", [5, 0], ids=["a loop that uses it", "a loop that never used it"])
+    @pytest.mark.parametrize("callers_here", [5, 0], ids=["used by this loop", "not used by this loop"])
     async def test_renewals_of_every_loop(self, sandbox: Sandbox, provider: TokenProvider, callers_here: int) -> None:
-        """aclose() ends the renewals of its own loop and of the others: all waiters get ProviderClosedError."""
+        """aclose() cancels the renewals of every loop, and all waiters get ProviderClosedError."""
         held = sandbox.token_endpoint.hold()
         async with other_loop() as start:
             callers = [start(provider.get_token()) for _ in range(5)]
@@ -221,7 +221,7 @@ class TestClose:
     async def test_before_the_outcome(
         self, *, sandbox: Sandbox, clock: FakeClock, provide: Provide, events: list[Event], moment: str
     ) -> None:
-        """An outcome after another loop's aclose() is neither held nor remembered: it is a ProviderClosedError."""
+        """A token or failure that arrives after another loop called aclose() is discarded."""
         token = AccessToken("canary-late", issued_at=clock.time(), expires_at=clock.time() + LIFE)
 
         async def close_elsewhere() -> None:

@@ -1,4 +1,4 @@
-"""One provider on two event loops: results that come late; `test_state.py` has the rules."""
+"""One provider on two event loops: late results. `test_state.py` has the rules."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 async def test_late_token(sandbox: Sandbox, clock: FakeClock, provide: Provide, events: list[Event]) -> None:
-    """A token requested earlier that arrives later is not held or stored; its waiters get the newer one."""
+    """A token that was requested earlier but arrives later is discarded, and its waiters get the newer one."""
     cache = MemoryTokenCache(clock=clock)
     provider = provide(cache=cache)
     async with other_loop() as start:
@@ -43,7 +43,7 @@ async def test_late_token(sandbox: Sandbox, clock: FakeClock, provide: Provide, 
 
 
 async def test_late_failure(sandbox: Sandbox, provider: TokenProvider, events: list[Event]) -> None:
-    """A renewal that fails after another loop's succeeded gives its callers that token; it is no failure."""
+    """A renewal that fails after another loop's succeeded serves the newer token and reports no failure."""
     async with other_loop() as start:
         sandbox.fail_next(1)
         late = sandbox.token_endpoint.hold()
@@ -54,7 +54,7 @@ async def test_late_failure(sandbox: Sandbox, provider: TokenProvider, events: l
         late.release()
 
         assert newer is await caller
-        # Nor does the provider back off.
+        # The provider does not back off either.
         assert provider.invalidate(newer)
     assert [] == of_kind(RenewalFailed, events) + of_kind(OutageBegan, events)
     assert ["endpoint", "memory"] == [event.source for event in of_kind(TokenReceived, events)]
@@ -63,7 +63,7 @@ async def test_late_failure(sandbox: Sandbox, provider: TokenProvider, events: l
 async def test_failure_finds_a_due_token(
     sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, events: list[Event]
 ) -> None:
-    """If that token is due on arrival it still serves the callers, but the failure counts."""
+    """If the other loop's token is already due, the callers get it but the failure is reported."""
     async with other_loop() as start:
         late = sandbox.token_endpoint.hold()
         token = start(provider.get_token())
@@ -83,10 +83,10 @@ async def test_failure_finds_a_due_token(
 
 
 @pytest.mark.parametrize("is_due", [False, True], ids=["fresh", "due"])
-async def test_token_came_during_the_cache_read(
+async def test_token_during_the_cache_read(
     *, sandbox: Sandbox, clock: FakeClock, provide: Provide, events: list[Event], is_due: bool
 ) -> None:
-    """A renewal with a slow cache read takes another loop's token, unless it is due."""
+    """A token that another loop obtained during a slow cache read is used unless it is due."""
     is_read, may_go_on = asyncio.Event(), asyncio.Event()
     here = asyncio.get_running_loop()
 
@@ -113,7 +113,7 @@ async def test_token_came_during_the_cache_read(
 
 
 async def test_two_replacements(sandbox: Sandbox, clock: FakeClock, provider: TokenProvider) -> None:
-    """When two loops replace one rejected token, the later token is a replacement, too, and is kept while young."""
+    """If two loops replace one rejected token, the later token counts as a replacement and is kept while young."""
     provider.invalidate(await provider.get_token())
     async with other_loop() as start:
         earlier = sandbox.token_endpoint.hold()

@@ -1,4 +1,4 @@
-"""`BearerAuthMiddleware`: connections and cookies between a rejection and the second request."""
+"""`BearerAuthMiddleware`: connections and cookies between a rejection and its replay."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ class TestLongRejection:
     async def test_one_connection(
         self, reject: Callable[[asyncio.StreamWriter], Awaitable[None]], body: bytes | None
     ) -> None:
-        """A large, slow or endless body of a 401 neither blocks a pool of one connection nor leaks it."""
+        """A large, slow or endless 401 neither blocks nor leaks the only connection of a pool."""
         async with wire_and_session(reject) as (server, session):
             method = "GET" if body is None else "POST"
-            answers = [await fetch(session, server.url, method, data=body) for _ in range(2)]
+            responses = [await fetch(session, server.url, method, data=body) for _ in range(2)]
 
-            assert [(200, "fine")] * 2 == answers
+            assert [(200, "fine")] * 2 == responses
             connector: Any = session.connector
             assert (0, 1) == (len(connector._acquired), sum(map(len, connector._conns.values())))
         assert ["canary-token-1", "canary-token-2", "canary-token-2"] == server.tokens
 
     async def test_released_before_renewal(self, sandbox: Sandbox) -> None:
-        """A pool of one connection serves a 401 that never ends, the renewal by the same pool, and the replay."""
+        """A 401 that never ends, its renewal and the replay all work with a shared pool of one connection."""
         connector = aiohttp.TCPConnector(limit=1)
         provider = TokenProvider(endpoint=TokenEndpoint(sandbox.credentials, connector=connector))
         async with (
@@ -66,20 +66,20 @@ class TestLongRejection:
             asyncio.timeout(30),
         ):
             server.rejected.add((await provider.get_token()).value)
-            answer = await fetch(session, server.url)
+            response = await fetch(session, server.url)
 
-            assert ((200, "fine"), 2) == (answer, sandbox.counters.token_requests)
+            assert ((200, "fine"), 2) == (response, sandbox.counters.token_requests)
 
 
 def _peers(server: ApiServer) -> list[Any]:
-    """Keep the client's side of each request's connection."""
+    """Record the client's address of each request."""
     peers: list[Any] = []
-    answer = server.handler
+    handler = server.handler
 
     async def handle(request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
         peers.append(request.transport.get_extra_info("peername"))
-        return await answer(request)
+        return await handler(request)
 
     server.handler = handle
     return peers
@@ -89,26 +89,26 @@ class TestConnection:
     @pytest.mark.parametrize(("method", "is_reused"), [("GET", True), ("POST", False)])
     @pytest.mark.parametrize("may_replace", [True, False], ids=["replayed", "returned"])
     async def test_reuse(self, api_server: ApiServer, method: str, *, is_reused: bool, may_replace: bool) -> None:
-        """Only a safe method leaves the connection of its 401 in use, which the server may be about to close."""
+        """The connection of a 401 is reused after a safe method only, since the server may be about to close it."""
         api_server.rejected.add("first")
         api_server.handler = rejecting(api_server, 401, text="why")
         peers = _peers(api_server)
         source = ListSource("first", "second", may_replace=may_replace)
         async with authorized_session(source, api_server.url) as session:
-            answers = [await fetch(session, api_server.url, method) for _ in range(2)]
+            responses = [await fetch(session, api_server.url, method) for _ in range(2)]
 
         fine = (200, '{"path": "/"}')
-        assert [fine if may_replace else (401, "why"), fine] == answers
+        assert [fine if may_replace else (401, "why"), fine] == responses
         assert is_reused == (peers[0] == peers[1])
 
 
 def _set_cookies(server: ApiServer, cookies: list[str]) -> None:
     """Set cookies with each rejection."""
     server.rejected.add("first")
-    answer = server.handler
+    handler = server.handler
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        response = await answer(request)
+        response = await handler(request)
         if response.status == 401:
             for cookie in cookies:
                 response.headers.add("Set-Cookie", cookie)
@@ -120,7 +120,7 @@ def _set_cookies(server: ApiServer, cookies: list[str]) -> None:
 class TestCookies:
     @pytest.mark.parametrize(
         ("before", "cookies", "after"),
-        [  # in the jar and of the caller; set by the rejection; sent with the second request and the next
+        [  # cookies in the jar and of the caller; set by the rejection; sent by the replay and by the next request
             (({}, {}), ["route=b; Path=/"], ["route=b", "route=b"]),
             (({"route": "a", "user": "u"}, {}), ["route=b; Path=/"], ["route=b; user=u", "route=b; user=u"]),
             (({"route": "a"}, {}), ["route=; Max-Age=0; Path=/"], [None, None]),
@@ -131,7 +131,7 @@ class TestCookies:
             (({}, {"user": "me"}), [], ["user=me", None]),
         ],
     )
-    async def test_second_request(
+    async def test_replay(
         self,
         api_server: ApiServer,
         *,
@@ -139,7 +139,7 @@ class TestCookies:
         cookies: list[str],
         after: list[str | None],
     ) -> None:
-        """Cookies of a rejection reach the jar and the second request; the caller's own outrank them."""
+        """Cookies set by a rejection reach the jar and the replay, but the caller's own cookies take precedence."""
         _set_cookies(api_server, cookies)
         jar = aiohttp.CookieJar(unsafe=True)
         jar.update_cookies(before[0], URL(api_server.url))
@@ -151,7 +151,7 @@ class TestCookies:
         assert after == [each and "; ".join(sorted(each.split("; "))) for each in sent[1:]]
 
     async def test_many_cookies(self, api_server: ApiServer) -> None:
-        """A rejection sets 50 cookies of 4096 characters, and no more: reading them is work without an end."""
+        """Only the first 50 cookies of a rejection are read, and those over 4096 characters are skipped."""
         lengths = [4097, 4096, *[40] * 98]
         _set_cookies(api_server, [f"c{number}=".ljust(length, "x") for number, length in enumerate(lengths)])
         jar = aiohttp.CookieJar(unsafe=True)

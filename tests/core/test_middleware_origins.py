@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A netrc with a password for this machine."""
+    """A netrc file with a password for the API's host."""
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password password")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
 
 
 class TestOrigins:
-    @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # aiohttp 3.14 warns of auth=, which still works
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # aiohttp 3.14 deprecates auth=, which still works
     @pytest.mark.parametrize(
         ("session_options", "options", "userinfo"),
         [
@@ -51,7 +51,7 @@ class TestOrigins:
         options: dict[str, Any],
         userinfo: str,
     ) -> None:
-        """Inside the origins an Authorization of the caller's is replaced, wherever it comes from."""
+        """Inside the origins the caller's Authorization is replaced, wherever it comes from."""
         for given in (session_options, options):
             if "auth" in given:
                 given["auth"] = aiohttp.BasicAuth("me", "password")
@@ -62,14 +62,14 @@ class TestOrigins:
         assert [["Bearer own-token"]] == authorizations(api_server)
 
     async def test_netrc_is_read(self, api_server: ApiServer, netrc: None) -> None:
-        """Outside the origins the caller's own credentials, here from netrc, go where they always went."""
+        """Outside the origins the caller's credentials from netrc are sent."""
         async with authorized_session(OneToken(), "https://api.example", trust_env=True) as session:
             await fetch(session, api_server.url)
 
         assert [["Basic bWU6cGFzc3dvcmQ="]] == authorizations(api_server)
 
     async def test_outside(self, api_server: ApiServer) -> None:
-        """Another origin gets the request as the caller made it, without a token; its 401 is its own."""
+        """A request to another origin is sent unchanged, and its 401 causes no renewal."""
         api_server.rejected.add("mine")
         async with authorized_session(ListSource(), "https://api.example") as session:
             status, _ = await fetch(session, api_server.url, headers={"Authorization": "Bearer mine"})
@@ -89,7 +89,7 @@ class TestOrigins:
         ],
     )
     async def test_same_origin(self, origin: str, url: str | URL, *, has_token: bool) -> None:
-        """An origin is scheme, host and port of the connection, in any spelling."""
+        """An origin is compared by scheme, host and port, whatever its spelling."""
         async with ApiServer() as plain, ApiServer(ssl_context=private_ca().server) as secure:
             connector = aiohttp.TCPConnector(
                 resolver=LocalResolver({80: plain.port, 8080: plain.port, 443: secure.port}), ssl=private_ca().client
@@ -101,7 +101,7 @@ class TestOrigins:
 
     @pytest.mark.parametrize("scheme", ["ws", "wss"])
     async def test_websocket(self, scheme: str) -> None:
-        """A WebSocket handshake with an origin's host and port carries the token, and is replayed after a 401."""
+        """A WebSocket handshake to an allowed origin carries the token and is replayed after a 401."""
         context = private_ca().server if scheme == "wss" else None
         connector = aiohttp.TCPConnector(ssl=private_ca().client)
         async with (
@@ -120,7 +120,7 @@ class TestOrigins:
         assert ("hello", ["first", "second"]) == (echo, api_server.tokens)
 
     async def test_websocket_outside(self, api_server: ApiServer) -> None:
-        """A WebSocket handshake with another port carries no token."""
+        """A WebSocket handshake to another port carries no token."""
         async with authorized_session(OneToken(), "http://127.0.0.1:1") as session:
             with pytest.raises(aiohttp.WSServerHandshakeError):
                 await session.ws_connect(f"ws://127.0.0.1:{api_server.port}/")
@@ -139,7 +139,7 @@ class TestOrigins:
         ],
     )
     async def test_wrong_argument(self, field: str, value: Any) -> None:
-        """A wrong argument is refused at once, and no password is repeated."""
+        """The constructor refuses a wrong argument without showing a password."""
         arguments: dict[str, Any] = {"source": OneToken(), "origins": "https://api.example"}
         with pytest.raises(ConfigurationError) as caught:
             BearerAuthMiddleware(**arguments | {field: value})

@@ -1,4 +1,4 @@
-"""`BearerAuthMiddleware`: redirects; those to other ports and back are in `BearerContract`."""
+"""`BearerAuthMiddleware`: redirects; `BearerContract` has those to other ports and back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.tls import private_ca
 @pytest.mark.parametrize("status", [302, 307])
 @pytest.mark.parametrize("host", ["localhost", "evil.example"])
 async def test_other_host(api_server: ApiServer, host: str, status: int) -> None:
-    """A redirect to another host carries no token there, even on the same machine and port."""
+    """A redirect to another host name carries no token, even on the same machine and port."""
     url = f"http://{host}:{api_server.port}/stolen"
     api_server.handler = redirecting(api_server, {"/a": url}, status=status)
     connector = aiohttp.TCPConnector(resolver=LocalResolver())
@@ -26,7 +26,7 @@ async def test_other_host(api_server: ApiServer, host: str, status: int) -> None
 
 
 async def test_downgrade_and_back(api_server: ApiServer) -> None:
-    """A redirect from https to http carries no token there, and does again once it leads back."""
+    """A redirect from https to http carries no token, and a further one back to https does."""
     connector = aiohttp.TCPConnector(ssl=private_ca().client)
     async with (
         ApiServer(ssl_context=private_ca().server) as secure,
@@ -40,7 +40,7 @@ async def test_downgrade_and_back(api_server: ApiServer) -> None:
 
 
 async def test_rejected_hop(api_server: ApiServer) -> None:
-    """A hop that is rejected is replayed itself, not the whole chain."""
+    """Only the rejected hop of a redirect chain is replayed."""
     api_server.rejected.add("first")
     reject = api_server.handler
     redirect = redirecting(api_server, {"/a": "/b"})
@@ -54,7 +54,7 @@ async def test_rejected_hop(api_server: ApiServer) -> None:
 
 
 async def test_callers_own_credentials(api_server: ApiServer) -> None:
-    """A redirect to another origin carries none of the caller's own credentials; old versions of aiohttp sent some."""
+    """A redirect to another origin carries none of the caller's credentials, as old versions of aiohttp did."""
     headers = {"Cookie": "a=b", "Proxy-Authorization": "Basic mine", "Authorization": "Basic mine", "X-Tag": "1"}
     async with ApiServer() as other, authorized_session(OneToken(), api_server.url) as session:
         api_server.handler = redirecting(api_server, {"/a": f"{other.url}/b"})

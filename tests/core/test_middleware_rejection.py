@@ -1,4 +1,4 @@
-"""`BearerAuthMiddleware`: rejected tokens; replay, second rejection and the like are in `BearerContract`."""
+"""`BearerAuthMiddleware`: rejected tokens; `BearerContract` has replays and second rejections."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ INVALID_CLIENT = Response(400, json={"error": "invalid_client", "title": "Unknow
 
 
 def seen_by(sandbox: Sandbox) -> list[tuple[int | None, int | None]]:
-    """Return status and number of the token of each request to the API."""
+    """Return status and token number of each API request."""
     return [(request.status, request.token_number) for request in sandbox.api.requests]
 
 
 class TestRejection:
     async def test_renews_and_replays(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
-        """A rejection of the token makes one token request and one replay, whose response the caller gets."""
+        """A rejected token causes one token request and one replay, whose response is returned."""
         await fetch(session, "items")
         sandbox.revoke_all()
         status, text = await fetch(session, "items")
@@ -41,12 +41,12 @@ class TestRejection:
     @pytest.mark.parametrize(
         ("challenges", "requests"),
         [(["Negotiate", f'Basic realm="x", {INVALID_TOKEN}'], 2), (['Basic error="invalid_token"', "Bearer"], 1)],
-        ids=["about the token", "about another scheme"],
+        ids=["of the token", "of another scheme"],
     )
     async def test_challenges(
         self, sandbox: Sandbox, session: aiohttp.ClientSession, challenges: list[str], requests: int
     ) -> None:
-        """All WWW-Authenticate lines of a 403 count; if none rejects the token, the caller gets the 403."""
+        """A 403 rejects the token if any WWW-Authenticate line does, and otherwise is returned."""
         headers = [("WWW-Authenticate", challenge) for challenge in challenges]
         sandbox.api.fail_next(1, Response(403, headers=headers, body="why"))
         status, text = await fetch(session, "items")
@@ -54,7 +54,7 @@ class TestRejection:
         assert (requests, requests == 1) == (len(sandbox.api.requests), (status, text) == (403, "why"))
 
     async def test_failing_renewal(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
-        """If the renewal after a rejection fails, its error is raised, and nothing more is sent."""
+        """If the renewal after a rejection fails, its error is raised and the request is not replayed."""
         await fetch(session, "items")
         sandbox.revoke_all()
         sandbox.fail_next(1, INVALID_CLIENT)
@@ -64,7 +64,7 @@ class TestRejection:
         assert [(200, 1), (401, 1)] == seen_by(sandbox)
 
     async def test_same_token_again(self, api_server: ApiServer) -> None:
-        """A source that returns the rejected token again causes a retryable error that does not show it."""
+        """A source that returns the rejected token again causes a retryable error that does not show the token."""
         api_server.rejected.add("same")
         async with authorized_session(ListSource("same", "same"), api_server.url) as session:
             with pytest.raises(TokenError, match="issued the same one again") as caught:
@@ -74,7 +74,7 @@ class TestRejection:
         assert "'same'" not in str(caught.value)
 
     async def test_no_token(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
-        """If no token can be obtained the request is not sent, and the error is raised."""
+        """If no token can be obtained, the request is not sent and the error is raised."""
         sandbox.fail_next(1, INVALID_CLIENT)
         with pytest.raises(InvalidClientError):
             await session.post("items", data=b"body")
@@ -84,7 +84,7 @@ class TestRejection:
 
 class TestManyRejections:
     async def test_revoked_token(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
-        """100 requests with one revoked token make one token request, and each succeeds."""
+        """100 requests with one revoked token make one token request, and all succeed."""
         await fetch(session, "items")
         sandbox.revoke_all()
         with sandbox.api.hold() as held:
@@ -96,7 +96,7 @@ class TestManyRejections:
         assert {(200, 1): 1, (401, 1): 100, (200, 2): 100} == Counter(seen_by(sandbox))
 
     async def test_always_401(self, sandbox: Sandbox, session: aiohttp.ClientSession, clock: FakeClock) -> None:
-        """Requests in under 5 s to an API that always responds 401 make two token requests, and no vain replay."""
+        """100 requests within 5 s to an API that always returns 401 cause two token requests and no needless replay."""
         sandbox.api.fail_for(1e6, RejectedToken())
         statuses = []
         for batch in range(10):
@@ -112,10 +112,10 @@ class TestManyRejections:
         assert {1} == set(Counter((request.path, request.token_number) for request in sandbox.api.requests).values())
 
 
-class TestOwnTest:
+class TestIsRejected:
     @pytest.mark.parametrize("status", [200, 419])
     async def test_rejected(self, api_server: ApiServer, status: int) -> None:
-        """`is_rejected` recognises further rejections, by status and headers."""
+        """`is_rejected` decides by status and headers, even for a 200."""
         api_server.rejected.add("first")
         api_server.handler = rejecting(api_server, status, "Expired")
         async with authorized_session(
@@ -127,8 +127,8 @@ class TestOwnTest:
 
         assert ["first", "second"] == api_server.tokens
 
-    async def test_adds(self, api_server: ApiServer) -> None:
-        """It extends the standard rejections: a 401 is one for any result."""
+    async def test_cannot_accept_a_401(self, api_server: ApiServer) -> None:
+        """A 401 is a rejection whatever `is_rejected` returns."""
         api_server.rejected.add("first")
         async with authorized_session(
             ListSource("first", "second"), api_server.url, is_rejected=lambda _status, _headers: False
@@ -138,7 +138,7 @@ class TestOwnTest:
         assert ["first", "second"] == api_server.tokens
 
     async def test_raises(self, api_server: ApiServer) -> None:
-        """Its own error reaches the caller, and the connection is not leaked."""
+        """An exception in `is_rejected` propagates without leaking the connection."""
         api_server.handler = answering(body=bytes(1_000_000))
         async with authorized_session(
             OneToken(),
@@ -152,7 +152,7 @@ class TestOwnTest:
                         await session.get(api_server.url)
 
     async def test_asynchronous(self, api_server: ApiServer) -> None:
-        """An awaitable as its result is refused: it would always be true."""
+        """An awaitable result is refused, since it would always be true."""
         future = asyncio.get_running_loop().create_future()
         async with authorized_session(
             OneToken(), api_server.url, is_rejected=lambda _status, _headers: future
@@ -160,9 +160,13 @@ class TestOwnTest:
             with pytest.raises(ConfigurationError, match=r"^is_rejected must return True or False, got Future"):
                 await session.get(api_server.url)
 
-    @pytest.mark.parametrize("is_rejected", ["419", lambda status: status == 419, ListSource.get_token])
+    @pytest.mark.parametrize(
+        "is_rejected",
+        ["419", lambda status: status == 419, ListSource.get_token],
+        ids=["str", "one argument", "coroutine function"],
+    )
     async def test_wrong(self, is_rejected: Any) -> None:
-        """Anything but a plain function of two arguments is refused at once."""
+        """The constructor refuses anything but a plain function of two arguments."""
         with pytest.raises(ConfigurationError) as caught:
             BearerAuthMiddleware(OneToken(), origins="https://api.example", is_rejected=is_rejected)
 
@@ -171,7 +175,7 @@ class TestOwnTest:
 
 class TestAcceptance:
     async def test_work_between_revocations(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
-        """Tokens that work and are revoked again and again never cost a caller a 401."""
+        """If each token works before it is revoked, no caller ever gets a 401."""
         statuses = []
         for _ in range(5):
             statuses += [(await fetch(session, "items"))[0] for _ in range(2)]
@@ -182,15 +186,15 @@ class TestAcceptance:
 
     @pytest.mark.parametrize("status", [302, 404, 503])
     async def test_no_acceptance(self, sandbox: Sandbox, session: aiohttp.ClientSession, status: int) -> None:
-        """A redirect or an error does not count as acceptance of a token, so no renewal follows from it."""
+        """A redirect or an error response does not count as acceptance of a replacement, which is then not replaced."""
         sandbox.api.fail_next(2, RejectedToken())
         sandbox.api.fail_next(1, Response(status))
         sandbox.api.fail_next(1, RejectedToken())
         for expected in (401, status, 401):
             assert (expected, 2) == ((await fetch(session, "items", allow_redirects=False))[0], seen_by(sandbox)[-1][1])
 
-    async def test_once_for_each_replacement(self, api_server: ApiServer) -> None:
-        """A source with `accept` receives each replacement that the API accepts, once."""
+    async def test_accept_is_called_once(self, api_server: ApiServer) -> None:
+        """`accept()` is called once for each replacement that the API accepts."""
         accepted: list[str] = []
 
         class Accepting(ListSource):

@@ -1,4 +1,4 @@
-"""`BearerAuthMiddleware`: bodies that are resent, byte for byte."""
+"""`BearerAuthMiddleware`: which bodies are replayed, and that they arrive unchanged."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
-    # Makes a request's options, anew for each request: a generator or a file serves once.
+    # Makes the options of one request: a generator or a file can be used only once.
     Options = Callable[["Files"], dict[str, Any]]
 
 
@@ -51,7 +51,7 @@ def _urlencoded(_: Files) -> dict[str, Any]:
 def _nested(files: Files) -> dict[str, Any]:
     inner = aiohttp.MultipartWriter("mixed")
     inner.append(SHORT)
-    inner.append(files.at_offset(io.BytesIO(bytes(OFFSET) + SHORT)))  # no file: aiohttp does not close nested ones
+    inner.append(files.at_offset(io.BytesIO(bytes(OFFSET) + SHORT)))  # not a file: aiohttp does not close nested ones
     inner.append_json({"text": SHORT.decode()})
     compressed = aiohttp.MultipartWriter("mixed")
     compressed.append(SHORT, {"Content-Encoding": "gzip"})
@@ -133,14 +133,14 @@ class _UnseekableFile(io.RawIOBase):
 
 
 class _FileLike:
-    """Not a file, but aiohttp can read it."""
+    """An object with `read()` that is not a file."""
 
     def __init__(self, content: bytes) -> None:
         self.read = io.BytesIO(content).read
 
 
 class _OwnPayload(payload.BytesPayload):
-    """A payload that can be written once, which its type does not show."""
+    """A payload that can be written only once, although its base class can be repeated."""
 
     async def write_with_length(self, writer: Any, content_length: int | None) -> None:
         await super().write_with_length(writer, content_length)
@@ -173,7 +173,7 @@ UNREPEATABLE: dict[str, Options] = {
     "pipe": lambda files: {"data": files.pipe()},
     "stream": lambda _: {"data": _stream()},
     "unseekable-file": lambda _: {"data": _UnseekableFile(SHORT)},
-    "file-like": lambda _: {"data": payload.IOBasePayload(_FileLike(SHORT))},  # type: ignore[arg-type]  # that is the case
+    "file-like": lambda _: {"data": payload.IOBasePayload(_FileLike(SHORT))},  # type: ignore[arg-type]  # not a file
     "multipart-with-generator": lambda _: {"data": multipart_of(SHORT, _chunks())},
     "multipart-with-pipe": lambda files: {"data": multipart_of(SHORT, files.pipe(), SHORT)},
     "multipart-with-own": lambda _: {"data": multipart_of(_OwnPayload(SHORT))},
@@ -193,11 +193,11 @@ UNREPEATABLE: dict[str, Options] = {
 class TestReplay:
     @pytest.mark.parametrize("name", REPLAYABLE)
     async def test_identical(self, files: Files, name: str) -> None:
-        """The second request is the first one, byte for byte, but for its token."""
+        """The replay is identical to the first request except for its token."""
         async with wire_and_session() as (server, session):
-            answer = await send(session, server.url, **REPLAYABLE[name](files))
+            response = await send(session, server.url, **REPLAYABLE[name](files))
 
-            assert ((200, "fine"), ["canary-token-1", "canary-token-2"]) == (answer, server.tokens)
+            assert ((200, "fine"), ["canary-token-1", "canary-token-2"]) == (response, server.tokens)
         first, second = server.requests
         assert first.without_token == second.without_token
         assert is_whole(first.content) or name in {"get", "no-body", "empty", "multipart-empty"}
@@ -205,20 +205,20 @@ class TestReplay:
 
 class TestNoReplay:
     @pytest.mark.parametrize("name", UNREPEATABLE)
-    async def test_rejection_comes_back(self, files: Files, name: str) -> None:
-        """A body that cannot be sent again is sent once, whole; its 401 comes back, readable, and the token is done."""
+    async def test_rejection_is_returned(self, files: Files, name: str) -> None:
+        """A body that cannot be repeated is sent once; its 401 is returned readable, and the token is replaced."""
         async with wire_and_session() as (server, session):
-            answer = await send(session, server.url, **UNREPEATABLE[name](files))
+            response = await send(session, server.url, **UNREPEATABLE[name](files))
             later = await send(session, server.url)
 
-            assert ((401, "rejected"), (200, "fine")) == (answer, later)
+            assert ((401, "rejected"), (200, "fine")) == (response, later)
         assert ["canary-token-1", "canary-token-2"] == server.tokens
         assert is_whole(server.requests[0].content)
 
     async def test_expectation_not_met(self) -> None:
-        """A 401 in place of "100 Continue" comes back too, readable, and the body is never sent."""
+        """A 401 in place of "100 Continue" is returned readable, and the body is never sent."""
         async with wire_and_session() as (server, session):
             server.reads_body = server.sends_continue = False
-            answer = await send(session, server.url, data=SHORT, expect100=True)
+            response = await send(session, server.url, data=SHORT, expect100=True)
 
-            assert ((401, "rejected"), ["canary-token-1"]) == (answer, server.tokens)
+            assert ((401, "rejected"), ["canary-token-1"]) == (response, server.tokens)

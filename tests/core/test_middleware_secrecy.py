@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 class TestSecrecy:
     async def test_response(self, api_server: ApiServer) -> None:
-        """Responses, including those of redirects, neither show nor hold the token."""
+        """Responses, including those of redirects, contain no token."""
         api_server.handler = redirecting(api_server, {"/a": "/b"})
         async with (
             authorized_session(ListSource("canary-token"), api_server.url) as session,
@@ -34,7 +34,7 @@ class TestSecrecy:
         assert "canary" not in repr([(each, each.request_info) for each in responses])
 
     async def test_trace(self, api_server: ApiServer) -> None:
-        """The trace hooks of aiohttp show no token, not even the one that gets the headers as they are sent."""
+        """No aiohttp trace hook shows the token, not even the one for the headers sent."""
         shown: list[str] = []
 
         async def show(session: object, context: object, params: object) -> None:
@@ -53,7 +53,7 @@ class TestSecrecy:
         assert "canary" not in "".join(shown)
 
     async def test_cancelled(self) -> None:
-        """A request that is cancelled in flight leaves no token in its headers."""
+        """Cancelling a request in flight removes the token from its headers."""
         requests: list[aiohttp.ClientRequest] = []
 
         async def outer(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -104,11 +104,12 @@ class TestTracebacks:
             (lambda: {"data": _FailingPayload(b"body")}, OSError),
             (lambda: {"headers": {"X-Header": "a\nb"}}, None),
         ],
+        ids=["text in a generator", "failing generator", "failing payload", "header of two lines"],
     )
     async def test_failing_body(
         self, api_server: ApiServer, options: Callable[[], dict[str, Any]], cause: type[BaseException] | None
     ) -> None:
-        """An error while a request is written shows no token in any frame, but its cause and the caller's locals."""
+        """The traceback of an error in writing a request keeps the cause and the caller's locals but shows no token."""
         async with authorized_session(ListSource("canary-token"), api_server.url) as session:
             with pytest.raises((aiohttp.ClientError, ValueError)) as caught:
                 await session.post(api_server.url, **options())

@@ -1,4 +1,4 @@
-"""`BearerAuthMiddleware`: timeouts, proxies and other parts of aiohttp."""
+"""`BearerAuthMiddleware` with timeouts, proxies, certificates and other features of aiohttp."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNCHECKED_NAME.check_hostname = False
 
 class TestSurroundings:
     async def test_callers_timeout(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
-        """A caller's own timeout during the renewal ends its request, and leaves the renewal to the others."""
+        """A caller's timeout during the renewal ends its request, and the renewal continues for the others."""
         with sandbox.token_endpoint.hold() as held:
             hasty = asyncio.create_task(fetch(session, "items", timeout=aiohttp.ClientTimeout(total=0.05)))
             await held.wait_for_requests()
@@ -37,7 +37,7 @@ class TestSurroundings:
         assert (200, [1, 1]) == (status, [request.token_number for request in sandbox.requests])
 
     async def test_raise_for_status(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
-        """`raise_for_status=True` acts after the replay: a token that was renewed raises nothing."""
+        """`raise_for_status=True` applies to the response of the replay, not to the rejection."""
         sandbox.reject_next(1)
         status, _ = await fetch(session, "items", raise_for_status=True)
         sandbox.reject_next(2)
@@ -48,7 +48,7 @@ class TestSurroundings:
 
     @pytest.mark.parametrize("where", ["session", "request", "environment"])
     async def test_http_proxy(self, api_server: ApiServer, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
-        """Plain http through a proxy is refused, for loopback too; neither proxy nor API see anything."""
+        """A plain-http request through a proxy is refused even for loopback, and reaches neither proxy nor API."""
         async with ConnectProxy() as proxy:
             monkeypatch.setenv("http_proxy", proxy.url)
             async with authorized_session(
@@ -64,14 +64,14 @@ class TestSurroundings:
             assert ([], []) == (proxy.heads, api_server.requests)
 
     async def test_http_proxy_outside(self, api_server: ApiServer) -> None:
-        """A plain http request outside the origins may pass through a proxy, without a token."""
+        """A plain-http request outside the origins may use a proxy, and carries no token."""
         async with ConnectProxy() as proxy, authorized_session(OneToken(), "https://api.example") as session:
             status, _ = await fetch(session, api_server.url, proxy=proxy.url)
 
             assert (502, [None]) == (status, [head.token for head in proxy.heads])
 
     async def test_https_proxy(self) -> None:
-        """A request by https goes through the proxy's tunnel with the token inside, and again after a rejection."""
+        """An https request and its replay carry the token only inside the proxy's tunnel."""
         async with (
             ApiServer(ssl_context=private_ca().server) as api,
             ConnectProxy({"api.example:443": api.port}) as proxy,
@@ -105,9 +105,10 @@ class TestCertificates:
             ({}, {"verify_ssl": False}),
             ({}, {"ssl_context": UNCHECKED_NAME}),
         ],
+        ids=["connector", "ssl", "verify_ssl", "ssl_context"],
     )
-    async def test_not_checked(self, connector: dict[str, Any], options: dict[str, Any]) -> None:
-        """A request whose certificate would not be checked is refused before a token is requested."""
+    async def test_not_verifying(self, connector: dict[str, Any], options: dict[str, Any]) -> None:
+        """A request that would not verify the certificate is refused before a token is requested."""
         url = "https://api.example"
         connection = aiohttp.TCPConnector(**connector)
         async with authorized_session(ListSource(), url, connector=connection) as session:
@@ -117,7 +118,7 @@ class TestCertificates:
         assert "certificates-not-checked" == caught.value.code
 
     async def test_outside(self) -> None:
-        """Outside the origins the caller decides: no token is at stake."""
+        """Outside the origins a request may skip verification, since it carries no token."""
         async with (
             ApiServer(ssl_context=private_ca().server) as api_server,
             authorized_session(ListSource(), "https://api.example") as session,
@@ -129,7 +130,7 @@ class TestCertificates:
     @pytest.mark.parametrize("scheme", ["https", "wss"])
     @pytest.mark.parametrize("has_proxy", [False, True])
     async def test_wrong_fingerprint(self, *, scheme: str, has_proxy: bool) -> None:
-        """A server with another certificate than the pinned one gets no token, through a proxy neither."""
+        """A server whose certificate does not match the fingerprint gets no token, directly or through a proxy."""
         fingerprint = aiohttp.Fingerprint(bytes(32))
         async with (
             ApiServer(ssl_context=private_ca().server) as api_server,

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    # Makes a request's options, anew for each request: a file serves once.
+    # Makes the options of one request: a file can be used only once.
     Options = Callable[["Files"], dict[str, Any]]
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
 HUGE_BODY = LONG * 8
-# Bodies that no socket takes whole before their reader reads.
+# Bodies larger than any socket buffer.
 HUGE: dict[str, Options] = {
     "bytes": lambda _: {"data": HUGE_BODY},
     "bytesio": lambda _: {"data": io.BytesIO(HUGE_BODY)},
@@ -56,37 +56,37 @@ def files(tmp_path: Path) -> Iterator[Files]:
         yield Files(path, stack)
 
 
-async def _say_goodbye(writer: asyncio.StreamWriter) -> None:
-    # A lingering close, as most servers do it: a reset could overtake the response.
+async def _close_gracefully(writer: asyncio.StreamWriter) -> None:
+    # A lingering close, as most servers do: a reset could overtake the response.
     writer.write(UNAUTHORIZED.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
     writer.write_eof()
 
 
 class TestEarlyRejection:
     @pytest.mark.parametrize("name", HUGE)
-    async def test_server_that_stops_reading(self, files: Files, name: str) -> None:
-        """A body of any size and kind is sent again, whole, by a server that checked the token before it read."""
+    async def test_server_that_reads_late(self, files: Files, name: str) -> None:
+        """Every kind of large body is replayed whole after a 401 that was sent before the body was read."""
         async with wire_and_session() as (server, session):
             server.reads_body, server.reads_late = False, True
-            answer = await send(session, server.url, **HUGE[name](files))
+            response = await send(session, server.url, **HUGE[name](files))
             await server.has_read_late.wait()
 
-            assert ((200, "fine"), ["canary-token-1", "canary-token-2"]) == (answer, server.tokens)
+            assert ((200, "fine"), ["canary-token-1", "canary-token-2"]) == (response, server.tokens)
         assert HUGE_BODY in server.requests[1].content
 
     @pytest.mark.parametrize("name", ["bytesio", "file-chunked", "form"])
-    async def test_server_that_says_goodbye(self, files: Files, name: str) -> None:
-        """A body of any size and kind is sent again, whole, after a 401 with `Connection: close`."""
-        async with wire_and_session(_say_goodbye) as (server, session):
+    async def test_server_that_closes(self, files: Files, name: str) -> None:
+        """A large body is replayed whole after a 401 with `Connection: close`."""
+        async with wire_and_session(_close_gracefully) as (server, session):
             server.reads_body = False
-            answer = await send(session, server.url, **HUGE[name](files))
+            response = await send(session, server.url, **HUGE[name](files))
 
-            assert ((200, "fine"), ["canary-token-1", "canary-token-2"]) == (answer, server.tokens)
+            assert ((200, "fine"), ["canary-token-1", "canary-token-2"]) == (response, server.tokens)
         assert HUGE_BODY in server.requests[1].content
 
 
 class _SlowFile(io.RawIOBase):
-    """A seekable file whose second read lasts, in its thread, until it may end."""
+    """A seekable file whose second read blocks its thread until `may_end` is set."""
 
     def __init__(self) -> None:
         self._position = 0
@@ -121,9 +121,11 @@ class _SlowFile(io.RawIOBase):
 
 
 class TestSlowFile:
-    @pytest.mark.parametrize("text", [UNAUTHORIZED, UNAUTHORIZED.replace(b"Length: 0", b"Length: 9")])
-    async def test_second_request(self, text: bytes) -> None:
-        """The replay waits for a thread that still reads the file, whether or not the 401 is complete."""
+    @pytest.mark.parametrize(
+        "text", [UNAUTHORIZED, UNAUTHORIZED.replace(b"Length: 0", b"Length: 9")], ids=["complete", "incomplete"]
+    )
+    async def test_replay(self, text: bytes) -> None:
+        """The replay waits until the thread that still reads the file is done, even if the 401 is incomplete."""
         file = _SlowFile()
 
         async def reject(writer: asyncio.StreamWriter) -> None:
@@ -132,20 +134,20 @@ class TestSlowFile:
 
         async def let_it_end() -> None:
             await server.has_read_late.wait()  # the client has closed the connection of the rejection
-            for _ in range(1_000):  # turns of the loop in which a replay that does not wait would begin
+            for _ in range(1_000):  # enough turns for a replay that does not wait to start
                 await asyncio.sleep(0)
             file.may_end.set()
 
         async with wire_and_session(reject) as (server, session), asyncio.TaskGroup() as group:
             server.reads_body = False
             group.create_task(let_it_end())
-            answer = await send(session, server.url, data=file)
+            response = await send(session, server.url, data=file)
 
-        assert ((200, "fine"), False) == (answer, file.has_overlapped)
+        assert ((200, "fine"), False) == (response, file.has_overlapped)
         assert LONG == server.requests[1].content
 
     async def test_cancelled(self) -> None:
-        """A caller that is cancelled while the replay waits gets its cancellation, and nothing is sent again."""
+        """Cancelling a request while its replay waits for the file prevents the replay."""
         file = _SlowFile()
 
         async def reject(writer: asyncio.StreamWriter) -> None:
@@ -166,7 +168,7 @@ class TestSlowFile:
         assert ["canary-token-1"] == server.tokens
 
     async def test_iterated_text_file(self, files: Files) -> None:
-        """A text file that is being iterated over has no position: its 401 comes back."""
+        """The 401 of a text file that is being iterated, and so has no position, is returned."""
         files.path.write_text("first\n" + MARK * 30_000, "utf-8")
         file = files.stack.enter_context(files.path.open(encoding="utf-8"))
         assert "first\n" == next(file)

@@ -1,4 +1,4 @@
-"""Spellings of one host, over real connections: each request has the token, or is not sent."""
+"""Spellings of one host over real connections."""
 
 from __future__ import annotations
 
@@ -36,10 +36,9 @@ ADDRESSES = [
         *(("http://127.0.0.1", host) for host in ADDRESSES),
         *(("http://[::ffff:127.0.0.1]", host) for host in ADDRESSES),
     ],
-    ids=ascii,
 )
 async def test_spelling(api_server: ApiServer, origin: str, host: str, *, encoded: bool) -> None:
-    """A named origin in another spelling gets the token, or the request is refused; it is never sent without."""
+    """A request to an origin in another spelling carries the token or is refused, and is never sent without it."""
     failure: Exception | None = None
     async with authorized_session(
         OneToken(),

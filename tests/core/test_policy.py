@@ -1,4 +1,4 @@
-"""`simplestore_async._core.policy`: the numbers, a held token's instants, and backoffs."""
+"""`RenewalPolicy` and `RetryPolicy`: validation, the instants of a held token, and backoffs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ALMOST_ONE = nextafter(1.0, 0.0)
 
 class TestPolicy:
     def test_defaults(self) -> None:
-        """The defaults are the documented numbers; there are few enough to choose from."""
+        """The policies have exactly the documented fields and defaults."""
         assert {
             "due_fraction": 0.2,
             "due_seconds": 900,
@@ -43,56 +43,39 @@ class TestPolicy:
         )
 
     @pytest.mark.parametrize(
-        ("policy", "field", "value"),
+        ("policy", "field", "value", "problem"),
         [
             *(
-                (policy, name, 0)
+                (policy, name, 0, "must be a number above 0")
                 for policy in (RenewalPolicy, RetryPolicy)
                 for name in attrs.fields_dict(policy)
                 if name not in {"attempts", "first_due_fractions"}
             ),
             *(
-                (RenewalPolicy, "due_seconds", value)
+                (RenewalPolicy, "due_seconds", value, "must be a number above 0")
                 for value in (0.0, -1, float("nan"), inf, -inf, "5", None, True, 10**400)
             ),
+            *((RenewalPolicy, "due_fraction", value, "must be below 1") for value in (1, 1.0, 1.5, 20)),
+            *(
+                (RetryPolicy, "attempts", value, "must be a whole number, 1 or more")
+                for value in (0, -1, 1.0, 1.5, True, "3", None)
+            ),
+            *(
+                (RenewalPolicy, "first_due_fractions", value, "must be a tuple of two rising numbers between 0 and 1")
+                for value in (
+                    *((0, 0.5), (-0.1, 0.5), (0.5, 0.4), (0.5, 1), (0.5, 1.5), (float("nan"), 0.5)),
+                    *((0.5, float("nan")), (0.5,), (0.1, 0.2, 0.3), ("0.1", "0.2"), (0.1, None), "ab", 0.5, None),
+                    iter((0.1, 0.2)),
+                )
+            ),
         ],
-        ids=lambda value: getattr(value, "__name__", str(value)[:20]),
     )
-    def test_no_number_above_0(self, policy: type, field: str, value: Any) -> None:
-        """Seconds and fractions must be finite numbers above 0; the error names the field."""
-        with pytest.raises(ConfigurationError, match="must be a number above 0") as caught:
+    def test_wrong_number(self, policy: type, field: str, value: Any, problem: str) -> None:
+        """The error of a wrong number names the field and its bounds."""
+        with pytest.raises(ConfigurationError) as caught:
             policy(**{field: value})
 
-        assert f"{policy.__name__}.{field}" == caught.value.field
-
-    @pytest.mark.parametrize("value", [1, 1.0, 1.5, 20])
-    def test_no_fraction(self, value: float) -> None:
-        """A fraction must be below 1; the error names the field."""
-        with pytest.raises(ConfigurationError) as caught:
-            RenewalPolicy(due_fraction=value)
-
-        assert "RenewalPolicy.due_fraction must be below 1" == str(caught.value)
-
-    @pytest.mark.parametrize("value", [0, -1, 1.0, 1.5, True, "3", None])
-    def test_no_count(self, value: Any) -> None:
-        """`attempts` must be a whole number, 1 or more."""
-        with pytest.raises(ConfigurationError, match=r"^RetryPolicy.attempts must be a whole number, 1 or more$"):
-            RetryPolicy(attempts=value)
-
-    @pytest.mark.parametrize(
-        "value",
-        [
-            *((0, 0.5), (-0.1, 0.5), (0.5, 0.4), (0.5, 1), (0.5, 1.5), (float("nan"), 0.5), (0.5, float("nan"))),
-            *((0.5,), (0.1, 0.2, 0.3), ("0.1", "0.2"), (0.1, None), "ab", 0.5, None, iter((0.1, 0.2))),
-        ],
-        ids=lambda value: "iterator" if hasattr(value, "__next__") else str(value),
-    )
-    def test_no_first_due_fractions(self, value: Any) -> None:
-        """`first_due_fractions` must be two rising numbers between 0 and 1."""
-        with pytest.raises(
-            ConfigurationError, match=r"^RenewalPolicy.first_due_fractions must be a tuple of two rising numbers"
-        ):
-            RenewalPolicy(first_due_fractions=value)
+        assert (f"{policy.__name__}.{field}", problem) == (caught.value.field, caught.value.problem)
 
     @pytest.mark.parametrize(
         "change",
@@ -104,15 +87,14 @@ class TestPolicy:
             {"first_due_fractions": (0.5, 0.5)},
             {"first_due_fractions": (5e-324, ALMOST_ONE)},
         ],
-        ids=str,
     )
     def test_extremes(self, change: dict[str, Any]) -> None:
-        """Any value within the bounds is accepted."""
+        """Values at the edge of the bounds are accepted."""
         assert change == {field: getattr(RenewalPolicy(**change), field) for field in change}
         assert 1 == RetryPolicy(attempts=1).attempts
 
-    def test_by_name(self) -> None:
-        """Numbers are given by name."""
+    def test_positional(self) -> None:
+        """Fields are keyword-only."""
         build: Any = RenewalPolicy
 
         with pytest.raises(TypeError):
@@ -123,7 +105,7 @@ class TestPolicy:
         [(1, 0.5, 1), (2, 1, 2), (3, 2, 4), (4, 4, 8), (5, 8, 16), (6, 15, 30), (7, 15, 30), (10_000, 15, 30)],
     )
     def test_pause(self, attempt: int, shortest: float, longest: float) -> None:
-        """Pauses between attempts are 1 s·2ⁿ up to the budget, half of each at random."""
+        """Pauses between attempts double from 1 s up to the budget, and half of each is random."""
         assert shortest == RetryPolicy().pause_seconds(attempt, lambda: 0.0)
         assert longest == pytest.approx(RetryPolicy().pause_seconds(attempt, lambda: ALMOST_ONE))
         assert (shortest + longest) / 2 == RetryPolicy().pause_seconds(attempt, lambda: 0.5)
@@ -132,7 +114,7 @@ class TestPolicy:
         ("seconds_left", "expected"), [(30, 2), (4.1, 2), (4, 2), (3.9, 1.95), (1, 0.5), (0.1, 0.05)]
     )
     def test_wait(self, seconds_left: float, expected: float) -> None:
-        """While a token is valid a caller waits at most 2 s, and at most half of the remaining life."""
+        """A caller waits at most 2 s, and at most half of the token's remaining life."""
         held = hold()
 
         assert expected == pytest.approx(POLICY.wait_seconds(held, held.expires_at - seconds_left))
@@ -144,14 +126,14 @@ class TestHeldToken:
         [(3600, 1620, 3024), (7200, 3240, 6048), (60, 27, 50.4), (5, 2.25, 4.2), (86_400, 38_880, 72_576)],
     )
     def test_first_due(self, life: float, earliest: float, latest: float) -> None:
-        """A first token is due at L·U(0.45, 0.84), so that workers that start together drift apart."""
+        """A process's first token is due after 45 to 84 % of its lifetime, at random."""
         assert SENT + earliest == pytest.approx(hold(life=life, is_first=True, draw=0.0).due_at)
         assert SENT + latest == pytest.approx(hold(life=life, is_first=True, draw=ALMOST_ONE).due_at)
 
     @pytest.mark.parametrize(
         ("life", "earliest", "latest"),
         [
-            (3600, 864, 576),  # a fifth of the life, ±20 %
+            (3600, 864, 576),  # a fifth of the lifetime, ±20 %
             (4500, 1080, 720),  # a fifth is 900 s
             (7200, 1080, 720),  # 900 s at most
             (86_400, 1080, 720),
@@ -160,7 +142,7 @@ class TestHeldToken:
         ],
     )
     def test_due(self, life: float, earliest: float, latest: float) -> None:
-        """A later token is due min(0.2·L, 900 s)·U(0.8, 1.2) before its expiry."""
+        """A later token is due a fifth of its lifetime, 900 s at most and varied by 20 %, before it expires."""
         assert SENT + life - earliest == pytest.approx(hold(life=life, draw=ALMOST_ONE).due_at)
         assert SENT + life - latest == pytest.approx(hold(life=life, draw=0.0).due_at)
 
@@ -169,19 +151,19 @@ class TestHeldToken:
         ("life", "before_expiry"), [(3600, 30), (301, 30), (300, 30), (299, 29.9), (60, 6), (5, 0.5)]
     )
     def test_expiring(self, life: float, before_expiry: float, is_first: bool) -> None:
-        """Callers begin to wait min(30 s, L/10) before expiry."""
+        """A token is expiring 30 s before it expires, or a tenth of its lifetime if that is less."""
         assert SENT + life - before_expiry == pytest.approx(hold(life=life, is_first=is_first).expiring_at)
 
     @pytest.mark.parametrize("life", [5, 60, 3600.5])
     def test_expiry(self, life: float) -> None:
-        """Expiry is the time the request was sent plus the lifetime; the wall clock has no part in it."""
+        """A token expires its lifetime after the request, on the monotonic clock."""
         held = hold(life=life)
 
         assert (SENT, SENT + life) == (held.requested_at, held.expires_at)
 
     @pytest.mark.parametrize("is_first", [False, True])
     def test_due_is_never_after_expiring(self, is_first: bool) -> None:
-        """A policy whose due comes late makes the token due when callers begin to wait, not after."""
+        """A token is due at the latest when it is expiring, whatever the policy."""
         policy = RenewalPolicy(due_fraction=0.001, first_due_fractions=(0.999, 0.999))
         held = policy.hold(token(), requested_at=SENT, is_first=is_first, is_unproven=False, random=lambda: 0.5)
 
@@ -202,7 +184,7 @@ class TestBackoff:
             (refused(None, status=400), False, [5, 10, 20]),
             (ConfigurationError("field", "is wrong"), False, [5, 10, 20]),
             (TokenError("terminal"), True, [5, 10, 20]),
-            # Retry-After, if it is later; 300 s at most.
+            # Retry-After if it is longer, at most 300 s.
             (refused(10), True, [10, 10, 10, 10, 16, 30]),
             (refused(10), False, [10, 10]),
             (refused(0), True, [1, 2, 4]),
@@ -212,21 +194,20 @@ class TestBackoff:
             (refused(31_536_000), False, [300, 300]),
             (refused(7, status=400), True, [7, 10, 20]),
         ],
-        ids=repr,
     )
     def test_length(self, error: SimpleStoreError, is_alive: bool, pauses: list[float]) -> None:
-        """The backoff is 1 s·2ⁿ (5 s·2ⁿ after a terminal failure), or Retry-After if that is longer."""
+        """The backoff doubles from 1 s, or 5 s after a terminal failure, unless Retry-After is longer."""
         shown = [POLICY.backoff_seconds(error, failures=failures, is_alive=is_alive) for failures in range(len(pauses))]
 
         assert pauses == shown
 
     @pytest.mark.parametrize(("error", "cap"), [(PASSING, 30), (TERMINAL, 60), (refused(7), 30), (refused(1e9), 300)])
     def test_endless_outage(self, error: SimpleStoreError, cap: float) -> None:
-        """However many failures there were, the pause is the cap; nothing overflows."""
+        """The backoff stays at its cap, however many failures there were."""
         assert [cap] * 3 == [POLICY.backoff_seconds(error, failures=n, is_alive=True) for n in (100, 10_000, 10**9)]
 
     def test_longest(self) -> None:
-        """The policy's longest backoff holds while a token lives, also for an unchanged token."""
+        """`max_backoff_seconds` limits the backoff while a token is alive, even after an unchanged token."""
         policy = RenewalPolicy(max_backoff_seconds=5)
 
         assert [1, 5, 1] == [
@@ -237,7 +218,7 @@ class TestBackoff:
         assert [1, 2, 4, 5] == [policy.unchanged_backoff_seconds(failures) for failures in range(4)]
 
     def test_hold(self) -> None:
-        """A rejected replacement is held for the policy's seconds, doubled each time, 300 s at most."""
+        """A rejected replacement is held for `rejection_seconds`, doubled for each rejection, at most 300 s."""
         policy = RenewalPolicy(rejection_seconds=70)
 
         assert [70, 140, 280, 300, 300] == [policy.hold_seconds(n) for n in (0, 1, 2, 3, 10**9)]
@@ -246,7 +227,7 @@ class TestBackoff:
 @settings(derandomize=True, max_examples=50, deadline=None)
 @given(life=st.floats(0.001, 86_400), draw=st.floats(0, ALMOST_ONE), is_first=st.booleans())
 def test_any_life(life: float, draw: float, is_first: bool) -> None:
-    """For any life and draw, a token is first fresh, then due, then expiring, then expired."""
+    """For any lifetime and random draw, a token is first fresh, then due, then expiring, then expired."""
     held = hold(life=life, draw=draw, is_first=is_first)
     instants = [held.requested_at, held.due_at, held.expiring_at, held.expires_at]
 

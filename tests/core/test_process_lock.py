@@ -1,4 +1,4 @@
-"""`simplestore_async._core.process_lock`, as the provider's state and the memory cache use it."""
+"""Locks of a provider and a memory cache in a forked process."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ may_go_on.set()
 
 @needs_fork
 def test_fork() -> None:
-    """A child that is forked while other threads change a provider and a memory cache does not hang in either."""
+    """A child that is forked while other threads hold the locks of a provider and a memory cache does not deadlock."""
     command = [sys.executable, "-W", "ignore", "-c", _FORK]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 

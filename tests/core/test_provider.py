@@ -1,4 +1,4 @@
-"""`TokenProvider`: its arguments, a fresh token, listeners, and what it keeps alive."""
+"""`TokenProvider`: arguments, fresh tokens, listeners and lifetime."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class TestConstructor:
         "options", [{"credentials": CREDENTIALS}, {"clock": FakeClock()}], ids=["credentials", "clock"]
     )
     def test_contradiction(self, options: dict[str, Any]) -> None:
-        """Credentials and clock are refused next to an endpoint, which has its own."""
+        """Credentials and clock are refused together with an endpoint, which has its own."""
         with pytest.raises(ConfigurationError) as caught:
             TokenProvider(endpoint=TokenEndpoint(CREDENTIALS), **options)
 
@@ -62,7 +62,7 @@ class TestConstructor:
         ids=lambda value: value if isinstance(value, str) else type(value).__name__,
     )
     def test_wrong_type(self, field: str, value: Any) -> None:
-        """An argument of the wrong type, or a listener that would never run, is refused by name."""
+        """An argument of the wrong type, or a listener that could never run, is refused by name."""
         options = {} if field in {"credentials", "endpoint"} else {"credentials": CREDENTIALS}
 
         with pytest.raises(ConfigurationError) as caught:
@@ -72,14 +72,14 @@ class TestConstructor:
 
     @pytest.mark.parametrize("method", ["invalidate", "accept"])
     def test_no_token(self, method: str) -> None:
-        """Only an AccessToken can be rejected or accepted."""
+        """invalidate() and accept() refuse anything but an AccessToken."""
         with pytest.raises(ConfigurationError) as caught:
             getattr(TokenProvider(CREDENTIALS), method)("x")
 
         assert "token" == caught.value.field
 
     async def test_no_arguments(self, simplestore_sandbox: Sandbox) -> None:
-        """Without arguments the credentials are those of the environment, and `async with` closes the provider."""
+        """Without arguments credentials come from the environment, and `async with` closes the provider."""
         async with TokenProvider() as provider:
             assert await provider.get_token() is get_at_once(provider)
 
@@ -91,17 +91,17 @@ class TestConstructor:
 class TestAsAValue:
     @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
     def test_copy(self, duplicate: Callable[[object], object]) -> None:
-        """A copy of a provider or its parts, such as a settings framework makes, is the original."""
+        """Copying a provider, endpoint or cache returns the original."""
         for value in TokenProvider(CREDENTIALS), TokenEndpoint(CREDENTIALS), MemoryTokenCache():
             assert value is duplicate(value)
 
     @pytest.mark.parametrize(
         ("cache", "shown"),
         [(MemoryTokenCache(), "MemoryTokenCache"), (type("Shelf", (MemoryTokenCache,), {})(), "cache=Shelf)")],
-        ids=["ours", "another's"],
+        ids=["built-in", "custom"],
     )
     def test_repr(self, cache: MemoryTokenCache, shown: str) -> None:
-        """It shows client id, origin of the token URL and the cache; of another package's cache only the type."""
+        """The repr shows client id, origin of the token URL, and the cache or, if it is custom, only its type."""
         credentials = ClientCredentials(client_id="app", client_secret=SECRET, token_url="https://auth.example/t?k=v")
         text = repr(TokenProvider(credentials, cache=cache))
 
@@ -112,7 +112,7 @@ class TestAsAValue:
 
 class TestFreshToken:
     async def test_is_served_at_once(self, sandbox: Sandbox, clock: FakeClock, provider: TokenProvider) -> None:
-        """Until it is due a token is returned without a request, a task switch or an event loop."""
+        """A token that is not due is returned without a request, a task switch or an event loop."""
         requested_at = clock.time()
         token = await provider.get_token()
         clock.advance(1_600)
@@ -125,7 +125,7 @@ class TestFreshToken:
     async def test_events(
         self, sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, events: list[Event]
     ) -> None:
-        """A first renewal reports cause, source, waiters, and durations that no step of the wall clock changes."""
+        """The first renewal reports cause, source, waiters, and durations that ignore steps of the wall clock."""
         held = sandbox.token_endpoint.hold()
         callers = [asyncio.create_task(provider.get_token()) for _ in range(3)]
         await held.wait_for_requests()
@@ -152,7 +152,7 @@ class TestFreshToken:
 class TestListener:
     @pytest.mark.parametrize("error", [ZeroDivisionError, asyncio.CancelledError, Panic])
     async def test_raises(self, provide: Provide, caplog: pytest.LogCaptureFixture, error: type[BaseException]) -> None:
-        """A listener that raises is logged each time, and affects no caller."""
+        """Exceptions of a listener are logged and affect no caller."""
 
         def listen(event: Event) -> None:
             raise error
@@ -168,7 +168,7 @@ class TestListener:
         ] == [record.getMessage() for record in caplog.records if record.exc_info]
 
     async def test_calls_invalidate(self, provide: Provide) -> None:
-        """A listener may call invalidate() on a rejection: no lock is held."""
+        """A listener may call invalidate() without a deadlock."""
         verdicts: list[bool] = []
 
         def listen(event: Event) -> None:
@@ -183,7 +183,7 @@ class TestListener:
 
     @pytest.mark.parametrize("kind", [RenewalStarted, TokenReceived, RenewalFailed])
     async def test_calls_get_token(self, sandbox: Sandbox, provide: Provide, kind: type[Event]) -> None:
-        """A call that a listener starts gets the outcome of that very renewal."""
+        """A get_token() call that a listener starts gets the outcome of that renewal."""
         calls: list[asyncio.Task[AccessToken]] = []
 
         def listen(event: Event) -> None:
@@ -204,7 +204,7 @@ class TestListener:
 
     @pytest.mark.parametrize("kind", [TokenReceived, RenewalFailed])
     async def test_calls_aclose(self, sandbox: Sandbox, provide: Provide, kind: type[Event]) -> None:
-        """A listener may close the provider as a renewal ends: waiters get its outcome, later callers do not."""
+        """If a listener closes the provider as a renewal ends, waiters get its outcome and later callers fail."""
         closings: list[asyncio.Task[None]] = []
 
         def listen(event: Event) -> None:
@@ -227,8 +227,8 @@ class TestListener:
 async def test_unclosed_provider_is_collected(
     sandbox: Sandbox, caplog: pytest.LogCaptureFixture, failures: int
 ) -> None:
-    """An unclosed provider that is no longer referenced is collected, with its state."""
-    caplog.set_level(logging.CRITICAL, "simplestore_async")  # what the log captured would live on
+    """An unclosed provider is garbage-collected once nothing references it."""
+    caplog.set_level(logging.CRITICAL, "simplestore_async")  # captured log records would keep objects alive
     if failures:
         sandbox.fail_next(failures)
     provider = TokenProvider(endpoint=TokenEndpoint(sandbox.credentials, policy=RetryPolicy(attempts=1)))
@@ -236,14 +236,14 @@ async def test_unclosed_provider_is_collected(
     reference = weakref.ref(provider)
 
     del provider
-    await asyncio.sleep(0)  # the step that gather() woke still refers to its errors
+    await asyncio.sleep(0)  # gather() references its errors for one more turn of the loop
     gc.collect()
 
     assert reference() is None
 
 
 async def test_close_forgets_the_token(provider: TokenProvider) -> None:
-    """After aclose() not even a call that came in the same moment gets the old token."""
+    """After aclose() no call gets the held token, even while aclose() is still running."""
     await provider.get_token()
 
     closing = asyncio.create_task(provider.aclose())

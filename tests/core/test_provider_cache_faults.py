@@ -1,4 +1,4 @@
-"""`TokenProvider` over caches that fail, and the renewal lock; `test_guarded_cache.py` has each way to fail."""
+"""`TokenProvider` with failing caches and the renewal lock; `test_guarded_cache.py` has every kind of failure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class BrokenCache:
-    """A cache that raises on each read, and hangs on each write."""
+    """A cache whose reads raise and whose writes hang."""
 
     async def get(self, key: str, /) -> NoReturn:
         raise TokenCacheError("the disk is full", "make room")
@@ -33,7 +33,7 @@ class BrokenCache:
 
 
 class SharedCache(RecordingCache):
-    """A cache with a lock, whose release takes a while, as over a network."""
+    """A shared cache whose lock takes several turns of the loop to release, as over a network."""
 
     def __init__(self, clock: FakeClock) -> None:
         super().__init__(clock)
@@ -70,7 +70,7 @@ def provider(provide: Provide, shared: SharedCache) -> TokenProvider:
 
 @pytest.mark.parametrize("failures", [0, 1], ids=["token", "failure"])
 async def test_broken_cache(sandbox: Sandbox, provide: Provide, events: list[Event], failures: int) -> None:
-    """A cache that raises and hangs costs no caller its token; its failures are reported before the outcome."""
+    """A cache that raises and hangs fails no renewal, and its failures are reported before the outcome."""
     provider = provide(cache=BrokenCache(), policy=RenewalPolicy(cache_seconds=0.02))
     problems = [("get", "the disk is full")]
     if failures:
@@ -89,24 +89,24 @@ async def test_broken_cache(sandbox: Sandbox, provide: Provide, events: list[Eve
 
 class TestRenewalLock:
     async def test_order(self, provider: TokenProvider, shared: SharedCache) -> None:
-        """The order is: read, lock, read again, request, store, unlock."""
+        """A renewal reads the cache, locks, reads again, stores the new token and unlocks."""
         await provider.get_token()
 
         assert ["get", "lock", "get", "set", "unlock"] == shared.calls
 
-    async def test_is_not_taken_without_need(
+    async def test_cache_hit(
         self, sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, shared: SharedCache
     ) -> None:
-        """A token in the cache is taken without the lock."""
+        """A cached token is used without the lock."""
         await shared.set(sandbox.credentials.cache_key, build_token(clock))
         await provider.get_token()
 
         assert ["set", "get"] == shared.calls
 
-    async def test_two_providers_make_one_request(
+    async def test_two_providers(
         self, sandbox: Sandbox, provide: Provide, provider: TokenProvider, shared: SharedCache, events: list[Event]
     ) -> None:
-        """Two cold providers over one cache make one request; the second waits, and finds the first one's token."""
+        """Two providers with one cache make one request: the second waits for the lock and finds the token."""
         held = sandbox.token_endpoint.hold()
         first = await begin(provider)
         await held.wait_for_requests()
@@ -123,7 +123,7 @@ class TestRenewalLock:
     async def test_is_released_after_a_failure(
         self, sandbox: Sandbox, provider: TokenProvider, shared: SharedCache
     ) -> None:
-        """A failing renewal releases the lock before its callers get the error."""
+        """A failing renewal releases the lock before callers get the error."""
         sandbox.fail_next(1)
         with pytest.raises(TokenEndpointError):
             await provider.get_token()
@@ -131,7 +131,7 @@ class TestRenewalLock:
         assert not shared.lock.locked()
 
     async def test_is_released_by_close(self, sandbox: Sandbox, provider: TokenProvider, shared: SharedCache) -> None:
-        """The lock is released before aclose() returns, also if it is called again meanwhile."""
+        """The lock is released before aclose() returns, even if aclose() is called twice."""
         held = sandbox.token_endpoint.hold()
         caller = await begin(provider)
         await held.wait_for_requests()

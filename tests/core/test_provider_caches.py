@@ -1,4 +1,4 @@
-"""`TokenProvider` over caches that work; `test_state.py` has the rules for a cached token."""
+"""`TokenProvider` with working caches; `test_state.py` has the rules for a cached token."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def key(sandbox: Sandbox) -> str:
 
 
 async def test_token_is_stored(provider: TokenProvider, cache: RecordingCache, key: str) -> None:
-    """The cache is read once, and is given the new token, under the credentials' key."""
+    """A new token is stored under the key of the credentials, after one read."""
     token = await provider.get_token()
 
     assert ["get", "set"] == cache.calls
     assert token is await cache.get(key)
 
 
-async def test_cached_token_serves(
+async def test_cached_token(
     *,
     sandbox: Sandbox,
     clock: FakeClock,
@@ -50,7 +50,7 @@ async def test_cached_token_serves(
     key: str,
     events: list[Event],
 ) -> None:
-    """A cached token is served without a request, and is not stored again; the event names its source."""
+    """A cached token is served without a request and without storing it again, and the event names its source."""
     stored = build_token(clock, age=600)
     await cache.set(key, stored)
     del cache.calls[:]
@@ -73,14 +73,14 @@ async def test_cached_token_serves(
 
 
 async def test_without_a_cache(provide: Provide) -> None:
-    """Providers that are given no cache share none."""
+    """Providers without a cache do not share tokens."""
     assert (await provide().get_token()).value != (await provide().get_token()).value
 
 
 async def test_newer_token_of_another_process(
     *, sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, cache: RecordingCache, key: str, events: list[Event]
 ) -> None:
-    """A rejected token is replaced by a newer one in the cache without a request; it counts as a replacement."""
+    """A rejected token is replaced from the cache without a request, and the cached token counts as a replacement."""
     provider.invalidate(await provider.get_token())
     clock.advance(3)
     stored = build_token(clock, age=2)
@@ -100,7 +100,7 @@ async def test_newer_token_of_another_process(
 
 
 class SlowToWrite(MemoryTokenCache):
-    """A cache whose writes block until they are let go."""
+    """A cache whose writes block until `may_go_on` is set."""
 
     def __init__(self, clock: FakeClock) -> None:
         super().__init__(clock=clock)
@@ -111,13 +111,13 @@ class SlowToWrite(MemoryTokenCache):
         await self.may_go_on.wait()
 
 
-class TestWhileTokenIsStored:
-    """Waiters get the token once it is stored; other callers have it before."""
+class TestWhileStoring:
+    """Waiters get a new token once it is stored; other callers get it before."""
 
     @pytest.mark.parametrize("is_rejected", [False, True], ids=["expires", "is rejected"])
     @pytest.mark.parametrize("has_old_token", [False, True], ids=["no token", "an old token"])
-    async def test_it_is_lost(self, clock: FakeClock, provide: Provide, has_old_token: bool, is_rejected: bool) -> None:
-        """A token that expires or is rejected meanwhile is not served: its waiters get another one."""
+    async def test_lost_token(self, clock: FakeClock, provide: Provide, has_old_token: bool, is_rejected: bool) -> None:
+        """If the new token expires or is rejected while it is stored, its waiters get another one."""
         cache = SlowToWrite(clock)
         provider = provide(cache=cache)
         if has_old_token:
@@ -137,10 +137,10 @@ class TestWhileTokenIsStored:
 
         assert lost.value != (await caller).value
 
-    async def test_it_could_expire(
+    async def test_short_life(
         self, sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, cache: RecordingCache
     ) -> None:
-        """A token that lives no longer than writing may take is not written: it would be renewed again and again."""
+        """A token that could expire while it is stored is not stored."""
         sandbox.lifetime_seconds = 2
         await provider.get_token()
         assert ["get"] == cache.calls

@@ -1,4 +1,4 @@
-"""`TokenProvider` in the last seconds of a token: brief waits, and how long callers waited."""
+"""`TokenProvider` with an expiring token: brief waits, and the longest wait in events."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def provider(provide: Provide) -> TokenProvider:
 async def wait_briefly(
     sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, *, will_fail: bool = False
 ) -> tuple[AccessToken, HeldResponses, asyncio.Task[AccessToken]]:
-    """Return an expiring token, the held response to its renewal, and a caller that waits for that."""
+    """Return an expiring token, the held response to its renewal, and a caller that waits for it."""
     old = await provider.get_token()
     clock.advance(HARD)
     if will_fail:
@@ -40,7 +40,7 @@ async def wait_briefly(
 
 class TestBriefWait:
     async def test_begins(self, sandbox: Sandbox, clock: FakeClock, provider: TokenProvider) -> None:
-        """Until 30 s before its end callers get the token at once; from then on they wait for the renewal."""
+        """Callers get the token at once until it is expiring, and then wait for the renewal."""
         old = await provider.get_token()
         held = sandbox.token_endpoint.hold()
         clock.advance(HARD - TICK)
@@ -56,7 +56,7 @@ class TestBriefWait:
     async def test_renewal_fails(
         self, sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, events: list[Event]
     ) -> None:
-        """When the renewal fails, callers get the token that lives, as soon as it has; later ones without waiting."""
+        """If the renewal fails, its waiters and, during the backoff, later callers get the live token at once."""
         old = await provider.get_token()
         clock.advance(HARD)
         sandbox.fail_next(1)
@@ -74,8 +74,8 @@ class TestBriefWait:
     @pytest.mark.parametrize(
         ("age", "policy", "wait"),
         [
-            pytest.param(HARD, RenewalPolicy(max_wait_seconds=0.0625), 0.0625, id="the policy's seconds"),
-            pytest.param(LIFE - 0.125, PATIENT, 0.0625, id="half of what is left"),
+            pytest.param(HARD, RenewalPolicy(max_wait_seconds=0.0625), 0.0625, id="max_wait_seconds"),
+            pytest.param(LIFE - 0.125, PATIENT, 0.0625, id="half of the remaining life"),
         ],
     )
     async def test_renewal_hangs(
@@ -89,7 +89,7 @@ class TestBriefWait:
         policy: RenewalPolicy,
         wait: float,
     ) -> None:
-        """When the renewal hangs, callers wait briefly, then get the current token; this is reported once."""
+        """If the renewal hangs, callers get the held token after a brief wait, which is reported once."""
         loop = asyncio.get_running_loop()
         provider = provide(policy=policy)
         old = await provider.get_token()
@@ -108,7 +108,7 @@ class TestBriefWait:
     async def test_outlasts_the_token(
         self, sandbox: Sandbox, clock: FakeClock, provide: Provide, events: list[Event]
     ) -> None:
-        """A token that expires while a caller waits (the machine slept) is not served: the caller waits on."""
+        """If the token expires during the brief wait, the caller waits on for the renewal."""
         policy = RenewalPolicy(max_wait_seconds=0.01)
         provider = provide(policy=policy)
         old = await provider.get_token()
@@ -122,14 +122,14 @@ class TestBriefWait:
 
         assert old.value != (await first).value
         assert 2 == sandbox.counters.token_requests
-        # The event is for a caller that got the old token.
+        # Only a caller that got the old token is reported.
         assert [] == of_kind(RenewalOverdue, events)
 
     @pytest.mark.parametrize("is_rejected", [False, True], ids=["expired", "rejected"])
     async def test_token_is_gone_when_the_renewal_fails(
         self, sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, is_rejected: bool
     ) -> None:
-        """A token that expires or is rejected while a caller waits is not served when the renewal fails."""
+        """If the token expires or is rejected during the brief wait and the renewal fails, its error is raised."""
         old, held, caller = await wait_briefly(sandbox, clock, provider, will_fail=True)
         if is_rejected:
             assert provider.invalidate(old)
@@ -142,7 +142,7 @@ class TestBriefWait:
         assert 2 == sandbox.counters.token_requests
 
     async def test_provider_is_closed(self, sandbox: Sandbox, clock: FakeClock, provider: TokenProvider) -> None:
-        """A caller that waits briefly while the provider is closed does not get the old token."""
+        """Closing the provider during the brief wait raises ProviderClosedError."""
         _, _, caller = await wait_briefly(sandbox, clock, provider)
 
         await provider.aclose()
@@ -151,7 +151,7 @@ class TestBriefWait:
             await caller
 
     async def test_caller_is_cancelled(self, sandbox: Sandbox, clock: FakeClock, provider: TokenProvider) -> None:
-        """A caller that is cancelled while it waits briefly stays cancelled; the renewal continues."""
+        """Cancelling a caller during the brief wait does not affect the renewal."""
         old, held, caller = await wait_briefly(sandbox, clock, provider)
         caller.cancel()
         await asyncio.wait([caller])
@@ -164,10 +164,10 @@ class TestBriefWait:
 
 
 class TestLongestWait:
-    async def test_of_a_caller_that_came_during_the_renewal(
+    async def test_caller_without_a_token(
         self, sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, events: list[Event]
     ) -> None:
-        """It is counted from the first caller without a token, not from the renewal's start or later callers."""
+        """The longest wait starts with the first caller without a token, not with the renewal."""
         await provider.get_token()
         clock.advance(DUE)
         held = sandbox.token_endpoint.hold()
@@ -186,10 +186,10 @@ class TestLongestWait:
             for event in of_kind(TokenReceived, events)
         ]
 
-    async def test_of_a_caller_that_is_gone(
+    async def test_cancelled_caller(
         self, sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, events: list[Event]
     ) -> None:
-        """A cancelled caller counts, although no waiter is left."""
+        """A cancelled caller's wait is included, although it is no longer a waiter."""
         held = sandbox.token_endpoint.hold()
         caller = await begin(provider)
         await held.wait_for_requests()
@@ -202,10 +202,10 @@ class TestLongestWait:
         [event] = of_kind(TokenReceived, events)
         assert (0, 2.0) == (event.waiter_count, event.longest_wait_seconds)
 
-    async def test_of_a_caller_that_still_has_a_token(
+    async def test_caller_with_a_token(
         self, sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, events: list[Event]
     ) -> None:
-        """A caller that waits briefly and could get the current token is counted, but not its wait."""
+        """A brief wait for an expiring token counts as a waiter but not towards the longest wait."""
         _, held, caller = await wait_briefly(sandbox, clock, provider)
         clock.advance(2)
         held.release()

@@ -1,4 +1,4 @@
-"""`TokenProvider` without a token: failures, backoff and defects; `test_policy.py` has the lengths of backoffs."""
+"""`TokenProvider` without a token: failures, backoff and defects; `test_policy.py` has the backoff lengths."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_backoff(
     fault: Fault,
     pauses: list[float],
 ) -> None:
-    """After a failure there is no token request during the backoff; callers get the error at once."""
+    """During the backoff after a failure callers get the error at once, without a token request."""
     sandbox.fail_next(len(pauses), fault)
     for count, pause in enumerate(pauses, 1):
         with pytest.raises(TokenEndpointError):
@@ -55,8 +55,8 @@ async def test_backoff(
     assert pauses == [event.retry_in_seconds for event in of_kind(RenewalFailed, events)]
 
 
-async def test_remembered_error_is_a_copy(sandbox: Sandbox, provider: TokenProvider) -> None:
-    """Each caller gets its own error, with the same facts."""
+async def test_each_caller_gets_a_copy(sandbox: Sandbox, provider: TokenProvider) -> None:
+    """Each caller gets its own copy of the error."""
     sandbox.fail_next(1, Response(400, json={"error": "invalid_client", "title": "No luck"}))
     errors = []
     for _ in range(3):
@@ -71,7 +71,7 @@ async def test_remembered_error_is_a_copy(sandbox: Sandbox, provider: TokenProvi
 
 
 async def test_events(sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, events: list[Event]) -> None:
-    """Each failure is reported, an outage once, and its end with the duration."""
+    """Every failure is reported, and the start and end of the outage once."""
     sandbox.fail_next(1)
     sandbox.fail_next(1, Status(400))
     held = sandbox.token_endpoint.hold()
@@ -111,7 +111,7 @@ async def test_events(sandbox: Sandbox, clock: FakeClock, provider: TokenProvide
 
 
 async def test_wrong_setting(sandbox: Sandbox, provide: Provide, clock: FakeClock, events: list[Event]) -> None:
-    """A ConfigurationError of the renewal reaches the callers as it is, and is remembered as terminal."""
+    """A ConfigurationError during the renewal is raised unchanged and counts as a terminal failure."""
     connector = aiohttp.TCPConnector()
     await connector.close()
     provider = provide(endpoint=TokenEndpoint(sandbox.credentials, connector=connector, clock=clock))
@@ -124,7 +124,7 @@ async def test_wrong_setting(sandbox: Sandbox, provide: Provide, clock: FakeCloc
 
 
 class BrokenEndpoint(TokenEndpoint):
-    """An endpoint that raises *error* until that is None."""
+    """An endpoint that raises `error` unless it is None."""
 
     error: type[BaseException] | None = None
     fetches = 0
@@ -137,7 +137,7 @@ class BrokenEndpoint(TokenEndpoint):
 
 
 class FailingClock(FakeClock):
-    """A clock that raises at so many readings."""
+    """A clock whose next `failures` readings raise."""
 
     failures = 0
 
@@ -153,7 +153,7 @@ class TestDefect:
     async def test_in_the_endpoint(
         self, sandbox: Sandbox, provide: Provide, clock: FakeClock, events: list[Event], error: type[BaseException]
     ) -> None:
-        """An unexpected exception becomes a TokenError that names it and where, not its text; it is remembered."""
+        """An unexpected exception becomes a TokenError with its type and place, not its text, and causes a backoff."""
         endpoint = BrokenEndpoint(sandbox.credentials, clock=clock)
         endpoint.error = error
         provider = provide(endpoint=endpoint)
@@ -175,7 +175,7 @@ class TestDefect:
 
     @pytest.mark.parametrize("failures", [1, 1_000])
     async def test_in_the_clock(self, sandbox: Sandbox, provide: Provide, failures: int) -> None:
-        """A clock that raises during a renewal leaves no caller waiting; once it works the next call gets a token."""
+        """A clock that raises during a renewal fails every waiter, and once it works the next call gets a token."""
         clock = FailingClock()
         provider = provide(endpoint=TokenEndpoint(sandbox.credentials, clock=clock))
         held = sandbox.token_endpoint.hold()

@@ -1,4 +1,4 @@
-"""`TokenProvider.invalidate` and `accept`; `test_state_tables.py` and `test_state.py` have the rules."""
+"""`TokenProvider.invalidate()` and `accept()`; `test_state_tables.py` and `test_state.py` have the rules."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 async def test_first_and_second_rejection(
     sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, events: list[Event]
 ) -> None:
-    """A rejected token is replaced at once, its young replacement is not; each event has the token's age."""
+    """A rejected token is replaced at once, but its young replacement is not, and each event has the token's age."""
     token = await provider.get_token()
     clock.advance(0.25)
     assert provider.invalidate(token)
@@ -39,7 +39,7 @@ async def test_first_and_second_rejection(
 
 
 async def test_another_token(sandbox: Sandbox, provider: TokenProvider, events: list[Event]) -> None:
-    """The rejection of a token that is not held, or of any while none is held, has no event and no request."""
+    """Rejecting a token that is not held returns True and causes neither an event nor a request."""
     other = AccessToken("canary", issued_at=0, expires_at=1)
     assert provider.invalidate(other)
     held = await provider.get_token()
@@ -52,7 +52,7 @@ async def test_another_token(sandbox: Sandbox, provider: TokenProvider, events: 
 
 
 async def test_stragglers(sandbox: Sandbox, provider: TokenProvider) -> None:
-    """100 rejections of one token, before, during and after the renewal, make one request and all are True."""
+    """100 rejections of one token before, during and after its renewal all return True and cause one request."""
     old = await provider.get_token()
     held = sandbox.token_endpoint.hold()
 
@@ -71,7 +71,7 @@ async def test_stragglers(sandbox: Sandbox, provider: TokenProvider) -> None:
 
 
 async def test_accepted_replacement(provider: TokenProvider) -> None:
-    """A replacement that the API accepted is replaced at its next rejection, as any other token is."""
+    """A replacement that the API has accepted is replaced at its next rejection."""
     first = await provider.get_token()
     provider.accept(first)
     assert provider.invalidate(first)
@@ -86,7 +86,7 @@ async def test_accepted_replacement(provider: TokenProvider) -> None:
 async def test_failed_replacement(
     sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, events: list[Event]
 ) -> None:
-    """If the replacement fails, its error is raised: a rejected token is not served again."""
+    """If the renewal of a rejected token fails, its error is raised and the rejected token is not served."""
     token = await provider.get_token()
     provider.invalidate(token)
     sandbox.fail_next(1)
@@ -101,7 +101,7 @@ async def test_failed_replacement(
 
 
 async def test_during_a_renewal(sandbox: Sandbox, clock: FakeClock, provider: TokenProvider) -> None:
-    """Callers of a token that is rejected during its renewal wait for that renewal, whose token replaces it."""
+    """If a token is rejected during its renewal, callers wait for that renewal, whose token is a replacement."""
     old = await provider.get_token()
     clock.advance(DUE)
     held = sandbox.token_endpoint.hold()
@@ -119,7 +119,7 @@ async def test_during_a_renewal(sandbox: Sandbox, clock: FakeClock, provider: To
 
 
 async def test_response_with_the_rejected_token(sandbox: Sandbox, clock: FakeClock, provider: TokenProvider) -> None:
-    """A response with the rejected token, requested before the rejection, is not served: the renewal requests again."""
+    """If a renewal that began before the rejection returns the rejected token, it requests another."""
     old = await provider.get_token()
     clock.advance(DUE)
     held = sandbox.token_endpoint.hold()

@@ -1,4 +1,4 @@
-"""`TokenProvider`: renewal by the clock; `test_policy.py` and `test_state.py` have the instants and the rules."""
+"""`TokenProvider`: renewal over time; `test_policy.py` and `test_state.py` have the instants and the rules."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TestDue:
     async def test_no_caller_waits(
         self, sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, events: list[Event]
     ) -> None:
-        """When the token is due, callers get it without a task switch while one request runs in the background."""
+        """Callers get a due token without a task switch while one request runs in the background."""
         old = await provider.get_token()
         clock.advance(DUE)
         del events[:]
@@ -51,7 +51,7 @@ class TestDue:
         ] == events
         assert 2 == sandbox.counters.token_requests
 
-    async def test_attempts_follow_the_pauses(
+    async def test_backoff(
         self,
         *,
         sandbox: Sandbox,
@@ -60,7 +60,7 @@ class TestDue:
         events: list[Event],
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        """Callers get the token, requests follow after 1, 2, 4 … 30 s; beginning and end are reported once."""
+        """During an outage callers get the token, requests back off to 30 s, and start and end are reported once."""
         caplog.set_level(logging.DEBUG, "simplestore_async")
         pauses = [1, 2, 4, 8, 16, 30, 30]
         token = await provider.get_token()
@@ -90,7 +90,7 @@ class TestDue:
     async def test_same_token_again(
         self, sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, events: list[Event]
     ) -> None:
-        """A response with the held token is reported as unchanged, is followed by a backoff, and ends an outage."""
+        """A response with the held token is reported as unchanged, causes a backoff and ends an outage."""
         old = await provider.get_token()
         clock.advance(DUE)
         sandbox.fail_next(1)
@@ -108,7 +108,7 @@ class TestDue:
 
 
 class TestAttempts:
-    async def test_background_makes_one(
+    async def test_in_the_background(
         self, sandbox: Sandbox, clock: FakeClock, provide: Provide, quick: RetryPolicy
     ) -> None:
         """A renewal without waiters makes one attempt."""
@@ -121,10 +121,10 @@ class TestAttempts:
 
         assert 2 == sandbox.counters.token_requests
 
-    async def test_caller_that_waits_makes_it_all(
+    async def test_once_a_caller_waits(
         self, *, sandbox: Sandbox, clock: FakeClock, provide: Provide, quick: RetryPolicy, events: list[Event]
     ) -> None:
-        """A renewal that began in the background makes all its attempts once a caller waits for it."""
+        """A background renewal makes all attempts of the policy once a caller waits for it."""
         provider = provide(retry=quick)
         old = await provider.get_token()
         clock.advance(DUE)
@@ -146,7 +146,7 @@ class TestExpired:
     async def test_endpoint_is_down(
         self, sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, events: list[Event]
     ) -> None:
-        """Once the token has expired, a failing endpoint is an error, and the token is not served."""
+        """An expired token is not served: if its renewal fails, the error is raised."""
         await provider.get_token()
         clock.advance(LIFE)
         sandbox.fail_next(1)
@@ -158,8 +158,8 @@ class TestExpired:
         assert ("expired", False, 1.0) == (failure.cause, failure.is_token_alive, failure.retry_in_seconds)
         assert [0.0] == [event.life_seconds for event in of_kind(OutageBegan, events)]
 
-    async def test_machine_was_suspended(self, clock: FakeClock, provider: TokenProvider, events: list[Event]) -> None:
-        """A token that expired while the machine slept is renewed by the first call."""
+    async def test_suspended_machine(self, clock: FakeClock, provider: TokenProvider, events: list[Event]) -> None:
+        """A token that expired while the machine was suspended is renewed by the next call."""
         old = await provider.get_token()
         clock.advance(10 * LIFE)
 
@@ -168,7 +168,7 @@ class TestExpired:
 
     @pytest.mark.parametrize("step", [-LIFE, -50, LIFE])
     async def test_wall_clock_step(self, clock: FakeClock, provider: TokenProvider, step: float) -> None:
-        """A step of the wall clock neither ages nor rejuvenates the held token, nor revives the expired one."""
+        """Steps of the wall clock do not change when the held token is due or expired."""
         old = await provider.get_token()
         clock.step_wall(step)
         clock.advance(1_600)
@@ -179,7 +179,7 @@ class TestExpired:
         assert old.value != (await provider.get_token()).value
 
     async def test_late_token(self, sandbox: Sandbox, clock: FakeClock, provide: Provide, events: list[Event]) -> None:
-        """A token that is expiring on arrival goes to the waiters, is neither kept nor stored, and ends no outage."""
+        """A token that is expiring on arrival goes to the waiters, is not held or stored, and ends no outage."""
         cache = MemoryTokenCache(clock=clock)
         provider = provide(cache=cache)
         sandbox.fail_next(1)

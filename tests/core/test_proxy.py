@@ -1,4 +1,4 @@
-"""`simplestore_async._core.proxy`: which proxy serves which URL."""
+"""Selection of the proxy for a URL."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def found(url: str, *, proxy: str | None = None, trust_env: bool = True) -> str 
 
 
 def shows_password(error: BaseException) -> bool:
-    """Return whether the password "hunter2" is shown by an error below the frame of the test."""
+    """Return whether an error or a frame below the test's shows the password "hunter2"."""
     assert error.__traceback__ is not None
     return "hunter2" in everything_shown(error.with_traceback(error.__traceback__.tb_next))
 
@@ -41,7 +41,7 @@ class TestArgument:
         ],
     )
     def test_userinfo(self, userinfo: str, pair: bytes | None) -> None:
-        """User name and password become one UTF-8 header, which is redacted, and leave the URL."""
+        """User name and password are moved from the URL into a redacted header, encoded as UTF-8."""
         proxy = ProxySettings(f"http://{userinfo}proxy.example:3128").find(URL("https://api.example"))
 
         assert proxy is not None
@@ -64,8 +64,8 @@ class TestArgument:
             URL(),
         ],
     )
-    def test_no_proxy_url(self, wrong: Any) -> None:
-        """Anything but the URL of an HTTP proxy is refused, without its text."""
+    def test_not_a_proxy_url(self, wrong: Any) -> None:
+        """Anything but the URL of an HTTP proxy is refused without showing it."""
         with pytest.raises(ConfigurationError) as caught:
             ProxySettings(wrong)
 
@@ -74,14 +74,14 @@ class TestArgument:
 
     @pytest.mark.parametrize(("field", "options"), [("proxy", {"proxy": 5}), ("trust_env", {"trust_env": "false"})])
     def test_wrong_type(self, field: str, options: Any) -> None:
-        """An argument of another type is refused by name."""
+        """An argument of the wrong type is refused by name."""
         with pytest.raises(ConfigurationError) as caught:
             ProxySettings(**options)
 
         assert field == caught.value.field
 
     def test_overrides_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """An explicit proxy serves every URL, in any environment."""
+        """An explicit proxy is used for every URL, whatever the environment."""
         monkeypatch.setenv("https_proxy", "http://other.example")
         monkeypatch.setenv("no_proxy", "*")
 
@@ -101,7 +101,7 @@ class TestEnvironment:
         ],
     )
     def test_variables(self, url: str, variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A URL's proxy is that of its scheme, in either case, else that of all schemes; without trust_env none."""
+        """The proxy comes from the variable of the URL's scheme or from `all_proxy`, and only with `trust_env`."""
         monkeypatch.setenv(variable, PROXY)
 
         assert PROXY == found(url)
@@ -115,13 +115,13 @@ class TestEnvironment:
 
     @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.9.9.9", "[::1]"])
     def test_loopback(self, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The environment's proxy is not used for this machine itself."""
+        """The environment's proxy is not used for loopback hosts."""
         monkeypatch.setenv("https_proxy", PROXY)
 
         assert found(f"https://{host}") is None
 
     def test_wrong_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A variable that is no URL of an HTTP proxy is named, its text is not shown."""
+        """A variable that is not the URL of an HTTP proxy is named without showing its value."""
         monkeypatch.setenv("all_proxy", "socks5://u:hunter2@proxy.example")
         with pytest.raises(ConfigurationError) as caught:
             found("https://api.example")
@@ -149,7 +149,7 @@ class TestEnvironment:
         ],
     )
     def test_bypassed(self, url: str, no_proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """`no_proxy` names hosts with those below them, addresses and networks, each with a port or without."""
+        """`no_proxy` exempts hosts with their subdomains, addresses and networks, with or without a port."""
         monkeypatch.setenv("all_proxy", PROXY)
         monkeypatch.setenv("NO_PROXY", no_proxy)
 
@@ -166,7 +166,7 @@ class TestEnvironment:
         ],
     )
     def test_not_bypassed(self, url: str, no_proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Hosts that are not in `no_proxy` go through the proxy."""
+        """A URL that `no_proxy` does not match uses the proxy."""
         monkeypatch.setenv("all_proxy", PROXY)
         monkeypatch.setenv("no_proxy", no_proxy)
 

@@ -1,7 +1,7 @@
-"""`simplestore_async._core.redaction`, and that neither secret nor token shows wherever Python shows values.
+"""Redaction of secrets and tokens wherever Python shows values.
 
-The canaries are module constants, and every object is built by a function without arguments: a traceback with locals
-would otherwise show them as the test's own.
+The canaries are module constants and every object is built by a function without arguments, so that a traceback with
+locals does not show them as locals of the test.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TOKEN = "canary-token"
 
 
 def leaks(error: BaseException | None) -> list[str]:
-    """Return where a canary is in all that a log or a debugger may show of an error and of those behind it."""
+    """Return every text with a canary that a log or debugger may show of an error, its causes and contexts."""
     shown: list[str] = []
     while error is not None:
         lines = traceback.TracebackException.from_exception(error, capture_locals=True).format()
@@ -44,7 +44,7 @@ def leaks(error: BaseException | None) -> list[str]:
     return [text for text in shown if "canary" in text]
 
 
-# No function of Python's, whose frame would show its arguments.
+# A partial instead of a function, whose frame would show its arguments.
 credentials: Callable[..., ClientCredentials] = partial(ClientCredentials, client_id="app", client_secret=SECRET)
 
 
@@ -87,8 +87,8 @@ HOLDERS: dict[str, Callable[[], Any]] = {
 
 
 class TestRedactedStr:
-    def test_is_its_value(self) -> None:
-        """It is the string wherever a string is used: in comparisons, dictionaries, bytes, JSON and headers."""
+    def test_value(self) -> None:
+        """A redacted string works as its value in comparisons, dictionaries, bytes, JSON and f-strings."""
         redacted = RedactedStr(TOKEN)
 
         assert redacted == TOKEN
@@ -109,21 +109,22 @@ class TestRedactedStr:
             lambda value: str({"secret": value}),
             lambda value: pformat({"secret": [value]}, width=1),
         ],
+        ids=["repr", "ascii", "pformat", "f-string", "percent", "list", "dict", "nested pformat"],
     )
     def test_repr(self, show: Callable[[str], str]) -> None:
-        """Everything based on `repr` shows `'***'`, alone or in a container, for any length."""
+        """`repr()` and everything based on it shows `'***'`, alone and in containers."""
         assert "'***'" in show(RedactedStr(TOKEN * 50))
         assert "canary" not in show(RedactedStr(TOKEN * 50))
 
     @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
     def test_copy(self, duplicate: Callable[[str], str]) -> None:
-        """A copy is the string itself, redaction included."""
+        """Copying returns the same redacted string."""
         redacted = RedactedStr(TOKEN)
 
         assert redacted is duplicate(redacted)
 
-    def test_operations_give_plain_strings(self) -> None:
-        """A string made from it is a plain one, which is why a header value is built whole."""
+    def test_concatenation(self) -> None:
+        """Concatenation returns a plain string, which is why a header value is redacted as a whole."""
         assert "'Bearer x'" == repr("Bearer " + RedactedStr("x"))
 
 
@@ -139,28 +140,28 @@ def test_conceal_anything_else(value: object) -> None:
 
 
 def test_conceal_bytes() -> None:
-    """Bytes, which are passed by mistake, are redacted, and still called bytes."""
+    """Bytes, passed by mistake, are redacted and reported as bytes."""
     concealed = conceal(SECRET.encode())
     assert ("b'***'", SECRET.encode(), "bytes") == (repr(concealed), concealed, kind_of(concealed))
     assert RedactedBytes is type(concealed)
 
 
 def test_slices_of_bytes() -> None:
-    """A part of redacted bytes is redacted; one byte of them is a number."""
+    """A slice of redacted bytes is redacted, and an index returns a number."""
     body = RedactedBytes(b"canary")
 
     assert ("b'***'", b"nary", ord("c")) == (repr(body[2:]), body[2:], body[0])
 
 
 def test_cut_short() -> None:
-    """A string shortened by reprlib or rich is as hidden as the whole."""
+    """A slice of a redacted string, as reprlib and rich take, is redacted."""
     assert "'***'" == repr(RedactedStr("long" * 100)[:80])
     assert "canary" not in reprlib.Repr().repr(RedactedStr("canary" * 100))
 
 
 @pytest.mark.parametrize("build", HOLDERS.values(), ids=HOLDERS)
 def test_shown(build: Callable[[], Any]) -> None:
-    """No way to show an object shows its secret or token, a traceback with locals neither."""
+    """Nothing that shows an object shows its secret or token, not even a traceback with locals."""
 
     def fail(held: object) -> None:
         raise TokenError("No token: reason")
@@ -187,7 +188,7 @@ def test_shown(build: Callable[[], Any]) -> None:
 )
 @pytest.mark.parametrize("protocol", [0, pickle.HIGHEST_PROTOCOL])
 def test_pickle(build: Callable[[], Any], advice: str, protocol: int) -> None:
-    """Pickling a secret or a token is refused, with a hint; the error shows neither."""
+    """Secrets and tokens cannot be pickled, and the error has a hint and shows neither."""
     with pytest.raises(TypeError, match=advice) as caught:
         pickle.dumps(build(), protocol)
 
@@ -213,7 +214,7 @@ CONSTRUCTORS: dict[str, Callable[[], object]] = {
 
 @pytest.mark.parametrize("build", CONSTRUCTORS.values(), ids=CONSTRUCTORS)
 def test_constructor_error(build: Callable[[], object]) -> None:
-    """The error of a constructor shows neither secret nor token, not even in a traceback with locals."""
+    """A constructor's error shows neither secret nor token, not even in a traceback with locals."""
     with pytest.raises(ConfigurationError) as caught:
         build()
 
@@ -227,7 +228,7 @@ def write_secret(path: Path, rest: bytes) -> Path:
 
 @pytest.mark.parametrize("rest", [b"\nsecond", b"\0", b"\xff"], ids=["lines", "nul", "latin-1"])
 def test_secret_file_error(tmp_path: Path, rest: bytes) -> None:
-    """The error about a secret file shows nothing of its content, not even in a traceback with locals."""
+    """The error of a secret file does not show its content, not even in a traceback with locals."""
     path = write_secret(tmp_path / "secret", rest)
     with pytest.raises(ConfigurationError) as caught:
         SecretFile(path)()

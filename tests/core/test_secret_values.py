@@ -1,4 +1,4 @@
-"""Objects with `get_secret_value()`, such as pydantic's, wherever a secret is passed."""
+"""Secrets passed as objects with `get_secret_value()`, such as pydantic's."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Broken:
 
 
 def test_fernet_keys() -> None:
-    """FernetCodec takes one, several, of text or bytes."""
+    """FernetCodec accepts one or several of them, with text or bytes."""
     data = FernetCodec(KEY).encode(b"data")
     older = Fernet.generate_key().decode()
     several: list[Any] = [SecretStr(KEY.decode()), SecretBytes(KEY), [SecretStr(older), SecretBytes(KEY)]]
@@ -38,13 +38,13 @@ def test_fernet_keys() -> None:
 
 
 def test_redis_url() -> None:
-    """RedisTokenCache.from_url() takes one."""
+    """RedisTokenCache.from_url() accepts one and does not show it."""
     cache = RedisTokenCache.from_url(SecretStr("redis://:canary@127.0.0.1:1/0"))
     assert "canary" not in repr(vars(cache))
 
 
 def test_proxy() -> None:
-    """A proxy's URL may be one: for the token request and for both clients."""
+    """A proxy URL may be one, for the token endpoint and both clients."""
     proxy = SecretStr("http://user:canary@proxy.example:3128")
     credentials = ClientCredentials(
         client_id="app", client_secret="secret", token_url="https://token.example/connect/token"
@@ -70,9 +70,10 @@ def test_proxy() -> None:
         (lambda value: open_client(OneToken(), base_url="https://api.example", proxy=value), "proxy"),
         (lambda value: PrivateKeyJwt(value, audience="https://issuer.example"), "key"),
     ],
+    ids=["Fernet key", "Fernet keys", "Redis URL", "aiohttp proxy", "httpx proxy", "private key"],
 )
 def test_broken(make: Callable[[Any], object], field: str) -> None:
-    """One that fails is named by its exception's type, whose text is not shown."""
+    """If reading one raises, the error names the exception's type without its text."""
     with pytest.raises(ConfigurationError, match="RuntimeError") as caught:
         make(Broken())
     assert field == caught.value.field

@@ -1,4 +1,4 @@
-"""`simplestore_async._core.server_text`: the parts of a server's text that may be shown."""
+"""`SecretFilter`: which text of a server may be shown."""
 
 from __future__ import annotations
 
@@ -57,56 +57,56 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
     "hyphens inside": "-".join,
     "full width": lambda text: "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in text),
     "percent": percent,
-    "percent, path": quote,
-    "percent, lower case": lambda text: percent(text).lower(),
-    "percent, every byte": lambda text: "".join(f"%{byte:02x}" for byte in text.encode()),
-    "percent, Latin-1": lambda text: quote(text, safe="", encoding="latin-1"),
+    "percent of a path": quote,
+    "percent in lower case": lambda text: percent(text).lower(),
+    "percent of every byte": lambda text: "".join(f"%{byte:02x}" for byte in text.encode()),
+    "percent in Latin-1": lambda text: quote(text, safe="", encoding="latin-1"),
     "percent twice": lambda text: percent(percent(text)),
     "percent five times": lambda text: percent(percent(percent(percent(percent(text))))),
-    "percent, UTF-16": lambda text: "".join(f"%u{ord(c):04x}" for c in text),
+    "percent in UTF-16": lambda text: "".join(f"%u{ord(c):04x}" for c in text),
     "form": quote_plus,
     "JSON": as_json,
     "JSON in JSON": lambda text: as_json(as_json(text)),
     "JSON in JSON in JSON": lambda text: as_json(as_json(as_json(text))),
-    "JSON, every character": lambda text: "".join(f"\\u{ord(c):04X}" for c in text),
-    "JSON, PHP": lambda text: as_json(text).replace("/", "\\/"),
-    "JavaScript, code points": lambda text: "".join(f"\\u{{{ord(c):x}}}" for c in text),
+    "JSON of every character": lambda text: "".join(f"\\u{ord(c):04X}" for c in text),
+    "JSON of PHP": lambda text: as_json(text).replace("/", "\\/"),
+    "JavaScript code points": lambda text: "".join(f"\\u{{{ord(c):x}}}" for c in text),
     "Python": repr,
-    "Python, bytes": lambda text: repr(text.encode()),
-    "Python, 32 bit": lambda text: "".join(f"\\U{ord(c):08x}" for c in text),
-    "C, octal": lambda text: "".join(f"\\{byte:03o}" for byte in text.encode()),
-    "C, hexadecimal": lambda text: "".join(f"\\x{byte:02x}" for byte in text.encode()),
+    "Python bytes": lambda text: repr(text.encode()),
+    "Python 32 bit": lambda text: "".join(f"\\U{ord(c):08x}" for c in text),
+    "C octal": lambda text: "".join(f"\\{byte:03o}" for byte in text.encode()),
+    "C hexadecimal": lambda text: "".join(f"\\x{byte:02x}" for byte in text.encode()),
     "HTML": html.escape,
     "HTML twice": lambda text: html.escape(html.escape(text)),
-    "HTML, decimal": lambda text: "".join(f"&#{ord(c)};" for c in text),
-    "HTML, hexadecimal": lambda text: "".join(f"&#x{ord(c):X};" for c in text),
+    "HTML decimal": lambda text: "".join(f"&#{ord(c)};" for c in text),
+    "HTML hexadecimal": lambda text: "".join(f"&#x{ord(c):X};" for c in text),
     "HTML of percent of JSON": lambda text: html.escape(percent(as_json(text))),
     "quoted-printable": lambda text: "".join(f"={byte:02X}" for byte in text.encode()),
     "read as Latin-1": lambda text: text.encode().decode("latin-1"),
     "read as Latin-1 twice": lambda text: text.encode().decode("latin-1").encode().decode("latin-1"),
     "read as Windows-1252": lambda text: text.encode().decode("cp1252"),
     "base64": in_base64,
-    "base64, no padding": lambda text: in_base64(text).rstrip("="),
-    "base64, URL": lambda text: base64.urlsafe_b64encode(text.encode()).decode(),
-    "base64, lower case": lambda text: in_base64(text).lower(),
-    "base64 one further": lambda text: in_base64(f"x{text}"),
-    "base64 two further": lambda text: in_base64(f"xy{text}"),
+    "base64 without padding": lambda text: in_base64(text).rstrip("="),
+    "base64 for URLs": lambda text: base64.urlsafe_b64encode(text.encode()).decode(),
+    "base64 in lower case": lambda text: in_base64(text).lower(),
+    "base64 shifted by one": lambda text: in_base64(f"x{text}"),
+    "base64 shifted by two": lambda text: in_base64(f"xy{text}"),
     "base64 in words": lambda text: f"the value{in_base64(text)}isnotvalid",
     "base64 in lines": lambda text: "\r\n".join(in_base64(text)[start : start + 10] for start in range(0, 60, 10)),
     "base64 of Basic": lambda text: in_base64(f"app:{percent(text)}"),
-    "base64 of Basic, lower case": lambda text: in_base64(f"app:{percent(text)}").lower(),
+    "base64 of Basic in lower case": lambda text: in_base64(f"app:{percent(text)}").lower(),
     "base64 of the form": lambda text: in_base64(f"client_id=app&client_secret={quote_plus(text)}"),
     "base64 twice": lambda text: in_base64(in_base64(text)),
-    "base64, UTF-16": lambda text: base64.b64encode(text.encode("utf-16")).decode(),
-    "base64 of JSON, percent": lambda text: percent(in_base64(as_json(text))),
+    "base64 of UTF-16": lambda text: base64.b64encode(text.encode("utf-16")).decode(),
+    "percent of base64 of JSON": lambda text: percent(in_base64(as_json(text))),
     "base32": lambda text: base64.b32encode(text.encode()).decode(),
-    "base32, lower case": lambda text: base64.b32encode(f"a{text}".encode()).decode().lower(),
+    "base32 in lower case": lambda text: base64.b32encode(f"a{text}".encode()).decode().lower(),
     "hexadecimal": in_hexadecimal,
-    "hexadecimal, upper case": lambda text: text.encode().hex().upper(),
+    "hexadecimal in upper case": lambda text: text.encode().hex().upper(),
     "hexadecimal with colons": lambda text: text.encode().hex(":"),
     "hexadecimal with spaces": lambda text: text.encode().hex(" "),
     "hexadecimal with hyphens": lambda text: text.encode().hex("-"),
-    "hexadecimal, as C": lambda text: ", ".join(f"0x{byte:02X}" for byte in text.encode()),
+    "hexadecimal of C": lambda text: ", ".join(f"0x{byte:02X}" for byte in text.encode()),
     "binary": lambda text: " ".join(f"{byte:08b}" for byte in text.encode()[:30]),
     "numbers": lambda text: str(list(text.encode())),
     "octal numbers": lambda text: " ".join(f"{byte:o}" for byte in text.encode()),
@@ -117,7 +117,7 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS)
 @pytest.mark.parametrize("secret", [SECRET, RANDOM_SECRET], ids=["reserved characters", "random"])
 def test_echo(spell: Callable[[str], str], secret: str) -> None:
-    """A text with the secret in any spelling is withheld whole."""
+    """Text that contains the secret in any encoding is withheld as a whole."""
     hidden = SecretFilter([secret, *spell_in_base64(secret)])
 
     assert WITHHELD == hidden.show(spell(secret))
@@ -140,7 +140,7 @@ def test_echo(spell: Callable[[str], str], secret: str) -> None:
     ],
 )
 def test_secret_that_looks_encoded(secret: str, spell: Callable[[str], str]) -> None:
-    """A secret that looks encoded itself is found, and so is one of few letters."""
+    """A secret that looks encoded, or has no letters, is found in any encoding."""
     assert holds(f"[{spell(secret)}]", secret)
 
 
@@ -160,7 +160,7 @@ def test_secret_that_looks_encoded(secret: str, spell: Callable[[str], str]) -> 
     ],
 )
 def test_short(secret: str, text: str, expected: bool) -> None:
-    """A secret of fewer than eight characters is looked for whole, a longer one by its runs of eight."""
+    """A secret of fewer than eight characters is found as a whole, and a longer one by any eight in a row."""
     assert expected is SecretFilter([secret]).holds(text)
 
 
@@ -181,13 +181,13 @@ def test_short(secret: str, text: str, expected: bool) -> None:
     ],
 )
 def test_harmless(text: str) -> None:
-    """A harmless description of any form stays readable."""
+    """Text without the secret is shown unchanged."""
     for secret in (SECRET, RANDOM_SECRET):
         assert text == SecretFilter([secret, *spell_in_base64(secret)]).show(text)
 
 
 def test_cut_first() -> None:
-    """A text is cut before it is searched: eight characters of the secret at the cut withhold it, seven do not."""
+    """Text is cut before it is searched, so eight characters of the secret before the cut withhold it."""
     hidden = SecretFilter([SECRET])
 
     assert WITHHELD == hidden.show("x" * 292 + SECRET)
@@ -195,15 +195,15 @@ def test_cut_first() -> None:
     assert "x" * 300 + "\u2026" == hidden.show("x" * 300 + SECRET)
 
 
-def test_several() -> None:
-    """None of several secrets is shown."""
+def test_several_secrets() -> None:
+    """Each of several secrets is found."""
     hidden = SecretFilter(["0123456789", "abcdefghij"])
 
     assert [True, True, False] == [hidden.holds(text) for text in ("x 123456789", "abcdefghi", "0123 abcd")]
 
 
-def test_too_much_to_search() -> None:
-    """Text that would cost too much is withheld: very long secrets, and texts with very many readings."""
+def test_search_is_limited() -> None:
+    """Text is withheld if the secret or the text is too long to search."""
     assert SecretFilter(["x" * 20_000]).holds("harmless")
     assert SecretFilter([SECRET]).holds("y" * 40_000)
 
@@ -216,7 +216,7 @@ def test_too_much_to_search() -> None:
     ),
 )
 def test_any_layers(secret: str, layers: list[Callable[[str], str]]) -> None:
-    """Up to three encodings upon each other hide nothing, as long as nothing is cut."""
+    """A secret under up to three layers of encoding is found."""
     text = secret
     for encode in layers:
         text = encode(text)

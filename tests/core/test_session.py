@@ -1,4 +1,4 @@
-"""`open_session()`: where credentials and addresses come from."""
+"""`open_session()`: sources of tokens, base URLs and origins."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def api_tokens(sandbox: Sandbox) -> list[int | None]:
 class TestSource:
     @pytest.mark.parametrize("named", ["environment", "argument"])
     async def test_environment(self, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, named: str) -> None:
-        """Without arguments everything comes from the environment; a base URL that is passed outranks it."""
+        """Without arguments everything comes from the environment, and a base URL that is passed takes precedence."""
         name_everything(monkeypatch, sandbox)
         base_url = sandbox.base_url if named == "argument" else None
         if base_url:
@@ -41,7 +41,7 @@ class TestSource:
         assert (200, ["/api/items"]) == (status, [request.path for request in sandbox.api.requests])
 
     async def test_credentials(self, sandbox: Sandbox) -> None:
-        """Credentials make a provider, with the cache, policy and listener that are passed along."""
+        """From credentials a provider is created with the given cache, policy and listener."""
         cache, credentials = MemoryTokenCache(), sandbox.credentials
         events: list[Event] = []
         options: dict[str, Any] = {"base_url": sandbox.base_url, "cache": cache, "on_event": events.append}
@@ -57,17 +57,17 @@ class TestSource:
         assert ["endpoint"] == [event.source for event in events if isinstance(event, TokenReceived)]
 
     async def test_base_url_from_environment(self, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-        """With credentials of one's own the base URL may still come from the environment."""
+        """With credentials as argument the base URL may come from the environment."""
         monkeypatch.setenv("SIMPLESTORE_BASE_URL", sandbox.base_url)
         async with open_session(sandbox.credentials) as session:
             await get(session, "items")
 
         assert [1] == api_tokens(sandbox)
 
-    async def test_origins_beside_environment(
+    async def test_origins_and_environment(
         self, sandbox: Sandbox, api_server: ApiServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Named origins replace the base URL of the environment, unless the credentials come from there as well."""
+        """`origins` replaces the environment's base URL, unless the credentials also come from the environment."""
         name_everything(monkeypatch, sandbox)
         for credentials in (sandbox.credentials, None):
             async with open_session(credentials, origins=api_server.url) as session:
@@ -78,7 +78,7 @@ class TestSource:
         assert [True, True] == [token is not None for token in api_server.tokens]
 
     async def test_provider(self, sandbox: Sandbox) -> None:
-        """A provider may be shared among sessions; it stays open when they close."""
+        """Sessions may share a provider, which stays open when they close."""
         async with TokenProvider(sandbox.credentials) as provider:
             for _ in range(2):
                 async with open_session(provider, base_url=sandbox.base_url) as session:
@@ -91,7 +91,7 @@ class TestSource:
         "options", [{"cache": MemoryTokenCache()}, {"policy": RenewalPolicy()}, {"on_event": print}]
     )
     async def test_provider_options(self, options: dict[str, Any]) -> None:
-        """Arguments of a provider are refused next to one, not ignored."""
+        """Arguments for a provider are refused if a source is passed."""
         with pytest.raises(ConfigurationError) as caught:
             open_session(OneToken(), base_url="https://api.example", **options)
 
@@ -100,7 +100,7 @@ class TestSource:
     @pytest.mark.parametrize("source", ["secret", 5, OneToken])
     @pytest.mark.parametrize("base_url", ["https://api.example", None])
     async def test_wrong_source(self, source: Any, base_url: str | None) -> None:
-        """Anything else is refused by the name of its type, and its value is not shown."""
+        """Any other source is refused without showing its value."""
         with pytest.raises(ConfigurationError, match=r"open_session\(ClientCredentials\(|pass an instance") as caught:
             open_session(source, base_url=base_url)
 
@@ -111,7 +111,7 @@ class TestSource:
 class TestAddresses:
     @pytest.mark.parametrize("path", ["/v1/a%2Fb%2520c", "/v1/a%2Fb%2520c/"])
     async def test_path(self, api_server: ApiServer, path: str) -> None:
-        """A base URL may have a path, with or without a slash at its end; relative URLs go below it."""
+        """A base URL may have a path, with or without a trailing slash, and relative URLs are resolved below it."""
         paths: list[str] = []
 
         async def keep_raw_path(request: web.Request) -> web.StreamResponse:
@@ -127,7 +127,7 @@ class TestAddresses:
         assert ["own-token"] * 4 == api_server.tokens
 
     async def test_origins(self, api_server: ApiServer) -> None:
-        """Further origins get the token, and no other."""
+        """The base URL and `origins` get the token, and no other origin does."""
         async with ApiServer() as files, ApiServer() as other:
             async with open_session(OneToken(), base_url=api_server.url, origins=[files.url]) as session:
                 for server in (api_server, files, other):
@@ -137,7 +137,7 @@ class TestAddresses:
 
     @pytest.mark.parametrize("options", [{}, {"base_url": None, "origins": []}, {"origins": iter(())}])
     async def test_nothing_named(self, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
-        """A session that would never use its token is refused, with the three ways out; an empty variable is unset."""
+        """Without a base URL or origins the session is refused with a hint, and an empty variable counts as unset."""
         monkeypatch.setenv("SIMPLESTORE_BASE_URL", "")
         with pytest.raises(
             ConfigurationError, match=r"pass it, set SIMPLESTORE_BASE_URL, or name .* origins$"
@@ -157,7 +157,7 @@ class TestAddresses:
         ],
     )
     async def test_wrong_address(self, field: str, url: Any) -> None:
-        """An address that cannot be right is refused by its name, and no password is repeated."""
+        """A wrong address is refused by its argument's name without showing a password."""
         with pytest.raises(ConfigurationError, match=f"^{field} ") as caught:
             open_session(OneToken(), **{"base_url": "https://api.example", field: url})
 
@@ -167,7 +167,7 @@ class TestAddresses:
     async def test_wrong_base_url_in_environment(
         self, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, base_url: str
     ) -> None:
-        """If it came from the environment, the error names the variable."""
+        """The error of a wrong base URL from the environment names the variable."""
         name_everything(monkeypatch, sandbox)
         monkeypatch.setenv("SIMPLESTORE_BASE_URL", base_url)
         with pytest.raises(ConfigurationError, match=r"^SIMPLESTORE_BASE_URL "):

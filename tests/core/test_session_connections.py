@@ -1,4 +1,4 @@
-"""`open_session()`: TLS and options of aiohttp."""
+"""`open_session()`: TLS, connectors, middlewares and other options of aiohttp."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 async def test_own_connector(api_server: ApiServer) -> None:
-    """The caller's connector is used, with the same `ssl` as ours; it stays open if the caller owns it."""
+    """The caller's connector is used and, with `connector_owner=False`, stays open."""
     async with aiohttp.TCPConnector(resolver=LocalResolver(), ssl=private_ca().client) as connector:
         async with open_session(
             OneToken(),
@@ -46,9 +46,10 @@ async def test_own_connector(api_server: ApiServer) -> None:
         (None, False, "connector's ssl"),
         (False, None, "ssl"),
     ],
+    ids=["context", "fingerprint and context", "two fingerprints", "connector without verification", "off"],
 )
 async def test_contradiction(ssl: Any, connector_ssl: Any, field: str) -> None:
-    """A TLS setting that would have no effect, or checks nothing, is refused before anything is sent."""
+    """A TLS setting that would have no effect, or disables verification, is refused."""
     connector = None if connector_ssl is None else aiohttp.TCPConnector(ssl=connector_ssl)
     with pytest.raises(ConfigurationError) as caught:
         open_session(OneToken(), base_url="https://api.example", ssl=ssl, connector=connector)
@@ -67,8 +68,8 @@ async def test_is_rejected(sandbox: Sandbox) -> None:
         assert 200 == await get(session, "items")
 
 
-async def test_callers_own(sandbox: Sandbox) -> None:
-    """The caller's headers, cookies, content type and other options govern the API, and never the token request."""
+async def test_client_options(sandbox: Sandbox) -> None:
+    """Headers, cookies and other options apply to API requests and never to the token request."""
 
     class Request(aiohttp.ClientRequest):
         def update_auto_headers(self, skip_auto_headers: Any) -> None:
@@ -98,7 +99,7 @@ async def test_callers_own(sandbox: Sandbox) -> None:
 
 
 async def test_callers_middlewares(sandbox: Sandbox) -> None:
-    """The caller's own middlewares run outside ours, in their order, once for a replayed request."""
+    """The caller's middlewares run in order, outside of `BearerAuthMiddleware` and once for a replayed request."""
     seen: list[str] = []
 
     def named(name: str) -> aiohttp.ClientMiddlewareType:
@@ -121,7 +122,7 @@ async def test_callers_middlewares(sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize("middlewares", [(), None])
 async def test_no_middlewares(api_server: ApiServer, middlewares: Any) -> None:
-    """No middlewares of one's own leave ours in place."""
+    """Without middlewares of the caller requests still carry the token."""
     async with open_session(OneToken(), base_url=api_server.url, middlewares=middlewares) as session:
         await get(session, "items")
 

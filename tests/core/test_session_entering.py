@@ -1,4 +1,4 @@
-"""`open_session()`: entering, misuse, and closing on exit."""
+"""`open_session()`: entering, closing and misuse."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def alive(kind: type[T]) -> list[T]:
 class TestClosing:
     @pytest.mark.parametrize("error", [None, asyncio.CancelledError])
     async def test_closes_session(self, sandbox: Sandbox, error: type[BaseException] | None) -> None:
-        """Leaving the block closes the session, by an exception too, which passes."""
+        """Leaving the block closes the session, and an exception propagates."""
         with nullcontext() if error is None else pytest.raises(error):
             async with open_session(sandbox.credentials, base_url=sandbox.base_url) as session:
                 await get(session, "items")
@@ -42,7 +42,7 @@ class TestClosing:
         assert session.closed
 
     async def test_closes_provider(self, sandbox: Sandbox) -> None:
-        """Leaving the block closes the provider that was made for it; requests that wait for a token fail."""
+        """Leaving the block closes the provider that it created, and requests that wait for a token fail."""
         held = sandbox.token_endpoint.hold()
         async with open_session(sandbox.credentials, base_url=sandbox.base_url) as session:
             request = asyncio.create_task(get(session, "items"))
@@ -58,7 +58,7 @@ class TestClosing:
         "option", [{"timeout": "soon"}, {"headers": 5}, {"trace_configs": [object()]}, {"cookies": {"path": "/"}}]
     )
     async def test_refused_option(self, sandbox: Sandbox, option: dict[str, Any], ssl: Any) -> None:
-        """An option that `aiohttp.ClientSession` refuses is a ConfigurationError, and nothing stays open."""
+        """An option that `aiohttp.ClientSession` refuses raises a ConfigurationError and leaves nothing open."""
         connectors, providers = alive(aiohttp.TCPConnector), alive(TokenProvider)
         with pytest.raises(ConfigurationError, match=r"^open_session\(\) has an option that aiohttp refuses") as caught:
             async with open_session(sandbox.credentials, base_url=API, ssl=ssl, **option):
@@ -72,7 +72,7 @@ class TestClosing:
             if provider not in providers:
                 with pytest.raises(ProviderClosedError):
                     await provider.get_token()
-        del caught  # its traceback held all of this
+        del caught  # its traceback references the objects above
 
     @pytest.mark.parametrize(
         "option",
@@ -99,17 +99,17 @@ class TestClosing:
         ],
     )
     async def test_wrong_type(self, option: dict[str, Any]) -> None:
-        """An option of the wrong type, which aiohttp would take, is refused by name."""
+        """An option of the wrong type that aiohttp would accept is refused by name."""
         with pytest.raises(ConfigurationError) as caught:
             open_session(OneToken(), base_url=API, **option)
 
         assert next(iter(option)) == caught.value.field
 
     async def test_refused_option_with_provider(self, sandbox: Sandbox) -> None:
-        """A refused option leaves a provider of the caller's open."""
+        """A refused option leaves the caller's provider open."""
         async with TokenProvider(sandbox.credentials) as provider:
             with pytest.raises(ConfigurationError):
-                async with open_session(provider, base_url=API, timeout="soon"):  # type: ignore[arg-type]  # that is the case
+                async with open_session(provider, base_url=API, timeout="soon"):  # type: ignore[arg-type]  # a mistake
                     pass
             await provider.get_token()
 
@@ -117,8 +117,8 @@ class TestClosing:
 
 
 class TestEntering:
-    async def test_by_hand(self, sandbox: Sandbox) -> None:
-        """A session entered by hand outlives the object that opened it."""
+    async def test_dunder_call(self, sandbox: Sandbox) -> None:
+        """A session from a direct `__aenter__()` call outlives the object that opened it."""
         session = await open_session(sandbox.credentials, base_url=sandbox.base_url).__aenter__()
         gc.collect()
         status = await get(session, "items")
@@ -128,7 +128,7 @@ class TestEntering:
 
     @pytest.mark.parametrize("is_open", [False, True])
     async def test_twice(self, *, is_open: bool) -> None:
-        """Entering again is refused, with a hint, and the session is unaffected."""
+        """Entering a second time is refused with a hint and does not affect the session."""
         opening = open_session(OneToken(), base_url=API)
         async with opening as session:
             if is_open:
@@ -142,12 +142,12 @@ class TestEntering:
         assert session.closed
 
     async def test_never(self, sandbox: Sandbox) -> None:
-        """One that is never entered leaves nothing behind."""
+        """An object that is never entered causes no warning."""
         open_session(sandbox.credentials, base_url=API)
         gc.collect()
 
     async def test_closed_connector(self) -> None:
-        """A connector that cannot be used is refused by its name."""
+        """A closed connector is refused by name."""
         async with aiohttp.TCPConnector() as connector:
             pass
         with pytest.raises(ConfigurationError, match=r"^connector is closed"):
@@ -156,8 +156,8 @@ class TestEntering:
 
 
 class TestProvider:
-    async def test_made_here(self, sandbox: Sandbox) -> None:
-        """The object leads to the provider of its session, for health checks and `invalidate()`."""
+    async def test_of_credentials(self, sandbox: Sandbox) -> None:
+        """`provider` is the session's own provider, for health checks and `invalidate()`."""
         opening = open_session(sandbox.credentials, base_url=sandbox.base_url)
         async with opening as session:
             token = await opening.provider.get_token()
@@ -167,47 +167,47 @@ class TestProvider:
         assert (200, 2) == (status, sandbox.counters.token_requests)
         assert isinstance(opening.provider, TokenProvider)
 
-    async def test_passed(self) -> None:
-        """It is the source itself where one was passed."""
+    async def test_of_a_source(self) -> None:
+        """`provider` is the source that was passed."""
         source = OneToken()
 
         assert source is open_session(source, base_url=API).provider
 
 
 async def _await() -> Any:
-    return await open_session(OneToken(), base_url=API)  # type: ignore[misc]  # that is the case
+    return await open_session(OneToken(), base_url=API)  # type: ignore[misc]  # the mistake under test
 
 
 def _with() -> None:
-    with open_session(OneToken(), base_url=API):  # type: ignore[attr-defined]  # that is the case
+    with open_session(OneToken(), base_url=API):  # type: ignore[attr-defined]  # the mistake under test
         pass
 
 
 MISUSES: dict[str, Callable[[], Any]] = {
     "await": lambda: _await().send(None),
     "with": _with,
-    "get": lambda: open_session(OneToken(), base_url=API).get("items"),  # type: ignore[attr-defined]  # that is the case
-    "close": lambda: open_session(OneToken(), base_url=API).close(),  # type: ignore[attr-defined]  # that is the case
+    "get": lambda: open_session(OneToken(), base_url=API).get("items"),  # type: ignore[attr-defined]  # a mistake
+    "close": lambda: open_session(OneToken(), base_url=API).close(),  # type: ignore[attr-defined]  # a mistake
 }
 
 
 class TestMisuse:
     @pytest.mark.parametrize("name", MISUSES)
     def test_not_entered(self, name: str) -> None:
-        """Any use but `async with` raises an error that shows the right one."""
+        """Any use other than `async with` raises an error that shows the correct form."""
         with pytest.raises(
             ConfigurationError, match=r"^open_session\(\) .*; write `async with open_session\(…\) as session:`$"
         ):
             MISUSES[name]()
 
     def test_attributes(self) -> None:
-        """An attribute that no session has is missing as usual, and `hasattr` works for both."""
+        """`hasattr()` is False for a session's attributes, and an unknown attribute raises a plain AttributeError."""
         opening = open_session(OneToken(), base_url=API)
 
         assert not hasattr(opening, "get")
         assert not hasattr(opening, "no_such_attribute")
         with pytest.raises(AttributeError, match=r"^'open_session' object has no attribute 'no_such_attribute'$"):
-            opening.no_such_attribute  # type: ignore[attr-defined]  # noqa: B018 - that is the case
+            opening.no_such_attribute  # type: ignore[attr-defined]  # noqa: B018 - the access is the test
 
     @pytest.mark.parametrize(
         ("options", "hint"),
@@ -222,9 +222,13 @@ class TestMisuse:
             ({"timeouts": True}, "did you mean timeout=?"),
             ({"quite_different": True}, ""),
         ],
+        ids=[
+            *("credentials", "secret first", "credentials by name", "endpoint", "proxy_auth", "verify_ssl"),
+            *("misspelt", "plural", "unknown"),
+        ],
     )
     def test_unknown_option(self, options: dict[str, Any], hint: str) -> None:
-        """An unknown option is refused by name, with a similar one as hint."""
+        """An unknown option is refused by name, with a hint if one applies."""
         with pytest.raises(ConfigurationError) as caught:
             open_session(OneToken(), base_url=API, **options)
 
@@ -234,7 +238,7 @@ class TestMisuse:
 
     @pytest.mark.parametrize("arguments", [("id", "canary"), ("id", "canary", "https://token.example")])
     def test_positional(self, arguments: tuple[Any, ...]) -> None:
-        """Client id and secret as two arguments are refused with the correct form, and shown nowhere."""
+        """Client id and secret as positional arguments are refused with the correct form and are not shown."""
         with pytest.raises(ConfigurationError, match=r"write open_session\(ClientCredentials\(") as caught:
             open_session(*arguments)
 

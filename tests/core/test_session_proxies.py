@@ -47,18 +47,18 @@ TUNNEL = b"HTTP/1.1 200 OK\r\n\r\n"
 
 class TestPassword:
     @pytest.mark.parametrize(
-        ("call", "answer", "is_argument"),
+        ("call", "response", "is_argument"),
         [
             *((call, REFUSAL, True) for call in CALLS),
-            *(("get", answer, True) for answer in (TUNNEL, b"garbage\r\n\r\n", b"")),
-            *(("get", answer, False) for answer in (REFUSAL, TUNNEL)),
+            *(("get", response, True) for response in (TUNNEL, b"garbage\r\n\r\n", b"")),
+            *(("get", response, False) for response in (REFUSAL, TUNNEL)),
         ],
     )
     async def test_refusing_proxy(
-        self, monkeypatch: pytest.MonkeyPatch, call: str, answer: bytes, *, is_argument: bool
+        self, monkeypatch: pytest.MonkeyPatch, call: str, response: bytes, *, is_argument: bool
     ) -> None:
-        """After any response of a proxy, its password is neither in the error nor among the locals of a frame."""
-        async with RawServer(says(answer)) as proxy:
+        """Whatever the proxy responds, neither the error nor any frame's locals show its password."""
+        async with RawServer(says(response)) as proxy:
             monkeypatch.setenv("https_proxy", with_password(proxy.url))
             async with open_session(
                 OneToken(),
@@ -72,8 +72,8 @@ class TestPassword:
         assert f"Proxy-Authorization: {BASIC}" in proxy.requests[0].decode()
         self.assert_hidden(caught.value)
 
-    async def test_no_proxy_there(self) -> None:
-        """The error for an unreachable proxy does not show its password."""
+    async def test_unreachable_proxy(self) -> None:
+        """The error of an unreachable proxy does not show its password."""
         url = with_password(refusing_url())
         async with open_session(OneToken(), base_url="https://api.example", proxy=url) as session:
             with pytest.raises(aiohttp.ClientProxyConnectionError) as caught:
@@ -82,7 +82,7 @@ class TestPassword:
         self.assert_hidden(caught.value)
 
     async def test_wrong_proxy(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The error for a wrong proxy URL names its setting, and does not show its password."""
+        """The error of a wrong proxy URL names the setting without showing the password."""
         wrong = f"socks5://{USERINFO}proxy.example"
         monkeypatch.setenv("https_proxy", wrong)
         with pytest.raises(ConfigurationError) as by_argument:
@@ -96,7 +96,7 @@ class TestPassword:
         self.assert_hidden(by_environment.value)
 
     async def test_proxy_of_one_request(self) -> None:
-        """A proxy that a single request names is used for it, and its password is not in the error."""
+        """A proxy named by a single request is used for it, and the error does not show its password."""
         async with (
             RawServer(says(REFUSAL)) as proxy,
             open_session(OneToken(), base_url="https://api.example") as session,
@@ -114,10 +114,10 @@ class TestPassword:
         assert BASIC[6:] not in shown
 
 
-class TestWays:
+class TestRouting:
     @pytest.mark.parametrize("where", ["argument", "environment"])
     async def test_tunnel(self, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
-        """Token and API requests pass the proxy, which gets its password on every hop and sees nothing of theirs."""
+        """Token and API requests go through the proxy, which receives its password and none of their contents."""
         async with Sandbox(client_secret="canary-secret", ssl_context=private_ca().server) as sandbox:
             port = URL(sandbox.token_url).port
             hosts = {"token.example:443", "api.example:443", "evil.example:443"}
@@ -142,7 +142,7 @@ class TestWays:
         assert not any("Proxy-Authorization" in request.headers for request in sandbox.requests)
 
     async def test_plain_http_elsewhere(self) -> None:
-        """A request of plain http outside the origins takes the password to the proxy, too."""
+        """A plain-http request outside the origins sends the password to the proxy."""
         async with ConnectProxy() as proxy:
             async with open_session(
                 OneToken(), base_url="https://api.example", proxy=with_password(proxy.url)
@@ -153,7 +153,7 @@ class TestWays:
 
     @pytest.mark.parametrize(("trust_env", "no_proxy"), [(True, "other,.example"), (False, "")])
     async def test_direct(self, monkeypatch: pytest.MonkeyPatch, *, trust_env: bool, no_proxy: str) -> None:
-        """A host that `no_proxy` names is reached directly; so is every host without `trust_env`."""
+        """A host named by `no_proxy` is reached directly, and without `trust_env` every host is."""
         async with ApiServer(ssl_context=private_ca().server) as api, ConnectProxy(port=api.port) as proxy:
             monkeypatch.setenv("https_proxy", proxy.url)
             monkeypatch.setenv("no_proxy", no_proxy)
@@ -168,7 +168,7 @@ class TestWays:
             assert ([], ["own-token"]) == (proxy.heads, api.tokens)
 
     async def test_pool(self) -> None:
-        """Requests through a proxy share their connections."""
+        """Requests through a proxy reuse its tunnel."""
         async with (
             ApiServer(ssl_context=private_ca().server) as api,
             ConnectProxy({"api.example:443": api.port}) as proxy,
@@ -182,7 +182,7 @@ class TestWays:
             assert (1, 3) == (len(proxy.heads), len(api.requests))
 
     async def test_netrc(self, api_server: ApiServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-        """`trust_env` does not read netrc, for hosts outside the origins neither."""
+        """`trust_env` does not read netrc, not even for hosts outside the origins."""
         (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password password")
         monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
         async with open_session(OneToken(), base_url="https://api.example", trust_env=True) as session:

@@ -1,4 +1,4 @@
-"""`open_session()` for type checkers; mypy's `warn_unused_ignores` fails where one of these errors is not reported."""
+"""Type hints of `open_session()`: mypy's `warn_unused_ignores` fails if one of these errors is not reported."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 API = "https://api.example"
 
 
-async def test_right() -> None:
-    """Options of `aiohttp.ClientSession` have their types, and entering gives a session."""
+async def test_correct_use() -> None:
+    """Options have the types of `aiohttp.ClientSession`, and entering returns a session."""
     headers = {"X-Tag": "1"}
     async with open_session(OneToken(), base_url=API, headers=headers, raise_for_status=True) as session:
         typed: aiohttp.ClientSession = session
@@ -26,17 +26,17 @@ async def test_right() -> None:
 
 
 def test_misspelt_option() -> None:
-    """A misspelt option is an error for the type checker, and at run time."""
+    """A misspelt option is an error for the type checker and at run time."""
     with pytest.raises(ConfigurationError):
         open_session(OneToken(), base_url=API, raise_for_statu=True)  # type: ignore[call-arg]
 
 
 def test_wrong_type() -> None:
-    """An option of another type is an error for the type checker."""
+    """An option of the wrong type is an error for the type checker."""
     open_session(OneToken(), base_url=API, timeout=5)  # type: ignore[arg-type]
 
 
 def test_positional() -> None:
-    """A second positional argument is an error for the type checker, and at run time."""
+    """A second positional argument is an error for the type checker and at run time."""
     with pytest.raises(ConfigurationError):
         open_session(OneToken(), "secret")  # type: ignore[arg-type]

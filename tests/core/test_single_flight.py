@@ -1,4 +1,4 @@
-"""`simplestore_async._core.single_flight`, on every kind of event loop."""
+"""`SingleFlight` on every kind of event loop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Scenario: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
 
 KINDS: dict[str, tuple[Callable[[], asyncio.AbstractEventLoop], Any]] = {
     "asyncio": (asyncio.new_event_loop, None),
-    # As many programs have it: it takes neither a context nor any other argument of create_task().
+    # Common in programs: it accepts neither a context nor other arguments of create_task().
     "plain task factory": (asyncio.new_event_loop, lambda loop, coro: asyncio.Task(coro, loop=loop)),
 }
 KINDS |= {name: (new_loop, None) for name, new_loop in uvloop_factories().items()}
@@ -47,7 +47,7 @@ def on_every_loop(test: Scenario) -> Any:
 
 
 def run_on(kind: str, scenario: Scenario) -> weakref.ref[asyncio.AbstractEventLoop]:
-    """Run *scenario* on a loop, which is closed then; fail if it leaves a task pending or an exception unretrieved."""
+    """Run *scenario* on a new loop; fail if it leaves a task pending or an exception unretrieved."""
     new_loop, task_factory = KINDS[kind]
     complaints: list[dict[str, Any]] = []
 
@@ -55,7 +55,7 @@ def run_on(kind: str, scenario: Scenario) -> weakref.ref[asyncio.AbstractEventLo
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: complaints.append(context))
         loop.set_task_factory(task_factory)
-        async with asyncio.timeout(60):  # a waiter that is never woken fails the test, and does not hang it
+        async with asyncio.timeout(60):  # a waiter that is never woken must not hang the test
             await scenario()
         for _ in range(3):
             await asyncio.sleep(0)
@@ -71,13 +71,13 @@ def run_on(kind: str, scenario: Scenario) -> weakref.ref[asyncio.AbstractEventLo
 
 
 async def ticks(count: int) -> None:
-    """Let everything that is ready run, *count* times over."""
+    """Let the event loop turn *count* times."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
 class Operation(Flight[object]):
-    """A flight that ends when its gate is opened, with a scripted result or error."""
+    """A flight that ends with a given result or error once its gate opens."""
 
     def __init__(self, outcome: object = "outcome", *, is_open: bool = False) -> None:
         super().__init__(cancelled=CANCELLED)
@@ -90,7 +90,7 @@ class Operation(Flight[object]):
             self.gate.set()
 
     def cancel_from_outside(self) -> None:
-        """Cancel its task, as an unrelated part of the program might."""
+        """Cancel the task, as an unrelated part of the program might."""
         task = self.task and self.task()
         assert isinstance(task, asyncio.Task)
         task.cancel()
@@ -109,7 +109,7 @@ class Operation(Flight[object]):
 
 
 class Custom(Operation):
-    """A flight whose work is a coroutine function of the test's own."""
+    """A flight that runs a given coroutine function."""
 
     def __init__(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
         super().__init__()
@@ -120,27 +120,29 @@ class Custom(Operation):
 
 
 async def settle(operation: Operation, waiters: list[asyncio.Future[object]]) -> list[object]:
-    """Let *operation* end; return each waiter's outcome."""
+    """Let *operation* end, and return the outcomes of *waiters*."""
     operation.gate.set()
     return await asyncio.gather(*waiters, return_exceptions=True)
 
 
 async def take_off(operation: Operation, waiters: int) -> tuple[SingleFlight[Operation], list[asyncio.Future[object]]]:
-    """Start *operation*; return its slot, and the futures of so many waiters."""
+    """Start *operation*, and return its slot and the futures of that many waiters."""
     flights = SingleFlight[Operation]()
     await flights.start(operation)
     return flights, [flights.join() for _ in range(waiters)]
 
 
 OUTCOMES = pytest.mark.parametrize(
-    "outcome", ["outcome", TokenTransportError("refused"), KeyError("of any base")], ids=["success", "failure", "other"]
+    "outcome",
+    ["outcome", TokenTransportError("refused"), KeyError("of another base")],
+    ids=["success", "failure", "other"],
 )
 
 
 @OUTCOMES
 @on_every_loop
-async def test_every_waiter_gets_the_one_outcome(outcome: object) -> None:
-    """A thousand waiters get the very outcome of one run, an error as a value."""
+async def test_every_waiter_gets_the_outcome(outcome: object) -> None:
+    """A thousand waiters get the outcome of one run, with an error as a value."""
     flights, waiters = await take_off(operation := Operation(outcome), 1_000)
     assert (1_000, True, operation) == (operation.waiter_count, flights.is_taken(), flights.current)
 
@@ -152,7 +154,7 @@ async def test_every_waiter_gets_the_one_outcome(outcome: object) -> None:
 
 @on_every_loop
 async def test_a_cancelled_waiter_ends_only_its_own_wait() -> None:
-    """When the first waiter is cancelled, or its deadline passes, the others get the outcome of the same run."""
+    """If a waiter is cancelled or times out, the others get the outcome of the same run."""
     flights, (first, *others) = await take_off(operation := Operation(), 3)
     first.cancel()
     with pytest.raises(TimeoutError):
@@ -165,7 +167,7 @@ async def test_a_cancelled_waiter_ends_only_its_own_wait() -> None:
 
 
 async def test_cancelled_waiters_do_not_pile_up() -> None:
-    """However many waiters are cancelled while one operation runs, few of them are remembered, and all that wait."""
+    """Cancelled waiters are forgotten during a long operation, and those that still wait get its outcome."""
     _, patient = await take_off(operation := Operation(), 10)
     remembered = 0
     for _ in range(3_000):
@@ -177,7 +179,7 @@ async def test_cancelled_waiters_do_not_pile_up() -> None:
 
 
 async def test_waiters_are_swept_rarely() -> None:
-    """While none is cancelled, the waiters are swept at 1 000 of them, and each time they have doubled."""
+    """Cancelled waiters are swept when there are 1 000 waiters, and again each time the number has doubled."""
     await take_off(operation := Operation(), 0)
     counts: list[int] = []
     for count in range(3_500):
@@ -193,7 +195,7 @@ async def test_waiters_are_swept_rarely() -> None:
 @OUTCOMES
 @on_every_loop
 async def test_an_abandoned_operation_completes(outcome: object) -> None:
-    """When every waiter is cancelled the operation still completes, and its failure goes without complaint."""
+    """If every waiter is cancelled, the operation completes, and its failure is not reported as unretrieved."""
     flights, waiters = await take_off(operation := Operation(outcome), 3)
     for waiter in waiters:
         waiter.cancel()
@@ -210,7 +212,7 @@ async def test_an_abandoned_operation_completes(outcome: object) -> None:
 @pytest.mark.parametrize("turns", [0, 1], ids=["just before the outcome", "between outcome and wake-up"])
 @on_every_loop
 async def test_a_waiter_cancelled_as_the_operation_ends(outcome: object, turns: int) -> None:
-    """A waiter cancelled at the very moment of the outcome is cancelled; the next one gets the outcome."""
+    """A waiter that is cancelled as the operation ends stays cancelled, and the others get the outcome."""
     loop, gate = asyncio.get_running_loop(), asyncio.Event()
 
     def cancel_after(turns: int) -> None:
@@ -221,7 +223,7 @@ async def test_a_waiter_cancelled_as_the_operation_ends(outcome: object, turns: 
 
     async def operate() -> object:
         await gate.wait()
-        # The outcome is settled one turn of the loop after this, and wakes its waiters another turn later.
+        # The outcome is settled one turn of the loop later, and wakes its waiters after another turn.
         loop.call_soon(cancel_after, turns)
         if isinstance(outcome, BaseException):
             raise outcome
@@ -243,7 +245,7 @@ async def test_a_waiter_cancelled_as_the_operation_ends(outcome: object, turns: 
 @pytest.mark.parametrize("moment", ["before its first step", "later", "from within"])
 @on_every_loop
 async def test_a_cancelled_operation(moment: str) -> None:
-    """An operation that is cancelled by anything but `cancel()` gives its waiters the error for that."""
+    """If something other than `cancel()` cancels the operation, its waiters get the error for that case."""
     before = asyncio.all_tasks()
     operation = Operation(asyncio.CancelledError(), is_open=moment == "from within")
     flights, waiters = await take_off(operation, 2)
@@ -261,7 +263,7 @@ async def test_a_cancelled_operation(moment: str) -> None:
 class TestCancel:
     @on_every_loop
     async def test_gives_its_error_to_every_waiter(self) -> None:
-        """`cancel()` returns the task to be awaited, and each waiter gets the error that it named."""
+        """`cancel()` returns the task to await, and every waiter gets the error that was passed to it."""
         flights, waiters = await take_off(operation := Operation(), 3)
         await ticks(1)
         task = operation.cancel(CLOSED)
@@ -274,7 +276,7 @@ class TestCancel:
 
     @on_every_loop
     async def test_only_the_first_counts(self) -> None:
-        """A second `cancel()` does not interrupt the clean-up, returns the same task, and changes no error."""
+        """A second `cancel()` returns the same task without interrupting its clean-up or changing the error."""
         cleaning_up, goes_on = asyncio.Event(), asyncio.Event()
 
         async def operate() -> object:
@@ -298,7 +300,7 @@ class TestCancel:
 
     @on_every_loop
     async def test_is_survived(self) -> None:
-        """An operation that survives `cancel()` gives its waiters the outcome that it reached."""
+        """If the operation suppresses the cancellation, its waiters get its outcome."""
 
         async def insist() -> object:
             try:
@@ -312,8 +314,8 @@ class TestCancel:
         assert ["outcome"] == await asyncio.gather(*waiters)
 
     @on_every_loop
-    async def test_while_the_task_is_made(self) -> None:
-        """A cancellation by an eager first step takes effect, although there was no task yet."""
+    async def test_before_there_is_a_task(self) -> None:
+        """A `cancel()` while the task is being created takes effect."""
         operation, flights = Operation(), SingleFlight[Operation]()
 
         def cancel_first(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
@@ -331,8 +333,8 @@ class TestCancel:
 
 class TestSlot:
     @on_every_loop
-    async def test_flights_follow_each_other(self) -> None:
-        """Once one operation has ended the next may start, and its waiters get its outcome and not the last one's."""
+    async def test_next_flight(self) -> None:
+        """Once an operation has ended the next may start, and its waiters get its own outcome."""
         flights = SingleFlight[Operation]()
         for outcome in ["first", TokenTransportError("second"), "third"]:
             operation = Operation(outcome)
@@ -343,7 +345,7 @@ class TestSlot:
     @OUTCOMES
     @on_every_loop
     async def test_is_taken_until_the_outcome_is_settled(self, outcome: object) -> None:
-        """An operation that ends in its first step, even inside `start()`, counts as running until waiters get it."""
+        """The slot is taken until the outcome is settled, even if the operation ends inside `start()`."""
         flights, waiters = await take_off(operation := Operation(outcome, is_open=True), 1)
         assert flights.is_taken()
 
@@ -353,7 +355,7 @@ class TestSlot:
 
     @on_every_loop
     async def test_is_taken_before_the_first_step(self) -> None:
-        """Not even the operation itself finds the slot free, when an eager task factory runs it inside `start()`."""
+        """The operation finds its slot taken, even if an eager task factory runs it inside `start()`."""
         flights = SingleFlight[Operation]()
 
         async def look() -> object:
@@ -365,7 +367,7 @@ class TestSlot:
 
     @on_every_loop
     async def test_is_free_if_the_task_cannot_be_made(self) -> None:
-        """When a task factory raises its error goes to the caller, and the next start works."""
+        """If a task factory raises, the caller of `start()` gets the error and the slot is free."""
 
         def refuse(_loop: object, coro: Coroutine[Any, Any, Any], **_options: Any) -> asyncio.Task[Any]:
             raise TokenCacheError("broken")
@@ -385,7 +387,7 @@ class TestSlot:
     @pytest.mark.parametrize("ending", ["success", "failure", "cancelled", "abandoned"])
     @pytest.mark.parametrize("kind", KINDS)
     def test_holds_nothing_between_flights(self, kind: str, ending: str) -> None:
-        """Once a flight is over the slot keeps neither the task nor the loop alive, and serves another loop."""
+        """After a flight the slot keeps neither task nor loop alive and works on another loop."""
         flights = SingleFlight[Operation]()
         tasks: list[weakref.ref[asyncio.Task[Any]] | None] = []
 
@@ -410,7 +412,7 @@ class TestSlot:
 
 @on_every_loop
 async def test_the_operation_runs_in_an_empty_context() -> None:
-    """The operation and the caller that started it see none of each other's context variables, such as a trace span."""
+    """The operation does not inherit the caller's context variables, such as a trace span, nor change them."""
     span = contextvars.ContextVar[str]("span")
 
     async def operate() -> object:
@@ -428,9 +430,9 @@ async def test_the_operation_runs_in_an_empty_context() -> None:
 
 
 async def test_the_cost_of_a_cancelled_waiter_does_not_grow() -> None:
-    """However many wait and are cancelled, the operation's task gets one callback and never loses one.
+    """The operation's task gets one callback, however many waiters are cancelled.
 
-    A callback for each waiter is what makes `asyncio.shield` quadratic: taking it off again searches the others.
+    A callback for each waiter makes `asyncio.shield` quadratic, since removing it searches all others.
     """
     calls: list[str] = []
 

@@ -1,4 +1,4 @@
-"""`simplestore_async._core.state`: each step from one snapshot of the provider's state to the next."""
+"""`ProviderState`: every step from one snapshot to the next."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 class TestFailure:
     def test_remembered(self) -> None:
-        """The first failure is remembered with its error and the time; the held token stays."""
+        """A first failure records the error, the backoff and the start of the outage, and keeps the held token."""
         held = holding(hold())
 
         expected = attrs.evolve(held, failures=1, error=PASSING, not_before=4_001.0, outage_began_at=4_000.0)
         assert expected == held.failed(PASSING, 4_000.0)
 
     def test_remembered_again(self) -> None:
-        """The next failure counts on, replaces the error, and leaves the outage's beginning."""
+        """A second failure adds to the count and replaces the error, but not the start of the outage."""
         state = holding(hold()).failed(PASSING, 4_000.0).failed(TERMINAL, 4_010.0)
 
         assert (2, TERMINAL, 4_020.0, 4_000.0) == (
@@ -41,19 +41,19 @@ class TestFailure:
         ("now", "pause"), [(4_000.0, 8.0), (nextafter(4_600.0, 0), 8.0), (4_600.0, 1.0), (5_000.0, 1.0)]
     )
     def test_doubles_only_while_a_token_lives(self, now: float, pause: float) -> None:
-        """Pauses double while a token lives; once it has expired each is 1 s."""
+        """The backoff doubles while the token is alive, and is 1 s once it has expired."""
         state = holding(hold(), failures=3).failed(PASSING, now)
 
         assert now + pause == state.not_before
 
     def test_later_pause_is_kept(self) -> None:
-        """A later failure (of another loop) does not shorten a Retry-After."""
+        """A failure of another loop does not shorten the backoff of an earlier Retry-After."""
         state = holding(hold()).failed(refused(200), 2_000.0).failed(PASSING, 2_010.0)
 
         assert 2_200.0 == state.not_before
 
     def test_success_ends_the_outage(self) -> None:
-        """A token clears all that was remembered of failures."""
+        """A new token resets failures, error, backoff and outage."""
         failed = holding(hold()).failed(PASSING, 4_000.0)
         new = hold("new", sent=4_010.0)
 
@@ -62,7 +62,7 @@ class TestFailure:
 
 class TestUnchanged:
     def test_backs_off(self) -> None:
-        """The value that is held already counts as no renewal: 1 s·2ⁿ, 30 s at most."""
+        """Receiving the held value again causes a backoff that doubles from 1 s to 30 s."""
         state, now = holding(hold()), 4_000.0
         pauses = []
         for _ in range(7):
@@ -74,15 +74,15 @@ class TestUnchanged:
         assert 7 == state.failures
 
     def test_never_past_expiry(self) -> None:
-        """The pause ends with the token: an endpoint that responds is no outage, and callers get no error."""
+        """The backoff after an unchanged token ends when the token expires."""
         held = holding(hold(life=60), failures=6)
         state = held.with_token(hold(sent=1_010, life=5), 1_010.0)
 
         assert 1_015.0 == state.not_before
         assert START_AND_WAIT is state.decide(1_015.0, is_renewing=False)
 
-    def test_life_follows_the_newer_response(self) -> None:
-        """The token has the life of the newer response, and remains a replacement."""
+    def test_newer_lifetime(self) -> None:
+        """An unchanged token gets the lifetime of the newer response and stays a replacement."""
         held = holding(hold(is_unproven=True))
         newer = hold(sent=4_000.0, is_unproven=False)
 
@@ -91,23 +91,23 @@ class TestUnchanged:
         ) == held.with_token(newer, 4_000.0)
 
     @pytest.mark.parametrize("is_unproven", [False, True])
-    def test_is_no_replacement_by_itself(self, is_unproven: bool) -> None:
-        """The same token is a replacement only if it was one before."""
+    def test_does_not_become_a_replacement(self, is_unproven: bool) -> None:
+        """An unchanged token does not become a replacement."""
         state = holding(hold()).with_token(hold(sent=4_000.0, is_unproven=is_unproven), 4_000.0)
 
         assert state.held is not None
         assert state.held.is_unproven is False
 
     def test_ends_an_outage(self) -> None:
-        """A response with the held token ends an outage, but not the count of failures."""
+        """An unchanged token ends an outage but keeps the count of failures."""
         failed = holding(hold()).failed(PASSING, 4_000.0)
         state = failed.with_token(hold(sent=4_010.0), 4_010.0)
 
         assert (None, None, 2, 4_012.0) == (state.error, state.outage_began_at, state.failures, state.not_before)
 
     @pytest.mark.parametrize(("value", "now"), [("new", 4_001.0), ("token", 7_600.0)], ids=["other", "expired"])
-    def test_renewal_starts_over(self, value: str, now: float) -> None:
-        """Another value, or that of an expired token again, is a renewal: it ends the backing off."""
+    def test_renewal_resets_the_backoff(self, value: str, now: float) -> None:
+        """A different value, or the same value after it expired, resets the backoff."""
         state = holding(hold()).with_token(hold(sent=4_000.0), 4_000.0)
         new = hold(value, sent=now)
 
@@ -125,7 +125,7 @@ class TestUnchanged:
         ids=["same", "last moment", "expired", "other", "none"],
     )
     def test_is_unchanged(self, state: ProviderState, now: float, expected: bool) -> None:
-        """Unchanged is the value that is held and lives; a value that comes back later is a renewal."""
+        """A token is unchanged if its value is held and still alive."""
         assert expected == state.is_unchanged(hold(sent=3_999.0), now)
 
 
@@ -137,7 +137,7 @@ def receive(
 
 class TestReceived:
     def test_instants(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Only the very first token is due early; one that replaces a rejected token is not."""
+        """Only the first token of a provider is due early, not one that replaces a rejected token."""
         monkeypatch.setattr(random, "random", lambda: 0.0)
         first, _ = receive(ProviderState(), "first", sent=SENT)
         second, _ = receive(reject(first, SENT, "first")[0], "second", sent=SENT)
@@ -147,9 +147,9 @@ class TestReceived:
         assert hold(is_first=True, draw=0.0).due_at == first.held.due_at
         assert hold(draw=0.0).due_at == second.held.due_at
 
-    @pytest.mark.parametrize("is_replacing", [False, True], ids=["before the renewal", "meanwhile"])
+    @pytest.mark.parametrize("is_replacing", [False, True], ids=["before the renewal", "during the renewal"])
     def test_replacement(self, is_replacing: bool) -> None:
-        """A token is a replacement if one was rejected before its renewal or meanwhile."""
+        """A token is a replacement if another was rejected before or during its renewal."""
         state = ProviderState(is_replacing=is_replacing)
         state, result = state.received(token(), requested_at=SENT, now=SENT, is_replacement=not is_replacing)
 
@@ -161,7 +161,7 @@ class TestReceived:
         ("sent", "is_kept"), [(SENT - 1, False), (SENT, False), (nextafter(SENT, inf), True), (SENT + 1, True)]
     )
     def test_newest_only(self, sent: float, is_kept: bool) -> None:
-        """A late response never replaces a token that was requested after it; its waiters get that one."""
+        """A response never replaces a token that was requested later, which its waiters get instead."""
         state = holding(hold())
         after, result = receive(state, sent=sent, now=SENT + 2)
 
@@ -173,7 +173,7 @@ class TestReceived:
         assert is_kept is (after is not state)
 
     def test_older_than_an_expired_token(self) -> None:
-        """A token older than one that has expired meanwhile is requested again."""
+        """A token that was requested before the held one, which has expired, is discarded without a result."""
         state = holding(hold(life=60))
 
         assert (state, None) == receive(state, sent=SENT - 1, now=SENT + 60)
@@ -183,7 +183,7 @@ class TestReceived:
         [("rejected", nextafter(1_100.0, 0), False), ("rejected", 1_100.0, True), ("other", 1_050.0, True)],
     )
     def test_rejected(self, value: str, sent: float, is_kept: bool) -> None:
-        """A rejected value is held again only if it was requested after the rejection: the endpoint decides."""
+        """A rejected value is accepted again only if it was requested after the rejection."""
         state, _ = reject(holding(hold("rejected")), 1_100.0, "rejected")
         after, result = receive(state, value, sent=sent, now=1_101.0)
 
@@ -191,7 +191,7 @@ class TestReceived:
 
     @pytest.mark.parametrize("value", ["first", "second"])
     def test_each_rejected_value(self, value: str) -> None:
-        """Every remembered rejection counts, not only the last."""
+        """All remembered rejections apply, not only the last."""
         state = ProviderState(rejected=(("first", 10.0), ("second", 20.0)))
 
         assert not state.is_newest(hold(value, sent=5.0))
@@ -199,7 +199,7 @@ class TestReceived:
 
     @pytest.mark.parametrize(("now", "is_kept"), [(nextafter(4_570.0, 0), True), (4_570.0, False), (4_599.0, False)])
     def test_late(self, now: float, is_kept: bool) -> None:
-        """A token that is expiring on arrival serves only its waiters."""
+        """A token that is expiring on arrival is returned to its waiters but not held."""
         state = ProviderState()
         after, result = receive(state, sent=SENT, now=now)
 
@@ -209,7 +209,7 @@ class TestReceived:
 
     @pytest.mark.parametrize(("value", "is_unchanged"), [("token", True), ("new", False)])
     def test_result(self, value: str, is_unchanged: bool) -> None:
-        """The result has the beginning of the outage that it ends, and whether the token was held before."""
+        """The result has the start of the outage that it ends, and whether the token is unchanged."""
         _, result = receive(holding(hold()).failed(PASSING, 4_000.0), value, sent=4_001.0)
 
         assert result is not None
@@ -219,7 +219,7 @@ class TestReceived:
 def find(
     age: float, *, life: float = 3600.0, is_replacement: bool = False, outage_began_at: float | None = None
 ) -> tuple[HeldToken | None, RenewalResult | None]:
-    """Return the token that is held after a provider without one found one of that age, and the result."""
+    """Let a provider without a token find a cached one of that age; return its held token and the result."""
     cached = attrs.evolve(token(life=life), is_replacement=is_replacement)
     state = ProviderState(outage_began_at=outage_began_at)
     after, result = state.found(cached, now=SENT, wall_now=WALL + age)
@@ -239,14 +239,14 @@ class TestFound:
         ],
     )
     def test_plausible(self, age: float, life: float, is_taken: bool) -> None:
-        """A cached token is taken if its instants are credible and its callers need not wait at once."""
+        """A cached token is accepted if its timestamps are plausible and it is not yet expiring."""
         held, result = find(age, life=life)
 
         assert is_taken is (held is not None) is (result is not None)
 
     @pytest.mark.parametrize(("age", "left"), [(600, 3_000), (0, 3_600), (-60, 3_600)])
     def test_age(self, age: float, left: float) -> None:
-        """A cached token ends at its stored expiry; a writer whose clock is fast does not lengthen its life."""
+        """A cached token expires at its stored expiry, and a writer with a fast clock does not extend its lifetime."""
         held, result = find(age, outage_began_at=900.0)
 
         assert held is not None
@@ -261,7 +261,7 @@ class TestFound:
 
     @pytest.mark.parametrize("is_replacement", [False, True])
     def test_replacement(self, is_replacement: bool) -> None:
-        """A cached token is a replacement if the process that stored it had one rejected."""
+        """A cached token is a replacement if it was one when it was stored."""
         held, _ = find(0, is_replacement=is_replacement)
 
         assert held is not None
@@ -270,8 +270,8 @@ class TestFound:
 
 class TestCached:
     @pytest.mark.parametrize(("now", "expected"), [(4_599.0, False), (4_600.0, True)])
-    def test_held_one_expired(self, now: float, expected: bool) -> None:
-        """An expired token is none; a living one is not given away for one that is due itself."""
+    def test_expiring_held_token(self, now: float, expected: bool) -> None:
+        """A due cached token is better than an expired held token, and not better than a live one."""
         cached = hold("cached", sent=1_100.0)
 
         assert cached.due_at <= now < cached.expiring_at
@@ -288,16 +288,16 @@ class TestCached:
             ("cached", 1_100.0, nextafter(3_980.0, 0), True),
             ("cached", 1_100.0, 3_980.0, False),
         ],
-        ids=["newer", "as old", "just newer", "older", "same value", "fresh", "due itself"],
+        ids=["newer", "same age", "just newer", "older", "same value", "fresh", "due"],
     )
-    def test_living_one_held(self, value: str, sent: float, now: float, expected: bool) -> None:
-        """A living token is given away only for another one that is newer and fresh."""
+    def test_live_held_token(self, value: str, sent: float, now: float, expected: bool) -> None:
+        """A cached token is better than a live held token only if it is another, newer and fresh."""
         assert expected == holding(hold()).is_better(hold(value, sent=sent), now)
 
     @pytest.mark.parametrize(("value", "expected"), [("rejected", False), ("newer", True)])
     @pytest.mark.parametrize("sent", [SENT, 1_050.0, 1_150.0])
     def test_rejected(self, value: str, sent: float, expected: bool) -> None:
-        """A rejected token in a shared cache is not taken again, at any age; another one is."""
+        """A rejected token in the cache is never taken again, and another one is."""
         state, _ = reject(holding(hold("rejected")), 1_100.0, "rejected")
 
         assert expected == state.is_better(hold(value, sent=sent), 1_200.0)
@@ -305,7 +305,7 @@ class TestCached:
 
 class TestRejection:
     def test_first(self) -> None:
-        """A first rejection renews at once, however young the token: it is dropped and remembered."""
+        """A first rejection drops the token, however young, and the next call starts a renewal."""
         state, is_replaced = reject(holding(hold()), SENT + 0.001)
 
         assert is_replaced
@@ -316,7 +316,7 @@ class TestRejection:
         ("rejections", "seconds"), [(0, 5), (1, 10), (2, 20), (3, 40), (4, 80), (5, 160), (6, 300), (100, 300)]
     )
     def test_replacement_is_held(self, rejections: int, seconds: float) -> None:
-        """A replacement that is rejected in turn is kept until 5·2ⁿ s, 300 s at most, after it was requested."""
+        """A rejected replacement is kept until 5 s after its request, doubled for each rejection up to 300 s."""
         held = holding(hold(is_unproven=True), rejections=rejections)
         just_before = nextafter(SENT + seconds, 0)
 
@@ -330,7 +330,7 @@ class TestRejection:
     @pytest.mark.parametrize("is_unproven", [False, True])
     @pytest.mark.parametrize(("age", "starts_over"), [(299.9, False), (300.0, True), (3_000.0, True)])
     def test_starts_over(self, age: float, starts_over: bool, is_unproven: bool) -> None:
-        """Once a token lived 300 s the count begins anew; until then the rejection of a replacement adds to it."""
+        """The rejection of a replacement adds to the count, unless the token was held for 300 s, which resets it."""
         held = holding(hold(is_unproven=is_unproven), rejections=2)
         state, is_replaced = reject(held, SENT + age)
 
@@ -338,7 +338,7 @@ class TestRejection:
         assert (0 if starts_over else 2 + is_unproven) == state.rejections
 
     def test_acceptance(self) -> None:
-        """A replacement that the API accepted is an ordinary token, and the holds start over."""
+        """An accepted replacement becomes an ordinary token, and the count of rejections is reset."""
         state = holding(hold(is_unproven=True), rejections=3)
         accepted = state.accepts(token())
 
@@ -351,12 +351,12 @@ class TestRejection:
         [(holding(hold()), "token"), (holding(hold(is_unproven=True)), "other"), (ProviderState(), "token")],
         ids=["ordinary", "another", "none held"],
     )
-    def test_acceptance_of_no_replacement(self, state: ProviderState, value: str) -> None:
-        """The acceptance of any other token changes nothing."""
+    def test_acceptance_of_another_token(self, state: ProviderState, value: str) -> None:
+        """Accepting anything but the held replacement changes nothing."""
         assert state is state.accepts(token(value))
 
-    def test_memory_of_rejections_is_bounded(self) -> None:
-        """The last 16 rejected values are remembered, and no more."""
+    def test_remembered_rejections_are_limited(self) -> None:
+        """Only the last 16 rejected values are remembered."""
         state = ProviderState()
         for n in range(20):
             held = attrs.evolve(state, held=hold(f"t{n}", sent=SENT + n))
@@ -373,7 +373,7 @@ class TestRejection:
             (None, "newer", False),
             (hold("newer"), "newer", False),
         ],
-        ids=["none held", "another held", "given again", "not rejected", "held"],
+        ids=["none held", "another held", "issued again", "not rejected", "held"],
     )
     def test_is_rejected(self, held: HeldToken | None, value: str, expected: bool) -> None:
         """A rejected token stays rejected until the endpoint issues it again."""
@@ -381,8 +381,8 @@ class TestRejection:
 
         assert expected == state.is_rejected(token(value))
 
-    def test_successor_ends_the_replacing(self) -> None:
-        """After the replacement, the next token is no replacement, and the rejections are remembered."""
+    def test_replacement_is_followed_by_ordinary_tokens(self) -> None:
+        """After a replacement the next token is an ordinary one, and the rejection is still remembered."""
         state, _ = reject(holding(hold("first")), 1_100.0, "first")
         replacement = hold("second", sent=1_101.0, is_unproven=state.is_replacing)
         state = state.with_token(replacement, 1_101.0)
@@ -398,7 +398,7 @@ class TestWaiters:
         ids=["alive", "expired", "rejected"],
     )
     def test_can_serve(self, now: float, value: str, expected: bool) -> None:
-        """A token that expired or was rejected while it was stored does not serve its waiters."""
+        """A result whose token has expired or was rejected cannot serve its waiters."""
         state = ProviderState(rejected=(("rejected", 10.0),))
         result = RenewalResult(token(value), source="endpoint", expires_at=2_000.0)
 
@@ -407,10 +407,10 @@ class TestWaiters:
     @pytest.mark.parametrize(
         ("now", "may_be_due", "expected"),
         [(3_879.0, False, True), (3_880.0, False, False), (3_880.0, True, True), (4_600.0, True, False)],
-        ids=["fresh", "due", "due, in need", "expired, in need"],
+        ids=["fresh", "due", "due after a failure", "expired after a failure"],
     )
     def test_renewed_since(self, now: float, may_be_due: bool, expected: bool) -> None:
-        """A renewal takes another loop's token if that is fresh; one that failed takes a due one."""
+        """A renewal takes another loop's token if it is fresh or, after a failure, due."""
         state = holding(hold())
         result = state.renewed_since(None, now, may_be_due=may_be_due)
 
@@ -419,7 +419,7 @@ class TestWaiters:
         assert state.renewed_since(state.held, now, may_be_due=may_be_due) is None
 
     def test_closed(self) -> None:
-        """A closed provider takes no outcome."""
+        """A closed state raises ProviderClosedError for every outcome."""
         state = holding(hold()).closed()
         for step in (
             lambda: receive(state, sent=SENT + 1),

@@ -1,4 +1,4 @@
-"""The two tables of `simplestore_async._core.state`: decisions for calls, and for rejections."""
+"""The decision table and the rejection table of `ProviderState`."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ class TestDecision:
     )
 
     def test_total(self) -> None:
-        """There is one decision for each state of the token and of the endpoint."""
+        """The table has one decision for each state of the token and the endpoint."""
         assert set(product(TokenState, EndpointState)) == set(DECISIONS)
         assert set(DECISIONS) == {(token_state, endpoint) for token_state, endpoint, _ in self.EXPECTED}
 
     @pytest.mark.parametrize(("token_state", "endpoint", "expected"), EXPECTED)
     def test_entry(self, token_state: TokenState, endpoint: EndpointState, expected: Action) -> None:
-        """A call follows the table; its decision has the token, the fallback and the wait, or the error.
+        """The decision is the table's entry, with its token, fallback and wait, or error.
 
-        A renewal in flight outranks a backoff, which another loop's failure began.
+        A renewal in flight takes precedence over a backoff, which may come from another loop.
         """
         now, held = READINGS[token_state], hold()
         is_renewing = endpoint is EndpointState.RENEWING
@@ -84,7 +84,7 @@ class TestDecision:
 
     @pytest.mark.parametrize("is_renewing", [False, True])
     def test_closed(self, is_renewing: bool) -> None:
-        """Callers of a closed provider get ProviderClosedError."""
+        """A closed provider fails every call with ProviderClosedError."""
         decision = holding(hold()).closed().decide(SENT, is_renewing=is_renewing)
 
         assert isinstance(decision, Fail)
@@ -104,17 +104,17 @@ class TestDecision:
         ],
     )
     def test_boundaries(self, now: float, expected: TokenState) -> None:
-        """Each state begins exactly at its instant."""
+        """Each state of the token starts exactly at its instant."""
         assert (3_880.0, 4_570.0, 4_600.0) == attrs.astuple(hold(), recurse=False)[2:5]
         assert expected is holding(hold()).token_state(now)
 
     def test_no_token(self) -> None:
-        """A provider that never had a token waits for one."""
+        """Without a token a call starts a renewal and waits for it."""
         assert TokenState.EXPIRED is ProviderState().token_state(0.0)
         assert START_AND_WAIT is ProviderState().decide(0.0, is_renewing=False)
 
-    def test_not_before_is_the_first_moment(self) -> None:
-        """The endpoint is left alone until `not_before`, and not at it."""
+    def test_end_of_the_backoff(self) -> None:
+        """The backoff ends exactly at `not_before`."""
         state = ProviderState(not_before=50.0, error=PASSING)
 
         assert isinstance(state.decide(nextafter(50.0, 0), is_renewing=False), Fail)
@@ -138,17 +138,25 @@ class TestRejectionTable:
         (holding(hold(is_unproven=True)), Rejected.UNPROVEN),
         (holding(hold(sent=SENT - 4, is_unproven=True)), Rejected.HELD),
     )
-    IDS = ("none held", "another held", "another expired", "held", "held, expired", "young replacement", "old one")
+    IDS = (
+        "none held",
+        "another held",
+        "another expired",
+        "held",
+        "expired while held",
+        "young replacement",
+        "old replacement",
+    )
 
     def test_total(self) -> None:
-        """There is one verdict for each kind of rejected token, with and without a backoff."""
+        """The table has one verdict for each kind of rejected token, with and without a backoff."""
         expected = {(which, False): idle for which, idle, _ in self.EXPECTED}
         assert expected | {(which, True): backing_off for which, _, backing_off in self.EXPECTED} == REJECTIONS
 
     @pytest.mark.parametrize(("state", "which"), STATES, ids=IDS)
     @pytest.mark.parametrize("is_backing_off", [False, True])
     def test_entry(self, state: ProviderState, which: Rejected, is_backing_off: bool) -> None:
-        """The verdict is the table's entry; only a dropped token changes the state."""
+        """The verdict is the table's entry, and only REPLACE changes the state."""
         state = attrs.evolve(state, not_before=self.NOW + 1 if is_backing_off else self.NOW)
         after, (verdict, held) = state.rejects(token(), self.NOW)
 
@@ -158,7 +166,7 @@ class TestRejectionTable:
         assert (verdict in {Verdict.RESEND, Verdict.REPLACE, Verdict.RENEW}) is verdict.allows_resend
 
     def test_closed(self) -> None:
-        """A closed provider replaces nothing."""
+        """A closed provider gives up on every rejection."""
         state = holding(hold()).closed()
 
         assert (state, (Verdict.GIVE_UP, None)) == state.rejects(token(), self.NOW)

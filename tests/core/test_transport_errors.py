@@ -1,4 +1,4 @@
-"""`simplestore_async._core.transport_errors`: the error for each failure of aiohttp."""
+"""Token errors for the exceptions of aiohttp."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tests.support.wire_faults import everything_shown, shows_secret
 
 TOKEN_URL = "https://auth.simplestore.io/connect/token"
 INFO = aiohttp.RequestInfo(URL(TOKEN_URL), "POST", ANY, URL(TOKEN_URL))
-KEY: Any = SimpleNamespace(host="token.example", port=443, ssl=True)  # of aiohttp's ConnectionKey, what it shows
+KEY: Any = SimpleNamespace(host="token.example", port=443, ssl=True)  # the parts of a ConnectionKey that errors show
 CLOSED = "the connection was closed before the response was complete"
 EXPIRED = ssl.SSLCertVerificationError(1, "certificate verify failed")
 EXPIRED.verify_message = "certificate has expired"
 
 
 def broken_off(error: OSError) -> aiohttp.ClientOSError:
-    """Return aiohttp's error for a request that could not be written to its end; its text holds the URL."""
+    """Return aiohttp's error for an incomplete request, whose text contains the URL."""
     broken = aiohttp.ClientOSError(error.errno, f"Can not write request body for https://{SECRET}")
     broken.__cause__ = error
     return broken
@@ -60,7 +60,7 @@ def build(error: Exception) -> TokenTransportError:
             "cannot connect to token.example:443 (Name or service not known)",
         ),
         (
-            # macOS's number for it, which is ENOEXEC's too
+            # the number on macOS, where it is also ENOEXEC
             aiohttp.ClientConnectorDNSError(KEY, socket.gaierror(8, "nodename nor servname provided")),
             "cannot connect to token.example:443 (nodename nor servname provided)",
         ),
@@ -83,8 +83,8 @@ def build(error: Exception) -> TokenTransportError:
         (RuntimeError(SECRET), "unexpected RuntimeError"),
     ],
 )
-def test_passing(raised: Exception, problem: str) -> None:
-    """An error of aiohttp becomes a retryable TokenTransportError without a server's text."""
+def test_retryable(raised: Exception, problem: str) -> None:
+    """An exception of aiohttp becomes a retryable TokenTransportError without text from the server."""
     error = build(raised)
 
     assert (TokenTransportError, True, "token-transport") == (type(error), error.retryable, error.code)
@@ -94,7 +94,7 @@ def test_passing(raised: Exception, problem: str) -> None:
 
 @pytest.mark.parametrize("kind", [TimeoutError, aiohttp.ServerTimeoutError, aiohttp.ConnectionTimeoutError])
 def test_timeout(kind: type[Exception]) -> None:
-    """A timeout, also one of aiohttp's own, becomes a retryable TokenTimeoutError, which is a TimeoutError."""
+    """A timeout becomes a retryable TokenTimeoutError, which is also a TimeoutError."""
     error = build(kind(SECRET))
 
     assert (TokenTimeoutError, True, "token-timeout") == (type(error), error.retryable, error.code)
@@ -113,7 +113,7 @@ def test_timeout(kind: type[Exception]) -> None:
     ],
 )
 def test_certificate(raised: Exception, reason: str) -> None:
-    """A certificate that is not trusted is terminal; the hint names the setting."""
+    """An untrusted certificate is a terminal error, and the hint names the setting."""
     error = build(raised)
 
     assert (TokenTransportError, False, "certificate") == (type(error), error.retryable, error.code)

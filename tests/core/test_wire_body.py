@@ -1,4 +1,4 @@
-"""The body of a response: compression, character set, JSON, size."""
+"""Bodies of token responses: JSON, character sets, compression and size."""
 
 from __future__ import annotations
 
@@ -29,10 +29,9 @@ class TestJson:
     @pytest.mark.parametrize(
         "prefix_and_encoding",
         [(b"", "utf-8"), (codecs.BOM_UTF8, "utf-8"), (b"", "utf-16"), (b"", "utf-32"), (b" \r\n", "utf-8")],
-        ids=str,
     )
     def test_encodings_of_json(self, prefix_and_encoding: tuple[bytes, str]) -> None:
-        """A byte order mark and UTF-16 are read, with any content type."""
+        """JSON in UTF-8, UTF-16 or UTF-32 is read with any content type, with or without a byte order mark."""
         prefix, encoding = prefix_and_encoding
         body = prefix + json.dumps({"access_token": TOKEN}).encode(encoding)
 
@@ -45,10 +44,9 @@ class TestJson:
             *((charset, "\u00e9") for charset in ('"utf-8"', "utf-16")),
             *((charset, "\u65e5\u672c") for charset in ("Shift_JIS", "iso-2022-jp", "gb18030")),
         ],
-        ids=ascii,
     )
     def test_declared_charset(self, charset: str, text: str) -> None:
-        """A declared character set is read where the bytes are no UTF-8."""
+        """A declared character set is used if the body is not UTF-8."""
         payload = json.dumps({"access_token": TOKEN, "x": text}, ensure_ascii=False)
         headers = {"Content-Type": f"application/json; charset={charset}"}
 
@@ -57,8 +55,8 @@ class TestJson:
     @pytest.mark.parametrize(
         "charset", ["utf-8", "utf-7", "punycode", "idna", "unicode_escape", "zlib", "canary", "\0"]
     )
-    def test_no_charset(self, charset: str) -> None:
-        """Only character sets of JSON are decoded."""
+    def test_other_charset(self, charset: str) -> None:
+        """Encodings that are no character sets, and unknown ones, are not decoded."""
         error = no_token(b'{"x": "\xe9"}', {"Content-Type": f"application/json; charset={charset}"})
 
         assert "it is not JSON" in error.problem
@@ -82,10 +80,9 @@ class TestJson:
             (b"5", "it is not a JSON object"),
             (b" " * (MAX_RESPONSE_BYTES + 1), "it is longer than 128 KiB"),
         ],
-        ids=lambda value: str(value)[:30],
     )
     def test_no_json_object(self, body: bytes, problem: str) -> None:
-        """A 200 without a JSON object is an error that does not quote it, and is retried."""
+        """A 200 without a JSON object is a retryable error that does not quote the body."""
         error = no_token(body)
 
         assert f"token request failed: status 200, but {problem}" == error.problem
@@ -93,7 +90,7 @@ class TestJson:
         assert error.retryable
 
     def test_longest(self) -> None:
-        """A response of exactly 128 KiB is read."""
+        """A response of exactly 128 KiB is accepted."""
         body = json.dumps({"access_token": TOKEN}).encode().ljust(MAX_RESPONSE_BYTES)
 
         assert 128 << 10 == MAX_RESPONSE_BYTES
@@ -118,14 +115,14 @@ class TestContentEncoding:
         ],
     )
     def test_read(self, name: str, compress: Callable[[bytes], bytes]) -> None:
-        """Unrequested compression is read: gzip, zlib and raw deflate."""
+        """Bodies compressed with gzip, zlib or raw deflate are read, although no compression is requested."""
         body = compress(json.dumps({"access_token": TOKEN}).encode())
 
         assert TOKEN == token(body, {"Content-Encoding": name}).value
 
     @pytest.mark.parametrize(("name", "body"), [("br", b"\x0b\x02"), ("gzip, gzip", b"\x1f\x8b")])
     def test_unreadable(self, name: str, body: bytes) -> None:
-        """An unsupported encoding is an error that another attempt would not change."""
+        """An unsupported Content-Encoding is a terminal error."""
         error = no_token(body, {"Content-Encoding": name})
 
         assert "its Content-Encoding is not supported" in error.problem
@@ -133,11 +130,11 @@ class TestContentEncoding:
 
     @pytest.mark.parametrize("name", ["UTF-8", "none", "identity, identity", "br", "gzip", "deflate", "x-gzip"])
     def test_wrong_label(self, name: str) -> None:
-        """Plain JSON is read, with any label."""
+        """Plain JSON is read whatever its Content-Encoding says."""
         assert TOKEN == token({"access_token": TOKEN}, {"Content-Encoding": name}).value
 
     @pytest.mark.parametrize(("length", "is_read"), [(MAX_RESPONSE_BYTES, True), (MAX_RESPONSE_BYTES + 1, False)])
-    def test_longest_once_open(self, length: int, is_read: bool) -> None:
+    def test_decompressed_size(self, length: int, is_read: bool) -> None:
         """The limit of 128 KiB applies to the decompressed body."""
         body = gzip.compress(json.dumps({"access_token": TOKEN}).encode().ljust(length))
         outcome = parse(200, body, {"Content-Encoding": "gzip"})
@@ -149,7 +146,7 @@ class TestContentEncoding:
         ("status", "name", "compress"), [(200, "gzip", gzip.compress), (400, "deflate", zlib.compress)]
     )
     def test_bomb(self, status: int, name: str, compress: Callable[[bytes], bytes]) -> None:
-        """A response that decompresses to a thousand times its size costs little more than the limit."""
+        """Decompression stops at the limit: 16 MiB of zeros take less than 8 MiB of memory."""
         body = compress(bytes(16 << 20))
         tracemalloc.start()
         try:

@@ -1,4 +1,4 @@
-"""The token request: its form and headers."""
+"""The form and headers of a token request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.exchanges import SECRET, exchange
 
 class TestRequest:
     def test_scope_and_extra_parameters(self) -> None:
-        """Scope and extra parameters, of several values too (RFC 8707 2), follow the documented fields in order."""
+        """Scope and extra parameters, even with several values (RFC 8707 §2), follow the documented fields in order."""
         fields = exchange(
             "s3cret", scope=["write", "read"], extra_parameters={"resource": ["x y", "z"], "audience": "\u00e9"}
         ).body
@@ -25,7 +25,7 @@ class TestRequest:
 
     @pytest.mark.parametrize("text", [SECRET, '+&=%: "\u00e9', "%41", "a\U0001f511b", "a b", "~"])
     def test_form_round_trip(self, text: str) -> None:
-        """Id and secret arrive intact in the form, with any characters."""
+        """Id and secret of any characters survive the encoding of the form."""
         body = exchange(text, client_id=text).body
 
         assert [("grant_type", "client_credentials"), ("client_id", text), ("client_secret", text)] == parse_qsl(
@@ -33,7 +33,7 @@ class TestRequest:
         )
 
     def test_basic(self) -> None:
-        """With client_secret_basic id and secret are in the header, form-encoded before base64, and not in the form."""
+        """With client_secret_basic id and secret are sent in the header, encoded for forms, and not in the form."""
         basic = exchange(
             'a+b %:"\u00e9~', client_id="my app:x", auth_method="client_secret_basic", headers={"X-API-Key": "key"}
         )
@@ -45,7 +45,7 @@ class TestRequest:
         assert exchange().headers == basic.headers
 
     def test_body_is_redacted(self) -> None:
-        """The form is redacted, and every part of it."""
+        """The form and every slice of it are redacted."""
         body = exchange().body
 
         assert ["b'***'"] * 3 == [repr(body), repr(body[:40]), repr(body[5:])]
@@ -53,7 +53,7 @@ class TestRequest:
 
     @pytest.mark.parametrize("auth_method", ["client_secret_post", "client_secret_basic"])
     def test_nothing_is_shown(self, auth_method: str) -> None:
-        """No attribute of an exchange shows the secret, a key or an assertion."""
+        """No attribute of an exchange shows the secret, a custom header or an assertion."""
         attempt = exchange(
             auth_method=auth_method, headers={"X-API-Key": conceal("canary")}, extra_parameters={"assertion": "canary"}
         )

@@ -1,4 +1,4 @@
-"""The token in a response: its fields, one by one."""
+"""The fields of a token response."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ EXPIRED = "is not above 0: the token has expired already"
 
 
 class TestToken:
-    def test_documented_reply(self) -> None:
-        """The documented response is a token that lives from the moment it was requested."""
+    def test_documented_response(self) -> None:
+        """The documented response is parsed into a token whose lifetime starts at the request."""
         outcome = token({"access_token": TOKEN, "expires_in": 3600, "token_type": "Bearer"})
 
         assert AccessToken(TOKEN, issued_at=NOW, expires_at=NOW + 3600) == outcome
@@ -50,10 +50,9 @@ class TestToken:
             ('"expires_in": 50, "expiries_in": "soon"', 50.0),
             ('"expires_in": 50, "expiries_in": 0', 50.0),
         ],
-        ids=lambda value: str(value)[:50],
     )
     def test_lifetime(self, fields: str, expected: float) -> None:
-        """`expires_in` is read first, `expiries_in` where it is absent, 3600 s where both are; a day is the most."""
+        """The lifetime is `expires_in`, else `expiries_in`, else 3600 s, and at most a day."""
         body = f'{{"access_token": "{TOKEN}", {fields}}}'.encode()
 
         assert expected == token(body, issued_at=0).expires_at
@@ -68,10 +67,9 @@ class TestToken:
             *((f'"{value}"', "is not a number of seconds") for value in ("6 0", "+60", "-60", "1e3", "60.", ".5")),
             *((f'"{value}"', "is not a number of seconds") for value in ("6_0", "\\u0666\\u0660", "NaN", "inf")),
         ],
-        ids=lambda value: str(value)[:20],
     )
-    def test_no_lifetime(self, field: str, value: str, problem: str) -> None:
-        """Anything else is no lifetime. Only an expired token may be followed by a better one."""
+    def test_invalid_lifetime(self, field: str, value: str, problem: str) -> None:
+        """Any other lifetime is an error, which is retryable only if the token has expired."""
         error = no_token(f'{{"access_token": "{TOKEN}", "{field}": {value}}}'.encode())
 
         assert f"token request failed: status 200, but {field} {problem}" == error.problem
@@ -81,7 +79,7 @@ class TestToken:
         "token_type", ["Bearer", "BEARER", "bEaReR", " Bearer\t", "BearerToken", "bearertoken", "", " ", None]
     )
     def test_token_type(self, token_type: str | None) -> None:
-        """`Bearer` and `BearerToken` are read in any case, with blanks around; empty and null count as missing."""
+        """`Bearer` and `BearerToken` are accepted in any case and with spaces around, and so are empty and null."""
         assert TOKEN == token({"access_token": TOKEN, "token_type": token_type}).value
 
     @pytest.mark.parametrize(
@@ -89,7 +87,7 @@ class TestToken:
         ["DPoP", "mac", "PoP", "N_A", "Bearer token", "Bearer,DPoP", "BearerTokens", 5, True, ["Bearer"], {}],
     )
     def test_other_token_type(self, token_type: object) -> None:
-        """A token of another kind cannot be sent; another attempt would bring the same kind."""
+        """Any other token type is a terminal error."""
         error = no_token({"access_token": TOKEN, "token_type": token_type})
 
         assert error.problem.endswith("but token_type is not Bearer, the only supported type")
@@ -103,10 +101,9 @@ class TestToken:
             *(({"access_token": value}, NOT_VISIBLE) for value in ("", f" {TOKEN}", f"{TOKEN} x", f"{TOKEN}\n")),
             *(({"access_token": f"{TOKEN}{character}"}, NOT_VISIBLE) for character in ("\0", "\u00e9", "\ud800")),
         ],
-        ids=lambda value: ascii(value)[:60],
     )
     def test_no_token(self, payload: dict[str, Any], problem: str) -> None:
-        """Anything but a token is an error without its text. Only a missing token is retried."""
+        """An invalid token is an error that does not show it, and only a missing token is retryable."""
         error = no_token(payload)
 
         assert problem in error.problem
@@ -115,7 +112,7 @@ class TestToken:
         assert (payload.get("access_token") is None) == error.retryable
 
     def test_first_problem(self) -> None:
-        """Of several wrong fields the first is named, and the values of none."""
+        """The first of several wrong fields is named, and no values are shown."""
         error = no_token({"access_token": "canary x", "token_type": "canary", "expires_in": "canary"})
 
         assert "but access_token is empty or not visible ASCII" in error.problem
@@ -129,10 +126,9 @@ class TestToken:
             {"error": ""},
             {"error_description": 5, "title": []},
         ],
-        ids=str,
     )
     def test_other_fields(self, extra: dict[str, Any]) -> None:
-        """Unrelated fields are ignored, an empty `error` among them."""
+        """Unrelated fields and an empty `error` are ignored."""
         assert TOKEN == token({"access_token": TOKEN} | extra).value
 
     @pytest.mark.parametrize(
@@ -146,29 +142,28 @@ class TestToken:
             ({"scope": ["read"]}, ("asked", "for")),
             ({"scope": 5}, ("asked", "for")),
         ],
-        ids=str,
     )
     def test_scope(self, payload: dict[str, Any], expected: tuple[str, ...]) -> None:
-        """The scope is the granted one, else the requested one (RFC 6749 5.1)."""
+        """The scope is the granted one, or else the requested one (RFC 6749 §5.1)."""
         outcome = token({"access_token": TOKEN} | payload, of=exchange(scope=["asked", "for"]))
 
         assert expected == outcome.scope
 
     @pytest.mark.parametrize("scope", [SECRET, f"read {SECRET[:12]}", TOKEN, quote(SECRET)])
     def test_scope_that_echoes(self, scope: str) -> None:
-        """A scope that may hold the secret or the token is not taken over."""
+        """A scope that may contain the secret or the token is ignored."""
         outcome = token({"access_token": TOKEN, "scope": scope}, of=exchange(scope="asked"))
 
         assert ("asked",) == outcome.scope
 
-    def test_life_below_the_clock(self) -> None:
-        """A life that the clock cannot show is over."""
+    def test_tiny_lifetime(self) -> None:
+        """A lifetime below the clock's resolution counts as expired."""
         assert no_token({"access_token": TOKEN, "expires_in": 1e-300}).retryable
 
     @pytest.mark.parametrize("status", [200, 201, 206, 299])
     @pytest.mark.parametrize("value", [TOKEN, "Atza|IwEBIA", "00D5g!AQ.x", "a,b=c", "~"])
     def test_any_success(self, status: int, value: str) -> None:
-        """Any visible ASCII is a token (RFC 6749 A.12), with any status of success."""
+        """Any visible ASCII token (RFC 6749 §A.12) is accepted with any status of success."""
         outcome = parse(status, {"access_token": value})
 
         assert isinstance(outcome, AccessToken)
@@ -177,7 +172,7 @@ class TestToken:
     @pytest.mark.parametrize("status", [100, 199, 201, 202, 204, 299])
     @pytest.mark.parametrize("body", [b"", b"<html>", b"{}"])
     def test_other_success(self, status: int, body: bytes) -> None:
-        """Any other response below 300 that is not 200 stays without a token."""
+        """A response below 300 other than 200 that contains no token is a terminal error."""
         error = parse(status, body)
 
         assert isinstance(error, TokenResponseError)

@@ -1,4 +1,4 @@
-"""`simplestore_async._core.worker`."""
+"""`Worker` and `work_timeout()`."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def worker() -> Worker:
 
 @pytest.fixture
 def gate() -> Iterator[threading.Event]:
-    """Blocks a job; open at the end."""
+    """An event that jobs wait for; set when the test ends."""
     gate = threading.Event()
     yield gate
     gate.set()
 
 
 async def block(worker: Worker, gate: threading.Event) -> asyncio.Task[bool]:
-    """Start a job that waits for *gate*, and return its caller's task once the job runs."""
+    """Start a job that waits for *gate*, and return its caller's task once it runs."""
     loop, is_running = asyncio.get_running_loop(), asyncio.Event()
 
     def work() -> bool:
@@ -50,19 +50,19 @@ async def block(worker: Worker, gate: threading.Event) -> asyncio.Task[bool]:
 
 class TestRun:
     async def test_result(self, worker: Worker) -> None:
-        """The caller gets the result of the work, from another thread."""
+        """The job runs in another thread, and its caller gets the result."""
         assert (1, 2) == await worker.run(lambda: (1, 2))
         assert threading.get_ident() != await worker.run(threading.get_ident)
 
     async def test_error(self, worker: Worker) -> None:
-        """The caller gets the error of the work, and the next job runs."""
+        """The caller gets the job's exception, and the next job runs."""
         with pytest.raises(ZeroDivisionError):
             await worker.run(lambda: 1 // 0)
         assert await worker.run(lambda: True)
 
     @pytest.mark.parametrize("error", [StopIteration, asyncio.CancelledError, SystemExit, KeyboardInterrupt])
-    async def test_error_that_would_end_the_caller(self, worker: Worker, error: type[BaseException]) -> None:
-        """An error that would hang or end the caller's task or event loop becomes a RuntimeError that names it."""
+    async def test_control_flow_exception(self, worker: Worker, error: type[BaseException]) -> None:
+        """An exception that would end the caller's task or event loop becomes a RuntimeError that names it."""
 
         def work() -> None:
             raise error
@@ -72,7 +72,7 @@ class TestRun:
         assert await worker.run(lambda: True)
 
     async def test_one_job_at_a_time(self, worker: Worker) -> None:
-        """Jobs of concurrent callers run in their order in one thread, which does not keep the process alive."""
+        """Jobs of concurrent callers run in order in one daemon thread."""
         ran: list[int] = []
         threads: set[threading.Thread] = set()
 
@@ -87,8 +87,8 @@ class TestRun:
         assert list(range(100)) == ran
         assert [("test-worker", True)] == [(thread.name, thread.daemon) for thread in threads]
 
-    async def test_default_executor_is_not_needed(self, worker: Worker, gate: threading.Event) -> None:
-        """Work is done while every thread of the loop's default executor is busy."""
+    async def test_busy_default_executor(self, worker: Worker, gate: threading.Event) -> None:
+        """Jobs run while the loop's default executor is busy."""
         loop = asyncio.get_running_loop()
         loop.set_default_executor(ThreadPoolExecutor(1))
         busy = loop.run_in_executor(None, gate.wait, 30)
@@ -98,15 +98,15 @@ class TestRun:
         await busy
 
     async def test_thread_ends_when_idle(self, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-        """An idle worker has no thread; its next job starts one."""
+        """The thread of an idle worker ends, and the next job starts another."""
         monkeypatch.setattr(module, "_IDLE_SECONDS", 0.01)
         for _ in range(2):
             thread = await worker.run(threading.current_thread)
             thread.join(10)
             assert not thread.is_alive()
 
-    async def test_no_further_thread(self, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Without a thread the caller gets the error, and the worker recovers later."""
+    async def test_thread_cannot_start(self, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+        """If no thread can be started, the caller gets the error and the next job runs."""
 
         def refuse(_: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")
@@ -118,7 +118,7 @@ class TestRun:
         assert await worker.run(lambda: True)
 
     async def test_pickle(self, worker: Worker) -> None:
-        """An unpickled worker starts a thread of its own."""
+        """An unpickled worker has its own thread."""
         own = await worker.run(threading.get_ident)
         copy = pickle.loads(pickle.dumps(worker))
         assert own != await copy.run(threading.get_ident)
@@ -126,7 +126,7 @@ class TestRun:
 
 class TestCancellation:
     async def test_queued_job_is_done(self, worker: Worker, gate: threading.Event) -> None:
-        """A queued job is done although its caller was cancelled, unless it may be dropped."""
+        """A queued job whose caller was cancelled still runs, unless it is droppable."""
         done: list[str] = []
         blocked = await block(worker, gate)
         abandoned = [
@@ -143,7 +143,7 @@ class TestCancellation:
         assert ["kept"] == done
 
     async def test_cancelled_caller_does_not_wait(self, worker: Worker, gate: threading.Event) -> None:
-        """The caller of a running job ends when it is cancelled; the job ends later."""
+        """Cancelling the caller of a running job does not wait for the job."""
         blocked = await block(worker, gate)
         blocked.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -154,7 +154,7 @@ class TestCancellation:
 
 class TestLoops:
     def test_loop_closed_while_a_job_runs(self, worker: Worker, gate: threading.Event) -> None:
-        """A job whose event loop is closed before it ends disturbs neither its thread nor the next loop."""
+        """If the loop is closed while a job runs, the worker still works for the next loop."""
 
         async def leave() -> None:
             task = await block(worker, gate)
@@ -166,8 +166,8 @@ class TestLoops:
         gate.set()
         assert asyncio.run(worker.run(lambda: True))
 
-    def test_loops_at_once(self, worker: Worker) -> None:
-        """Event loops in several threads share the worker's thread, and each caller gets its own result."""
+    def test_concurrent_loops(self, worker: Worker) -> None:
+        """Event loops in several threads may share a worker, and each caller gets its own result."""
 
         async def use(number: int) -> list[int]:
             return await asyncio.gather(*(worker.run(lambda: number) for _ in range(100)))
@@ -179,7 +179,7 @@ class TestLoops:
 
 class TestTimeout:
     async def test_queue_is_not_counted(self, worker: Worker) -> None:
-        """A limit is not reached by waiting for jobs of which each ends within it."""
+        """The wait for other jobs does not count towards the limit, as long as each ends within it."""
 
         async def use() -> None:
             async with work_timeout(0.2, queue_seconds=30):
@@ -190,7 +190,7 @@ class TestTimeout:
         assert time.monotonic() - began_at > 0.2
 
     async def test_job_is_counted(self, worker: Worker, gate: threading.Event) -> None:
-        """A limit ends the wait for a job that runs longer, whether or not it was queued."""
+        """A job that runs longer than the limit times out, whether or not it was queued."""
 
         async def use() -> bool:
             scope = None
@@ -201,8 +201,8 @@ class TestTimeout:
 
         assert [True, True] == [*await asyncio.gather(use(), use())]
 
-    async def test_blocked_thread(self, worker: Worker, gate: threading.Event) -> None:
-        """A queued job's caller stops waiting when the job before it has run for the limit."""
+    async def test_job_behind_a_blocked_one(self, worker: Worker, gate: threading.Event) -> None:
+        """A queued job times out when the job before it has run for longer than the limit."""
         blocked = await block(worker, gate)
         scope = None
         with pytest.raises(TimeoutError):
@@ -214,8 +214,8 @@ class TestTimeout:
         gate.set()
         await blocked
 
-    async def test_late_event_loop(self, worker: Worker) -> None:
-        """A job that ended within the limit is no timeout, although the event loop was busy when the limit came."""
+    async def test_busy_event_loop(self, worker: Worker) -> None:
+        """A job that ended within the limit does not time out, even if the event loop was blocked at the limit."""
         has_ended = threading.Event()
 
         async def use() -> bool:
@@ -225,14 +225,14 @@ class TestTimeout:
         task = asyncio.create_task(use())
         next_job = asyncio.create_task(worker.run(has_ended.set))
         await asyncio.sleep(0)
-        # The busy loop: until the next job runs, and past the limit.
+        # Block the event loop until the next job runs, and past the limit.
         has_ended.wait()
-        time.sleep(0.1)  # noqa: ASYNC251 - a blocked thread
+        time.sleep(0.1)  # noqa: ASYNC251 - blocks on purpose
         assert await task
         await next_job
 
     async def test_queue_limit(self, worker: Worker) -> None:
-        """The wait for other jobs has a limit of its own, although each of them is quick."""
+        """The wait for other jobs has its own limit."""
         jobs = [asyncio.create_task(worker.run(lambda: time.sleep(0.01))) for _ in range(25)]
         await asyncio.sleep(0)
         scope = None
@@ -245,7 +245,7 @@ class TestTimeout:
         await asyncio.gather(*jobs)
 
     async def test_after_the_job(self, worker: Worker) -> None:
-        """The limit counts again once the job is done."""
+        """The limit applies again after the job."""
 
         async def use() -> None:
             async with work_timeout(0.05, queue_seconds=30):
@@ -255,8 +255,8 @@ class TestTimeout:
         with pytest.raises(TimeoutError):
             await use()
 
-    async def test_task_that_outlives_the_limit(self, worker: Worker, gate: threading.Event) -> None:
-        """A task that was started under a limit uses the worker after it."""
+    async def test_task_outlives_the_limit(self, worker: Worker, gate: threading.Event) -> None:
+        """A task that was started within a limit may use the worker after it."""
         blocked = await block(worker, gate)
         async with work_timeout(0.05, queue_seconds=30):
             task = asyncio.create_task(worker.run(lambda: True))
@@ -292,7 +292,7 @@ os.wait()
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_fork() -> None:
-    """A child that is forked while a job runs and another is queued starts a thread of its own, without those jobs."""
-    # Later Pythons warn of a fork alongside threads.
+    """A forked child starts its own thread and does not inherit the parent's jobs."""
+    # Python 3.12 and later warn of forks in a process with threads.
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", _FORK]
     assert "child\n" == subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout

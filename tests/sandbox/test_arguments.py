@@ -1,4 +1,4 @@
-"""Arguments that a sandbox, its faults and its clock refuse."""
+"""Validation of the arguments of a sandbox, its faults and its clock."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ REFUSED: list[tuple[Callable[..., object], str, list[Any]]] = [
     ("call", "field", "value"), [(call, field, value) for call, field, values in REFUSED for value in values]
 )
 def test_wrong_argument(call: Callable[..., object], field: str, value: Any) -> None:
-    """A wrong argument is refused at once, with an error that names it."""
+    """A wrong argument is refused by name."""
     with pytest.raises(ConfigurationError, match=f"^{field} "):
         call(value)
 
 
 def test_refused_change() -> None:
-    """A refused value changes nothing."""
+    """A refused value leaves secret, lifetime and clock unchanged."""
     sandbox, clock = Sandbox(), MovableClock()
     before = clock.monotonic()
     with pytest.raises(ConfigurationError, match=r"^client_secret "):
@@ -87,7 +87,7 @@ def test_refused_change() -> None:
     ids=["credentials", "rotate", "drop", "revoke"],
 )
 async def test_unknown_client(call: Callable[[Sandbox], object]) -> None:
-    """An unknown client is an error whose hint is how to add it."""
+    """The error of an unknown client has a hint how to add it."""
     async with Sandbox() as sandbox:
         with pytest.raises(ConfigurationError, match=r"^client_id 'shop-9' is unknown; add it with add_client"):
             call(sandbox)

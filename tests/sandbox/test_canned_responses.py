@@ -1,4 +1,4 @@
-"""Canned responses, handlers and held responses of a sandbox."""
+"""Sandbox: canned responses, handlers and held responses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(params=["loop", "thread"])
 async def sandbox(request: pytest.FixtureRequest) -> AsyncIterator[Sandbox]:
-    """On the test's own loop, and in a thread of its own."""
+    """A sandbox on the test's event loop, and one in a thread."""
     if request.param == "loop":
         async with Sandbox() as sandbox:
             yield sandbox
@@ -42,7 +42,7 @@ async def session(sandbox: Sandbox, quick: RetryPolicy) -> AsyncIterator[aiohttp
 
 class TestRespond:
     async def test_canned(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
-        """A path gets its status, its headers, repeated ones too, and its body; other paths are echoed."""
+        """A canned response has its status, repeated headers and body, and other paths are echoed."""
         headers = [("ETag", '"7"'), ("X-Tag", "a"), ("X-Tag", "b")]
         sandbox.api.respond("orders/42", Response(201, headers=headers, json={"state": "new"}))
 
@@ -55,7 +55,7 @@ class TestRespond:
         assert 0 == sandbox.counters.api_failures
 
     async def test_method(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
-        """A response for one method goes before that for all; the last one set for the same path holds."""
+        """A response for one method takes precedence over one for all, and the last one set for a path applies."""
         sandbox.api.respond("/orders", Response(body="old"))
         sandbox.api.respond("orders", Response(body="all"))
         sandbox.api.respond("orders", Response(204), method="post")
@@ -66,7 +66,7 @@ class TestRespond:
             assert 204 == response.status
 
     async def test_handler(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
-        """A handler receives the request and returns the response; faults apply to it."""
+        """A handler receives the request and returns the response, and faults apply to it."""
 
         async def handle(request: web.Request) -> web.Response:
             return web.json_response({"sent": await request.json()})
@@ -81,13 +81,13 @@ class TestRespond:
                 await response.read()
 
     async def test_redirect(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
-        """A canned redirect is followed."""
+        """A canned redirect works."""
         sandbox.api.respond("old", Response(302, headers={"Location": f"{sandbox.base_url}new"}))
         async with session.get("old") as response:
             assert "/api/new" == (await response.json())["path"]
 
     async def test_needs_a_token(self, sandbox: Sandbox) -> None:
-        """Without a valid token a path is rejected, unless it is public."""
+        """A path without a valid token is rejected unless it is public."""
         sandbox.api.respond("orders", Response(body="secret"))
         sandbox.api.respond("health", Response(body="fine"), is_public=True)
         async with aiohttp.ClientSession(sandbox.base_url) as client:
@@ -98,7 +98,7 @@ class TestRespond:
         assert 1 == sandbox.counters.unauthorized
 
     async def test_rejection(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
-        """A rejection may look as the real API's, until it is the default again."""
+        """reject_with() replaces the rejection's response, and None restores the default."""
         sandbox.api.reject_with(Response(419, json={"code": "expired"}))
         sandbox.reject_next(1)
         async with session.get("orders") as response:
@@ -110,7 +110,7 @@ class TestRespond:
 
 class TestScriptedResponse:
     async def test_both_endpoints(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
-        """As a fault a `Response` serves the next requests of an endpoint, and counts as a failure."""
+        """A `Response` as a fault is sent to the next request of an endpoint and counts as a failure."""
         sandbox.fail_next(1, Response(503, body="busy"))
         sandbox.api.fail_next(1, Response(409, body=b"\xff"))
         async with session.get("orders") as response:  # the token request is repeated
@@ -120,7 +120,7 @@ class TestScriptedResponse:
         )
 
     async def test_unusable_token(self, sandbox: Sandbox, quick: RetryPolicy) -> None:
-        """A token endpoint may respond with anything."""
+        """The token endpoint may send a response that is not a token."""
         sandbox.fail_for(60, Response(json=[]))
         with pytest.raises(TokenResponseError):
             await TokenEndpoint(sandbox.credentials, policy=quick).request_token()
@@ -128,7 +128,7 @@ class TestScriptedResponse:
 
 class TestHold:
     async def test_token_endpoint(self, sandbox: Sandbox) -> None:
-        """A held token request is counted and recorded; callers get the token once it is released."""
+        """A held token request is counted at once, and callers get the token when it is released."""
         async with TokenProvider(sandbox.credentials) as provider:
             with sandbox.token_endpoint.hold() as held:
                 callers = [asyncio.create_task(provider.get_token()) for _ in range(3)]
@@ -139,7 +139,7 @@ class TestHold:
             await provider.get_token()
 
     async def test_api(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
-        """Several API requests can be awaited; after the release nothing is held."""
+        """Several API requests can be held and awaited, and after the release no request is held."""
 
         async def get() -> int:
             async with session.get("orders") as response:
@@ -154,7 +154,7 @@ class TestHold:
         assert 200 == await get()
 
     async def test_client_leaves(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
-        """A client that gives up does not disturb the others, nor the release."""
+        """A client that disconnects affects neither the others nor the release."""
         with sandbox.api.hold() as held:
             one, two = [asyncio.create_task(session.get("orders").__aenter__()) for _ in range(2)]
             await held.wait_for_requests(2)
@@ -166,7 +166,7 @@ class TestHold:
         response.release()
 
     async def test_sandbox_ends(self) -> None:
-        """Leaving the sandbox drops held requests."""
+        """Leaving the sandbox closes held requests."""
         async with aiohttp.ClientSession() as client:
             async with Sandbox() as sandbox:
                 held = sandbox.api.hold()
@@ -178,7 +178,7 @@ class TestHold:
 
 
 async def test_tls() -> None:
-    """With a server context both endpoints are https."""
+    """With a server's SSL context both endpoints use https."""
     ca = private_ca()
     async with (
         Sandbox(ssl_context=ca.server) as sandbox,

@@ -1,4 +1,4 @@
-"""Clients of a sandbox, their secrets, and the log of their requests."""
+"""Sandbox: clients, secrets, recorded requests and ports."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def is_accepted(client: aiohttp.ClientSession, sandbox: Sandbox, client_id
 
 class TestClients:
     async def test_further_clients(self, client: aiohttp.ClientSession) -> None:
-        """The first client and the further ones get tokens, each with its own secret only."""
+        """Each client gets tokens with its own secret only."""
         async with Sandbox(clients={SHOP: SHOP_SECRET}) as sandbox:
             sandbox.add_client("shop-8", client_secret="another")
 
@@ -51,7 +51,7 @@ class TestClients:
             assert not await is_accepted(client, sandbox, ID, SHOP_SECRET)
 
     async def test_credentials_of(self) -> None:
-        """The credentials of any client work, and `credentials` are those of the first."""
+        """`credentials_of()` returns working credentials of any client, and `credentials` those of the first."""
         async with Sandbox(clients={SHOP: SHOP_SECRET}) as sandbox:
             async with TokenProvider(sandbox.credentials_of(SHOP)) as provider:
                 await provider.get_token()
@@ -61,7 +61,7 @@ class TestClients:
             assert ID == sandbox.environment["SIMPLESTORE_CLIENT_ID"]
 
     async def test_rotation(self, client: aiohttp.ClientSession) -> None:
-        """After a rotation only the new secret gets tokens, and the tokens that are out live on."""
+        """After a rotation only the new secret is accepted, and issued tokens stay valid."""
         async with Sandbox() as sandbox:
             headers = await bearer(client, sandbox)
             sandbox.rotate_secret(ID, new_secret="new")
@@ -73,7 +73,7 @@ class TestClients:
             assert "new" == sandbox.environment["SIMPLESTORE_CLIENT_SECRET"]
 
     async def test_rotation_in_two_steps(self, client: aiohttp.ClientSession) -> None:
-        """Both secrets are accepted until the old one is dropped."""
+        """With `keep_old=True` both secrets are accepted until the old one is dropped."""
         async with Sandbox() as sandbox:
             sandbox.rotate_secret(ID, new_secret="new", keep_old=True)
             assert await is_accepted(client, sandbox, ID, SECRET)
@@ -84,8 +84,8 @@ class TestClients:
             assert not await is_accepted(client, sandbox, ID, SECRET)
             assert await is_accepted(client, sandbox, ID, "new")
 
-    async def test_rotation_is_followed(self) -> None:
-        """A client that asks for its secret at each renewal gets over a rotation."""
+    async def test_dynamic_secret(self) -> None:
+        """A provider whose secret is read for each renewal gets tokens after a rotation."""
         async with Sandbox() as sandbox:
 
             async def read_secret() -> str:
@@ -98,8 +98,8 @@ class TestClients:
                 assert provider.invalidate(token)
                 assert token != await provider.get_token()
 
-    async def test_revoke_all_of_one(self, client: aiohttp.ClientSession) -> None:
-        """The tokens of one client are revoked, and those of the others live on."""
+    async def test_revoke_all_of_one_client(self, client: aiohttp.ClientSession) -> None:
+        """revoke_all() of one client leaves the tokens of the others valid."""
         async with Sandbox(clients={SHOP: SHOP_SECRET}) as sandbox:
             own, shops = await bearer(client, sandbox), await bearer(client, sandbox, **AS_SHOP)
             sandbox.revoke_all(SHOP)
@@ -107,7 +107,7 @@ class TestClients:
             assert [200, 401] == [await call(client, sandbox, headers) for headers in (own, shops)]
 
     async def test_reprs_show_no_secret(self) -> None:
-        """No secret shows in anything that a debugger would look at."""
+        """No repr shows a secret."""
         sandbox = Sandbox(client_secret="hush-1", clients={SHOP: "hush-2"})
         sandbox.rotate_secret(SHOP, new_secret="hush-3", keep_old=True)
         assert "not running" in repr(sandbox)
@@ -121,8 +121,8 @@ class TestClients:
 
 
 class TestRequests:
-    async def test_order_and_answers(self, client: aiohttp.ClientSession) -> None:
-        """Each request is logged in order: client, operation, token, response, time, and fault."""
+    async def test_fields(self, client: aiohttp.ClientSession) -> None:
+        """Requests are recorded in order, with client, method, path, token, status, time and fault."""
         clock = FakeClock()
         async with Sandbox(clients={SHOP: SHOP_SECRET}, clock=clock) as sandbox:
             sandbox.fail_next(1)
@@ -163,11 +163,12 @@ class TestRequests:
             ({"data": FORM | {"grant_type": "password", "client_id": "s3cr3t"}}, None),
             ({"data": FORM, "params": {"x": "s3cr3t"}}, None),
         ],
+        ids=["secret", "grant", "Basic", "unknown id", "unknown id and grant", "query"],
     )
-    async def test_who_was_refused(
+    async def test_refused_client(
         self, client: aiohttp.ClientSession, options: dict[str, Any], client_id: str | None
     ) -> None:
-        """A refused client is named if it is one; other text may be a secret in the wrong place, and is not kept."""
+        """A refused client is recorded by its id, and an unknown id, which may be a misplaced secret, is not."""
         async with Sandbox() as sandbox:
             status, _, _ = await ask(client, sandbox, **options)
 
@@ -175,8 +176,8 @@ class TestRequests:
             assert (status, client_id) == (request.status, request.client_id)
             assert "s3cr3t" not in repr(request)
 
-    async def test_which_token(self, client: aiohttp.ClientSession) -> None:
-        """A revoked or expired token still has its number; one that is unknown or missing has None."""
+    async def test_token_number(self, client: aiohttp.ClientSession) -> None:
+        """A revoked or expired token is recorded by its number, and an unknown or missing one as None."""
         clock = FakeClock()
         async with Sandbox(clock=clock) as sandbox:
             revoked = await bearer(client, sandbox)
@@ -191,7 +192,7 @@ class TestRequests:
             assert [(ID, 1), (ID, 2), (None, None), (None, None)] == seen
 
     async def test_failed_api_request(self, client: aiohttp.ClientSession) -> None:
-        """A scripted failure of the API is logged with the number of the token."""
+        """A scripted failure of the API is recorded with the number of the token."""
         async with Sandbox() as sandbox:
             headers = await bearer(client, sandbox)
             sandbox.api.fail_next(1, Status(500))
@@ -201,7 +202,7 @@ class TestRequests:
             assert (ID, 1, 500) == (request.client_id, request.token_number, request.status)
 
     async def test_no_secret_and_no_token(self, client: aiohttp.ClientSession) -> None:
-        """Neither shows in the log, wherever the client put them."""
+        """No recorded request shows a secret or a token, wherever the client sent it."""
         async with Sandbox() as sandbox:
             headers = await bearer(client, sandbox)
             token = headers["Authorization"].removeprefix("Bearer ")
@@ -213,7 +214,7 @@ class TestRequests:
             assert SECRET not in repr(sandbox.requests)
 
     async def test_clear(self, client: aiohttp.ClientSession) -> None:
-        """The log can be emptied, wholly or for one endpoint; numbering and counters continue."""
+        """Recorded requests can be cleared for one endpoint or all, and numbers and counters continue."""
         async with Sandbox() as sandbox:
             headers = await bearer(client, sandbox)
             await call(client, sandbox, headers)
@@ -227,7 +228,7 @@ class TestRequests:
             assert 2 == sandbox.counters.api_requests
 
     async def test_snapshot(self, client: aiohttp.ClientSession) -> None:
-        """An entry of the log does not change later, and is frozen."""
+        """`requests` is a snapshot of frozen values."""
         async with Sandbox() as sandbox:
             before = sandbox.requests
             await ask(client, sandbox)
@@ -237,8 +238,8 @@ class TestRequests:
             with pytest.raises(attrs.exceptions.FrozenInstanceError):
                 request.status = 500  # type: ignore[misc]  # it must fail
 
-    def test_bounded(self) -> None:
-        """Each endpoint keeps its newest 10 000, and none of them pushes out the other's."""
+    def test_limit(self) -> None:
+        """Each endpoint keeps its own newest 10 000 requests."""
         sandbox = Sandbox()
         request = make_mocked_request("GET", "/api/")
         response = web.Response()
@@ -253,7 +254,7 @@ class TestRequests:
 
 class TestPort:
     async def test_named_port(self, client: aiohttp.ClientSession) -> None:
-        """A sandbox listens on the given port, again and again."""
+        """A sandbox listens on the given port each time it is entered."""
         with held_port() as port:
             sandbox = Sandbox(port=port)
             for _ in range(2):
@@ -261,8 +262,8 @@ class TestPort:
                     assert f"http://127.0.0.1:{port}/api/" == sandbox.base_url
                     assert 200 == (await ask(client, sandbox))[0]
 
-    async def test_taken_port(self) -> None:
-        """A port in use is an error with a hint, and the sandbox can be entered later."""
+    async def test_port_in_use(self) -> None:
+        """A port in use raises a ConfigurationError, and the sandbox can be entered later."""
         with held_port() as port:
             second = Sandbox(port=port)
             async with Sandbox(port=port):
@@ -273,7 +274,7 @@ class TestPort:
                 assert str(port) in second.base_url
 
     async def test_cancelled_start(self) -> None:
-        """A start that is cancelled leaves the port free, and the sandbox as it was."""
+        """Cancelling the start leaves the port free and the sandbox usable."""
         with held_port() as port:
             sandbox = Sandbox(port=port)
             starting = asyncio.create_task(sandbox.__aenter__())
@@ -285,8 +286,8 @@ class TestPort:
             async with sandbox:
                 assert str(port) in sandbox.base_url
 
-    async def test_left_without_being_entered(self) -> None:
-        """Leaving a sandbox that does not run does nothing."""
+    async def test_exit_without_enter(self) -> None:
+        """Leaving a sandbox that was not entered has no effect."""
         sandbox = Sandbox()
         await sandbox.__aexit__(None, None, None)
         assert "not running" in repr(sandbox)

@@ -1,4 +1,4 @@
-"""`simplestore_async.sandbox.MovableClock`; its effects are in `test_pytest_plugin.py`."""
+"""`MovableClock`; `test_pytest_plugin.py` has its effects."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from simplestore_async._core.clock import SYSTEM_CLOCK
 from simplestore_async.sandbox import MovableClock
 
 
-def test_is_a_clock() -> None:
-    """It implements the protocol `Clock`."""
+def test_protocol() -> None:
+    """A MovableClock implements the `Clock` protocol."""
     assert isinstance(MovableClock(), Clock)
 
 
-def test_goes_on() -> None:
-    """Until it is moved it reads as the machine's clocks do."""
+def test_follows_the_system() -> None:
+    """Until it is moved its readings are those of the system clocks."""
     clock = MovableClock()
     assert SYSTEM_CLOCK.monotonic() <= clock.monotonic() <= SYSTEM_CLOCK.monotonic()
     assert abs(time.time() - clock.time()) < 60
 
 
-def test_moves_ahead() -> None:
-    """Each step moves both readings, in addition to earlier ones and to real time."""
+def test_advance() -> None:
+    """Each advance() adds to both readings, on top of earlier ones and of real time."""
     clock, before, wall_before = MovableClock(), SYSTEM_CLOCK.monotonic(), time.time()
     for seconds in (3600, 0, 0.5):
         clock.advance(seconds)

@@ -1,4 +1,4 @@
-"""Faults of both endpoints of a sandbox."""
+"""Sandbox: faults of both endpoints."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ JSON_TYPE = "application/json"
 
 @pytest.fixture
 async def client() -> AsyncIterator[aiohttp.ClientSession]:
-    # Without keep-alive, so that no test meets the end of another's connection.
+    # Without keep-alive, so that a fault does not affect the connection of a later request.
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
         yield session
 
@@ -53,14 +53,14 @@ def endpoint_of(sandbox: Sandbox, name: str) -> SandboxEndpoint:
 
 
 async def prepare(client: aiohttp.ClientSession, sandbox: Sandbox, name: str) -> tuple[str, str, dict[str, Any]]:
-    """Return a request with response 200: method, address, options."""
+    """Return method, URL and options of a request that succeeds."""
     if name == "token":
         return "POST", sandbox.token_url, {"data": FORM}
     return "GET", sandbox.base_url, {"headers": await bearer(client, sandbox)}
 
 
 async def connect(sandbox: Sandbox, name: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Send such a request by hand and return the connection."""
+    """Send a request over a raw connection, and return the connection."""
     host, port = sandbox.base_url.removeprefix("http://").split("/")[0].split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     if name == "token":
@@ -84,19 +84,19 @@ def failures(sandbox: Sandbox, name: str) -> int:
 @pytest.mark.parametrize("name", ENDPOINTS)
 class TestBothEndpoints:
     async def test_status(self, client: aiohttp.ClientSession, name: str) -> None:
-        """A `Status` responds with it and with Retry-After, counts as a failure, and ends after its requests."""
+        """`Status` sends its status and Retry-After for the given number of requests and counts as a failure."""
         async with Sandbox() as sandbox:
             method, url, options = await prepare(client, sandbox, name)
             endpoint_of(sandbox, name).fail_next(2, Status(429, retry_after=7))
-            replies = [await send(client, method, url, **options) for _ in range(3)]
+            responses = [await send(client, method, url, **options) for _ in range(3)]
 
-        assert [429, 429, 200] == [status for status, _, _ in replies]
-        assert ["7", "7", None] == [headers.get("Retry-After") for _, headers, _ in replies]
-        assert {"error": "temporarily_unavailable"} == replies[0][2]
+        assert [429, 429, 200] == [status for status, _, _ in responses]
+        assert ["7", "7", None] == [headers.get("Retry-After") for _, headers, _ in responses]
+        assert {"error": "temporarily_unavailable"} == responses[0][2]
         assert 2 == failures(sandbox, name)
 
     async def test_garbage(self, client: aiohttp.ClientSession, name: str) -> None:
-        """`Garbage` is a 200 whose body is HTML, and counts as a failure."""
+        """`Garbage` sends a 200 with an HTML body and counts as a failure."""
         async with Sandbox() as sandbox:
             method, url, options = await prepare(client, sandbox, name)
             endpoint_of(sandbox, name).fail_next(1, Garbage())
@@ -110,7 +110,7 @@ class TestBothEndpoints:
 
     @needs_resets
     async def test_reset(self, name: str) -> None:
-        """A `Reset` ends the connection with RST, without a byte of a response, and counts as a failure."""
+        """`Reset` resets the connection without a response and counts as a failure."""
         async with Sandbox() as sandbox:
             endpoint_of(sandbox, name).fail_next(1, Reset())
             reader, writer = await connect(sandbox, name)
@@ -123,7 +123,7 @@ class TestBothEndpoints:
             assert (None, Reset()) == (request.status, request.fault)
 
     async def test_truncated(self, name: str) -> None:
-        """`Truncated` promises the whole body, sends half of it and closes; it counts as what it would have been."""
+        """`Truncated` closes the connection after half of the body and counts like the whole response."""
         async with Sandbox() as sandbox:
             endpoint_of(sandbox, name).fail_next(1, Truncated())
             reader, writer = await connect(sandbox, name)
@@ -136,7 +136,7 @@ class TestBothEndpoints:
         assert 1 == sandbox.counters.tokens_issued + sandbox.counters.unauthorized
 
     async def test_drip(self, client: aiohttp.ClientSession, name: str) -> None:
-        """`Drip` sends the right body, and takes its time for each byte."""
+        """`Drip` sends the normal body with a pause for each byte."""
         async with Sandbox() as sandbox:
             method, url, options = await prepare(client, sandbox, name)
             endpoint_of(sandbox, name).fail_next(1, Drip(0.001))
@@ -151,7 +151,7 @@ class TestBothEndpoints:
         assert 0 == failures(sandbox, name)
 
     async def test_late(self, client: aiohttp.ClientSession, name: str) -> None:
-        """`Late` sends the right response, not before its time."""
+        """`Late` sends the normal response after its delay."""
         async with Sandbox() as sandbox:
             method, url, options = await prepare(client, sandbox, name)
             endpoint_of(sandbox, name).fail_next(1, Late(0.1))
@@ -159,12 +159,12 @@ class TestBothEndpoints:
             started_at = loop.time()
             status, _, _ = await send(client, method, url, **options)
 
-        assert loop.time() - started_at >= 0.099  # uvloop's clock counts whole milliseconds
+        assert loop.time() - started_at >= 0.099  # uvloop's clock has whole milliseconds
         assert 200 == status
         assert 0 == failures(sandbox, name)
 
-    async def test_for_a_while(self, client: aiohttp.ClientSession, name: str) -> None:
-        """`fail_for()` takes a fault, and counts its time from the first request that meets it."""
+    async def test_fail_for(self, client: aiohttp.ClientSession, name: str) -> None:
+        """`fail_for()` applies a fault for its time, starting at the first request."""
         clock = FakeClock()
         statuses = []
         async with Sandbox(clock=clock) as sandbox:
@@ -177,13 +177,13 @@ class TestBothEndpoints:
         assert [500, 500, 200] == statuses
 
     async def test_rate_limit(self, client: aiohttp.ClientSession, name: str) -> None:
-        """Any window lets so many requests pass; Retry-After is the least wait after which one does; None lifts it."""
+        """Any window admits the given number of requests, Retry-After is the exact wait, and None lifts the limit."""
         clock = FakeClock()
         async with Sandbox(clock=clock) as sandbox:
             method, url, options = await prepare(client, sandbox, name)
             endpoint_of(sandbox, name).limit_rate(2, seconds=10)
             seen: list[tuple[int, str | None]] = []
-            # At 0, 4, 5.5, 9, 10, 13, 14 seconds: the first one's place is free at 10, the second one's at 14.
+            # At 0, 4, 5.5, 9, 10, 13 and 14 s: the first request leaves the window at 10 s, the second at 14 s.
             for seconds in (0, 4, 1.5, 3.5, 1, 3, 1):
                 clock.advance(seconds)
                 status, headers, _ = await send(client, method, url, **options)
@@ -196,7 +196,7 @@ class TestBothEndpoints:
         assert 3 == failures(sandbox, name)
 
     async def test_rate_limit_comes_first(self, client: aiohttp.ClientSession, name: str) -> None:
-        """What the limit stops meets no scripted fault; both show in the log."""
+        """A request over the limit does not consume a scripted fault, and both are recorded."""
         clock = FakeClock()
         async with Sandbox(clock=clock) as sandbox:
             method, url, options = await prepare(client, sandbox, name)
@@ -214,7 +214,7 @@ class TestBothEndpoints:
 
     @pytest.mark.parametrize("fault", [Truncated(), Drip(0.001)])
     async def test_no_body(self, client: aiohttp.ClientSession, name: str, fault: Fault) -> None:
-        """The response to HEAD has no body that could be slow or missing."""
+        """Faults of the body do not affect the response to HEAD."""
         async with Sandbox() as sandbox:
             endpoint_of(sandbox, name).fail_next(1, fault)
             url = sandbox.token_url if name == "token" else sandbox.base_url
@@ -225,7 +225,7 @@ class TestBothEndpoints:
 
     @pytest.mark.parametrize("fault", [Late(3600), Drip(3600)])
     async def test_stops_at_once(self, name: str, fault: Fault) -> None:
-        """Leaving the sandbox ends a response in flight, and leaves no task behind."""
+        """Leaving the sandbox closes a response in flight and leaves no task."""
         tasks = asyncio.all_tasks()
         async with asyncio.timeout(60):
             async with Sandbox() as sandbox:
@@ -240,7 +240,7 @@ class TestBothEndpoints:
 
     @pytest.mark.parametrize("fault", [Late(3600), Drip(3600)])
     async def test_client_leaves(self, name: str, fault: Fault) -> None:
-        """A client that gives up ends its response: no work is left."""
+        """A client that disconnects ends its delayed response."""
         async with asyncio.timeout(60), Sandbox() as sandbox:
             tasks = asyncio.all_tasks()
             endpoint_of(sandbox, name).fail_next(1, fault)
@@ -248,21 +248,21 @@ class TestBothEndpoints:
             while not sandbox.requests:
                 await asyncio.sleep(0)
             writer.transport.abort()
-            while len(tasks) != len(asyncio.all_tasks()):  # Windows' event loop has a task for each accept
+            while len(tasks) != len(asyncio.all_tasks()):  # the event loop of Windows has a task for each accept
                 await asyncio.sleep(0)
 
 
 class TestTokenEndpoint:
-    async def test_short_forms_take_faults(self, client: aiohttp.ClientSession) -> None:
-        """`Sandbox.fail_next()` and `fail_for()` are the token endpoint's."""
+    async def test_shortcuts(self, client: aiohttp.ClientSession) -> None:
+        """`Sandbox.fail_next()` and `fail_for()` apply to the token endpoint."""
         async with Sandbox() as sandbox:
             sandbox.fail_next(1, Status(501))
             sandbox.fail_for(60, Status(502))
 
             assert [501, 502] == [(await ask(client, sandbox))[0] for _ in range(2)]
 
-    async def test_failures_look_at_nothing(self, client: aiohttp.ClientSession) -> None:
-        """A scripted failure meets a wrong client as a right one; a spoilt delivery refuses it all the same."""
+    async def test_wrong_client(self, client: aiohttp.ClientSession) -> None:
+        """A scripted status precedes the check of the client, and a delayed response follows it."""
         wrong = {"data": FORM | {"client_secret": "wrong"}}
         async with Sandbox() as sandbox:
             sandbox.fail_next(1, Status(503))
@@ -272,7 +272,7 @@ class TestTokenEndpoint:
             assert Counters(token_requests=2, failures=1, refusals=1) == sandbox.counters
 
     async def test_latency_adds_up(self, client: aiohttp.ClientSession) -> None:
-        """The endpoint's latency comes before a fault's own delay."""
+        """The endpoint's latency and a fault's delay add up."""
         async with Sandbox(latency_seconds=0.05) as sandbox:
             sandbox.fail_next(1, Late(0.05))
             loop = asyncio.get_running_loop()
@@ -281,8 +281,8 @@ class TestTokenEndpoint:
 
         assert loop.time() - started_at >= 0.098
 
-    async def test_endpoints_are_apart(self, client: aiohttp.ClientSession) -> None:
-        """A script or limit of one endpoint spares the other."""
+    async def test_endpoints_are_independent(self, client: aiohttp.ClientSession) -> None:
+        """Faults and limits of one endpoint do not affect the other."""
         async with Sandbox() as sandbox:
             headers = await bearer(client, sandbox)
             sandbox.fail_for(60)
@@ -297,20 +297,20 @@ class TestTokenEndpoint:
 
 class TestRejection:
     async def test_reject_next(self, client: aiohttp.ClientSession) -> None:
-        """The next requests get 401 invalid_token with any token; the token stays valid."""
+        """reject_next() rejects the next requests with 401 invalid_token, and the token stays valid."""
         async with Sandbox() as sandbox:
             headers = await bearer(client, sandbox)
             sandbox.reject_next(2)
-            status, reply_headers, _ = await send(client, "GET", sandbox.base_url, headers=headers)
+            status, response_headers, _ = await send(client, "GET", sandbox.base_url, headers=headers)
             later = [await call(client, sandbox, headers) for _ in range(2)]
 
-        assert (401, 'Bearer error="invalid_token"') == (status, reply_headers["WWW-Authenticate"])
+        assert (401, 'Bearer error="invalid_token"') == (status, response_headers["WWW-Authenticate"])
         assert [401, 200] == later
         assert Counters(token_requests=1, tokens_issued=1, api_requests=3, unauthorized=2) == sandbox.counters
         assert [RejectedToken(), RejectedToken(), None] == [request.fault for request in sandbox.api.requests]
 
     async def test_revoke(self, client: aiohttp.ClientSession) -> None:
-        """revoke() revokes one token and no other, and returns whether there was one to revoke."""
+        """revoke() revokes only the given token and returns whether it was valid."""
         clock = FakeClock()
         async with Sandbox(clock=clock) as sandbox:
             one, other = [await bearer(client, sandbox) for _ in range(2)]
@@ -324,19 +324,19 @@ class TestRejection:
 
 class TestSession:
     async def test_documented_example(self) -> None:
-        """The example in the docstring of `Sandbox` is true."""
+        """The example in the docstring of `Sandbox` runs."""
         documentation = textwrap.dedent((Sandbox.__doc__ or "").partition("\n")[2])
         _, start, rest = documentation.partition("    async with Sandbox()")
         code = (start + rest).partition("\n\n")[0]
         names: dict[str, Any] = {"Sandbox": Sandbox, "Reset": Reset, "Late": Late, "open_session": open_session}
-        exec(f"async def scenario():\n{code}", names)  # noqa: S102 - our own documentation
+        exec(f"async def scenario():\n{code}", names)  # noqa: S102 - the package's documentation
         await names["scenario"]()
 
 
 class TestDelivery:
     @pytest.mark.parametrize("fault", [Reset(), Truncated(), Drip(0.001)])
     async def test_client_has_left(self, fault: Fault, caplog: pytest.LogCaptureFixture) -> None:
-        """A connection that is gone before the response is no error, and is not logged."""
+        """A connection that the client closed before the response causes no error in the log."""
         delivered = asyncio.Event()
 
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -349,7 +349,7 @@ class TestDelivery:
 
         app = web.Application()
         app.router.add_get("/", handle)
-        # The sandbox's own server would end the handler.
+        # The server of a sandbox would cancel the handler.
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.05)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -368,7 +368,7 @@ class TestDelivery:
 
 class TestArguments:
     def test_faults_are_values(self) -> None:
-        """Faults compare by what they say, cannot be changed, and show it."""
+        """Faults compare by value, are immutable and have a readable repr."""
         assert Late(1) == Late(1.0)
         assert Late(1) != Late(2)
         assert {Reset()} == {Reset(), Reset()}

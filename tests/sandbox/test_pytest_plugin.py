@@ -1,4 +1,4 @@
-"""`simplestore_async._pytest_plugin`: its fixtures, and pytest itself with one set of plugins or another."""
+"""The pytest plugin: its fixtures, in this process and in pytest processes with other plugins."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CREDENTIALS = ClientCredentials(client_id="app", client_secret="s")
 
 @attrs.frozen
 class PytestProcess:
-    """pytest in a process of its own, with the named plugins and no others."""
+    """Pytest in a new process with only the named plugins."""
 
     pytester: pytest.Pytester
 
@@ -48,7 +48,7 @@ def pytest_process(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -
 
 
 async def ask() -> int:
-    """Run as a program that uses only its environment."""
+    """Send a request as a program does that is configured by its environment."""
     async with open_session() as session, session.get("orders") as response:
         return response.status
 
@@ -58,21 +58,21 @@ def read_variables() -> dict[str, str]:
 
 
 class TestSandbox:
-    async def test_coroutine(self, simplestore_sandbox: Sandbox) -> None:
-        """A test that is a coroutine reaches it too, and finds no tasks but its own on its event loop."""
+    async def test_async_test(self, simplestore_sandbox: Sandbox) -> None:
+        """In an async test the sandbox works and adds no tasks to the event loop."""
         assert {asyncio.current_task()} == asyncio.all_tasks()
         assert 200 == await ask()
         assert 1 == simplestore_sandbox.counters.api_requests
 
     def test_process(self, simplestore_sandbox: Sandbox) -> None:
-        """A process that the test starts finds it in its environment."""
+        """A process that the test starts uses the sandbox through its environment."""
         script = "import asyncio, simplestore_async as package; print(asyncio.run(package.TokenProvider().get_token()))"
         assert subprocess.check_output([sys.executable, "-c", script], text=True).startswith("AccessToken(")
         assert 1 == simplestore_sandbox.counters.tokens_issued
 
     @pytest.fixture
     def machine(self, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-        """The environment of a developer's machine, which is set up before the sandbox."""
+        """Set up the environment of a developer's machine before the sandbox starts."""
         for name in ("NO_PROXY", "no_proxy", "HTTP_PROXY"):
             monkeypatch.delenv(name, raising=False)
         for name, value in {
@@ -85,7 +85,7 @@ class TestSandbox:
         return monkeypatch
 
     async def test_environment(self, machine: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-        """No variable of the machine gets through, and no proxy comes between, even where proxies are asked for."""
+        """The fixture removes other variables of the package, and even with `trust_env` no proxy is used."""
         sandbox: Sandbox = request.getfixturevalue("simplestore_sandbox")
         assert sandbox.environment == read_variables()
         async with open_session(trust_env=True) as session, session.get("orders") as response:
@@ -100,11 +100,12 @@ class TestSandbox:
             ({"NO_PROXY": "c.example"}, "c.example,127.0.0.1"),
             ({"no_proxy": "*"}, "*"),
         ],
+        ids=["unset", "lower case", "upper case", "every host"],
     )
-    def test_exceptions_from_proxies(
+    def test_no_proxy(
         self, machine: pytest.MonkeyPatch, request: pytest.FixtureRequest, before: dict[str, str], after: str
     ) -> None:
-        """The hosts that are reached without a proxy stay, and the sandbox's is one more."""
+        """The fixture adds the sandbox's host to `no_proxy`."""
         for name, value in before.items():
             machine.setenv(name, value)
         request.getfixturevalue("simplestore_sandbox")
@@ -113,17 +114,15 @@ class TestSandbox:
 
 class TestSession:
     async def test_session(self, simplestore_session: aiohttp.ClientSession, simplestore_sandbox: Sandbox) -> None:
-        """It is a session as `open_session()` gives: relative URLs, and the token on every request."""
+        """The fixture is a session from `open_session()`: relative URLs work, and requests carry a token."""
         async with simplestore_session.get("orders") as response:
             assert 200 == response.status
         assert (1, 0) == (simplestore_sandbox.counters.token_requests, simplestore_sandbox.counters.unauthorized)
 
 
 class TestClock:
-    async def test_moves_provider_and_sandbox(
-        self, simplestore_clock: MovableClock, simplestore_sandbox: Sandbox
-    ) -> None:
-        """The provider's token expires together with the sandbox's: both use the same time."""
+    async def test_provider_and_sandbox(self, simplestore_clock: MovableClock, simplestore_sandbox: Sandbox) -> None:
+        """The clock applies to provider and sandbox, so a token expires in both at the same time."""
         async with TokenProvider() as provider, aiohttp.ClientSession() as session:
             token = await provider.get_token()
             headers = {"Authorization": token.authorization}
@@ -134,8 +133,8 @@ class TestClock:
             assert token != await provider.get_token()
         assert 2 == simplestore_sandbox.counters.tokens_issued
 
-    async def test_moves_caches(self, simplestore_clock: MovableClock) -> None:
-        """A cache in memory that is made meanwhile sees the time; the sandbox is not needed for that."""
+    async def test_cache(self, simplestore_clock: MovableClock) -> None:
+        """The clock applies to a new MemoryTokenCache, even without the sandbox."""
         cache = MemoryTokenCache()
         now = simplestore_clock.time()
         await cache.set("key", make_token(issued_at=now, expires_at=now + HOUR))
@@ -143,15 +142,15 @@ class TestClock:
         simplestore_clock.advance(HOUR)
         assert await cache.get("key") is None
 
-    def test_who_sees_it(self, simplestore_clock: MovableClock) -> None:
-        """It is the default clock; an explicit one takes precedence."""
+    def test_default_clock(self, simplestore_clock: MovableClock) -> None:
+        """The fixture is the default clock, and an explicit one takes precedence."""
         own = SystemClock()
         assert simplestore_clock is TokenEndpoint(CREDENTIALS).clock
         assert simplestore_clock is OpenTelemetryListener()._last_token.clock
         assert own is TokenEndpoint(CREDENTIALS, clock=own).clock
 
-    def test_machine_s_clock_is_back(self) -> None:
-        """Without the fixture the machine's clock decides."""
+    def test_without_the_fixture(self) -> None:
+        """Without the fixture the default is the system clock."""
         assert SYSTEM_CLOCK is TokenEndpoint(CREDENTIALS).clock
 
 
@@ -281,29 +280,25 @@ class TestPlugins:
     @pytest.mark.parametrize(
         ("plugins", "ini", "mark"),
         [
-            pytest.param([ASYNCIO], STRICT, "pytest.mark.asyncio", id="pytest-asyncio, strict"),
-            pytest.param([ASYNCIO], AUTO, "(lambda test: test)", id="pytest-asyncio, auto"),
+            pytest.param([ASYNCIO], STRICT, "pytest.mark.asyncio", id="pytest-asyncio strict"),
+            pytest.param([ASYNCIO], AUTO, "(lambda test: test)", id="pytest-asyncio auto"),
             pytest.param([ASYNCIO, AIOHTTP], AUTO, "(lambda test: test)", id="pytest-aiohttp"),
             pytest.param([ANYIO], "", "pytest.mark.anyio", id="anyio"),
-            pytest.param([ANYIO, ASYNCIO], STRICT, "pytest.mark.anyio", id="anyio next to pytest-asyncio"),
-            pytest.param([ASYNCIO, ANYIO], STRICT, "pytest.mark.anyio", id="pytest-asyncio next to anyio"),
+            pytest.param([ANYIO, ASYNCIO], STRICT, "pytest.mark.anyio", id="anyio before pytest-asyncio"),
+            pytest.param([ASYNCIO, ANYIO], STRICT, "pytest.mark.anyio", id="pytest-asyncio before anyio"),
         ],
     )
     @pytest.mark.slow
-    def test_each_runs_the_fixtures(
+    def test_fixtures(
         self, pytest_process: PytestProcess, monkeypatch: pytest.MonkeyPatch, plugins: list[str], ini: str, mark: str
     ) -> None:
-        """The fixtures work with each plugin that runs coroutines, in either mode, in tests that are none, and leave
-        nothing behind.
-        """
+        """The fixtures work in async tests under each plugin and mode and in sync tests, and leave nothing behind."""
         monkeypatch.setenv("SIMPLESTORE_SCOPE", "mine")
         result = pytest_process.run(PROGRAM + COROUTINES.format(mark=mark), [OURS, *plugins], ini)
         result.assert_outcomes(passed=4)
 
     def test_loop_scopes(self, pytest_process: PytestProcess) -> None:
-        """The session is on the loop of its test, chosen by a mark or by pytest's settings, and in
-        fixtures that use it.
-        """
+        """The session fixture is on the event loop of its test, whatever the loop scope."""
         scopes = {"function": 2, "class": 1, "module": 1, "package": 1, "session": 1}
         classes = [
             LOOPS.format(name=scope, arguments=f"(loop_scope='{scope}')", loops=scopes[scope]) for scope in scopes
@@ -313,8 +308,8 @@ class TestPlugins:
         result = pytest_process.run(PROGRAM + "".join(classes) + FIXTURE, [OURS, ASYNCIO], ini)
         result.assert_outcomes(passed=13)
 
-    def test_nobody_runs_the_session(self, pytest_process: PytestProcess) -> None:
-        """Where no plugin can run it, the error names those that can; a plugin that is not used imports nothing."""
+    def test_without_async_plugin(self, pytest_process: PytestProcess) -> None:
+        """Without an async plugin the session fixture's error names some, and an unused plugin imports nothing."""
         source = MODULES + "\n\ndef test_session(simplestore_session): ..."
         result = pytest_process.run(source, ["simplestore"])
         result.assert_outcomes(passed=1, errors=1)
@@ -324,13 +319,13 @@ class TestPlugins:
         )
 
     def test_trio(self, pytest_process: PytestProcess) -> None:
-        """On trio the session fails with a sentence that names asyncio."""
+        """On trio the session fixture fails with an error that names asyncio."""
         result = pytest_process.run(PROGRAM + TRIO, [OURS, ANYIO])
         result.assert_outcomes(errors=2)
         result.stdout.fnmatch_lines("simplestore_session needs asyncio, and this test runs on trio; restrict it *")
 
     def test_shared_sandbox(self, pytest_process: PytestProcess) -> None:
-        """One sandbox serves all tests of a session, and a test with its own sandbox in between has its own."""
+        """The shared sandbox is the same for all tests, and a test may use its own sandbox in between."""
         pytest_process.run(PROGRAM + SHARED, [OURS]).assert_outcomes(passed=4)
 
     def test_is_installed(self) -> None:
@@ -389,13 +384,13 @@ class TestNothing(TokenCacheContract):
 class TestContract:
     @pytest.mark.parametrize("ini", [STRICT, AUTO], ids=["strict", "auto"])
     def test_sound_cache(self, pytest_process: PytestProcess, ini: str) -> None:
-        """A sound cache passes in either mode, with a sync or async fixture, and no test is left out."""
+        """A sound cache passes every test in either mode, with a sync or an async fixture."""
         outcomes = pytest_process.run(CONTRACT, [OURS, ASYNCIO], ini).parseoutcomes()
         assert {"passed"} == outcomes.keys()
         assert outcomes["passed"] >= 50
 
     def test_failures(self, pytest_process: PytestProcess) -> None:
-        """A failure has the rule and the actual value; a subclass without a cache gets an error."""
+        """A failure names the broken rule, and a subclass without a cache gets an error."""
         result = pytest_process.run(FAILURES, [OURS, ASYNCIO], STRICT, "-k", "test_what_is_set_is_got")
         result.assert_outcomes(failed=3, errors=3)
         result.stdout.fnmatch_lines("*AssertionError: get() returns the AccessToken that was set, again and again")

@@ -1,4 +1,4 @@
-"""Headers and bodies of `RecordedRequest`."""
+"""`RecordedRequest`: headers and bodies."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def session(sandbox: Sandbox) -> AsyncIterator[aiohttp.ClientSession]:
 
 
 async def test_form(sandbox: Sandbox) -> None:
-    """A token request is recorded with its form, in which the secret is masked."""
+    """A token request is recorded with its headers and its form, with the secret masked."""
     credentials = sandbox.credentials
     further = ClientCredentials(
         client_id=credentials.client_id,
@@ -44,7 +44,7 @@ async def test_form(sandbox: Sandbox) -> None:
 
 
 async def test_basic(sandbox: Sandbox) -> None:
-    """Of a secret in the Authorization header only the scheme is recorded."""
+    """Only the scheme of a token request's Authorization header is recorded."""
     credentials = ClientCredentials(
         client_id=sandbox.credentials.client_id,
         client_secret=SECRET,
@@ -56,17 +56,19 @@ async def test_basic(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"data": None, "json": FORM}, {"data": b"client_secret=" + SECRET.encode() + b"&\xff"}]
+    "options",
+    [{"data": None, "json": FORM}, {"data": b"client_secret=" + SECRET.encode() + b"&\xff"}],
+    ids=["JSON", "binary"],
 )
 async def test_no_form(sandbox: Sandbox, options: dict[str, Any]) -> None:
-    """The body of a token request that is no form is not recorded: it may hold the secret."""
+    """The body of a token request that is not a form, and may contain the secret, is not recorded."""
     async with aiohttp.ClientSession() as client:
         await ask(client, sandbox, **options)
     assert [b""] == [request.body for request in sandbox.requests]
 
 
 async def test_api(sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
-    """An API request is recorded with its headers, the token masked, and its body, whether echoed or canned."""
+    """An API request is recorded with its body and headers, with the token masked."""
     sandbox.api.respond("canned", Response(204))
     for path in ("echoed", "canned"):
         async with session.put(path, data=b"\x00body", headers={"If-Match": "7"}):
@@ -78,8 +80,8 @@ async def test_api(sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
         assert "Bearer ***" == request.headers["Authorization"]
 
 
-async def test_body_that_is_not_needed(sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
-    """A body that was not read for the response is not recorded: a handler may stream it."""
+async def test_unread_body(sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
+    """A body that the sandbox did not read, such as one that a handler streams, is not recorded."""
 
     async def stream(request: web.Request) -> web.Response:
         return web.Response(body=await request.content.read())
@@ -94,7 +96,7 @@ async def test_body_that_is_not_needed(sandbox: Sandbox, session: aiohttp.Client
 
 
 async def test_large_body(sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
-    """Of a large body the first 64 KiB are recorded."""
+    """Only the first 64 KiB of a body are recorded."""
     async with session.put("x", data=bytes(100_000)):
         pass
     assert 65_536 == len(sandbox.api.requests[0].body)

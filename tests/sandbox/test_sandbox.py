@@ -1,4 +1,4 @@
-"""`simplestore_async.sandbox`, seen by a plain HTTP client."""
+"""Sandbox: the token endpoint and the API as a plain HTTP client sees them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
 
 class TestTokenEndpoint:
     async def test_documented_exchange(self, client: aiohttp.ClientSession) -> None:
-        """The documented POST gets the three documented fields, and no cache may keep them."""
+        """The documented POST gets the three documented fields with `Cache-Control: no-store`."""
         async with Sandbox() as sandbox:
             status, headers, content = await ask(client, sandbox)
 
@@ -39,14 +39,14 @@ class TestTokenEndpoint:
         assert "no-store" == headers["Cache-Control"]
         assert Counters(token_requests=1, tokens_issued=1) == sandbox.counters
 
-    async def test_every_token_is_new(self, client: aiohttp.ClientSession) -> None:
-        """No two responses hold the same token."""
+    async def test_tokens_are_unique(self, client: aiohttp.ClientSession) -> None:
+        """Every response has a new token."""
         async with Sandbox() as sandbox:
             assert 20 == len({(await bearer(client, sandbox))["Authorization"] for _ in range(20)})
 
     @pytest.mark.parametrize("field", ["client_id", "client_secret"])
     async def test_wrong_client(self, client: aiohttp.ClientSession, field: str) -> None:
-        """A wrong id and a wrong secret get the same response: 400 invalid_client with a title."""
+        """A wrong id or secret gets 400 invalid_client with a title."""
         async with Sandbox() as sandbox:
             status, headers, content = await ask(client, sandbox, data=FORM | {field: "wrong"})
 
@@ -73,9 +73,13 @@ class TestTokenEndpoint:
             {"data": FORM | {"client_secret": ""}},
             {"data": FORM, "headers": basic(ID, SECRET)},
         ],
+        ids=[
+            *("query only", "secret in query", "other query", "JSON", "text", "empty", "not UTF-8", "not percent"),
+            *("id twice", "many fields", "no grant", "no id", "no secret", "two methods"),
+        ],
     )
     async def test_malformed_request(self, client: aiohttp.ClientSession, options: dict[str, Any]) -> None:
-        """An undocumented request is refused: query, JSON, other types, missing and repeated fields."""
+        """A request that is not the documented one is refused with invalid_request."""
         async with Sandbox() as sandbox:
             status, _, content = await ask(client, sandbox, **options)
 
@@ -84,7 +88,7 @@ class TestTokenEndpoint:
         assert Counters(token_requests=1, refusals=1) == sandbox.counters
 
     async def test_other_grant(self, client: aiohttp.ClientSession) -> None:
-        """Only client_credentials is a grant here."""
+        """Any other grant than client_credentials is refused."""
         async with Sandbox() as sandbox:
             status, _, content = await ask(client, sandbox, data=FORM | {"grant_type": "password"})
 
@@ -99,7 +103,7 @@ class TestTokenEndpoint:
         assert 1 == sandbox.counters.refusals
 
     async def test_awkward_characters(self, client: aiohttp.ClientSession) -> None:
-        """Id and secret with reserved characters arrive intact in the form and, form-encoded, in Basic."""
+        """Id and secret with reserved characters are accepted in the form and, percent-encoded, in the header."""
         async with Sandbox(client_id=AWKWARD, client_secret=AWKWARD * 2) as sandbox:
             form = {"grant_type": "client_credentials"}
             in_form, _, _ = await ask(client, sandbox, data=form | {"client_id": AWKWARD, "client_secret": AWKWARD * 2})
@@ -117,21 +121,22 @@ class TestTokenEndpoint:
             {"Authorization": "Basic ?"},
             {"Authorization": "Bearer x"},
         ],
+        ids=["secret", "id", "not percent", "not base64", "Bearer"],
     )
     async def test_wrong_basic(self, client: aiohttp.ClientSession, headers: dict[str, str]) -> None:
-        """A client that fails in the Authorization header gets 401 and a challenge (RFC 6749 5.2)."""
+        """A wrong client in the Authorization header gets 401 and a challenge (RFC 6749 §5.2)."""
         async with Sandbox() as sandbox:
             form = {"grant_type": "client_credentials"}
-            status, reply_headers, content = await ask(client, sandbox, data=form, headers=headers)
+            status, response_headers, content = await ask(client, sandbox, data=form, headers=headers)
 
         assert (401, "invalid_client") == (status, content["error"])
-        assert reply_headers["WWW-Authenticate"].startswith("Basic ")
+        assert response_headers["WWW-Authenticate"].startswith("Basic ")
         assert 1 == sandbox.counters.refusals
 
 
 class TestApi:
     async def test_echo(self, client: aiohttp.ClientSession) -> None:
-        """An authorised request is echoed whole, with its token masked."""
+        """A request with a valid token is echoed, with the token masked."""
         async with Sandbox() as sandbox:
             headers = await bearer(client, sandbox) | {"X-Trace": "7"}
             url = sandbox.base_url + "orders/1"
@@ -147,7 +152,7 @@ class TestApi:
         assert Counters(token_requests=1, tokens_issued=1, api_requests=1) == sandbox.counters
 
     async def test_binary_body(self, client: aiohttp.ClientSession) -> None:
-        """A body that is not UTF-8 is returned as base64, and marked so; its size is not limited."""
+        """A body that is not UTF-8 is echoed as base64, with no limit of its size."""
         body = b"\xff" * (3 << 20)
         async with Sandbox() as sandbox:
             headers = await bearer(client, sandbox)
@@ -158,7 +163,7 @@ class TestApi:
 
     @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "PATCH", "OPTIONS", "PROPFIND"])
     async def test_every_method(self, client: aiohttp.ClientSession, method: str) -> None:
-        """Every method is authorised alike."""
+        """Every method and path needs a valid token."""
         async with Sandbox() as sandbox:
             headers = await bearer(client, sandbox)
             for url in (sandbox.base_url, sandbox.base_url + "a/b"):
@@ -175,17 +180,18 @@ class TestApi:
             ({"Authorization": "Bearer unknown"}, 'Bearer error="invalid_token"'),
             ({"Authorization": "Bearer"}, 'Bearer error="invalid_token"'),
         ],
+        ids=["nothing", "Basic", "unknown token", "no token"],
     )
     async def test_unauthorized(self, client: aiohttp.ClientSession, headers: dict[str, str], challenge: str) -> None:
-        """Without a valid token: 401, with an error code only if one was sent (RFC 6750 3.1)."""
+        """Without a valid token the response is 401, with an error code only if a token was sent (RFC 6750 §3.1)."""
         async with Sandbox() as sandbox:
-            status, reply_headers, _ = await send(client, "GET", sandbox.base_url, headers=headers)
+            status, response_headers, _ = await send(client, "GET", sandbox.base_url, headers=headers)
 
-        assert (401, challenge) == (status, reply_headers["WWW-Authenticate"])
+        assert (401, challenge) == (status, response_headers["WWW-Authenticate"])
         assert Counters(api_requests=1, unauthorized=1) == sandbox.counters
 
     async def test_token_in_query(self, client: aiohttp.ClientSession) -> None:
-        """A token in the query is none (RFC 9700 4.3.2)."""
+        """A token in the query is not accepted (RFC 9700 §4.3.2)."""
         async with Sandbox() as sandbox:
             token = (await bearer(client, sandbox))["Authorization"].removeprefix("Bearer ")
             status, _, _ = await send(client, "GET", sandbox.base_url, params={"access_token": token})
@@ -194,8 +200,8 @@ class TestApi:
 
 
 class TestLife:
-    async def test_expiry_follows_the_clock(self, client: aiohttp.ClientSession) -> None:
-        """A token lives exactly its lifetime, by the injected clock; then it is forgotten."""
+    async def test_expiry(self, client: aiohttp.ClientSession) -> None:
+        """A token is valid for exactly its lifetime on the sandbox's clock and is then forgotten."""
         clock = HandClock()
         async with Sandbox(lifetime_seconds=20, clock=clock) as sandbox:
             headers = await bearer(client, sandbox)
@@ -209,7 +215,7 @@ class TestLife:
             assert 1 == len(sandbox._server.tokens._tokens)
 
     async def test_lifetime_may_change(self, client: aiohttp.ClientSession) -> None:
-        """A new lifetime holds for the tokens that follow, not for those that are out."""
+        """A changed lifetime applies to later tokens, not to issued ones."""
         clock = HandClock()
         async with Sandbox(lifetime_seconds=20, clock=clock) as sandbox:
             old = await bearer(client, sandbox)
@@ -223,7 +229,7 @@ class TestLife:
             assert 401 == (await send(client, "GET", sandbox.base_url, headers=new))[0]
 
     async def test_revoke_all(self, client: aiohttp.ClientSession) -> None:
-        """Revoked tokens are refused at once, later ones are not."""
+        """revoke_all() revokes issued tokens, not later ones."""
         async with Sandbox() as sandbox:
             old = await bearer(client, sandbox)
             sandbox.revoke_all()
@@ -232,8 +238,8 @@ class TestLife:
             assert 401 == (await send(client, "GET", sandbox.base_url, headers=old))[0]
             assert 200 == (await send(client, "GET", sandbox.base_url, headers=new))[0]
 
-    async def test_sandboxes_are_apart(self, client: aiohttp.ClientSession) -> None:
-        """Several run at once, and the token of one is worth nothing in the other."""
+    async def test_sandboxes_are_independent(self, client: aiohttp.ClientSession) -> None:
+        """Several sandboxes run at once, and each rejects the tokens of the others."""
         async with Sandbox() as one, Sandbox() as two:
             headers = await bearer(client, one)
 
@@ -244,19 +250,19 @@ class TestLife:
 
 class TestFaults:
     async def test_failures_queue_up(self, client: aiohttp.ClientSession) -> None:
-        """Scripted failures come one after the other, with and without Retry-After."""
+        """Scripted failures are queued, with and without Retry-After."""
         date = "Fri, 01 Jan 2027 00:00:00 GMT"
         async with Sandbox() as sandbox:
             sandbox.fail_next(1)
             sandbox.fail_next(1, Status(500, retry_after=date))
-            replies = [await ask(client, sandbox) for _ in range(3)]
+            responses = [await ask(client, sandbox) for _ in range(3)]
 
-        assert [503, 500, 200] == [status for status, _, _ in replies]
-        assert [None, date, None] == [headers.get("Retry-After") for _, headers, _ in replies]
+        assert [503, 500, 200] == [status for status, _, _ in responses]
+        assert [None, date, None] == [headers.get("Retry-After") for _, headers, _ in responses]
 
     @pytest.mark.parametrize("is_failing", [False, True])
     async def test_latency(self, client: aiohttp.ClientSession, *, is_failing: bool) -> None:
-        """Every response of the token endpoint is late, failures too, and none of the API is."""
+        """Latency delays every response of the token endpoint, even failures, and none of the API."""
         async with Sandbox() as sandbox:
             headers = await bearer(client, sandbox)
             sandbox.latency_seconds = 0.1
@@ -265,7 +271,7 @@ class TestFaults:
             loop = asyncio.get_running_loop()
             started_at = loop.time()
             await ask(client, sandbox)
-            assert loop.time() - started_at >= 0.099  # uvloop's clock counts whole milliseconds
+            assert loop.time() - started_at >= 0.099  # uvloop's clock has whole milliseconds
 
             sandbox.latency_seconds = 3600
             async with asyncio.timeout(60):
@@ -274,7 +280,7 @@ class TestFaults:
 
 class TestContext:
     async def test_leaves_nothing_behind(self, client: aiohttp.ClientSession) -> None:
-        """Leaving drops a response that is still delayed, closes the port, and leaves no task behind."""
+        """Leaving the sandbox drops a delayed response, closes the port and leaves no task."""
         clock = HandClock()
         tasks = asyncio.all_tasks()
         async with asyncio.timeout(60):
@@ -289,8 +295,8 @@ class TestContext:
                 await client.get(token_url)
         assert tasks == asyncio.all_tasks()
 
-    async def test_may_be_entered_again(self, client: aiohttp.ClientSession) -> None:
-        """The counters and tokens of a sandbox outlive its context."""
+    async def test_entered_again(self, client: aiohttp.ClientSession) -> None:
+        """Counters and tokens survive leaving and re-entering the sandbox."""
         sandbox = Sandbox()
         async with sandbox:
             headers = await bearer(client, sandbox)
@@ -301,7 +307,7 @@ class TestContext:
 
     @pytest.mark.parametrize("name", ["token_url", "base_url", "credentials", "environment"])
     async def test_addresses_need_a_running_sandbox(self, name: str) -> None:
-        """Before and after its context a sandbox has no addresses; the error has a hint."""
+        """Outside its context a sandbox has no addresses, and the error has a hint."""
         sandbox = Sandbox()
         with pytest.raises(RuntimeError, match="async with Sandbox"):
             getattr(sandbox, name)
@@ -311,7 +317,7 @@ class TestContext:
             getattr(sandbox, name)
 
     async def test_credentials_and_environment(self) -> None:
-        """Both name the same client and endpoint; the paths are those of SimpleStore."""
+        """Credentials and environment have the same client and endpoint, with the paths of SimpleStore."""
         async with Sandbox(client_id="me", client_secret="hush") as sandbox:
             assert {
                 "SIMPLESTORE_CLIENT_ID": "me",
@@ -325,8 +331,8 @@ class TestContext:
             assert sandbox.token_url.endswith("/connect/token")
             assert sandbox.base_url.endswith("/api/")
 
-    async def test_counters_are_a_value(self, client: aiohttp.ClientSession) -> None:
-        """A snapshot of the counters does not change, and cannot be changed."""
+    async def test_counters_are_a_snapshot(self, client: aiohttp.ClientSession) -> None:
+        """`counters` is an immutable snapshot."""
         async with Sandbox() as sandbox:
             before = sandbox.counters
             await ask(client, sandbox)

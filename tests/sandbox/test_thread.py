@@ -1,4 +1,4 @@
-"""`simplestore_async.sandbox.Sandbox` in a thread of its own, and used from several."""
+"""Sandbox: a plain `with`, which runs it in a thread, and use from several threads."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def address_of(sandbox: Sandbox) -> tuple[str, int]:
 
 
 def get_status(sandbox: Sandbox) -> int:
-    """Send a request without a token, and block until the response is there."""
+    """Send a request without a token, and block until the response arrives."""
     connection = HTTPConnection(*address_of(sandbox), timeout=30)
     try:
         connection.request("GET", "/api/")
@@ -58,10 +58,10 @@ def find_threads() -> list[threading.Thread]:
 
 
 class TestThread:
-    """A plain `with` runs the sandbox in a thread of its own."""
+    """A plain `with` runs the sandbox in its own thread."""
 
-    def test_serves_whoever_blocks(self) -> None:
-        """A test that is no coroutine gets its responses, and so do event loops that it runs."""
+    def test_sync_test(self) -> None:
+        """A sync test gets responses, directly and from event loops that it runs."""
 
         async def use() -> int:
             async with aiohttp.ClientSession() as client:
@@ -73,8 +73,8 @@ class TestThread:
             assert [200, 200] == [run(use()) for _ in range(2)]
         assert Counters(token_requests=2, tokens_issued=2, api_requests=3, unauthorized=1) == sandbox.counters
 
-    async def test_in_a_coroutine(self) -> None:
-        """In a coroutine it works too: the event loop has no task of the sandbox's."""
+    async def test_async_test(self) -> None:
+        """In an async test the sandbox works and adds no tasks to the event loop."""
         tasks = asyncio.all_tasks()
         with Sandbox() as sandbox:
             async with aiohttp.ClientSession() as client:
@@ -82,7 +82,7 @@ class TestThread:
             assert tasks == asyncio.all_tasks()
 
     def test_leaves_nothing_behind(self) -> None:
-        """Leaving drops a delayed response, closes the port and ends the thread; then it may begin again."""
+        """Leaving drops a delayed response, closes the port and ends the thread, and entering again works."""
         doorbell = Doorbell()
         sandbox = Sandbox(latency_seconds=3600, clock=doorbell)
         for _ in range(2):
@@ -99,8 +99,8 @@ class TestThread:
                 socket.create_connection(address, timeout=30)
             assert [] == find_threads()
 
-    def test_not_entered_twice_at_once(self) -> None:
-        """A running sandbox refuses to start again, in a thread or not, and runs on."""
+    def test_already_running(self) -> None:
+        """A running sandbox refuses to be entered again and continues to run."""
         with Sandbox() as sandbox:
             for enter in (sandbox.__enter__, lambda: run(sandbox.__aenter__())):
                 with pytest.raises(RuntimeError, match="already running"):
@@ -109,7 +109,7 @@ class TestThread:
             assert 401 == get_status(sandbox)
 
     def test_error_while_leaving(self) -> None:
-        """An error on leaving is raised by the caller's exit, and the thread has ended."""
+        """An error in leaving the sandbox propagates, and the thread ends."""
 
         class Failing(Sandbox):
             async def __aexit__(self, *_: object) -> None:
@@ -120,8 +120,8 @@ class TestThread:
             pass
         assert [] == find_threads()
 
-    def test_leaving_what_does_not_run(self) -> None:
-        """Leaving it again does nothing, as without a thread."""
+    def test_exit_twice(self) -> None:
+        """Leaving the sandbox a second time has no effect."""
         with Sandbox() as sandbox:
             pass
         sandbox.__exit__(None, None, None)
@@ -129,7 +129,7 @@ class TestThread:
 
 @pytest.fixture
 def hasty_threads() -> Iterator[None]:
-    """Let threads take turns after every few steps."""
+    """Switch threads after every few steps."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -137,7 +137,7 @@ def hasty_threads() -> Iterator[None]:
 
 
 def repeat_beside(others: Callable[[], object], own: Callable[[], object]) -> None:
-    """Call *own* again and again for as long as *others* takes in another thread."""
+    """Call *own* repeatedly while *others* runs in another thread."""
     with ThreadPoolExecutor(1) as threads:
         running = threads.submit(others)
         while not running.done():
@@ -147,10 +147,10 @@ def repeat_beside(others: Callable[[], object], own: Callable[[], object]) -> No
 
 @pytest.mark.usefixtures("hasty_threads")
 class TestOtherThreads:
-    """Calls from two threads of a test while the server's thread handles requests."""
+    """Calls from threads of a test while the server's thread handles requests."""
 
     def test_tokens_are_revoked(self) -> None:
-        """Revoking all tokens while some are issued revokes all earlier ones, and corrupts none."""
+        """Revoking all tokens while others are issued revokes every earlier one and loses none."""
         tokens = Tokens(Doorbell())
         issued = [tokens.issue("app", lifetime_seconds=60)]
 
@@ -168,7 +168,7 @@ class TestOtherThreads:
         assert all(token is tokens.find(value) for value, token in issued)
 
     def test_secrets_rotate(self) -> None:
-        """Secrets that are given at once are all kept."""
+        """Concurrent rotations keep all secrets."""
         clients = Clients()
         clients.add("app", client_secret="first")
 
@@ -180,8 +180,8 @@ class TestOtherThreads:
             list(threads.map(rotate, "abcd"))
         assert all(clients.accepts("app", f"{name}{number}") for name in "abcd" for number in range(100))
 
-    def test_everything_at_once(self) -> None:
-        """Faults, limits, clients and the log may be used while requests come: each request meets one of the faults."""
+    def test_control_during_requests(self) -> None:
+        """Faults, limits, clients and recorded requests may be used during requests, and each fault applies once."""
         faults, clients = 20, count()
 
         def use(sandbox: Sandbox) -> None:

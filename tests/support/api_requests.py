@@ -1,4 +1,4 @@
-"""Common parts of the tests of API requests: a token source, and the requests that servers received."""
+"""Token sources and requests for the tests of API requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ListSource:
-    """Token source with a list of tokens, each of which lasts until it is rejected."""
+    """A token source with a list of tokens; each is returned until it is rejected."""
 
     def __init__(self, *tokens: str, may_replace: bool = True) -> None:
         self._tokens = list(tokens)
@@ -33,7 +33,7 @@ class ListSource:
 
 
 class OneToken(ListSource):
-    """Token source with one token."""
+    """A token source with one token."""
 
     def __init__(self) -> None:
         super().__init__("own-token", may_replace=False)

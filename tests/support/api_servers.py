@@ -1,4 +1,4 @@
-"""Further servers for the tests of API requests: raw bytes, TLS, redirects, proxies, and names that lead here."""
+"""Servers for the tests of API requests: raw bytes, redirects, rejections and proxies."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def authorized_session(
     allow_insecure_http: bool = False,
     **options: Any,
 ) -> AsyncIterator[aiohttp.ClientSession]:
-    """A session of aiohttp's own with our middleware and nothing else of ours."""
+    """A plain aiohttp session with `BearerAuthMiddleware`."""
     bearer = BearerAuthMiddleware(
         source, origins=origins, is_rejected=is_rejected, allow_insecure_http=allow_insecure_http
     )
@@ -47,19 +47,19 @@ async def authorized_session(
 
 
 def redirecting(server: Server, targets: Mapping[str, str], *, status: int = 302) -> Handler:
-    """Return a handler that redirects the paths in *targets*, and passes the others to that of *server*."""
-    answer = server.handler
+    """Return a handler that redirects the paths in *targets* and passes others to the handler of *server*."""
+    handler = server.handler
 
     async def handle(request: web.Request) -> web.StreamResponse:
         if request.path in targets:
             return web.Response(status=status, headers={"Location": targets[request.path]})
-        return await answer(request)
+        return await handler(request)
 
     return handle
 
 
 def rejecting(server: ApiServer, status: int, *challenges: str, text: str = "") -> Handler:
-    """Return a handler that rejects the tokens in `server.rejected` in this very way."""
+    """Return a handler that rejects the tokens in `server.rejected` with this status, challenges and text."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
@@ -74,7 +74,7 @@ def rejecting(server: ApiServer, status: int, *challenges: str, text: str = "") 
 
 
 def answering(**response: Any) -> Handler:
-    """Return a handler with this response to every request."""
+    """Return a handler that sends this response to every request."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         return web.Response(**response)
@@ -83,7 +83,7 @@ def answering(**response: Any) -> Handler:
 
 
 async def echo_websocket(request: web.Request) -> web.StreamResponse:
-    """Echo a WebSocket's first message."""
+    """Echo the first message of a WebSocket."""
     websocket = web.WebSocketResponse()
     await websocket.prepare(request)
     await websocket.send_str(await websocket.receive_str())
@@ -92,7 +92,7 @@ async def echo_websocket(request: web.Request) -> web.StreamResponse:
 
 @attrs.frozen
 class Wire:
-    """A request as the bytes that crossed the wire; the framing of a chunked body is part of it."""
+    """The bytes of a request, including the framing of a chunked body."""
 
     head: bytes
     body: bytes
@@ -108,7 +108,7 @@ class Wire:
 
     @property
     def without_token(self) -> tuple[list[bytes], bytes]:
-        """All that must be the same when the request is sent again."""
+        """All parts that a replay must repeat exactly."""
         return sorted(line for line in self.lines if not line.lower().startswith(b"authorization:")), self.body
 
     @property
@@ -145,11 +145,11 @@ async def _read_wire(reader: asyncio.StreamReader, head: bytes) -> Wire:
 
 
 class WireServer(RawServer):
-    """An API that keeps the bytes of each request: 401 for the tokens in `rejected`, else 200.
+    """An API that records the bytes of each request: 401 for the tokens in `rejected`, else 200.
 
-    *reject* writes the response to a rejected request, and may take its time. With `reads_body` False a rejected
-    request gets its response after its head; its body is then read and dropped: at once, or with `reads_late` when the
-    next request has come, so that no client can have sent a huge one by then.
+    *reject* writes the response to a rejected request and may block. If `reads_body` is False, a rejected request gets
+    its response after its head; the body is then read and dropped at once or, with `reads_late`, after the next request
+    has arrived, so that no client can have finished sending a huge one by then.
     """
 
     def __init__(self, reject: Callable[[asyncio.StreamWriter], Awaitable[None]] | None = None) -> None:
@@ -168,7 +168,7 @@ class WireServer(RawServer):
         return [request.token for request in self.requests]
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # A fixed buffer, which the kernel does not enlarge: a few megabytes are more than it takes unread.
+        # A fixed buffer, which the kernel does not enlarge: it cannot hold a few megabytes.
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
         while True:
             wire = Wire(await reader.readuntil(b"\r\n\r\n"), b"")
@@ -200,9 +200,9 @@ async def _answer_unauthorized(writer: asyncio.StreamWriter) -> None:
 
 
 class ConnectProxy(RawServer):
-    """An HTTP proxy for CONNECT that keeps all that it could read: heads, and the bytes that clients sent.
+    """An HTTP proxy for CONNECT that records heads and all bytes that clients sent.
 
-    *routes* maps `host:port` to ports of 127.0.0.1; other targets lead to *port*, or must be on 127.0.0.1.
+    *routes* maps `host:port` to ports of 127.0.0.1; other targets are connected to *port*, or must be on 127.0.0.1.
     """
 
     def __init__(
@@ -223,7 +223,7 @@ class ConnectProxy(RawServer):
 
     @property
     def targets(self) -> set[str]:
-        """The targets of all requests: `host:port` of a tunnel, the URL of anything else."""
+        """The targets of all requests: `host:port` of a tunnel, or a URL."""
         return {head.lines[0].split()[1].decode() for head in self.heads}
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -242,13 +242,13 @@ class ConnectProxy(RawServer):
 
 
 def refusing_url() -> str:
-    """Return a URL of this machine where nothing listens."""
+    """Return a loopback URL on which no server listens."""
     return f"http://127.0.0.1:{unused_port()}"
 
 
 @contextmanager
 def silent_url() -> Iterator[str]:
-    """Yield a URL of this machine whose packets are dropped: its backlog is full."""
+    """Yield a loopback URL whose connection attempts hang, since its backlog is full."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as stack:
         for _ in range(4):
             client = stack.enter_context(socket.socket())

@@ -21,7 +21,7 @@ CLIENT_ID = "app"
 ASSERTION: str = JWTBearerClientAssertion.CLIENT_AUTH_METHOD
 
 
-class Client(ClientMixin):  # type: ignore[misc]  # Authlib has no types
+class Client(ClientMixin):  # type: ignore[misc]  # untyped
     """A client that may authenticate by one method."""
 
     def __init__(self, method: str, *, secret: str = "", key: Any = None) -> None:
@@ -68,7 +68,7 @@ class Assertion(JWTBearerClientAssertion):  # type: ignore[misc]  # untyped
 
 @contextmanager
 def authlib_server(client: Client) -> Iterator[tuple[str, list[str]]]:
-    """Run the server with *client*; the value is its issuer, and the tokens that it has issued."""
+    """Run the server with *client*; yield its issuer and the list of issued tokens."""
     issued: list[str] = []
     app = Flask(__name__)
     server = AuthorizationServer(

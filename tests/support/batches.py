@@ -1,4 +1,4 @@
-"""Files of a batch, its results, and a runner for programs."""
+"""Request files, results and runners of batches."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> Path:
 def write_requests(
     directory: Path, lines: Iterable[dict[str, Any]], *, base_url: str = BASE_URL, name: str = "orders.jsonl"
 ) -> RequestFile:
-    """Write a file, and open it."""
+    """Write a file of requests and open it."""
     return RequestFile(write_lines(directory / name, lines), base_url=base_url)
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
-    """Return the results in a file, each of which must be whole."""
+    """Return the results in a file, all of which must be complete."""
     text = path.read_text("utf-8")
     assert not text or text.endswith("\n")
     return [json.loads(line) for line in text.splitlines()]
@@ -80,12 +80,12 @@ class Directory:
 
     @property
     def lines(self) -> list[int]:
-        """The lines that have a result, in their order."""
+        """The lines with a result, in order."""
         return sorted(result["line"] for result in read_results(self.results))
 
 
 class Runner:
-    """Run batches against a sandbox, and keep what they report."""
+    """Run batches against a sandbox and record their results and pauses."""
 
     def __init__(self, sandbox: Sandbox, directory: Path) -> None:
         self.sandbox = sandbox
@@ -102,7 +102,7 @@ class Runner:
         base_url: str = "",
         **changes: Any,
     ) -> BatchSummary:
-        """Run one with a session of its own."""
+        """Run one batch with a new session."""
         options = {"on_result": self.results.append, "on_pause": self._pause} | changes
         async with open_session(
             self.sandbox.credentials,
@@ -113,7 +113,7 @@ class Runner:
     async def run_file(
         self, lines: Sequence[dict[str, Any]], *, policy: BatchPolicy = QUICK, base_url: str = "", **changes: Any
     ) -> BatchSummary:
-        """Begin or continue the batch of a file."""
+        """Start or resume the batch of a file."""
         with self.open(lines, base_url=base_url, idempotency_key=policy.idempotency_key) as database:
             return await self.run(database.requests, database=database, policy=policy, base_url=base_url, **changes)
 
@@ -136,7 +136,7 @@ class Runner:
 
     @property
     def statuses(self) -> list[int | None]:
-        """What the API responded."""
+        """The statuses of the API's responses."""
         return [request.status for request in self.sandbox.api.requests]
 
     def outcomes(self) -> dict[int, Outcome]:

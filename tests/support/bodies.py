@@ -1,4 +1,4 @@
-"""Bodies of requests, and a server that keeps received bodies."""
+"""Bodies of requests, and a server that records them."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 OFFSET = 7
 MARK = "Grüße, Jürgen ❤ +&=% "
 SHORT = (MARK * 3).encode()
-# Several reads of any file, several writes to any socket.
+# Long enough for several reads of a file and several writes to a socket.
 LONG = MARK.encode() * 30_000
 
 
 @attrs.frozen
 class Files:
-    """Opens files that are closed when the test ends: aiohttp closes most of them, but not every kind."""
+    """Files that are closed when the test ends: aiohttp closes most kinds, but not all."""
 
     path: Path
     stack: ExitStack
 
     def open(self, mode: str = "rb", **options: Any) -> Any:
-        """Open a file that stands where its body begins: at an offset."""
+        """Open a file positioned at the offset where its body starts."""
         return self.at_offset(self.path.open(mode, **options))
 
     def spooled(self) -> Any:
@@ -75,7 +75,7 @@ def multipart_of(*parts: Any) -> aiohttp.MultipartWriter:
 async def wire_and_session(
     reject: Callable[[asyncio.StreamWriter], Awaitable[None]] | None = None,
 ) -> AsyncIterator[tuple[WireServer, aiohttp.ClientSession]]:
-    """A server that rejects the first token, and a session of one connection for it; a hanging test times out."""
+    """A server that rejects the first token, and a session with one connection to it; a hanging test times out."""
     source = ListSource("canary-token-1", "canary-token-2")
     async with (
         WireServer(reject) as server,
@@ -92,7 +92,7 @@ async def send(session: aiohttp.ClientSession, url: str, *, method: str = "POST"
 
 
 def is_whole(content: bytes) -> bool:
-    """Return whether *content* holds the text of the bodies here, in any encoding."""
+    """Return whether *content* contains the text of these bodies in any encoding."""
     quoted = json.dumps(MARK)[1:-1].encode()
     return any(
         form in content

@@ -1,4 +1,4 @@
-"""A sound cache, and ways to break it: each breaks one promise of `simplestore_async.testing`."""
+"""A sound cache, and subclasses that each break one rule of the contracts in `simplestore_async.testing`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class SoundCache:
-    """A dictionary, and locks that belong to no event loop."""
+    """A dictionary, and locks that are not bound to an event loop."""
 
     def __init__(self) -> None:
         self.tokens: dict[str, AccessToken] = {}
@@ -28,7 +28,7 @@ class SoundCache:
         self.loops: list[asyncio.AbstractEventLoop] = []
 
     def note_caller(self) -> None:
-        """Keep in order which threads and event loops call."""
+        """Record the calling threads and event loops in order."""
         if threading.get_ident() not in self.threads:
             self.threads.append(threading.get_ident())
         if asyncio.get_running_loop() not in self.loops:
@@ -75,7 +75,7 @@ class ReadOnce(SoundCache):
 
 
 class Changing(SoundCache):
-    """Gives tokens back with other fields."""
+    """Returns tokens with other fields."""
 
     def __init__(self, **changes: Any) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class IgnoresExpired(SoundCache):
 
 
 class BuriesExpired(SoundCache):
-    """Takes nothing more where an expired token was."""
+    """Ignores tokens for a key whose token has expired."""
 
     async def set(self, key: str, token: AccessToken, /) -> None:
         before = self.tokens.get(key)
@@ -136,7 +136,7 @@ class IgnoresPaths(SoundCache):
 
 
 class SharedVariable(SoundCache):
-    """Keeps the key at hand in a place that all tasks share."""
+    """Keeps the key in an attribute that all tasks share."""
 
     async def set(self, key: str, token: AccessToken, /) -> None:
         self.key = key
@@ -153,7 +153,7 @@ class TornWrites(SoundCache):
 
 
 class Cancelled(SoundCache):
-    """A cancelled call: `get` and `set` take a step at which it may be cancelled."""
+    """Base of caches whose `get` may be cancelled in `step`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -198,27 +198,27 @@ class DeletesFirst(SoundCache):
 
 
 class FirstThreadOnly(SoundCache):
-    """Other threads than the first get nothing, or wait forever."""
+    """Threads other than the first get None or wait forever."""
 
-    def __init__(self, *, answers: bool) -> None:
+    def __init__(self, *, returns: bool) -> None:
         super().__init__()
-        self.answers = answers
+        self.returns = returns
 
     async def get(self, key: str, /) -> AccessToken | None:
         self.note_caller()
         if threading.get_ident() == self.threads[0]:
             return await super().get(key)
-        return None if self.answers else await never()
+        return None if self.returns else await never()
 
 
 class FirstLoopOnly(FirstThreadOnly):
-    """Other event loops than the first get nothing, or wait forever."""
+    """Event loops other than the first get None or wait forever."""
 
     async def get(self, key: str, /) -> AccessToken | None:
         self.note_caller()
         if asyncio.get_running_loop() is self.loops[0]:
             return self.tokens.get(key)
-        return None if self.answers else await never()
+        return None if self.returns else await never()
 
 
 class ShowsBytes(SoundCache):
@@ -249,7 +249,7 @@ class NoLock(SoundCache):
 
 
 class NoLockAmongThreads(NoLock):
-    """Lets four threads in, and each read only once all are."""
+    """Admits four threads at once, whose reads wait for each other."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -261,7 +261,7 @@ class NoLockAmongThreads(NoLock):
 
 
 class Stingy(SoundCache):
-    """Gives its lock so often, and never again."""
+    """Gives its lock *times* times and never again."""
 
     def __init__(self, *, times: int) -> None:
         super().__init__()
@@ -275,7 +275,7 @@ class Stingy(SoundCache):
 
 
 class LoopLock(SoundCache):
-    """A lock that belongs to the event loop on which it was first waited for."""
+    """A lock that is bound to the event loop on which it was first contended."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -293,20 +293,20 @@ class OneLockForAll(SoundCache):
 
 
 class Locked(SoundCache):
-    """While its lock is held, reads and writes block."""
+    """While its lock is held, reads return None or block."""
 
-    def __init__(self, *, answers: bool) -> None:
+    def __init__(self, *, returns: bool) -> None:
         super().__init__()
-        self.answers = answers
+        self.returns = returns
 
     async def get(self, key: str, /) -> AccessToken | None:
         if not self.locks[key].locked():
             return await super().get(key)
-        return None if self.answers else await never()
+        return None if self.returns else await never()
 
 
 class Held(SoundCache):
-    """A lock that is a context manager of its own, whose ends go wrong in the ways of the subclasses."""
+    """A cache that is its own lock; subclasses break the release."""
 
     def renewal_lock(self, key: str, /) -> Any:
         return self
@@ -327,7 +327,7 @@ class Swallows(Held):
 
 
 class KeepsAfter(Held):
-    """Stays locked if its holder ends by such an error."""
+    """Stays locked if its holder ends with the given error."""
 
     def __init__(self, error: type[BaseException]) -> None:
         super().__init__()
@@ -352,7 +352,7 @@ class NeverEnds(Held):
 
 
 class KeepsWhenLate(SoundCache):
-    """A caller that is cancelled right after acquiring the lock keeps it."""
+    """A caller that is cancelled right after it acquired the lock keeps it."""
 
     async def acquire(self, key: str) -> None:
         await super().acquire(key)

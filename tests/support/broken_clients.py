@@ -1,4 +1,4 @@
-"""A client's end, written plainly, and the flaws that the contract must find."""
+"""A plain HTTP client with optional flaws, which `BearerContract` must find."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from simplestore_async import AccessToken, TokenSource
 
-# The flaw, the test that finds it, and that test's arguments.
+# The flaw, the test that finds it, and the arguments of that test.
 FLAWS: list[tuple[str, str, dict[str, Any]]] = [
     ("sends nothing", "test_origin", {}),
     ("sends two", "test_origin", {}),
@@ -37,7 +37,7 @@ FLAWS: list[tuple[str, str, dict[str, Any]]] = [
     ("takes 403 for a rejection", "test_forbidden", {}),
     ("reads responses", "test_unread", {"status": 200}),
     ("reads responses", "test_unread", {"status": 401}),
-    ("uses the caller's request", "test_shows_nothing", {}),
+    ("changes the request of the caller", "test_shows_nothing", {}),
     ("logs", "test_shows_nothing", {}),
     ("shows errors", "test_errors_show_nothing", {}),
 ]
@@ -105,7 +105,7 @@ class FlawedTransport(httpx2.AsyncBaseTransport):
         ]
         if self.flaw == "sends two":
             headers.append(headers[-1])
-        if self.flaw == "uses the caller's request":
+        if self.flaw == "changes the request of the caller":
             request.headers = httpx2.Headers(headers)
         if self.flaw == "logs":
             logging.getLogger("flawed").debug("token %s", token.value)

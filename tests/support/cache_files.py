@@ -1,4 +1,4 @@
-"""Common parts of the tests of `FileTokenCache`, and a token for the tests of other caches."""
+"""Helpers for the tests of `FileTokenCache`, and a token for the tests of other caches."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MAX_BYTES = 64 * 1024
 
 
 async def renew(token_server: TokenServer, cache: TokenCache) -> tuple[AccessToken, list[CacheFailed]]:
-    """Return the token and the cache failures of a provider over *cache*."""
+    """Return the token of a provider with *cache*, and the failures of the cache."""
     events: list[Event] = []
     async with asyncio.timeout(60), token_server.provider(cache=cache, on_event=events.append) as provider:
         token = await provider.get_token()
@@ -40,7 +40,7 @@ async def renew(token_server: TokenServer, cache: TokenCache) -> tuple[AccessTok
 
 @contextmanager
 def full_disk() -> Iterator[None]:
-    """No file may grow past 100 bytes, which is too little for a token."""
+    """Limit files to 100 bytes, which is too little for a token."""
     resource = pytest.importorskip("resource", reason="needs POSIX limits")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
@@ -72,7 +72,7 @@ def names_in(directory: Path) -> list[str]:
 
 
 def record(monkeypatch: pytest.MonkeyPatch, name: str, note: Callable[[Any], object]) -> None:
-    """Let *note* see each result of `os.<name>()`."""
+    """Call *note* with each result of `os.<name>()`."""
     function = getattr(os, name)
 
     def recorded(*args: Any, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A cache that counts its calls, and tokens for it."""
+"""A cache that records its calls, and tokens for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class RecordingCache(MemoryTokenCache):
-    """A cache that counts its calls."""
+    """A memory cache that records its calls."""
 
     def __init__(self, clock: FakeClock) -> None:
         super().__init__(clock=clock)

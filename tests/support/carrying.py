@@ -1,4 +1,4 @@
-"""Bytes on their way from one connection to another."""
+"""Forwarding of bytes between connections."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 async def carry(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, on_data: Callable[[bytes], object] | None = None
 ) -> None:
-    """Forward everything from one side until it ends or the other is gone, and close the other.
+    """Forward all data until either side ends, and close *writer*.
 
-    *on_data* sees each part first; if it returns something to wait for, that holds the part up.
+    *on_data* is called with each part first; if it returns an awaitable, the part is delayed until that is done.
     """
     with suppress(OSError):
         try:

@@ -1,4 +1,4 @@
-"""`simplestore` as a user runs it: a process of its own, whose environment names the credentials."""
+"""`simplestore` as a user runs it: in a new process with credentials from its environment."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TIMEOUT_SECONDS: Final = 60
 @attrs.frozen
 class Outcome:
     code: int
-    stdout: str  # bytes that are no UTF-8 are in it, too, as Python has them in file names
+    stdout: str  # bytes other than UTF-8 are escaped as surrogates
     stderr: str
 
     @property
@@ -68,7 +68,7 @@ async def finish(process: asyncio.subprocess.Process, *, stdin: bytes | None = N
 
 
 async def simplestore(*arguments: str, environment: Mapping[str, str] | None = None) -> Outcome:
-    """Run the command by a fork of `command_server`, where there are forks; it is a process of its own all the same."""
+    """Run the command in a new process, which is forked from `command_server` where forks exist."""
     if not hasattr(os, "fork"):
         return await finish(await start(*COMMAND, *arguments, environment=environment))
     with TemporaryFile() as stdout, TemporaryFile() as stderr:
@@ -89,7 +89,7 @@ async def simplestore(*arguments: str, environment: Mapping[str, str] | None = N
 
 @functools.cache
 def _command_server() -> tuple[socket.socket, object]:
-    """Start it; return the socket to it, whose end is its end, too, and the process."""
+    """Start `command_server`; return the socket to it, which ends it when closed, and the process."""
     ours, theirs = socket.socketpair()
     with theirs:
         command = sys.executable, "-P", str(Path(__file__).with_name("command_server.py"))

@@ -1,7 +1,8 @@
-"""A process that has loaded the command, and forks for each call of it: a new Python would take far longer.
+"""A process that has imported the command and forks for each call, which is much faster than a new Python.
 
-From the socket that is its standard input it gets a byte with three descriptors: of a socket that says what to run, and
-then hears the exit code; of standard output; and of standard error. It ends when its socket is closed.
+Standard input is a socket. Each byte on it comes with three descriptors: a socket that sends the arguments and
+environment and receives the exit code, the standard output and the standard error. The process ends when its socket is
+closed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 
 from simplestore_async.cli import main
 
-# What the commands import when they need it.
+# Modules that the commands import late.
 LIBRARIES = "filelock", "importlib.metadata", "platformdirs"
 MODULES = (
     "cli._demo_display",
@@ -33,7 +34,7 @@ MODULES = (
 
 
 def serve(calls: socket.socket) -> None:
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # child processes are not awaited here
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # child processes are not waited for
     while True:
         _, descriptors, _, _ = socket.recv_fds(calls, 1, 3)
         if not descriptors:
@@ -65,6 +66,6 @@ def run(call: socket.socket, stdout: int, stderr: int) -> None:
 if __name__ == "__main__":
     for name in (*LIBRARIES, *(f"simplestore_async.{module}" for module in MODULES)):
         importlib.import_module(name)
-    gc.freeze()  # so that no fork looks at what is loaded, and copies it
+    gc.freeze()  # collections in a fork would copy the imported modules
     with socket.socket(fileno=os.dup(0)) as calls:
         serve(calls)

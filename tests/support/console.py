@@ -1,4 +1,4 @@
-"""Run a command in a console of its own on Windows; each line of standard input is an event for that console."""
+"""Run a command in a new console on Windows; each line of standard input is an event for that console."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ process = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=sys.st
 for number in (signal.SIGINT, signal.SIGBREAK):
     signal.signal(number, lambda *_: None)  # the events reach this process as well
 threading.Thread(target=send_events, daemon=True).start()
-while process.poll() is None:  # wait() would hold up the handlers
+while process.poll() is None:  # wait() would block the handlers
     try:
         process.wait(0.1)
     except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""`simplestore doctor` run as by a user, and its findings."""
+"""Runs of `simplestore doctor`, and their findings."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from tests.support.command import Outcome
 
-NEUTRAL: Final = {"SSL_CERT_FILE": "", "SSL_CERT_DIR": ""}  # the developer may have a CA of their own
-# The command after something of Python's own was changed in its process.
+NEUTRAL: Final = {"SSL_CERT_FILE": "", "SSL_CERT_DIR": ""}  # the developer's shell may have a private CA
+# Runs the command after a change to the standard library in its process.
 _PROGRAM = "{change}\nimport sys; from simplestore_async.cli import main; sys.exit(main())"
 
 
@@ -28,18 +28,18 @@ class Row:
 
 
 async def doctor(*options: str, environment: Mapping[str, str]) -> dict[str, Row]:
-    """Return each outcome by its subject and name, such as "API: request"."""
+    """Return the outcome of each check by subject and name, such as "API: request"."""
     return read_rows(await simplestore("doctor", "--json", *options, environment=environment))
 
 
 async def changed_doctor(change: str, *options: str, environment: Mapping[str, str]) -> dict[str, Row]:
-    """Return the same from a new process that runs *change* first."""
+    """Return the outcomes from a new process that runs *change* first."""
     command = sys.executable, "-c", _PROGRAM.format(change=change), "doctor", "--json", *options
     return read_rows(await finish(await start(*command, environment=environment)))
 
 
 def read_rows(outcome: Outcome) -> dict[str, Row]:
-    """Return the rows of a run; its exit code, and its error, must fit them."""
+    """Return the rows of a run, and check that exit code and error match them."""
     rows = {
         f"{each['subject']}: {each['name']}": Row(each["state"], each["finding"], each["advice"], each["facts"])
         for each in outcome.json

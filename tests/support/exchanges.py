@@ -1,4 +1,4 @@
-"""Token responses without a wire: parsed as the endpoint does."""
+"""Token responses parsed without a connection, as the endpoint parses them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SECRET = "canary-Secret+&=%: \"\u00e9<~!*(')/?x"
 TOKEN = "canary-token"
 NOW = 784_111_777.0
-"""Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110 5.6.7."""
+"""Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110 §5.6.7."""
 
 
 def exchange(secret: str = SECRET, *, headers: Mapping[str, str] | None = None, **changes: Any) -> Exchange:
@@ -35,7 +35,7 @@ def parse(
     now: float = NOW,
     of: Exchange | None = None,
 ) -> AccessToken | TokenError:
-    """Return the outcome of a response, whose *payload* is bytes or a JSON value."""
+    """Return the outcome of a response; *payload* is bytes or a JSON value."""
     body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     return (of or exchange()).parse_response(status, CIMultiDict(headers or {}), body, issued_at=issued_at, now=now)
 
@@ -64,5 +64,5 @@ def refusal(
 
 
 def everything_of(error: TokenError | AccessToken) -> str:
-    """Return all that an error shows without its chain."""
+    """Return everything that an error shows, without its causes and contexts."""
     return f"{error}\n{error!r}\n{getattr(error, 'args', ())}\n{vars(error) if hasattr(error, '__dict__') else ''}"

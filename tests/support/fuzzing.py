@@ -35,7 +35,7 @@ FUZZ: Final = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],
 )
 SLOWER: Final = settings(FUZZ, max_examples=max(EXAMPLES // 4, 1))
-"""For what opens a connection or a file in every example."""
+"""For tests that open a connection or a file in every example."""
 
 TESTS: Final = Path(__file__).parents[1]
 SECRET: Final = "canary-secret"
@@ -44,7 +44,7 @@ TOKEN: Final = AccessToken("canary-token", issued_at=1.0, expires_at=2.0)
 
 
 def shown(error: BaseException) -> str:
-    """Return all that can be seen of an error, except the frames of these tests, which hold everything."""
+    """Return everything that an error shows, except the frames of the tests."""
     traceback = frame = error.__traceback__
     while frame is not None:
         if Path(frame.tb_frame.f_code.co_filename).is_relative_to(TESTS):
@@ -54,7 +54,7 @@ def shown(error: BaseException) -> str:
 
 
 def outcome_of(call: Callable[[], T]) -> T | SimpleStoreError:
-    """Return what *call* returns, or the error of ours that it raises, which must not show a canary."""
+    """Return the result of *call* or its SimpleStoreError, which must not show a canary."""
     try:
         return call()
     except SimpleStoreError as error:
@@ -64,7 +64,7 @@ def outcome_of(call: Callable[[], T]) -> T | SimpleStoreError:
 
 
 class Source:
-    """A `TokenSource` that always has the same token."""
+    """A `TokenSource` that always returns the same token."""
 
     async def get_token(self) -> AccessToken:
         return TOKEN
@@ -74,12 +74,12 @@ class Source:
 
 
 def texts(
-    alphabet: str | st.SearchStrategy[str] = st.characters(codec="utf-8"),  # noqa: B008 - it is a description
+    alphabet: str | st.SearchStrategy[str] = st.characters(codec="utf-8"),  # noqa: B008 - a strategy is immutable
     *,
     min_size: int = 0,
     max_size: int | None = None,
 ) -> st.SearchStrategy[str]:
-    """Return texts but the canaries: Hypothesis draws what stands in a program as text, too, as they do in this one."""
+    """Return texts without canaries, since Hypothesis also draws string literals of the tested modules."""
     return st.text(alphabet, min_size=min_size, max_size=max_size).filter(lambda text: "canary" not in text)
 
 
@@ -119,7 +119,7 @@ bodies: Final = st.one_of(
 
 
 def environment(values: dict[str, str]) -> Any:
-    """Return a context in which the environment is *values*, as far as an environment can hold them."""
+    """Return a context in which the environment is *values*, as far as it can store them."""
     storable = {}
     for name, value in values.items():
         try:

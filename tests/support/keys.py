@@ -1,4 +1,4 @@
-"""Private keys of tests; each is made when it is first used."""
+"""Private keys for tests, created at first use."""
 
 from __future__ import annotations
 
@@ -27,6 +27,6 @@ def pem_of(key: Any, encryption: Any = None) -> str:
 
 
 def public_key(algorithm: str) -> Any:
-    """The public key, as joserfc has it."""
+    """Return the public key as an object of joserfc."""
     public = private_key(algorithm).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     return import_key(public, KINDS[algorithm])  # type: ignore[call-overload]

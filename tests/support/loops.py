@@ -22,7 +22,7 @@ LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 
 def _new_eager_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
-    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined, unused-ignore]  # from 3.12 on
+    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined, unused-ignore]  # new in 3.12
     return loop
 
 
@@ -30,12 +30,12 @@ _FACTORIES: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop, **uvloo
 if hasattr(asyncio, "eager_task_factory"):
     _FACTORIES["eager"] = _new_eager_loop
 LOOPS = [pytest.param(factory, id=name) for name, factory in _FACTORIES.items()]
-"""For a parametrized test: asyncio's own loop, uvloop's, and one with eager tasks, as far as they are there."""
+"""Parameters for tests: asyncio's loop and, where available, uvloop's and one with eager tasks."""
 
 
 @asynccontextmanager
 async def other_loop() -> AsyncIterator[Callable[[Coroutine[Any, Any, Any]], asyncio.Future[Any]]]:
-    """Run an event loop in another thread; yield a function that starts a coroutine there, and returns a future."""
+    """Run an event loop in another thread; yield a function that starts a coroutine there and returns a future."""
     loop = asyncio.new_event_loop()
     complaints: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: complaints.append(context))
@@ -44,7 +44,7 @@ async def other_loop() -> AsyncIterator[Callable[[Coroutine[Any, Any, Any]], asy
     try:
         yield lambda coroutine: asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, loop))
     finally:
-        # Twice round the loop, for what the last coroutine left behind.
+        # Two turns of the loop, for callbacks of the last coroutine.
         await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop))
         left_over = asyncio.all_tasks(loop)
         loop.call_soon_threadsafe(loop.stop)
@@ -55,7 +55,7 @@ async def other_loop() -> AsyncIterator[Callable[[Coroutine[Any, Any, Any]], asy
 
 
 async def request_arrives(server: TokenServer, count: int) -> None:
-    """Wait until the server has got so many requests."""
+    """Wait until the server has received *count* requests."""
     while len(server.requests) < count:
         server.arrived.clear()
         await server.arrived.wait()

@@ -1,4 +1,4 @@
-"""Files of another user, whether root runs the tests or not."""
+"""Files of another user, even if the tests do not run as root."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OTHER_USER = 54_321
 
 
 def give_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make *path* another user's; where only root could, make it look so."""
+    """Change the owner of *path*, or without the right to do so, the owner that `os.fstat()` reports."""
     if os.geteuid() == 0:
         os.chown(path, OTHER_USER, -1)
         return

@@ -1,4 +1,4 @@
-"""The documentation's pages and the links on them."""
+"""The pages of the documentation, and their links."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in
 
 
 def links_of(page: Path) -> list[str]:
-    """Return the targets of the page's links, and the files that its directives include."""
+    """Return the targets of the page's links and the files that it includes."""
     text = page.read_text("utf-8")
     return re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r"^```\{\w*include\} (.+)$", text, re.MULTILINE)

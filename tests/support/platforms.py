@@ -1,4 +1,4 @@
-"""Features that platforms lack. Rule: a test runs, or a mark from here has the reason."""
+"""Marks for features that platforms lack. Rule: a test that is skipped has a mark with the reason."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-needs_console: Final = pytest.mark.skipif(os.name != "nt", reason="needs a console of Windows")
+needs_console: Final = pytest.mark.skipif(os.name != "nt", reason="needs a Windows console")
 needs_break: Final = pytest.mark.skipif(
     sys.platform == "win32" and hasattr(ctypes.WinDLL("ntdll"), "wine_get_version"), reason="Wine has no SIGBREAK"
 )
@@ -24,13 +24,13 @@ needs_posix: Final = pytest.mark.skipif(os.name != "posix", reason="needs POSIX 
 needs_posix_files: Final = pytest.mark.skipif(os.name != "posix", reason="needs file modes, owners, symlinks and pipes")
 needs_proc: Final = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and /dev/full")
 needs_resets: Final = pytest.mark.skipif(
-    os.name != "posix", reason="Windows' event loop takes a reset for an end of file"
+    os.name != "posix", reason="the event loop of Windows reports a reset as end of file"
 )
 needs_uvloop: Final = pytest.mark.skipif(find_spec("uvloop") is None, reason="needs uvloop")
 
 
 def uvloop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Return uvloop's factory of event loops by its name; nothing where uvloop is not installed."""
+    """Return uvloop's factory of event loops by name, if uvloop is installed."""
     if find_spec("uvloop") is None:
         return {}
     import uvloop

@@ -1,4 +1,4 @@
-"""A port for a test that has to name one."""
+"""A free port for a test that needs to name one."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def held_port() -> Iterator[int]:
-    """Reserve a port of 127.0.0.1; a server, which allows reuse as this does, may listen on it."""
+    """Reserve a port of 127.0.0.1 on which a server that allows address reuse may listen."""
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.bind(("127.0.0.1", 0))
         port = holder.getsockname()[1]
-        if os.name == "nt":  # there no server may listen on a port that is bound
+        if os.name == "nt":  # no server can listen on a bound port there
             holder.close()
         yield port

@@ -1,7 +1,7 @@
-"""Production on virtual time: parts common to a day of one process and hours of a fleet.
+"""Production in virtual time: helpers for a day of one process and hours of a fleet.
 
-Provider, attempts, pauses and the reading of responses are the package's own. Played are the connection, the clock and
-chance, which is all drawn from one seed: a run is the same wherever it runs, and what it logs can be drawn.
+Provider, attempts, pauses and parsing are the package's own. Connection, clock and random numbers are simulated from
+one seed, so a run is the same on every machine.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Thousands of failures are played: without any logging set up Python would write them to standard error.
+# Thousands of failures are simulated, and without a handler Python would print them to standard error.
 logging.getLogger("simplestore_async").addHandler(logging.NullHandler())
 
 CREDENTIALS: Final = ClientCredentials(client_id="app", client_secret="secret")
@@ -47,7 +47,7 @@ def run(simulation: Callable[[VirtualLoop], Coroutine[Any, Any, T]], *, seed: in
 
 
 class LoopClock:
-    """A `simplestore_async.Clock` that goes with the loop's time; its wall clock can be stepped."""
+    """A `simplestore_async.Clock` on the time of a loop; its wall clock can be stepped."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.monotonic = loop.time
@@ -62,13 +62,13 @@ class LoopClock:
 
 
 async def call_until(end: float, provider: TokenProvider, clock: LoopClock) -> None:
-    """Call at each instant at which the token is due, as a worker does that calls all the time.
+    """Call at each instant at which the token is due, like a worker that calls all the time.
 
-    Calls at intervals would smear the requests. The instant is read from the provider; there is no public way to it.
+    Calls at intervals would spread the requests. The instant is read from the provider's private state.
     """
     while clock.monotonic() < end:
         await provider.get_token()
         held = provider._store.state.held
         seconds = held.due_at - clock.monotonic() if held else 0.0
-        # While a renewal runs in the background, after a second again.
+        # Call again after a second while a background renewal runs.
         await asyncio.sleep(seconds if seconds > 0 else 1.0)

@@ -1,4 +1,4 @@
-"""A day of one process on virtual time: its API calls, and a token endpoint in bad weather."""
+"""A day of one process in virtual time, with an unreliable token endpoint."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 DAY: Final = 24 * HOUR
 LEAST_TOKENS: Final = ceil(DAY / LIFE)
-"""A token serves for an hour at most, so calls that go on for a day need as many as it has hours."""
+"""Calls throughout a day need at least one token per lifetime."""
 
 DOWN: Final = 0.1
-"""The part of the day that outages cover."""
+"""The fraction of the day that outages cover."""
 LONGEST_OUTAGE: Final = 480.0
 LEAST_GAP: Final = 60.0
-"""Between two outages, and before the first."""
+"""The shortest time between two outages, and before the first."""
 SLOW: Final = 0.05
-"""How many of the responses take seconds."""
+"""The fraction of responses that take seconds."""
 STEPS: Final = (-6 * HOUR, -HOUR, -900.0, -120.0, 120.0, 900.0, HOUR, 6 * HOUR)
-"""By how much the wall clock is stepped."""
+"""Possible steps of the wall clock."""
 BURST: Final = 50
-"""How many calls come at once, at the start and now and then."""
+"""The number of concurrent calls at the start and occasionally later."""
 
 
 @attrs.frozen
@@ -53,12 +53,12 @@ class Step:
 
 @attrs.define(eq=False)
 class Post:
-    """One token request; the task that made it names the renewal that it belongs to."""
+    """One token request; its renewal is identified by the name of its task."""
 
     renewal: str
     began_at: float
     ended_at: float = inf
-    outcome: str = "no answer"
+    outcome: str = "no response"
     retry_after: float = 0.0
 
     @property
@@ -68,7 +68,7 @@ class Post:
 
 @attrs.frozen
 class Call:
-    """One API call: when it asked for a token, when it got it, and whether the API took it."""
+    """One API call: when it called get_token(), when that returned, and whether the API accepted the token."""
 
     began_at: float
     ended_at: float
@@ -77,7 +77,7 @@ class Call:
 
 @attrs.define(eq=False)
 class Day:
-    """A day's log, in seconds since midnight."""
+    """The log of a day, in seconds since midnight."""
 
     outages: list[Outage]
     steps: list[Step]
@@ -86,7 +86,7 @@ class Day:
 
     @property
     def tokens(self) -> list[Post]:
-        """The requests that brought a token, each of which begins its life with the request."""
+        """The requests that returned a token, whose lifetime starts at the request."""
         return [post for post in self.posts if post.is_token]
 
     @property
@@ -95,7 +95,7 @@ class Day:
 
     @property
     def least_life(self) -> float:
-        """How long the token could still be used, at the least, when the next one came."""
+        """The shortest remaining life of a token when the next one arrived."""
         return min(old.began_at + LIFE - new.ended_at for old, new in pairwise(self.tokens))
 
     @property
@@ -104,29 +104,29 @@ class Day:
 
     @property
     def ratio(self) -> float:
-        """The tokens obtained, as a multiple of the least possible."""
+        """The number of tokens, as a multiple of the minimum."""
         return len(self.tokens) / LEAST_TOKENS
 
     def __str__(self) -> str:
         down = sum(outage.ended_at - outage.began_at for outage in self.outages)
         return (
             f"{len(self.calls)} API calls, {len(self.failed_calls)} failed; {len(self.tokens)} tokens, "
-            f"{self.ratio:.2f} x the least possible; {len(self.posts)} token requests; "
+            f"{self.ratio:.2f} x the minimum; {len(self.posts)} token requests; "
             f"{len(self.outages)} outages, {down / DAY:.1%} of the day; {len(self.steps)} clock steps; "
-            f"the longest wait {self.longest_wait:.1f} s; the least life left {self.least_life:.0f} s"
+            f"longest wait {self.longest_wait:.1f} s; shortest remaining life {self.least_life:.0f} s"
         )
 
 
 @attrs.frozen
 class Weather:
-    """Where a day's outages lie, and how many of the requests between them are reset."""
+    """The placement of a day's outages, and the fraction of other requests that are reset."""
 
     place_outages: Callable[[random.Random], list[Outage]]
     resets: float
 
 
 def _scatter(chance: random.Random) -> list[Outage]:
-    """Return outages of half a minute to eight, every third of them the longest, anywhere in the day."""
+    """Return outages of half a minute to eight minutes, a third of them the longest, anywhere in the day."""
     lengths: list[float] = []
     while (left := DAY * DOWN - sum(lengths)) > 1:
         lengths.append(min(left, LONGEST_OUTAGE, chance.uniform(30, 1.5 * LONGEST_OUTAGE)))
@@ -135,14 +135,14 @@ def _scatter(chance: random.Random) -> list[Outage]:
 
 
 def _pack(chance: random.Random) -> list[Outage]:
-    """Return every outage as long, and as close to the next, as may be, from anywhere in the day on."""
+    """Return outages of the greatest length and the shortest distance, starting anywhere in the day."""
     lengths = [LONGEST_OUTAGE] * round(DAY * DOWN / LONGEST_OUTAGE)
     free = DAY * (1 - DOWN) - LEAST_GAP * len(lengths)
     return _place(lengths, [chance.uniform(0, free)] * len(lengths))
 
 
 def _place(lengths: list[float], delays: list[float]) -> list[Outage]:
-    """Return outages of *lengths*, each the least gap after the one before, and by its delay later."""
+    """Return outages of *lengths*, each after the shortest gap and its delay."""
     befores = accumulate((LEAST_GAP + length for length in lengths), initial=LEAST_GAP)
     return [
         Outage(before + delay, before + delay + length)
@@ -152,12 +152,12 @@ def _place(lengths: list[float], delays: list[float]) -> list[Outage]:
 
 SCATTERED: Final = Weather(_scatter, resets=0.01)
 DENSE: Final = Weather(_pack, resets=0.0)
-"""The worst that outages may be: a token can see but one of the minutes between them, which no reset may take."""
+"""The worst outages: a token may meet only one of the gaps between them, so no request there is reset."""
 
 
 def play_day(seed: int, weather: Weather = SCATTERED) -> Day:
     """Return the log of one process's day."""
-    chance = random.Random(seed)  # noqa: S311 - no secret is drawn
+    chance = random.Random(seed)  # noqa: S311 - not for secrets
     steps = [Step(chance.uniform(0, DAY), chance.choice(STEPS)) for _ in range(8)]
     day = Day(weather.place_outages(chance), sorted(steps, key=lambda step: step.at))
     return run(lambda loop: _Process(day, chance, weather.resets, loop).live(), seed=seed)
@@ -242,7 +242,7 @@ class _Process:
         post.outcome = "503"
         if kind == 2:
             return Reply(503)
-        # Never past the outage's end: it would be the server itself that makes it longer.
+        # Never past the outage's end, which would extend the outage.
         post.retry_after = int(self.chance.uniform(0, max(until - self.now(), 0)))
         return Reply(503, headers={"Retry-After": str(post.retry_after)})
 

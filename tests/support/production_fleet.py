@@ -1,4 +1,4 @@
-"""A fleet on virtual time: workers that start together, each with its own provider and no shared cache."""
+"""A fleet in virtual time: workers that start together, each with its own provider and no shared cache."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from tests.support.virtual_loop import VirtualLoop
 
 BIN: Final = 10.0
-"""Over so many seconds requests are counted."""
+"""The length of an interval in which requests are counted."""
 
 
 @attrs.frozen
 class Fleet:
-    """When a fleet's workers asked for tokens, in seconds since they started."""
+    """The token requests of a fleet, in seconds since its start."""
 
     workers: int
     seconds: float
@@ -30,13 +30,13 @@ class Fleet:
 
     @property
     def bins(self) -> list[int]:
-        """How many requests there were in each ten seconds."""
+        """The number of requests in each interval."""
         counts = Counter(int(at / BIN) for at in self.posts)
         return [counts[number] for number in range(int(self.seconds / BIN))]
 
     @property
     def settled(self) -> list[int]:
-        """The bins after the first hour."""
+        """The intervals after the first hour."""
         return self.bins[int(HOUR / BIN) :]
 
     @property
@@ -56,8 +56,8 @@ class Fleet:
 
 
 def play_fleet(seed: int, *, workers: int, hours: float) -> Fleet:
-    """Return when *workers* that start at once, each with a provider of its own, ask for their tokens."""
-    chance = random.Random(seed)  # noqa: S311 - no secret is drawn
+    """Return the token requests of *workers* that start together, each with its own provider."""
+    chance = random.Random(seed)  # noqa: S311 - not for secrets
     posts: list[float] = []
 
     async def answer() -> Reply:

@@ -1,4 +1,4 @@
-"""Programs in a process of their own."""
+"""Programs in new processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 async def run_script(script: str, environment: dict[str, str]) -> str:
-    """Return the output of a Python script, which must succeed, with nothing on stderr."""
+    """Return the output of a Python script, which must succeed without output on stderr."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", script),
         env=os.environ | environment,
@@ -23,7 +23,7 @@ async def run_script(script: str, environment: dict[str, str]) -> str:
 
 
 def is_alive(pid: int) -> bool:
-    """Return whether the process runs; a zombie does not."""
+    """Return whether the process runs and is not a zombie."""
     try:
         os.kill(pid, 0)
         status = Path(f"/proc/{pid}/stat").read_text() if sys.platform == "linux" else ""
@@ -35,4 +35,4 @@ def is_alive(pid: int) -> bool:
 async def wait_for_end(pid: int) -> None:
     async with asyncio.timeout(60):
         while is_alive(pid):
-            await asyncio.sleep(0.01)  # another process sets no event
+            await asyncio.sleep(0.01)  # processes set no event

@@ -1,4 +1,4 @@
-"""A model of the permitted behaviour of one provider, by its inputs and the policy's numbers."""
+"""A model of the permitted behaviour of one provider."""
 
 from __future__ import annotations
 
@@ -26,40 +26,40 @@ if TYPE_CHECKING:
 POLICY: Final = RenewalPolicy()
 RETRY: Final = RetryPolicy()
 ROUNDING_SECONDS: Final = 1e-6
-"""A float holds today's POSIX seconds to a quarter of a microsecond."""
+"""Floats of current POSIX seconds have a resolution of a quarter of a microsecond."""
 LEAST_FIRST_DUE: Final = POLICY.first_due_fractions[0]
-"""No token is due before this part of its life."""
+"""No token is due before this fraction of its lifetime."""
 
 
 @attrs.define(eq=False)
 class Given:
-    """An issued token: its latest request and end on the deciding clock."""
+    """An issued token: its latest request and expiry on the monotonic clock."""
 
     requested_at: float
     expires_at: float
-    stepped_back: float = 0  # how far the wall clock had been set back by then
+    stepped_back: float = 0  # how far the wall clock had been set back when it was issued
 
 
 @attrs.define(eq=False)
 class Model:
-    """The permitted behaviour of one provider, by its inputs and the policy's numbers.
+    """The permitted behaviour of one provider, derived from its inputs and the policy.
 
-    Every bound is the policy's least: the model never forbids what the policy allows, whatever was drawn.
+    Every bound is the weakest of the policy, so the model permits whatever random numbers allow.
     """
 
     clock: FakeClock
     violations: list[str]
     given: dict[str, Given] = attrs.field(factory=dict)
-    held: str | None = None  # the newest token that came in time to be kept, unless it was rejected
+    held: str | None = None  # the newest token that was not late or rejected
     held_since: float = -inf  # when it was requested
-    held_until: float = -inf  # a token that comes again has the life of its last coming
+    held_until: float = -inf  # a repeated token has the lifetime of its latest response
     is_replacement: bool = False
     is_replacing: bool = False
     fresh_until: float = -inf
     barred_until: float = -inf
     failures: int = 0
     rejected_at: dict[str, float] = attrs.field(factory=dict)
-    by_wall_clock: set[str] = attrs.field(factory=set)  # whose life was read off the wall clock
+    by_wall_clock: set[str] = attrs.field(factory=set)  # tokens whose age was read from the wall clock
     stepped_back: float = 0
     is_closed: bool = False
 
@@ -71,7 +71,7 @@ class Model:
         now = self.clock.monotonic()
         self.check(not self.is_closed, "a closed provider renews")
         self.check(now >= self.fresh_until, f"a token that is fresh until {self.fresh_until} is renewed")
-        self.check(now >= self.barred_until, f"the endpoint, to be left alone until {self.barred_until}, is asked")
+        self.check(now >= self.barred_until, f"a token is requested during the backoff until {self.barred_until}")
 
     def renewal_fails(self, event: RenewalFailed) -> None:
         if not event.error.retryable:
@@ -86,7 +86,7 @@ class Model:
         self.barred_until = max(self.barred_until, self.clock.monotonic() + pause)
 
     def is_granted(self, value: str, requested_at: float, life: float) -> None:
-        """Take note of a grant that arrives now; it is kept unless it is too late or another is newer."""
+        """Record a grant that arrives now; it is held unless it is late or another is newer."""
         now = self.clock.monotonic()
         new = Given(requested_at, requested_at + life)
         old = self.given.get(value, Given(-inf, -inf))
@@ -105,7 +105,7 @@ class Model:
         self.fresh_until = requested_at + life * LEAST_FIRST_DUE
 
     def comes_from_cache(self, token: AccessToken) -> None:
-        self.check(token.value != self.held, f"{token.value}, which is held, comes back from the cache")
+        self.check(token.value != self.held, f"the held token {token.value} is read from the cache")
         self.by_wall_clock.add(token.value)
         self.failures, self.barred_until, self.fresh_until = 0, -inf, -inf
         self.is_replacement, self.is_replacing = token.is_replacement or self.is_replacing, False
@@ -118,9 +118,9 @@ class Model:
         now = self.clock.monotonic()
         if value != self.held:
             return
-        self.check(not is_replaced or now >= self.barred_until, f"{value} is given up while the endpoint is barred")
+        self.check(not is_replaced or now >= self.barred_until, f"{value} is dropped during a backoff")
         is_young = self.is_replacement and now < self.held_since + POLICY.rejection_seconds
-        self.check(not is_replaced or not is_young, f"{value}, a young replacement, is given up")
+        self.check(not is_replaced or not is_young, f"{value}, a young replacement, is dropped")
         if is_replaced:
             self.rejected_at[value] = now
             self.held, self.held_since, self.held_until, self.fresh_until = None, -inf, -inf, -inf
@@ -132,11 +132,11 @@ class Model:
         return self.clock.monotonic() < given.expires_at + slack
 
     def is_handed_out(self, value: str, *, at_once: bool) -> None:
-        self.check(not self.is_closed, f"a closed provider hands {value} out")
-        self.check(self.is_alive(value), f"{value}, expired at {self.given[value].expires_at}, is handed out")
-        self.check(value not in self.rejected_at, f"{value}, rejected, is handed out")
-        self.check(not at_once or value == self.held, f"{value} is handed out at once, {self.held} is held")
+        self.check(not self.is_closed, f"a closed provider returns {value}")
+        self.check(self.is_alive(value), f"{value}, expired at {self.given[value].expires_at}, is returned")
+        self.check(value not in self.rejected_at, f"{value}, rejected, is returned")
+        self.check(not at_once or value == self.held, f"{value} is returned at once, but {self.held} is held")
 
     def caller_fails(self, error: TokenError) -> None:
         is_alive = self.clock.monotonic() < self.held_until - ROUNDING_SECONDS
-        self.check(not is_alive, f"a caller fails although {self.held} lives ({error})")
+        self.check(not is_alive, f"a caller fails although {self.held} is valid ({error})")

@@ -1,4 +1,4 @@
-"""Helpers for tests of the provider: instants of a 60-minute token, calls that must not wait, running renewals."""
+"""Helpers for tests of the provider: instants of a token, calls that must not wait, running renewals."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from simplestore_async.events import Event
 
 Provide: TypeAlias = Callable[..., TokenProvider]
-"""The fixture `provide`."""
+"""The type of the fixture `provide`."""
 
-# The least step of the clock here: a power of two, so that sums of it are exact.
+# The shortest step of the clock in tests: a power of two, so that sums are exact.
 TICK = 2.0**-10
-# A token of an hour is due by 3 024 s at the latest.
+# A token of one hour is due at 3 024 s at the latest.
 LIFE, DUE, HARD = 3_600, 3_100, 3_570
-# A wait that a test could not sit through, where it must not happen.
+# Waits of ten minutes, for tests in which a wait must not time out.
 PATIENT = RenewalPolicy(max_wait_seconds=600)
 
 
 class Panic(BaseException):
-    """Like the exception that extension modules in Rust raise."""
+    """A BaseException, like those that extension modules in Rust raise."""
 
 
 def get_at_once(provider: TokenProvider) -> AccessToken:
-    """Return the token of a call that does not wait: it ends with its first step."""
+    """Return the token of a call that must complete without suspending."""
     call = provider.get_token()
     try:
         call.send(None)
@@ -43,7 +43,7 @@ def get_at_once(provider: TokenProvider) -> AccessToken:
 
 
 def find_renewals() -> list[asyncio.Task[Any]]:
-    """Return the tasks that run code of the package and were started by the package."""
+    """Return the tasks of renewals."""
     codes = {task: getattr(task.get_coro(), "cr_code", None) for task in asyncio.all_tasks()}
     return [
         task
@@ -53,18 +53,18 @@ def find_renewals() -> list[asyncio.Task[Any]]:
 
 
 def find_renewal() -> asyncio.Task[Any]:
-    """Return the only one of these tasks."""
+    """Return the task of the only renewal."""
     (renewal,) = find_renewals()
     return renewal
 
 
 async def renewal_ends() -> None:
-    """Wait for the renewal that runs in the background."""
+    """Wait for the background renewals."""
     await asyncio.wait(find_renewals())
 
 
 async def begin(provider: TokenProvider) -> asyncio.Task[AccessToken]:
-    """Return a caller that has run until it waits."""
+    """Return the task of a caller that waits."""
     caller = asyncio.create_task(provider.get_token())
     await asyncio.sleep(0)
     assert not caller.done()

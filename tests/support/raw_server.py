@@ -1,4 +1,4 @@
-"""A server on loopback that speaks in raw bytes."""
+"""A server on loopback that sends raw bytes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Script: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Await
 
 
 class RawServer:
-    """A TCP server on an ephemeral port of 127.0.0.1: reads a request whole, keeps it, then follows its script.
+    """A TCP server on an ephemeral port of 127.0.0.1 that records each request and then runs its script.
 
     A subclass may override `talk` instead.
 
-    A script ends when the client has closed its side; `clients_left` waits for that, and so finds a leak.
+    A script ends when the client has closed its side; `clients_left` waits for that, which detects leaks.
     """
 
     def __init__(
@@ -26,8 +26,8 @@ class RawServer:
     ) -> None:
         self.script = script
         self.connections = 0
-        self.requests: list[Any] = []  # bytes, or what a subclass makes of them
-        self.arrived = asyncio.Event()  # set when the script begins
+        self.requests: list[Any] = []  # bytes, or objects of a subclass
+        self.arrived = asyncio.Event()  # set when the script starts
         self.port = 0
         self._reads_first = reads_first
         self._ssl = ssl_context
@@ -65,7 +65,7 @@ class RawServer:
         self._conversations.add(asyncio.create_task(self._converse(reader, writer)))
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # A client that gives up resets the connection, or is gone before it said anything.
+        # A client that gives up resets the connection or closes it before it sends a request.
         with suppress(OSError, asyncio.IncompleteReadError):
             try:
                 await self.talk(reader, writer)
@@ -74,7 +74,7 @@ class RawServer:
             await writer.wait_closed()
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Have one connection's conversation."""
+        """Serve one connection."""
         assert self.script is not None
         if self._reads_first:
             self.requests.append(await _read_request(reader))

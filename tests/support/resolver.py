@@ -1,4 +1,4 @@
-"""Names that lead to loopback."""
+"""A resolver that maps every host to loopback."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class LocalResolver(AbstractResolver):
-    """Every host is 127.0.0.1, or unknown; keeps the resolved hosts. *ports* maps ports of URLs to real ones."""
+    """Resolves every host to 127.0.0.1, or none, and records the hosts; *ports* maps ports of URLs to real ones."""
 
     def __init__(self, ports: Mapping[int, int] | None = None, *, knows_hosts: bool = True) -> None:
         self.hosts: list[str] = []

@@ -1,4 +1,4 @@
-"""A plain HTTP client of the sandbox, and a clock that notes when the server read it."""
+"""A plain HTTP client of the sandbox, and a clock that signals that the server read it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Reply = tuple[int, "Mapping[str, str]", dict[str, Any]]
 
 
 class HandClock(FakeClock):
-    """A clock that reports that the server read it."""
+    """A clock that signals that the server read it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ async def ask(client: aiohttp.ClientSession, sandbox: Sandbox, **options: Any) -
 
 
 async def bearer(client: aiohttp.ClientSession, sandbox: Sandbox, **fields: str) -> dict[str, str]:
-    """Return the header with a new token, for the client that *fields* name."""
+    """Return the header with a new token of the client in *fields*."""
     _, _, content = await ask(client, sandbox, data=FORM | fields)
     return {"Authorization": f"Bearer {content['access_token']}"}
 

@@ -1,6 +1,6 @@
-"""Scenes in which neither a secret nor a token may be shown, and the marks by which one is found.
+"""Scenarios in which neither a secret nor a token may be shown, and a search for both.
 
-The canaries are module constants, and what is made of them is no local of a test, which a traceback would show.
+The canaries are module constants and never locals of a test, which a traceback would show.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 
     from tests.support.clocks import FakeClock
 
-# Longer than what debuggers and rich's tracebacks show of a string.
+# Longer than the part of a string that debuggers and rich's tracebacks show.
 LONG_TOKEN = "canary-token-" + "x" * 200
-# The same at both ends: asyncio's logs leave out the middle of what they show.
+# A canary at both ends, since asyncio's logs omit the middle.
 LONG_SECRET = "canary-" + SECRET + "-canary-canary"
-# The key of a cache. Its first letters are among the marks below.
+# The key of an encrypted cache, whose first letters are among the marks below.
 CACHE_KEY = base64.urlsafe_b64encode(b"canary-key-" + b"x" * 21).decode()
 
 BASIC = base64.b64encode(f"app:{quote(SECRET, safe='')}".encode()).decode()
@@ -56,13 +56,13 @@ _MARKS = ("canary", base64.b64encode(SECRET.encode()).decode()[:16].lower(), BAS
 
 
 def shows_canary(text: str) -> bool:
-    """Return whether *text* holds a canary in any form; every encoding but base64 keeps its first letters."""
+    """Return whether *text* contains a canary in any form; every encoding but base64 keeps its first letters."""
     text = text.lower()
     return any(mark in text for mark in _MARKS)
 
 
 def show_every_step(caplog: pytest.LogCaptureFixture) -> None:
-    """Set every logger to DEBUG, and let asyncio's debug mode log each step of each task with its repr."""
+    """Set every logger to DEBUG, and let asyncio log each step of each task with its repr."""
     caplog.set_level(logging.DEBUG)
     loop = asyncio.get_running_loop()
     loop.set_debug(True)
@@ -71,7 +71,7 @@ def show_every_step(caplog: pytest.LogCaptureFixture) -> None:
 
 @attrs.frozen
 class Scene:
-    """Context of the scenarios below; it shows none of it."""
+    """The fixtures of a scenario, without a revealing repr."""
 
     token_server: TokenServer = attrs.field(repr=False)
     api_server: ApiServer = attrs.field(repr=False)
@@ -80,7 +80,7 @@ class Scene:
     environment: pytest.MonkeyPatch = attrs.field(repr=False)
 
     def reply(self, status: int, body: Any, **headers: str) -> None:
-        """Let the token endpoint respond so to every request of one renewal."""
+        """Set the token endpoint's response to all requests of one renewal."""
         text = body if isinstance(body, str) else json.dumps(body)
         self.token_server.replies += [web.Response(status=status, text=text, headers=headers) for _ in range(3)]
 
@@ -141,11 +141,11 @@ def write_keys(path: Path) -> Path:
     return path
 
 
-async def live_a_life(scene: Scene, clock: FakeClock, heard: list[events.Event], **changes: Any) -> None:
-    """Use the whole package, in success and failure, so that every event is reported."""
+async def live_a_life(scene: Scene, clock: FakeClock, received: list[events.Event], **changes: Any) -> None:
+    """Use the whole package, successfully and not, so that every event is reported."""
 
     def listen(event: events.Event) -> None:
-        heard.append(event)
+        received.append(event)
         raise LookupError("a listener that fails")
 
     server, api = scene.token_server, scene.api_server
@@ -165,7 +165,7 @@ async def live_a_life(scene: Scene, clock: FakeClock, heard: list[events.Event],
         await (await session.post("/", json={})).read()
         clock.advance(server.lifetime - 20)
         server.gate.clear()
-        await provider.get_token()  # overdue, and the old token
+        await provider.get_token()  # overdue: the old token
         server.gate.set()
         clock.advance(100)
         server.arrived.clear()
@@ -206,7 +206,7 @@ WAYS: dict[str, Callable[[Any], str]] = {
 
 
 def attributes(value: Any) -> dict[str, Any]:
-    """Return the attributes of an object, those in slots too."""
+    """Return the attributes of an object, including those in slots."""
     if isinstance(value, type | ModuleType | FunctionType):
         return {}
     slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]

@@ -1,4 +1,4 @@
-"""Real HTTP servers on loopback: a token endpoint and an API whose responses a test decides."""
+"""Real HTTP servers on loopback: a token endpoint and an API with scripted responses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECRET = 'canary-secret+&=%: "é'
 
 @attrs.frozen
 class Received:
-    """A request as the server saw it."""
+    """A request as the server received it."""
 
     method: str
     path: str
@@ -36,12 +36,12 @@ class Received:
 
 
 class Server:
-    """A server on an ephemeral port of 127.0.0.1 that keeps every request it got."""
+    """A server on an ephemeral port of 127.0.0.1 that records every request."""
 
     def __init__(self, handler: Handler, *, ssl_context: ssl.SSLContext | None = None) -> None:
         self.handler = handler
         self.requests: list[Received] = []
-        self.arrived = asyncio.Event()  # set at each request; tests clear it
+        self.arrived = asyncio.Event()  # set by each request and cleared by tests
         self._ssl = ssl_context
         self._runner: web.AppRunner | None = None
         self._port = 0
@@ -76,9 +76,9 @@ class Server:
 
 
 class TokenServer(Server):
-    """A token endpoint: responds from `replies` first, then with a new token each time.
+    """A token endpoint that sends the responses in `replies` first, then new tokens.
 
-    While `gate` is cleared it accepts requests and holds their responses back.
+    While `gate` is cleared, responses are delayed.
     """
 
     def __init__(self, *, ssl_context: ssl.SSLContext | None = None) -> None:
@@ -107,7 +107,7 @@ class TokenServer(Server):
         return TokenProvider(endpoint=endpoint, **options)
 
     async def _reply(self, request: web.Request) -> web.StreamResponse:
-        # Decided on arrival, so that a test that opens the gate later knows which request gets what.
+        # Chosen on arrival, so that the order of responses is that of the requests.
         scripted = self.replies.pop(0) if self.replies else None
         await self.gate.wait()
         if isinstance(scripted, web.Response):
@@ -121,7 +121,7 @@ class TokenServer(Server):
 
 
 class ApiServer(Server):
-    """An API: 200 and an echo for every token that is not in `rejected`, else 401."""
+    """An API that echoes requests, and returns 401 for the tokens in `rejected`."""
 
     def __init__(self, *, ssl_context: ssl.SSLContext | None = None) -> None:
         super().__init__(self._reply, ssl_context=ssl_context)
@@ -129,7 +129,7 @@ class ApiServer(Server):
 
     @property
     def tokens(self) -> list[str | None]:
-        """The token of each request, None for one without."""
+        """The token of each request, or None."""
         values = (request.headers.get("Authorization") for request in self.requests)
         return [None if value is None else value.removeprefix("Bearer ") for value in values]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from simplestore_async._core.policy import HeldToken
 
 POLICY: Final = RenewalPolicy()
-SENT: Final = 1_000.0  # on the deciding clock
+SENT: Final = 1_000.0  # on the monotonic clock
 WALL: Final = 1_700_000_000.0  # POSIX seconds
 
 PASSING: Final = TokenTransportError("passing")
@@ -44,7 +44,7 @@ def holding(held: HeldToken, **changes: Any) -> ProviderState:
 
 
 def reject(state: ProviderState, now: float, value: str = "token") -> tuple[ProviderState, bool]:
-    """Return the state after the API rejected the token, and whether the request may be sent again."""
+    """Return the state after a rejection of the token, and whether the request may be resent."""
     after, (verdict, _) = state.rejects(token(value), now)
     return after, verdict.allows_resend
 

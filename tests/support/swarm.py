@@ -1,6 +1,6 @@
-"""Many processes at once, for tests: a program that imports the package once, forks, and lets all children go together.
+"""Many processes for tests: a program that imports the package once, forks, and starts all children at one moment.
 
-`run()` starts it; its own standard input is the job, its standard output what each process said, as JSON.
+`run()` starts it. Its standard input is the job, and its standard output the results of all processes, as JSON.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ class Job:
 
 @attrs.frozen
 class Running:
-    """A swarm that runs: its first process, which for a swarm of one is the whole of it."""
+    """A running swarm, represented by its first process."""
 
     process: asyncio.subprocess.Process
 
     async def results(self) -> list[Any]:
-        """Return each process's output, the first one's own last."""
+        """Return the result of each process, that of the first one last."""
         stdout, stderr = await self.output()
         assert not stderr, stderr
         assert 0 == self.process.returncode
@@ -71,7 +71,7 @@ class Running:
         return results
 
     async def output(self) -> tuple[str, str]:
-        """Return all that the processes printed, on standard output and on standard error."""
+        """Return standard output and standard error of all processes."""
         async with asyncio.timeout(TIMEOUT_SECONDS):
             stdout, stderr = await self.process.communicate()
         return stdout.decode(), stderr.decode()
@@ -85,11 +85,11 @@ async def start(
     environment: Mapping[str, str] = MappingProxyType({}),
     **changes: Any,
 ) -> Running:
-    """Start a swarm that does *scenario*, the name of a function below, with credentials from its environment."""
+    """Start a swarm that runs *scenario*, a function below, with credentials from its environment."""
     job = Job(scenario=scenario, directory=str(directory), token_url=token_url, **changes)
     client = {"SIMPLESTORE_CLIENT_ID": "app", "SIMPLESTORE_TOKEN_URL": token_url}
     secret = {"SIMPLESTORE_CLIENT_SECRET": "secret"}
-    # Later Pythons warn of any fork alongside threads.
+    # Python 3.12 and later warn of forks in a process with threads.
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-W", "ignore::DeprecationWarning", __file__),
         env={**os.environ, **client, **(environment or secret)},
@@ -104,16 +104,16 @@ async def start(
 
 
 async def run(scenario: str, **job: Any) -> list[Any]:
-    """Run such a swarm to its end and return each process's output."""
+    """Run a swarm to its end and return the result of each process."""
     return await (await start(scenario, **job)).results()
 
 
-# ---- what the processes do
+# ---- scenarios
 
 
 @attrs.define
-class Heard:
-    """Events of a provider, in a form that can be pickled."""
+class Recorder:
+    """Events of a provider in a form that can be pickled."""
 
     failures: list[str] = attrs.field(factory=list)
     sources: list[str] = attrs.field(factory=list)
@@ -126,58 +126,58 @@ class Heard:
 
 
 def open_cache(job: Job) -> FileTokenCache:
-    """Return the cache that all share, an encrypted one if their environment names a key."""
+    """Return the shared cache, which is encrypted if the environment has a key."""
     return FileTokenCache(
         job.directory, codec=FernetCodec.from_env() if "SIMPLESTORE_CACHE_KEY" in os.environ else None
     )
 
 
-def build_provider(job: Job, heard: Heard) -> TokenProvider:
+def build_provider(job: Job, recorder: Recorder) -> TokenProvider:
     cache: SharedTokenCache = open_cache(job)
     if "SIMPLESTORE_REDIS_URL" in os.environ:
         cache = RedisTokenCache.from_env(lease_seconds=job.lease_seconds)
     endpoint = TokenEndpoint(ClientCredentials.from_env(), policy=RetryPolicy(**job.retry))
-    return TokenProvider(endpoint=endpoint, cache=cache, policy=RenewalPolicy(**job.policy), on_event=heard)
+    return TokenProvider(endpoint=endpoint, cache=cache, policy=RenewalPolicy(**job.policy), on_event=recorder)
 
 
 async def get_token(job: Job) -> dict[str, Any]:
     """Get one token."""
-    heard = Heard()
-    async with build_provider(job, heard) as provider:
+    recorder = Recorder()
+    async with build_provider(job, recorder) as provider:
         token = await provider.get_token()
-    return {"token": token.value, **attrs.asdict(heard)}
+    return {"token": token.value, **attrs.asdict(recorder)}
 
 
 async def replace_rejected(job: Job) -> dict[str, Any]:
-    """Get a token and have it rejected, then another."""
-    heard = Heard()
-    async with build_provider(job, heard) as provider:
+    """Get a token, reject it, and get another."""
+    recorder = Recorder()
+    async with build_provider(job, recorder) as provider:
         rejected = await provider.get_token()
         is_replaced = provider.invalidate(rejected)
         token = await provider.get_token()
-    return {"rejected": rejected.value, "is_replaced": is_replaced, "token": token.value, **attrs.asdict(heard)}
+    return {"rejected": rejected.value, "is_replaced": is_replaced, "token": token.value, **attrs.asdict(recorder)}
 
 
 async def send_requests(job: Job) -> dict[str, Any]:
-    """Send ten requests to the API, each with a name of its own, five at once."""
+    """Send ten requests to the API, five at once, each with a unique name."""
 
     async def send(number: int) -> int:
         async with session.get("/", headers={"X-Request": f"{os.getpid()}-{number}"}) as response:
             return response.status
 
-    async with build_provider(job, Heard()) as provider, open_session(provider, base_url=job.api_url) as session:
+    async with build_provider(job, Recorder()) as provider, open_session(provider, base_url=job.api_url) as session:
         first = await asyncio.gather(*map(send, range(5)))
         return {"statuses": first + await asyncio.gather(*map(send, range(5, 10)))}
 
 
 async def show_everything(job: Job) -> dict[str, Any]:
-    """Send requests, some of which fail, and print all that a log or a debugger may show of them."""
+    """Send requests, some of which fail, and print everything that a log or debugger may show of them."""
     logging.basicConfig(level=logging.DEBUG)
     loop = asyncio.get_running_loop()
     loop.set_debug(True)
     loop.slow_callback_duration = 0
     failures = 0
-    async with build_provider(job, Heard()) as provider, open_session(provider, base_url=job.api_url) as session:
+    async with build_provider(job, Recorder()) as provider, open_session(provider, base_url=job.api_url) as session:
         for number in range(12):
             try:
                 async with session.post("/", json={"number": number}) as response:
@@ -187,15 +187,15 @@ async def show_everything(job: Job) -> dict[str, Any]:
                 failures += 1
                 shown = traceback.TracebackException.from_exception(error, capture_locals=True)
                 sys.stderr.writelines(shown.format())
-                await asyncio.sleep(0.3)  # the endpoint is left alone after a failure
+                await asyncio.sleep(0.3)  # the backoff after a failure
     return {"failures": failures}
 
 
 class Inherited:
-    """A provider that is used before the fork, and after it by everybody, in one `asyncio.run()` after the other."""
+    """A provider that is used before the fork and then by all processes, each time in a new `asyncio.run()`."""
 
     def __init__(self, job: Job) -> None:
-        self._provider = build_provider(job, Heard())
+        self._provider = build_provider(job, Recorder())
         self._before = asyncio.run(self._provider.get_token())
 
     def __call__(self, _job: Job) -> dict[str, Any]:
@@ -214,16 +214,16 @@ def get_in_pool(job: Job, credentials: ClientCredentials, cache: FileTokenCache)
 
     async def get() -> str:
         async with TokenProvider(credentials, cache=cache, policy=RenewalPolicy(**job.policy)) as provider:
-            return str((await provider.get_token()).value)  # a token itself would not be pickled
+            return str((await provider.get_token()).value)  # tokens cannot be pickled
 
     return {"token": asyncio.run(get())}
 
 
-# ---- how they are started
+# ---- processes
 
 
 def fork_all(job: Job, work: Callable[[Job], dict[str, Any]]) -> list[Any]:
-    """Return the output of each forked process, started at one moment; then of this one."""
+    """Return the results of processes that are forked and then started at one moment."""
     go_reader, go_writer = os.pipe()
     reader, writer = os.pipe()
     children = []
@@ -234,9 +234,9 @@ def fork_all(job: Job, work: Callable[[Job], dict[str, Any]]) -> list[Any]:
             os.read(go_reader, 1)  # ends when the first process closes the other end
             try:
                 words = json.dumps(work(job))
-            except BaseException:  # noqa: BLE001 - whatever it is, the test shows it
+            except BaseException:  # noqa: BLE001 - the test shows it
                 words = json.dumps(traceback.format_exc())
-            os.write(writer, f"{words}\n".encode())  # less than a pipe takes whole
+            os.write(writer, f"{words}\n".encode())  # short enough for an atomic write
             os._exit(0)
         children.append(child)
     os.close(go_writer)
@@ -250,7 +250,7 @@ def fork_all(job: Job, work: Callable[[Job], dict[str, Any]]) -> list[Any]:
 
 def run_pool(job: Job) -> list[Any]:
     credentials, cache = ClientCredentials.from_env(), open_cache(job)
-    # Used before it is sent, or inherited.
+    # The cache has been used before it is pickled or inherited.
     asyncio.run(cache.get("another key"))
     with ProcessPoolExecutor(job.processes, mp_context=get_context(job.context)) as pool:
         futures = [pool.submit(get_in_pool, job, credentials, cache) for _ in range(job.processes)]
@@ -272,6 +272,6 @@ def perform(job: Job) -> Sequence[Any]:
 
 
 if __name__ == "__main__":
-    logging.getLogger("simplestore_async").addHandler(logging.NullHandler())  # stderr is for faults of the test
-    assert aiohttp.__version__  # imported before the fork, by all that the package imports
+    logging.getLogger("simplestore_async").addHandler(logging.NullHandler())  # stderr must stay empty
+    assert aiohttp.__version__  # imported before the fork
     sys.stdout.write(json.dumps(perform(Job(**json.load(sys.stdin)))))

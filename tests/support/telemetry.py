@@ -1,4 +1,4 @@
-"""An OpenTelemetry SDK in memory: a listener's exports, as plain values."""
+"""An OpenTelemetry SDK in memory, and its exports as plain values."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FIRST = {CAUSE: "first", OUTCOME: "renewed", SOURCE: "endpoint"}
 
 @attrs.frozen
 class Telemetry:
-    """An SDK, and its exports."""
+    """An SDK and its exports."""
 
     tracer_provider: TracerProvider
     meter_provider: MeterProvider

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Terminal:
-    """A pseudo-terminal that a command runs in."""
+    """A pseudo-terminal in which a command runs."""
 
     def __init__(self, descriptor: int, process: asyncio.subprocess.Process) -> None:
         self._descriptor = descriptor
@@ -24,28 +24,28 @@ class Terminal:
 
     @property
     def shown(self) -> str:
-        """Everything that was written to it so far, control sequences included."""
+        """Everything written to the terminal so far, including control sequences."""
         return self._shown.decode(errors="replace")
 
     def type(self, keys: bytes) -> None:
-        """Type keys, as bytes; the one of Ctrl-C is 3, which the terminal turns into SIGINT."""
+        """Type keys, given as bytes; the terminal turns Ctrl-C, byte 3, into SIGINT."""
         os.write(self._descriptor, keys)
 
     async def wait_for(self, is_there: Callable[[str], object]) -> None:
-        """Return when the output is as expected."""
+        """Wait until the output satisfies *is_there*."""
         async with asyncio.timeout(TIMEOUT_SECONDS):
             while not is_there(self.shown):
                 assert await self._read(), self.shown
 
     async def wait(self) -> int:
-        """Return the exit code, when all is shown."""
+        """Wait for the end of the command and return its exit code."""
         async with asyncio.timeout(TIMEOUT_SECONDS):
             while await self._read():
                 pass
             return await self._process.wait()
 
     async def _read(self) -> bool:
-        # Not in a thread: one that still reads would keep the event loop from closing.
+        # Not in a thread, which would prevent the event loop from closing while it reads.
         loop = asyncio.get_running_loop()
         is_readable = asyncio.Event()
         loop.add_reader(self._descriptor, is_readable.set)
@@ -63,13 +63,13 @@ class Terminal:
 
 @asynccontextmanager
 async def in_terminal(*command: str, environment: Mapping[str, str], columns: int = 80) -> AsyncIterator[Terminal]:
-    """Run a command in a terminal with colours, as its session's leader, so that Ctrl-C reaches it."""
+    """Run a command in a terminal with colours, as session leader, so that Ctrl-C reaches it."""
     import fcntl  # not on Windows
     import termios
 
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    # Handed down, so that it is open all the time; and opened: the first that a session's leader opens is its own.
+    # Inherited, so that it stays open, and opened: the first terminal that a session leader opens controls it.
     process = await asyncio.create_subprocess_exec(
         *("/bin/sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(theirs), *command),
         env=surroundings({"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", **environment}),
@@ -89,7 +89,7 @@ async def in_terminal(*command: str, environment: Mapping[str, str], columns: in
 
 
 async def on_terminal(*arguments: str, environment: Mapping[str, str], command: tuple[str, ...] = COMMAND) -> str:
-    """Return the command's output on such a terminal."""
+    """Return the output of the command in a terminal."""
     async with in_terminal(*command, *arguments, environment=environment) as terminal:
         await terminal.wait()
         return terminal.shown

@@ -1,4 +1,4 @@
-"""The certificate authority of the tests."""
+"""A certificate authority for tests."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import trustme
 
 @cache
 def authority() -> trustme.CA:
-    """Return the private certificate authority of these tests."""
+    """Return the certificate authority of the tests."""
     return trustme.CA(organization_name="Tests' own CA")
 
 
 def server_context(certificate: trustme.LeafCert | None = None) -> ssl.SSLContext:
-    """Return a server's context; without a certificate it shows that of the authority itself, which names no host."""
+    """Return a server's context; by default with the authority's own certificate, which has no host name."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     if certificate is not None:
         certificate.configure_cert(context)
@@ -43,6 +43,6 @@ class PrivateCA:
 
 @cache
 def private_ca() -> PrivateCA:
-    """Return contexts of `authority()`; the server's certificate is for loopback and three names."""
+    """Return contexts of `authority()`; the server's certificate is valid for loopback and three names."""
     names = ("127.0.0.1", "localhost", "api.example", "evil.example", "token.example")
     return PrivateCA(server_context(authority().issue_cert(*names)), client_context())

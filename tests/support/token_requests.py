@@ -1,4 +1,4 @@
-"""Token requests of tests: their failures, their cancellation, and the parts that several topics share."""
+"""Helpers for token requests: failures and cancellation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLOSED = "the connection was closed before the response was complete"
 
 
 async def failure(endpoint: TokenEndpoint) -> TokenError:
-    """Return the error of a request, which must come soon and bring no other error along."""
+    """Return the error of a request, which must have no cause or context."""
     with pytest.raises(TokenError) as caught:
         async with asyncio.timeout(60):
             await endpoint.request_token()
@@ -39,7 +39,7 @@ def raw_credentials(server: RawServer, **changes: Any) -> ClientCredentials:
 
 
 async def cancelled(request: Awaitable[object], reached: asyncio.Event) -> asyncio.CancelledError:
-    """Cancel *request* once *reached* is set; return its outcome, which must be the cancellation itself."""
+    """Cancel *request* once *reached* is set, and return its CancelledError."""
     task = asyncio.ensure_future(request)
     async with asyncio.timeout(60):
         await reached.wait()
@@ -51,7 +51,7 @@ async def cancelled(request: Awaitable[object], reached: asyncio.Event) -> async
 
 
 class WatchedConnector(aiohttp.TCPConnector):
-    """A connector with an event for each request for a connection."""
+    """A connector that signals that a connection was requested."""
 
     def __init__(self, *, limit: int) -> None:
         super().__init__(limit=limit)

@@ -6,7 +6,7 @@ from typing import Any
 
 from simplestore_async import AccessToken
 
-# The year 2100: no cache may think these tokens expired.
+# The year 2100: no cache considers these tokens expired.
 ISSUED_AT = 4_102_444_800.123456
 
 

@@ -1,4 +1,4 @@
-"""Errors as a traceback with locals shows them."""
+"""Errors as tracebacks with locals show them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An event loop without I/O, whose time is virtual and whose next step is chosen."""
+"""An event loop without I/O, with virtual time and a chosen order of steps."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """Runs one ready handle at a time, the one that *choose* names among so many; time passes when none is ready.
+    """Runs one ready handle at a time, selected by *choose*; time advances when none is ready.
 
-    Without *choose* it is the first, as in asyncio's own loops.
-    Tasks of one name that wait at one place are alike: which of them goes on is no choice.
-    It stands on a few private names of asyncio's base loop; there is no public way to choose the next handle.
+    Without *choose* it is the first one, as in asyncio's loops.
+    Tasks with the same name that wait at the same place are interchangeable: they count as one choice.
+    It uses private names of asyncio's base loop, since there is no public way to choose the next handle.
     """
 
     _ready: Any
@@ -24,7 +24,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def __init__(self, choose: Callable[[int], int] | None = None) -> None:
         super().__init__()
-        self.set_debug(False)  # in Python's development mode each of its million tasks would note its whole stack
+        self.set_debug(False)  # in development mode each of a million tasks would record its stack
         self._choose = choose
         self._now = 1_000.0
         self.complaints: list[dict[str, Any]] = []
@@ -34,24 +34,24 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Advance time, and make due handles ready."""
+        """Advance the time and make due handles ready."""
         self._now += seconds
         self._collect_due()
 
     @property
     def has_work(self) -> bool:
-        """Whether anything could run without time passing."""
+        """Whether a handle is ready at the current time."""
         self._collect_due()
         return bool(self._ready)
 
     @property
     def next_at(self) -> float:
-        """The time of the next timer; infinity if there is none."""
+        """The time of the next timer, or infinity."""
         self._collect_due()
         return self._scheduled[0]._when if self._scheduled else inf
 
     def run_ready(self) -> None:
-        """Run until nothing could run without time passing."""
+        """Run until no handle is ready at the current time."""
 
         async def until_idle() -> None:
             while len(self._ready):
@@ -72,7 +72,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self._now = self._scheduled[0]._when
             self._collect_due()
         if not self._ready:
-            raise RuntimeError("nothing is left to run, and a task still waits")
+            raise RuntimeError("a task waits, but no handle is left to run")
         position = 0 if self._choose is None else self._choose_position(self._choose)
         handle = self._ready[position]
         del self._ready[position]
@@ -100,7 +100,7 @@ def _kind_of(handle: asyncio.Handle) -> object:
 
 
 def run_chosen(scenario: Callable[[], Coroutine[Any, Any, None]], choices: Sequence[int]) -> list[tuple[int, int]]:
-    """Run *scenario* by the given choices, then the first each time; return the choices with their numbers."""
+    """Run *scenario* with the given choices, then always the first; return each choice and the number of options."""
     made: list[tuple[int, int]] = []
 
     def choose(count: int) -> int:
@@ -121,7 +121,7 @@ def run_chosen(scenario: Callable[[], Coroutine[Any, Any, None]], choices: Seque
 
 
 def every_schedule(scenario: Callable[[], Coroutine[Any, Any, None]]) -> Iterator[list[int]]:
-    """Run *scenario* in every order that its handles allow, depth first; give the choices made."""
+    """Run *scenario* in every possible order, depth first; yield the choices of each run."""
     choices: list[int] = []
     while True:
         made = run_chosen(scenario, choices)

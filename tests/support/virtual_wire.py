@@ -1,4 +1,4 @@
-"""A token endpoint on virtual time: all of it is the package's own code, but the connection, which a test plays."""
+"""A token endpoint in virtual time: the package's own code with a simulated connection."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Stream:
 
 @attrs.frozen
 class Reply:
-    """A server's response to a POST; the fields that a token request reads of aiohttp's response."""
+    """A response to a POST, with the attributes of aiohttp's response that a token request reads."""
 
     status: int
     body: bytes = b""
@@ -39,16 +39,16 @@ class Reply:
 
 
 def grant(value: str, seconds: float) -> Reply:
-    """Return the response that holds a token."""
+    """Return a response with a token."""
     return Reply(200, json.dumps({"access_token": value, "token_type": "Bearer", "expires_in": seconds}).encode())
 
 
 Answer: TypeAlias = Callable[[], Awaitable[Reply]]
-"""Called for each POST: returns the response, or raises as aiohttp does."""
+"""Called for each POST; returns the response, or raises like aiohttp."""
 
 
 class VirtualEndpoint(TokenEndpoint):
-    """A `TokenEndpoint` whose POSTs all go to *answer*: attempts, pauses, budget and errors are the real ones."""
+    """A `TokenEndpoint` whose POSTs call *answer*; attempts, pauses, budget and errors are the real ones."""
 
     def __init__(self, *args: Any, answer: Answer, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -60,7 +60,7 @@ class VirtualEndpoint(TokenEndpoint):
 
 @attrs.frozen
 class _Session:
-    """So much of an `aiohttp.ClientSession` as a token request uses."""
+    """The part of an `aiohttp.ClientSession` that a token request uses."""
 
     _answer: Answer
 

@@ -1,4 +1,4 @@
-"""What can go wrong on the wire, played by raw servers on loopback; and what of a secret can be seen afterwards."""
+"""Scripts of raw servers for faults on the wire, and a search for secrets in errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def _send(writer: asyncio.StreamWriter, parts: tuple[bytes, ...]) -> None:
     for part in parts:
         writer.write(part)
         await writer.drain()
-        # Client and server share the loop: the client has read it within the next few rounds.
+        # Client and server share the loop: the client reads it within a few turns.
         for _ in range(5):
             await asyncio.sleep(0)
 
@@ -37,7 +37,7 @@ async def _until_left(reader: asyncio.StreamReader) -> None:
 
 
 def says(*parts: bytes) -> Script:
-    """Send the parts, each alone, and close the sending side."""
+    """Send the parts separately, and close the sending side."""
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await _send(writer, parts)
@@ -61,7 +61,7 @@ def resets_after(*parts: bytes) -> Script:
 
 
 def hangs_after(*parts: bytes, reached: asyncio.Event | None = None) -> Script:
-    """Send the parts, set the event, then nothing more."""
+    """Send the parts, set the event, and send nothing more."""
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await _send(writer, parts)
@@ -73,7 +73,7 @@ def hangs_after(*parts: bytes, reached: asyncio.Event | None = None) -> Script:
 
 
 def repeats(start: bytes, part: bytes, *, pause_seconds: float = 0) -> Script:
-    """Send the start, then the part again and again, until the client leaves."""
+    """Send the start, then the part repeatedly, until the client disconnects."""
 
     async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(start)
@@ -86,7 +86,7 @@ def repeats(start: bytes, part: bytes, *, pause_seconds: float = 0) -> Script:
 
 
 def drips(start: bytes, part: bytes, *, pause_seconds: float) -> Script:
-    """Send the start, then the part after each pause, until the client leaves, which ends a pause."""
+    """Send the start, then the part after each pause, until the client disconnects, which ends a pause."""
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(start)
@@ -103,10 +103,10 @@ def drips(start: bytes, part: bytes, *, pause_seconds: float) -> Script:
 
 
 def relays_to(port: int) -> Script:
-    """Pass everything on to one port of 127.0.0.1 and back, its end of transmission too, until the client leaves.
+    """Relay everything to a port of 127.0.0.1 and back, including the end of transmission.
 
-    A TLS server counts no connection before its handshake is done, and closes one that fails: this one in front does
-    count it, and sees whether the client closes it.
+    A TLS server counts a connection only after its handshake and closes it after a failed one. This relay counts every
+    connection, and detects whether the client closes it.
     """
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -127,7 +127,7 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 def everything_shown(error: BaseException) -> str:
-    """Return all that a log or a debugger may show of an error and of those behind it, with every frame's locals."""
+    """Return everything that a log or debugger may show of an error, its causes and contexts, with all locals."""
     lines = [*traceback.TracebackException.from_exception(error, capture_locals=True).format()]
     each: BaseException | None = error
     while each is not None:
@@ -139,7 +139,7 @@ def everything_shown(error: BaseException) -> str:
 
 
 def shows_secret(text: str) -> bool:
-    """Return whether *text* holds the secret in any form in which client "app" sends it."""
-    # The first part of it survives every encoding but base64.
+    """Return whether *text* contains the secret in any form in which client "app" sends it."""
+    # Every encoding but base64 keeps the first part of the secret.
     basic = base64.b64encode(f"app:{quote(SECRET, safe='')}".encode()).decode()
     return SECRET[:13] in text or basic[:20] in text

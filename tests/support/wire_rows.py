@@ -1,4 +1,4 @@
-"""Rows of the tables of wire faults: a server's script, and the outcome of a token request to it."""
+"""Rows of the tables of wire faults: a server's script and the outcome of a token request."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support.wire_faults import JSON_HEAD, everything_shown, says, shows_s
 
 @attrs.frozen
 class Bound:
-    """The policy of a request, and the seconds in which it must have ended."""
+    """The policy of a request, and the seconds within which it must end."""
 
     policy: RetryPolicy
     seconds: float
@@ -44,28 +44,28 @@ def bound(seconds: float, *, attempt_seconds: float, budget_seconds: float, atte
 
 
 SLACK_SECONDS: Final = 2
-"""What a busy machine may add to a budget that is used up."""
+"""The delay that a busy machine may add to an exhausted budget."""
 
 AT_ONCE: Final = bound(10, attempt_seconds=10, budget_seconds=30)
-"""The fault itself ends each attempt: all of them together take less than the time of one."""
+"""The fault ends each attempt: all of them together take less than the time limit of one."""
 BY_ATTEMPTS: Final = bound(6, attempts=2, attempt_seconds=0.25, budget_seconds=6)
-"""Each attempt takes its time; all of them together take less than the budget."""
+"""Each attempt times out; all of them together take less than the budget."""
 BY_BUDGET: Final = bound(0.2 + SLACK_SECONDS, attempt_seconds=60, budget_seconds=0.2)
-"""The first attempt still has time when the budget ends it."""
+"""The budget ends before the first attempt times out."""
 
 
 def own_context() -> ssl.SSLContext:
-    """Return the context of a server that nothing is wrong with."""
+    """Return the context of a valid server."""
     return server_context(authority().issue_cert("127.0.0.1"))
 
 
 @attrs.frozen(kw_only=True)
 class Row:
-    """A fault, and its outcome. Without an error the outcome is a token."""
+    """A fault and its outcome, which without an error is a token."""
 
     script: Script
     error: type[TokenError] | None = None
-    problem: str = ""  # how the message ends
+    problem: str = ""  # the end of the message
     status: int | None = None
     retryable: bool = False
     posts: int = 1
@@ -78,51 +78,51 @@ class Row:
 
 
 def granted(script: Script, **columns: Any) -> Row:
-    """A fault that costs nothing: a token, from the first response."""
+    """A harmless fault: the first response has a token."""
     return Row(script=script, **columns)
 
 
 def broken(script: Script, problem: str, **columns: Any) -> Row:
-    """No complete response, three times."""
+    """Three attempts without a complete response."""
     defaults: dict[str, Any] = {"error": TokenTransportError, "retryable": True, "posts": 3, "connections": 3}
     return Row(script=script, problem=problem, **defaults | columns)
 
 
 def endless(script: Script, **columns: Any) -> Row:
-    """No end, twice: each attempt takes its time."""
+    """Two attempts that time out."""
     defaults: dict[str, Any] = {"error": TokenTimeoutError, "posts": 2, "connections": 2, "bound": BY_ATTEMPTS}
     return broken(script, "no complete response within 0.25 s", **defaults | columns)
 
 
 def beyond_budget(script: Script, **columns: Any) -> Row:
-    """No end, and no second attempt: the budget is used up."""
+    """One attempt that ends with the budget."""
     defaults: dict[str, Any] = {"error": TokenTimeoutError, "retryable": True, "bound": BY_BUDGET}
     return Row(script=script, problem=" s", **defaults | columns)
 
 
 def no_token(script: Script, problem: str, **columns: Any) -> Row:
-    """A complete 200 that is no token, three times."""
+    """Three complete 200 responses without a token."""
     return broken(script, f"token request failed: status 200, but {problem}", error=TokenResponseError, **columns)
 
 
 def final(script: Script, problem: str) -> Row:
-    """A complete 200 that another attempt would not change."""
+    """A complete 200 response that is a terminal error."""
     return no_token(script, problem, retryable=False, posts=1, connections=1)
 
 
 def strange(status: int, script: Script, problem: str) -> Row:
-    """A status without a meaning for tokens: final."""
+    """A terminal status that is neither a token nor a refusal."""
     return Row(script=script, error=TokenResponseError, problem=f"token request failed: status {status}, but {problem}")
 
 
 def refused(status: int, script: Script, **columns: Any) -> Row:
-    """A refusal with its status: final."""
+    """A terminal refusal with its status."""
     problem = f"token request failed: status {status}"
     return Row(script=script, error=TokenEndpointError, status=status, problem=problem, **columns)
 
 
 def handshake(script: Script, make: Callable[..., Row] | None = None) -> Row:
-    """A TLS handshake with a script that has no TLS; no request is sent."""
+    """A TLS handshake with a script without TLS; no request is sent."""
     columns: dict[str, Any] = {"scheme": "https", "reads_first": False, "posts": 0}
     return make(script, **columns) if make else broken(script, "", **columns)
 
@@ -132,7 +132,7 @@ def untrusted(
     reason: str,
     make_ssl: Callable[[], ssl.SSLContext | aiohttp.Fingerprint | None] = client_context,
 ) -> Row:
-    """A certificate that is not trusted: final, no request is sent, and the error names the setting."""
+    """An untrusted certificate: a terminal error, and no request is sent."""
     return Row(
         script=says(REPLY),
         error=TokenTransportError,
@@ -152,7 +152,7 @@ NOT_VISIBLE: Final = "access_token is empty or not visible ASCII (RFC 6749 A.12)
 NOT_FINITE: Final = "expires_in is not a finite number of seconds"
 RESET: Final = os.strerror(errno.ECONNRESET)
 
-# "canary" stands in everything that is sent; none of it may be shown.
+# Everything that is sent contains "canary", and nothing shown may contain it.
 TOKEN: Final = "canary-token"
 GRANT: Final = b'{"access_token": "canary-token", "expires_in": 3600, "token_type": "Bearer"}'
 UNTIL_CLOSED: Final = JSON_HEAD + b"X-Request-Id: canary\r\n\r\n"
@@ -161,7 +161,7 @@ GRANT_AS_CHUNK: Final = b"%x\r\n%s\r\n" % (len(GRANT), GRANT)
 
 
 def length(count: object) -> bytes:
-    """Return the header, and the end of the head."""
+    """Return the header and the end of the head."""
     return f"Content-Length: {count}\r\n\r\n".encode()
 
 
@@ -179,10 +179,10 @@ def refusal(status: int, header: bytes = b"X-Request-Id: canary") -> bytes:
 
 
 BOMB: Final = zlib.compress(bytes(16 << 20))
-"""About 16 KiB that open to 16 MiB."""
+"""About 16 KiB that decompress to 16 MiB."""
 NESTED: Final = b'{"canary":' * 10_000
 LIMITS_HEADERS: Final = "max_headers" in inspect.signature(aiohttp.ClientSession).parameters
-"""Whether this aiohttp counts headers, and so ends what would never end."""
+"""Whether this version of aiohttp limits the number of headers."""
 
 
 def many_headers(script: Script) -> Row:
@@ -190,7 +190,7 @@ def many_headers(script: Script) -> Row:
 
 
 async def request(row: Row, port: int) -> AccessToken | TokenError:
-    """Return the outcome of the request, which must arrive in time."""
+    """Return the outcome of the request, which must end in time."""
     url = f"{row.scheme}://127.0.0.1:{port}/connect/token?tenant=7"
     credentials = ClientCredentials(client_id="app", client_secret=SECRET, token_url=url)
     make_ssl = row.make_ssl if row.scheme == "https" else lambda: None
@@ -203,7 +203,7 @@ async def request(row: Row, port: int) -> AccessToken | TokenError:
 
 
 def check(row: Row, outcome: AccessToken | TokenError) -> None:
-    """Assert that the outcome is the row's, and shows nothing."""
+    """Check that the outcome matches the row and shows no secret."""
     if row.error is None:
         assert isinstance(outcome, AccessToken)
         assert TOKEN == outcome.value

@@ -1,4 +1,4 @@
-"""The cache contracts of `simplestore_async.testing`: a sound cache passes, and each broken one fails."""
+"""The cache contracts: a sound cache passes, and each broken one fails."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Case:
-    """A broken cache, the test that it fails, and the words by which it does."""
+    """A broken cache, the test that it fails, and the message of the failure."""
 
     test: str
     make_cache: Callable[[], object]
@@ -35,7 +35,7 @@ class Case:
 
 
 def changed(make_cache: Callable[[], object], words: str) -> Case:
-    """Return the case of a cache that does not give a token back as it was."""
+    """Return the case of a cache that loses or changes a token."""
     return Case("test_what_is_set_is_got", make_cache, words, arguments={"changes": {}})
 
 
@@ -79,22 +79,22 @@ CASES = [
     ),
     Case(
         "test_threads_at_once",
-        partial(broken.FirstThreadOnly, answers=False),
+        partial(broken.FirstThreadOnly, returns=False),
         "a cache works on event loops in several threads at once",
     ),
     Case(
         "test_threads_at_once",
-        partial(broken.FirstThreadOnly, answers=True),
+        partial(broken.FirstThreadOnly, returns=True),
         "event loops in several threads at once do not affect each other",
     ),
     Case(
         "test_loops_after_each_other",
-        partial(broken.FirstLoopOnly, answers=False),
+        partial(broken.FirstLoopOnly, returns=False),
         "a cache works on each event loop, after others were closed",
     ),
     Case(
         "test_loops_after_each_other",
-        partial(broken.FirstLoopOnly, answers=True),
+        partial(broken.FirstLoopOnly, returns=True),
         "a token set on one event loop is found there and on the next",
     ),
     Case("test_shows_no_token", broken.ShowsBytes, "a cache does not show the tokens that it keeps"),
@@ -141,12 +141,12 @@ CASES = [
     Case("test_locks_are_independent", broken.OneLockForAll, "one key's lock does not block another's"),
     Case(
         "test_holder_uses_the_cache",
-        partial(broken.Locked, answers=False),
+        partial(broken.Locked, returns=False),
         "the cache is read and written while its lock is held",
     ),
     Case(
         "test_holder_uses_the_cache",
-        partial(broken.Locked, answers=True),
+        partial(broken.Locked, returns=True),
         "a token set while the lock is held is found",
     ),
     Case(
@@ -196,9 +196,9 @@ class Impatient(SharedTokenCacheContract):
     patience_seconds = 0.5
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.test}-{case.words}")
+@pytest.mark.parametrize("case", CASES, ids=[f"{case.test}-{number}" for number, case in enumerate(CASES)])
 def test_broken_cache(case: Case) -> None:
-    """A cache that breaks a promise fails the test of that promise, with the promise as message."""
+    """A cache that breaks a rule fails the test of that rule, with the rule as message."""
 
     def prove() -> None:
         coroutine = getattr(Impatient(), case.test)(case.make_cache(), **case.arguments)
@@ -218,8 +218,8 @@ def rules_in(source: str) -> Iterator[str]:
             yield str(words.value)
 
 
-def test_nothing_is_left_unproved() -> None:
-    """Each test of the contracts, and each of their assertions, is failed by some broken cache."""
+def test_every_rule_has_a_broken_cache() -> None:
+    """Each test and each assertion of the contracts is failed by some broken cache."""
     tests = {name for name in dir(SharedTokenCacheContract) if name.startswith("test_")}
     rules = {words for module in (_cache_contract, _shared_contract) for words in rules_in(inspect.getsource(module))}
     assert len(tests) > 20
