@@ -55,9 +55,9 @@ class FileTokenCache:
         directory: the directory; if it or a parent is missing, it is created with mode 0700. `~` is the home directory.
             By default `simplestore-async` in the user's cache directory, which is determined at first use.
         codec: encrypts the files, such as `simplestore_async.caches.encryption.FernetCodec`; it runs in the cache's
-            thread. By default they hold tokens in clear. All programs that share the directory need the same codec:
-            files have the same names with any codec.
-        clock: the clock that decides about a token's age within one boot of the machine; by default the machine's.
+            thread. By default tokens are stored unencrypted. All programs that share the directory need the same codec:
+            file names do not depend on it.
+        clock: the clock for a token's age until the machine restarts; by default the system clock.
 
     Raises:
         ConfigurationError: if *directory* is not a path, *codec* not a codec, or *clock* not a clock.

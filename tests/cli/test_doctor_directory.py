@@ -100,7 +100,7 @@ class TestDirectory:
         assert_row(rows["Shared tokens: files"], state="ok", says="1 token files, 0 expired")
         assert key not in str(rows)
         rows = await doctor("--directory", str(directory), environment=environment)
-        assert_row(rows["Shared tokens: key"], state="ok", says="none; tokens are stored in clear")
+        assert_row(rows["Shared tokens: key"], state="ok", says="none; tokens are stored unencrypted")
         assert_row(rows["Shared tokens: files"], state="warning", says="1 not usable", advises="clear")
 
     @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ BREAKS: Final[tuple[Callable[[], Exception], ...]] = (
 
 @attrs.define(eq=False)
 class Post:
-    """One POST on the wire: its loop, its time (deciding clock), and its scripted response."""
+    """One POST on the wire: its loop, its time (monotonic clock), and its scripted response."""
 
     loop: int
     requested_at: float
@@ -301,7 +301,7 @@ class Schedules(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from(PAUSES), step=st.sampled_from([0.0, 0.0, -3_600.0, -59.0, -1.0, 59.0, 3_600.0]))
     def machine_sleeps(self, seconds: float, step: float) -> None:
-        """A suspended machine's loops stand still, the deciding clock does not, and the wall clock may be set."""
+        """A suspended machine's loops stand still, the monotonic clock does not, and the wall clock may be set."""
         self.clock.advance(seconds)
         self.clock.step_wall(step)
         self.model.stepped_back += max(-step, 0)

@@ -34,7 +34,7 @@ def check_key() -> Result:
     open_directory()  # reads the key
     names = [name for name in _KEY_VARIABLES if os.environ.get(name)]
     if not names:
-        return ok("none; tokens are stored in clear, readable by their owner only", is_encrypted=False)
+        return ok("none; tokens are stored unencrypted, readable by their owner only", is_encrypted=False)
     return ok(f"from {' and '.join(names)}; tokens are stored encrypted", is_encrypted=True)
 
 
