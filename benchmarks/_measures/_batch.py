@@ -57,6 +57,7 @@ async def _measure(scale: Scale, method: str, *, latency_seconds: float) -> Resu
                 "SIMPLESTORE_CLIENT_SECRET": CLIENT_SECRET,
                 "SIMPLESTORE_TOKEN_URL": server.token_url,
                 "SIMPLESTORE_BASE_URL": server.root,
+                "PYTHONDONTWRITEBYTECODE": "",  # as installed: with bytecode
             }
             _write_inputs(lines, urls, headers, method=method, requests=requests, server=server, token=token)
 

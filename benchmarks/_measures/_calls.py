@@ -69,13 +69,16 @@ async def measure_due(scale: Scale) -> list[Result]:
     for contender in contenders:
         if sample := await contender.take(must_succeed=contender is contenders[0]):
             contender.pairs = [(sample[:1], sample[1:])]
-    name = "a token that is due, p99 of the callers' waits"
+    name = "a token that is due, p95 of the callers' waits"
     floor_name = "the same client with a fresh token"
     return [summarize("due", contenders, name=name, unit="s", goal=1.25, floor_name=floor_name)]
 
 
 async def _renew(peer: Peer, contender: Contender) -> tuple[float, ...]:
-    """Return the 99th percentiles of the waits for a fresh token and for one that is due."""
+    """Return the 95th percentiles of the waits for a fresh token and for one that is due.
+
+    Of 80 waves the machine itself delays one or two by milliseconds; the 99th percentile would be theirs.
+    """
     assert peer.due is not None  # noqa: S101 - others do not take part
     lifetime_seconds, due_after_seconds = peer.due
     async with (
@@ -90,7 +93,7 @@ async def _renew(peer: Peer, contender: Contender) -> tuple[float, ...]:
         due = await _call_in_waves(client)
         contender.counts["token requests"] = await server.count_tokens() - before
         contender.counts["blocked callers"] = sum(wait > _LATENCY_SECONDS / 4 for wait in due)
-    return sorted(fresh)[int(0.99 * len(fresh))], sorted(due)[int(0.99 * len(due))]
+    return sorted(fresh)[int(0.95 * len(fresh))], sorted(due)[int(0.95 * len(due))]
 
 
 async def _call_in_waves(client: Client) -> list[float]:
