@@ -71,7 +71,7 @@ async def run_batch(  # noqa: PLR0913 - what to send, where to, and whom to repo
         BatchError: if the API is unavailable for too long.
         BatchFileError: if the file was changed during the run.
         BatchDatabaseError: if the database cannot be written.
-        BrokenPipeError: if the reader of the results has closed the pipe.
+        OSError: if results cannot be written; BrokenPipeError if their reader has closed the pipe, except on Windows.
         Exception: what *requests* or *on_result* raised, after the requests in flight have ended.
     """
     policy = policy or BatchPolicy()
