@@ -102,6 +102,9 @@ class MemoryTokenCache:
         self._clock = clock or default_clock()
         self._tokens: dict[str, tuple[AccessToken, float | None]] = {}
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
     async def get(self, key: str, /) -> AccessToken | None:
         """Return the token last set for *key*, unless it has expired.
 

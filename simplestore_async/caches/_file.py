@@ -76,6 +76,10 @@ class FileTokenCache:
         self._form = StoredForm(codec, clock)
         self._worker = Worker("simplestore-cache")
 
+    def __repr__(self) -> str:
+        directory = getattr(self, "_directory", None)  # missing in a traceback of the constructor
+        return f"{type(self).__name__}({'' if directory is None else repr(str(directory))})"
+
     @property
     def directory(self) -> Path:
         """The directory that holds the files; it need not exist yet.

@@ -262,3 +262,9 @@ async def test_wall_clock_step_between_processes(directory: Path) -> None:
     command = [sys.executable, "-c", _CLOCK_SET_BACK, str(directory)]
     process = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)  # noqa: ASYNC221
     assert -1800 == pytest.approx(float(process.stdout), abs=60)
+
+
+def test_repr(tmp_path: Path) -> None:
+    """The repr shows the directory, unless it is not determined yet."""
+    assert f"FileTokenCache({str(tmp_path)!r})" == repr(FileTokenCache(tmp_path))
+    assert "FileTokenCache()" == repr(FileTokenCache())

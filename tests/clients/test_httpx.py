@@ -281,6 +281,19 @@ class TestOpenClient:
                 await client.get("stock")
             assert not proxy.heads
 
+    async def test_insecure_http(self, package: Any) -> None:
+        """With `allow_insecure_http`, and only then, the token is sent to another machine in plain http."""
+
+        def show(request: Any) -> Any:
+            return package.Response(200, text=request.headers["Authorization"])
+
+        options = {"client_class": package.AsyncClient, "transport": package.MockTransport(show)}
+        with pytest.raises(ConfigurationError, match="https"):
+            open_client(OneToken(), base_url="http://api.example", **options)
+        opened = open_client(OneToken(), base_url="http://api.example", allow_insecure_http=True, **options)
+        async with opened as client:
+            assert (await client.get("stock")).text.startswith("Bearer ")
+
     async def test_transport(self, package: Any, api_server: ApiServer) -> None:
         """The caller's transport sends the requests."""
         inner = Wrapping(package.AsyncHTTPTransport())

@@ -14,6 +14,7 @@ import pytest
 from simplestore_async import (
     AccessToken,
     ClientCredentials,
+    FileTokenCache,
     MemoryTokenCache,
     RetryPolicy,
     TokenEndpoint,
@@ -28,6 +29,7 @@ from tests.support.servers import SECRET
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from simplestore_async import TokenCache
     from simplestore_async.sandbox import Sandbox
     from tests.support.providers import Provide
 
@@ -97,10 +99,14 @@ class TestAsAValue:
 
     @pytest.mark.parametrize(
         ("cache", "shown"),
-        [(MemoryTokenCache(), "MemoryTokenCache"), (type("Shelf", (MemoryTokenCache,), {})(), "cache=Shelf)")],
-        ids=["built-in", "custom"],
+        [
+            (MemoryTokenCache(), "cache=MemoryTokenCache())"),
+            (FileTokenCache("tokens"), f"cache={FileTokenCache('tokens')!r})"),
+            (type("Shelf", (MemoryTokenCache,), {})(), "cache=Shelf)"),
+        ],
+        ids=["memory", "files", "custom"],
     )
-    def test_repr(self, cache: MemoryTokenCache, shown: str) -> None:
+    def test_repr(self, cache: TokenCache, shown: str) -> None:
         """The repr shows client id, origin of the token URL, and the cache or, if it is custom, only its type."""
         credentials = ClientCredentials(client_id="app", client_secret=SECRET, token_url="https://auth.example/t?k=v")
         text = repr(TokenProvider(credentials, cache=cache))

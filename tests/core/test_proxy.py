@@ -141,7 +141,7 @@ class TestEnvironment:
             *(("https://api.example:8443", no_proxy) for no_proxy in ("api.example", "api.example:8443")),
             ("https://API.example.", "api.EXAMPLE"),
             *(("https://bücher.example", no_proxy) for no_proxy in ("bücher.example", "xn--bcher-kva.example")),
-            *(("https://192.0.2.7", no_proxy) for no_proxy in ("192.0.2.7", "192.0.2.0/24", "192.0.2.7/24")),
+            *(("https://192.0.2.7", no_proxy) for no_proxy in ("192.0.2.7", "192.0.2.0/24", "192.0.2.9/24")),
             ("https://192.0.2.7:8443", "192.0.2.7:8443"),
             *(("https://[2001:db8::7]", no_proxy) for no_proxy in ("2001:db8::7", "[2001:db8::7]", "2001:DB8:0::7")),
             *(("https://[2001:db8::7]", no_proxy) for no_proxy in ("2001:db8::/32", "[2001:db8::]/32")),
