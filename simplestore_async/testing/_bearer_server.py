@@ -30,7 +30,7 @@ class TokenList:
     def __init__(self, numbers: Sequence[int], *, may_replace: bool = True) -> None:
         self._tokens = [AccessToken(f"canary-token-{number}", issued_at=0, expires_at=3600) for number in numbers]
         self._may_replace = may_replace
-        self.invalidated: list[AccessToken] = []
+        self.invalidated: list[str] = []
 
     async def get_token(self) -> AccessToken:
         """Return the next token."""
@@ -40,7 +40,7 @@ class TokenList:
 
     def invalidate(self, token: AccessToken) -> bool:
         """Record the rejection; return whether there may be another token."""
-        self.invalidated.append(token)
+        self.invalidated.append(str(token.authorization))
         return self._may_replace
 
 
