@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,9 @@ def words_of_processes(first: int) -> Iterator[str]:
     for pid in (first, *map(int, children)):
         directory = Path(f"/proc/{pid}")
         yield from (directory.joinpath(name).read_bytes().decode() for name in ("cmdline", "environ"))
-        yield from (path.read_text() for path in directory.glob("task/*/comm"))
-        yield from (str(path.readlink()) for path in directory.glob("fd/*"))
+        for path in [*directory.glob("task/*/comm"), *directory.glob("fd/*")]:
+            with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended, a file that was closed
+                yield path.read_text() if path.name == "comm" else str(path.readlink())
 
 
 @needs_proc
