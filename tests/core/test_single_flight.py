@@ -166,30 +166,20 @@ async def test_a_cancelled_waiter_ends_only_its_own_wait() -> None:
     assert 1 == operation.run_count
 
 
-async def test_cancelled_waiters_do_not_pile_up() -> None:
-    """Cancelled waiters are forgotten during a long operation, and those that still wait get its outcome."""
-    _, patient = await take_off(operation := Operation(), 10)
-    remembered = 0
-    for _ in range(3_000):
-        operation.join().cancel()
-        remembered = max(remembered, len(operation._waiters))
-
-    assert remembered < 1_100
-    assert ["outcome"] * 10 == await settle(operation, patient)
-
-
-async def test_waiters_are_swept_rarely() -> None:
-    """Cancelled waiters are swept when there are 1 000 waiters, and again each time the number has doubled."""
-    await take_off(operation := Operation(), 0)
-    counts: list[int] = []
-    for count in range(3_500):
+async def test_cancelled_waiters_are_swept() -> None:
+    """Cancelled waiters are forgotten when there are 1 000 waiters, and again at 1 000 more than twice those left."""
+    _, waiters = await take_off(operation := Operation(), 0)
+    swept: list[tuple[int, int]] = []
+    for count in range(2_600):
         before = operation._waiters
-        operation.join()
+        waiters.append(operation.join())
         if operation._waiters is not before:
-            counts.append(count)
+            swept.append((count, len(operation._waiters)))
+        if count < 1_000 and count % 2:
+            waiters[-1].cancel()
 
-    assert [1_000, 3_000] == counts
-    await settle(operation, [])
+    assert [(1_000, 501), (2_500, 2_001)] == swept
+    assert 2_100 == (await settle(operation, waiters)).count("outcome")
 
 
 @OUTCOMES
@@ -332,16 +322,6 @@ class TestCancel:
 
 
 class TestSlot:
-    @on_every_loop
-    async def test_next_flight(self) -> None:
-        """Once an operation has ended the next may start, and its waiters get its own outcome."""
-        flights = SingleFlight[Operation]()
-        for outcome in ["first", TokenTransportError("second"), "third"]:
-            operation = Operation(outcome)
-            await flights.start(operation)
-            assert [outcome] == await settle(operation, [flights.join()])
-            assert not flights.is_taken()
-
     @OUTCOMES
     @on_every_loop
     async def test_is_taken_until_the_outcome_is_settled(self, outcome: object) -> None:
