@@ -11,13 +11,13 @@ from opentelemetry import trace
 
 from simplestore_async import RetryPolicy, open_session
 from simplestore_async.errors import ConfigurationError, InvalidClientError, TokenEndpointError
-from simplestore_async.events import Event, RenewalStarted, TokenReceived
+from simplestore_async.events import Event, RenewalStarted
 from simplestore_async.opentelemetry import OpenTelemetryListener
 from simplestore_async.sandbox import Sandbox
 from tests.support.loops import request_arrives
 from tests.support.providers import begin
 from tests.support.servers import SECRET
-from tests.support.telemetry import CAUSE, FIRST, OUTCOME, SOURCE, Telemetry, attributes_of
+from tests.support.telemetry import CAUSE, FIRST, OUTCOME, Telemetry, attributes_of
 
 if TYPE_CHECKING:
     from tests.support.clocks import FakeClock
@@ -150,21 +150,6 @@ class TestSpan:
         assert 2 == len({span.context.trace_id for span in telemetry.spans})
         assert 3 == sum(value for _, value in telemetry.values("renewals"))
 
-    async def test_two_loops(self, token_server: TokenServer, telemetry: Telemetry) -> None:
-        """Concurrent renewals of one provider on two event loops have separate spans and are both counted."""
-        token_server.gate.clear()
-        provider = token_server.provider(on_event=telemetry.listener())
-        there = asyncio.create_task(asyncio.to_thread(asyncio.run, provider.get_token()))
-        await request_arrives(token_server, 1)
-        here = await begin(provider)
-        await request_arrives(token_server, 2)
-        token_server.gate.set()
-        await asyncio.gather(here, there)
-
-        assert [None, None] == [span.parent for span in telemetry.spans]
-        assert 2 == len({span.context.trace_id for span in telemetry.spans})
-        assert 2 == sum(value for _, value in telemetry.values("renewals"))
-
     async def test_cancelled_renewal(self, token_server: TokenServer, telemetry: Telemetry) -> None:
         """A renewal that is cancelled by closing its provider causes neither a span nor a measurement."""
         token_server.gate.clear()
@@ -177,20 +162,6 @@ class TestSpan:
         assert caller.exception()
         assert [] == telemetry.spans
         assert [] == telemetry.metrics
-
-    async def test_events_outside_a_renewal(self, telemetry: Telemetry) -> None:
-        """Events that are passed to the listener outside a renewal are measured but cause no span."""
-        listener = telemetry.listener()
-
-        listener(
-            TokenReceived(
-                cause="due", source="cache", is_unchanged=False, duration_seconds=0.5, life_seconds=60, waiter_count=0
-            )
-        )
-        listener(Event())
-
-        assert [] == telemetry.spans
-        assert [({CAUSE: "due", OUTCOME: "renewed", SOURCE: "cache"}, 1)] == telemetry.values("renewals")
 
 
 async def test_sandbox_and_session(telemetry: Telemetry) -> None:

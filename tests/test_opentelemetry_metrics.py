@@ -5,30 +5,51 @@ from __future__ import annotations
 import gc
 import logging
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.resources import Resource
 
-from simplestore_async import MemoryTokenCache, RenewalPolicy, RetryPolicy
+from simplestore_async import RetryPolicy
 from simplestore_async.errors import TokenEndpointError
+from simplestore_async.events import (
+    CacheFailed,
+    Event,
+    OutageBegan,
+    RenewalFailed,
+    RenewalOverdue,
+    TokenReceived,
+    TokenRejected,
+)
 from simplestore_async.opentelemetry import OpenTelemetryListener
 from tests.support.programs import run_script
-from tests.support.providers import DUE, HARD, LIFE, begin, get_at_once, renewal_ends
+from tests.support.providers import DUE, LIFE, begin, get_at_once, renewal_ends
 from tests.support.telemetry import CAUSE, FIRST, OUTCOME, SOURCE, Telemetry, attributes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from simplestore_async import AccessToken
     from tests.support.clocks import FakeClock
     from tests.support.servers import TokenServer
 
 
 ONCE = RetryPolicy(attempts=1)
+RECEIVED = TokenReceived(
+    cause="first", source="endpoint", is_unchanged=False, duration_seconds=1, life_seconds=60, waiter_count=0
+)
+FAILED = RenewalFailed(
+    cause="first",
+    error=TokenEndpointError("refused", status=503),
+    is_token_alive=False,
+    duration_seconds=1,
+    retry_in_seconds=1,
+    waiter_count=0,
+)
+ERROR_TYPE = {"error.type": "simplestore_async.errors.TokenEndpointError"}
 
 
 class TestMeasurements:
@@ -57,81 +78,29 @@ class TestMeasurements:
             [point] = telemetry.points(f"simplestore.token.renewal.{name}")
             assert bounds == point.explicit_bounds
 
-    async def test_failure(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
-        """Failed renewals are counted by the class of their error, and the outage is counted once."""
-        token_server.replies = [503, 503]
-        async with token_server.provider(clock=clock, retry=ONCE, on_event=telemetry.listener()) as provider:
-            for _ in range(2):
-                with pytest.raises(TokenEndpointError):
-                    await provider.get_token()
-                clock.advance(1)
-            await provider.get_token()
+    @pytest.mark.parametrize(
+        ("event", "name", "attributes"),
+        [
+            (attrs.evolve(RECEIVED, source="cache"), "renewals", FIRST | {SOURCE: "cache"}),
+            (attrs.evolve(RECEIVED, is_unchanged=True), "renewals", FIRST | {OUTCOME: "unchanged"}),
+            (FAILED, "renewals", {CAUSE: "first", OUTCOME: "failed"} | ERROR_TYPE),
+            (OutageBegan(error=FAILED.error, life_seconds=0), "outages", ERROR_TYPE),
+            (CacheFailed(operation="set", problem=""), "cache_failures", {"simplestore.token.cache_operation": "set"}),
+            (TokenRejected(age_seconds=1, is_replaced=True), "rejections", {"simplestore.token.is_replaced": True}),
+            (TokenRejected(age_seconds=1, is_replaced=False), "rejections", {"simplestore.token.is_replaced": False}),
+            (RenewalOverdue(waited_seconds=2, life_seconds=20), "overdue_renewals", {}),
+        ],
+        ids=["cache", "unchanged", "failure", "outage", "cache failure", "replaced", "kept", "overdue"],
+    )
+    def test_event(self, telemetry: Telemetry, event: Event, name: str, attributes: dict[str, Any]) -> None:
+        """Each event is counted with its attributes; outside a renewal there is no span, and without waiters no wait."""
+        listener = telemetry.listener()
+        for each in (event, event, Event()):
+            listener(each)
 
-        error_type = {"error.type": "simplestore_async.errors.TokenEndpointError"}
-        failed = {CAUSE: "first", OUTCOME: "failed"} | error_type
-        assert [(failed, 2), (FIRST, 1)] == telemetry.values("renewals")
-        assert [(error_type, 1)] == telemetry.values("outages")
-
-    async def test_unchanged(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
-        """A background renewal that returns the held token has the outcome `unchanged` and no wait."""
-        async with token_server.provider(clock=clock, on_event=telemetry.listener()) as provider:
-            token_server.replies = [
-                {"access_token": "same", "expires_in": LIFE},
-                {"access_token": "same", "expires_in": LIFE},
-            ]
-            await provider.get_token()
-            clock.advance(DUE)
-            get_at_once(provider)
-            await renewal_ends()
-
-        assert [(FIRST, 1), (FIRST | {CAUSE: "due", OUTCOME: "unchanged"}, 1)] == telemetry.values("renewals")
+        assert [(attributes, 2)] == telemetry.values(name)
         assert [] == telemetry.sums("renewal.wait")
-
-    async def test_cache(self, token_server: TokenServer, telemetry: Telemetry) -> None:
-        """A token from the cache is counted with the source `cache`."""
-        cache = MemoryTokenCache()
-        async with (
-            token_server.provider(cache=cache) as other,
-            token_server.provider(cache=cache, on_event=telemetry.listener()) as provider,
-        ):
-            assert await other.get_token() is await provider.get_token()
-
-        assert [(FIRST | {SOURCE: "cache"}, 1)] == telemetry.values("renewals")
-
-    async def test_cache_failure(self, token_server: TokenServer, telemetry: Telemetry) -> None:
-        """Failures of a cache are counted by operation."""
-
-        class Full(MemoryTokenCache):
-            async def set(self, key: str, token: AccessToken, /) -> None:
-                raise OSError
-
-        async with token_server.provider(cache=Full(), on_event=telemetry.listener()) as provider:
-            await provider.get_token()
-
-        assert [({"simplestore.token.cache_operation": "set"}, 1)] == telemetry.values("cache_failures")
-
-    async def test_rejections(self, token_server: TokenServer, telemetry: Telemetry) -> None:
-        """Rejections are counted by whether the token is replaced."""
-        async with token_server.provider(on_event=telemetry.listener()) as provider:
-            assert provider.invalidate(await provider.get_token())
-            assert not provider.invalidate(await provider.get_token())
-
-        assert [
-            ({"simplestore.token.is_replaced": True}, 1),
-            ({"simplestore.token.is_replaced": False}, 1),
-        ] == telemetry.values("rejections")
-        assert [(FIRST, 1), (FIRST | {CAUSE: "rejected"}, 1)] == telemetry.values("renewals")
-
-    async def test_overdue(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
-        """An overdue renewal is counted before it ends."""
-        policy = RenewalPolicy(max_wait_seconds=2.0**-10)
-        async with token_server.provider(clock=clock, policy=policy, on_event=telemetry.listener()) as provider:
-            old = await provider.get_token()
-            clock.advance(HARD)
-            token_server.gate.clear()
-            assert old is await provider.get_token()
-            assert [({}, 1)] == telemetry.values("overdue_renewals")
-            token_server.gate.set()
+        assert [] == telemetry.spans
 
 
 class TestRemainingLife:

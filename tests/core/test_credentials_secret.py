@@ -141,22 +141,6 @@ class TestSecretFile:
 
         assert tmp_path / "secret" == SecretFile("~/secret").path
 
-    @needs_posix_files
-    def test_symlink_swap(self, tmp_path: Path) -> None:
-        """A secret that Kubernetes rotates by swapping the ..data symlink is read anew each time."""
-        for name in ("first", "second"):
-            (tmp_path / name).mkdir()
-            write(tmp_path / name / "secret", name.encode()).chmod(0o644)
-        (tmp_path / "..data").symlink_to("first")
-        (tmp_path / "secret").symlink_to("..data/secret")
-        secret_file = SecretFile(tmp_path / "secret")
-        before = secret_file()
-
-        (tmp_path / "..data_tmp").symlink_to("second")
-        (tmp_path / "..data_tmp").replace(tmp_path / "..data")
-
-        assert ("first", "second") == (before, secret_file())
-
 
 class AsyncVault:
     async def __call__(self) -> str:

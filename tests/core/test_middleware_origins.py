@@ -1,4 +1,4 @@
-"""`BearerAuthMiddleware`: which requests carry the token."""
+"""`BearerAuthMiddleware`: which requests carry the token; `BearerContract` has redirects to other ports and back."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
-from yarl import URL
 
 from simplestore_async import BearerAuthMiddleware, TokenProvider
 from simplestore_async.errors import ConfigurationError
 from tests.support.api_requests import ListSource, OneToken, authorizations, fetch
-from tests.support.api_servers import authorized_session, echo_websocket
+from tests.support.api_servers import authorized_session, echo_websocket, redirecting
 from tests.support.resolver import LocalResolver
 from tests.support.servers import ApiServer
 from tests.support.tls import private_ca
@@ -76,29 +75,6 @@ class TestOrigins:
 
         assert (401, ["mine"]) == (status, api_server.tokens)
 
-    @pytest.mark.parametrize(
-        ("origin", "url", "has_token"),
-        [
-            ("http://api.example", "http://me:password@api.example:80/", True),
-            ("https://api.example:443", "https://API.example./", True),
-            ("http://bücher.example", URL("http://BÜCHER.example./", encoded=True), True),
-            ("https://api.example", "http://api.example/", False),
-            ("http://api.example", "https://api.example/", False),
-            ("http://api.example", "http://api.example:8080/", False),
-            ("http://api.example", "http://api.example@evil.example/", False),
-        ],
-    )
-    async def test_same_origin(self, origin: str, url: str | URL, *, has_token: bool) -> None:
-        """An origin is compared by scheme, host and port, whatever its spelling."""
-        async with ApiServer() as plain, ApiServer(ssl_context=private_ca().server) as secure:
-            connector = aiohttp.TCPConnector(
-                resolver=LocalResolver({80: plain.port, 8080: plain.port, 443: secure.port}), ssl=private_ca().client
-            )
-            async with authorized_session(OneToken(), origin, allow_insecure_http=True, connector=connector) as session:
-                await fetch(session, url)
-
-        assert has_token == ("own-token" in plain.tokens + secure.tokens)
-
     @pytest.mark.parametrize("scheme", ["ws", "wss"])
     async def test_websocket(self, scheme: str) -> None:
         """A WebSocket handshake to an allowed origin carries the token and is replayed after a 401."""
@@ -119,14 +95,6 @@ class TestOrigins:
 
         assert ("hello", ["first", "second"]) == (echo, api_server.tokens)
 
-    async def test_websocket_outside(self, api_server: ApiServer) -> None:
-        """A WebSocket handshake to another port carries no token."""
-        async with authorized_session(OneToken(), "http://127.0.0.1:1") as session:
-            with pytest.raises(aiohttp.WSServerHandshakeError):
-                await session.ws_connect(f"ws://127.0.0.1:{api_server.port}/")
-
-        assert [None] == api_server.tokens
-
     @pytest.mark.parametrize(
         ("field", "value"),
         [
@@ -136,6 +104,7 @@ class TestOrigins:
             ("source", SimpleNamespace(get_token=len)),
             ("source", SimpleNamespace(invalidate=len)),
             ("allow_insecure_http", "false"),
+            *(("is_rejected", value) for value in ("419", lambda status: status == 419, ListSource.get_token)),
         ],
     )
     async def test_wrong_argument(self, field: str, value: Any) -> None:
@@ -146,3 +115,54 @@ class TestOrigins:
 
         assert field == caught.value.field
         assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [302, 307])
+@pytest.mark.parametrize("host", ["localhost", "evil.example"])
+async def test_other_host(api_server: ApiServer, host: str, status: int) -> None:
+    """A redirect to another host name carries no token, even on the same machine and port."""
+    url = f"http://{host}:{api_server.port}/stolen"
+    api_server.handler = redirecting(api_server, {"/a": url}, status=status)
+    connector = aiohttp.TCPConnector(resolver=LocalResolver())
+    async with authorized_session(OneToken(), api_server.url, connector=connector) as session:
+        await fetch(session, f"{api_server.url}/a", headers={"Authorization": "Bearer mine"})
+
+    assert ["own-token", None] == api_server.tokens
+
+
+async def test_downgrade_and_back(api_server: ApiServer) -> None:
+    """A redirect from https to http carries no token, and a further one back to https does."""
+    connector = aiohttp.TCPConnector(ssl=private_ca().client)
+    async with (
+        ApiServer(ssl_context=private_ca().server) as secure,
+        authorized_session(OneToken(), secure.url, connector=connector) as session,
+    ):
+        secure.handler = redirecting(secure, {"/a": f"http://127.0.0.1:{api_server.port}/b"})
+        api_server.handler = redirecting(api_server, {"/b": f"{secure.url}/c"})
+        status, _ = await fetch(session, f"{secure.url}/a")
+
+    assert (200, ["own-token"] * 2, [None]) == (status, secure.tokens, api_server.tokens)
+
+
+async def test_rejected_hop(api_server: ApiServer) -> None:
+    """Only the rejected hop of a redirect chain is replayed."""
+    api_server.rejected.add("first")
+    reject = api_server.handler
+    redirect = redirecting(api_server, {"/a": "/b"})
+    api_server.handler = lambda request: (redirect if request.path == "/a" else reject)(request)
+    async with authorized_session(ListSource("first", "second"), api_server.url) as session:
+        status, _ = await fetch(session, f"{api_server.url}/a")
+
+    assert 200 == status
+    assert ["/a", "/b", "/b"] == [request.path for request in api_server.requests]
+    assert ["first", "first", "second"] == api_server.tokens
+
+
+async def test_callers_own_credentials(api_server: ApiServer) -> None:
+    """A redirect to another origin carries none of the caller's credentials, as old versions of aiohttp did."""
+    headers = {"Cookie": "a=b", "Proxy-Authorization": "Basic mine", "Authorization": "Basic mine", "X-Tag": "1"}
+    async with ApiServer() as other, authorized_session(OneToken(), api_server.url) as session:
+        api_server.handler = redirecting(api_server, {"/a": f"{other.url}/b"})
+        await fetch(session, f"{api_server.url}/a", headers=headers, cookies={"c": "d"})
+
+    assert {"X-Tag"} == headers.keys() & other.requests[0].headers.keys()

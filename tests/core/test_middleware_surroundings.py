@@ -70,24 +70,6 @@ class TestSurroundings:
 
             assert (502, [None]) == (status, [head.token for head in proxy.heads])
 
-    async def test_https_proxy(self) -> None:
-        """An https request and its replay carry the token only inside the proxy's tunnel."""
-        async with (
-            ApiServer(ssl_context=private_ca().server) as api,
-            ConnectProxy({"api.example:443": api.port}) as proxy,
-            authorized_session(
-                ListSource("canary-token-1", "canary-token-2"),
-                "https://api.example",
-                connector=aiohttp.TCPConnector(ssl=private_ca().client),
-            ) as session,
-        ):
-            api.rejected.add("canary-token-1")
-            status, _ = await fetch(session, "https://api.example/items", proxy=proxy.url)
-
-            assert (200, ["canary-token-1", "canary-token-2"]) == (status, api.tokens)
-            assert b"canary" not in proxy.seen
-            assert b"uthorization" not in proxy.seen
-
     async def test_opt_out(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
         """`middlewares=()` on a request sends it without a token."""
         status, _ = await fetch(session, "items", middlewares=())

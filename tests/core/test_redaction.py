@@ -128,22 +128,19 @@ class TestRedactedStr:
         assert "'Bearer x'" == repr("Bearer " + RedactedStr("x"))
 
 
-def test_conceal_a_string() -> None:
-    """A string is redacted."""
-    assert ("'***'", SECRET) == (repr(conceal(SECRET)), str(conceal(SECRET)))
+@pytest.mark.parametrize(
+    ("value", "shown", "kind"), [(SECRET, "'***'", "RedactedStr"), (SECRET.encode(), "b'***'", "bytes")]
+)
+def test_conceal(value: str | bytes, shown: str, kind: str) -> None:
+    """A string is redacted, and so are bytes, passed by mistake, which are reported as bytes."""
+    concealed = conceal(value)
+    assert (shown, value, kind) == (repr(concealed), concealed, kind_of(concealed))
 
 
 @pytest.mark.parametrize("value", [None, 5, get_secret])
 def test_conceal_anything_else(value: object) -> None:
     """Anything but a string is returned unchanged, for validation elsewhere."""
     assert value is conceal(value)
-
-
-def test_conceal_bytes() -> None:
-    """Bytes, passed by mistake, are redacted and reported as bytes."""
-    concealed = conceal(SECRET.encode())
-    assert ("b'***'", SECRET.encode(), "bytes") == (repr(concealed), concealed, kind_of(concealed))
-    assert RedactedBytes is type(concealed)
 
 
 def test_slices_of_bytes() -> None:
