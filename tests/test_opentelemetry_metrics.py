@@ -93,7 +93,7 @@ class TestMeasurements:
         ids=["cache", "unchanged", "failure", "outage", "cache failure", "replaced", "kept", "overdue"],
     )
     def test_event(self, telemetry: Telemetry, event: Event, name: str, attributes: dict[str, Any]) -> None:
-        """Each event is counted with its attributes; outside a renewal there is no span, and without waiters no wait."""
+        """Each event is counted with its attributes; outside a renewal there is no span, without waiters no wait."""
         listener = telemetry.listener()
         for each in (event, event, Event()):
             listener(each)
