@@ -14,6 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from simplestore_async import ClientCredentials, SecretFile
+from simplestore_async._core.secret import show_path
 from simplestore_async.errors import ConfigurationError, TokenError
 from tests.support.platforms import needs_posix_files
 
@@ -116,6 +117,17 @@ class TestSecretFile:
 
         assert "canary" not in f"{caught.value} {secret_file!r}"
         assert "must be the path of a file" in caught.value.hint
+
+    def test_show_path(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A path is shown if it exists or, if it is absolute, its first directory; all others may be secrets."""
+        monkeypatch.chdir(tmp_path)
+        Path("a", "b").mkdir(parents=True)
+        top = Path(*tmp_path.parts[:2])
+        shown = [Path("a"), Path("a", "b"), top, top / "missing", top / "missing" / "x"]
+        hidden = [Path("missing"), Path("a", "missing"), Path("a", "b", "missing"), Path(tmp_path.anchor, "missing")]
+
+        assert [*map(str, shown)] == [show_path(path) for path in shown]
+        assert ["***"] * 4 == [show_path(path) for path in hidden]
 
     @pytest.mark.parametrize("make_path", [str, Path])
     def test_path(self, tmp_path: Path, make_path: Callable[[str], str | Path]) -> None:

@@ -202,10 +202,27 @@ def test_several_secrets() -> None:
     assert [True, True, False] == [hidden.holds(text) for text in ("x 123456789", "abcdefghi", "0123 abcd")]
 
 
+@pytest.mark.parametrize(
+    ("secret", "text"),
+    [
+        ("acbZYOE1", "97 99 98 90 89 79 69 49"),
+        ("gowOG7?'", "147 157 167 117 107 067 077 047"),
+        ("!?#$!?#$", "! ? # $ ! ? # $"),
+    ],
+    ids=["decimal digit 9", "octal digit 7", "spaces between signs"],
+)
+def test_edges(secret: str, text: str) -> None:
+    """A secret is found if its numbers have the largest digit of their base, and if it has spaces but no letters."""
+    assert holds(text, secret)
+
+
 def test_search_is_limited() -> None:
-    """Text is withheld if the secret or the text is too long to search."""
+    """Text is withheld if the secret, the text, or all readings of the text are too long to search."""
+    hidden = SecretFilter([SECRET])
+
     assert SecretFilter(["x" * 20_000]).holds("harmless")
-    assert SecretFilter([SECRET]).holds("y" * 40_000)
+    assert [False, True] == [hidden.holds("~" * length) for length in (30_000, 30_001)]
+    assert hidden.holds("y" * 20_000)
 
 
 @settings(derandomize=True, max_examples=100, deadline=None)

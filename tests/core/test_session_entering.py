@@ -18,6 +18,7 @@ from tests.support.tracebacks import shown_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AsyncExitStack
 
     from simplestore_async.sandbox import Sandbox
 
@@ -52,6 +53,22 @@ class TestClosing:
         held.release()
 
         assert () == sandbox.api.requests
+
+    async def test_exception_reaches_what_is_closed(self) -> None:
+        """What the block closes gets the exception that ends it."""
+        seen: list[Any] = []
+
+        class Observed(open_session):
+            async def _open(self, stack: AsyncExitStack) -> aiohttp.ClientSession:
+                stack.push(lambda *details: seen.extend(details))
+                return await super()._open(stack)
+
+        error = LookupError()
+        with pytest.raises(LookupError) as caught:
+            async with Observed(OneToken(), base_url=API):
+                raise error
+
+        assert [LookupError, error, caught.tb] == seen
 
     @pytest.mark.parametrize("ssl", [None, private_ca().client])
     @pytest.mark.parametrize(
