@@ -46,6 +46,13 @@ def credentials(server: TokenServer, method: Any, **changes: Any) -> ClientCrede
     return ClientCredentials(client_id="app", token_url=server.token_url, auth_method=method, **changes)
 
 
+async def authenticate(method: Any) -> tuple[dict[str, str], dict[str, str], str]:
+    """Return form, headers and secret of one attempt."""
+    added = await ClientCredentials(client_id="app", auth_method=method).authenticate()
+    assert added is not None
+    return added
+
+
 async def request_form(server: TokenServer, method: Any) -> dict[str, str]:
     await TokenEndpoint(credentials(server, method)).request_token()
     return server.requests[-1].form
@@ -95,17 +102,16 @@ class TestClientAssertion:
 
         assert requests == len(token_server.requests)
 
-    async def test_failure(self, token_server: TokenServer) -> None:
-        """If the function raises, the error names the exception's type and nothing is sent."""
+    async def test_failure(self) -> None:
+        """If the function raises, the error names the exception's type."""
 
         def read() -> str:
             raise RuntimeError("canary")
 
         with pytest.raises(TokenError, match="RuntimeError") as caught:
-            await request_form(token_server, ClientAssertion(read))
+            await authenticate(ClientAssertion(read))
         assert ("secret-unavailable", True) == (caught.value.code, caught.value.retryable)
         assert "canary" not in "".join(traceback.format_exception(caught.value))
-        assert not token_server.requests
 
     @pytest.mark.parametrize(
         "assertion",
@@ -122,7 +128,7 @@ class TestClientAssertion:
 
 @pytest.mark.parametrize("kind", ["file", "async", "secret value", "bytes"])
 @pytest.mark.parametrize("method", [ClientAssertion, partial(PrivateKeyJwt, audience=ISSUER)], ids=["assertion", "key"])
-async def test_sources(token_server: TokenServer, tmp_path: Path, method: Callable[[Any], Any], kind: str) -> None:
+async def test_sources(tmp_path: Path, method: Callable[[Any], Any], kind: str) -> None:
     """Assertion and key may come from a file or a function, async or not; a key also from text, bytes or SecretStr."""
     text = "canary.assertion" if method is ClientAssertion else RSA_PEM
     (path := tmp_path / "secret").write_text(f"{text}\n")
@@ -134,16 +140,17 @@ async def test_sources(token_server: TokenServer, tmp_path: Path, method: Callab
     sources |= {"secret value": SecretStr(text), "bytes": text.encode()}
     if method is ClientAssertion:
         sources |= {"secret value": lambda: SecretStr(text), "bytes": lambda: text}
-    assertion = (await request_form(token_server, method(sources[kind])))["client_assertion"]
+    form, _, _ = await authenticate(method(sources[kind]))
+    assertion = form["client_assertion"]
 
     assert text == assertion if method is ClientAssertion else "app" == decode(assertion).claims["iss"]
 
 
 class TestPrivateKeyJwt:
     @pytest.mark.parametrize("name", KINDS)
-    async def test_claims(self, token_server: TokenServer, name: str) -> None:
+    async def test_claims(self, name: str) -> None:
         """The JWT has the header and claims that the successor of RFC 7523 requires, and expires after 60 s."""
-        form = await request_form(token_server, PrivateKeyJwt(pem_of(private_key(name)), audience=ISSUER, key_id="k1"))
+        form, _, _ = await authenticate(PrivateKeyJwt(pem_of(private_key(name)), audience=ISSUER, key_id="k1"))
         token = decode(form["client_assertion"], name)
 
         assert {"alg": name, "typ": "client-authentication+jwt", "kid": "k1"} == token.header
@@ -152,38 +159,25 @@ class TestPrivateKeyJwt:
         assert 60 == claims["exp"] - claims["iat"]
         assert JWT_BEARER == form["client_assertion_type"]
 
-    async def test_rfc_7523(self, token_server: TokenServer) -> None:
+    async def test_rfc_7523(self) -> None:
         """Audience, type and algorithm can be chosen for RFC 7523 servers, and without `key_id` no kid is sent."""
-        method = PrivateKeyJwt(RSA_PEM, audience=token_server.token_url, type="JWT", algorithm="PS256")
-        token = decode((await request_form(token_server, method))["client_assertion"])
+        method = PrivateKeyJwt(RSA_PEM, audience="https://issuer.example/token", type="JWT", algorithm="PS256")
+        form, _, _ = await authenticate(method)
+        token = decode(form["client_assertion"])
         assert {"alg": "PS256", "typ": "JWT"} == token.header
-        assert token_server.token_url == token.claims["aud"]
+        assert "https://issuer.example/token" == token.claims["aud"]
 
-    async def test_fresh_jti(self, token_server: TokenServer, quick: Any) -> None:
-        """Each attempt has a new jti."""
-        token_server.replies += [503]
-        method = PrivateKeyJwt(RSA_PEM, audience=ISSUER)
-        await TokenEndpoint(credentials(token_server, method), policy=quick).request_token()
+    async def test_each_attempt(self) -> None:
+        """Each attempt has a new jti and the same secret, which changes with the key if that is read each time."""
+        texts = iter([RSA_PEM, RSA_PEM, pem_of(private_key("ES256"))])
+        dynamic, literal = PrivateKeyJwt(lambda: next(texts), audience=ISSUER), PrivateKeyJwt(RSA_PEM, audience=ISSUER)
+        first, second, third = [await authenticate(dynamic) for _ in range(3)]
 
-        sent = [decode(request.form["client_assertion"]).claims["jti"] for request in token_server.requests]
-        assert 2 == len(set(sent))
-
-    async def test_rotation(self, token_server: TokenServer, tmp_path: Path) -> None:
-        """After a refusal a changed key is tried at once, and an unchanged key is not."""
-        path = tmp_path / "key.pem"
-        path.write_text(RSA_PEM)
-        token_server.replies += [refusal()]
-        endpoint = TokenEndpoint(credentials(token_server, PrivateKeyJwt(SecretFile(path), audience=ISSUER)))
-        with pytest.raises(InvalidClientError):
-            await endpoint.request_token()
-        assert 1 == len(token_server.requests)
-
-        texts = iter([RSA_PEM, pem_of(private_key("ES256"))])
-        token_server.replies += [refusal()]
-        method = PrivateKeyJwt(lambda: next(texts), audience=ISSUER)
-        await TokenEndpoint(credentials(token_server, method)).request_token()
-        assert 3 == len(token_server.requests)
-        decode(token_server.requests[-1].form["client_assertion"], "ES256")
+        tokens = [decode(first[0]["client_assertion"]), decode(second[0]["client_assertion"])]
+        assert 2 == len({token.claims["jti"] for token in tokens})
+        decode(third[0]["client_assertion"], "ES256")
+        assert first[2] == second[2] != third[2]
+        assert (True, False) == (dynamic.is_dynamic, literal.is_dynamic)
 
     @pytest.mark.parametrize(
         ("arguments", "field", "words"),
@@ -219,11 +213,10 @@ class TestPrivateKeyJwt:
         assert field == caught.value.field
         assert RSA_PEM[100:140] not in repr(caught.value)
 
-    async def test_bad_key_later(self, token_server: TokenServer) -> None:
+    async def test_bad_key_later(self) -> None:
         """A key that turns out to be unusable when it is read raises a TokenError."""
-        method = PrivateKeyJwt(lambda: "-----BEGIN PRIVATE KEY-----", audience=ISSUER)
         with pytest.raises(TokenError, match="cannot be used") as caught:
-            await request_form(token_server, method)
+            await authenticate(PrivateKeyJwt(lambda: "-----BEGIN PRIVATE KEY-----", audience=ISSUER))
         assert "secret-unavailable" == caught.value.code
 
     def test_without_joserfc(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,6 +239,10 @@ class Custom:
         return self.add(form, headers)
 
 
+def raise_cancelled(_form: object, _headers: object) -> str:
+    raise asyncio.CancelledError
+
+
 class TestCustomAuthentication:
     async def test_form_and_headers(self, token_server: TokenServer) -> None:
         """A user-defined object can change the form and add headers."""
@@ -266,15 +263,14 @@ class TestCustomAuthentication:
             (lambda form, headers: form.update(grant_type="password") or "x", "must not set grant_type"),
             (lambda form, headers: None, "must return the secret"),
             (lambda form, headers: 1 / 0, "ZeroDivisionError"),
-            (lambda form, headers: (_ for _ in ()).throw(asyncio.CancelledError), "CancelledError"),
+            (raise_cancelled, "CancelledError"),
         ],
         ids=["replaces a field", "no secret", "raises", "cancelled"],
     )
     async def test_failure(self, token_server: TokenServer, add: Any, words: str) -> None:
         """If the object raises, returns no secret or replaces a protocol field, nothing is sent."""
-        method = Custom((lambda f, h: next(add(f, h))) if words == "CancelledError" else add)
         with pytest.raises(TokenError, match=words):
-            await request_form(token_server, method)
+            await request_form(token_server, Custom(add))
         assert not token_server.requests
 
     async def test_budget(self, token_server: TokenServer) -> None:

@@ -17,6 +17,7 @@ from simplestore_async import ClientCredentials, SecretFile
 from simplestore_async._core.secret import show_path
 from simplestore_async.errors import ConfigurationError, TokenError
 from tests.support.platforms import needs_posix_files
+from tests.support.wire_faults import everything_shown
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
@@ -66,14 +67,15 @@ class TestSecretFile:
         ids=["empty", "two lines", "latin-1", "half utf-16", "long"],
     )
     def test_wrong_content(self, tmp_path: Path, content: bytes, problem: str) -> None:
-        """Content that cannot be a secret raises an error that names the file without showing the content."""
+        """Content that cannot be a secret raises an error with the file's name; even its traceback hides the content."""
         path = write(tmp_path / "secret", content)
 
         with pytest.raises(ConfigurationError) as caught:
             SecretFile(path)()
 
         assert ("client_secret", problem.format(path)) == (caught.value.field, caught.value.problem)
-        assert "canary" not in str(caught.value)
+        assert caught.value.__traceback__ is not None
+        assert "canary" not in everything_shown(caught.value.with_traceback(caught.value.__traceback__.tb_next))
 
     @needs_posix_files
     @pytest.mark.parametrize(

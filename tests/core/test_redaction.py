@@ -26,7 +26,6 @@ from tests.support.secrecy import WAYS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from simplestore_async._core.policy import HeldToken
 
@@ -214,20 +213,5 @@ def test_constructor_error(build: Callable[[], object]) -> None:
     """A constructor's error shows neither secret nor token, not even in a traceback with locals."""
     with pytest.raises(ConfigurationError) as caught:
         build()
-
-    assert [] == leaks(caught.value)
-
-
-def write_secret(path: Path, rest: bytes) -> Path:
-    path.write_bytes(SECRET.encode() + rest)
-    return path
-
-
-@pytest.mark.parametrize("rest", [b"\nsecond", b"\0", b"\xff"], ids=["lines", "nul", "latin-1"])
-def test_secret_file_error(tmp_path: Path, rest: bytes) -> None:
-    """The error of a secret file does not show its content, not even in a traceback with locals."""
-    path = write_secret(tmp_path / "secret", rest)
-    with pytest.raises(ConfigurationError) as caught:
-        SecretFile(path)()
 
     assert [] == leaks(caught.value)
