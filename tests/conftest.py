@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import pytest_asyncio
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 pytest_plugins = ["simplestore_async._pytest_plugin"]
 
 
-EVENT_LOOPS: dict[str, LoopFactory] = {str(loop.id): loop.values[0] for loop in LOOPS}
+EVENT_LOOPS = {str(loop.id): cast("LoopFactory", loop.values[0]) for loop in LOOPS}
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, LoopFactory]:

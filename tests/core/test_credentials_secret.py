@@ -67,7 +67,7 @@ class TestSecretFile:
         ids=["empty", "two lines", "latin-1", "half utf-16", "long"],
     )
     def test_wrong_content(self, tmp_path: Path, content: bytes, problem: str) -> None:
-        """Content that cannot be a secret raises an error with the file's name; even its traceback hides the content."""
+        """Content that cannot be a secret raises an error with the file's name; no traceback shows the content."""
         path = write(tmp_path / "secret", content)
 
         with pytest.raises(ConfigurationError) as caught:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
 import ssl
 from functools import partialmethod
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 from urllib.parse import urlencode
 
@@ -136,18 +135,6 @@ async def test_headers(sandbox: Sandbox) -> None:
 
     (request,) = sandbox.requests
     assert headers == {name: ", ".join(request.headers.getall(name)) for name in headers}
-
-
-async def test_without_metadata(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The User-Agent names the version even if the package's metadata is missing."""
-
-    def missing(name: str) -> NoReturn:
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(importlib.metadata.Distribution, "from_name", missing)
-    await TokenEndpoint(sandbox.credentials).request_token()
-
-    assert f"simplestore-async/{_core.__version__}" == sandbox.requests[0].headers["User-Agent"]
 
 
 async def test_no_cookies(sandbox: Sandbox, quick: RetryPolicy) -> None:

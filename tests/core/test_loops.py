@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import threading
 import warnings
 import weakref
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -16,7 +15,7 @@ from simplestore_async import AccessToken, MemoryTokenCache, TokenEndpoint, Toke
 from simplestore_async.errors import ProviderClosedError
 from simplestore_async.events import Event, OutageBegan, RenewalFailed, RenewalStarted, TokenReceived
 from tests.support.loops import LOOPS, LoopFactory, other_loop
-from tests.support.providers import DUE, LIFE, TICK, begin, get_at_once, of_kind
+from tests.support.providers import DUE, LIFE, TICK, begin, begin_held, get_at_once, of_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -180,20 +179,6 @@ class TestAtOnce:
         assert 4 == sandbox.counters.token_requests
         assert await asyncio.to_thread(provider.invalidate, get_at_once(provider))
 
-    async def test_listener_thread(self, provide: Provide) -> None:
-        """The listener runs on the thread of the renewing loop."""
-        threads: list[int] = []
-
-        async def scenario() -> int:
-            await provider.get_token()
-            return threading.get_ident()
-
-        provider = provide(on_event=lambda _: threads.append(threading.get_ident()))
-        here = await in_thread(scenario)
-
-        assert [here] * 2 == threads
-        assert threading.get_ident() != here
-
 
 class TestClose:
     @pytest.mark.parametrize("callers_here", [5, 0], ids=["used by this loop", "not used by this loop"])
@@ -250,9 +235,7 @@ class TestLateResult:
         cache = MemoryTokenCache(clock=clock)
         provider = provide(cache=cache)
         async with other_loop() as start:
-            late = sandbox.token_endpoint.hold()
-            caller = await begin(provider)
-            await late.wait_for_requests()
+            late, caller = await begin_held(sandbox, provider)
             clock.advance(60)
             sandbox.token_endpoint.hold().release()
             newer = await start(provider.get_token())
@@ -272,9 +255,7 @@ class TestLateResult:
         """A renewal that fails after another loop's succeeded serves the newer token and reports no failure."""
         async with other_loop() as start:
             sandbox.fail_next(1)
-            late = sandbox.token_endpoint.hold()
-            caller = await begin(provider)
-            await late.wait_for_requests()
+            late, caller = await begin_held(sandbox, provider)
             sandbox.token_endpoint.hold().release()
             newer = await start(provider.get_token())
             late.release()
@@ -295,9 +276,7 @@ class TestLateResult:
             await late.wait_for_requests()
             clock.advance(DUE)
             sandbox.fail_next(1)
-            failure = sandbox.token_endpoint.hold()
-            caller = await begin(provider)
-            await failure.wait_for_requests()
+            failure, caller = await begin_held(sandbox, provider)
             late.release()
             await token
             failure.release()
@@ -339,9 +318,7 @@ class TestLateResult:
         """If two loops replace one rejected token, the later token counts as a replacement and is kept while young."""
         provider.invalidate(await provider.get_token())
         async with other_loop() as start:
-            earlier = sandbox.token_endpoint.hold()
-            first = await begin(provider)
-            await earlier.wait_for_requests()
+            earlier, first = await begin_held(sandbox, provider)
             clock.advance(TICK)
             later = sandbox.token_endpoint.hold()
             second = start(provider.get_token())

@@ -60,13 +60,6 @@ class TestOrigins:
 
         assert [["Bearer own-token"]] == authorizations(api_server)
 
-    async def test_netrc_is_read(self, api_server: ApiServer, netrc: None) -> None:
-        """Outside the origins the caller's credentials from netrc are sent."""
-        async with authorized_session(OneToken(), "https://api.example", trust_env=True) as session:
-            await fetch(session, api_server.url)
-
-        assert [["Basic bWU6cGFzc3dvcmQ="]] == authorizations(api_server)
-
     async def test_outside(self, api_server: ApiServer) -> None:
         """A request to another origin is sent unchanged, and its 401 causes no renewal."""
         api_server.rejected.add("mine")
@@ -128,41 +121,3 @@ async def test_other_host(api_server: ApiServer, host: str, status: int) -> None
         await fetch(session, f"{api_server.url}/a", headers={"Authorization": "Bearer mine"})
 
     assert ["own-token", None] == api_server.tokens
-
-
-async def test_downgrade_and_back(api_server: ApiServer) -> None:
-    """A redirect from https to http carries no token, and a further one back to https does."""
-    connector = aiohttp.TCPConnector(ssl=private_ca().client)
-    async with (
-        ApiServer(ssl_context=private_ca().server) as secure,
-        authorized_session(OneToken(), secure.url, connector=connector) as session,
-    ):
-        secure.handler = redirecting(secure, {"/a": f"http://127.0.0.1:{api_server.port}/b"})
-        api_server.handler = redirecting(api_server, {"/b": f"{secure.url}/c"})
-        status, _ = await fetch(session, f"{secure.url}/a")
-
-    assert (200, ["own-token"] * 2, [None]) == (status, secure.tokens, api_server.tokens)
-
-
-async def test_rejected_hop(api_server: ApiServer) -> None:
-    """Only the rejected hop of a redirect chain is replayed."""
-    api_server.rejected.add("first")
-    reject = api_server.handler
-    redirect = redirecting(api_server, {"/a": "/b"})
-    api_server.handler = lambda request: (redirect if request.path == "/a" else reject)(request)
-    async with authorized_session(ListSource("first", "second"), api_server.url) as session:
-        status, _ = await fetch(session, f"{api_server.url}/a")
-
-    assert 200 == status
-    assert ["/a", "/b", "/b"] == [request.path for request in api_server.requests]
-    assert ["first", "first", "second"] == api_server.tokens
-
-
-async def test_callers_own_credentials(api_server: ApiServer) -> None:
-    """A redirect to another origin carries none of the caller's credentials, as old versions of aiohttp did."""
-    headers = {"Cookie": "a=b", "Proxy-Authorization": "Basic mine", "Authorization": "Basic mine", "X-Tag": "1"}
-    async with ApiServer() as other, authorized_session(OneToken(), api_server.url) as session:
-        api_server.handler = redirecting(api_server, {"/a": f"{other.url}/b"})
-        await fetch(session, f"{api_server.url}/a", headers=headers, cookies={"c": "d"})
-
-    assert {"X-Tag"} == headers.keys() & other.requests[0].headers.keys()

@@ -11,7 +11,7 @@ from simplestore_async import AccessToken, MemoryTokenCache, RenewalPolicy, Toke
 from simplestore_async.errors import ProviderClosedError, TokenCacheError, TokenEndpointError
 from simplestore_async.events import CacheFailed, Event, OutageBegan, RenewalFailed, RenewalStarted, TokenReceived
 from tests.support.caches import RecordingCache, build_token
-from tests.support.providers import HARD, LIFE, TICK, begin, get_at_once, of_kind
+from tests.support.providers import HARD, LIFE, TICK, begin, begin_held, get_at_once, of_kind
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -201,9 +201,7 @@ class TestRenewalLock:
         self, sandbox: Sandbox, provide: Provide, provider: TokenProvider, cache: SharedCache, events: list[Event]
     ) -> None:
         """Two providers with one cache make one request: the second waits for the lock and finds the token."""
-        held = sandbox.token_endpoint.hold()
-        first = await begin(provider)
-        await held.wait_for_requests()
+        held, first = await begin_held(sandbox, provider)
         cache.is_waited_for.clear()
         second = await begin(provide(cache=cache))
         await cache.is_waited_for.wait()
@@ -216,9 +214,7 @@ class TestRenewalLock:
 
     async def test_is_released_by_close(self, sandbox: Sandbox, provider: TokenProvider, cache: SharedCache) -> None:
         """The lock is released before aclose() returns, even if aclose() is called twice."""
-        held = sandbox.token_endpoint.hold()
-        caller = await begin(provider)
-        await held.wait_for_requests()
+        _, caller = await begin_held(sandbox, provider)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(2):

@@ -14,7 +14,7 @@ from simplestore_async.errors import ConfigurationError, TokenEndpointError, Tok
 from simplestore_async.events import Event, OutageBegan, OutageEnded, RenewalFailed, RenewalStarted, TokenReceived
 from simplestore_async.sandbox import Fault, Sandbox, Status
 from tests.support.clocks import FakeClock
-from tests.support.providers import TICK, Panic, get_at_once, of_kind
+from tests.support.providers import TICK, Panic, begin_held, get_at_once, of_kind
 from tests.support.servers import SECRET
 
 if TYPE_CHECKING:
@@ -62,9 +62,7 @@ async def test_events(sandbox: Sandbox, clock: FakeClock, provider: TokenProvide
     """Every failure is reported, and the start and end of the outage once."""
     sandbox.fail_next(1)
     sandbox.fail_next(1, Status(400))
-    held = sandbox.token_endpoint.hold()
-    callers = [asyncio.create_task(provider.get_token()) for _ in range(2)]
-    await held.wait_for_requests()
+    held, *callers = await begin_held(sandbox, provider, callers=2)
     clock.advance(3)
     held.release()
     errors = await asyncio.gather(*callers, return_exceptions=True)
@@ -167,9 +165,7 @@ class TestDefect:
         """A clock that raises during a renewal fails every waiter, and once it works the next call gets a token."""
         clock = FailingClock()
         provider = provide(endpoint=TokenEndpoint(sandbox.credentials, clock=clock))
-        held = sandbox.token_endpoint.hold()
-        callers = [asyncio.create_task(provider.get_token()) for _ in range(3)]
-        await held.wait_for_requests()
+        held, *callers = await begin_held(sandbox, provider, callers=3)
         clock.failures = failures
         held.release()
         async with asyncio.timeout(60):

@@ -27,9 +27,11 @@ from tests.support.providers import (
     PATIENT,
     TICK,
     begin,
+    begin_held,
     find_renewals,
     get_at_once,
     of_kind,
+    renew_in_background,
     renewal_ends,
 )
 
@@ -150,9 +152,7 @@ class TestAttempts:
         old = await provider.get_token()
         clock.advance(DUE)
         sandbox.fail_next(2)
-        held = sandbox.token_endpoint.hold()
-        get_at_once(provider)
-        await held.wait_for_requests()
+        held = await renew_in_background(sandbox, provider)
         clock.advance(LIFE)
 
         caller = await begin(provider)
@@ -201,9 +201,7 @@ class TestExpired:
         with pytest.raises(TokenEndpointError):
             await provider.get_token()
         clock.advance(1)
-        held = sandbox.token_endpoint.hold()
-        caller = await begin(provider)
-        await held.wait_for_requests()
+        held, caller = await begin_held(sandbox, provider)
         clock.advance(HARD)
         held.release()
 
@@ -229,9 +227,7 @@ async def wait_briefly(
     clock.advance(HARD)
     if will_fail:
         sandbox.fail_next(1)
-    held = sandbox.token_endpoint.hold()
-    caller = await begin(provider)
-    await held.wait_for_requests()
+    held, caller = await begin_held(sandbox, provider)
     return old, held, caller
 
 
@@ -341,9 +337,7 @@ class TestLongestWait:
         """The longest wait starts with the first caller without a token, not with the renewal."""
         await patient.get_token()
         clock.advance(DUE)
-        held = sandbox.token_endpoint.hold()
-        get_at_once(patient)
-        await held.wait_for_requests()
+        held = await renew_in_background(sandbox, patient)
         clock.advance(LIFE - DUE)
         callers = [await begin(patient)]
         clock.advance(2)
@@ -361,9 +355,7 @@ class TestLongestWait:
         self, sandbox: Sandbox, clock: FakeClock, patient: TokenProvider, events: list[Event]
     ) -> None:
         """A cancelled caller's wait is included, although it is no longer a waiter."""
-        held = sandbox.token_endpoint.hold()
-        caller = await begin(patient)
-        await held.wait_for_requests()
+        held, caller = await begin_held(sandbox, patient)
         caller.cancel()
         await asyncio.wait([caller])
         clock.advance(2)
