@@ -13,7 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import trustme
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, ed448
 from cryptography.hazmat.primitives.serialization import (
@@ -29,6 +28,7 @@ from simplestore_async.client_authentication import ClientAssertion, ClientAuthe
 from simplestore_async.errors import ConfigurationError, InvalidClientError, TokenError
 from tests.support.keys import KINDS, pem_of, private_key, public_key
 from tests.support.servers import TokenServer
+from tests.support.tls import authority, client_context, server_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -327,24 +327,18 @@ class TestCustomAuthentication:
 class TestMutualTls:
     async def test_certificate(self) -> None:
         """With "none" the form has only the client id, and the connection presents the certificate (RFC 8705 §2)."""
-        authority = trustme.CA()
-        server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("127.0.0.1").configure_cert(server_context)
-        authority.configure_trust(server_context)
-        server_context.verify_mode = ssl.CERT_REQUIRED
-        context = ssl.create_default_context()
-        authority.configure_trust(context)
-        authority.issue_cert("client.example").configure_cert(context)
-        without = ssl.create_default_context()
-        authority.configure_trust(without)
+        server, client = server_context(authority().issue_cert("127.0.0.1")), client_context()
+        server.verify_mode = ssl.CERT_REQUIRED
+        authority().configure_trust(server)
+        authority().issue_cert("client.example").configure_cert(client)
 
-        async with TokenServer(ssl_context=server_context) as server:
-            await TokenEndpoint(credentials(server, "none"), ssl=context).request_token()
-            assert {"grant_type": "client_credentials", "client_id": "app"} == server.requests[0].form
+        async with TokenServer(ssl_context=server) as token_server:
+            await TokenEndpoint(credentials(token_server, "none"), ssl=client).request_token()
+            assert {"grant_type": "client_credentials", "client_id": "app"} == token_server.requests[0].form
 
             with pytest.raises(TokenError):
-                await TokenEndpoint(credentials(server, "none"), ssl=without).request_token()
-            assert 1 == len(server.requests)
+                await TokenEndpoint(credentials(token_server, "none"), ssl=client_context()).request_token()
+            assert 1 == len(token_server.requests)
 
     def test_without_context(self) -> None:
         """`auth_method="none"` is refused without an `ssl` context."""

@@ -26,6 +26,7 @@ async def test_first_and_second_rejection(
     assert provider.invalidate(other)
     token = await provider.get_token()
     assert provider.invalidate(other)
+    provider.accept(token)
     clock.advance(0.25)
     assert provider.invalidate(token)
     replacement = await provider.get_token()
