@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import pytest_asyncio
@@ -18,12 +18,13 @@ import pytest_asyncio
 from simplestore_async import RetryPolicy
 from simplestore_async.sandbox import Sandbox
 from tests.support.clocks import FakeClock
+from tests.support.loops import LOOPS, LoopFactory
 from tests.support.redis_server import RedisServer
 from tests.support.servers import ApiServer, TokenServer
 from tests.support.surroundings import reset_surroundings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Generator, Iterator
+    from collections.abc import AsyncIterator, Generator, Iterator
 
     from simplestore_async.events import Event
     from tests.support.telemetry import Telemetry
@@ -31,12 +32,19 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["simplestore_async._pytest_plugin"]
 
-if os.environ.get("EVENT_LOOP") == "uvloop":
-    import uvloop
 
-    def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-        """Run async tests on uvloop if `EVENT_LOOP=uvloop`; some tests create loops of their own."""
-        return {"uvloop": uvloop.new_event_loop}
+EVENT_LOOPS = {str(loop.id): cast("LoopFactory", loop.values[0]) for loop in LOOPS}
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, LoopFactory]:
+    """Run async tests on asyncio's loop, with `EVENT_LOOP=uvloop` on that, and those marked `every_loop` on each kind.
+
+    Some tests create loops of their own.
+    """
+    if item.get_closest_marker("every_loop"):
+        return EVENT_LOOPS
+    name = os.environ.get("EVENT_LOOP", "asyncio")
+    return {name: EVENT_LOOPS[name]}
 
 
 @pytest.hookimpl(optionalhook=True, wrapper=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from simplestore_async.events import (
     TokenRejected,
     emit,
 )
+from tests.support.providers import Panic
 
 ERROR = TokenError("reason")
 
@@ -125,11 +127,12 @@ def test_listener() -> None:
     assert event is received[0]
 
 
-def test_listener_that_raises(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [LookupError, asyncio.CancelledError, Panic])
+def test_listener_that_raises(caplog: pytest.LogCaptureFixture, error: type[BaseException]) -> None:
     """An exception of a listener is logged with its traceback and does not propagate."""
 
     def fail(event: Event) -> None:
-        raise LookupError("from the listener")
+        raise error("from the listener")
 
     with caplog.at_level(logging.ERROR, "simplestore_async"):
         emit(RenewalStarted(cause="due"), fail)

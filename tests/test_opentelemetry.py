@@ -1,28 +1,44 @@
-"""`OpenTelemetryListener`: spans of real renewals in a real SDK with in-memory exporters."""
+"""`OpenTelemetryListener`: spans, metrics and shared instruments, in a real SDK with in-memory exporters."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
+import weakref
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
 from aiohttp import web
-from opentelemetry import trace
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.resources import Resource
 
-from simplestore_async import RetryPolicy, open_session
+from simplestore_async import RetryPolicy
 from simplestore_async.errors import ConfigurationError, InvalidClientError, TokenEndpointError
-from simplestore_async.events import Event, RenewalStarted, TokenReceived
+from simplestore_async.events import (
+    CacheFailed,
+    Event,
+    OutageBegan,
+    RenewalFailed,
+    RenewalOverdue,
+    TokenReceived,
+    TokenRejected,
+)
 from simplestore_async.opentelemetry import OpenTelemetryListener
-from simplestore_async.sandbox import Sandbox
 from tests.support.loops import request_arrives
-from tests.support.providers import begin
+from tests.support.programs import run_script
+from tests.support.providers import DUE, LIFE, begin, get_at_once, renewal_ends
 from tests.support.servers import SECRET
 from tests.support.telemetry import CAUSE, FIRST, OUTCOME, SOURCE, Telemetry, attributes_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.support.clocks import FakeClock
     from tests.support.servers import TokenServer
-
 
 ONCE = RetryPolicy(attempts=1)
 
@@ -102,30 +118,6 @@ class TestSpan:
         vault, renewal = telemetry.spans
         assert ("vault", renewal.context) == (vault.name, vault.parent)
 
-    async def test_duration(self, token_server: TokenServer, telemetry: Telemetry) -> None:
-        """The span starts before the request and ends once the response was read."""
-        instants: list[int | None] = []
-
-        def listen(event: Event) -> None:
-            listener(event)
-            if isinstance(event, RenewalStarted):
-                instants.append(trace.get_current_span().start_time)  # type: ignore[attr-defined]  # of the SDK's span
-
-        listener = telemetry.listener()
-        token_server.gate.clear()
-        async with token_server.provider(on_event=listen) as provider:
-            caller = await begin(provider)
-            await token_server.arrived.wait()
-            assert [] == telemetry.spans
-            token_server.gate.set()
-            await caller
-
-        [span] = telemetry.spans
-        assert instants == [span.start_time]
-        assert span.start_time is not None
-        assert span.end_time is not None
-        assert span.start_time < span.end_time
-
     async def test_concurrent_renewals(self, token_server: TokenServer, telemetry: Telemetry) -> None:
         """Concurrent renewals of two providers with one listener have separate spans and counts."""
         listener = telemetry.listener()
@@ -150,21 +142,6 @@ class TestSpan:
         assert 2 == len({span.context.trace_id for span in telemetry.spans})
         assert 3 == sum(value for _, value in telemetry.values("renewals"))
 
-    async def test_two_loops(self, token_server: TokenServer, telemetry: Telemetry) -> None:
-        """Concurrent renewals of one provider on two event loops have separate spans and are both counted."""
-        token_server.gate.clear()
-        provider = token_server.provider(on_event=telemetry.listener())
-        there = asyncio.create_task(asyncio.to_thread(asyncio.run, provider.get_token()))
-        await request_arrives(token_server, 1)
-        here = await begin(provider)
-        await request_arrives(token_server, 2)
-        token_server.gate.set()
-        await asyncio.gather(here, there)
-
-        assert [None, None] == [span.parent for span in telemetry.spans]
-        assert 2 == len({span.context.trace_id for span in telemetry.spans})
-        assert 2 == sum(value for _, value in telemetry.values("renewals"))
-
     async def test_cancelled_renewal(self, token_server: TokenServer, telemetry: Telemetry) -> None:
         """A renewal that is cancelled by closing its provider causes neither a span nor a measurement."""
         token_server.gate.clear()
@@ -177,35 +154,6 @@ class TestSpan:
         assert caller.exception()
         assert [] == telemetry.spans
         assert [] == telemetry.metrics
-
-    async def test_events_outside_a_renewal(self, telemetry: Telemetry) -> None:
-        """Events that are passed to the listener outside a renewal are measured but cause no span."""
-        listener = telemetry.listener()
-
-        listener(
-            TokenReceived(
-                cause="due", source="cache", is_unchanged=False, duration_seconds=0.5, life_seconds=60, waiter_count=0
-            )
-        )
-        listener(Event())
-
-        assert [] == telemetry.spans
-        assert [({CAUSE: "due", OUTCOME: "renewed", SOURCE: "cache"}, 1)] == telemetry.values("renewals")
-
-
-async def test_sandbox_and_session(telemetry: Telemetry) -> None:
-    """With `open_session()` a revoked token is measured as a rejection and a further renewal."""
-    async with (
-        Sandbox() as sandbox,
-        open_session(sandbox.credentials, base_url=sandbox.base_url, on_event=telemetry.listener()) as session,
-    ):
-        for _ in range(2):
-            async with session.get("orders") as response:
-                assert 200 == response.status
-            sandbox.revoke_all()
-
-    assert [(FIRST, 1), (FIRST | {CAUSE: "rejected"}, 1)] == telemetry.values("renewals")
-    assert 1 == len(telemetry.values("rejections"))
 
 
 async def test_secrecy(token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
@@ -268,3 +216,233 @@ def test_attributes_are_copied(telemetry: Telemetry) -> None:
     attributes["shop"] = "8"
 
     assert {"shop": "7"} == listener._attributes
+
+
+RECEIVED = TokenReceived(
+    cause="first", source="endpoint", is_unchanged=False, duration_seconds=1, life_seconds=60, waiter_count=0
+)
+FAILED = RenewalFailed(
+    cause="first",
+    error=TokenEndpointError("refused", status=503),
+    is_token_alive=False,
+    duration_seconds=1,
+    retry_in_seconds=1,
+    waiter_count=0,
+)
+ERROR_TYPE = {"error.type": "simplestore_async.errors.TokenEndpointError"}
+
+
+class TestMeasurements:
+    async def test_success(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
+        """A renewal is counted by cause, outcome and source, and its duration and wait are measured in seconds."""
+        async with token_server.provider(clock=clock, on_event=telemetry.listener(clock=clock)) as provider:
+            token_server.gate.clear()
+            caller = await begin(provider)
+            await token_server.arrived.wait()
+            clock.advance(0.5)
+            token_server.gate.set()
+            await caller
+
+        assert [(FIRST, 1)] == telemetry.values("renewals")
+        assert [(FIRST, 1, 0.5)] == telemetry.sums("renewal.duration")
+        assert [(FIRST, 1, 0.5)] == telemetry.sums("renewal.wait")
+        assert {
+            "simplestore.token.renewals": "{renewal}",
+            "simplestore.token.renewal.duration": "s",
+            "simplestore.token.renewal.wait": "s",
+            "simplestore.token.remaining_life": "s",
+        } == {metric.name: metric.unit for metric in telemetry.metrics}
+        # From a millisecond to the budget of a renewal.
+        bounds = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30)
+        for name in ("duration", "wait"):
+            [point] = telemetry.points(f"simplestore.token.renewal.{name}")
+            assert bounds == point.explicit_bounds
+
+    @pytest.mark.parametrize(
+        ("event", "name", "attributes"),
+        [
+            (attrs.evolve(RECEIVED, source="cache"), "renewals", FIRST | {SOURCE: "cache"}),
+            (attrs.evolve(RECEIVED, is_unchanged=True), "renewals", FIRST | {OUTCOME: "unchanged"}),
+            (FAILED, "renewals", {CAUSE: "first", OUTCOME: "failed"} | ERROR_TYPE),
+            (OutageBegan(error=FAILED.error, life_seconds=0), "outages", ERROR_TYPE),
+            (CacheFailed(operation="set", problem=""), "cache_failures", {"simplestore.token.cache_operation": "set"}),
+            (TokenRejected(age_seconds=1, is_replaced=True), "rejections", {"simplestore.token.is_replaced": True}),
+            (TokenRejected(age_seconds=1, is_replaced=False), "rejections", {"simplestore.token.is_replaced": False}),
+            (RenewalOverdue(waited_seconds=2, life_seconds=20), "overdue_renewals", {}),
+        ],
+        ids=["cache", "unchanged", "failure", "outage", "cache failure", "replaced", "kept", "overdue"],
+    )
+    def test_event(self, telemetry: Telemetry, event: Event, name: str, attributes: dict[str, Any]) -> None:
+        """Each event is counted with its attributes; outside a renewal there is no span, without waiters no wait."""
+        listener = telemetry.listener()
+        for each in (event, event, Event()):
+            listener(each)
+
+        assert [(attributes, 2)] == telemetry.values(name)
+        assert [] == telemetry.sums("renewal.wait")
+        assert [] == telemetry.spans
+
+
+class TestRemainingLife:
+    @pytest.fixture(autouse=True)
+    def no_invalid_measurement(self, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+        """Fail if the SDK logs a message, as it does for numbers that are not finite."""
+        yield
+        records = [record for record in caplog.get_records("call") if record.name.startswith("opentelemetry")]
+        assert [] == [record.getMessage() for record in records]
+
+    async def test_gauge(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
+        """The gauge is the token's remaining life when observed, and absent while there is no valid token."""
+        async with token_server.provider(clock=clock, on_event=telemetry.listener(clock=clock)) as provider:
+            assert [] == telemetry.values("remaining_life")
+            await provider.get_token()
+            assert [({}, 3_600.0)] == telemetry.values("remaining_life")
+            clock.advance(3_599)
+            assert [({}, 1.0)] == telemetry.values("remaining_life")
+            clock.advance(1)
+            assert [] == telemetry.values("remaining_life")
+            await provider.get_token()
+            assert [({}, 3_600.0)] == telemetry.values("remaining_life")
+
+    async def test_default_clock(self, token_server: TokenServer, telemetry: Telemetry) -> None:
+        """By default the gauge uses the system clock, as providers do."""
+        async with token_server.provider(on_event=telemetry.listener()) as provider:
+            await provider.get_token()
+
+        [(_, life)] = telemetry.values("remaining_life")
+        assert 0 < life <= 3_600
+
+    async def test_failures(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
+        """A failed renewal leaves the gauge while the token is valid, and a rejected token removes it."""
+        async with token_server.provider(clock=clock, retry=ONCE, on_event=telemetry.listener(clock=clock)) as provider:
+            token = await provider.get_token()
+            clock.advance(DUE)
+            token_server.replies = [503, 503]
+            get_at_once(provider)
+            await renewal_ends()
+            assert [({}, LIFE - DUE)] == telemetry.values("remaining_life")
+
+            clock.advance(1)
+            assert provider.invalidate(token)
+            with pytest.raises(TokenEndpointError):
+                await provider.get_token()
+            assert [] == telemetry.values("remaining_life")
+
+
+class TestSharing:
+    async def test_one_listener_per_provider(
+        self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Attributes separate the spans, counts and gauges of listeners, and a gauge ends with its listener."""
+        async with (
+            token_server.provider(
+                clock=clock, on_event=telemetry.listener(clock=clock, attributes={"shop": "7"})
+            ) as one,
+            token_server.provider(
+                clock=clock, on_event=telemetry.listener(clock=clock, attributes={"shop": "8", CAUSE: "mine"})
+            ) as other,
+        ):
+            await one.get_token()
+            clock.advance(60)
+            await other.get_token()
+
+            assert [(FIRST | {"shop": "7"}, 1), (FIRST | {"shop": "8"}, 1)] == telemetry.values("renewals")
+            assert ["7", "8"] == [attributes_of(span)["shop"] for span in telemetry.spans]
+            assert [({"shop": "7"}, 3_540.0), ({"shop": "8", CAUSE: "mine"}, 3_600.0)] == telemetry.values(
+                "remaining_life"
+            )
+        del one
+        gc.collect()
+        assert ["8"] == [attributes["shop"] for attributes, _ in telemetry.values("remaining_life")]
+        assert [] == [record for record in caplog.records if record.name.startswith("opentelemetry")]
+
+    async def test_two_sdks(self, token_server: TokenServer, telemetry: Telemetry) -> None:
+        """A listener reports only to the SDK that was passed to it."""
+        reader = InMemoryMetricReader()
+        other = MeterProvider([reader], shutdown_on_exit=False, resource=Resource.get_empty())
+        listeners = [telemetry.listener(), OpenTelemetryListener(meter_provider=other)]
+        async with token_server.provider(on_event=listeners[1]) as provider:
+            await provider.get_token()
+
+        assert [] == telemetry.metrics
+        assert reader.get_metrics_data()
+        other.shutdown()
+
+    def test_unused_listener_is_collected(self, telemetry: Telemetry) -> None:
+        """A listener that is no longer referenced is garbage-collected."""
+        listeners = [telemetry.listener(), OpenTelemetryListener()]
+        references = [weakref.ref(listener) for listener in listeners]
+
+        del listeners
+        gc.collect()
+
+        assert [None, None] == [reference() for reference in references]
+
+    def test_shared_instruments(self) -> None:
+        """Listeners of the global provider share instruments, which the API would otherwise keep forever."""
+        listeners = [OpenTelemetryListener(), OpenTelemetryListener(meter_provider=metrics.get_meter_provider())]
+
+        assert listeners[0]._instruments is listeners[1]._instruments
+
+
+class TestGlobalProviders:
+    async def test_without_an_sdk(self, token_server: TokenServer, caplog: pytest.LogCaptureFixture) -> None:
+        """Without an SDK a listener has no effect and logs nothing."""
+        caplog.set_level(logging.INFO)
+        async with token_server.provider(on_event=OpenTelemetryListener()) as provider:
+            await provider.get_token()
+
+        assert [] == [record for record in caplog.records if record.name.startswith(("simplestore", "opentelemetry"))]
+
+    async def test_sdk_is_set_later(self, token_server: TokenServer) -> None:
+        """Listeners report to the global providers, whether these are set before or after, and named or not."""
+        environment = {
+            "SIMPLESTORE_CLIENT_ID": "app",
+            "SIMPLESTORE_CLIENT_SECRET": "secret",
+            "SIMPLESTORE_TOKEN_URL": token_server.token_url,
+        }
+        output = await run_script(_GLOBAL_PROVIDERS, environment)
+
+        names = "default early explicit late named"
+        assert [names] * 3 == output.splitlines()
+
+
+_GLOBAL_PROVIDERS = """
+import asyncio
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from simplestore_async import TokenProvider
+from simplestore_async.opentelemetry import OpenTelemetryListener
+
+reader, exporter = InMemoryMetricReader(), InMemorySpanExporter()
+meter_provider, tracer_provider = MeterProvider([reader]), TracerProvider()
+tracer_provider.add_span_processor(SimpleSpanProcessor(exporter))
+
+def listener(name, **options):
+    return OpenTelemetryListener(attributes={"name": name}, **options)
+
+listeners = [
+    listener("explicit", meter_provider=meter_provider),
+    listener("early"),
+    listener("default", meter_provider=metrics.get_meter_provider(), tracer_provider=trace.get_tracer_provider()),
+]
+metrics.set_meter_provider(meter_provider)
+trace.set_tracer_provider(tracer_provider)
+listeners += [listener("late"), listener("named", meter_provider=meter_provider, tracer_provider=tracer_provider)]
+
+async def renew():
+    for each in listeners:
+        async with TokenProvider(on_event=each) as provider:
+            await provider.get_token()
+
+asyncio.run(renew())
+[resource] = reader.get_metrics_data().resource_metrics
+points = {metric.name: metric.data.data_points for scope in resource.scope_metrics for metric in scope.metrics}
+for name in ("renewals", "remaining_life"):
+    print(*sorted(point.attributes["name"] for point in points[f"simplestore.token.{name}"]))
+print(*sorted(span.attributes["name"] for span in exporter.get_finished_spans()))
+"""

@@ -54,16 +54,19 @@ def test_boot() -> None:
     )
 
 
-@pytest.mark.parametrize("text", [None, "", "not a boot", "\u00e9"])
-def test_boot_is_unknown(monkeypatch: pytest.MonkeyPatch, text: str | None) -> None:
-    """If the kernel's boot id is missing or malformed, the boot is unknown."""
+@pytest.mark.parametrize(
+    ("platform", "text"),
+    [*(("linux", text) for text in (None, "", "not a boot", "\u00e9")), ("darwin", None), ("win32", None)],
+)
+def test_boot_is_unknown(monkeypatch: pytest.MonkeyPatch, platform: str, text: str | None) -> None:
+    """If the kernel's boot id is missing or malformed, or the platform has none, the boot is unknown."""
 
     def read_text(*_: object) -> str:
         if text is None:
             raise FileNotFoundError
         return text
 
-    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(Path, "read_text", read_text)
     assert find_boot.__wrapped__() is None
 
@@ -79,15 +82,3 @@ def test_boot_without_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "read_text", lambda *_: f"{uuid}\n")
     monkeypatch.setattr(Path, "readlink", readlink)
     assert uuid == find_boot.__wrapped__()
-
-
-@pytest.mark.parametrize("platform", ["darwin", "win32"])
-def test_boot_elsewhere(monkeypatch: pytest.MonkeyPatch, platform: str) -> None:
-    """If a platform cannot identify its boot, the boot is unknown and nothing is raised."""
-
-    def read_text(*_: object) -> str:
-        raise FileNotFoundError
-
-    monkeypatch.setattr(Path, "read_text", read_text)
-    monkeypatch.setattr(sys, "platform", platform)
-    assert find_boot.__wrapped__() is None

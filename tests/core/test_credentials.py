@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import pickle
 import re
 from typing import Any
 
@@ -14,6 +13,7 @@ from yarl import URL
 
 from simplestore_async import ClientCredentials, SecretFile
 from simplestore_async._core.credentials import DEFAULT_TOKEN_URL
+from simplestore_async.client_authentication import ClientAssertion
 from simplestore_async.errors import ConfigurationError
 
 SECRET = "canary-secret"
@@ -96,18 +96,6 @@ class TestFields:
         assert SECRET == credentials.client_secret
         assert {"assertion": SECRET, "resource": (SECRET, "x")} == dict(credentials.extra_parameters)
 
-    def test_url_object(self) -> None:
-        """`token_url` may be a `yarl.URL`, with a path and a query."""
-        url = URL("https://auth.example.com/token?tenant=1")
-
-        assert url == ClientCredentials(**FIELDS, token_url=url).token_url
-
-    def test_insecure_http(self) -> None:
-        """With `allow_insecure_http=True` the token URL may be plain http."""
-        credentials = ClientCredentials(**FIELDS, token_url="http://auth.example.com/", allow_insecure_http=True)
-
-        assert "http" == credentials.token_url.scheme
-
     def test_extra_parameters_are_copied(self) -> None:
         """Later changes to the caller's mapping have no effect, and the copy is read-only."""
         parameters: dict[str, str | list[str]] = {"audience": "api", "resource": ["a", "b"], "one": ["x"]}
@@ -186,11 +174,6 @@ class TestFields:
 
         assert credentials is duplicate(credentials)
 
-    def test_pickle(self) -> None:
-        """Literal credentials cannot be pickled, and the error suggests from_env()."""
-        with pytest.raises(TypeError, match=r"use ClientCredentials\.from_env\(\) in each process"):
-            pickle.dumps(ClientCredentials(**FIELDS))
-
 
 class TestWrongFields:
     @pytest.mark.parametrize(
@@ -240,8 +223,15 @@ class TestWrongFields:
                 ({"extra_parameters": {"audience": "api", name: SECRET}}, f"must not replace {name}")
                 for name in ("grant_type", "client_id", "client_secret", "scope")
             ),
-            ({"auth_method": SECRET}, "must be client_secret_post, client_secret_basic, none"),
-            ({"auth_method": None}, "must be client_secret_post, client_secret_basic, none"),
+            *(
+                ({"auth_method": method}, "must be client_secret_post, client_secret_basic, none")
+                for method in (SECRET, None, 3, ClientAssertion, object())
+            ),
+            *(
+                ({"client_secret": SECRET, "auth_method": method}, "has no effect")
+                for method in ("none", ClientAssertion(lambda: ""))
+            ),
+            ({"client_secret": None, "auth_method": "client_secret_basic"}, "is not set"),
             *(({"allow_insecure_http": flag}, "must be True or False") for flag in ("false", "true", 0, 1, None)),
         ],
     )

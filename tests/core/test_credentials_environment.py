@@ -13,6 +13,7 @@ from simplestore_async import ClientCredentials, SecretFile
 from simplestore_async._core.target import find_base_url
 from simplestore_async.errors import ConfigurationError
 from tests.support.platforms import needs_case
+from tests.support.tracebacks import shown_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 SECRET = "canary-secret"
 FIELDS: dict[str, Any] = {"client_id": "app", "client_secret": SECRET}
 PREFIX = "SIMPLESTORE_"
+BOTH = {"CLIENT_ID": "app", "CLIENT_SECRET": SECRET}
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def error_of_from_env() -> ConfigurationError:
 
 def test_minimum(environment: Callable[..., None]) -> None:
     """Only the id and the secret are required."""
-    environment(CLIENT_ID="app", CLIENT_SECRET=SECRET)
+    environment(**BOTH)
 
     assert ClientCredentials(**FIELDS) == ClientCredentials.from_env()
 
@@ -89,38 +91,20 @@ def test_empty_counts_as_unset(environment: Callable[..., None], nothing: str) -
         ({}, "CLIENT_ID", "and SIMPLESTORE_CLIENT_SECRET are not set", "missing-variable"),
         ({"CLIENT_ID": "app"}, "CLIENT_SECRET", "is not set", "missing-variable"),
         ({"CLIENT_SECRET": SECRET}, "CLIENT_ID", "is not set", "missing-variable"),
-        ({"CLIENT_ID": "", "CLIENT_SECRET": SECRET}, "CLIENT_ID", "is not set", "missing-variable"),
-        ({"CLIENT_ID": "app", "CLIENT_SECRET": "\ufeff"}, "CLIENT_SECRET", "is not set", "missing-variable"),
+        (BOTH | {"CLIENT_ID": ""}, "CLIENT_ID", "is not set", "missing-variable"),
+        (BOTH | {"CLIENT_SECRET": "\ufeff"}, "CLIENT_SECRET", "is not set", "missing-variable"),
+        *(
+            (BOTH | {f"{name}_FILE": "/nowhere"}, name, f"and SIMPLESTORE_{name}_FILE are both set", "configuration")
+            for name in ("CLIENT_SECRET", "CLIENT_ID")
+        ),
         (
-            {"CLIENT_ID": "app", "CLIENT_SECRET": SECRET, "CLIENT_SECRET_FILE": "/nowhere"},
+            BOTH | {"CLIENT_SECRET": f"{SECRET}\nx"},
             "CLIENT_SECRET",
-            "and SIMPLESTORE_CLIENT_SECRET_FILE are both set",
+            "must be one line of visible text",
             "configuration",
         ),
-        (
-            {"CLIENT_ID": "app", "CLIENT_ID_FILE": "/nowhere", "CLIENT_SECRET": SECRET},
-            "CLIENT_ID",
-            "and SIMPLESTORE_CLIENT_ID_FILE are both set",
-            "configuration",
-        ),
-        (
-            {"CLIENT_ID": "app", "CLIENT_SECRET": f"{SECRET}\nx"},
-            "CLIENT_SECRET",
-            "must be one line of visible text, got a line break (U+000A)",
-            "configuration",
-        ),
-        (
-            {"CLIENT_ID": "app", "CLIENT_SECRET": SECRET, "TOKEN_URL": "http://auth.example.com"},
-            "TOKEN_URL",
-            "uses plain http to auth.example.com",
-            "plain-http",
-        ),
-        (
-            {"CLIENT_ID": "app", "CLIENT_SECRET": SECRET, "SCOPE": '"canary"'},
-            "SCOPE",
-            "must be names of visible ASCII characters",
-            "configuration",
-        ),
+        (BOTH | {"TOKEN_URL": "http://auth.example"}, "TOKEN_URL", "uses plain http to auth.example", "plain-http"),
+        (BOTH | {"SCOPE": '"canary"'}, "SCOPE", "must be names of visible ASCII characters", "configuration"),
     ],
     ids=[
         *("neither", "no secret", "no id", "empty id", "invisible secret", "secret twice", "id twice"),
@@ -144,15 +128,11 @@ def test_wrong_variable(
 )
 def test_secret_in_the_wrong_variable(environment: Callable[..., None], variable: str, value: str) -> None:
     """A secret pasted into the wrong variable is shown neither by the error nor by the traceback's locals."""
-    others = {"CLIENT_ID": "app", "CLIENT_SECRET": SECRET}
-    others.pop(variable.removesuffix("_FILE"), None)
-    environment(**others | {variable: value})
+    environment(**{name: text for name, text in BOTH.items() if not variable.startswith(name)} | {variable: value})
     error = error_of_from_env()
 
     assert PREFIX + variable == error.field
-    frame = error.__traceback__
-    while frame := frame and frame.tb_next:
-        assert "canary" not in repr(frame.tb_frame.f_locals)
+    assert "canary" not in shown_by(error)
 
 
 @pytest.mark.parametrize("variable", ["CLIENT_ID_FILE", "CLIENT_SECRET_FILE"])
@@ -173,9 +153,7 @@ def test_wrong_file(
     path = tmp_path / "file"
     if content is not None:
         path.write_bytes(content)
-    others = {"CLIENT_ID": "app", "CLIENT_SECRET": SECRET}
-    others.pop(variable.removesuffix("_FILE"))
-    environment(**others, **{variable: str(path)})
+    environment(**{name: text for name, text in BOTH.items() if not variable.startswith(name)}, **{variable: str(path)})
     error = error_of_from_env()
 
     assert (PREFIX + variable, problem.format(path)) == (error.field, error.problem)
@@ -239,7 +217,7 @@ def test_pickle(environment: Callable[..., None], protocol: int) -> None:
 @pytest.mark.parametrize("change", [{"client_id": "other"}, {"client_secret": "other"}, {"scope": "read"}])
 def test_pickle_of_changed_credentials(environment: Callable[..., None], change: dict[str, Any]) -> None:
     """Credentials that were changed after `from_env()` cannot be pickled."""
-    environment(CLIENT_ID="app", CLIENT_SECRET=SECRET)
+    environment(**BOTH)
     credentials = attrs.evolve(ClientCredentials.from_env(), **change)
 
     with pytest.raises(TypeError, match=r"use ClientCredentials\.from_env\(\) in each process"):
@@ -248,7 +226,7 @@ def test_pickle_of_changed_credentials(environment: Callable[..., None], change:
 
 def test_pickle_without_the_environment(environment: Callable[..., None]) -> None:
     """Loading a pickle where the variables are missing raises the same error as `from_env()`."""
-    environment(CLIENT_ID="app", CLIENT_SECRET=SECRET)
+    environment(**BOTH)
     pickled = pickle.dumps(ClientCredentials.from_env())
     environment()
 

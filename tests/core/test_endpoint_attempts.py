@@ -83,14 +83,6 @@ def test_attempts_are_limited(attempts: int) -> None:
     assert (502, attempts) == (course.outcome.status, len(course.posted_at))
 
 
-def test_passing_failure() -> None:
-    """A token that arrives after failed attempts is returned."""
-    course = request(RetryPolicy(), Reply(500), Reply(429), TOKEN)
-
-    assert isinstance(course.outcome, AccessToken)
-    assert 3 == len(course.posted_at)
-
-
 def test_refusal() -> None:
     """A terminal refusal is not retried, even with a Retry-After."""
     course = request(RetryPolicy(), Reply(400, headers={"Retry-After": "0"}))

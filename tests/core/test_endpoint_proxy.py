@@ -15,7 +15,6 @@ from simplestore_async.errors import ConfigurationError, TokenTransportError
 from simplestore_async.sandbox import Sandbox
 from tests.support.api_servers import ConnectProxy, refusing_url
 from tests.support.raw_server import RawServer
-from tests.support.resolver import LocalResolver
 from tests.support.servers import SECRET
 from tests.support.tls import client_context, private_ca
 from tests.support.token_requests import CLOSED, cancelled, failure, raw_credentials
@@ -66,31 +65,6 @@ async def test_argument(server: Sandbox, credentials: ClientCredentials, port: i
     assert AUTHORIZATION in headers
     assert not shows_secret(request.decode())
     assert "Proxy-Authorization" not in server.requests[0].headers
-
-
-async def test_environment(credentials: ClientCredentials, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With `trust_env` a request uses the proxy that the environment names at that moment."""
-    endpoint = TokenEndpoint(credentials, trust_env=True, ssl=client_context())
-    async with ConnectProxy(port=port) as proxy:
-        monkeypatch.setenv("https_proxy", f"http://{USERINFO}@127.0.0.1:{proxy.port}")
-        await endpoint.request_token()
-
-    assert AUTHORIZATION in proxy.requests[0]
-
-
-@pytest.mark.parametrize(("trust_env", "no_proxy"), [(True, "token.example"), (False, "")], ids=["no_proxy", "default"])
-async def test_direct(
-    credentials: ClientCredentials, port: int, *, trust_env: bool, no_proxy: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A host named by no_proxy is reached directly, and without `trust_env` every host is."""
-    connector = aiohttp.TCPConnector(resolver=LocalResolver({443: port}))
-    async with ConnectProxy(port=port) as proxy, connector:
-        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
-        monkeypatch.setenv("no_proxy", no_proxy)
-        endpoint = TokenEndpoint(credentials, ssl=client_context(), connector=connector, trust_env=trust_env)
-        await endpoint.request_token()
-
-    assert [] == proxy.requests
 
 
 async def test_plain_http(sandbox: Sandbox) -> None:

@@ -141,12 +141,14 @@ async def test_success(found: AccessToken | None) -> None:
     ids=["raises", "raises at once", "TimeoutError", "TokenCacheError", "CancelledError", "Panic", "no coroutine"],
 )
 async def test_failure(operation: str, misbehave: Callable[[], Any], facts: tuple[str, str]) -> None:
-    """A cache's exception becomes an event, which shows only the text of a TokenCacheError."""
-    guarded = guard(ScriptedCache(**{step_of(operation): misbehave}))
+    """A cache's exception becomes an event with the text of a TokenCacheError only; no lock is released then."""
+    cache = ScriptedCache(**{step_of(operation): misbehave})
+    guarded = guard(cache)
     async with asyncio.timeout(60):
         await use(guarded, operation)
     (failure,) = guarded.failures
     assert (operation, *facts) == (failure.operation, failure.problem, failure.hint)
+    assert "leave" not in [call[0] for call in cache.calls]
 
 
 @pytest.mark.parametrize(
@@ -331,18 +333,20 @@ async def test_release(leave: Callable[[], Any], problems: list[str]) -> None:
 
 
 async def test_cancellation_releases_the_lock() -> None:
-    """A renewal that is cancelled while it holds the lock completes an asynchronous release."""
+    """A renewal that is cancelled while it holds the lock, even past its deadline, completes the release."""
     is_held = asyncio.Event()
     released: list[bool] = []
 
     async def release() -> None:
-        await asyncio.sleep(0)
+        for _ in range(5):
+            await asyncio.sleep(0)
         released.append(True)
 
     guarded = guard(ScriptedCache(leave=release))
 
     async def renew() -> None:
         async with guarded.renewal_lock():
+            guarded.deadline = asyncio.get_running_loop().time()
             is_held.set()
             await hang()
 
@@ -353,17 +357,6 @@ async def test_cancellation_releases_the_lock() -> None:
         await task
     assert [True] == released
     assert [] == guarded.failures
-
-
-@pytest.mark.parametrize("enter", [fail, raise_cancelled, hang])
-async def test_lock_not_acquired_is_not_released(enter: Callable[[], Any]) -> None:
-    """If the lock cannot be acquired, the body runs without it and nothing is released."""
-    cache = ScriptedCache(enter=enter)
-    guarded = guard(cache, lock_seconds=SHORT)
-    async with asyncio.timeout(60):
-        await use(guarded, "lock")
-    assert [("renewal_lock", "key"), ("enter",)] == cache.calls
-    assert ["lock"] == [failure.operation for failure in guarded.failures]
 
 
 @pytest.mark.parametrize(
@@ -379,19 +372,3 @@ async def test_broken_renewal_lock(make_lock: Callable[[], Any], error: str) -> 
     guarded = guard(Broken())
     await use(guarded, "lock")
     assert [CacheFailed(operation="lock", problem=f"it raised {error}")] == guarded.failures
-
-
-async def test_release_after_the_deadline() -> None:
-    """A renewal past its deadline still has time to release the lock."""
-    released: list[bool] = []
-
-    async def release() -> None:
-        for _ in range(5):
-            await asyncio.sleep(0)
-        released.append(True)
-
-    guarded = guard(ScriptedCache(leave=release))
-    async with guarded.renewal_lock():
-        guarded.deadline = asyncio.get_running_loop().time()
-    assert [True] == released
-    assert [] == guarded.failures

@@ -1,11 +1,10 @@
-"""One provider on several event loops: in sequence, at once, and closed during a renewal."""
+"""One provider on several event loops: in sequence, at once, closed during a renewal, and late results."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import logging
-import threading
 import warnings
 import weakref
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -14,9 +13,9 @@ import pytest
 
 from simplestore_async import AccessToken, MemoryTokenCache, TokenEndpoint, TokenProvider
 from simplestore_async.errors import ProviderClosedError
-from simplestore_async.events import Event, RenewalStarted, TokenReceived
+from simplestore_async.events import Event, OutageBegan, RenewalFailed, RenewalStarted, TokenReceived
 from tests.support.loops import LOOPS, LoopFactory, other_loop
-from tests.support.providers import LIFE, begin, get_at_once
+from tests.support.providers import DUE, LIFE, TICK, begin, begin_held, get_at_once, of_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -164,7 +163,7 @@ async def test_loop_is_closed_during_a_renewal(sandbox: Sandbox, provider: Token
 
 class TestAtOnce:
     async def test_four_threads(self, sandbox: Sandbox, provider: TokenProvider) -> None:
-        """Of four loops with 50 callers each, every loop makes one request and shares its token."""
+        """Of four loops with 50 callers each, each makes one request and shares its token; any thread may reject it."""
         held = sandbox.token_endpoint.hold()
 
         async def scenario() -> list[AccessToken]:
@@ -178,28 +177,7 @@ class TestAtOnce:
         assert [(50, 1)] * 4 == [(len(some), len({id(token) for token in some})) for some in tokens]
         assert get_at_once(provider) in [some[0] for some in tokens]
         assert 4 == sandbox.counters.token_requests
-
-    async def test_listener_thread(self, provide: Provide) -> None:
-        """The listener runs on the thread of the renewing loop."""
-        threads: list[int] = []
-
-        async def scenario() -> int:
-            await provider.get_token()
-            return threading.get_ident()
-
-        provider = provide(on_event=lambda _: threads.append(threading.get_ident()))
-        here = await in_thread(scenario)
-
-        assert [here] * 2 == threads
-        assert threading.get_ident() != here
-
-    async def test_rejection_from_another_thread(self, provider: TokenProvider) -> None:
-        """invalidate() works from any thread, even one without an event loop."""
-        token = await provider.get_token()
-
-        assert await asyncio.to_thread(provider.invalidate, token)
-
-        assert token.value != (await provider.get_token()).value
+        assert await asyncio.to_thread(provider.invalidate, get_at_once(provider))
 
 
 class TestClose:
@@ -249,3 +227,105 @@ class TestClose:
         assert [RenewalStarted(cause="first")] == events
         with pytest.raises(ProviderClosedError):
             await provider.get_token()
+
+
+class TestLateResult:
+    async def test_late_token(self, sandbox: Sandbox, clock: FakeClock, provide: Provide, events: list[Event]) -> None:
+        """A token that was requested earlier but arrives later is discarded, and its waiters get the newer one."""
+        cache = MemoryTokenCache(clock=clock)
+        provider = provide(cache=cache)
+        async with other_loop() as start:
+            late, caller = await begin_held(sandbox, provider)
+            clock.advance(60)
+            sandbox.token_endpoint.hold().release()
+            newer = await start(provider.get_token())
+            assert newer is get_at_once(provider)
+
+            late.release()
+
+            assert newer is await caller
+            assert newer is get_at_once(provider)
+            assert newer is await cache.get(sandbox.credentials.cache_key)
+        assert [("endpoint", 3_600.0), ("memory", 3_600.0)] == [
+            (event.source, event.life_seconds) for event in of_kind(TokenReceived, events)
+        ]
+        assert 2 == sandbox.counters.tokens_issued
+
+    async def test_late_failure(self, sandbox: Sandbox, provider: TokenProvider, events: list[Event]) -> None:
+        """A renewal that fails after another loop's succeeded serves the newer token and reports no failure."""
+        async with other_loop() as start:
+            sandbox.fail_next(1)
+            late, caller = await begin_held(sandbox, provider)
+            sandbox.token_endpoint.hold().release()
+            newer = await start(provider.get_token())
+            late.release()
+
+            assert newer is await caller
+            # The provider does not back off either.
+            assert provider.invalidate(newer)
+        assert [] == of_kind(RenewalFailed, events) + of_kind(OutageBegan, events)
+        assert ["endpoint", "memory"] == [event.source for event in of_kind(TokenReceived, events)]
+
+    async def test_failure_finds_a_due_token(
+        self, sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, events: list[Event]
+    ) -> None:
+        """If the other loop's token is already due, the callers get it but the failure is reported."""
+        async with other_loop() as start:
+            late = sandbox.token_endpoint.hold()
+            token = start(provider.get_token())
+            await late.wait_for_requests()
+            clock.advance(DUE)
+            sandbox.fail_next(1)
+            failure, caller = await begin_held(sandbox, provider)
+            late.release()
+            await token
+            failure.release()
+
+            assert await token is await caller
+            assert not provider.invalidate(await token)
+        assert [True] == [event.is_token_alive for event in of_kind(RenewalFailed, events)]
+
+    @pytest.mark.parametrize("is_due", [False, True], ids=["fresh", "due"])
+    async def test_token_during_the_cache_read(
+        self, *, sandbox: Sandbox, clock: FakeClock, provide: Provide, events: list[Event], is_due: bool
+    ) -> None:
+        """A token that another loop obtained during a slow cache read is used unless it is due."""
+        is_read, may_go_on = asyncio.Event(), asyncio.Event()
+        here = asyncio.get_running_loop()
+
+        class SlowHere(MemoryTokenCache):
+            async def get(self, key: str, /) -> AccessToken | None:
+                if asyncio.get_running_loop() is here:
+                    is_read.set()
+                    await may_go_on.wait()
+                return None
+
+        provider = provide(cache=SlowHere())
+        async with other_loop() as start:
+            caller = await begin(provider)
+            await is_read.wait()
+            newer = await start(provider.get_token())
+            clock.advance(DUE if is_due else 1_600)
+            may_go_on.set()
+
+            assert is_due is (newer is not await caller)
+        assert ["endpoint", "endpoint" if is_due else "memory"] == [
+            event.source for event in of_kind(TokenReceived, events)
+        ]
+        assert (2 if is_due else 1) == sandbox.counters.token_requests
+
+    async def test_two_replacements(self, sandbox: Sandbox, clock: FakeClock, provider: TokenProvider) -> None:
+        """If two loops replace one rejected token, the later token counts as a replacement and is kept while young."""
+        provider.invalidate(await provider.get_token())
+        async with other_loop() as start:
+            earlier, first = await begin_held(sandbox, provider)
+            clock.advance(TICK)
+            later = sandbox.token_endpoint.hold()
+            second = start(provider.get_token())
+            await later.wait_for_requests()
+            earlier.release()
+            await first
+            later.release()
+
+            assert not provider.invalidate(await second)
+            assert await second is get_at_once(provider)

@@ -71,28 +71,21 @@ class TestLongRejection:
             assert ((200, "fine"), 2) == (response, sandbox.counters.token_requests)
 
 
-def _peers(server: ApiServer) -> list[Any]:
-    """Record the client's address of each request."""
-    peers: list[Any] = []
-    handler = server.handler
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        assert request.transport is not None
-        peers.append(request.transport.get_extra_info("peername"))
-        return await handler(request)
-
-    server.handler = handle
-    return peers
-
-
 class TestConnection:
     @pytest.mark.parametrize(("method", "is_reused"), [("GET", True), ("POST", False)])
     @pytest.mark.parametrize("may_replace", [True, False], ids=["replayed", "returned"])
     async def test_reuse(self, api_server: ApiServer, method: str, *, is_reused: bool, may_replace: bool) -> None:
         """The connection of a 401 is reused after a safe method only, since the server may be about to close it."""
         api_server.rejected.add("first")
-        api_server.handler = rejecting(api_server, 401, text="why")
-        peers = _peers(api_server)
+        respond = rejecting(api_server, 401, text="why")
+        peers: list[Any] = []
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            assert request.transport is not None
+            peers.append(request.transport.get_extra_info("peername"))
+            return await respond(request)
+
+        api_server.handler = handle
         source = ListSource("first", "second", may_replace=may_replace)
         async with authorized_session(source, api_server.url) as session:
             responses = [await fetch(session, api_server.url, method) for _ in range(2)]

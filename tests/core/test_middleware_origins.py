@@ -1,4 +1,4 @@
-"""`BearerAuthMiddleware`: which requests carry the token."""
+"""`BearerAuthMiddleware`: which requests carry the token; `BearerContract` has redirects to other ports and back."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
-from yarl import URL
 
 from simplestore_async import BearerAuthMiddleware, TokenProvider
 from simplestore_async.errors import ConfigurationError
 from tests.support.api_requests import ListSource, OneToken, authorizations, fetch
-from tests.support.api_servers import authorized_session, echo_websocket
+from tests.support.api_servers import authorized_session, echo_websocket, redirecting
 from tests.support.resolver import LocalResolver
 from tests.support.servers import ApiServer
 from tests.support.tls import private_ca
@@ -61,13 +60,6 @@ class TestOrigins:
 
         assert [["Bearer own-token"]] == authorizations(api_server)
 
-    async def test_netrc_is_read(self, api_server: ApiServer, netrc: None) -> None:
-        """Outside the origins the caller's credentials from netrc are sent."""
-        async with authorized_session(OneToken(), "https://api.example", trust_env=True) as session:
-            await fetch(session, api_server.url)
-
-        assert [["Basic bWU6cGFzc3dvcmQ="]] == authorizations(api_server)
-
     async def test_outside(self, api_server: ApiServer) -> None:
         """A request to another origin is sent unchanged, and its 401 causes no renewal."""
         api_server.rejected.add("mine")
@@ -75,29 +67,6 @@ class TestOrigins:
             status, _ = await fetch(session, api_server.url, headers={"Authorization": "Bearer mine"})
 
         assert (401, ["mine"]) == (status, api_server.tokens)
-
-    @pytest.mark.parametrize(
-        ("origin", "url", "has_token"),
-        [
-            ("http://api.example", "http://me:password@api.example:80/", True),
-            ("https://api.example:443", "https://API.example./", True),
-            ("http://bücher.example", URL("http://BÜCHER.example./", encoded=True), True),
-            ("https://api.example", "http://api.example/", False),
-            ("http://api.example", "https://api.example/", False),
-            ("http://api.example", "http://api.example:8080/", False),
-            ("http://api.example", "http://api.example@evil.example/", False),
-        ],
-    )
-    async def test_same_origin(self, origin: str, url: str | URL, *, has_token: bool) -> None:
-        """An origin is compared by scheme, host and port, whatever its spelling."""
-        async with ApiServer() as plain, ApiServer(ssl_context=private_ca().server) as secure:
-            connector = aiohttp.TCPConnector(
-                resolver=LocalResolver({80: plain.port, 8080: plain.port, 443: secure.port}), ssl=private_ca().client
-            )
-            async with authorized_session(OneToken(), origin, allow_insecure_http=True, connector=connector) as session:
-                await fetch(session, url)
-
-        assert has_token == ("own-token" in plain.tokens + secure.tokens)
 
     @pytest.mark.parametrize("scheme", ["ws", "wss"])
     async def test_websocket(self, scheme: str) -> None:
@@ -119,14 +88,6 @@ class TestOrigins:
 
         assert ("hello", ["first", "second"]) == (echo, api_server.tokens)
 
-    async def test_websocket_outside(self, api_server: ApiServer) -> None:
-        """A WebSocket handshake to another port carries no token."""
-        async with authorized_session(OneToken(), "http://127.0.0.1:1") as session:
-            with pytest.raises(aiohttp.WSServerHandshakeError):
-                await session.ws_connect(f"ws://127.0.0.1:{api_server.port}/")
-
-        assert [None] == api_server.tokens
-
     @pytest.mark.parametrize(
         ("field", "value"),
         [
@@ -136,6 +97,7 @@ class TestOrigins:
             ("source", SimpleNamespace(get_token=len)),
             ("source", SimpleNamespace(invalidate=len)),
             ("allow_insecure_http", "false"),
+            *(("is_rejected", value) for value in ("419", lambda status: status == 419, ListSource.get_token)),
         ],
     )
     async def test_wrong_argument(self, field: str, value: Any) -> None:
@@ -146,3 +108,16 @@ class TestOrigins:
 
         assert field == caught.value.field
         assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [302, 307])
+@pytest.mark.parametrize("host", ["localhost", "evil.example"])
+async def test_other_host(api_server: ApiServer, host: str, status: int) -> None:
+    """A redirect to another host name carries no token, even on the same machine and port."""
+    url = f"http://{host}:{api_server.port}/stolen"
+    api_server.handler = redirecting(api_server, {"/a": url}, status=status)
+    connector = aiohttp.TCPConnector(resolver=LocalResolver())
+    async with authorized_session(OneToken(), api_server.url, connector=connector) as session:
+        await fetch(session, f"{api_server.url}/a", headers={"Authorization": "Bearer mine"})
+
+    assert ["own-token", None] == api_server.tokens

@@ -1,9 +1,11 @@
-"""`BearerAuthMiddleware` with timeouts, proxies, certificates and other features of aiohttp."""
+"""`BearerAuthMiddleware` with timeouts, proxies, certificates and traces of aiohttp, none of which shows the token."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -11,11 +13,14 @@ import pytest
 
 from simplestore_async.errors import ConfigurationError, TokenTimeoutError
 from tests.support.api_requests import ListSource, OneToken, fetch
-from tests.support.api_servers import ConnectProxy, authorized_session
+from tests.support.api_servers import ConnectProxy, WireServer, authorized_session
 from tests.support.servers import ApiServer
 from tests.support.tls import private_ca
+from tests.support.tracebacks import shown_by
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
     from simplestore_async.sandbox import Sandbox
 
 UNCHECKED_NAME = ssl.create_default_context()
@@ -69,24 +74,6 @@ class TestSurroundings:
             status, _ = await fetch(session, api_server.url, proxy=proxy.url)
 
             assert (502, [None]) == (status, [head.token for head in proxy.heads])
-
-    async def test_https_proxy(self) -> None:
-        """An https request and its replay carry the token only inside the proxy's tunnel."""
-        async with (
-            ApiServer(ssl_context=private_ca().server) as api,
-            ConnectProxy({"api.example:443": api.port}) as proxy,
-            authorized_session(
-                ListSource("canary-token-1", "canary-token-2"),
-                "https://api.example",
-                connector=aiohttp.TCPConnector(ssl=private_ca().client),
-            ) as session,
-        ):
-            api.rejected.add("canary-token-1")
-            status, _ = await fetch(session, "https://api.example/items", proxy=proxy.url)
-
-            assert (200, ["canary-token-1", "canary-token-2"]) == (status, api.tokens)
-            assert b"canary" not in proxy.seen
-            assert b"uthorization" not in proxy.seen
 
     async def test_opt_out(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
         """`middlewares=()` on a request sends it without a token."""
@@ -143,3 +130,92 @@ class TestCertificates:
                 await send(url, ssl=fingerprint)
 
             assert ([], has_proxy) == (api_server.requests, bool(proxy.heads))
+
+
+class TestSecrecy:
+    async def test_trace(self, api_server: ApiServer) -> None:
+        """No aiohttp trace hook shows the token, not even the one for the headers sent."""
+        shown: list[str] = []
+
+        async def show(session: object, context: object, params: object) -> None:
+            shown.append(repr(params))
+
+        trace_config = aiohttp.TraceConfig()
+        for name in dir(trace_config):
+            if name.startswith("on_"):
+                getattr(trace_config, name).append(show)
+        api_server.rejected.add("canary-token-1")
+        source = ListSource("canary-token-1", "canary-token-2")
+        async with authorized_session(source, api_server.url, trace_configs=[trace_config]) as session:
+            await fetch(session, api_server.url, "POST", data=b"body")
+
+        assert 2 == sum("'Authorization': '***'" in each for each in shown)
+        assert "canary" not in "".join(shown)
+
+    async def test_cancelled(self) -> None:
+        """Cancelling a request in flight removes the token from its headers."""
+        requests: list[aiohttp.ClientRequest] = []
+
+        async def outer(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+            requests.append(request)
+            return await handler(request)
+
+        async def never(writer: asyncio.StreamWriter) -> None:
+            is_sent.set()
+            await asyncio.Event().wait()
+
+        is_sent = asyncio.Event()
+        async with (
+            WireServer(never) as server,
+            authorized_session(ListSource("canary-token-1"), server.url, middlewares=[outer]) as session,
+        ):
+            server.rejected.add("canary-token-1")
+            task = asyncio.create_task(fetch(session, server.url))
+            await is_sent.wait()
+            assert "***" in repr(requests[0].headers)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        assert "Authorization" not in requests[0].headers
+
+
+async def _text_in_a_generator() -> AsyncIterator[Any]:
+    yield "text, where aiohttp wants bytes"
+
+
+async def _failing_generator() -> AsyncIterator[bytes]:
+    mine = "visible"
+    raise ZeroDivisionError(mine)
+    yield b""
+
+
+class _FailingPayload(aiohttp.BytesPayload):
+    async def write_with_length(self, writer: Any, content_length: int | None) -> None:
+        raise OSError(errno.EIO, "disk on fire")
+
+
+class TestTracebacks:
+    @pytest.mark.parametrize(
+        ("options", "cause"),
+        [
+            (lambda: {"data": _text_in_a_generator()}, TypeError),
+            (lambda: {"data": _failing_generator()}, ZeroDivisionError),
+            (lambda: {"data": _FailingPayload(b"body")}, OSError),
+            (lambda: {"headers": {"X-Header": "a\nb"}}, None),
+        ],
+        ids=["text in a generator", "failing generator", "failing payload", "header of two lines"],
+    )
+    async def test_failing_body(
+        self, api_server: ApiServer, options: Callable[[], dict[str, Any]], cause: type[BaseException] | None
+    ) -> None:
+        """The traceback of an error in writing a request keeps the cause and the caller's locals but shows no token."""
+        async with authorized_session(ListSource("canary-token"), api_server.url) as session:
+            with pytest.raises((aiohttp.ClientError, ValueError)) as caught:
+                await session.post(api_server.url, **options())
+
+        shown = shown_by(caught.value)
+        assert "canary" not in shown
+        assert cause is None or isinstance(caught.value.__cause__, cause)
+        assert cause is not ZeroDivisionError or "'mine': 'visible'" in shown
+        assert any("aiohttp" in frame.f_code.co_filename for frame, _ in traceback.walk_tb(caught.value.__traceback__))

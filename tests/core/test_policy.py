@@ -151,15 +151,11 @@ class TestHeldToken:
         ("life", "before_expiry"), [(3600, 30), (301, 30), (300, 30), (299, 29.9), (60, 6), (5, 0.5)]
     )
     def test_expiring(self, life: float, before_expiry: float, is_first: bool) -> None:
-        """A token is expiring 30 s before it expires, or a tenth of its lifetime if that is less."""
-        assert SENT + life - before_expiry == pytest.approx(hold(life=life, is_first=is_first).expiring_at)
-
-    @pytest.mark.parametrize("life", [5, 60, 3600.5])
-    def test_expiry(self, life: float) -> None:
-        """A token expires its lifetime after the request, on the monotonic clock."""
-        held = hold(life=life)
+        """A token expires its lifetime after the request, and is expiring 30 s or a tenth of its lifetime before."""
+        held = hold(life=life, is_first=is_first)
 
         assert (SENT, SENT + life) == (held.requested_at, held.expires_at)
+        assert SENT + life - before_expiry == pytest.approx(held.expiring_at)
 
     @pytest.mark.parametrize("is_first", [False, True])
     def test_due_is_never_after_expiring(self, is_first: bool) -> None:

@@ -23,7 +23,7 @@ from simplestore_async import (
 from simplestore_async.errors import ConfigurationError, ProviderClosedError, TokenEndpointError
 from simplestore_async.events import Event, RenewalFailed, RenewalStarted, TokenReceived, TokenRejected
 from tests.support.clocks import FakeClock
-from tests.support.providers import Panic, begin, get_at_once
+from tests.support.providers import get_at_once
 from tests.support.servers import SECRET
 
 if TYPE_CHECKING:
@@ -41,34 +41,27 @@ async def listen_async(_event: Event) -> None: ...
 
 class TestConstructor:
     @pytest.mark.parametrize(
-        "options", [{"credentials": CREDENTIALS}, {"clock": FakeClock()}], ids=["credentials", "clock"]
-    )
-    def test_contradiction(self, options: dict[str, Any]) -> None:
-        """Credentials and clock are refused together with an endpoint, which has its own."""
-        with pytest.raises(ConfigurationError) as caught:
-            TokenProvider(endpoint=TokenEndpoint(CREDENTIALS), **options)
-
-        assert [caught.value.field] == list(options)
-
-    @pytest.mark.parametrize(
-        ("field", "value"),
+        ("field", "options"),
         [
-            ("credentials", "app"),
-            ("cache", type("Shelf", (), {"get": None})()),
-            ("policy", RetryPolicy()),
-            ("endpoint", CREDENTIALS),
-            ("clock", 17),
-            ("on_event", listen_async),
-            ("on_event", lambda: None),
+            ("credentials", {"credentials": "app"}),
+            ("cache", {"cache": type("Shelf", (), {"get": None})()}),
+            ("policy", {"policy": RetryPolicy()}),
+            ("endpoint", {"credentials": None, "endpoint": CREDENTIALS}),
+            ("clock", {"clock": 17}),
+            ("on_event", {"on_event": listen_async}),
+            ("on_event", {"on_event": lambda: None}),
+            ("credentials", {"endpoint": TokenEndpoint(CREDENTIALS)}),
+            ("clock", {"credentials": None, "endpoint": TokenEndpoint(CREDENTIALS), "clock": FakeClock()}),
         ],
-        ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+        ids=[
+            *("credentials", "cache", "policy", "endpoint", "clock", "async listener", "listener without argument"),
+            *("credentials and endpoint", "clock and endpoint"),
+        ],
     )
-    def test_wrong_type(self, field: str, value: Any) -> None:
-        """An argument of the wrong type, or a listener that could never run, is refused by name."""
-        options = {} if field in {"credentials", "endpoint"} else {"credentials": CREDENTIALS}
-
+    def test_wrong_argument(self, field: str, options: dict[str, Any]) -> None:
+        """A wrong argument, and one that an endpoint has of its own, is refused by name."""
         with pytest.raises(ConfigurationError) as caught:
-            TokenProvider(**options | {field: value})
+            TokenProvider(**{"credentials": CREDENTIALS} | options)
 
         assert field == caught.value.field
 
@@ -128,51 +121,8 @@ class TestFreshToken:
         assert (requested_at, requested_at + 3_600) == (token.issued_at, token.expires_at)
         assert 1 == sandbox.counters.token_requests
 
-    async def test_events(
-        self, sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, events: list[Event]
-    ) -> None:
-        """The first renewal reports cause, source, waiters, and durations that ignore steps of the wall clock."""
-        held = sandbox.token_endpoint.hold()
-        callers = [asyncio.create_task(provider.get_token()) for _ in range(3)]
-        await held.wait_for_requests()
-        clock.advance(2)
-        clock.step_wall(1_800)
-        held.release()
-        await asyncio.gather(*callers)
-        get_at_once(provider)
-
-        assert [
-            RenewalStarted(cause="first"),
-            TokenReceived(
-                cause="first",
-                source="endpoint",
-                is_unchanged=False,
-                duration_seconds=2.0,
-                life_seconds=3_598.0,
-                waiter_count=3,
-                longest_wait_seconds=2.0,
-            ),
-        ] == events
-
 
 class TestListener:
-    @pytest.mark.parametrize("error", [ZeroDivisionError, asyncio.CancelledError, Panic])
-    async def test_raises(self, provide: Provide, caplog: pytest.LogCaptureFixture, error: type[BaseException]) -> None:
-        """Exceptions of a listener are logged and affect no caller."""
-
-        def listen(event: Event) -> None:
-            raise error
-
-        provider = provide(on_event=listen)
-        token = await provider.get_token()
-        assert provider.invalidate(token)
-
-        assert token.value != (await provider.get_token()).value
-        assert [
-            f"on_event raised for {name}"
-            for name in ("RenewalStarted", "TokenReceived", "TokenRejected", "RenewalStarted", "TokenReceived")
-        ] == [record.getMessage() for record in caplog.records if record.exc_info]
-
     async def test_calls_invalidate(self, provide: Provide) -> None:
         """A listener may call invalidate() without a deadlock."""
         verdicts: list[bool] = []
@@ -187,46 +137,34 @@ class TestListener:
         assert provider.invalidate(token)
         assert [True] == verdicts
 
-    @pytest.mark.parametrize("kind", [RenewalStarted, TokenReceived, RenewalFailed])
-    async def test_calls_get_token(self, sandbox: Sandbox, provide: Provide, kind: type[Event]) -> None:
-        """A get_token() call that a listener starts gets the outcome of that renewal."""
-        calls: list[asyncio.Task[AccessToken]] = []
+    @pytest.mark.parametrize(
+        ("method", "kind"),
+        [
+            *(("get_token", kind) for kind in (RenewalStarted, TokenReceived, RenewalFailed)),
+            *(("aclose", kind) for kind in (TokenReceived, RenewalFailed)),
+        ],
+    )
+    async def test_starts_a_call(self, sandbox: Sandbox, provide: Provide, method: str, kind: type[Event]) -> None:
+        """A get_token() call that a listener starts gets that renewal's outcome, and aclose() spares its waiters."""
+        calls: list[asyncio.Task[Any]] = []
 
         def listen(event: Event) -> None:
             if isinstance(event, kind):
-                calls.append(asyncio.get_running_loop().create_task(provider.get_token()))
+                calls.append(asyncio.get_running_loop().create_task(getattr(provider, method)()))
 
         if kind is RenewalFailed:
             sandbox.fail_next(1)
         provider = provide(on_event=listen)
-        caller = await begin(provider)
-        await asyncio.wait([caller])
-
-        [outcome] = await asyncio.gather(*calls, return_exceptions=True)
-
-        assert (TokenEndpointError if kind is RenewalFailed else AccessToken) is type(outcome)
-        assert 1 == sandbox.counters.token_requests
-        caller.exception()
-
-    @pytest.mark.parametrize("kind", [TokenReceived, RenewalFailed])
-    async def test_calls_aclose(self, sandbox: Sandbox, provide: Provide, kind: type[Event]) -> None:
-        """If a listener closes the provider as a renewal ends, waiters get its outcome and later callers fail."""
-        closings: list[asyncio.Task[None]] = []
-
-        def listen(event: Event) -> None:
-            if isinstance(event, kind):
-                closings.append(asyncio.get_running_loop().create_task(provider.aclose()))
-
-        if kind is RenewalFailed:
-            sandbox.fail_next(1)
-        provider = provide(on_event=listen)
-
         [outcome] = await asyncio.gather(provider.get_token(), return_exceptions=True)
+        [result] = await asyncio.gather(*calls, return_exceptions=True)
 
-        await closings[0]
         assert (TokenEndpointError if kind is RenewalFailed else AccessToken) is type(outcome)
-        with pytest.raises(ProviderClosedError):
-            await provider.get_token()
+        if method == "aclose":
+            with pytest.raises(ProviderClosedError):
+                await provider.get_token()
+        else:
+            assert type(outcome) is type(result)
+        assert 1 == sandbox.counters.token_requests
 
 
 @pytest.mark.parametrize("failures", [0, 1], ids=["token", "failure"])

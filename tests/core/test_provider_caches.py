@@ -1,30 +1,59 @@
-"""`TokenProvider` with working caches; `test_state.py` has the rules for a cached token."""
+"""`TokenProvider` with caches; `test_guarded_cache.py` has their failures and `test_state.py` the rules."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn, Self
 
 import pytest
 
-from simplestore_async import AccessToken, MemoryTokenCache, TokenProvider
-from simplestore_async.events import Event, RenewalStarted, TokenReceived
+from simplestore_async import AccessToken, MemoryTokenCache, RenewalPolicy, TokenProvider
+from simplestore_async.errors import ProviderClosedError, TokenCacheError, TokenEndpointError
+from simplestore_async.events import CacheFailed, Event, OutageBegan, RenewalFailed, RenewalStarted, TokenReceived
 from tests.support.caches import RecordingCache, build_token
-from tests.support.providers import HARD, LIFE, TICK, begin, get_at_once, of_kind
+from tests.support.providers import HARD, LIFE, TICK, begin, begin_held, get_at_once, of_kind
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from simplestore_async.sandbox import Sandbox
     from tests.support.clocks import FakeClock
     from tests.support.providers import Provide
 
 
-@pytest.fixture
-def cache(clock: FakeClock) -> RecordingCache:
-    return RecordingCache(clock)
+class SharedCache(RecordingCache):
+    """A shared cache whose lock takes several turns of the loop to release, as over a network."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__(clock)
+        self.lock = asyncio.Lock()
+        self.is_waited_for = asyncio.Event()
+        self.is_being_released = asyncio.Event()
+
+    def renewal_lock(self, key: str, /) -> AbstractAsyncContextManager[object]:
+        return self
+
+    async def __aenter__(self) -> Self:
+        self.calls.append("lock")
+        self.is_waited_for.set()
+        await self.lock.acquire()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.is_being_released.set()
+        for _step in range(10):
+            await asyncio.sleep(0)
+        self.calls.append("unlock")
+        self.lock.release()
 
 
 @pytest.fixture
-def provider(provide: Provide, cache: RecordingCache) -> TokenProvider:
+def cache(clock: FakeClock) -> SharedCache:
+    return SharedCache(clock)
+
+
+@pytest.fixture
+def provider(provide: Provide, cache: SharedCache) -> TokenProvider:
     return provide(cache=cache)
 
 
@@ -33,27 +62,20 @@ def key(sandbox: Sandbox) -> str:
     return sandbox.credentials.cache_key
 
 
-async def test_token_is_stored(provider: TokenProvider, cache: RecordingCache, key: str) -> None:
-    """A new token is stored under the key of the credentials, after one read."""
+async def test_new_token(provider: TokenProvider, cache: SharedCache, key: str) -> None:
+    """A renewal reads the cache, locks, reads again, stores the token under the credentials' key and unlocks."""
     token = await provider.get_token()
 
-    assert ["get", "set"] == cache.calls
+    assert ["get", "lock", "get", "set", "unlock"] == cache.calls
     assert token is await cache.get(key)
 
 
 async def test_cached_token(
-    *,
-    sandbox: Sandbox,
-    clock: FakeClock,
-    provider: TokenProvider,
-    cache: RecordingCache,
-    key: str,
-    events: list[Event],
+    *, sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, cache: SharedCache, key: str, events: list[Event]
 ) -> None:
-    """A cached token is served without a request and without storing it again, and the event names its source."""
+    """A cached token is served without lock or request and without storing it again; the event names its source."""
     stored = build_token(clock, age=600)
     await cache.set(key, stored)
-    del cache.calls[:]
     assert stored is await provider.get_token()
     assert stored is get_at_once(provider)
 
@@ -68,7 +90,7 @@ async def test_cached_token(
             waiter_count=1,
         ),
     ] == events
-    assert ["get"] == cache.calls
+    assert ["set", "get"] == cache.calls
     assert 0 == sandbox.counters.token_requests
 
 
@@ -78,7 +100,7 @@ async def test_without_a_cache(provide: Provide) -> None:
 
 
 async def test_newer_token_of_another_process(
-    *, sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, cache: RecordingCache, key: str, events: list[Event]
+    *, sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, cache: SharedCache, key: str, events: list[Event]
 ) -> None:
     """A rejected token is replaced from the cache without a request, and the cached token counts as a replacement."""
     provider.invalidate(await provider.get_token())
@@ -99,16 +121,33 @@ async def test_newer_token_of_another_process(
     assert 1 == sandbox.counters.token_requests
 
 
-class SlowToWrite(MemoryTokenCache):
-    """A cache whose writes block until `may_go_on` is set."""
+class BrokenCache:
+    """A cache whose reads raise and whose writes hang."""
 
-    def __init__(self, clock: FakeClock) -> None:
-        super().__init__(clock=clock)
-        self.is_written, self.may_go_on = asyncio.Event(), asyncio.Event()
+    async def get(self, key: str, /) -> NoReturn:
+        raise TokenCacheError("the disk is full", "make room")
 
     async def set(self, key: str, token: AccessToken, /) -> None:
-        self.is_written.set()
-        await self.may_go_on.wait()
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("failures", [0, 1], ids=["token", "failure"])
+async def test_broken_cache(sandbox: Sandbox, provide: Provide, events: list[Event], failures: int) -> None:
+    """A cache that raises and hangs fails no renewal, and its failures are reported before the outcome."""
+    provider = provide(cache=BrokenCache(), policy=RenewalPolicy(cache_seconds=0.02))
+    problems = [("get", "the disk is full")]
+    if failures:
+        sandbox.fail_next(failures)
+        with pytest.raises(TokenEndpointError):
+            await provider.get_token()
+        outcome: list[type[Event]] = [RenewalFailed, OutageBegan]
+    else:
+        assert await provider.get_token() is get_at_once(provider)
+        problems.append(("set", "it took longer than 0.02 s"))
+        outcome = [TokenReceived]
+
+    assert problems == [(event.operation, event.problem) for event in of_kind(CacheFailed, events)]
+    assert [RenewalStarted, *[CacheFailed] * len(problems), *outcome] == [type(event) for event in events]
 
 
 class TestWhileStoring:
@@ -118,34 +157,70 @@ class TestWhileStoring:
     @pytest.mark.parametrize("has_old_token", [False, True], ids=["no token", "an old token"])
     async def test_lost_token(self, clock: FakeClock, provide: Provide, has_old_token: bool, is_rejected: bool) -> None:
         """If the new token expires or is rejected while it is stored, its waiters get another one."""
-        cache = SlowToWrite(clock)
-        provider = provide(cache=cache)
+        is_written, may_go_on = asyncio.Event(), asyncio.Event()
+
+        class SlowToWrite(MemoryTokenCache):
+            async def set(self, key: str, token: AccessToken, /) -> None:
+                is_written.set()
+                await may_go_on.wait()
+
+        provider = provide(cache=SlowToWrite(clock=clock))
         if has_old_token:
-            cache.may_go_on.set()
+            may_go_on.set()
             await provider.get_token()
             clock.advance(HARD)
-            cache.is_written.clear()
-            cache.may_go_on.clear()
+            is_written.clear()
+            may_go_on.clear()
         caller = await begin(provider)
-        await cache.is_written.wait()
+        await is_written.wait()
         lost = get_at_once(provider)
         if is_rejected:
             assert provider.invalidate(lost)
         else:
             clock.advance(LIFE)
-        cache.may_go_on.set()
+        may_go_on.set()
 
         assert lost.value != (await caller).value
 
     async def test_short_life(
-        self, sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, cache: RecordingCache
+        self, sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, cache: SharedCache
     ) -> None:
         """A token that could expire while it is stored is not stored."""
         sandbox.lifetime_seconds = 2
         await provider.get_token()
-        assert ["get"] == cache.calls
+        assert "set" not in cache.calls
         sandbox.lifetime_seconds = 3
         clock.advance(2)
 
         await provider.get_token()
-        assert ["get", "get", "set"] == cache.calls
+        assert "set" in cache.calls
+
+
+class TestRenewalLock:
+    async def test_two_providers(
+        self, sandbox: Sandbox, provide: Provide, provider: TokenProvider, cache: SharedCache, events: list[Event]
+    ) -> None:
+        """Two providers with one cache make one request: the second waits for the lock and finds the token."""
+        held, first = await begin_held(sandbox, provider)
+        cache.is_waited_for.clear()
+        second = await begin(provide(cache=cache))
+        await cache.is_waited_for.wait()
+        held.release()
+
+        assert await first is await second
+        assert ["endpoint", "cache"] == [event.source for event in of_kind(TokenReceived, events)]
+        assert 1 == sandbox.counters.token_requests == cache.calls.count("set")
+        assert not cache.lock.locked()
+
+    async def test_is_released_by_close(self, sandbox: Sandbox, provider: TokenProvider, cache: SharedCache) -> None:
+        """The lock is released before aclose() returns, even if aclose() is called twice."""
+        _, caller = await begin_held(sandbox, provider)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(2):
+                group.create_task(provider.aclose())
+                await cache.is_being_released.wait()
+
+        assert not cache.lock.locked()
+        with pytest.raises(ProviderClosedError):
+            await caller

@@ -10,11 +10,11 @@ import aiohttp
 import pytest
 
 from simplestore_async import AccessToken, TokenEndpoint, TokenProvider
-from simplestore_async.errors import ConfigurationError, InvalidClientError, TokenEndpointError, TokenError
+from simplestore_async.errors import ConfigurationError, TokenEndpointError, TokenError
 from simplestore_async.events import Event, OutageBegan, OutageEnded, RenewalFailed, RenewalStarted, TokenReceived
-from simplestore_async.sandbox import Fault, Response, Sandbox, Status
+from simplestore_async.sandbox import Fault, Sandbox, Status
 from tests.support.clocks import FakeClock
-from tests.support.providers import TICK, Panic, get_at_once, of_kind
+from tests.support.providers import TICK, Panic, begin_held, get_at_once, of_kind
 from tests.support.servers import SECRET
 
 if TYPE_CHECKING:
@@ -40,43 +40,29 @@ async def test_backoff(
     fault: Fault,
     pauses: list[float],
 ) -> None:
-    """During the backoff after a failure callers get the error at once, without a token request."""
+    """During the backoff after a failure each caller gets its own copy of the error at once, without a request."""
     sandbox.fail_next(len(pauses), fault)
     for count, pause in enumerate(pauses, 1):
-        with pytest.raises(TokenEndpointError):
+        with pytest.raises(TokenEndpointError) as first:
             await provider.get_token()
-        assert count == sandbox.counters.token_requests
         clock.advance(pause - TICK)
-        with pytest.raises(TokenEndpointError):
+        with pytest.raises(TokenEndpointError) as second:
             get_at_once(provider)
         clock.advance(TICK)
 
+        assert first.value is not second.value
+        assert (first.value.args, vars(first.value)) == (second.value.args, vars(second.value))
+        assert count == sandbox.counters.token_requests
+
     assert isinstance(await provider.get_token(), AccessToken)
     assert pauses == [event.retry_in_seconds for event in of_kind(RenewalFailed, events)]
-
-
-async def test_each_caller_gets_a_copy(sandbox: Sandbox, provider: TokenProvider) -> None:
-    """Each caller gets its own copy of the error."""
-    sandbox.fail_next(1, Response(400, json={"error": "invalid_client", "title": "No luck"}))
-    errors = []
-    for _ in range(3):
-        with pytest.raises(InvalidClientError) as caught:
-            await provider.get_token()
-        errors.append(caught.value)
-
-    assert 3 == len({id(error) for error in errors})
-    assert {(400, "invalid_client", "No luck")} == {(error.status, error.error, error.title) for error in errors}
-    assert 1 == len({str(error) for error in errors})
-    assert 1 == sandbox.counters.token_requests
 
 
 async def test_events(sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, events: list[Event]) -> None:
     """Every failure is reported, and the start and end of the outage once."""
     sandbox.fail_next(1)
     sandbox.fail_next(1, Status(400))
-    held = sandbox.token_endpoint.hold()
-    callers = [asyncio.create_task(provider.get_token()) for _ in range(2)]
-    await held.wait_for_requests()
+    held, *callers = await begin_held(sandbox, provider, callers=2)
     clock.advance(3)
     held.release()
     errors = await asyncio.gather(*callers, return_exceptions=True)
@@ -108,6 +94,7 @@ async def test_events(sandbox: Sandbox, clock: FakeClock, provider: TokenProvide
     ] == events
     assert {TokenEndpointError} == {type(event.error) for event in of_kind(RenewalFailed, events)}
     assert [TokenEndpointError] * 2 == [type(error) for error in errors]
+    assert errors[0] is not errors[1]
 
 
 async def test_wrong_setting(sandbox: Sandbox, provide: Provide, clock: FakeClock, events: list[Event]) -> None:
@@ -178,9 +165,7 @@ class TestDefect:
         """A clock that raises during a renewal fails every waiter, and once it works the next call gets a token."""
         clock = FailingClock()
         provider = provide(endpoint=TokenEndpoint(sandbox.credentials, clock=clock))
-        held = sandbox.token_endpoint.hold()
-        callers = [asyncio.create_task(provider.get_token()) for _ in range(3)]
-        await held.wait_for_requests()
+        held, *callers = await begin_held(sandbox, provider, callers=3)
         clock.failures = failures
         held.release()
         async with asyncio.timeout(60):

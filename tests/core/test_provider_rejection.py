@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 async def test_first_and_second_rejection(
     sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, events: list[Event]
 ) -> None:
-    """A rejected token is replaced at once, but its young replacement is not, and each event has the token's age."""
+    """A rejected token is replaced at once, its young replacement is not, and a token that is not held is ignored."""
+    other = AccessToken("canary", issued_at=0, expires_at=1)
+    assert provider.invalidate(other)
     token = await provider.get_token()
+    assert provider.invalidate(other)
+    provider.accept(token)
     clock.advance(0.25)
     assert provider.invalidate(token)
     replacement = await provider.get_token()
@@ -36,19 +40,6 @@ async def test_first_and_second_rejection(
     assert rejections == of_kind(TokenRejected, events)
     assert ["first", "rejected"] == [event.cause for event in of_kind(RenewalStarted, events)]
     assert 2 == sandbox.counters.token_requests
-
-
-async def test_another_token(sandbox: Sandbox, provider: TokenProvider, events: list[Event]) -> None:
-    """Rejecting a token that is not held returns True and causes neither an event nor a request."""
-    other = AccessToken("canary", issued_at=0, expires_at=1)
-    assert provider.invalidate(other)
-    held = await provider.get_token()
-
-    assert provider.invalidate(other)
-
-    assert held is get_at_once(provider)
-    assert [] == of_kind(TokenRejected, events)
-    assert 1 == sandbox.counters.token_requests
 
 
 async def test_stragglers(sandbox: Sandbox, provider: TokenProvider) -> None:
@@ -70,19 +61,6 @@ async def test_stragglers(sandbox: Sandbox, provider: TokenProvider) -> None:
     assert 2 == sandbox.counters.token_requests
 
 
-async def test_accepted_replacement(provider: TokenProvider) -> None:
-    """A replacement that the API has accepted is replaced at its next rejection."""
-    first = await provider.get_token()
-    provider.accept(first)
-    assert provider.invalidate(first)
-    replacement = await provider.get_token()
-    assert not provider.invalidate(replacement)
-
-    provider.accept(replacement)
-
-    assert provider.invalidate(replacement)
-
-
 async def test_failed_replacement(
     sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, events: list[Event]
 ) -> None:
@@ -100,14 +78,17 @@ async def test_failed_replacement(
     assert [False] == [event.is_token_alive for event in of_kind(RenewalFailed, events)]
 
 
-async def test_during_a_renewal(sandbox: Sandbox, clock: FakeClock, provider: TokenProvider) -> None:
-    """If a token is rejected during its renewal, callers wait for that renewal, whose token is a replacement."""
+@pytest.mark.parametrize("is_same", [False, True], ids=["another token", "the same token"])
+async def test_during_a_renewal(sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, is_same: bool) -> None:
+    """If a token is rejected during its renewal, callers get a replacement, requested again if it is the same token."""
     old = await provider.get_token()
     clock.advance(DUE)
     held = sandbox.token_endpoint.hold()
+    if is_same:
+        sandbox.fail_next(1, Response(json={"access_token": old.value}))
     get_at_once(provider)
     await held.wait_for_requests()
-
+    clock.advance(TICK)
     assert provider.invalidate(old)
     caller = await begin(provider)
     held.release()
@@ -115,21 +96,4 @@ async def test_during_a_renewal(sandbox: Sandbox, clock: FakeClock, provider: To
     replacement = await caller
     assert old.value != replacement.value
     assert not provider.invalidate(replacement)
-    assert 2 == sandbox.counters.token_requests
-
-
-async def test_response_with_the_rejected_token(sandbox: Sandbox, clock: FakeClock, provider: TokenProvider) -> None:
-    """If a renewal that began before the rejection returns the rejected token, it requests another."""
-    old = await provider.get_token()
-    clock.advance(DUE)
-    held = sandbox.token_endpoint.hold()
-    sandbox.fail_next(1, Response(json={"access_token": old.value}))
-    get_at_once(provider)
-    await held.wait_for_requests()
-    clock.advance(TICK)
-    provider.invalidate(old)
-    caller = await begin(provider)
-    held.release()
-
-    assert old.value != (await caller).value
-    assert 3 == sandbox.counters.token_requests
+    assert (3 if is_same else 2) == sandbox.counters.token_requests

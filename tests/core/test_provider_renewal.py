@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
 import pytest
 
-from simplestore_async import MemoryTokenCache
-from simplestore_async.errors import TokenEndpointError
-from simplestore_async.events import Event, OutageBegan, OutageEnded, RenewalFailed, RenewalStarted, TokenReceived
+from simplestore_async import MemoryTokenCache, RenewalPolicy
+from simplestore_async.errors import ProviderClosedError, TokenEndpointError
+from simplestore_async.events import (
+    Event,
+    OutageBegan,
+    OutageEnded,
+    RenewalFailed,
+    RenewalOverdue,
+    RenewalStarted,
+    TokenReceived,
+)
 from simplestore_async.sandbox import Response
-from tests.support.providers import DUE, HARD, LIFE, TICK, begin, find_renewals, get_at_once, of_kind, renewal_ends
+from tests.support.providers import (
+    DUE,
+    HARD,
+    LIFE,
+    PATIENT,
+    TICK,
+    begin,
+    begin_held,
+    find_renewals,
+    get_at_once,
+    of_kind,
+    renew_in_background,
+    renewal_ends,
+)
 
 if TYPE_CHECKING:
-    from simplestore_async import RetryPolicy, TokenProvider
-    from simplestore_async.sandbox import Sandbox
+    from simplestore_async import AccessToken, RetryPolicy, TokenProvider
+    from simplestore_async.sandbox import HeldResponses, Sandbox
     from tests.support.clocks import FakeClock
     from tests.support.providers import Provide
 
@@ -35,6 +57,7 @@ class TestDue:
         assert {id(old)} == {id(get_at_once(provider)) for _ in range(100)}
 
         clock.advance(2)
+        clock.step_wall(1_800)
         held.release()
         await renewal_ends()
         assert old.value != get_at_once(provider).value
@@ -129,9 +152,7 @@ class TestAttempts:
         old = await provider.get_token()
         clock.advance(DUE)
         sandbox.fail_next(2)
-        held = sandbox.token_endpoint.hold()
-        get_at_once(provider)
-        await held.wait_for_requests()
+        held = await renew_in_background(sandbox, provider)
         clock.advance(LIFE)
 
         caller = await begin(provider)
@@ -143,28 +164,22 @@ class TestAttempts:
 
 
 class TestExpired:
-    async def test_endpoint_is_down(
+    async def test_suspended_machine(
         self, sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, events: list[Event]
     ) -> None:
-        """An expired token is not served: if its renewal fails, the error is raised."""
-        await provider.get_token()
-        clock.advance(LIFE)
-        sandbox.fail_next(1)
-
-        with pytest.raises(TokenEndpointError):
-            await provider.get_token()
-
-        [failure] = of_kind(RenewalFailed, events)
-        assert ("expired", False, 1.0) == (failure.cause, failure.is_token_alive, failure.retry_in_seconds)
-        assert [0.0] == [event.life_seconds for event in of_kind(OutageBegan, events)]
-
-    async def test_suspended_machine(self, clock: FakeClock, provider: TokenProvider, events: list[Event]) -> None:
-        """A token that expired while the machine was suspended is renewed by the next call."""
+        """A token that expired, as while the machine was suspended, is not served: the call renews it or fails."""
         old = await provider.get_token()
         clock.advance(10 * LIFE)
+        sandbox.fail_next(1)
+        with pytest.raises(TokenEndpointError):
+            await provider.get_token()
+        clock.advance(1)
 
         assert old.value != (await provider.get_token()).value
-        assert ["first", "expired"] == [event.cause for event in of_kind(RenewalStarted, events)]
+        assert ["first", "expired", "expired"] == [event.cause for event in of_kind(RenewalStarted, events)]
+        [failure] = of_kind(RenewalFailed, events)
+        assert (False, 1.0) == (failure.is_token_alive, failure.retry_in_seconds)
+        assert [0.0] == [event.life_seconds for event in of_kind(OutageBegan, events)]
 
     @pytest.mark.parametrize("step", [-LIFE, -50, LIFE])
     async def test_wall_clock_step(self, clock: FakeClock, provider: TokenProvider, step: float) -> None:
@@ -186,9 +201,7 @@ class TestExpired:
         with pytest.raises(TokenEndpointError):
             await provider.get_token()
         clock.advance(1)
-        held = sandbox.token_endpoint.hold()
-        caller = await begin(provider)
-        await held.wait_for_requests()
+        held, caller = await begin_held(sandbox, provider)
         clock.advance(HARD)
         held.release()
 
@@ -198,3 +211,169 @@ class TestExpired:
         assert late.value != (await provider.get_token()).value
         assert 1 == len(of_kind(OutageEnded, events))
         assert 3 == sandbox.counters.token_requests
+
+
+@pytest.fixture
+def patient(provide: Provide) -> TokenProvider:
+    """A provider whose brief waits do not time out."""
+    return provide(policy=PATIENT)
+
+
+async def wait_briefly(
+    sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, *, will_fail: bool = False
+) -> tuple[AccessToken, HeldResponses, asyncio.Task[AccessToken]]:
+    """Return an expiring token, the held response to its renewal, and a caller that waits for it."""
+    old = await provider.get_token()
+    clock.advance(HARD)
+    if will_fail:
+        sandbox.fail_next(1)
+    held, caller = await begin_held(sandbox, provider)
+    return old, held, caller
+
+
+class TestBriefWait:
+    async def test_renewal_fails(
+        self, sandbox: Sandbox, clock: FakeClock, patient: TokenProvider, events: list[Event]
+    ) -> None:
+        """If the renewal fails, its waiters and, during the backoff, later callers get the live token at once."""
+        old = await patient.get_token()
+        clock.advance(HARD)
+        sandbox.fail_next(1)
+
+        assert [old, old] == [*await asyncio.gather(patient.get_token(), patient.get_token())]
+
+        assert old is get_at_once(patient)
+        clock.advance(1)
+        assert old.value != (await patient.get_token()).value
+        [failure] = of_kind(RenewalFailed, events)
+        assert ("due", True, 2) == (failure.cause, failure.is_token_alive, failure.waiter_count)
+        assert [] == of_kind(RenewalOverdue, events)
+        assert 3 == sandbox.counters.token_requests
+
+    @pytest.mark.parametrize(
+        ("age", "policy", "wait"),
+        [
+            pytest.param(HARD, RenewalPolicy(max_wait_seconds=0.0625), 0.0625, id="max_wait_seconds"),
+            pytest.param(LIFE - 0.125, PATIENT, 0.0625, id="half of the remaining life"),
+        ],
+    )
+    async def test_renewal_hangs(
+        self,
+        *,
+        sandbox: Sandbox,
+        clock: FakeClock,
+        provide: Provide,
+        events: list[Event],
+        age: float,
+        policy: RenewalPolicy,
+        wait: float,
+    ) -> None:
+        """If the renewal hangs, callers get the held token after a brief wait, which is reported once."""
+        loop = asyncio.get_running_loop()
+        provider = provide(policy=policy)
+        old = await provider.get_token()
+        clock.advance(age)
+        sandbox.token_endpoint.hold()
+        began_at = loop.time()
+
+        assert [old, old] == [*await asyncio.gather(provider.get_token(), provider.get_token())]
+        waited = loop.time() - began_at
+        assert old is await provider.get_token()
+
+        assert wait - 0.001 < waited < 60
+        assert [RenewalOverdue(waited_seconds=wait, life_seconds=LIFE - age)] == of_kind(RenewalOverdue, events)
+        assert 2 == sandbox.counters.token_requests
+
+    async def test_outlasts_the_token(
+        self, sandbox: Sandbox, clock: FakeClock, provide: Provide, events: list[Event]
+    ) -> None:
+        """If the token expires during the brief wait, the caller waits on for the renewal."""
+        policy = RenewalPolicy(max_wait_seconds=0.01)
+        provider = provide(policy=policy)
+        old = await provider.get_token()
+        clock.advance(HARD)
+        held = sandbox.token_endpoint.hold()
+        first = await begin(provider)
+        clock.advance(LIFE - HARD)
+        await asyncio.wait([first], timeout=5 * policy.max_wait_seconds)
+        assert not first.done()
+        held.release()
+
+        assert old.value != (await first).value
+        assert 2 == sandbox.counters.token_requests
+        # Only a caller that got the old token is reported.
+        assert [] == of_kind(RenewalOverdue, events)
+
+    @pytest.mark.parametrize("is_rejected", [False, True], ids=["expired", "rejected"])
+    async def test_token_is_gone_when_the_renewal_fails(
+        self, sandbox: Sandbox, clock: FakeClock, patient: TokenProvider, is_rejected: bool
+    ) -> None:
+        """If the token expires or is rejected during the brief wait and the renewal fails, its error is raised."""
+        old, held, caller = await wait_briefly(sandbox, clock, patient, will_fail=True)
+        if is_rejected:
+            assert patient.invalidate(old)
+        else:
+            clock.advance(LIFE - HARD)
+        held.release()
+
+        with pytest.raises(TokenEndpointError):
+            await caller
+        assert 2 == sandbox.counters.token_requests
+
+    async def test_provider_is_closed(self, sandbox: Sandbox, clock: FakeClock, patient: TokenProvider) -> None:
+        """Closing the provider during the brief wait raises ProviderClosedError."""
+        _, _, caller = await wait_briefly(sandbox, clock, patient)
+
+        await patient.aclose()
+
+        with pytest.raises(ProviderClosedError):
+            await caller
+
+
+class TestLongestWait:
+    async def test_caller_without_a_token(
+        self, sandbox: Sandbox, clock: FakeClock, patient: TokenProvider, events: list[Event]
+    ) -> None:
+        """The longest wait starts with the first caller without a token, not with the renewal."""
+        await patient.get_token()
+        clock.advance(DUE)
+        held = await renew_in_background(sandbox, patient)
+        clock.advance(LIFE - DUE)
+        callers = [await begin(patient)]
+        clock.advance(2)
+        callers.append(await begin(patient))
+        clock.advance(1)
+        held.release()
+        await asyncio.gather(*callers)
+
+        assert [(0.0, 1, 0.0), (LIFE - DUE + 3.0, 2, 3.0)] == [
+            (event.duration_seconds, event.waiter_count, event.longest_wait_seconds)
+            for event in of_kind(TokenReceived, events)
+        ]
+
+    async def test_cancelled_caller(
+        self, sandbox: Sandbox, clock: FakeClock, patient: TokenProvider, events: list[Event]
+    ) -> None:
+        """A cancelled caller's wait is included, although it is no longer a waiter."""
+        held, caller = await begin_held(sandbox, patient)
+        caller.cancel()
+        await asyncio.wait([caller])
+        clock.advance(2)
+        held.release()
+        await renewal_ends()
+
+        [event] = of_kind(TokenReceived, events)
+        assert (0, 2.0) == (event.waiter_count, event.longest_wait_seconds)
+
+    async def test_caller_with_a_token(
+        self, sandbox: Sandbox, clock: FakeClock, patient: TokenProvider, events: list[Event]
+    ) -> None:
+        """A caller that waits briefly gets the new token, and counts as a waiter but not towards the longest wait."""
+        old, held, caller = await wait_briefly(sandbox, clock, patient)
+        clock.advance(2)
+        held.release()
+
+        assert old.value != (await caller).value
+        assert [(1, 0.0), (1, 0.0)] == [
+            (event.waiter_count, event.longest_wait_seconds) for event in of_kind(TokenReceived, events)
+        ]

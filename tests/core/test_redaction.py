@@ -1,4 +1,4 @@
-"""Redaction of secrets and tokens wherever Python shows values.
+"""Redaction of secrets and tokens wherever Python shows values, and secrets that are objects, such as pydantic's.
 
 The canaries are module constants and every object is built by a function without arguments, so that a traceback with
 locals does not show them as locals of the test.
@@ -16,17 +16,24 @@ from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.fernet import Fernet
+from pydantic import SecretBytes, SecretStr
 from yarl import URL
 
-from simplestore_async import AccessToken, ClientCredentials, RenewalPolicy, SecretFile
+from simplestore_async import AccessToken, ClientCredentials, RenewalPolicy, SecretFile, TokenEndpoint, open_session
 from simplestore_async._core.redaction import RedactedBytes, RedactedStr, conceal, kind_of
 from simplestore_async._core.state import ProviderState
+from simplestore_async.caches.encryption import FernetCodec
+from simplestore_async.caches.redis import RedisTokenCache
+from simplestore_async.client_authentication import PrivateKeyJwt
 from simplestore_async.errors import ConfigurationError, TokenError
+from simplestore_async.httpx import open_client
+from tests.support.api_requests import OneToken
 from tests.support.secrecy import WAYS
+from tests.support.tracebacks import shown_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from simplestore_async._core.policy import HeldToken
 
@@ -128,22 +135,19 @@ class TestRedactedStr:
         assert "'Bearer x'" == repr("Bearer " + RedactedStr("x"))
 
 
-def test_conceal_a_string() -> None:
-    """A string is redacted."""
-    assert ("'***'", SECRET) == (repr(conceal(SECRET)), str(conceal(SECRET)))
+@pytest.mark.parametrize(
+    ("value", "shown", "kind"), [(SECRET, "'***'", "RedactedStr"), (SECRET.encode(), "b'***'", "bytes")]
+)
+def test_conceal(value: str | bytes, shown: str, kind: str) -> None:
+    """A string is redacted, and so are bytes, passed by mistake, which are reported as bytes."""
+    concealed = conceal(value)
+    assert (shown, value, kind) == (repr(concealed), concealed, kind_of(concealed))
 
 
 @pytest.mark.parametrize("value", [None, 5, get_secret])
 def test_conceal_anything_else(value: object) -> None:
     """Anything but a string is returned unchanged, for validation elsewhere."""
     assert value is conceal(value)
-
-
-def test_conceal_bytes() -> None:
-    """Bytes, passed by mistake, are redacted and reported as bytes."""
-    concealed = conceal(SECRET.encode())
-    assert ("b'***'", SECRET.encode(), "bytes") == (repr(concealed), concealed, kind_of(concealed))
-    assert RedactedBytes is type(concealed)
 
 
 def test_slices_of_bytes() -> None:
@@ -221,16 +225,61 @@ def test_constructor_error(build: Callable[[], object]) -> None:
     assert [] == leaks(caught.value)
 
 
-def write_secret(path: Path, rest: bytes) -> Path:
-    path.write_bytes(SECRET.encode() + rest)
-    return path
+KEY = Fernet.generate_key()
 
 
-@pytest.mark.parametrize("rest", [b"\nsecond", b"\0", b"\xff"], ids=["lines", "nul", "latin-1"])
-def test_secret_file_error(tmp_path: Path, rest: bytes) -> None:
-    """The error of a secret file does not show its content, not even in a traceback with locals."""
-    path = write_secret(tmp_path / "secret", rest)
-    with pytest.raises(ConfigurationError) as caught:
-        SecretFile(path)()
+class Broken:
+    def get_secret_value(self) -> str:
+        raise RuntimeError("canary")
 
-    assert [] == leaks(caught.value)
+
+def test_secret_fernet_keys() -> None:
+    """FernetCodec accepts one or several objects with `get_secret_value()`, with text or bytes."""
+    data = FernetCodec(KEY).encode(b"data")
+    older = Fernet.generate_key().decode()
+    several: list[Any] = [SecretStr(KEY.decode()), SecretBytes(KEY), [SecretStr(older), SecretBytes(KEY)]]
+    for keys in several:
+        assert b"data" == FernetCodec(keys).decode(data)
+
+
+def test_secret_redis_url() -> None:
+    """RedisTokenCache.from_url() accepts an object with `get_secret_value()` and does not show its value."""
+    cache = RedisTokenCache.from_url(SecretStr("redis://:canary@127.0.0.1:1/0"))
+    assert "canary" not in repr(vars(cache))
+
+
+def test_secret_proxy() -> None:
+    """A proxy URL may be an object with `get_secret_value()`, for the token endpoint and both clients."""
+    proxy = SecretStr("http://user:canary@proxy.example:3128")
+    credentials = ClientCredentials(
+        client_id="app", client_secret="secret", token_url="https://token.example/connect/token"
+    )
+    endpoint = TokenEndpoint(credentials, proxy=proxy)
+    found = endpoint._proxies.find(credentials.token_url)
+    assert found is not None
+    assert "http://proxy.example:3128" == str(found.url)
+    for opened in (
+        open_session(credentials, base_url="https://api.example", proxy=proxy),
+        open_client(credentials, base_url="https://api.example", proxy=proxy),
+    ):
+        assert "canary" not in repr(vars(opened))
+
+
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        (FernetCodec, "keys"),
+        (lambda value: FernetCodec([KEY, value]), "keys"),
+        (RedisTokenCache.from_url, "url"),
+        (lambda value: open_session(OneToken(), base_url="https://api.example", proxy=value), "proxy"),
+        (lambda value: open_client(OneToken(), base_url="https://api.example", proxy=value), "proxy"),
+        (lambda value: PrivateKeyJwt(value, audience="https://issuer.example"), "key"),
+    ],
+    ids=["Fernet key", "Fernet keys", "Redis URL", "aiohttp proxy", "httpx proxy", "private key"],
+)
+def test_broken_secret(make: Callable[[Any], object], field: str) -> None:
+    """If `get_secret_value()` raises, the error names the exception's type without its text."""
+    with pytest.raises(ConfigurationError, match="RuntimeError") as caught:
+        make(Broken())
+    assert field == caught.value.field
+    assert "canary" not in shown_by(caught.value)

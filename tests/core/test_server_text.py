@@ -57,17 +57,11 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
     "hyphens inside": "-".join,
     "full width": lambda text: "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in text),
     "percent": percent,
-    "percent of a path": quote,
-    "percent in lower case": lambda text: percent(text).lower(),
-    "percent of every byte": lambda text: "".join(f"%{byte:02x}" for byte in text.encode()),
     "percent in Latin-1": lambda text: quote(text, safe="", encoding="latin-1"),
-    "percent twice": lambda text: percent(percent(text)),
     "percent five times": lambda text: percent(percent(percent(percent(percent(text))))),
     "percent in UTF-16": lambda text: "".join(f"%u{ord(c):04x}" for c in text),
     "form": quote_plus,
     "JSON": as_json,
-    "JSON in JSON": lambda text: as_json(as_json(text)),
-    "JSON in JSON in JSON": lambda text: as_json(as_json(as_json(text))),
     "JSON of every character": lambda text: "".join(f"\\u{ord(c):04X}" for c in text),
     "JSON of PHP": lambda text: as_json(text).replace("/", "\\/"),
     "JavaScript code points": lambda text: "".join(f"\\u{{{ord(c):x}}}" for c in text),
@@ -77,10 +71,8 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
     "C octal": lambda text: "".join(f"\\{byte:03o}" for byte in text.encode()),
     "C hexadecimal": lambda text: "".join(f"\\x{byte:02x}" for byte in text.encode()),
     "HTML": html.escape,
-    "HTML twice": lambda text: html.escape(html.escape(text)),
     "HTML decimal": lambda text: "".join(f"&#{ord(c)};" for c in text),
     "HTML hexadecimal": lambda text: "".join(f"&#x{ord(c):X};" for c in text),
-    "HTML of percent of JSON": lambda text: html.escape(percent(as_json(text))),
     "quoted-printable": lambda text: "".join(f"={byte:02X}" for byte in text.encode()),
     "read as Latin-1": lambda text: text.encode().decode("latin-1"),
     "read as Latin-1 twice": lambda text: text.encode().decode("latin-1").encode().decode("latin-1"),
@@ -96,21 +88,16 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
     "base64 of Basic": lambda text: in_base64(f"app:{percent(text)}"),
     "base64 of Basic in lower case": lambda text: in_base64(f"app:{percent(text)}").lower(),
     "base64 of the form": lambda text: in_base64(f"client_id=app&client_secret={quote_plus(text)}"),
-    "base64 twice": lambda text: in_base64(in_base64(text)),
     "base64 of UTF-16": lambda text: base64.b64encode(text.encode("utf-16")).decode(),
-    "percent of base64 of JSON": lambda text: percent(in_base64(as_json(text))),
     "base32": lambda text: base64.b32encode(text.encode()).decode(),
     "base32 in lower case": lambda text: base64.b32encode(f"a{text}".encode()).decode().lower(),
     "hexadecimal": in_hexadecimal,
     "hexadecimal in upper case": lambda text: text.encode().hex().upper(),
     "hexadecimal with colons": lambda text: text.encode().hex(":"),
-    "hexadecimal with spaces": lambda text: text.encode().hex(" "),
-    "hexadecimal with hyphens": lambda text: text.encode().hex("-"),
     "hexadecimal of C": lambda text: ", ".join(f"0x{byte:02X}" for byte in text.encode()),
     "binary": lambda text: " ".join(f"{byte:08b}" for byte in text.encode()[:30]),
     "numbers": lambda text: str(list(text.encode())),
     "octal numbers": lambda text: " ".join(f"{byte:o}" for byte in text.encode()),
-    "hexadecimal of base64": lambda text: in_base64(text).encode().hex(),
 }
 
 
@@ -202,10 +189,27 @@ def test_several_secrets() -> None:
     assert [True, True, False] == [hidden.holds(text) for text in ("x 123456789", "abcdefghi", "0123 abcd")]
 
 
+@pytest.mark.parametrize(
+    ("secret", "text"),
+    [
+        ("acbZYOE1", "97 99 98 90 89 79 69 49"),
+        ("gowOG7?'", "147 157 167 117 107 067 077 047"),
+        ("!?#$!?#$", "! ? # $ ! ? # $"),
+    ],
+    ids=["decimal digit 9", "octal digit 7", "spaces between signs"],
+)
+def test_edges(secret: str, text: str) -> None:
+    """A secret is found if its numbers have the largest digit of their base, and if it has spaces but no letters."""
+    assert holds(text, secret)
+
+
 def test_search_is_limited() -> None:
-    """Text is withheld if the secret or the text is too long to search."""
+    """Text is withheld if the secret, the text, or all readings of the text are too long to search."""
+    hidden = SecretFilter([SECRET])
+
     assert SecretFilter(["x" * 20_000]).holds("harmless")
-    assert SecretFilter([SECRET]).holds("y" * 40_000)
+    assert [False, True] == [hidden.holds("~" * length) for length in (30_000, 30_001)]
+    assert hidden.holds("y" * 20_000)
 
 
 @settings(derandomize=True, max_examples=100, deadline=None)

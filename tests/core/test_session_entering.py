@@ -18,6 +18,7 @@ from tests.support.tracebacks import shown_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AsyncExitStack
 
     from simplestore_async.sandbox import Sandbox
 
@@ -53,6 +54,22 @@ class TestClosing:
 
         assert () == sandbox.api.requests
 
+    async def test_exception_reaches_what_is_closed(self) -> None:
+        """What the block closes gets the exception that ends it."""
+        seen: list[Any] = []
+
+        class Observed(open_session):
+            async def _open(self, stack: AsyncExitStack) -> aiohttp.ClientSession:
+                stack.push(lambda *details: seen.extend(details))
+                return await super()._open(stack)
+
+        error = LookupError()
+        with pytest.raises(LookupError) as caught:
+            async with Observed(OneToken(), base_url=API):
+                raise error
+
+        assert [LookupError, error, caught.tb] == seen
+
     @pytest.mark.parametrize("ssl", [None, private_ca().client])
     @pytest.mark.parametrize(
         "option", [{"timeout": "soon"}, {"headers": 5}, {"trace_configs": [object()]}, {"cookies": {"path": "/"}}]
@@ -75,35 +92,23 @@ class TestClosing:
         del caught  # its traceback references the objects above
 
     @pytest.mark.parametrize(
-        "option",
+        ("option", "value"),
         [
-            {"middlewares": "retry"},
-            {"middlewares": [None]},
-            {"middlewares": [print, object]},
-            {"trust_env": "false"},
-            {"allow_insecure_http": "false"},
-            {"request_class": dict},
-            {"request_class": lambda: None},
-            {"connector_owner": "false"},
-            {"auto_decompress": 0},
-            {"requote_redirect_url": None},
-            {"raise_for_status": 1},
-            {"cookie_jar": aiohttp.CookieJar},
-            {"auth": ("user", "password")},
-            {"version": "1.1"},
-            {"read_bufsize": 0},
-            {"max_headers": 1.5},
-            {"json_serialize": None},
-            {"skip_auto_headers": "User-Agent"},
-            {"fallback_charset_resolver": "utf-8"},
+            *(("middlewares", value) for value in ("retry", [None], [print, object])),
+            *((name, "false") for name in ("trust_env", "allow_insecure_http", "connector_owner")),
+            *(("request_class", value) for value in (dict, lambda: None)),
+            *(("auto_decompress", 0), ("raise_for_status", 1), ("read_bufsize", 0), ("max_headers", 1.5)),
+            *(("requote_redirect_url", None), ("json_serialize", None), ("version", "1.1")),
+            *(("cookie_jar", aiohttp.CookieJar), ("auth", ("user", "password"))),
+            *(("skip_auto_headers", "User-Agent"), ("fallback_charset_resolver", "utf-8")),
         ],
     )
-    async def test_wrong_type(self, option: dict[str, Any]) -> None:
+    async def test_wrong_type(self, option: str, value: Any) -> None:
         """An option of the wrong type that aiohttp would accept is refused by name."""
         with pytest.raises(ConfigurationError) as caught:
-            open_session(OneToken(), base_url=API, **option)
+            open_session(OneToken(), base_url=API, **{option: value})
 
-        assert next(iter(option)) == caught.value.field
+        assert option == caught.value.field
 
     async def test_refused_option_with_provider(self, sandbox: Sandbox) -> None:
         """A refused option leaves the caller's provider open."""
@@ -243,3 +248,15 @@ class TestMisuse:
             open_session(*arguments)
 
         assert "canary" not in shown_by(caught.value)
+
+    async def test_types(self) -> None:
+        """A type checker reports wrong options: mypy's `warn_unused_ignores` fails if one of these is none."""
+        async with open_session(OneToken(), base_url=API, headers={"X-Tag": "1"}, raise_for_status=True) as session:
+            typed: aiohttp.ClientSession = session
+        open_session(OneToken(), base_url=API, timeout=5)  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError):
+            open_session(OneToken(), base_url=API, raise_for_statu=True)  # type: ignore[call-arg]
+        with pytest.raises(ConfigurationError):
+            open_session(OneToken(), "secret")  # type: ignore[arg-type]
+
+        assert typed.closed

@@ -5,69 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
-import inspect
 import weakref
-from collections.abc import Callable, Coroutine
-from functools import partial, wraps
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from simplestore_async._core.single_flight import Flight, SingleFlight
 from simplestore_async.errors import ProviderClosedError, TokenCacheError, TokenTransportError
-from tests.support.platforms import uvloop_factories
+from tests.support.loops import LOOPS, LoopFactory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
 
 CANCELLED = TokenTransportError("the program cancelled it")
 CLOSED = ProviderClosedError()
 
-Scenario: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
-
-KINDS: dict[str, tuple[Callable[[], asyncio.AbstractEventLoop], Any]] = {
-    "asyncio": (asyncio.new_event_loop, None),
-    # Common in programs: it accepts neither a context nor other arguments of create_task().
-    "plain task factory": (asyncio.new_event_loop, lambda loop, coro: asyncio.Task(coro, loop=loop)),
-}
-KINDS |= {name: (new_loop, None) for name, new_loop in uvloop_factories().items()}
-if hasattr(asyncio, "eager_task_factory"):  # Python 3.12 and later
-    KINDS["eager task factory"] = (asyncio.new_event_loop, asyncio.eager_task_factory)
-
-
-def on_every_loop(test: Scenario) -> Any:
-    """Run an async test on each of `KINDS`."""
-
-    @pytest.mark.parametrize("loop", KINDS)
-    @wraps(test)
-    def run(*arguments: Any, loop: str, **options: Any) -> None:
-        run_on(loop, partial(test, *arguments, **options))
-
-    own = inspect.Parameter("loop", inspect.Parameter.KEYWORD_ONLY)
-    signature = inspect.signature(test)
-    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), own])
-    return run
-
-
-def run_on(kind: str, scenario: Scenario) -> weakref.ref[asyncio.AbstractEventLoop]:
-    """Run *scenario* on a new loop; fail if it leaves a task pending or an exception unretrieved."""
-    new_loop, task_factory = KINDS[kind]
-    complaints: list[dict[str, Any]] = []
-
-    async def watch() -> weakref.ref[asyncio.AbstractEventLoop]:
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: complaints.append(context))
-        loop.set_task_factory(task_factory)
-        async with asyncio.timeout(60):  # a waiter that is never woken must not hang the test
-            await scenario()
-        for _ in range(3):
-            await asyncio.sleep(0)
-        assert {asyncio.current_task()} == asyncio.all_tasks()
-        return weakref.ref(loop)
-
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        loop = runner.run(watch())
-    del runner
-    gc.collect()
-    assert [] == complaints
-    return loop
+pytestmark = pytest.mark.every_loop
 
 
 async def ticks(count: int) -> None:
@@ -122,7 +75,8 @@ class Custom(Operation):
 async def settle(operation: Operation, waiters: list[asyncio.Future[object]]) -> list[object]:
     """Let *operation* end, and return the outcomes of *waiters*."""
     operation.gate.set()
-    return await asyncio.gather(*waiters, return_exceptions=True)
+    async with asyncio.timeout(60):  # a waiter that is never woken must not hang the test
+        return await asyncio.gather(*waiters, return_exceptions=True)
 
 
 async def take_off(operation: Operation, waiters: int) -> tuple[SingleFlight[Operation], list[asyncio.Future[object]]]:
@@ -140,7 +94,6 @@ OUTCOMES = pytest.mark.parametrize(
 
 
 @OUTCOMES
-@on_every_loop
 async def test_every_waiter_gets_the_outcome(outcome: object) -> None:
     """A thousand waiters get the outcome of one run, with an error as a value."""
     flights, waiters = await take_off(operation := Operation(outcome), 1_000)
@@ -152,7 +105,6 @@ async def test_every_waiter_gets_the_outcome(outcome: object) -> None:
     assert (1, False, None) == (operation.run_count, flights.is_taken(), flights.current)
 
 
-@on_every_loop
 async def test_a_cancelled_waiter_ends_only_its_own_wait() -> None:
     """If a waiter is cancelled or times out, the others get the outcome of the same run."""
     flights, (first, *others) = await take_off(operation := Operation(), 3)
@@ -166,34 +118,23 @@ async def test_a_cancelled_waiter_ends_only_its_own_wait() -> None:
     assert 1 == operation.run_count
 
 
-async def test_cancelled_waiters_do_not_pile_up() -> None:
-    """Cancelled waiters are forgotten during a long operation, and those that still wait get its outcome."""
-    _, patient = await take_off(operation := Operation(), 10)
-    remembered = 0
-    for _ in range(3_000):
-        operation.join().cancel()
-        remembered = max(remembered, len(operation._waiters))
-
-    assert remembered < 1_100
-    assert ["outcome"] * 10 == await settle(operation, patient)
-
-
-async def test_waiters_are_swept_rarely() -> None:
-    """Cancelled waiters are swept when there are 1 000 waiters, and again each time the number has doubled."""
-    await take_off(operation := Operation(), 0)
-    counts: list[int] = []
-    for count in range(3_500):
+async def test_cancelled_waiters_are_swept() -> None:
+    """Cancelled waiters are forgotten when there are 1 000 waiters, and again at 1 000 more than twice those left."""
+    _, waiters = await take_off(operation := Operation(), 0)
+    swept: list[tuple[int, int]] = []
+    for count in range(2_600):
         before = operation._waiters
-        operation.join()
+        waiters.append(operation.join())
         if operation._waiters is not before:
-            counts.append(count)
+            swept.append((count, len(operation._waiters)))
+        if count < 1_000 and count % 2:
+            waiters[-1].cancel()
 
-    assert [1_000, 3_000] == counts
-    await settle(operation, [])
+    assert [(1_000, 501), (2_500, 2_001)] == swept
+    assert 2_100 == (await settle(operation, waiters)).count("outcome")
 
 
 @OUTCOMES
-@on_every_loop
 async def test_an_abandoned_operation_completes(outcome: object) -> None:
     """If every waiter is cancelled, the operation completes, and its failure is not reported as unretrieved."""
     flights, waiters = await take_off(operation := Operation(outcome), 3)
@@ -210,7 +151,6 @@ async def test_an_abandoned_operation_completes(outcome: object) -> None:
 
 @OUTCOMES
 @pytest.mark.parametrize("turns", [0, 1], ids=["just before the outcome", "between outcome and wake-up"])
-@on_every_loop
 async def test_a_waiter_cancelled_as_the_operation_ends(outcome: object, turns: int) -> None:
     """A waiter that is cancelled as the operation ends stays cancelled, and the others get the outcome."""
     loop, gate = asyncio.get_running_loop(), asyncio.Event()
@@ -243,7 +183,6 @@ async def test_a_waiter_cancelled_as_the_operation_ends(outcome: object, turns: 
 
 
 @pytest.mark.parametrize("moment", ["before its first step", "later", "from within"])
-@on_every_loop
 async def test_a_cancelled_operation(moment: str) -> None:
     """If something other than `cancel()` cancels the operation, its waiters get the error for that case."""
     before = asyncio.all_tasks()
@@ -261,7 +200,6 @@ async def test_a_cancelled_operation(moment: str) -> None:
 
 
 class TestCancel:
-    @on_every_loop
     async def test_gives_its_error_to_every_waiter(self) -> None:
         """`cancel()` returns the task to await, and every waiter gets the error that was passed to it."""
         flights, waiters = await take_off(operation := Operation(), 3)
@@ -274,7 +212,6 @@ class TestCancel:
         assert [CLOSED] * 3 == await asyncio.gather(*waiters)
         assert not flights.is_taken()
 
-    @on_every_loop
     async def test_only_the_first_counts(self) -> None:
         """A second `cancel()` returns the same task without interrupting its clean-up or changing the error."""
         cleaning_up, goes_on = asyncio.Event(), asyncio.Event()
@@ -298,7 +235,6 @@ class TestCancel:
         goes_on.set()
         assert [CLOSED] == await asyncio.gather(*waiters)
 
-    @on_every_loop
     async def test_is_survived(self) -> None:
         """If the operation suppresses the cancellation, its waiters get its outcome."""
 
@@ -313,7 +249,6 @@ class TestCancel:
         operation.cancel(CLOSED)
         assert ["outcome"] == await asyncio.gather(*waiters)
 
-    @on_every_loop
     async def test_before_there_is_a_task(self) -> None:
         """A `cancel()` while the task is being created takes effect."""
         operation, flights = Operation(), SingleFlight[Operation]()
@@ -332,18 +267,7 @@ class TestCancel:
 
 
 class TestSlot:
-    @on_every_loop
-    async def test_next_flight(self) -> None:
-        """Once an operation has ended the next may start, and its waiters get its own outcome."""
-        flights = SingleFlight[Operation]()
-        for outcome in ["first", TokenTransportError("second"), "third"]:
-            operation = Operation(outcome)
-            await flights.start(operation)
-            assert [outcome] == await settle(operation, [flights.join()])
-            assert not flights.is_taken()
-
     @OUTCOMES
-    @on_every_loop
     async def test_is_taken_until_the_outcome_is_settled(self, outcome: object) -> None:
         """The slot is taken until the outcome is settled, even if the operation ends inside `start()`."""
         flights, waiters = await take_off(operation := Operation(outcome, is_open=True), 1)
@@ -353,7 +277,6 @@ class TestSlot:
 
         assert (1, False) == (operation.run_count, flights.is_taken())
 
-    @on_every_loop
     async def test_is_taken_before_the_first_step(self) -> None:
         """The operation finds its slot taken, even if an eager task factory runs it inside `start()`."""
         flights = SingleFlight[Operation]()
@@ -365,7 +288,6 @@ class TestSlot:
         await flights.start(operation)
         assert (True, True) == await flights.join()
 
-    @on_every_loop
     async def test_is_free_if_the_task_cannot_be_made(self) -> None:
         """If a task factory raises, the caller of `start()` gets the error and the slot is free."""
 
@@ -385,13 +307,12 @@ class TestSlot:
         assert "outcome" == await flights.join()
 
     @pytest.mark.parametrize("ending", ["success", "failure", "cancelled", "abandoned"])
-    @pytest.mark.parametrize("kind", KINDS)
-    def test_holds_nothing_between_flights(self, kind: str, ending: str) -> None:
+    @pytest.mark.parametrize("new_loop", LOOPS)
+    def test_holds_nothing_between_flights(self, new_loop: LoopFactory, ending: str) -> None:
         """After a flight the slot keeps neither task nor loop alive and works on another loop."""
         flights = SingleFlight[Operation]()
-        tasks: list[weakref.ref[asyncio.Task[Any]] | None] = []
 
-        async def scenario() -> None:
+        async def scenario() -> list[weakref.ref[Any] | None]:
             operation = Operation(TokenTransportError("refused") if ending == "failure" else "outcome")
             await flights.start(operation)
             waiter = flights.join()
@@ -403,16 +324,18 @@ class TestSlot:
             await settle(operation, [waiter])
             await ticks(3)
             assert not flights.is_taken()
-            tasks.append(operation.task)
+            return [operation.task, weakref.ref(asyncio.get_running_loop())]
 
         for _ in range(2):
-            assert run_on(kind, scenario)() is None
-        assert [None, None] == [task and task() for task in tasks]
+            with asyncio.Runner(loop_factory=new_loop) as runner:
+                references = runner.run(scenario())
+            del runner
+            gc.collect()
+            assert [None, None] == [reference and reference() for reference in references]
 
 
-@on_every_loop
 async def test_the_operation_runs_in_an_empty_context() -> None:
-    """The operation does not inherit the caller's context variables, such as a trace span, nor change them."""
+    """The operation neither inherits nor changes the caller's context variables, such as a trace span."""
     span = contextvars.ContextVar[str]("span")
 
     async def operate() -> object:
@@ -427,6 +350,17 @@ async def test_the_operation_runs_in_an_empty_context() -> None:
 
     assert ({}, {}) == await flights.join()
     assert "the caller's" == span.get()
+
+
+@pytest.mark.asyncio(loop_factories=["asyncio"])
+async def test_plain_task_factory() -> None:
+    """A task factory that accepts neither a context nor other arguments, as is common, can be used."""
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(lambda loop, coro: asyncio.Task(coro, loop=loop))
+    flights, _ = await take_off(Operation(is_open=True), 0)
+    loop.set_task_factory(None)
+
+    assert "outcome" == await flights.join()
 
 
 async def test_the_cost_of_a_cancelled_waiter_does_not_grow() -> None:

@@ -20,22 +20,12 @@ if TYPE_CHECKING:
 
 class TestFailure:
     def test_remembered(self) -> None:
-        """A first failure records the error, the backoff and the start of the outage, and keeps the held token."""
+        """A failure is counted and its error and backoff are remembered; the token and the outage's start are kept."""
         held = holding(hold())
+        once = held.failed(PASSING, 4_000.0)
 
-        expected = attrs.evolve(held, failures=1, error=PASSING, not_before=4_001.0, outage_began_at=4_000.0)
-        assert expected == held.failed(PASSING, 4_000.0)
-
-    def test_remembered_again(self) -> None:
-        """A second failure adds to the count and replaces the error, but not the start of the outage."""
-        state = holding(hold()).failed(PASSING, 4_000.0).failed(TERMINAL, 4_010.0)
-
-        assert (2, TERMINAL, 4_020.0, 4_000.0) == (
-            state.failures,
-            state.error,
-            state.not_before,
-            state.outage_began_at,
-        )
+        assert attrs.evolve(held, failures=1, error=PASSING, not_before=4_001.0, outage_began_at=4_000.0) == once
+        assert attrs.evolve(once, failures=2, error=TERMINAL, not_before=4_020.0) == once.failed(TERMINAL, 4_010.0)
 
     @pytest.mark.parametrize(
         ("now", "pause"), [(4_000.0, 8.0), (nextafter(4_600.0, 0), 8.0), (4_600.0, 1.0), (5_000.0, 1.0)]
@@ -81,22 +71,16 @@ class TestUnchanged:
         assert 1_015.0 == state.not_before
         assert START_AND_WAIT is state.decide(1_015.0, is_renewing=False)
 
-    def test_newer_lifetime(self) -> None:
-        """An unchanged token gets the lifetime of the newer response and stays a replacement."""
-        held = holding(hold(is_unproven=True))
-        newer = hold(sent=4_000.0, is_unproven=False)
+    @pytest.mark.parametrize("is_unproven", [False, True])
+    @pytest.mark.parametrize("was_unproven", [False, True])
+    def test_newer_lifetime(self, was_unproven: bool, is_unproven: bool) -> None:
+        """An unchanged token gets the lifetime of the newer response, and stays a replacement if it was one."""
+        held = holding(hold(is_unproven=was_unproven))
+        newer = hold(sent=4_000.0, is_unproven=is_unproven)
 
         assert attrs.evolve(
-            held, held=attrs.evolve(newer, is_unproven=True), not_before=4_001.0, failures=1
+            held, held=attrs.evolve(newer, is_unproven=was_unproven), not_before=4_001.0, failures=1
         ) == held.with_token(newer, 4_000.0)
-
-    @pytest.mark.parametrize("is_unproven", [False, True])
-    def test_does_not_become_a_replacement(self, is_unproven: bool) -> None:
-        """An unchanged token does not become a replacement."""
-        state = holding(hold()).with_token(hold(sent=4_000.0, is_unproven=is_unproven), 4_000.0)
-
-        assert state.held is not None
-        assert state.held.is_unproven is False
 
     def test_ends_an_outage(self) -> None:
         """An unchanged token ends an outage but keeps the count of failures."""

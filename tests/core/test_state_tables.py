@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
 from math import nextafter
 
 import attrs
@@ -35,38 +34,31 @@ READINGS = {
 
 
 class TestDecision:
-    EXPECTED = (
-        (TokenState.FRESH, EndpointState.IDLE, Action.SERVE),
-        (TokenState.FRESH, EndpointState.RENEWING, Action.SERVE),
-        (TokenState.FRESH, EndpointState.BACKING_OFF, Action.SERVE),
-        (TokenState.DUE, EndpointState.IDLE, Action.SERVE_AND_RENEW),
-        (TokenState.DUE, EndpointState.RENEWING, Action.SERVE),
-        (TokenState.DUE, EndpointState.BACKING_OFF, Action.SERVE),
-        (TokenState.EXPIRING, EndpointState.IDLE, Action.WAIT_BRIEFLY),
-        (TokenState.EXPIRING, EndpointState.RENEWING, Action.WAIT_BRIEFLY),
-        (TokenState.EXPIRING, EndpointState.BACKING_OFF, Action.SERVE),
-        (TokenState.EXPIRED, EndpointState.IDLE, Action.WAIT),
-        (TokenState.EXPIRED, EndpointState.RENEWING, Action.WAIT),
-        (TokenState.EXPIRED, EndpointState.BACKING_OFF, Action.FAIL),
-    )
+    def test_table(self) -> None:
+        """The table has the documented decision for each state of the token and the endpoint."""
+        expected = {  # endpoint idle, renewing, backing off
+            TokenState.FRESH: (Action.SERVE, Action.SERVE, Action.SERVE),
+            TokenState.DUE: (Action.SERVE_AND_RENEW, Action.SERVE, Action.SERVE),
+            TokenState.EXPIRING: (Action.WAIT_BRIEFLY, Action.WAIT_BRIEFLY, Action.SERVE),
+            TokenState.EXPIRED: (Action.WAIT, Action.WAIT, Action.FAIL),
+        }
+        assert DECISIONS == {
+            (token_state, endpoint): action
+            for token_state, actions in expected.items()
+            for endpoint, action in zip(EndpointState, actions, strict=True)
+        }
 
-    def test_total(self) -> None:
-        """The table has one decision for each state of the token and the endpoint."""
-        assert set(product(TokenState, EndpointState)) == set(DECISIONS)
-        assert set(DECISIONS) == {(token_state, endpoint) for token_state, endpoint, _ in self.EXPECTED}
-
-    @pytest.mark.parametrize(("token_state", "endpoint", "expected"), EXPECTED)
-    def test_entry(self, token_state: TokenState, endpoint: EndpointState, expected: Action) -> None:
+    @pytest.mark.parametrize(("token_state", "endpoint"), DECISIONS)
+    def test_entry(self, token_state: TokenState, endpoint: EndpointState) -> None:
         """The decision is the table's entry, with its token, fallback and wait, or error.
 
         A renewal in flight takes precedence over a backoff, which may come from another loop.
         """
-        now, held = READINGS[token_state], hold()
+        now, held, expected = READINGS[token_state], hold(), DECISIONS[token_state, endpoint]
         is_renewing = endpoint is EndpointState.RENEWING
         state = holding(held, not_before=now if endpoint is EndpointState.IDLE else now + 1, error=PASSING)
         decision = state.decide(now, is_renewing=is_renewing)
 
-        assert expected is DECISIONS[token_state, endpoint]
         assert token_state is state.token_state(now)
         assert (endpoint is EndpointState.IDLE and expected is not Action.SERVE) is decision.starts_renewal
         match expected:
@@ -122,38 +114,34 @@ class TestDecision:
 
 
 class TestRejectionTable:
-    EXPECTED = (
-        (Rejected.OTHER, Verdict.RESEND, Verdict.RESEND),
-        (Rejected.HELD, Verdict.REPLACE, Verdict.KEEP),
-        (Rejected.UNPROVEN, Verdict.KEEP, Verdict.KEEP),
-        (Rejected.NONE, Verdict.RENEW, Verdict.GIVE_UP),
-    )
     NOW = SENT + 1
-    STATES = (
-        (ProviderState(), Rejected.NONE),
-        (holding(hold("newer")), Rejected.OTHER),
-        (holding(hold("newer", life=1.0)), Rejected.NONE),
-        (holding(hold()), Rejected.HELD),
-        (holding(hold(life=1.0)), Rejected.HELD),
-        (holding(hold(is_unproven=True)), Rejected.UNPROVEN),
-        (holding(hold(sent=SENT - 4, is_unproven=True)), Rejected.HELD),
-    )
-    IDS = (
-        "none held",
-        "another held",
-        "another expired",
-        "held",
-        "expired while held",
-        "young replacement",
-        "old replacement",
-    )
 
-    def test_total(self) -> None:
-        """The table has one verdict for each kind of rejected token, with and without a backoff."""
-        expected = {(which, False): idle for which, idle, _ in self.EXPECTED}
-        assert expected | {(which, True): backing_off for which, _, backing_off in self.EXPECTED} == REJECTIONS
+    def test_table(self) -> None:
+        """The table has the documented verdict for each kind of rejected token, with and without a backoff."""
+        expected = {
+            Rejected.OTHER: (Verdict.RESEND, Verdict.RESEND),
+            Rejected.HELD: (Verdict.REPLACE, Verdict.KEEP),
+            Rejected.UNPROVEN: (Verdict.KEEP, Verdict.KEEP),
+            Rejected.NONE: (Verdict.RENEW, Verdict.GIVE_UP),
+        }
+        assert REJECTIONS == {
+            (which, is_backing_off): verdicts[is_backing_off]
+            for which, verdicts in expected.items()
+            for is_backing_off in (False, True)
+        }
 
-    @pytest.mark.parametrize(("state", "which"), STATES, ids=IDS)
+    @pytest.mark.parametrize(
+        ("state", "which"),
+        [
+            pytest.param(ProviderState(), Rejected.NONE, id="none held"),
+            pytest.param(holding(hold("newer")), Rejected.OTHER, id="another held"),
+            pytest.param(holding(hold("newer", life=1.0)), Rejected.NONE, id="another expired"),
+            pytest.param(holding(hold()), Rejected.HELD, id="held"),
+            pytest.param(holding(hold(life=1.0)), Rejected.HELD, id="expired while held"),
+            pytest.param(holding(hold(is_unproven=True)), Rejected.UNPROVEN, id="young replacement"),
+            pytest.param(holding(hold(sent=SENT - 4, is_unproven=True)), Rejected.HELD, id="old replacement"),
+        ],
+    )
     @pytest.mark.parametrize("is_backing_off", [False, True])
     def test_entry(self, state: ProviderState, which: Rejected, is_backing_off: bool) -> None:
         """The verdict is the table's entry, and only REPLACE changes the state."""

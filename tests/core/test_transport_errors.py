@@ -47,34 +47,18 @@ def build(error: Exception) -> TokenTransportError:
         (aiohttp.ClientOSError(104, "Connection reset by peer"), "Connection reset by peer"),
         (broken_off(ConnectionResetError(104, "Connection reset by peer")), "Connection reset by peer"),
         (broken_off(ConnectionResetError("Cannot write to closing transport")), CLOSED),
-        (
-            aiohttp.ClientConnectorError(KEY, OSError(111, "Connection refused")),
-            f"cannot connect to token.example:443 ({os.strerror(111)})",
-        ),
-        (
-            aiohttp.ClientConnectorError(KEY, OSError(1, "Connect call failed ('203.0.113.1', 443)")),
-            "cannot connect to token.example:443 (Operation not permitted)",
-        ),
-        (
-            aiohttp.ClientConnectorDNSError(KEY, OSError(-2, "Name or service not known")),
-            "cannot connect to token.example:443 (Name or service not known)",
-        ),
-        (
-            # the number on macOS, where it is also ENOEXEC
-            aiohttp.ClientConnectorDNSError(KEY, socket.gaierror(8, "nodename nor servname provided")),
-            "cannot connect to token.example:443 (nodename nor servname provided)",
-        ),
-        (
-            aiohttp.ClientProxyConnectionError(KEY, OSError(113, "No route to host")),
-            "cannot connect to the proxy token.example:443 (No route to host)",
-        ),
-        (
-            aiohttp.ClientConnectorSSLError(KEY, ssl.SSLError()),
-            "cannot connect to token.example:443 (ClientConnectorSSLError)",
-        ),
-        (
-            aiohttp.ClientConnectorSSLError(KEY, ssl.SSLError(1, "wrong version number")),
-            "cannot connect to token.example:443 (wrong version number)",
+        *(
+            (kind(KEY, error), f"cannot connect to {where}token.example:443 ({reason})")
+            for kind, error, where, reason in (
+                (aiohttp.ClientConnectorError, OSError(111, "Connection refused"), "", os.strerror(111)),
+                (aiohttp.ClientConnectorError, OSError(1, "Call failed ('203.0.113.1', 443)"), "", os.strerror(1)),
+                (aiohttp.ClientConnectorDNSError, OSError(-2, "Name not known"), "", "Name not known"),
+                # the number on macOS, where it is also ENOEXEC
+                (aiohttp.ClientConnectorDNSError, socket.gaierror(8, "no nodename"), "", "no nodename"),
+                (aiohttp.ClientProxyConnectionError, OSError(113, "No route"), "the proxy ", os.strerror(113)),
+                (aiohttp.ClientConnectorSSLError, ssl.SSLError(), "", "ClientConnectorSSLError"),
+                (aiohttp.ClientConnectorSSLError, ssl.SSLError(1, "wrong version number"), "", "wrong version number"),
+            )
         ),
         (OSError(28, "No space left on device"), "No space left on device"),
         (aiohttp.ClientConnectionError(SECRET), "unexpected ClientConnectionError"),

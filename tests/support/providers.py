@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from simplestore_async import AccessToken
     from simplestore_async.events import Event
+    from simplestore_async.sandbox import HeldResponses, Sandbox
 
 Provide: TypeAlias = Callable[..., TokenProvider]
 """The type of the fixture `provide`."""
@@ -69,6 +70,22 @@ async def begin(provider: TokenProvider) -> asyncio.Task[AccessToken]:
     await asyncio.sleep(0)
     assert not caller.done()
     return caller
+
+
+async def begin_held(sandbox: Sandbox, provider: TokenProvider, *, callers: int = 1) -> tuple[Any, ...]:
+    """Return the held response to a renewal, and the task of each caller that waits for it."""
+    held = sandbox.token_endpoint.hold()
+    tasks = [await begin(provider) for _ in range(callers)]
+    await held.wait_for_requests()
+    return held, *tasks
+
+
+async def renew_in_background(sandbox: Sandbox, provider: TokenProvider) -> HeldResponses:
+    """Return the held response to the renewal that a call with a due token has started."""
+    held = sandbox.token_endpoint.hold()
+    get_at_once(provider)
+    await held.wait_for_requests()
+    return held
 
 
 def of_kind(kind: type[Event], events: Iterable[Event]) -> list[Any]:

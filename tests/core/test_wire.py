@@ -1,31 +1,72 @@
-"""Errors of refused token requests, and which parts of the response they show."""
+"""`Exchange`: the token request, and the errors of refused ones."""
 
 from __future__ import annotations
 
+import base64
+from email.utils import formatdate
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 import pytest
 
+from simplestore_async._core.redaction import conceal
 from simplestore_async.errors import InvalidClientError, TokenEndpointError
-from tests.support.exchanges import SECRET, TOKEN, everything_of, exchange, refusal
+from tests.support.exchanges import NOW, SECRET, TOKEN, everything_of, exchange, refusal
+
+
+class TestRequest:
+    def test_scope_and_extra_parameters(self) -> None:
+        """Scope and extra parameters, even with several values (RFC 8707 §2), follow the documented fields in order."""
+        fields = exchange(
+            "s3cret", scope=["write", "read"], extra_parameters={"resource": ["x y", "z"], "audience": "\u00e9"}
+        ).body
+
+        assert (
+            b"grant_type=client_credentials&client_id=app&client_secret=s3cret"
+            b"&scope=write+read&resource=x+y&resource=z&audience=%C3%A9"
+        ) == fields
+
+    @pytest.mark.parametrize("text", [SECRET, '+&=%: "\u00e9', "%41", "a\U0001f511b", "a b", "~"])
+    def test_form_round_trip(self, text: str) -> None:
+        """Id and secret of any characters survive the encoding of the form."""
+        body = exchange(text, client_id=text).body
+
+        assert [("grant_type", "client_credentials"), ("client_id", text), ("client_secret", text)] == parse_qsl(
+            body.decode("ascii"), strict_parsing=True
+        )
+
+    def test_basic(self) -> None:
+        """With client_secret_basic id and secret are sent in the header, encoded for forms, and not in the form."""
+        basic = exchange(
+            'a+b %:"\u00e9~', client_id="my app:x", auth_method="client_secret_basic", headers={"X-API-Key": "key"}
+        )
+        scheme, _, encoded = basic.secret_headers["Authorization"].partition(" ")
+
+        assert (["X-API-Key", "Authorization"], "Basic") == (list(basic.secret_headers), scheme)
+        assert b"my%20app%3Ax:a%2Bb%20%25%3A%22%C3%A9~" == base64.b64decode(encoded, validate=True)
+        assert b"grant_type=client_credentials" == basic.body
+        assert exchange().headers == basic.headers
+
+    @pytest.mark.parametrize("auth_method", ["client_secret_post", "client_secret_basic"])
+    def test_nothing_is_shown(self, auth_method: str) -> None:
+        """No attribute of an exchange shows the secret, a custom header or an assertion."""
+        attempt = exchange(
+            auth_method=auth_method, headers={"X-API-Key": conceal("canary")}, extra_parameters={"assertion": "canary"}
+        )
+
+        assert "canary" not in repr(vars(attempt))
 
 
 class TestRefusal:
     @pytest.mark.parametrize("status", [200, 400, 401])
-    @pytest.mark.parametrize("title", [None, "Unknown client"])
-    @pytest.mark.parametrize("secret", [SECRET, "client", "_"])
-    def test_invalid_client(self, status: int, title: str | None, secret: str) -> None:
-        """`invalid_client` is a terminal InvalidClientError with a hint, even if the secret is part of the code."""
-        payload = {"error": "invalid_client"} | ({"title": title} if title else {})
-        error = refusal(status, payload, of=exchange(secret))
+    def test_invalid_client(self, status: int) -> None:
+        """`invalid_client` is a terminal InvalidClientError with a hint."""
+        error = refusal(status, {"error": "invalid_client", "title": "Unknown client"})
 
         assert (InvalidClientError, False) == (type(error), error.retryable)
         assert (status, "invalid_client") == (error.status, error.error)
         assert "Control Panel" in error.hint
-        if secret == SECRET:
-            reason = f"invalid_client, {title}" if title else "invalid_client"
-            assert f"token request failed: status {status} ({reason})" == error.problem
+        assert f"token request failed: status {status} (invalid_client, Unknown client)" == error.problem
 
     @pytest.mark.parametrize("status", [400, 503])
     @pytest.mark.parametrize(
@@ -116,27 +157,21 @@ class TestRefusal:
         assert f"token request failed: status 400{f' ({expected})' if expected else ''}" == str(error)
 
     @pytest.mark.parametrize(
-        "code",
-        ["invalid_request", "invalid_scope", "slow_down", "invalid_target", "E-401", "com.example:denied", "Forbidden"],
+        ("code", "secret", "is_shown"),
+        [
+            *((code, SECRET, True) for code in ("invalid_request", "invalid_scope", "slow_down", "invalid_target")),
+            *((code, SECRET, True) for code in ("E-401", "com.example:denied", "Forbidden")),
+            *(("invalid_scope", secret, True) for secret in ("invalid_scope", "invalid_", "scope", "_")),
+            *((code, SECRET, False) for code in ("Not Found", "", " ", "bad\ncode", "<b>", "x" * 65, "\u202ecode")),
+            *((code, SECRET, False) for code in (SECRET, "canary-Secret")),
+        ],
     )
-    def test_code(self, code: str) -> None:
-        """A registered code, or text in the form of a code, is shown."""
-        assert code == refusal(400, {"error": code}).error
+    def test_code(self, code: str, secret: str, is_shown: bool) -> None:
+        """A registered code is shown, and so is text in the form of a code that cannot contain the secret."""
+        error = refusal(400, {"error": code}, of=exchange(secret))
 
-    @pytest.mark.parametrize(
-        "code", ["Not Found", "", " ", "bad\ncode", "<b>", "x" * 65, "\u202ecode", SECRET, "canary-Secret"]
-    )
-    def test_not_a_code(self, code: str) -> None:
-        """Text that is not in the form of a code, or may contain the secret, is not shown as one."""
-        error = refusal(400, {"error": code})
-
-        assert error.error is None
-        assert "token request failed: status 400" == str(error)
-
-    @pytest.mark.parametrize("secret", ["invalid_scope", "invalid_", "scope"])
-    def test_secret_that_is_part_of_a_registered_code(self, secret: str) -> None:
-        """A registered code is shown even if the secret is part of it."""
-        assert "invalid_scope" == refusal(400, {"error": "invalid_scope"}, of=exchange(secret)).error
+        assert (code if is_shown else None) == error.error
+        assert f"token request failed: status 400{f' ({code})' if is_shown else ''}" == str(error)
 
     @pytest.mark.parametrize("field", ["error_description", "title"])
     def test_echo(self, field: str) -> None:
@@ -183,3 +218,49 @@ class TestRefusal:
     def test_invalid_token(self, value: bytes) -> None:
         """An invalid token in a refusal does not change the error."""
         assert "denied" == refusal(400, b'{"error": "denied", "access_token": %b}' % value).error
+
+
+class TestRetryAfter:
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            *(("0", 0.0), ("1", 1.0), ("120", 120.0), (" 120 ", 120.0), ("1.5", 1.5), ("3600", 3600.0)),
+            *((value, 31_536_000.0) for value in ("31536000", "31536001", "9" * 400)),
+            *((date, 30.0) for date in (formatdate(NOW + 30, usegmt=True), "Sunday, 06-Nov-94 08:50:07 GMT")),
+            *((date, 30.0) for date in ("Sun Nov  6 08:50:07 1994", "Sun, 06 Nov 1994 08:50:07 -0000")),
+            ("Sun, 06 Nov 1994 09:50:07 +0100", 30.0),
+            *((formatdate(NOW + seconds, usegmt=True), 0.0) for seconds in (0, -30)),
+            (formatdate(NOW + 10**9, usegmt=True), 31_536_000.0),
+            *((value, None) for value in ("", " ", "soon", "-1", "+5", "1e3", "1.", "0\x1f", "\u0663", "NaN", "inf")),
+            *((f"Sun, {time} GMT", None) for time in ("99 Nov 1994 08:49:37", "06 Nov 1994 25:49:37")),
+            *((f"Sun, 06 Nov {rest}", None) for rest in ("99999 08:49:37 GMT", f"{'9' * 5_000} 08:49:37 GMT")),
+            *((f"Sun, 06 Nov 1994 08:49:37 +{zone}", None) for zone in ("9999", "9" * 30)),
+        ],
+    )
+    def test_value(self, value: str, expected: float | None) -> None:
+        """Retry-After is seconds or a date in any form of HTTP, and a past date is 0 s; anything else is ignored."""
+        assert expected == refusal(503, b"", {"Retry-After": value}).retry_after
+
+    @pytest.mark.parametrize(
+        ("date", "expected"),
+        [
+            (formatdate(NOW - 3600, usegmt=True), 3630.0),
+            (formatdate(NOW + 3600, usegmt=True), 0.0),
+            (formatdate(NOW + 10, usegmt=True), 20.0),
+            ("yesterday", 30.0),
+            ("", 30.0),
+        ],
+    )
+    def test_clock_of_the_server(self, date: str, expected: float) -> None:
+        """A date is compared with the response's Date header, so a wrong clock on either side has no effect."""
+        headers = {"Retry-After": formatdate(NOW + 30, usegmt=True), "Date": date}
+
+        assert expected == refusal(503, b"", headers).retry_after
+
+    @pytest.mark.parametrize("status", [200, 302, 400, 429, 503])
+    def test_any_refusal(self, status: int) -> None:
+        """Retry-After in seconds is read for every status and is independent of the Date header."""
+        headers = {"Retry-After": "7", "Date": formatdate(NOW - 3600, usegmt=True)}
+
+        assert 7.0 == refusal(status, {"error": "invalid_client"}, headers).retry_after
+        assert refusal(status, {"error": "invalid_client"}).retry_after is None
