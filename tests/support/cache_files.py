@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from simplestore_async import TokenProvider
 from simplestore_async.errors import TokenCacheError
 from simplestore_async.events import CacheFailed, Event
 from tests.support.tokens import make_token
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from simplestore_async import AccessToken, FileTokenCache, TokenCache
-    from tests.support.servers import TokenServer
+    from simplestore_async.sandbox import Sandbox
 
 KEY = "key"
 DIGEST = hashlib.sha256(KEY.encode()).hexdigest()
@@ -30,10 +31,11 @@ TOKEN = make_token()
 MAX_BYTES = 64 * 1024
 
 
-async def renew(token_server: TokenServer, cache: TokenCache) -> tuple[AccessToken, list[CacheFailed]]:
-    """Return the token of a provider with *cache*, and the failures of the cache."""
+async def renew(sandbox: Sandbox, cache: TokenCache) -> tuple[AccessToken, list[CacheFailed]]:
+    """Return the token of a new provider with *cache*, and the failures of the cache."""
     events: list[Event] = []
-    async with asyncio.timeout(60), token_server.provider(cache=cache, on_event=events.append) as provider:
+    provider = TokenProvider(sandbox.credentials, cache=cache, on_event=events.append)
+    async with asyncio.timeout(60), provider:
         token = await provider.get_token()
     return token, [event for event in events if isinstance(event, CacheFailed)]
 
