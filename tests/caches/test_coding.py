@@ -12,8 +12,7 @@ from simplestore_async import FileTokenCache
 from simplestore_async.caches import TokenCodec
 from simplestore_async.caches.redis import RedisTokenCache
 from simplestore_async.errors import ConfigurationError, TokenCacheError
-from tests.support.cache_files import KEY, NAME, TOKEN, use
-from tests.support.redis_caches import name
+from tests.support.cache_files import KEY, NAME, TOKEN, name, use
 from tests.support.tokens import make_token
 from tests.support.wire_faults import everything_shown
 

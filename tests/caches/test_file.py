@@ -20,15 +20,7 @@ from simplestore_async import FileTokenCache
 from simplestore_async._core.clock import SystemClock
 from simplestore_async.caches import _format, dumps
 from simplestore_async.errors import ConfigurationError, TokenCacheError
-from tests.support.cache_files import (
-    DIGEST,
-    KEY,
-    MAX_BYTES,
-    NAME,
-    TOKEN,
-    mode_of,
-    names_in,
-)
+from tests.support.cache_files import DIGEST, KEY, MAX_BYTES, NAME, TOKEN, mode_of, names_in
 from tests.support.clocks import FakeClock
 from tests.support.tokens import make_token
 

@@ -14,8 +14,7 @@ from redis.backoff import NoBackoff
 from simplestore_async.caches import _redis_entry
 from simplestore_async.caches.redis import RedisTokenCache
 from simplestore_async.errors import TokenCacheError
-from tests.support.cache_files import KEY, TOKEN, renew
-from tests.support.redis_caches import PASSWORD, QUOTED, enter, problem_of
+from tests.support.cache_files import KEY, PASSWORD, QUOTED, TOKEN, enter, problem_of, renew
 from tests.support.redis_server import Proxy, RedisServer
 from tests.support.tls import authority, private_ca
 from tests.support.tokens import make_token

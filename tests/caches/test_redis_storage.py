@@ -13,8 +13,7 @@ from redis.asyncio import Redis
 from simplestore_async.caches.encryption import FernetCodec
 from simplestore_async.caches.redis import RedisTokenCache
 from simplestore_async.errors import TokenCacheError
-from tests.support.cache_files import DIGEST, KEY, MAX_BYTES, TOKEN
-from tests.support.redis_caches import enter, keys_in, name, problem_of
+from tests.support.cache_files import DIGEST, KEY, MAX_BYTES, TOKEN, enter, keys_in, name, problem_of
 from tests.support.tokens import ISSUED_AT, make_token
 
 if TYPE_CHECKING:

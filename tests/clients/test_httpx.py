@@ -20,14 +20,7 @@ from simplestore_async.errors import ConfigurationError
 from simplestore_async.httpx import BearerTransport, open_client
 from simplestore_async.sandbox import Sandbox
 from tests.support.api_requests import ListSource, OneToken, authorizations
-from tests.support.api_servers import (
-    INVALID_TOKEN,
-    UNAUTHORIZED,
-    ConnectProxy,
-    WireServer,
-    refusing_url,
-    rejecting,
-)
+from tests.support.api_servers import INVALID_TOKEN, UNAUTHORIZED, ConnectProxy, WireServer, refusing_url, rejecting
 from tests.support.servers import ApiServer, Server
 from tests.support.tls import private_ca
 from tests.support.tracebacks import shown_by

@@ -1,4 +1,4 @@
-"""Helpers for the tests of `FileTokenCache`, and a token for the tests of other caches."""
+"""Helpers for the tests of caches: tokens, directories, and keys in Redis."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from simplestore_async.events import CacheFailed, Event
 from tests.support.tokens import make_token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from simplestore_async import AccessToken, FileTokenCache, TokenCache
+    from simplestore_async.caches.redis import RedisTokenCache
     from simplestore_async.sandbox import Sandbox
+    from tests.support.redis_server import RedisServer
 
 KEY = "key"
 DIGEST = hashlib.sha256(KEY.encode()).hexdigest()
@@ -136,3 +138,30 @@ IN_THE_WAY = [put_symlink, put_dangling_symlink, put_fifo, put_empty_directory, 
 def leave_file(path: Path, *, age: float) -> None:
     path.write_text("data")
     os.utime(path, (time.time() - age, time.time() - age))
+
+
+# ---- Redis
+
+PASSWORD = "canary-p:ss/w@rd"
+QUOTED = "canary-p%3Ass%2Fw%40rd"
+
+
+def name(namespace: str, kind: str) -> str:
+    return f"{namespace}:{{{DIGEST}}}:{kind}"
+
+
+async def keys_in(server: RedisServer, namespace: str) -> list[str]:
+    return sorted(key.decode() for key in await server.command("KEYS", f"{namespace}:*"))
+
+
+async def problem_of(call: Awaitable[object]) -> str:
+    """Return the problem of the failing *call*, without the server's address."""
+    with pytest.raises(TokenCacheError) as caught:
+        await call
+    assert caught.value.__context__ is None
+    return caught.value.problem.partition(": ")[2]
+
+
+async def enter(cache: RedisTokenCache) -> None:
+    async with cache.renewal_lock(KEY):
+        pass
