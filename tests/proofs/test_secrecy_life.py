@@ -35,14 +35,13 @@ class TestLife:
     @pytest.mark.parametrize(
         "changes",
         [
-            {},
-            {"auth_method": "client_secret_basic"},
-            {"client_secret": read_secret},
-            {"client_secret": read_secret_slowly},
-            {"client_secret": partial(read_secret_slowly)},
-            {"client_secret": write_secret},
+            pytest.param({}, id="form"),
+            pytest.param({"auth_method": "client_secret_basic"}, id="basic"),
+            pytest.param({"client_secret": read_secret}, id="callable", marks=pytest.mark.slow),
+            pytest.param({"client_secret": read_secret_slowly}, id="coroutine", marks=pytest.mark.slow),
+            pytest.param({"client_secret": partial(read_secret_slowly)}, id="partial", marks=pytest.mark.slow),
+            pytest.param({"client_secret": write_secret}, id="file"),
         ],
-        ids=["form", "basic", "callable", "coroutine", "partial", "file"],
     )
     async def test_logs(
         self,

@@ -399,7 +399,7 @@ def play(examples: int) -> None:
 def test_some_schedules(caplog: pytest.LogCaptureFixture) -> None:
     """For any schedule: see `Model` and `Schedules.all_is_right`."""
     caplog.set_level(logging.CRITICAL, "simplestore_async")  # else pytest keeps every line of every schedule
-    play(50)
+    play(30)
 
 
 @pytest.mark.slow

@@ -6,16 +6,14 @@ import datetime as dt
 import logging
 import ssl
 import warnings
-from functools import cache
 from typing import Final
 
 import aiohttp
 import attrs
 import pytest
-import trustme
 
 from tests.support.raw_server import RawServer
-from tests.support.tls import authority, server_context
+from tests.support.tls import authority, loopback_context, server_context, stranger
 from tests.support.wire_faults import JSON_HEAD, drips, hangs_after, relays_to, repeats, resets_after, says
 from tests.support.wire_rows import (
     CLOSED,
@@ -32,16 +30,9 @@ from tests.support.wire_rows import (
     granted,
     length,
     no_token,
-    own_context,
     request,
     untrusted,
 )
-
-
-@cache
-def stranger() -> trustme.CA:
-    """Return an authority that is not trusted."""
-    return trustme.CA()
 
 
 def dated(*, days: float) -> ssl.SSLContext:
@@ -53,7 +44,7 @@ def dated(*, days: float) -> ssl.SSLContext:
 
 def old_context() -> ssl.SSLContext:
     """Return a context that speaks TLS 1.1 and nothing newer."""
-    context = own_context()
+    context = loopback_context()
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"ssl\.TLSVersion\.TLSv1_1 is deprecated", DeprecationWarning)
@@ -63,7 +54,7 @@ def old_context() -> ssl.SSLContext:
 
 def other_ciphers() -> ssl.SSLContext:
     """Return a context whose only cipher the client does not offer."""
-    context = own_context()
+    context = loopback_context()
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers("AES128-SHA")
     return context
@@ -71,10 +62,8 @@ def other_ciphers() -> ssl.SSLContext:
 
 def demanding_context(version: ssl.TLSVersion) -> ssl.SSLContext:
     """Return a context that requires a client certificate."""
-    context = own_context()
+    context = loopback_context(needs_certificate=True)
     context.maximum_version = version
-    authority().configure_trust(context)
-    context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
@@ -99,12 +88,14 @@ TLS: Final[dict[str, Row]] = {
     "no host": untrusted(server_context, "IP address mismatch, certificate is not valid for '127.0.0.1'."),
     "self-signed": untrusted(server_context, "self-signed certificate", lambda: None),
     "private authority that was not passed": untrusted(
-        own_context, "unable to get local issuer certificate", lambda: None
+        loopback_context, "unable to get local issuer certificate", lambda: None
     ),
     "another authority": untrusted(
         lambda: server_context(stranger().issue_cert("127.0.0.1")), "unable to get local issuer certificate"
     ),
-    "wrong fingerprint": untrusted(own_context, "ServerFingerprintMismatch", lambda: aiohttp.Fingerprint(bytes(32))),
+    "wrong fingerprint": untrusted(
+        loopback_context, "ServerFingerprintMismatch", lambda: aiohttp.Fingerprint(bytes(32))
+    ),
     # Versions, ciphers, and who speaks TLS at all
     "old version": over_tls(broken(says(REPLY), "", posts=0, make_server_context=old_context)),
     "no common cipher": over_tls(broken(says(REPLY), "", posts=0, make_server_context=other_ciphers)),

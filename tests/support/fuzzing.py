@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-EXAMPLES: Final = int(os.environ.get("FUZZ_EXAMPLES", "50"))
+EXAMPLES: Final = int(os.environ.get("FUZZ_EXAMPLES", "30"))
 FUZZ: Final = settings(
     max_examples=EXAMPLES,
     deadline=None,
