@@ -145,11 +145,12 @@ async def test_close(sandbox: Sandbox) -> None:
     async def read_secret() -> str:
         has_begun.set()
         try:
-            return await asyncio.get_running_loop().create_future()
+            await asyncio.Event().wait()
         finally:
             for _ in range(3):
                 await asyncio.sleep(0)
             has_ended.set()
+        return ""
 
     provider = TokenProvider(attrs.evolve(sandbox.credentials, client_secret=read_secret))
     callers = await begin(provider, callers=10)
