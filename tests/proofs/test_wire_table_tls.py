@@ -1,4 +1,4 @@
-"""Faults of TLS in a token request, as one table: certificates, versions, and faults after the handshake."""
+"""Faults of TLS in a token request: a table of certificates, versions and faults after the handshake."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def dated(*, days: float) -> ssl.SSLContext:
 
 
 def old_context() -> ssl.SSLContext:
-    """Return a context that speaks TLS 1.1 and nothing newer."""
+    """Return a context for TLS 1.1 only."""
     context = loopback_context()
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
     with warnings.catch_warnings():
@@ -53,7 +53,7 @@ def old_context() -> ssl.SSLContext:
 
 
 def other_ciphers() -> ssl.SSLContext:
-    """Return a context whose only cipher the client does not offer."""
+    """Return a context whose only cipher the client does not support."""
     context = loopback_context()
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers("AES128-SHA")
@@ -68,11 +68,11 @@ def demanding_context(version: ssl.TLSVersion) -> ssl.SSLContext:
 
 
 def over_tls(row: Row) -> Row:
-    """The same, behind a handshake that succeeds."""
+    """Return the row with a successful handshake before its fault."""
     return attrs.evolve(row, scheme="https")
 
 
-# OpenSSL 3.6 has longer words for it.
+# OpenSSL 3.6 has a longer text.
 NOT_YET_VALID = "certificate is not yet valid" + " or the system clock is incorrect" * (
     ssl.OPENSSL_VERSION_INFO >= (3, 6)
 )
@@ -96,17 +96,17 @@ TLS: Final[dict[str, Row]] = {
     "wrong fingerprint": untrusted(
         loopback_context, "ServerFingerprintMismatch", lambda: aiohttp.Fingerprint(bytes(32))
     ),
-    # Versions, ciphers, and who speaks TLS at all
+    # Versions, ciphers and certificates of clients
     "old version": over_tls(broken(says(REPLY), "", posts=0, make_server_context=old_context)),
     "no common cipher": over_tls(broken(says(REPLY), "", posts=0, make_server_context=other_ciphers)),
-    "client certificate wanted, TLS 1.2": over_tls(
+    "client certificate required, TLS 1.2": over_tls(
         broken(says(REPLY), "", posts=0, make_server_context=lambda: demanding_context(ssl.TLSVersion.TLSv1_2))
     ),
-    "client certificate wanted, TLS 1.3": over_tls(
+    "client certificate required, TLS 1.3": over_tls(
         broken(says(REPLY), "", posts=0, make_server_context=lambda: demanding_context(ssl.TLSVersion.TLSv1_3))
     ),
     "plain http to a TLS port": broken(says(REPLY), "", posts=0),
-    # Behind the handshake
+    # After the handshake
     "nothing wrong": over_tls(granted(says(REPLY))),
     "cut before the head": over_tls(broken(resets_after(), "")),
     "cut in the head": over_tls(broken(resets_after(b"HTTP/1.1 200 canary\r\nContent-"), "")),
@@ -120,7 +120,7 @@ TLS: Final[dict[str, Row]] = {
 
 @pytest.mark.parametrize("row", TLS.values(), ids=TLS)
 async def test_tls(row: Row, caplog: pytest.LogCaptureFixture) -> None:
-    """A fault of TLS has the outcome of its row; to a server that is not trusted no request is sent."""
+    """A fault of TLS has the outcome of its row, and an untrusted server gets no request."""
     caplog.set_level(logging.DEBUG)
     async with (
         RawServer(row.script, ssl_context=row.make_server_context()) as server,

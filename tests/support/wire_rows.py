@@ -117,7 +117,7 @@ def refused(status: int, script: Script, **columns: Any) -> Row:
 
 
 def handshake(script: Script, make: Callable[..., Row] | None = None) -> Row:
-    """A TLS handshake with a script without TLS; no request is sent."""
+    """A script without TLS instead of a handshake; no request is sent."""
     columns: dict[str, Any] = {"scheme": "https", "reads_first": False, "posts": 0}
     return make(script, **columns) if make else broken(script, "", **columns)
 
