@@ -21,6 +21,7 @@ from tests.support.cache_files import (
     MAX_BYTES,
     NAME,
     TOKEN,
+    give_away,
     leave_file,
     mode_of,
     names_in,
@@ -33,7 +34,6 @@ from tests.support.cache_files import (
     umask,
     use,
 )
-from tests.support.ownership import give_away
 from tests.support.platforms import needs_posix_files
 from tests.support.tokens import make_token
 

@@ -14,8 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import unused_port
 
 from simplestore_async import BearerAuthMiddleware
-from tests.support.carrying import carry
-from tests.support.raw_server import RawServer
+from tests.support.raw_server import RawServer, carry
 
 if TYPE_CHECKING:
     import ssl

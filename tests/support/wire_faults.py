@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from simplestore_async.errors import SimpleStoreError
-from tests.support.carrying import carry
+from tests.support.raw_server import carry
 from tests.support.servers import SECRET
 
 if TYPE_CHECKING:
