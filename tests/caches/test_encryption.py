@@ -161,7 +161,7 @@ def test_key_file(tmp_path: Path, text: str) -> None:
 
 
 async def test_missing_key_file(sandbox: Sandbox, tmp_path: Path) -> None:
-    """If the key file cannot be read, the provider works without the cache, and errors do not show the data."""
+    """If the key file cannot be read, the provider works without the cache and reports the reason."""
     path = tmp_path / "keys"
     path.write_text(OLD)
     codec = FernetCodec(path)
@@ -170,6 +170,14 @@ async def test_missing_key_file(sandbox: Sandbox, tmp_path: Path) -> None:
     # There was no token to decrypt, so only the store failed.
     assert "set" == failure.operation
     assert f"the codec failed: keys cannot be read from {path}: {os.strerror(2)}" == failure.problem
+
+
+def test_data_is_not_shown(tmp_path: Path) -> None:
+    """The error of a direct call does not show the data, not even in a traceback with locals."""
+    path = tmp_path / "keys"
+    path.write_text(OLD)
+    codec = FernetCodec(path)
+    path.unlink()
     with pytest.raises(ConfigurationError, match="keys cannot be read from") as caught:
         codec.encode(b"canary")
     assert_nothing_shows(caught.value)
@@ -198,34 +206,23 @@ NOT_KEYS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("key", NOT_KEYS.values(), ids=NOT_KEYS)
-def test_wrong_key(key: Any) -> None:
-    """The error identifies the wrong key by its number and shows no key, not even in a traceback with locals."""
-    with pytest.raises(ConfigurationError) as caught:
-        FernetCodec([OLD, key])
-
-    error = caught.value
-    problem = "cannot be used: number 2 is not 32 bytes in URL-safe base64"
-    assert ("keys", problem, HINT) == (error.field, error.problem, error.hint)
-    assert_nothing_shows(error)
+WRONG_KEYS: dict[str, tuple[Any, str]] = {
+    "no key": ([], "there is no key"),
+    "number": (5, "it must be strings or a pathlib.Path, got int"),
+    "None alone": (None, "it must be strings or a pathlib.Path, got None"),
+    "cut key alone": (OLD[:-1], "number 1 is not 32 bytes in URL-safe base64"),
+    **{name: ([OLD, key], "number 2 is not 32 bytes in URL-safe base64") for name, key in NOT_KEYS.items()},
+}
 
 
-@pytest.mark.parametrize(
-    ("keys", "problem"),
-    [
-        ([], "there is no key"),
-        (5, "it must be strings or a pathlib.Path, got int"),
-        (None, "it must be strings or a pathlib.Path, got None"),
-        (OLD[:-1], "number 1 is not 32 bytes in URL-safe base64"),
-    ],
-    ids=["no key", "number", "None", "cut key"],
-)
+@pytest.mark.parametrize(("keys", "problem"), WRONG_KEYS.values(), ids=WRONG_KEYS)
 def test_wrong_keys(keys: Any, problem: str) -> None:
-    """Anything but a key or an iterable of keys is refused, and a string is one key, not its characters."""
+    """The error identifies a wrong key by its number and shows no key, not even in a traceback with locals."""
     with pytest.raises(ConfigurationError) as caught:
         FernetCodec(keys)
-    assert ("keys", f"cannot be used: {problem}") == (caught.value.field, caught.value.problem)
-    assert_nothing_shows(caught.value)
+    error = caught.value
+    assert ("keys", f"cannot be used: {problem}", HINT) == (error.field, error.problem, error.hint)
+    assert_nothing_shows(error)
 
 
 @pytest.mark.parametrize(
