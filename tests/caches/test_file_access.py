@@ -113,13 +113,7 @@ async def test_readable_directory(cache: FileTokenCache, directory: Path, path: 
 @pytest.mark.parametrize("operation", ["get", "set", "lock"])
 @pytest.mark.parametrize("mode", [0o720, 0o702, 0o770, 0o777, 0o2770, 0o2775])
 async def test_wide_directory(
-    *,
-    cache: FileTokenCache,
-    directory: Path,
-    path: Path,
-    operation: str,
-    mode: int,
-    caplog: pytest.LogCaptureFixture,
+    *, cache: FileTokenCache, directory: Path, path: Path, operation: str, mode: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A directory that others may write to, as with a Kubernetes fsGroup, is changed to 0700 with one warning."""
     (directory / "lost+found").mkdir()

@@ -25,10 +25,7 @@ if TYPE_CHECKING:
 PATIENT = RenewalPolicy(budget_seconds=600, lock_seconds=600, cache_seconds=5)
 
 
-@pytest.mark.parametrize(
-    ("clients", "delay_seconds"),
-    [(60, 0.01), pytest.param(200, 0.03, marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize(("clients", "delay_seconds"), [(60, 0.01), pytest.param(200, 0.03, marks=pytest.mark.slow)])
 async def test_many_clients(
     sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clients: int, delay_seconds: float
 ) -> None:

@@ -338,10 +338,7 @@ class TestOpenClient:
             await opened.__aenter__()
 
 
-@pytest.mark.parametrize(
-    ("hidden", "outcome"),
-    [("httpx2", "httpx"), ("httpx", "httpx2")],
-)
+@pytest.mark.parametrize(("hidden", "outcome"), [("httpx2", "httpx"), ("httpx", "httpx2")])
 def test_either_package(hidden: str, outcome: str) -> None:
     """Either package works without the other."""
     program = f"""

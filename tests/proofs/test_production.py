@@ -25,8 +25,7 @@ SEEDS = [DAY_SEED, *(pytest.param(seed, marks=pytest.mark.slow) for seed in rang
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(
-    "weather",
-    [pytest.param(SCATTERED, id="scattered"), pytest.param(DENSE, id="dense", marks=pytest.mark.slow)],
+    "weather", [pytest.param(SCATTERED, id="scattered"), pytest.param(DENSE, id="dense", marks=pytest.mark.slow)]
 )
 def test_day(weather: Weather, seed: int) -> None:
     """No call fails, tokens are at most 1.35 times the minimum, and every token request follows the policy.

@@ -31,11 +31,7 @@ UNAUTHORIZED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
 
 @asynccontextmanager
 async def authorized_session(
-    source: TokenSource,
-    *origins: str | URL,
-    is_rejected: Any = None,
-    allow_insecure_http: bool = False,
-    **options: Any,
+    source: TokenSource, *origins: str | URL, is_rejected: Any = None, allow_insecure_http: bool = False, **options: Any
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """A plain aiohttp session with `BearerAuthMiddleware`."""
     bearer = BearerAuthMiddleware(

@@ -75,13 +75,7 @@ class Running:
         return stdout.decode(), stderr.decode()
 
 
-async def start(
-    scenario: str,
-    *,
-    directory: Path,
-    environment: Mapping[str, str],
-    **changes: Any,
-) -> Running:
+async def start(scenario: str, *, directory: Path, environment: Mapping[str, str], **changes: Any) -> Running:
     """Start a swarm that runs *scenario*, a function below, with credentials from *environment*."""
     job = Job(scenario=scenario, directory=str(directory), **changes)
     # Python 3.12 and later warn of forks in a process with threads.

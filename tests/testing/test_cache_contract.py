@@ -108,15 +108,9 @@ CASES = [
     Case("test_is_a_shared_token_cache", MemoryTokenCache, "a shared cache also has the method renewal_lock(key)"),
     Case("test_one_task_at_a_time", broken.NoLock, "one task at a time holds a key's lock"),
     Case(
-        "test_one_task_at_a_time",
-        partial(broken.Stingy, times=2),
-        "each task that waits for the lock gets it in turn",
+        "test_one_task_at_a_time", partial(broken.Stingy, times=2), "each task that waits for the lock gets it in turn"
     ),
-    Case(
-        "test_one_thread_at_a_time",
-        broken.NoLock,
-        "one event loop at a time holds a key's lock, in any thread",
-    ),
+    Case("test_one_thread_at_a_time", broken.NoLock, "one event loop at a time holds a key's lock, in any thread"),
     Case(
         "test_one_thread_at_a_time",
         partial(broken.Stingy, times=1),
@@ -151,10 +145,7 @@ CASES = [
         "a token set while the lock is held is found",
     ),
     Case(
-        "test_odd_locks",
-        partial(broken.Stingy, times=1),
-        "any text has a lock, again and again",
-        arguments={"key": ""},
+        "test_odd_locks", partial(broken.Stingy, times=1), "any text has a lock, again and again", arguments={"key": ""}
     ),
     Case("test_is_released_after_an_error", broken.Swallows, "DID NOT RAISE", error=pytest.fail.Exception),
     Case(
@@ -162,11 +153,7 @@ CASES = [
         partial(broken.Held, ZeroDivisionError),
         "an error of its holder releases a lock",
     ),
-    Case(
-        "test_is_released_by_a_cancelled_holder",
-        partial(broken.Stingy, times=0),
-        "a free lock is acquired",
-    ),
+    Case("test_is_released_by_a_cancelled_holder", partial(broken.Stingy, times=0), "a free lock is acquired"),
     Case(
         "test_is_released_by_a_cancelled_holder",
         partial(broken.Held, asyncio.CancelledError),
