@@ -53,8 +53,9 @@ async def test_connections_are_closed(network: Proxy) -> None:
         # A call from another task opens its own.
         await asyncio.create_task(cache.get(KEY))
     assert 3 == network.connections
-    while network.open_count:
-        await asyncio.sleep(0)
+    async with asyncio.timeout(60):
+        while network.open_count:
+            await asyncio.sleep(0)
 
 
 async def test_client_of_the_caller(network: Proxy) -> None:

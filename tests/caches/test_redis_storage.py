@@ -152,6 +152,14 @@ class TestExpiredLease:
         assert [] == await keys_in(shared_redis, namespace)
 
 
+async def test_holder_overwrites(cache: RedisTokenCache, shared_redis: RedisServer, namespace: str) -> None:
+    """During its lease the holder overwrites a token that another process has stored without the lock."""
+    async with cache.renewal_lock(KEY):
+        await RedisTokenCache.from_url(shared_redis.patient_url, namespace=namespace).set(KEY, make_token("other"))
+        await cache.set(KEY, TOKEN)
+    assert TOKEN == await cache.get(KEY)
+
+
 async def test_abandoned_lock(shared_redis: RedisServer, namespace: str) -> None:
     """A lock whose holder has died is acquired by the next one after its lease."""
     cache = RedisTokenCache.from_url(shared_redis.patient_url, namespace=namespace, lease_seconds=1)
