@@ -1,4 +1,5 @@
 """`FernetCodec`: encryption at rest, keys and their rotation."""
+# ruff: noqa: ASYNC240 - these tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
 
@@ -123,6 +124,15 @@ async def test_unreadable_data_is_replaced(
     await cache.set(KEY, TOKEN)
     assert TOKEN == await cache.get(KEY)
     assert b"canary-before" not in (directory / NAME).read_bytes()
+
+
+async def test_copied_file(directory: Path) -> None:
+    """The file of another key is a cache miss."""
+    cache = FileTokenCache(directory, codec=FernetCodec(OLD))
+    await cache.set("other", TOKEN)
+    (other,) = directory.glob("token-*")
+    other.rename(directory / NAME)
+    assert await cache.get(KEY) is None
 
 
 # ---- key files
