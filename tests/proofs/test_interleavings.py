@@ -134,7 +134,7 @@ def all_scenes() -> list[Any]:
     for name, scene in SCENES.items():
         for callers, schedules in scene.schedules.items():
             mark = pytest.mark.soak if schedules > HUGE else pytest.mark.slow
-            marks = [mark] if schedules > LARGE else []
+            marks = [mark] if schedules > LARGE or scene.failures else []
             scenes.append(pytest.param(name, callers, schedules, id=f"{name}, {callers} callers", marks=marks))
     return scenes
 
