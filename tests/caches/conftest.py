@@ -7,11 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from simplestore_async import FileTokenCache
-from tests.support.cache_files import (
-    KEY,
-    NAME,
-    TOKEN,
-)
+from tests.support.cache_files import KEY, NAME, TOKEN
 from tests.support.redis_server import Proxy
 
 if TYPE_CHECKING:

@@ -1,23 +1,26 @@
-"""Custom codecs, and codecs that fail."""
+"""Custom codecs and failing codecs."""
 # ruff: noqa: ASYNC240 - these tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
 
-import pickle
 import threading
-from traceback import TracebackException
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from simplestore_async import FileTokenCache
 from simplestore_async.caches import TokenCodec
+from simplestore_async.caches.redis import RedisTokenCache
 from simplestore_async.errors import ConfigurationError, TokenCacheError
+from tests.support.cache_files import KEY, NAME, TOKEN, name, use
 from tests.support.tokens import make_token
+from tests.support.wire_faults import everything_shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from tests.support.redis_server import RedisServer
 
 
 class Codec:
@@ -55,65 +58,62 @@ FAULTS = {
     "text": (bytes.decode, "it returned str instead of bytes"),
     "bytearray": (bytearray, "it returned bytearray instead of bytes"),
 }
-# Neither a local nor a literal of a test: a traceback would show it.
-LONG_TOKEN = make_token("canary" * 20_000)
 
 
-async def test_custom_codec(tmp_path: Path) -> None:
+async def test_custom_codec(directory: Path) -> None:
     """A cache stores the output of its codec, and calls it in the cache's thread."""
     codec = Codec()
-    cache = FileTokenCache(tmp_path, codec=codec)
-    await cache.set("key", make_token())
-
-    (path,) = tmp_path.iterdir()
-    assert b"canary"[::-1] in path.read_bytes()
-    assert make_token() == await cache.get("key")
+    cache = FileTokenCache(directory, codec=codec)
+    await cache.set(KEY, TOKEN)
+    assert b"canary"[::-1] in (directory / NAME).read_bytes()
+    assert TOKEN == await cache.get(KEY)
     assert [""] == [file.problem for file in await cache.list_files()]
     assert {"simplestore-cache"} == codec.threads
     assert isinstance(codec, TokenCodec)
 
 
+async def test_codec_in_redis(shared_redis: RedisServer, namespace: str) -> None:
+    """A cache in Redis calls its codec in the cache's thread, not on the event loop."""
+    codec = Codec()
+    cache = RedisTokenCache.from_url(shared_redis.patient_url, namespace=namespace, codec=codec)
+    await cache.set(KEY, TOKEN)
+    assert b"canary"[::-1] in await shared_redis.command("GET", name(namespace, "token-v2"))
+    assert TOKEN == await cache.get(KEY)
+    assert {"simplestore-cache"} == codec.threads
+
+
 @pytest.mark.parametrize(("fault", "problem"), FAULTS.values(), ids=FAULTS)
 @pytest.mark.parametrize("operation", ["get", "set", "list_files"])
-async def test_failing_codec(tmp_path: Path, operation: str, fault: Callable[[bytes], Any], problem: str) -> None:
+async def test_failing_codec(
+    directory: Path, path: Path, operation: str, fault: Callable[[bytes], Any], problem: str
+) -> None:
     """A failing codec causes a TokenCacheError that does not show its input, and leaves the file unchanged."""
-    await FileTokenCache(tmp_path).set("key", make_token())
-    before = {path: hash(path.read_bytes()) for path in tmp_path.iterdir()}
-    cache = FileTokenCache(tmp_path, codec=BrokenCodec(fault))
+    before = path.read_bytes()
     with pytest.raises(TokenCacheError) as caught:
-        await use(cache, operation)
+        await use(FileTokenCache(directory, codec=BrokenCodec(fault)), operation)
 
-    error = caught.value
-    assert f"the codec failed: {problem}" == error.problem
-    shown = TracebackException.from_exception(error, capture_locals=True)
-    assert "canary" not in "".join(shown.format())
-    assert (None, None) == (error.__cause__, error.__context__)
-    assert before == {path: hash(path.read_bytes()) for path in tmp_path.iterdir()}
+    assert f"the codec failed: {problem}" == caught.value.problem
+    assert "canary" not in everything_shown(caught.value)
+    assert (None, None) == (caught.value.__cause__, caught.value.__context__)
+    assert [(NAME, before)] == [(each.name, each.read_bytes()) for each in directory.iterdir()]
 
 
-async def use(cache: FileTokenCache, operation: str) -> None:
-    arguments: dict[str, list[Any]] = {"get": ["key"], "set": ["key", make_token()], "list_files": []}
-    await getattr(cache, operation)(*arguments[operation])
-
-
-async def test_output_is_not_shown(tmp_path: Path) -> None:
+async def test_output_is_not_shown(directory: Path) -> None:
     """Errors about the file do not show a codec's output, which may be readable, as after compression."""
-    cache = FileTokenCache(tmp_path, codec=BrokenCodec(lambda data: bytes(bytearray(data))))
+    cache = FileTokenCache(directory, codec=BrokenCodec(lambda data: bytes(bytearray(data))))
     with pytest.raises(TokenCacheError, match="the token is too long to be stored") as caught:
-        await cache.set("key", LONG_TOKEN)
-    shown = TracebackException.from_exception(caught.value, capture_locals=True)
-    assert "canary" not in "".join(shown.format())
+        await cache.set(KEY, make_token("canary" * 20_000))
+    assert "canary" not in everything_shown(caught.value)
 
 
-async def test_codec_returns_none(tmp_path: Path) -> None:
+async def test_codec_returns_none(directory: Path, path: Path) -> None:
     """None is a cache miss as a result of decode() and an error as a result of encode()."""
-    cache = FileTokenCache(tmp_path, codec=BrokenCodec(lambda data: None))
+    before = path.read_bytes()
+    cache = FileTokenCache(directory, codec=BrokenCodec(lambda data: None))
     with pytest.raises(TokenCacheError, match="it returned NoneType instead of bytes"):
-        await cache.set("key", make_token())
-    assert [] == list(tmp_path.iterdir())
-
-    await FileTokenCache(tmp_path).set("key", make_token())
-    assert await cache.get("key") is None
+        await cache.set(KEY, TOKEN)
+    assert before == path.read_bytes()
+    assert await cache.get(KEY) is None
 
 
 @pytest.mark.parametrize(
@@ -125,11 +125,3 @@ def test_wrong_type(tmp_path: Path, codec: Any) -> None:
         FileTokenCache(tmp_path, codec=codec)
     assert "codec" == caught.value.field
     assert caught.value.problem.startswith("must be an object with encode() and decode(), got ")
-
-
-async def test_pickle(tmp_path: Path) -> None:
-    """A cache pickles with its codec, even after it has started its thread."""
-    cache = FileTokenCache(tmp_path, codec=Codec())
-    await cache.set("key", make_token())
-    other = pickle.loads(pickle.dumps(cache))
-    assert make_token() == await other.get("key")

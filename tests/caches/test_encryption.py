@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from simplestore_async import FileTokenCache
 from simplestore_async.caches.encryption import FernetCodec
 from simplestore_async.errors import ConfigurationError
-from simplestore_async.events import CacheFailed
+from tests.support.cache_files import DIGEST, KEY, NAME, TOKEN, renew
 from tests.support.tokens import make_token
 from tests.support.wire_faults import everything_shown
 
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from simplestore_async.events import Event
-    from tests.support.servers import TokenServer
+    from simplestore_async.sandbox import Sandbox
 
 
 def make_key(name: str) -> str:
@@ -36,7 +35,6 @@ def make_key(name: str) -> str:
 OLD, NEW, OTHER = make_key("old"), make_key("new"), make_key("other")
 # Prefixes that show whether a text contains one of these keys.
 MARKS = "canary", OLD[:9]
-TOKEN = make_token()
 HINT = 'make one with python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
 
 
@@ -52,11 +50,6 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     set_to()
     return set_to
-
-
-def file_in(directory: Path) -> Path:
-    (path,) = directory.glob("token-*")
-    return path
 
 
 # ---- encoding
@@ -109,12 +102,11 @@ def test_timestamp_is_ignored(written_at: int) -> None:
 # ---- encrypted caches
 
 
-async def test_no_token_is_stored(tmp_path: Path) -> None:
+async def test_no_token_is_stored(directory: Path) -> None:
     """The stored bytes contain no part of the token, the key's digest or the format, not even after base64 decoding."""
-    await FileTokenCache(tmp_path, codec=FernetCodec(OLD)).set("key", TOKEN)
-    stored = file_in(tmp_path).read_bytes()
-    digest = file_in(tmp_path).name[9:73].encode()
-    for word in (b"canary", b"token", b"Bearer", b"orders", b"version", digest):
+    await FileTokenCache(directory, codec=FernetCodec(OLD)).set(KEY, TOKEN)
+    stored = (directory / NAME).read_bytes()
+    for word in (b"canary", b"token", b"Bearer", b"orders", b"version", DIGEST.encode()):
         assert word not in stored
         assert word not in base64.urlsafe_b64decode(stored)
 
@@ -122,28 +114,25 @@ async def test_no_token_is_stored(tmp_path: Path) -> None:
 @pytest.mark.parametrize("before", [None, FernetCodec(OTHER)], ids=["plain", "another key"])
 @pytest.mark.parametrize("after", [None, FernetCodec(NEW)], ids=["then plain", "then encrypted"])
 async def test_unreadable_data_is_replaced(
-    tmp_path: Path, before: FernetCodec | None, after: FernetCodec | None
+    directory: Path, before: FernetCodec | None, after: FernetCodec | None
 ) -> None:
     """Data that the codec cannot read is a cache miss and is replaced completely."""
-    await FileTokenCache(tmp_path, codec=before).set("key", make_token("canary-before"))
-    cache = FileTokenCache(tmp_path, codec=after)
+    await FileTokenCache(directory, codec=before).set(KEY, make_token("canary-before"))
+    cache = FileTokenCache(directory, codec=after)
     if before is not after:
-        assert await cache.get("key") is None
-    await cache.set("key", TOKEN)
-    assert TOKEN == await cache.get("key")
-    assert b"canary-before" not in file_in(tmp_path).read_bytes()
+        assert await cache.get(KEY) is None
+    await cache.set(KEY, TOKEN)
+    assert TOKEN == await cache.get(KEY)
+    assert b"canary-before" not in (directory / NAME).read_bytes()
 
 
-async def test_copied_file(tmp_path: Path) -> None:
-    """A file that was copied over another key's is a cache miss."""
-    cache = FileTokenCache(tmp_path, codec=FernetCodec(OLD))
-    await cache.set("mine", TOKEN)
-    mine = file_in(tmp_path)
-    await cache.set("other", make_token("canary-other"))
-    (theirs,) = set(tmp_path.glob("token-*")) - {mine}
-    mine.write_bytes(theirs.read_bytes())
-    assert await cache.get("mine") is None
-    assert make_token("canary-other") == await cache.get("other")
+async def test_copied_file(directory: Path) -> None:
+    """The file of another key is a cache miss."""
+    cache = FileTokenCache(directory, codec=FernetCodec(OLD))
+    await cache.set("other", TOKEN)
+    (other,) = directory.glob("token-*")
+    other.rename(directory / NAME)
+    assert await cache.get(KEY) is None
 
 
 # ---- key files
@@ -154,17 +143,17 @@ async def test_rotation(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_text(OLD)
     cache = FileTokenCache(tmp_path / "cache", codec=FernetCodec(path))
-    await cache.set("key", TOKEN)
+    await cache.set(KEY, TOKEN)
 
     path.write_text(f"{OLD}\n{NEW}\n")
-    assert TOKEN == await cache.get("key")
+    assert TOKEN == await cache.get(KEY)
     path.write_text(f"{NEW}\n{OLD}\n")
-    assert TOKEN == await cache.get("key")
-    await cache.set("key", TOKEN)
+    assert TOKEN == await cache.get(KEY)
+    await cache.set(KEY, TOKEN)
     path.write_text(f"{NEW}\n")
-    assert TOKEN == await cache.get("key")
+    assert TOKEN == await cache.get(KEY)
     path.write_text(OLD)
-    assert await cache.get("key") is None
+    assert await cache.get(KEY) is None
 
 
 @pytest.mark.parametrize(
@@ -181,20 +170,16 @@ def test_key_file(tmp_path: Path, text: str) -> None:
     assert b"data" == codec.decode(Fernet(OLD).encrypt(b"data"))
 
 
-async def test_missing_key_file(token_server: TokenServer, tmp_path: Path) -> None:
+async def test_missing_key_file(sandbox: Sandbox, tmp_path: Path) -> None:
     """If the key file cannot be read, the provider works without the cache and reports the reason."""
     path = tmp_path / "keys"
     path.write_text(OLD)
-    cache = FileTokenCache(tmp_path / "cache", codec=FernetCodec(path))
+    codec = FernetCodec(path)
     path.unlink()
-    events: list[Event] = []
-    async with token_server.provider(cache=cache, on_event=events.append) as provider:
-        assert "canary-token-1" == (await provider.get_token()).value
-    problem = f"the codec failed: keys cannot be read from {path}: {os.strerror(2)}"
+    _, (failure,) = await renew(sandbox, FileTokenCache(tmp_path / "cache", codec=codec))
     # There was no token to decrypt, so only the store failed.
-    assert [("set", problem)] == [
-        (event.operation, event.problem) for event in events if isinstance(event, CacheFailed)
-    ]
+    assert "set" == failure.operation
+    assert f"the codec failed: keys cannot be read from {path}: {os.strerror(2)}" == failure.problem
 
 
 def test_data_is_not_shown(tmp_path: Path) -> None:
@@ -209,6 +194,11 @@ def test_data_is_not_shown(tmp_path: Path) -> None:
 
 
 # ---- wrong keys
+
+
+def assert_nothing_shows(error: BaseException) -> None:
+    shown = everything_shown(error)
+    assert [] == [mark for mark in MARKS if mark in shown]
 
 
 NOT_KEYS: dict[str, Any] = {
@@ -226,40 +216,23 @@ NOT_KEYS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("key", NOT_KEYS.values(), ids=NOT_KEYS)
-def test_wrong_key(key: Any) -> None:
-    """The error identifies the wrong key by its number and shows no key, not even in a traceback with locals."""
-    with pytest.raises(ConfigurationError) as caught:
-        FernetCodec([OLD, key])
-
-    error = caught.value
-    problem = "cannot be used: number 2 is not 32 bytes in URL-safe base64"
-    assert ("keys", problem, HINT) == (error.field, error.problem, error.hint)
-    assert_nothing_shows(error)
+WRONG_KEYS: dict[str, tuple[Any, str]] = {
+    "no key": ([], "there is no key"),
+    "number": (5, "it must be strings or a pathlib.Path, got int"),
+    "None alone": (None, "it must be strings or a pathlib.Path, got None"),
+    "cut key alone": (OLD[:-1], "number 1 is not 32 bytes in URL-safe base64"),
+    **{name: ([OLD, key], "number 2 is not 32 bytes in URL-safe base64") for name, key in NOT_KEYS.items()},
+}
 
 
-def assert_nothing_shows(error: BaseException) -> None:
-    assert error.__traceback__ is not None
-    shown = everything_shown(error.with_traceback(error.__traceback__.tb_next))  # without the frame of the test
-    assert [] == [mark for mark in MARKS if mark in shown]
-
-
-@pytest.mark.parametrize(
-    ("keys", "problem"),
-    [
-        ([], "there is no key"),
-        (5, "it must be strings or a pathlib.Path, got int"),
-        (None, "it must be strings or a pathlib.Path, got None"),
-        (OLD[:-1], "number 1 is not 32 bytes in URL-safe base64"),
-    ],
-    ids=["no key", "number", "None", "cut key"],
-)
+@pytest.mark.parametrize(("keys", "problem"), WRONG_KEYS.values(), ids=WRONG_KEYS)
 def test_wrong_keys(keys: Any, problem: str) -> None:
-    """Anything but a key or an iterable of keys is refused, and a string is one key, not its characters."""
+    """The error identifies a wrong key by its number and shows no key, not even in a traceback with locals."""
     with pytest.raises(ConfigurationError) as caught:
         FernetCodec(keys)
-    assert ("keys", f"cannot be used: {problem}") == (caught.value.field, caught.value.problem)
-    assert_nothing_shows(caught.value)
+    error = caught.value
+    assert ("keys", f"cannot be used: {problem}", HINT) == (error.field, error.problem, error.hint)
+    assert_nothing_shows(error)
 
 
 @pytest.mark.parametrize(
@@ -292,27 +265,12 @@ def test_wrong_key_file(
 # ---- the environment
 
 
-@pytest.mark.parametrize(
-    "text",
-    [f"{NEW},{OLD}", f" {NEW} , {OLD}\n", f"{NEW}\t{OLD}", f"{NEW}\n{OLD}\n"],
-    ids=["comma", "comma and spaces", "tab", "lines"],
-)
-def test_keys_in_the_environment(environment: Callable[..., None], text: str) -> None:
-    """Keys in the variable are separated by commas or white space."""
-    environment(KEY=text, KEY_FILE="")
+def test_keys_in_the_environment(environment: Callable[..., None]) -> None:
+    """Keys in the variable are separated by commas or white space; an empty variable counts as unset."""
+    environment(KEY=f" {NEW} , {OLD}\n", KEY_FILE="")
     codec = FernetCodec.from_env()
     assert b"data" == Fernet(NEW).decrypt(codec.encode(b"data"))
     assert b"data" == codec.decode(Fernet(OLD).encrypt(b"data"))
-
-
-def test_key_file_in_the_environment(tmp_path: Path, environment: Callable[..., None]) -> None:
-    """With the file's variable keys come from that file, which is read again each time."""
-    path = tmp_path / "keys"
-    path.write_text(OLD)
-    environment(KEY="", KEY_FILE=str(path))
-    codec = FernetCodec.from_env()
-    path.write_text(NEW)
-    assert b"data" == Fernet(NEW).decrypt(codec.encode(b"data"))
 
 
 @pytest.mark.parametrize(
@@ -362,17 +320,17 @@ async def test_pickle_of_a_source(tmp_path: Path, environment: Callable[..., Non
     """A codec from the environment or a file pickles without keys and reads them again after unpickling."""
     path = tmp_path / "keys"
     path.write_text(OLD)
-    environment(**{"KEY": OLD} if source == "environment" else {"KEY_FILE": str(path)})
+    environment(**{"KEY": OLD} if source == "environment" else {"KEY": "", "KEY_FILE": str(path)})
     codec = FernetCodec(path) if source == "file" else FernetCodec.from_env()
     cache = FileTokenCache(tmp_path / "cache", codec=codec)
-    await cache.set("key", TOKEN)
+    await cache.set(KEY, TOKEN)
 
     pickled = pickle.dumps(cache)
     assert [] == [mark for mark in MARKS if mark.encode() in pickled]
-    assert TOKEN == await pickle.loads(pickled).get("key")
+    assert TOKEN == await pickle.loads(pickled).get(KEY)
     environment(KEY=NEW)
     path.write_text(NEW)
-    assert await pickle.loads(pickled).get("key") is None
+    assert await pickle.loads(pickled).get(KEY) is None
 
 
 @pytest.mark.parametrize("method", ["encode", "decode"])

@@ -1,4 +1,4 @@
-"""The contract of `TokenCache` for every cache of the package and for a minimal custom one."""
+"""The contract of `TokenCache` for every cache of the package."""
 
 from __future__ import annotations
 
@@ -23,19 +23,6 @@ if TYPE_CHECKING:
     from tests.support.redis_server import RedisServer
 
 SURROGATES = ["\ud800", "\udfff"]
-
-
-class MinimalCache:
-    """The minimal cache from the documentation of the protocol."""
-
-    def __init__(self) -> None:
-        self._tokens: dict[str, AccessToken] = {}
-
-    async def get(self, key: str, /) -> AccessToken | None:
-        return self._tokens.get(key)
-
-    async def set(self, key: str, token: AccessToken, /) -> None:
-        self._tokens[key] = token
 
 
 class Beyond:
@@ -126,12 +113,6 @@ class TestRedisTokenCacheWithAClient(OnOneLoop, BeyondShared):
             yield RedisTokenCache(client, namespace=namespace)
 
 
-class TestMinimalCache(Beyond, TokenCacheContract):
-    @pytest.fixture
-    def cache(self) -> TokenCache:
-        return MinimalCache()
-
-
 def test_protocols() -> None:
     """An object without get() or set() is not a `TokenCache`, and one without a lock not a `SharedTokenCache`."""
 
@@ -143,5 +124,4 @@ def test_protocols() -> None:
 
     assert not isinstance(GetOnly(), TokenCache)
     assert not isinstance(SetOnly(), TokenCache)
-    assert not isinstance(MinimalCache(), SharedTokenCache)
     assert not isinstance(MemoryTokenCache(), SharedTokenCache)

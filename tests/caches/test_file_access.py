@@ -21,6 +21,7 @@ from tests.support.cache_files import (
     MAX_BYTES,
     NAME,
     TOKEN,
+    give_away,
     leave_file,
     mode_of,
     names_in,
@@ -33,7 +34,6 @@ from tests.support.cache_files import (
     umask,
     use,
 )
-from tests.support.ownership import give_away
 from tests.support.platforms import needs_posix_files
 from tests.support.tokens import make_token
 
@@ -42,14 +42,6 @@ if TYPE_CHECKING:
 
 
 pytestmark = needs_posix_files
-
-
-@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
-async def test_modes(cache: FileTokenCache, directory: Path, mask: int) -> None:
-    """The directory has mode 0700 and the file 0600, whatever the umask."""
-    with umask(mask):
-        await cache.set(KEY, TOKEN)
-    assert (0o700, 0o600) == (mode_of(directory), mode_of(directory / NAME))
 
 
 async def test_modes_of_a_lock(cache: FileTokenCache, directory: Path) -> None:
@@ -75,6 +67,7 @@ async def test_private_from_the_first_byte(
     with umask(0):
         await cache.set(KEY, TOKEN)
     assert [(0o600, 0o700)] == modes
+    assert (0o700, 0o600) == (mode_of(directory), mode_of(directory / NAME))
 
 
 @pytest.mark.parametrize("mode", [0o601, 0o602, 0o604, 0o610, 0o620, 0o640, 0o666, 0o777])
@@ -120,13 +113,7 @@ async def test_readable_directory(cache: FileTokenCache, directory: Path, path: 
 @pytest.mark.parametrize("operation", ["get", "set", "lock"])
 @pytest.mark.parametrize("mode", [0o720, 0o702, 0o770, 0o777, 0o2770, 0o2775])
 async def test_wide_directory(
-    *,
-    cache: FileTokenCache,
-    directory: Path,
-    path: Path,
-    operation: str,
-    mode: int,
-    caplog: pytest.LogCaptureFixture,
+    *, cache: FileTokenCache, directory: Path, path: Path, operation: str, mode: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A directory that others may write to, as with a Kubernetes fsGroup, is changed to 0700 with one warning."""
     (directory / "lost+found").mkdir()

@@ -6,29 +6,21 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import platformdirs
-import platformdirs.windows
 import pytest
 
 from simplestore_async import FileTokenCache
 from simplestore_async.errors import TokenCacheError
-from tests.support.cache_files import (
-    KEY,
-    NAME,
-    full_disk,
-    names_in,
-    refusal,
-    renew,
-    use,
-)
+from tests.support.cache_files import KEY, NAME, full_disk, names_in, refusal, renew, use
 from tests.support.platforms import needs_posix_files
 from tests.support.tokens import make_token
 
 if TYPE_CHECKING:
-    from tests.support.servers import TokenServer
+    from simplestore_async.sandbox import Sandbox
 
 
 @pytest.mark.parametrize("has_old", [False, True])
@@ -54,12 +46,11 @@ async def test_file_in_place_of_the_directory(tmp_path: Path, operation: str, *,
 
 
 async def test_provider_with_an_unusable_directory(
-    tmp_path: Path, token_server: TokenServer, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With an unusable directory callers get tokens, and events and warnings report the failed operations."""
     (tmp_path / "file").touch()
-    token, failures = await renew(token_server, FileTokenCache(tmp_path / "file" / "cache"))
-    assert token_server.issued == [token.value]
+    _, failures = await renew(sandbox, FileTokenCache(tmp_path / "file" / "cache"))
     assert ["get" if os.name == "posix" else "lock", "set"] == [failure.operation for failure in failures]
     warnings = [line.getMessage() for line in caplog.records if line.levelno == logging.WARNING]
     assert [str(failure) for failure in failures] == warnings
@@ -78,10 +69,8 @@ async def test_read_only_directory(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other platforms locate the home directory differently")
 @pytest.mark.parametrize("raises", [True, False], ids=["platformdirs raises", "platformdirs returns a path"])
-async def test_no_home_directory(
-    tmp_path: Path, token_server: TokenServer, monkeypatch: pytest.MonkeyPatch, *, raises: bool
-) -> None:
-    """Without a home directory the default directory is refused, a provider works, and no directory `~` is created."""
+async def test_no_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, raises: bool) -> None:
+    """Without a home directory the default directory is refused, and no directory `~` is created."""
 
     def no_user(uid: int) -> Any:
         raise KeyError(uid)
@@ -93,13 +82,19 @@ async def test_no_home_directory(
     if not raises:
         # Older versions of platformdirs that the package allows return a path instead of raising.
         monkeypatch.setattr(platformdirs, "user_cache_path", lambda name, **_: Path("~/.cache") / name)
-    cache = FileTokenCache()
-
     for operation in ["get", "set"]:
         with pytest.raises(TokenCacheError, match=r"cannot use the user's cache directory: .*; name a directory"):
-            await use(cache, operation)
-    token, failures = await renew(token_server, cache)
-
-    assert token_server.issued == [token.value]
-    assert ["get", "set"] == [failure.operation for failure in failures]
+            await use(FileTokenCache(), operation)
     assert [] == names_in(tmp_path)
+
+
+async def test_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the cache has no thread, the error has the reason and describes the default directory."""
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(TokenCacheError) as caught:
+        await FileTokenCache().get(KEY)
+    assert "cannot use the user's cache directory: can't start new thread" == caught.value.problem

@@ -13,17 +13,7 @@ import pytest
 
 from simplestore_async import FileTokenCache
 from simplestore_async.caches import _directory, _sharing
-from tests.support.cache_files import (
-    IN_THE_WAY,
-    KEY,
-    NAME,
-    TOKEN,
-    full_disk,
-    leave_file,
-    mode_of,
-    names_in,
-    refusal,
-)
+from tests.support.cache_files import IN_THE_WAY, KEY, NAME, TOKEN, full_disk, leave_file, mode_of, names_in, refusal
 from tests.support.platforms import needs_posix_files, needs_windows
 from tests.support.tokens import ISSUED_AT, make_token
 

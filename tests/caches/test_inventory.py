@@ -18,13 +18,13 @@ from tests.support.cache_files import (
     DIGEST,
     KEY,
     NAME,
+    give_away,
     leave_file,
     names_in,
     put_empty_directory,
     put_fifo,
     put_symlink,
 )
-from tests.support.ownership import give_away
 from tests.support.platforms import needs_posix_files
 from tests.support.tokens import ISSUED_AT, make_token
 

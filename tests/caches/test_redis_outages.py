@@ -11,20 +11,20 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from simplestore_async.caches import _redis_entry
 from simplestore_async.caches.redis import RedisTokenCache
 from simplestore_async.errors import TokenCacheError
-from tests.support.cache_files import KEY, TOKEN, renew
-from tests.support.redis_caches import PASSWORD, QUOTED, enter, problem_of
+from tests.support.cache_files import KEY, PASSWORD, QUOTED, TOKEN, enter, problem_of, renew
 from tests.support.redis_server import Proxy, RedisServer
 from tests.support.tls import authority, private_ca
 from tests.support.tokens import make_token
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from simplestore_async.events import CacheFailed
-    from tests.support.servers import TokenServer
+    from simplestore_async.sandbox import Sandbox
 
 
 @pytest.fixture
@@ -53,52 +53,59 @@ async def failing_cache(
         yield RedisTokenCache(client)
 
 
-async def test_server_is_down(
-    token_server: TokenServer, redis_server: RedisServer, failing_cache: RedisTokenCache
-) -> None:
-    """While the server is down tokens come from the endpoint and failures are reported, and later tokens are shared."""
-    await renew(token_server, failing_cache)
-    redis_server.kill()
-    token, failures = await renew(token_server, failing_cache)
-    assert "canary-token-2" == token.value
-    assert {"get", "set"} == {failure.operation for failure in failures}
-    assert failures[-1].problem.startswith(f"cannot use Redis at {redis_server.path}: it cannot be reached")
-    assert "is it up, and may this machine reach it?" == failures[-1].hint
+async def use(sandbox: Sandbox, cache: RedisTokenCache) -> tuple[int, list[CacheFailed]]:
+    """Return the number of token requests of a new provider with *cache*, and the failures of the cache."""
+    before = sandbox.counters.token_requests
+    _, failures = await renew(sandbox, cache)
+    return sandbox.counters.token_requests - before, failures
 
-    redis_server.start()
-    while (await renew(token_server, failing_cache))[1]:
+
+async def use_until_it_works(sandbox: Sandbox, cache: RedisTokenCache) -> None:
+    while (await use(sandbox, cache))[1]:
         pass  # a connection that was open until then may fail once
-    before = len(token_server.requests)
-    assert [] == (await renew(token_server, failing_cache))[1]
-    assert before == len(token_server.requests)
 
 
-async def test_server_hangs(
-    token_server: TokenServer, redis_server: RedisServer, failing_cache: RedisTokenCache
+@pytest.mark.parametrize(
+    ("interrupt", "recover", "problem", "hint"),
+    [
+        (RedisServer.kill, RedisServer.start, "cannot be reached", "is it up, and may this machine reach it?"),
+        (
+            RedisServer.stop,
+            RedisServer.go_on,
+            "did not respond in time",
+            "is it overloaded, stopped, or behind a firewall?",
+        ),
+    ],
+    ids=["down", "hangs"],
+)
+async def test_outage(
+    *,
+    sandbox: Sandbox,
+    redis_server: RedisServer,
+    failing_cache: RedisTokenCache,
+    interrupt: Callable[[RedisServer], None],
+    recover: Callable[[RedisServer], None],
+    problem: str,
+    hint: str,
 ) -> None:
-    """While the server hangs tokens come from the endpoint and failures are reported, and later tokens are shared."""
-    await renew(token_server, failing_cache)
-    redis_server.stop()
-    try:
-        token, failures = await renew(token_server, failing_cache)
-    finally:
-        redis_server.go_on()
-    assert "canary-token-2" == token.value
-    problem = f"cannot use Redis at {redis_server.path}: it did not respond in time"
-    assert [("get", problem), ("set", problem)] == [(failure.operation, failure.problem) for failure in failures]
-    assert ("canary-token-1", []) == await shared(token_server, failing_cache)
+    """During an outage tokens come from the endpoint and failures are reported, and later tokens are shared."""
+    await use(sandbox, failing_cache)
+    interrupt(redis_server)
+    requests, failures = await use(sandbox, failing_cache)
+    recover(redis_server)
+    assert (1, {"get", "set"}) == (requests, {failure.operation for failure in failures})
+    assert failures[-1].problem.startswith(f"cannot use Redis at {redis_server.path}: it {problem}")
+    assert hint == failures[-1].hint
+
+    await use_until_it_works(sandbox, failing_cache)
+    assert (0, []) == await use(sandbox, failing_cache)
 
 
-async def shared(token_server: TokenServer, cache: RedisTokenCache) -> tuple[str, list[CacheFailed]]:
-    token, failures = await renew(token_server, cache)
-    return token.value, failures
-
-
-async def test_replica(token_server: TokenServer, redis_server: RedisServer, failing_cache: RedisTokenCache) -> None:
+async def test_replica(sandbox: Sandbox, redis_server: RedisServer, failing_cache: RedisTokenCache) -> None:
     """A server that became a replica serves reads and fails writes until it is the primary again."""
-    await renew(token_server, failing_cache)
+    await use(sandbox, failing_cache)
     await redis_server.command("REPLICAOF", "127.0.0.1", "1")
-    assert ("canary-token-1", []) == await shared(token_server, failing_cache)
+    assert (0, []) == await use(sandbox, failing_cache)
     words = "it is a read-only replica"
     assert words == await problem_of(failing_cache.set(KEY, TOKEN))
     assert words == await problem_of(enter(failing_cache))
@@ -108,7 +115,7 @@ async def test_replica(token_server: TokenServer, redis_server: RedisServer, fai
     assert TOKEN == await failing_cache.get(KEY)
 
 
-async def test_memory_is_full(token_server: TokenServer, redis_server: RedisServer) -> None:
+async def test_memory_is_full(sandbox: Sandbox, redis_server: RedisServer) -> None:
     """A server whose memory is full serves reads and fails writes until it has memory again."""
     cache = RedisTokenCache.from_url(redis_server.url)
     await cache.set(KEY, TOKEN)
@@ -117,16 +124,15 @@ async def test_memory_is_full(token_server: TokenServer, redis_server: RedisServ
     assert words == await problem_of(cache.set(KEY, make_token("newer")))
     assert words == await problem_of(enter(cache))
     assert TOKEN == await cache.get(KEY)
-    token, failures = await renew(token_server, cache)
-    assert "canary-token-1" == token.value
-    assert ["lock", "set"] == [failure.operation for failure in failures]
+    requests, failures = await use(sandbox, cache)
+    assert (1, ["lock", "set"]) == (requests, [failure.operation for failure in failures])
 
     await redis_server.command("CONFIG", "SET", "maxmemory", "0")
     await cache.set(KEY, make_token("newer"))
     assert make_token("newer") == await cache.get(KEY)
 
 
-async def test_wrong_password(token_server: TokenServer, redis_server: RedisServer) -> None:
+async def test_wrong_password(sandbox: Sandbox, redis_server: RedisServer) -> None:
     """With a wrong password tokens come from the endpoint and failures are reported."""
     problem = f"cannot use Redis at {redis_server.path}: it refused the user name or the password"
     await redis_server.command("ACL", "SETUSER", "default", "resetpass", f">{PASSWORD}")
@@ -135,18 +141,18 @@ async def test_wrong_password(token_server: TokenServer, redis_server: RedisServ
         f"unix://:canary-wrong@{redis_server.path}",
         f"unix://no-user:{QUOTED}@{redis_server.path}",
     ):
-        _, failures = await renew(token_server, RedisTokenCache.from_url(url))
+        requests, failures = await use(sandbox, RedisTokenCache.from_url(url))
         assert [("get", problem), ("set", problem)] == [(failure.operation, failure.problem) for failure in failures]
+        assert 1 == requests
     cache = RedisTokenCache.from_url(f"unix://:{QUOTED}@{redis_server.path}")
-    for _ in range(2):
-        assert ("canary-token-4", []) == await shared(token_server, cache)
+    assert [(1, []), (0, [])] == [await use(sandbox, cache) for _ in range(2)]
 
 
 LEAST_RIGHTS = "resetkeys ~simplestore-async:* resetchannels &simplestore-async:* -@all "
 LEAST_RIGHTS += "+getrange +get +set +del +eval +publish +subscribe"
 
 
-async def test_least_rights(token_server: TokenServer, redis_server: RedisServer) -> None:
+async def test_least_rights(sandbox: Sandbox, redis_server: RedisServer) -> None:
     """The documented permissions are sufficient, even for waiters, and apply to the namespace only."""
     await redis_server.command("ACL", "SETUSER", "app", "on", f">{PASSWORD}", *LEAST_RIGHTS.split())
     url = f"unix://app:{QUOTED}@{redis_server.path}"
@@ -157,31 +163,32 @@ async def test_least_rights(token_server: TokenServer, redis_server: RedisServer
             while not await redis_server.command("PUBSUB", "CHANNELS"):
                 await asyncio.sleep(0)
         await waiter
-    for _ in range(2):
-        assert ("canary-token-1", []) == await shared(token_server, cache)
-
+    assert [(1, []), (0, [])] == [await use(sandbox, cache) for _ in range(2)]
     assert "its user lacks a permission" == await problem_of(RedisTokenCache.from_url(url, namespace="other").get(KEY))
 
 
 @pytest.mark.usefixtures("broken_connections")
-async def test_network_is_cut(token_server: TokenServer, network: Proxy) -> None:
+async def test_network_is_cut(sandbox: Sandbox, network: Proxy) -> None:
     """If the network is cut during a renewal, its caller gets a token, and later tokens are shared."""
     cache = RedisTokenCache.from_url(network.url)
-    token_server.gate.clear()
-    renewal = asyncio.create_task(renew(token_server, cache))
-    await token_server.arrived.wait()
-    network.cut()
-    token_server.gate.set()
-    token, failures = await renewal
-    assert "canary-token-1" == token.value
+    with sandbox.token_endpoint.hold() as held:
+        renewal = asyncio.create_task(use(sandbox, cache))
+        await held.wait_for_requests()
+        network.cut()
+    requests, failures = await renewal
+    assert 1 == requests
     # The client may reconnect before it notices.
     assert {failure.operation for failure in failures} <= {"set"}
 
-    while (await renew(token_server, cache))[1]:
-        pass
-    before = len(token_server.requests)
-    assert [] == (await renew(token_server, cache))[1]
-    assert before == len(token_server.requests)
+    await use_until_it_works(sandbox, cache)
+    assert (0, []) == await use(sandbox, cache)
+
+
+async def test_release_takes_a_second_at_most(network: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaving a lock neither fails nor waits for a server that hangs."""
+    monkeypatch.setattr(_redis_entry, "_RELEASE_SECONDS", 0.01)
+    async with asyncio.timeout(30), RedisTokenCache.from_url(network.url).renewal_lock(KEY):
+        network.gate.clear()
 
 
 async def test_server_is_unreachable() -> None:
@@ -192,18 +199,6 @@ async def test_server_is_unreachable() -> None:
     problem = caught.value.problem
     assert problem.startswith(f"cannot use Redis at 127.0.0.1:{port}: it cannot be reached (")
     assert "refused" in problem  # the system's reason
-
-
-async def test_network_is_slow(network: Proxy) -> None:
-    """A slow response is awaited."""
-    cache = RedisTokenCache.from_url(network.url)
-    await cache.set(KEY, TOKEN)
-    network.gate.clear()
-    network.arrived.clear()
-    call = asyncio.create_task(cache.get(KEY))
-    await network.arrived.wait()
-    network.gate.set()
-    assert TOKEN == await call
 
 
 async def test_tls(redis_server: RedisServer, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Fixtures of tests with httpx and httpx2: the package, and a CA of no server instead of the machine's."""
+"""Fixtures of the tests with httpx and httpx2."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import httpx2
 import pytest
-import trustme
+
+from tests.support.tls import stranger
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,13 +17,13 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def certificate_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("authority") / "ca.pem"
-    trustme.CA().cert_pem.write_to_path(path)
+    stranger().cert_pem.write_to_path(path)
     return path
 
 
 @pytest.fixture(autouse=True)
 def one_authority(certificate_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every client loads the trusted CAs; those of the machine take 20 ms. This one trusts no server of the tests."""
+    """Trust one CA, which no server of the tests uses: every client would load those of the machine for 20 ms."""
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate_file))
 
 

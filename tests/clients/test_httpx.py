@@ -20,19 +20,13 @@ from simplestore_async.errors import ConfigurationError
 from simplestore_async.httpx import BearerTransport, open_client
 from simplestore_async.sandbox import Sandbox
 from tests.support.api_requests import ListSource, OneToken, authorizations
-from tests.support.api_servers import (
-    INVALID_TOKEN,
-    UNAUTHORIZED,
-    ConnectProxy,
-    WireServer,
-    refusing_url,
-    rejecting,
-)
+from tests.support.api_servers import INVALID_TOKEN, UNAUTHORIZED, ConnectProxy, WireServer, refusing_url, rejecting
 from tests.support.servers import ApiServer, Server
 from tests.support.tls import private_ca
-from tests.support.tracebacks import shown_by
+from tests.support.wire_faults import everything_shown
 
 PROXY_PASSWORD = "canary-password"
+CREDENTIALS = ClientCredentials(client_id="app", client_secret="secret")
 
 
 def open_api(package: Any, source: Any, server: Any, **options: Any) -> Any:
@@ -49,22 +43,6 @@ class TestBearerTransport:
 
             assert [["Bearer own-token"]] == authorizations(api_server)
             assert [["Basic mine"]] == authorizations(other)
-
-    @pytest.mark.parametrize(
-        "body",
-        [{"content": b"bytes"}, {"content": "text"}, {"json": {"key": [1, "é"]}}, {"data": {"key": ["1", "2"]}}],
-        ids=["content", "text", "json", "form"],
-    )
-    async def test_bodies_in_memory(self, package: Any, body: dict[str, Any]) -> None:
-        """Bytes, text, JSON and forms are replayed unchanged."""
-        async with WireServer() as server:
-            server.rejected.add("first")
-            async with open_api(package, ListSource("first", "second"), server) as client:
-                response = await client.post("path", **body)
-
-        assert "fine" == response.text
-        first, second = server.requests
-        assert first.without_token == second.without_token
 
     async def test_multipart(self, package: Any, api_server: ApiServer) -> None:
         """A multipart body is not replayed, and its 401 is returned."""
@@ -232,6 +210,12 @@ class Wrapping:
         await self.wrapped.aclose()
 
 
+def unverified_host_names() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    return context
+
+
 class TestOpenClient:
     async def test_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Without arguments everything comes from the environment, and the client is from httpx2."""
@@ -294,12 +278,6 @@ class TestOpenClient:
         async with opened as client:
             assert (await client.get("stock")).text.startswith("Bearer ")
 
-    async def test_transport(self, package: Any, api_server: ApiServer) -> None:
-        """The caller's transport sends the requests."""
-        inner = Wrapping(package.AsyncHTTPTransport())
-        async with open_api(package, OneToken(), api_server, transport=inner) as client:
-            assert 200 == (await client.get("stock")).status_code
-
     @pytest.mark.parametrize(
         ("options", "field"),
         [
@@ -322,34 +300,21 @@ class TestOpenClient:
             ({"transport": httpx2.AsyncHTTPTransport(), "limits": httpx2.Limits()}, "limits"),
             ({"transport": httpx2.AsyncHTTPTransport(), "ssl": ssl.create_default_context()}, "ssl"),
             ({"transport": httpx2.HTTPTransport()}, "transport"),
+            ({"ssl": unverified_host_names()}, "ssl"),
+            ({"source": CREDENTIALS, "ssl": ssl.create_default_context(), "http2": True}, "http2"),
         ],
         ids=[
             *("verify", "cert", "mounts", "unknown", "misspelt", "ssl off", "ssl on", "trust_env", "SOCKS", "http"),
             *("query", "path", "sync client", "client name", "dict", "transport and proxy", "transport and limits"),
-            *("transport and ssl", "sync transport"),
+            *("transport and ssl", "sync transport", "host names not verified", "context shared with HTTP/2"),
         ],
     )
     def test_misuse(self, options: dict[str, Any], field: str) -> None:
         """A wrong argument is refused without showing its value."""
         with pytest.raises(ConfigurationError) as caught:
-            open_client(OneToken(), **{"base_url": "https://api.example", **options})
+            open_client(**{"source": OneToken(), "base_url": "https://api.example", **options})
         assert field == caught.value.field
         assert "canary" not in f"{caught.value} {caught.value.hint}"
-
-    def test_unverified_host_names(self) -> None:
-        """A context that does not verify host names is refused."""
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        with pytest.raises(ConfigurationError) as caught:
-            open_client(OneToken(), base_url="https://api.example", ssl=context)
-        assert "certificates-not-checked" == caught.value.code
-
-    def test_shared_context_with_http2(self) -> None:
-        """http2=True is refused with an SSL context that the token endpoint shares."""
-        credentials = ClientCredentials(client_id="app", client_secret="secret")
-        with pytest.raises(ConfigurationError) as caught:
-            open_client(credentials, base_url="https://api.example", ssl=ssl.create_default_context(), http2=True)
-        assert "http2" == caught.value.field
 
     def test_not_entered(self) -> None:
         """A client's attribute raises an error with the correct form before entering."""
@@ -363,7 +328,7 @@ class TestOpenClient:
         opened: Any = open_client
         with pytest.raises(ConfigurationError, match="one positional argument") as caught:
             opened("canary-id", "canary-secret")
-        assert "canary" not in shown_by(caught.value)
+        assert "canary" not in everything_shown(caught.value)
 
     async def test_option_that_httpx_refuses(self) -> None:
         """An option that httpx refuses raises a ConfigurationError on entering."""
@@ -373,10 +338,7 @@ class TestOpenClient:
             await opened.__aenter__()
 
 
-@pytest.mark.parametrize(
-    ("hidden", "outcome"),
-    [("httpx2", "httpx"), ("httpx", "httpx2")],
-)
+@pytest.mark.parametrize(("hidden", "outcome"), [("httpx2", "httpx"), ("httpx", "httpx2")])
 def test_either_package(hidden: str, outcome: str) -> None:
     """Either package works without the other."""
     program = f"""

@@ -13,7 +13,7 @@ from simplestore_async.httpx import BearerTransport, open_client
 from tests.support.api_requests import ListSource, OneToken
 from tests.support.api_servers import refusing_url
 from tests.support.servers import Server
-from tests.support.tracebacks import shown_by
+from tests.support.wire_faults import everything_shown
 
 
 class TestSecrecy:
@@ -41,7 +41,7 @@ class TestSecrecy:
                     await request
             may_end.set()
 
-        assert "canary" not in shown_by(caught.value)
+        assert "canary" not in everything_shown(caught.value)
         assert "canary" not in caplog.text
 
     async def test_write_error(self, package: Any) -> None:
@@ -50,7 +50,7 @@ class TestSecrecy:
         async with package.AsyncClient(transport=transport) as client:
             with pytest.raises(package.HTTPError) as caught:
                 await client.get("http://127.0.0.1:9/", headers=[(b"X-Bad", b"a\r\nb")])
-        assert "canary" not in shown_by(caught.value)
+        assert "canary" not in everything_shown(caught.value)
 
     @pytest.mark.parametrize("is_own", [True, False])
     def test_http2(self, package: Any, caplog: pytest.LogCaptureFixture, *, is_own: bool) -> None:

@@ -13,8 +13,7 @@ import pytest
 
 from simplestore_async.caches import loads
 from tests.support.batches import make_line, read_results, write_lines
-from tests.support.carrying import carry
-from tests.support.raw_server import RawServer
+from tests.support.raw_server import RawServer, carry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

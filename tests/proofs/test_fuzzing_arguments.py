@@ -1,7 +1,4 @@
-"""Any argument: only a `SimpleStoreError` is raised, and it shows no secret.
-
-Examples that failed once are `@example`s.
-"""
+"""Fuzzed arguments raise only a `SimpleStoreError`, which shows no secret."""
 
 from __future__ import annotations
 
@@ -54,11 +51,11 @@ class Locked:
     def __eq__(self, other: object) -> bool:
         raise RuntimeError
 
-    __hash__ = None  # type: ignore[assignment]  # the odder the better
+    __hash__ = None  # type: ignore[assignment]  # as odd as possible
 
 
 class Text(str):
-    """A string of a type of its own."""
+    """A subclass of str."""
 
     __slots__ = ()
 
@@ -156,8 +153,8 @@ ARGUMENTS: Final = [
     with_argument(loads, "data"),
     *[with_argument(policy, name) for policy in (RenewalPolicy, RetryPolicy) for name in policy.__annotations__],
 ]
-OF_OURS: Final = {"policy", "connector", "clock", "endpoint", "cache", "source", "credentials", "codec", "keys"}
-"""Arguments that nothing of `anything` but None can be."""
+PACKAGE_TYPES: Final = {"policy", "connector", "clock", "endpoint", "cache", "source", "credentials", "codec", "keys"}
+"""Arguments for which None is the only valid value of `anything`."""
 
 
 @SLOWER
@@ -167,11 +164,11 @@ OF_OURS: Final = {"policy", "connector", "clock", "endpoint", "cache", "source",
 @example(value=lambda: SECRET)
 @pytest.mark.parametrize(("make", "name", "others"), ARGUMENTS)
 def test_argument(make: Callable[..., Any], name: str, others: dict[str, Any], value: Any) -> None:
-    """A value of any type is accepted, or refused at once with an error that names the argument."""
+    """A value of any type is accepted or refused at once with an error that names the argument."""
     with environment({"SIMPLESTORE_CLIENT_ID": "app", "SIMPLESTORE_CLIENT_SECRET": SECRET}):
         outcome = outcome_of(lambda: make(**others, **{name: value}))
     if isinstance(outcome, SimpleStoreError):
         assert name in str(outcome) or make in (loads, find_base_url) or name == "expires_at"
         assert isinstance(outcome, ConfigurationError | TokenCacheError)
-    elif name in OF_OURS:
+    elif name in PACKAGE_TYPES:
         assert value is None

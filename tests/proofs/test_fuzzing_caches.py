@@ -1,7 +1,4 @@
-"""Any bytes in a cache: only a `SimpleStoreError` is raised, and it shows no token.
-
-Examples that failed once are `@example`s.
-"""
+"""Fuzzed bytes in a cache raise only a `SimpleStoreError`, which shows no token."""
 
 from __future__ import annotations
 
@@ -35,7 +32,7 @@ odd_tokens: Final = st.dictionaries(
 @FUZZ
 @given(st.one_of(st.binary(), damaged_tokens, odd_tokens, bodies))
 def test_stored_token(data: bytes) -> None:
-    """Any stored bytes load as a token that can be stored again, or are refused."""
+    """Stored bytes are refused or load as a token that can be stored again."""
     outcome = outcome_of(lambda: loads(data))
     if isinstance(outcome, AccessToken):
         assert is_visible_ascii(outcome.value)
@@ -47,7 +44,7 @@ def test_stored_token(data: bytes) -> None:
 @SLOWER
 @given(texts(), st.one_of(st.binary(), damaged_tokens, odd_tokens), st.booleans())
 def test_cache_file(tmp_path_factory: pytest.TempPathFactory, key: str, data: bytes, is_after_header: bool) -> None:
-    """Any content of a cache file is a token or a cache miss, and is replaced; any text is a key."""
+    """Any content of a cache file is a token or a cache miss and can be replaced, for any key."""
     directory = tmp_path_factory.mktemp("cache")
     cache = FileTokenCache(directory / "tokens")
 
@@ -69,7 +66,7 @@ def test_cache_file(tmp_path_factory: pytest.TempPathFactory, key: str, data: by
 @SLOWER
 @given(st.one_of(st.binary(), damaged_tokens, odd_tokens), st.integers(0), st.binary(max_size=4))
 def test_encrypted_cache_file(tmp_path_factory: pytest.TempPathFactory, data: bytes, at: int, noise: bytes) -> None:
-    """Any content of an encrypted cache file other than what was written, damaged or not, is a cache miss."""
+    """Any content of an encrypted cache file but the original is a cache miss."""
     directory = tmp_path_factory.mktemp("cache")
     cache = FileTokenCache(directory, codec=CODEC)
 

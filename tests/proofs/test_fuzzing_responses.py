@@ -1,7 +1,4 @@
-"""Any response: only a `TokenError` is raised, and it shows no secret.
-
-Examples that failed once are `@example`s.
-"""
+"""Fuzzed responses raise only a `TokenError`, which shows no secret."""
 
 from __future__ import annotations
 
@@ -22,43 +19,43 @@ from simplestore_async._core.redaction import RedactedStr
 from simplestore_async._core.token import LONGEST_LIFETIME_SECONDS, is_visible_ascii
 from simplestore_async._core.wire import Exchange
 from simplestore_async.errors import TokenError
-from tests.support.fuzzing import CREDENTIALS, FUZZ, SECRET, SLOWER, TOKEN, Source, bodies, shown, texts
+from tests.support.fuzzing import CREDENTIALS, FUZZ, SECRET, SLOWER, TOKEN, Source, bodies, texts
 from tests.support.raw_server import RawServer
-from tests.support.wire_faults import says
+from tests.support.wire_faults import everything_shown, says
 
 header_texts: Final = texts(st.characters(max_codepoint=0xFF, exclude_characters="\r\n\0"))
 dates: Final = st.sampled_from(
     ["Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 99999 08:49:37 GMT", "Fri, 31 Dec 9999 23:59:59 -2359", "0"]
 )
-reply_headers: Final = st.dictionaries(
+response_headers: Final = st.dictionaries(
     st.sampled_from(["Content-Encoding", "Content-Type", "Retry-After", "Date", "WWW-Authenticate"]),
     header_texts | dates | st.sampled_from(["gzip", "deflate", "identity", "9" * 5000]) | st.integers().map(str),
 )
 
 
 @FUZZ
-@given(st.integers(100, 999) | st.just(200), reply_headers, bodies, st.floats(0, 1e11))
+@given(st.integers(100, 999) | st.just(200), response_headers, bodies, st.floats(0, 1e11))
 @example(300, {"Retry-After": "0\x1f"}, b"", 0.0)
-def test_reply(status: int, headers: dict[str, str], body: bytes, now: float) -> None:
+def test_response(status: int, headers: dict[str, str], body: bytes, now: float) -> None:
     """A complete response is a token that can be sent, or a `TokenError`."""
     exchange = Exchange(CREDENTIALS, RedactedStr(SECRET))
 
-    reply = exchange.parse_response(status, CIMultiDict(headers), body, issued_at=now, now=now)
+    outcome = exchange.parse_response(status, CIMultiDict(headers), body, issued_at=now, now=now)
 
-    if isinstance(reply, AccessToken):
+    if isinstance(outcome, AccessToken):
         assert 200 <= status < 300
-        assert is_visible_ascii(reply.value)
-        assert 0 < reply.expires_at - reply.issued_at <= LONGEST_LIFETIME_SECONDS + 0.001
+        assert is_visible_ascii(outcome.value)
+        assert 0 < outcome.expires_at - outcome.issued_at <= LONGEST_LIFETIME_SECONDS + 0.001
     else:
-        assert isinstance(reply, TokenError)
-        assert SECRET not in shown(reply)
-        assert 0 <= (getattr(reply, "retry_after", None) or 0) < inf
+        assert isinstance(outcome, TokenError)
+        assert SECRET not in everything_shown(outcome)
+        assert 0 <= (getattr(outcome, "retry_after", None) or 0) < inf
 
 
 @FUZZ
 @given(texts(ascii_letters + digits, min_size=4).filter(lambda text: text not in {"error", "title"}), bodies)
-def test_reply_echoes_the_secret(secret: str, body: bytes) -> None:
-    """For any secret, a response that quotes it does not put it into the error."""
+def test_echoed_secret(secret: str, body: bytes) -> None:
+    """The error of a response that quotes the secret does not contain it, whatever the secret."""
     secret += "Canary"
     exchange = Exchange(CREDENTIALS, RedactedStr(secret))
     quoting = json.dumps({"error": "server_error", "error_description": f"{secret}{body!r}{secret}"}).encode()
@@ -86,7 +83,7 @@ lines: Final = st.one_of(
     ),
     st.binary(max_size=20),
 )
-raw_replies: Final = st.one_of(
+raw_responses: Final = st.one_of(
     st.lists(lines, max_size=12).map(b"\r\n".join),
     st.lists(lines, max_size=12).map(lambda rest: b"\r\n".join([b"HTTP/1.1 200 OK", *rest])),
     bodies.map(lambda body: b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)),
@@ -95,11 +92,11 @@ raw_replies: Final = st.one_of(
 
 
 @SLOWER
-@given(st.lists(raw_replies, min_size=1, max_size=3))
-def test_raw_reply(parts: list[bytes]) -> None:
+@given(st.lists(raw_responses, min_size=1, max_size=3))
+def test_raw_response(parts: list[bytes]) -> None:
     """For any bytes, a token request ends in time with a token or a `TokenError`, and closes its connection."""
 
-    async def ask() -> None:
+    async def request() -> None:
         async with RawServer(says(*parts)) as server:
             credentials = ClientCredentials(client_id="app", client_secret=SECRET, token_url=server.token_url)
             endpoint = TokenEndpoint(credentials, policy=RetryPolicy(attempts=1, attempt_seconds=0.5))
@@ -111,9 +108,9 @@ def test_raw_reply(parts: list[bytes]) -> None:
         if isinstance(outcome, AccessToken):
             assert is_visible_ascii(outcome.value)
         else:
-            assert not re.search("canary-(secret|token)", shown(outcome))
+            assert not re.search("canary-(secret|token)", everything_shown(outcome))
 
-    asyncio.run(ask())
+    asyncio.run(request())
 
 
 challenges: Final = st.one_of(
@@ -131,10 +128,10 @@ challenges: Final = st.one_of(
 @SLOWER
 @given(st.sampled_from([200, 400, 401, 403, 500]), st.lists(challenges, max_size=3))
 def test_challenge(status: int, values: list[str]) -> None:
-    """For any WWW-Authenticate of an API, its caller gets the response, or aiohttp's refusal to read it."""
+    """For any WWW-Authenticate of an API the caller gets the response or an error of aiohttp."""
     head = [f"HTTP/1.1 {status} x", "Content-Length: 0", *(f"WWW-Authenticate: {value}" for value in values)]
 
-    async def ask() -> None:
+    async def request() -> None:
         async with RawServer(says("\r\n".join([*head, "", ""]).encode("latin-1"))) as server:
             url = f"http://127.0.0.1:{server.port}/"
             middleware = BearerAuthMiddleware(Source(), origins=url)
@@ -147,6 +144,6 @@ def test_challenge(status: int, values: list[str]) -> None:
                     failure = error
         if failure is not None:
             assert not isinstance(failure, TimeoutError)
-            assert TOKEN.value not in shown(failure)
+            assert TOKEN.value not in everything_shown(failure)
 
-    asyncio.run(ask())
+    asyncio.run(request())

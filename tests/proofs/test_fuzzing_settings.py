@@ -1,7 +1,4 @@
-"""Any address and environment: only a `SimpleStoreError` is raised, and it shows no secret.
-
-Examples that failed once are `@example`s.
-"""
+"""Fuzzed URLs and environments raise only a `SimpleStoreError`, which shows no secret."""
 
 from __future__ import annotations
 
@@ -59,7 +56,7 @@ def is_safe(url: URL) -> bool:
 @given(urls)
 @example("HTTPS://XN--")
 def test_token_url(url: str) -> None:
-    """An address of the token endpoint is one that the secret can be sent to, or is refused."""
+    """A token URL is refused unless the secret can be sent to it safely."""
     outcome = outcome_of(lambda: ClientCredentials(client_id="app", client_secret=SECRET, token_url=url))
     if isinstance(outcome, ClientCredentials):
         assert is_safe(outcome.token_url)
@@ -71,14 +68,14 @@ def test_token_url(url: str) -> None:
 @FUZZ
 @given(urls | st.lists(urls, max_size=3))
 def test_origins(origins: str | list[str]) -> None:
-    """Origins are safe ones, or are refused."""
+    """Origins are accepted or refused."""
     outcome_of(lambda: BearerAuthMiddleware(Source(), origins=origins))
 
 
 @FUZZ
 @given(urls, st.none() | texts())
 def test_proxy(url: str, no_proxy: str | None) -> None:
-    """A proxy, named as an argument or by the environment, is used without its password in sight, or is refused."""
+    """A proxy, from an argument or the environment, is accepted or refused without showing its password."""
     outcome_of(lambda: TokenEndpoint(CREDENTIALS, proxy=url))
     endpoint = TokenEndpoint(CREDENTIALS, trust_env=True)
     with environment({"https_proxy": url} | ({} if no_proxy is None else {"no_proxy": no_proxy})):
@@ -89,7 +86,7 @@ def test_proxy(url: str, no_proxy: str | None) -> None:
 @given(urls)
 @example("canary-pass")
 def test_base_url(url: str) -> None:
-    """Any base URL, from code or environment, can be sent the token or is refused."""
+    """A base URL, from an argument or the environment, is accepted or refused."""
 
     async def open_and_close(**options: Any) -> None:
         async with open_session(CREDENTIALS, **options):
@@ -100,7 +97,7 @@ def test_base_url(url: str) -> None:
         outcome_of(lambda: asyncio.run(open_and_close()))
 
 
-# As Python reads bytes of the environment that are no UTF-8.
+# Python's form of environment bytes that are not UTF-8.
 undecodable: Final = st.binary().map(lambda data: data.decode(errors="surrogateescape"))
 variables: Final = st.fixed_dictionaries(
     {},
@@ -118,7 +115,7 @@ variables: Final = st.fixed_dictionaries(
 @FUZZ
 @given(variables)
 def test_environment(values: dict[str, str]) -> None:
-    """An environment names credentials, or an error names the variable."""
+    """An environment gives credentials or an error that names the variable."""
     with environment(values):
         outcome = outcome_of(ClientCredentials.from_env)
     if isinstance(outcome, ClientCredentials):
@@ -140,7 +137,7 @@ keys_of_caches: Final = st.one_of(
 @FUZZ
 @given(keys_of_caches, texts() | st.sampled_from(["", ".", "/dev/null", "/proc/self/mem", "a" * 5000]))
 def test_environment_of_the_codec(text: str, path: str) -> None:
-    """An environment names keys that encrypt, or an error names the variable."""
+    """An environment gives keys that encrypt or an error that names the variable."""
     with environment({"SIMPLESTORE_CACHE_KEY": text, "SIMPLESTORE_CACHE_KEY_FILE": path}):
         outcome = outcome_of(FernetCodec.from_env)
     if isinstance(outcome, FernetCodec):

@@ -1,4 +1,4 @@
-"""A day of a thousand workers over one Redis: the server is a real one, and time is virtual."""
+"""A day of a thousand workers that share a real Redis, in virtual time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WORKERS = 1_000
 
 
 class _Selector(selectors.DefaultSelector):
-    """Advances the loop's time when the loop would wait, once the server has sent everything."""
+    """Advances the loop's time when it would wait and the server has sent all responses."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class _Loop(asyncio.SelectorEventLoop):
     def __init__(self, path: Path) -> None:
         self._selecting = _Selector(path)
         super().__init__(self._selecting)
-        self.set_debug(False)  # in Python's development mode each of its tasks would note its whole stack
+        self.set_debug(False)  # in development mode each task would record its stack
 
     def time(self) -> float:
         return self._selecting.now
@@ -86,7 +86,7 @@ class Log:
 
 
 def play_day(path: Path, *, workers: int) -> Log:
-    """Return the result of so many workers, each with its own provider, over one server."""
+    """Return the result of *workers*, each with its own provider, that share one server."""
     log = Log()
 
     async def work(cache: RedisTokenCache, clock: LoopClock, until: float) -> None:
@@ -97,7 +97,7 @@ def play_day(path: Path, *, workers: int) -> Log:
     async def play() -> None:
         loop = asyncio.get_running_loop()
         clock = LoopClock(loop)
-        clock.step(time.time() - clock.time())  # by the machine's clock the server drops what has expired
+        clock.step(time.time() - clock.time())  # the server expires keys by the machine's clock
         async with Redis(unix_socket_path=str(path), max_connections=3 * workers) as client:
             cache = RedisTokenCache(client)
             await asyncio.gather(*(work(cache, clock, loop.time() + DAY) for _ in range(workers)))
@@ -109,7 +109,7 @@ def play_day(path: Path, *, workers: int) -> Log:
 
 @pytest.mark.slow
 def test_a_day_of_a_thousand_workers() -> None:
-    """Over one Redis 1 000 workers request at most a tenth more tokens per day than one; the cache never fails."""
+    """1 000 workers that share a Redis request at most a tenth more tokens than one, and the cache never fails."""
     counts = []
     for workers in (1, WORKERS):
         with RedisServer() as server:

@@ -27,12 +27,12 @@ CREDENTIALS = ClientCredentials(client_id="app", client_secret="secret")
 
 
 class ScheduledEndpoint(TokenEndpoint):
-    """An endpoint that takes a step of the loop per response, and fails a given number of times first."""
+    """An endpoint that takes one step of the loop for each response and first fails a given number of times."""
 
     def __init__(self, clock: FakeClock, failures: int) -> None:
         super().__init__(CREDENTIALS, clock=clock)
         self.failures = failures
-        self.answers = 0
+        self.responses = 0
         self.in_flight = 0
 
     async def fetch(self, *, deadline: float, may_retry: Callable[[], bool]) -> tuple[AccessToken, float]:
@@ -41,12 +41,12 @@ class ScheduledEndpoint(TokenEndpoint):
         requested_at, issued_at = self.clock.monotonic(), self.clock.time()
         try:
             await asyncio.sleep(0)
-            self.answers += 1
-            if self.answers <= self.failures:
+            self.responses += 1
+            if self.responses <= self.failures:
                 raise TokenEndpointError("refused", status=400)
         finally:
             self.in_flight -= 1
-        token = AccessToken(f"token-{self.answers}", issued_at=issued_at, expires_at=issued_at + 3600)
+        token = AccessToken(f"token-{self.responses}", issued_at=issued_at, expires_at=issued_at + 3600)
         return token, requested_at
 
 
@@ -93,7 +93,7 @@ async def close(scene: Scene) -> None:
 
 
 async def reject(scene: Scene) -> None:
-    """Have the first token rejected, and call again."""
+    """Reject the first token, and call again."""
     token = await scene.provider.get_token()
     scene.clock.advance(1)
     assert scene.provider.invalidate(token)
@@ -102,11 +102,10 @@ async def reject(scene: Scene) -> None:
 
 @attrs.frozen
 class Disturbance:
-    """A disturbance: its action, failures of the endpoint, permitted outcomes, and number of requests.
+    """A disturbance: its action, permitted outcomes, failures of the endpoint, and maximum of requests.
 
     Attributes:
-        schedules: how many orders there are at least, for each number of callers; the task that rejects a token is one
-            more.
+        schedules: minimum number of orders for each number of callers; a task that rejects a token is a further caller.
     """
 
     disturb: Disturb
@@ -135,7 +134,7 @@ def all_scenes() -> list[Any]:
     for name, scene in SCENES.items():
         for callers, schedules in scene.schedules.items():
             mark = pytest.mark.soak if schedules > HUGE else pytest.mark.slow
-            marks = [mark] if schedules > LARGE else []
+            marks = [mark] if schedules > LARGE or scene.failures else []
             scenes.append(pytest.param(name, callers, schedules, id=f"{name}, {callers} callers", marks=marks))
     return scenes
 
@@ -150,7 +149,7 @@ def test_every_order(name: str, callers: int, least: int) -> None:
         scene = Scene(callers, disturbance.failures)
         outcomes = await scene.run(disturbance.disturb)
         assert {type(outcome) for outcome in outcomes} <= disturbance.outcomes
-        assert scene.endpoint.answers <= disturbance.requests
+        assert scene.endpoint.responses <= disturbance.requests
         assert 0 == scene.endpoint.in_flight
         seen.update(map(type, outcomes))
 

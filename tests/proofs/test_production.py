@@ -1,4 +1,4 @@
-"""Production on virtual time: a day in bad weather, and a fleet that started together."""
+"""Production in virtual time: a day with outages, and a fleet that starts together."""
 
 from __future__ import annotations
 
@@ -17,17 +17,15 @@ from tests.support.production_fleet import play_fleet
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 FIRST_DUE = 0.45 * LIFE, 0.84 * LIFE
-"""When a process's first token is due, counted from the request that brought it; and any later one."""
+"""When a process's first token is due, in seconds after its request."""
 LATER_DUE = LIFE - 720 * 1.2, LIFE - 720 * 0.8
-
-
+"""When later tokens are due."""
 SEEDS = [DAY_SEED, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3))]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(
-    "weather",
-    [pytest.param(SCATTERED, id="scattered"), pytest.param(DENSE, id="dense", marks=pytest.mark.slow)],
+    "weather", [pytest.param(SCATTERED, id="scattered"), pytest.param(DENSE, id="dense", marks=pytest.mark.slow)]
 )
 def test_day(weather: Weather, seed: int) -> None:
     """No call fails, tokens are at most 1.35 times the minimum, and every token request follows the policy.
@@ -46,7 +44,7 @@ def test_day(weather: Weather, seed: int) -> None:
 
 
 def assert_weather_is_bad(day: Day) -> None:
-    """A tenth of the day is lost, in outages of up to eight minutes, a minute apart, and none at the start."""
+    """Outages of up to eight minutes, a minute apart and none at the start, cover a tenth of the day."""
     assert pytest.approx(DAY / 10) == sum(outage.ended_at - outage.began_at for outage in day.outages)
     assert max(outage.ended_at - outage.began_at for outage in day.outages) <= 480 + 1e-6
     ends = [0.0, *(outage.ended_at for outage in day.outages)]
@@ -96,7 +94,7 @@ def assert_attempts_are_allowed(posts: list[Post], *, waited_from: float) -> Non
 
 @pytest.mark.slow
 def test_fleet() -> None:
-    """10 000 workers renew together only once; after the first hour a 10 s peak stays under 3 times the mean.
+    """10 000 workers renew together only once, and after the first hour a 10 s peak is less than 3 times the mean.
 
     The picture in the benchmarks has these figures.
     """
@@ -104,7 +102,7 @@ def test_fleet() -> None:
     sys.stdout.write(f"{fleet}\n")
     assert (10_000, 4 * HOUR) == (fleet.workers, fleet.seconds)
     assert [10_000, 0] == fleet.bins[:2]
-    # Each worker renews with every token, and no sooner than it must.
+    # Each worker renews every token, and not before it is due.
     assert 4 * HOUR / LATER_DUE[1] <= len(fleet.posts) / fleet.workers <= 1 + 4 * HOUR / LATER_DUE[0]
     assert max(fleet.settled) < 3 * fleet.mean
     assert f"<desc>{describe_fleet(fleet)}</desc>" in (BENCHMARKS / "fleet.svg").read_text("utf-8")

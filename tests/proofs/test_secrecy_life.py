@@ -1,4 +1,4 @@
-"""Neither the secret nor a token is in the logs, events, names and waiting tasks of a program's life."""
+"""Logs, events, names and waiting tasks of a program show neither the secret nor a token."""
 
 from __future__ import annotations
 
@@ -14,11 +14,6 @@ import pytest
 from aiohttp import web
 
 from simplestore_async import FileTokenCache, events
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.support.clocks import FakeClock
 from tests.support.secrecy import (
     WAYS,
     Scene,
@@ -30,19 +25,23 @@ from tests.support.secrecy import (
     write_secret,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.clocks import FakeClock
+
 
 class TestLife:
     @pytest.mark.parametrize(
         "changes",
         [
-            {},
-            {"auth_method": "client_secret_basic"},
-            {"client_secret": read_secret},
-            {"client_secret": read_secret_slowly},
-            {"client_secret": partial(read_secret_slowly)},
-            {"client_secret": write_secret},
+            pytest.param({}, id="form"),
+            pytest.param({"auth_method": "client_secret_basic"}, id="basic"),
+            pytest.param({"client_secret": read_secret}, id="callable", marks=pytest.mark.slow),
+            pytest.param({"client_secret": read_secret_slowly}, id="coroutine", marks=pytest.mark.slow),
+            pytest.param({"client_secret": partial(read_secret_slowly)}, id="partial", marks=pytest.mark.slow),
+            pytest.param({"client_secret": write_secret}, id="file"),
         ],
-        ids=["form", "basic", "callable", "coroutine", "partial", "file"],
     )
     async def test_logs(
         self,
@@ -52,7 +51,7 @@ class TestLife:
         capfd: pytest.CaptureFixture[str],
         changes: dict[str, Any],
     ) -> None:
-        """With all loggers at DEBUG, and asyncio's debug mode showing every step, no canary is logged or printed."""
+        """With all loggers at DEBUG and asyncio in debug mode, no canary is logged or printed."""
         show_every_step(caplog)
         if changes.get("client_secret") is write_secret:
             changes = {"client_secret": write_secret(scene.tmp_path / "secret")}
@@ -64,16 +63,16 @@ class TestLife:
         assert ("", "") == capfd.readouterr()
 
     async def test_events(self, scene: Scene, clock: FakeClock) -> None:
-        """No event shows a canary, in any representation; a whole life has all events."""
-        heard: list[events.Event] = []
-        await live_a_life(scene, clock, heard)
+        """No event shows a canary in any representation."""
+        received: list[events.Event] = []
+        await live_a_life(scene, clock, received)
 
         kinds = {name for name in events.__all__ if isinstance(getattr(events, name), type)} - {"Event"}
-        assert kinds == {type(event).__name__ for event in heard}
-        assert [] == [event for event in heard for show in WAYS.values() if shows_canary(show(event))]
+        assert kinds == {type(event).__name__ for event in received}
+        assert [] == [event for event in received for show in WAYS.values() if shows_canary(show(event))]
 
     async def test_names(self, scene: Scene, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Names of threads, tasks and files hold no canary, and the environment is left as it was."""
+        """Names of threads, tasks and files contain no canary, and the environment is unchanged."""
         monkeypatch.chdir(scene.tmp_path)
         environment = dict(os.environ)
         names: set[str] = set()
@@ -98,7 +97,7 @@ class TestLife:
 
 
 def frames_of(task: asyncio.Task[Any]) -> Iterator[tuple[Any, int]]:
-    """Give the frames of a task that waits, from the outermost to the one that waits."""
+    """Yield the frames of a waiting task, outermost first, with their lines."""
     awaitable: Any = task.get_coro()
     while awaitable is not None:
         frame = next(filter(None, (getattr(awaitable, f"{kind}_frame", None) for kind in ("cr", "gi", "ag"))), None)
@@ -110,7 +109,7 @@ def frames_of(task: asyncio.Task[Any]) -> Iterator[tuple[Any, int]]:
 
 
 def dump_of_waiting_tasks() -> list[str]:
-    """Return the stacks of all tasks but the servers', with locals, as a debugger or a watchdog shows them."""
+    """Return the stacks of all tasks but the servers', with locals, as debuggers and watchdogs show them."""
     dumps: list[str] = []
     for task in asyncio.all_tasks():
         frames = list(frames_of(task))
@@ -130,7 +129,7 @@ async def ask(session: aiohttp.ClientSession) -> None:
 class TestWaiting:
     @pytest.mark.parametrize("auth_method", ["client_secret_post", "client_secret_basic"])
     async def test_token_request(self, scene: Scene, auth_method: str) -> None:
-        """While a token request is in flight, no frame of any task holds the secret where it shows."""
+        """While a token request is in flight, no frame of any task shows the secret."""
         scene.token_server.gate.clear()
         task = asyncio.create_task(
             scene.get_token(scene.credentials(auth_method=auth_method, client_secret=read_secret))
@@ -144,7 +143,7 @@ class TestWaiting:
         assert [] == [line for line in dumps if shows_canary(line)]
 
     async def test_api_request(self, scene: Scene) -> None:
-        """While an API request is in flight, no frame of any task holds the token where it shows."""
+        """While an API request is in flight, no frame of any task shows the token."""
         may_answer = asyncio.Event()
 
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -156,7 +155,7 @@ class TestWaiting:
             task = asyncio.create_task(ask(session))
             await scene.api_server.arrived.wait()
             dumps = dump_of_waiting_tasks()
-            task.cancel()  # aiohttp cannot go on with a response whose repr was taken
+            task.cancel()  # aiohttp cannot continue with a response whose repr was taken
             await asyncio.wait([task])
             may_answer.set()
 

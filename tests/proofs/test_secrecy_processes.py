@@ -1,4 +1,4 @@
-"""Processes that share a directory show neither secret nor token, while they run and in their files."""
+"""Processes that share a directory show neither secret nor token, neither while they run nor in their files."""
 # ruff: noqa: ASYNC240 - this test is about files, and its loop runs nothing else
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def words_of_processes(first: int) -> Iterator[str]:
 
 @needs_proc
 async def test_sweep(token_server: TokenServer, api_server: ApiServer, tmp_path: Path) -> None:
-    """Environment, command lines, names, output at DEBUG with tracebacks and locals, files: no secret, no token.
+    """Environments, command lines, names, logs and tracebacks with locals show neither secret nor token.
 
-    Four processes with a secret in a file meet an endpoint that echoes it, and an API that rejects tokens. Only the
-    token's own file holds a token, and nothing but the user's file the secret.
+    Four processes whose secret is in a file use an endpoint that echoes it and an API that rejects a token. Only the
+    cache's file contains a token, and only the user's file the secret.
     """
     secret_file, directory, temporary = tmp_path / "mounted", tmp_path / "cache", tmp_path / "tmp"
     secret_file.write_text(SECRET)
@@ -50,8 +50,12 @@ async def test_sweep(token_server: TokenServer, api_server: ApiServer, tmp_path:
     running = await swarm.start(
         "show_everything",
         directory=directory,
-        token_url=token_server.token_url,
-        environment={"SIMPLESTORE_CLIENT_SECRET_FILE": str(secret_file), "TMPDIR": str(temporary)},
+        environment={
+            "SIMPLESTORE_CLIENT_ID": "app",
+            "SIMPLESTORE_CLIENT_SECRET_FILE": str(secret_file),
+            "SIMPLESTORE_TOKEN_URL": token_server.token_url,
+            "TMPDIR": str(temporary),
+        },
         retry={"attempts": 1},
         api_url=api_server.url,
         processes=PROCESSES,
@@ -62,7 +66,7 @@ async def test_sweep(token_server: TokenServer, api_server: ApiServer, tmp_path:
     stdout, stderr = await running.output()
 
     assert 0 == running.process.returncode
-    # They have been through it all: a failure, a rejection, a replacement.
+    # A failure, a rejection and a replacement have happened.
     for words in ("invalid_request", "Traceback", "the API rejected a token", "token received from cache"):
         assert words in stderr
     assert "canary-token-2" in token_server.issued

@@ -1,4 +1,4 @@
-"""No public object shows the secret or a token, and none that holds one can be pickled."""
+"""No public object shows or pickles the secret or a token."""
 
 from __future__ import annotations
 
@@ -20,12 +20,6 @@ from simplestore_async import (
     open_session,
 )
 from simplestore_async.caches.encryption import FernetCodec
-from tests.support.servers import SECRET
-from tests.support.wire_faults import everything_shown
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
 from tests.support.secrecy import (
     CACHE_KEY,
     LONG_TOKEN,
@@ -37,10 +31,15 @@ from tests.support.secrecy import (
     write_keys,
     write_secret,
 )
+from tests.support.servers import SECRET
+from tests.support.wire_faults import everything_shown
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 
 def parts(name: str, value: object, seen: dict[int, tuple[str, object]]) -> None:
-    """Collect an object of ours and all of ours behind it, by the ways that lead there."""
+    """Collect an object of the package and all others that it references, by their attribute paths."""
     if id(value) in seen or isinstance(value, str) or not type(value).__module__.startswith("simplestore_async"):
         return
     seen[id(value)] = name, value
@@ -54,7 +53,7 @@ def parts(name: str, value: object, seen: dict[int, tuple[str, object]]) -> None
 
 @asynccontextmanager
 async def a_world(scene: Scene) -> AsyncIterator[dict[str, Any]]:
-    """All public things in full use: they hold secrets, tokens and rejected tokens, and have failed."""
+    """Yield all public objects after use: with secrets, tokens, rejected tokens and failures."""
     credentials = scene.token_server.credentials(scope="read", extra_parameters={"audience": "api"})
     memory_cache = MemoryTokenCache()
     await memory_cache.set("key", AccessToken(LONG_TOKEN, issued_at=0, expires_at=1e10))
@@ -96,7 +95,7 @@ async def a_world(scene: Scene) -> AsyncIterator[dict[str, Any]]:
 class TestEverythingPublic:
     @pytest.mark.parametrize("way", WAYS)
     async def test_shown(self, scene: Scene, way: str) -> None:
-        """No public object shows a canary, nor does anything of ours that it holds."""
+        """Neither a public object nor an object of the package that it references shows a canary."""
         async with a_world(scene) as world:
             seen: dict[int, tuple[str, object]] = {}
             for name, value in world.items():
@@ -107,7 +106,7 @@ class TestEverythingPublic:
         assert len(world) + 5 < len(shown)
 
     async def test_pickled(self, scene: Scene) -> None:
-        """A picklable object takes no canary along; for others the error has none."""
+        """Neither the pickle of a public object nor the error of pickling it contains a canary."""
         leaks: list[str] = []
         async with a_world(scene) as world:
             for name, value in world.items():

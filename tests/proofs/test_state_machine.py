@@ -1,8 +1,7 @@
-"""Random schedules over one provider on virtual time, checked against a model of its policy.
+"""Random schedules of one provider in virtual time, checked against a model of its policy.
 
-Hypothesis plays callers, their deadlines and cancellations, the endpoint, the API that rejects tokens, other processes,
-the clock and the operator, on two event loops. The model is built from the traffic and the policy alone; it never
-reads the provider's state.
+Hypothesis chooses callers, their deadlines and cancellations, responses, rejections, other processes, clock steps and
+closing, on two event loops. The model is derived from the traffic and the policy alone, not from the provider's state.
 """
 
 from __future__ import annotations
@@ -42,17 +41,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
 EXAMPLES: Final = int(os.environ.get("SCHEDULES", "2000"))
-"""How many schedules the long proof plays."""
+"""Number of schedules in the long proof."""
 PART: Final = 1_000
-"""How many of them one run of Hypothesis plays, which remembers all of its own."""
+"""Number of schedules in one run of Hypothesis, which keeps all of them in memory."""
 
 CREDENTIALS: Final = ClientCredentials(client_id="app", client_secret="secret")
-
-
 LOOPS: Final = 2
 PATIENCE_SECONDS: Final = POLICY.budget_seconds + POLICY.cache_seconds + POLICY.max_wait_seconds + 1
-"""Time within which every caller has a result: a renewal's budget, the release of its lock, and a margin."""
-
+"""Limit for every caller: a renewal's budget, the release of its lock, and a margin."""
 
 LIVES: Final = (0.5, 5, 60, 600, 3_600, 86_400)
 PAUSES: Final = (2.0**-10, 0.25, 1, 2, 5, 10, 15, 31, 60, 301, 1_000, 3_600)
@@ -91,8 +87,8 @@ class Renewal:
     """Progress of one renewal."""
 
     posts: int = 0
-    may_post: bool = True  # as the last attempt ended: did a caller wait for another?
-    begins_anew: bool = False  # the token was rejected or replaced meanwhile: it is requested again
+    may_post: bool = True  # a caller was waiting when the last attempt ended
+    begins_anew: bool = False  # the token was rejected or replaced meanwhile and is requested again
 
 
 @attrs.define(eq=False)
@@ -105,7 +101,7 @@ class Caller:
 
 
 class SharedCache(MemoryTokenCache):
-    """A shared cache with a lock; it works, raises or hangs, as scripted."""
+    """A shared cache that works, raises or hangs, as scripted."""
 
     def __init__(self, clock: FakeClock) -> None:
         super().__init__(clock=clock)
@@ -142,7 +138,7 @@ class SharedCache(MemoryTokenCache):
 
 
 class Schedules(RuleBasedStateMachine):
-    """One provider, two event loops, and all that acts on them."""
+    """One provider on two event loops, and every event that affects it."""
 
     @initialize(seed=st.integers(0, 2**16))
     def begin(self, seed: int) -> None:
@@ -162,12 +158,12 @@ class Schedules(RuleBasedStateMachine):
         self.model = Model(self.clock, self.violations)
         self.cache = SharedCache(self.clock)
         endpoint = VirtualEndpoint(CREDENTIALS, policy=RETRY, clock=self.clock, answer=self.answer_post)
-        self.provider = TokenProvider(endpoint=endpoint, policy=POLICY, cache=self.cache, on_event=self.hear)
+        self.provider = TokenProvider(endpoint=endpoint, policy=POLICY, cache=self.cache, on_event=self.listen)
 
     def loop_number(self) -> int:
         return self.loops.index(asyncio.get_running_loop())  # type: ignore[arg-type]  # all are virtual
 
-    def hear(self, event: Event) -> None:
+    def listen(self, event: Event) -> None:
         if isinstance(event, RenewalStarted):
             self.renewals[self.loop_number()] = Renewal()
             self.model.renewal_starts()
@@ -185,7 +181,7 @@ class Schedules(RuleBasedStateMachine):
         assert renewal is not None
         if renewal.begins_anew:
             self.renewals[number] = renewal = Renewal()
-        self.model.check(not self.model.is_closed, "a closed provider asks")
+        self.model.check(not self.model.is_closed, "a closed provider sends a request")
         self.model.check(all(post.loop != number for post in self.posts), "a second POST is in flight")
         self.model.check(renewal.may_post, "an attempt is repeated without a waiter")
         self.model.check(renewal.posts < RETRY.attempts, "more attempts than the policy allows")
@@ -207,7 +203,7 @@ class Schedules(RuleBasedStateMachine):
         except TokenError as error:
             model.caller_fails(error)
         except ProviderClosedError:
-            model.check(model.is_closed, "an open provider says that it is closed")
+            model.check(model.is_closed, "an open provider reports that it is closed")
         except TimeoutError:
             model.check(seconds is not None, "a caller without a deadline gets a timeout")
         else:
@@ -220,7 +216,7 @@ class Schedules(RuleBasedStateMachine):
                 loop.run_ready()
 
     def pass_time(self, seconds: float) -> None:
-        """Let time pass, with everything that happens meanwhile at its own moment."""
+        """Advance the time, with all timers in between."""
         end = self.clock.monotonic() + seconds
         self.settle()
         while (now := self.clock.monotonic()) < end:
@@ -229,8 +225,6 @@ class Schedules(RuleBasedStateMachine):
                 loop.advance(step)
             self.clock.advance(step)
             self.settle()
-
-    # What happens
 
     @rule(loop=st.integers(0, LOOPS - 1), seconds=st.sampled_from([None, None, 0.1, 3, 20]), callers=st.integers(1, 3))
     def callers_come(self, loop: int, seconds: float | None, callers: int) -> None:
@@ -259,7 +253,7 @@ class Schedules(RuleBasedStateMachine):
     def give(self, post: Post, value: str, life: float) -> None:
         rejected_at = self.model.rejected_at.get(value, inf)
         if rejected_at <= post.requested_at:
-            del self.model.rejected_at[value]  # the endpoint takes it for a good one, and who asked later believes it
+            del self.model.rejected_at[value]  # the endpoint issued it again: for later requests it is valid
         is_outdated = post.requested_at <= self.model.held_since and self.clock.monotonic() >= self.model.held_until
         is_rejected = post.requested_at < rejected_at < inf
         post.renewal.begins_anew = is_outdated or is_rejected
@@ -293,7 +287,7 @@ class Schedules(RuleBasedStateMachine):
     @precondition(lambda self: self.model.held is not None)
     @rule(part=st.sampled_from([LEAST_FIRST_DUE, 0.8, 0.84, 0.9, 1]), early=st.sampled_from([-(2.0**-10), 0, 2.0**-10]))
     def time_passes_until(self, part: float, early: float) -> None:
-        """The instants at which a token's state changes are where mistakes would be."""
+        """Stop next to the instants at which a token's state changes."""
         now = self.clock.monotonic()
         assert self.model.held is not None
         left = self.model.given[self.model.held].expires_at - now
@@ -301,7 +295,7 @@ class Schedules(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from(PAUSES), step=st.sampled_from([0.0, 0.0, -3_600.0, -59.0, -1.0, 59.0, 3_600.0]))
     def machine_sleeps(self, seconds: float, step: float) -> None:
-        """A suspended machine's loops stand still, the monotonic clock does not, and the wall clock may be set."""
+        """Suspend the machine: loops stop, the monotonic clock advances, and the wall clock may be set."""
         self.clock.advance(seconds)
         self.clock.step_wall(step)
         self.model.stepped_back += max(-step, 0)
@@ -312,7 +306,7 @@ class Schedules(RuleBasedStateMachine):
 
     @rule(life=st.sampled_from([None, *LIVES]))
     def other_process_renews(self, life: float | None) -> None:
-        """Take a free lock; otherwise store this process's token, if any, and release the lock."""
+        """Take a free lock; otherwise store another process's token, if any, and release the lock."""
         if self.cache.holder is None:
             self.cache.holder = self
             return
@@ -345,8 +339,8 @@ class Schedules(RuleBasedStateMachine):
         self.open()
 
     @rule()
-    def nobody_answers(self) -> None:
-        """Waiters get an outcome in time, even if endpoint or cache hang."""
+    def endpoint_is_silent(self) -> None:
+        """Every caller has an outcome in time, even if endpoint or cache hang."""
         self.pass_time(PATIENCE_SECONDS)
         assert not self.pending()
 
@@ -367,7 +361,7 @@ class Schedules(RuleBasedStateMachine):
         if not hasattr(self, "loops"):
             return
         try:
-            self.nobody_answers()
+            self.endpoint_is_silent()
             if not self.model.is_closed:
                 self.operator_closes(0)
             self.all_is_right()
@@ -382,7 +376,7 @@ def pick(those: Sequence[Any], which: int) -> Any:
 
 
 def play(examples: int) -> None:
-    """Play new schedules each time."""
+    """Run new random schedules."""
     run_state_machine_as_test(
         Schedules,
         settings=settings(
@@ -397,14 +391,14 @@ def play(examples: int) -> None:
 
 
 def test_some_schedules(caplog: pytest.LogCaptureFixture) -> None:
-    """For any schedule: see `Model` and `Schedules.all_is_right`."""
-    caplog.set_level(logging.CRITICAL, "simplestore_async")  # else pytest keeps every line of every schedule
-    play(50)
+    """Every schedule conforms to `Model` and `Schedules.all_is_right`."""
+    caplog.set_level(logging.CRITICAL, "simplestore_async")  # pytest would keep the log of every schedule
+    play(30)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("start", range(0, EXAMPLES, PART))
 def test_many_schedules(start: int, caplog: pytest.LogCaptureFixture) -> None:
-    """The same for enough schedules to include rare ones."""
+    """As `test_some_schedules`, with enough schedules to include rare ones."""
     caplog.set_level(logging.CRITICAL, "simplestore_async")
     play(min(PART, EXAMPLES - start))

@@ -6,31 +6,31 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from simplestore_async import FileTokenCache, SecretFile
+import attrs
+
+from simplestore_async import FileTokenCache, SecretFile, TokenProvider
 from tests.support.programs import run_script
-from tests.support.servers import SECRET
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.support.servers import TokenServer
+    from simplestore_async.sandbox import Sandbox
 
 
-async def test_threads_that_wait_for_a_token(token_server: TokenServer, tmp_path: Path) -> None:
+async def test_threads_that_wait_for_a_token(sandbox: Sandbox, tmp_path: Path) -> None:
     """All threads of the default executor can wait for one token whose secret and cache are files."""
-    secret_file = tmp_path / "secret"
-    secret_file.write_text(SECRET)
+    (tmp_path / "secret").write_text(sandbox.environment["SIMPLESTORE_CLIENT_SECRET"])
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(3))
-    credentials = token_server.credentials(client_secret=SecretFile(secret_file))
-    async with token_server.provider(cache=FileTokenCache(tmp_path / "cache"), credentials=credentials) as provider:
+    credentials = attrs.evolve(sandbox.credentials, client_secret=SecretFile(tmp_path / "secret"))
+    async with TokenProvider(credentials, cache=FileTokenCache(tmp_path / "cache")) as provider:
 
         def work() -> str:
             return str(asyncio.run_coroutine_threadsafe(provider.get_token(), loop).result(30).value)
 
         tokens = await asyncio.gather(*(asyncio.to_thread(work) for _ in range(6)))
 
-    assert ["canary-token-1"] * 6 == tokens
+    assert 1 == len(set(tokens)) == sandbox.counters.token_requests
 
 
 _NESTED_LOOPS = """
@@ -50,10 +50,9 @@ asyncio.run(cell())
 """
 
 
-async def test_nested_loops(token_server: TokenServer) -> None:
-    """With nest_asyncio2, which lets one loop run inside itself, both levels share the token."""
-    environment = {"SIMPLESTORE_CLIENT_ID": "app", "SIMPLESTORE_CLIENT_SECRET": "secret"}
-    words = await run_script(_NESTED_LOOPS, environment | {"SIMPLESTORE_TOKEN_URL": token_server.token_url})
+async def test_nested_loops(sandbox: Sandbox) -> None:
+    """With nest_asyncio2, which lets a loop run inside itself, both levels share the token."""
+    words = await run_script(_NESTED_LOOPS, sandbox.environment)
 
-    assert "canary-token-1 canary-token-1 canary-token-1" == words
-    assert 1 == len(token_server.requests)
+    assert 3 == len(words.split())
+    assert 1 == len(set(words.split())) == sandbox.counters.token_requests

@@ -1,51 +1,44 @@
-"""Many clients in one program: a provider for each over one cache, and one session for all."""
+"""Many clients in one program: a provider for each, one cache, and one session for all."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import tracemalloc
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
+from typing import Any
 
 import aiohttp
-from aiohttp import web
+import attrs
+from yarl import URL
 
-from simplestore_async import BearerAuthMiddleware, MemoryTokenCache, TokenCache, TokenProvider
+from simplestore_async import BearerAuthMiddleware, ClientCredentials, MemoryTokenCache, TokenProvider
+from simplestore_async.sandbox import Sandbox
+from tests.support.virtual_wire import Reply, VirtualEndpoint, grant
 
-if TYPE_CHECKING:
-    from tests.support.servers import ApiServer, TokenServer
-
-# What one provider takes with its credentials and its token; README says 5 kB.
+# For a provider with its credentials and its token; README says 5 kB.
 LARGEST_PROVIDER_BYTES = 5_000
+CREDENTIALS = ClientCredentials(client_id="app", client_secret="secret")
 
 
-async def name_the_client(request: web.Request) -> web.Response:
-    form = dict(parse_qsl((await request.read()).decode()))
-    return web.json_response({"access_token": f"token-of-{form['client_id']}", "expires_in": 3600})
-
-
-def build_providers(token_server: TokenServer, cache: TokenCache, count: int) -> dict[str, TokenProvider]:
-    names = [f"shop-{number}" for number in range(count)]
-    return {
-        name: token_server.provider(credentials=token_server.credentials(client_id=name), cache=cache) for name in names
-    }
-
-
-async def test_memory_of_a_provider(token_server: TokenServer) -> None:
+async def test_memory_of_a_provider() -> None:
     """A provider with a token takes no more memory than documented."""
     cache = MemoryTokenCache()
-    token_server.handler = name_the_client
-    for provider in build_providers(token_server, cache, 1).values():
-        await provider.get_token()  # what is imported and cached once is no provider's
+
+    async def answer() -> Reply:
+        return grant("token", 3600)
+
+    async def build_provider(number: int) -> TokenProvider:
+        credentials = attrs.evolve(CREDENTIALS, client_id=f"shop-{number}")
+        provider = TokenProvider(endpoint=VirtualEndpoint(credentials, answer=answer), cache=cache)
+        await provider.get_token()
+        return provider
+
+    await build_provider(0)  # imports and caches of the process are no provider's
     tracemalloc.start()
     try:
         gc.collect()
         before, _ = tracemalloc.get_traced_memory()
-        providers = build_providers(token_server, cache, 100)
-        for provider in providers.values():
-            await provider.get_token()
-        token_server.requests.clear()
+        providers = [await build_provider(number) for number in range(1, 101)]
         gc.collect()
         after, _ = tracemalloc.get_traced_memory()
     finally:
@@ -54,22 +47,26 @@ async def test_memory_of_a_provider(token_server: TokenServer) -> None:
     assert (after - before) / len(providers) <= LARGEST_PROVIDER_BYTES
 
 
-async def test_tenant_of_a_request(token_server: TokenServer, api_server: ApiServer) -> None:
-    """One session serves all tenants: a request carries the token of the middleware it names, or of the session's."""
-    token_server.handler = name_the_client
-    own, *others = build_providers(token_server, MemoryTokenCache(), 20).items()
-    tenants = {name: BearerAuthMiddleware(provider, origins=api_server.url) for name, provider in others}
-    session_s = BearerAuthMiddleware(own[1], origins=api_server.url)
-    async with aiohttp.ClientSession(api_server.url, middlewares=[session_s]) as session:
+async def test_tenant_of_a_request() -> None:
+    """One session serves all tenants: a request has the token of its own middleware, or else of the session's."""
+    own, *others = [f"shop-{number}" for number in range(20)]
+    cache = MemoryTokenCache()
+    async with Sandbox(clients=dict.fromkeys([own, *others], "secret")) as sandbox:
+        middlewares = {
+            name: BearerAuthMiddleware(
+                TokenProvider(sandbox.credentials_of(name), cache=cache), origins=URL(sandbox.base_url).origin()
+            )
+            for name in [own, *others]
+        }
+        async with aiohttp.ClientSession(sandbox.base_url, middlewares=[middlewares[own]]) as session:
 
-        async def send(name: str) -> int:
-            options: dict[str, Any] = {"middlewares": [tenants[name]]} if name in tenants else {}
-            async with session.get(f"/{name}", **options) as response:
-                return response.status
+            async def send(name: str) -> int:
+                options: dict[str, Any] = {} if name == own else {"middlewares": [middlewares[name]]}
+                async with session.get(name, **options) as response:
+                    return response.status
 
-        assert {200} == set(await asyncio.gather(*map(send, [own[0], *tenants] * 5)))
+            assert {200} == set(await asyncio.gather(*map(send, [own, *others] * 5)))
 
-    assert 100 == len(api_server.requests)
-    for request in api_server.requests:
-        assert f"Bearer token-of-{request.path[1:]}" == request.headers["Authorization"]
-    assert 20 == len(token_server.requests)
+    assert 100 == len(sandbox.api.requests)
+    assert [] == [each for each in sandbox.api.requests if each.path != f"/api/{each.client_id}"]
+    assert 20 == sandbox.counters.token_requests

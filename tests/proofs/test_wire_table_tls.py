@@ -1,4 +1,4 @@
-"""Faults of TLS in a token request, as one table: certificates, versions, and faults after the handshake."""
+"""Faults of TLS in a token request: a table of certificates, versions and faults after the handshake."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import datetime as dt
 import logging
 import ssl
 import warnings
-from functools import cache
 from typing import Final
 
 import aiohttp
 import attrs
 import pytest
-import trustme
 
 from tests.support.raw_server import RawServer
-from tests.support.tls import authority, server_context
+from tests.support.tls import authority, loopback_context, server_context, stranger
 from tests.support.wire_faults import JSON_HEAD, drips, hangs_after, relays_to, repeats, resets_after, says
 from tests.support.wire_rows import (
     CLOSED,
@@ -32,16 +30,9 @@ from tests.support.wire_rows import (
     granted,
     length,
     no_token,
-    own_context,
     request,
     untrusted,
 )
-
-
-@cache
-def stranger() -> trustme.CA:
-    """Return an authority that is not trusted."""
-    return trustme.CA()
 
 
 def dated(*, days: float) -> ssl.SSLContext:
@@ -52,8 +43,8 @@ def dated(*, days: float) -> ssl.SSLContext:
 
 
 def old_context() -> ssl.SSLContext:
-    """Return a context that speaks TLS 1.1 and nothing newer."""
-    context = own_context()
+    """Return a context for TLS 1.1 only."""
+    context = loopback_context()
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"ssl\.TLSVersion\.TLSv1_1 is deprecated", DeprecationWarning)
@@ -62,8 +53,8 @@ def old_context() -> ssl.SSLContext:
 
 
 def other_ciphers() -> ssl.SSLContext:
-    """Return a context whose only cipher the client does not offer."""
-    context = own_context()
+    """Return a context whose only cipher the client does not support."""
+    context = loopback_context()
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers("AES128-SHA")
     return context
@@ -71,19 +62,17 @@ def other_ciphers() -> ssl.SSLContext:
 
 def demanding_context(version: ssl.TLSVersion) -> ssl.SSLContext:
     """Return a context that requires a client certificate."""
-    context = own_context()
+    context = loopback_context(needs_certificate=True)
     context.maximum_version = version
-    authority().configure_trust(context)
-    context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
 def over_tls(row: Row) -> Row:
-    """The same, behind a handshake that succeeds."""
+    """Return the row with a successful handshake before its fault."""
     return attrs.evolve(row, scheme="https")
 
 
-# OpenSSL 3.6 has longer words for it.
+# OpenSSL 3.6 has a longer text.
 NOT_YET_VALID = "certificate is not yet valid" + " or the system clock is incorrect" * (
     ssl.OPENSSL_VERSION_INFO >= (3, 6)
 )
@@ -99,23 +88,25 @@ TLS: Final[dict[str, Row]] = {
     "no host": untrusted(server_context, "IP address mismatch, certificate is not valid for '127.0.0.1'."),
     "self-signed": untrusted(server_context, "self-signed certificate", lambda: None),
     "private authority that was not passed": untrusted(
-        own_context, "unable to get local issuer certificate", lambda: None
+        loopback_context, "unable to get local issuer certificate", lambda: None
     ),
     "another authority": untrusted(
         lambda: server_context(stranger().issue_cert("127.0.0.1")), "unable to get local issuer certificate"
     ),
-    "wrong fingerprint": untrusted(own_context, "ServerFingerprintMismatch", lambda: aiohttp.Fingerprint(bytes(32))),
-    # Versions, ciphers, and who speaks TLS at all
+    "wrong fingerprint": untrusted(
+        loopback_context, "ServerFingerprintMismatch", lambda: aiohttp.Fingerprint(bytes(32))
+    ),
+    # Versions, ciphers and certificates of clients
     "old version": over_tls(broken(says(REPLY), "", posts=0, make_server_context=old_context)),
     "no common cipher": over_tls(broken(says(REPLY), "", posts=0, make_server_context=other_ciphers)),
-    "client certificate wanted, TLS 1.2": over_tls(
+    "client certificate required, TLS 1.2": over_tls(
         broken(says(REPLY), "", posts=0, make_server_context=lambda: demanding_context(ssl.TLSVersion.TLSv1_2))
     ),
-    "client certificate wanted, TLS 1.3": over_tls(
+    "client certificate required, TLS 1.3": over_tls(
         broken(says(REPLY), "", posts=0, make_server_context=lambda: demanding_context(ssl.TLSVersion.TLSv1_3))
     ),
     "plain http to a TLS port": broken(says(REPLY), "", posts=0),
-    # Behind the handshake
+    # After the handshake
     "nothing wrong": over_tls(granted(says(REPLY))),
     "cut before the head": over_tls(broken(resets_after(), "")),
     "cut in the head": over_tls(broken(resets_after(b"HTTP/1.1 200 canary\r\nContent-"), "")),
@@ -129,7 +120,7 @@ TLS: Final[dict[str, Row]] = {
 
 @pytest.mark.parametrize("row", TLS.values(), ids=TLS)
 async def test_tls(row: Row, caplog: pytest.LogCaptureFixture) -> None:
-    """A fault of TLS has the outcome of its row; to a server that is not trusted no request is sent."""
+    """A fault of TLS has the outcome of its row, and an untrusted server gets no request."""
     caplog.set_level(logging.DEBUG)
     async with (
         RawServer(row.script, ssl_context=row.make_server_context()) as server,

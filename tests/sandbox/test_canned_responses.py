@@ -10,7 +10,6 @@ import pytest
 from aiohttp import web
 
 from simplestore_async import TokenEndpoint, TokenProvider, open_session
-from simplestore_async.errors import TokenResponseError
 from simplestore_async.sandbox import Counters, Response, Sandbox, Truncated
 from tests.support.tls import private_ca
 
@@ -80,12 +79,6 @@ class TestRespond:
             async with session.put("orders", json=[1]) as response:
                 await response.read()
 
-    async def test_redirect(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
-        """A canned redirect works."""
-        sandbox.api.respond("old", Response(302, headers={"Location": f"{sandbox.base_url}new"}))
-        async with session.get("old") as response:
-            assert "/api/new" == (await response.json())["path"]
-
     async def test_needs_a_token(self, sandbox: Sandbox) -> None:
         """A path without a valid token is rejected unless it is public."""
         sandbox.api.respond("orders", Response(body="secret"))
@@ -118,12 +111,6 @@ class TestScriptedResponse:
         assert Counters(token_requests=2, tokens_issued=1, failures=1, api_requests=1, api_failures=1) == (
             sandbox.counters
         )
-
-    async def test_unusable_token(self, sandbox: Sandbox, quick: RetryPolicy) -> None:
-        """The token endpoint may send a response that is not a token."""
-        sandbox.fail_for(60, Response(json=[]))
-        with pytest.raises(TokenResponseError):
-            await TokenEndpoint(sandbox.credentials, policy=quick).request_token()
 
 
 class TestHold:

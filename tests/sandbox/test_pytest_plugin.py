@@ -112,14 +112,6 @@ class TestSandbox:
         assert after == os.environ["no_proxy"]
 
 
-class TestSession:
-    async def test_session(self, simplestore_session: aiohttp.ClientSession, simplestore_sandbox: Sandbox) -> None:
-        """The fixture is a session from `open_session()`: relative URLs work, and requests carry a token."""
-        async with simplestore_session.get("orders") as response:
-            assert 200 == response.status
-        assert (1, 0) == (simplestore_sandbox.counters.token_requests, simplestore_sandbox.counters.unauthorized)
-
-
 class TestClock:
     async def test_provider_and_sandbox(self, simplestore_clock: MovableClock, simplestore_sandbox: Sandbox) -> None:
         """The clock applies to provider and sandbox, so a token expires in both at the same time."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import sys
 import threading
@@ -19,7 +18,7 @@ from yarl import URL
 from simplestore_async.sandbox import Counters, Sandbox, Status
 from simplestore_async.sandbox._state import Clients, Tokens
 from simplestore_async.testing._running import run
-from tests.support.sandbox_client import ask, bearer, send
+from tests.support.sandbox_client import bearer, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,14 +72,6 @@ class TestThread:
             assert [200, 200] == [run(use()) for _ in range(2)]
         assert Counters(token_requests=2, tokens_issued=2, api_requests=3, unauthorized=1) == sandbox.counters
 
-    async def test_async_test(self) -> None:
-        """In an async test the sandbox works and adds no tasks to the event loop."""
-        tasks = asyncio.all_tasks()
-        with Sandbox() as sandbox:
-            async with aiohttp.ClientSession() as client:
-                assert 200 == (await ask(client, sandbox))[0]
-            assert tasks == asyncio.all_tasks()
-
     def test_leaves_nothing_behind(self) -> None:
         """Leaving drops a delayed response, closes the port and ends the thread, and entering again works."""
         doorbell = Doorbell()
@@ -98,6 +89,7 @@ class TestThread:
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection(address, timeout=30)
             assert [] == find_threads()
+        sandbox.__exit__(None, None, None)  # has no effect
 
     def test_already_running(self) -> None:
         """A running sandbox refuses to be entered again and continues to run."""
@@ -119,12 +111,6 @@ class TestThread:
         with pytest.raises(ZeroDivisionError), Failing():
             pass
         assert [] == find_threads()
-
-    def test_exit_twice(self) -> None:
-        """Leaving the sandbox a second time has no effect."""
-        with Sandbox() as sandbox:
-            pass
-        sandbox.__exit__(None, None, None)
 
 
 @pytest.fixture

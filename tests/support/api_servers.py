@@ -14,8 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import unused_port
 
 from simplestore_async import BearerAuthMiddleware
-from tests.support.carrying import carry
-from tests.support.raw_server import RawServer
+from tests.support.raw_server import RawServer, carry
 
 if TYPE_CHECKING:
     import ssl
@@ -32,11 +31,7 @@ UNAUTHORIZED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
 
 @asynccontextmanager
 async def authorized_session(
-    source: TokenSource,
-    *origins: str | URL,
-    is_rejected: Any = None,
-    allow_insecure_http: bool = False,
-    **options: Any,
+    source: TokenSource, *origins: str | URL, is_rejected: Any = None, allow_insecure_http: bool = False, **options: Any
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """A plain aiohttp session with `BearerAuthMiddleware`."""
     bearer = BearerAuthMiddleware(

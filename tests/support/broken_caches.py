@@ -15,7 +15,7 @@ from simplestore_async import AccessToken
 from simplestore_async.caches import dumps
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
 
 class SoundCache:
@@ -59,19 +59,94 @@ async def never() -> Any:
     await asyncio.Event().wait()
 
 
+async def result(value: Any = None) -> Any:
+    return value
+
+
+def flawed(**methods: Any) -> type[SoundCache]:
+    """Return a sound cache with other *methods*."""
+    return type("Flawed", (SoundCache,), methods)
+
+
+set_sound = SoundCache.set
+AlwaysFull = flawed(get=lambda cache, key: result(cache.tokens.get(key, AccessToken("x", issued_at=0, expires_at=1))))
+ReadOnce = flawed(get=lambda cache, key: result(cache.tokens.pop(key, None)))
+FirstCounts = flawed(set=lambda cache, key, token: result(cache.tokens.setdefault(key, token)))
+FoldsCase = flawed(
+    get=lambda cache, key: SoundCache.get(cache, key.lower()),
+    set=lambda cache, key, token: set_sound(cache, key.lower(), token),
+)
+IgnoresPaths = flawed(set=lambda cache, key, token: result() if "/" in key else set_sound(cache, key, token))
+IgnoresExpired = flawed(
+    set=lambda cache, key, token: result() if token.expires_at < time.time() + 1 else set_sound(cache, key, token)
+)
+
+
 class Forgetful(SoundCache):
     async def set(self, key: str, token: AccessToken, /) -> None:
         pass
 
 
-class AlwaysFull(SoundCache):
+class OneForAll(SoundCache):
     async def get(self, key: str, /) -> AccessToken | None:
-        return self.tokens.get(key, AccessToken("other", issued_at=0, expires_at=1))
+        return await super().get("")
+
+    async def set(self, key: str, token: AccessToken, /) -> None:
+        await super().set("", token)
 
 
-class ReadOnce(SoundCache):
+class RefusesExpired(SoundCache):
+    async def set(self, key: str, token: AccessToken, /) -> None:
+        if token.expires_at <= time.time():
+            raise ValueError("invalid expire time")
+        await super().set(key, token)
+
+
+class Small(SoundCache):
+    async def set(self, key: str, token: AccessToken, /) -> None:
+        await super().set(key, token)
+        if len(self.tokens) > 3:
+            del self.tokens[next(iter(self.tokens))]
+
+
+class DeletesFirst(SoundCache):
+    async def set(self, key: str, token: AccessToken, /) -> None:
+        self.tokens.pop(key, None)
+        await asyncio.sleep(0)
+        await super().set(key, token)
+
+
+class Cancelled(SoundCache):
+    """A cache whose get() handles a cancellation by the coroutine function *react*."""
+
+    def __init__(self, react: Callable[[], Awaitable[None]]) -> None:
+        super().__init__()
+        self.react = react
+
     async def get(self, key: str, /) -> AccessToken | None:
-        return self.tokens.pop(key, None)
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            await self.react()
+        return self.tokens.get(key)
+
+
+async def fail() -> None:
+    raise ConnectionError from None
+
+
+class StaysBusy(SoundCache):
+    """A cancelled get() keeps a lock."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.guard = asyncio.Lock()
+
+    async def get(self, key: str, /) -> AccessToken | None:
+        await self.guard.acquire()
+        await asyncio.sleep(0)
+        self.guard.release()
+        return self.tokens.get(key)
 
 
 class Changing(SoundCache):
@@ -87,51 +162,12 @@ class Changing(SoundCache):
         self.tokens[key] = AccessToken(changed.pop("value", token.value), **fields | changed)
 
 
-class FirstCounts(SoundCache):
-    async def set(self, key: str, token: AccessToken, /) -> None:
-        self.tokens.setdefault(key, token)
-
-
-class RefusesExpired(SoundCache):
-    async def set(self, key: str, token: AccessToken, /) -> None:
-        if token.expires_at <= time.time():
-            raise ValueError("invalid expire time")
-        await super().set(key, token)
-
-
-class IgnoresExpired(SoundCache):
-    async def set(self, key: str, token: AccessToken, /) -> None:
-        if token.expires_at > time.time() + 1:
-            await super().set(key, token)
-
-
 class BuriesExpired(SoundCache):
     """Ignores tokens for a key whose token has expired."""
 
     async def set(self, key: str, token: AccessToken, /) -> None:
         before = self.tokens.get(key)
         if before is None or before.expires_at > time.time() + 1 or token.value == "before":
-            await super().set(key, token)
-
-
-class FoldsCase(SoundCache):
-    async def get(self, key: str, /) -> AccessToken | None:
-        return await super().get(key.lower())
-
-    async def set(self, key: str, token: AccessToken, /) -> None:
-        await super().set(key.lower(), token)
-
-
-class Small(SoundCache):
-    async def set(self, key: str, token: AccessToken, /) -> None:
-        await super().set(key, token)
-        if len(self.tokens) > 3:
-            del self.tokens[next(iter(self.tokens))]
-
-
-class IgnoresPaths(SoundCache):
-    async def set(self, key: str, token: AccessToken, /) -> None:
-        if "/" not in key:
             await super().set(key, token)
 
 
@@ -150,51 +186,6 @@ class TornWrites(SoundCache):
         self.tokens[key] = attrs.evolve(before, value=token.value)
         await asyncio.sleep(0)
         self.tokens[key] = token
-
-
-class Cancelled(SoundCache):
-    """Base of caches whose `get` may be cancelled in `step`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.guard = asyncio.Lock()
-
-    async def get(self, key: str, /) -> AccessToken | None:
-        await self.step()
-        return self.tokens.get(key)
-
-    async def step(self) -> None:
-        raise NotImplementedError
-
-
-class StaysBusy(Cancelled):
-    async def step(self) -> None:
-        await self.guard.acquire()
-        await asyncio.sleep(0)
-        self.guard.release()
-
-
-class GoesOn(Cancelled):
-    async def step(self) -> None:
-        try:
-            await asyncio.sleep(0)
-        except asyncio.CancelledError:
-            await never()
-
-
-class Reinterprets(Cancelled):
-    async def step(self) -> None:
-        try:
-            await asyncio.sleep(0)
-        except asyncio.CancelledError:
-            raise ConnectionError from None
-
-
-class DeletesFirst(SoundCache):
-    async def set(self, key: str, token: AccessToken, /) -> None:
-        self.tokens.pop(key, None)
-        await asyncio.sleep(0)
-        await super().set(key, token)
 
 
 class FirstThreadOnly(SoundCache):
@@ -232,14 +223,6 @@ class ShowsBytes(SoundCache):
     async def set(self, key: str, token: AccessToken, /) -> None:
         await super().set(key, token)
         self.stored[key] = dumps(token)
-
-
-class OneForAll(SoundCache):
-    async def get(self, key: str, /) -> AccessToken | None:
-        return await super().get("")
-
-    async def set(self, key: str, token: AccessToken, /) -> None:
-        await super().set("", token)
 
 
 class NoLock(SoundCache):
@@ -285,13 +268,6 @@ class LoopLock(SoundCache):
         return self.lock
 
 
-class OneLockForAll(SoundCache):
-    async def acquire(self, key: str) -> None:
-        while any(lock.locked() for lock in self.locks.values()):
-            await asyncio.sleep(0.001)  # polled, for any event loop and thread
-        await super().acquire(key)
-
-
 class Locked(SoundCache):
     """While its lock is held, reads return None or block."""
 
@@ -305,8 +281,27 @@ class Locked(SoundCache):
         return None if self.returns else await never()
 
 
+class OneLockForAll(SoundCache):
+    async def acquire(self, key: str) -> None:
+        while any(lock.locked() for lock in self.locks.values()):
+            await asyncio.sleep(0.001)  # polled, for any event loop and thread
+        await super().acquire(key)
+
+
+class KeepsWhenLate(SoundCache):
+    """A caller that is cancelled right after it acquired the lock keeps it."""
+
+    async def acquire(self, key: str) -> None:
+        await super().acquire(key)
+        await asyncio.sleep(0)
+
+
 class Held(SoundCache):
-    """A cache that is its own lock; subclasses break the release."""
+    """A cache that is its own lock, which it releases unless its holder ends with *unless*."""
+
+    def __init__(self, unless: type[BaseException] | None = None) -> None:
+        super().__init__()
+        self.unless = unless
 
     def renewal_lock(self, key: str, /) -> Any:
         return self
@@ -316,25 +311,15 @@ class Held(SoundCache):
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> bool | None:
-        self.locks[""].release()
+        if kind is None or kind is not self.unless:
+            self.locks[""].release()
         return None
 
 
 class Swallows(Held):
-    async def __aexit__(self, *_: object) -> bool | None:
-        await super().__aexit__(None)
-        return True
-
-
-class KeepsAfter(Held):
-    """Stays locked if its holder ends with the given error."""
-
-    def __init__(self, error: type[BaseException]) -> None:
-        super().__init__()
-        self.error = error
-
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> bool | None:
-        return None if kind is self.error else await super().__aexit__(kind)
+        await super().__aexit__(kind)
+        return True
 
 
 class ReinterpretsEnd(Held):
@@ -346,14 +331,6 @@ class ReinterpretsEnd(Held):
 
 
 class NeverEnds(Held):
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> bool | None:
+    async def __aexit__(self, *_: object) -> bool | None:
         await never()
         return None
-
-
-class KeepsWhenLate(SoundCache):
-    """A caller that is cancelled right after it acquired the lock keeps it."""
-
-    async def acquire(self, key: str) -> None:
-        await super().acquire(key)
-        await asyncio.sleep(0)

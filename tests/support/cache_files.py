@@ -1,4 +1,4 @@
-"""Helpers for the tests of `FileTokenCache`, and a token for the tests of other caches."""
+"""Helpers for the tests of caches: tokens, directories, and keys in Redis."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from simplestore_async import TokenProvider
 from simplestore_async.errors import TokenCacheError
 from simplestore_async.events import CacheFailed, Event
 from tests.support.tokens import make_token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from simplestore_async import AccessToken, FileTokenCache, TokenCache
-    from tests.support.servers import TokenServer
+    from simplestore_async.caches.redis import RedisTokenCache
+    from simplestore_async.sandbox import Sandbox
+    from tests.support.redis_server import RedisServer
 
 KEY = "key"
 DIGEST = hashlib.sha256(KEY.encode()).hexdigest()
@@ -30,10 +33,11 @@ TOKEN = make_token()
 MAX_BYTES = 64 * 1024
 
 
-async def renew(token_server: TokenServer, cache: TokenCache) -> tuple[AccessToken, list[CacheFailed]]:
-    """Return the token of a provider with *cache*, and the failures of the cache."""
+async def renew(sandbox: Sandbox, cache: TokenCache) -> tuple[AccessToken, list[CacheFailed]]:
+    """Return the token of a new provider with *cache*, and the failures of the cache."""
     events: list[Event] = []
-    async with asyncio.timeout(60), token_server.provider(cache=cache, on_event=events.append) as provider:
+    provider = TokenProvider(sandbox.credentials, cache=cache, on_event=events.append)
+    async with asyncio.timeout(60), provider:
         token = await provider.get_token()
     return token, [event for event in events if isinstance(event, CacheFailed)]
 
@@ -134,3 +138,47 @@ IN_THE_WAY = [put_symlink, put_dangling_symlink, put_fifo, put_empty_directory, 
 def leave_file(path: Path, *, age: float) -> None:
     path.write_text("data")
     os.utime(path, (time.time() - age, time.time() - age))
+
+
+OTHER_USER = 54_321
+
+
+def give_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Change the owner of *path*, or without the right to do so, the owner that `os.fstat()` reports."""
+    if os.geteuid() == 0:
+        os.chown(path, OTHER_USER, -1)
+        return
+    inode, fstat = path.stat().st_ino, os.fstat
+
+    def fstat_as_if(descriptor: int) -> os.stat_result:
+        status = fstat(descriptor)
+        return os.stat_result((*status[:4], OTHER_USER, *status[5:])) if status.st_ino == inode else status
+
+    monkeypatch.setattr(os, "fstat", fstat_as_if)
+
+
+# ---- Redis
+
+PASSWORD = "canary-p:ss/w@rd"
+QUOTED = "canary-p%3Ass%2Fw%40rd"
+
+
+def name(namespace: str, kind: str) -> str:
+    return f"{namespace}:{{{DIGEST}}}:{kind}"
+
+
+async def keys_in(server: RedisServer, namespace: str) -> list[str]:
+    return sorted(key.decode() for key in await server.command("KEYS", f"{namespace}:*"))
+
+
+async def problem_of(call: Awaitable[object]) -> str:
+    """Return the problem of the failing *call*, without the server's address."""
+    with pytest.raises(TokenCacheError) as caught:
+        await call
+    assert caught.value.__context__ is None
+    return caught.value.problem.partition(": ")[2]
+
+
+async def enter(cache: RedisTokenCache) -> None:
+    async with cache.renewal_lock(KEY):
+        pass

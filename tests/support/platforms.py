@@ -29,7 +29,6 @@ needs_resets: Final = pytest.mark.skipif(
 needs_unix_sockets: Final = pytest.mark.skipif(
     not hasattr(asyncio, "open_unix_connection"), reason="needs unix sockets in asyncio"
 )
-needs_uvloop: Final = pytest.mark.skipif(find_spec("uvloop") is None, reason="needs uvloop")
 needs_windows: Final = pytest.mark.skipif(os.name != "nt", reason="needs files of Windows")
 
 

@@ -1,8 +1,9 @@
-"""A server on loopback that sends raw bytes."""
+"""A server on loopback that sends raw bytes, and forwarding between connections."""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
@@ -86,3 +87,23 @@ async def _read_request(reader: asyncio.StreamReader) -> bytes:
     head = await reader.readuntil(b"\r\n\r\n")
     lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
     return head + await reader.readexactly(int(lengths[0].partition(b":")[2]) if lengths else 0)
+
+
+async def carry(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, on_data: Callable[[bytes], object] | None = None
+) -> None:
+    """Forward all data until either side ends, and close *writer*.
+
+    *on_data* is called with each part first; if it returns an awaitable, the part is delayed until that is done.
+    """
+    with suppress(OSError):
+        try:
+            while data := await reader.read(1 << 16):
+                held = on_data(data) if on_data else None
+                if inspect.isawaitable(held):
+                    await held
+                writer.write(data)
+                await writer.drain()
+        finally:
+            writer.close()
+        await writer.wait_closed()

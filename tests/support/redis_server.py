@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 from redis.asyncio import Redis
 
-from tests.support.carrying import carry
-from tests.support.raw_server import RawServer
+from tests.support.raw_server import RawServer, carry
 
 if TYPE_CHECKING:
     import ssl

@@ -1,13 +1,10 @@
-"""A plain HTTP client of the sandbox, and a clock that signals that the server read it."""
+"""Requests of a plain HTTP client to the sandbox."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
-
-from tests.support.clocks import FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -17,22 +14,12 @@ if TYPE_CHECKING:
     from simplestore_async.sandbox import Sandbox
 
 ID, SECRET = "sandbox-client", "sandbox-secret"
+SHOP, SHOP_SECRET = "shop-7", "shop-secret"
+AS_SHOP = {"client_id": SHOP, "client_secret": SHOP_SECRET}
 FORM = {"grant_type": "client_credentials", "client_id": ID, "client_secret": SECRET}
 FORM_TYPE = {"Content-Type": "application/x-www-form-urlencoded"}
 
 Reply = tuple[int, "Mapping[str, str]", dict[str, Any]]
-
-
-class HandClock(FakeClock):
-    """A clock that signals that the server read it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.was_read = asyncio.Event()
-
-    def monotonic(self) -> float:
-        self.was_read.set()
-        return super().monotonic()
 
 
 async def send(client: aiohttp.ClientSession, method: str, url: str, **options: Any) -> Reply:

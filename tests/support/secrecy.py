@@ -1,7 +1,4 @@
-"""Scenarios in which neither a secret nor a token may be shown, and a search for both.
-
-The canaries are module constants and never locals of a test, which a traceback would show.
-"""
+"""Scenarios in which neither a secret nor a token may be shown, and a search for both."""
 
 from __future__ import annotations
 

@@ -13,7 +13,6 @@ import sys
 import traceback
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -47,7 +46,6 @@ class Job:
 
     scenario: str
     directory: str
-    token_url: str
     processes: int = 1
     policy: dict[str, Any] = attrs.field(factory=dict)
     retry: dict[str, Any] = attrs.field(factory=dict)
@@ -77,22 +75,13 @@ class Running:
         return stdout.decode(), stderr.decode()
 
 
-async def start(
-    scenario: str,
-    *,
-    directory: Path,
-    token_url: str,
-    environment: Mapping[str, str] = MappingProxyType({}),
-    **changes: Any,
-) -> Running:
-    """Start a swarm that runs *scenario*, a function below, with credentials from its environment."""
-    job = Job(scenario=scenario, directory=str(directory), token_url=token_url, **changes)
-    client = {"SIMPLESTORE_CLIENT_ID": "app", "SIMPLESTORE_TOKEN_URL": token_url}
-    secret = {"SIMPLESTORE_CLIENT_SECRET": "secret"}
+async def start(scenario: str, *, directory: Path, environment: Mapping[str, str], **changes: Any) -> Running:
+    """Start a swarm that runs *scenario*, a function below, with credentials from *environment*."""
+    job = Job(scenario=scenario, directory=str(directory), **changes)
     # Python 3.12 and later warn of forks in a process with threads.
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-W", "ignore::DeprecationWarning", __file__),
-        env={**os.environ, **client, **(environment or secret)},
+        env={**os.environ, **environment},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -162,7 +151,7 @@ async def send_requests(job: Job) -> dict[str, Any]:
     """Send ten requests to the API, five at once, each with a unique name."""
 
     async def send(number: int) -> int:
-        async with session.get("/", headers={"X-Request": f"{os.getpid()}-{number}"}) as response:
+        async with session.get("items", headers={"X-Request": f"{os.getpid()}-{number}"}) as response:
             return response.status
 
     async with build_provider(job, Recorder()) as provider, open_session(provider, base_url=job.api_url) as session:
@@ -210,7 +199,7 @@ class Inherited:
 
 
 def get_in_pool(job: Job, credentials: ClientCredentials, cache: FileTokenCache) -> dict[str, Any]:
-    """Get a token with the credentials or provider from the pool's first process."""
+    """Get a token with the credentials and cache of the first process."""
 
     async def get() -> str:
         async with TokenProvider(credentials, cache=cache, policy=RenewalPolicy(**job.policy)) as provider:
@@ -223,7 +212,7 @@ def get_in_pool(job: Job, credentials: ClientCredentials, cache: FileTokenCache)
 
 
 def fork_all(job: Job, work: Callable[[Job], dict[str, Any]]) -> list[Any]:
-    """Return the results of processes that are forked and then started at one moment."""
+    """Return the results of forked processes that all start at one moment."""
     go_reader, go_writer = os.pipe()
     reader, writer = os.pipe()
     children = []

@@ -15,6 +15,12 @@ def authority() -> trustme.CA:
     return trustme.CA(organization_name="Tests' own CA")
 
 
+@cache
+def stranger() -> trustme.CA:
+    """Return an authority that no client and no server trusts."""
+    return trustme.CA()
+
+
 def server_context(certificate: trustme.LeafCert | None = None) -> ssl.SSLContext:
     """Return a server's context; by default with the authority's own certificate, which has no host name."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -26,10 +32,21 @@ def server_context(certificate: trustme.LeafCert | None = None) -> ssl.SSLContex
     return context
 
 
-def client_context() -> ssl.SSLContext:
-    """Return a context that trusts `authority()` alone."""
+def loopback_context(*, needs_certificate: bool = False) -> ssl.SSLContext:
+    """Return a server's context for 127.0.0.1, which may require a client certificate of `authority()`."""
+    context = server_context(authority().issue_cert("127.0.0.1"))
+    if needs_certificate:
+        authority().configure_trust(context)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def client_context(name: str = "") -> ssl.SSLContext:
+    """Return a context that trusts `authority()` alone; if *name* is given, with a client certificate for it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority().configure_trust(context)
+    if name:
+        authority().issue_cert(name).configure_cert(context)
     return context
 
 

@@ -24,7 +24,7 @@ from simplestore_async.errors import (
 )
 from tests.support.raw_server import Script
 from tests.support.servers import SECRET
-from tests.support.tls import authority, client_context, server_context
+from tests.support.tls import client_context, loopback_context
 from tests.support.wire_faults import JSON_HEAD, everything_shown, says, shows_secret
 
 
@@ -54,11 +54,6 @@ BY_BUDGET: Final = bound(0.2 + SLACK_SECONDS, attempt_seconds=60, budget_seconds
 """The budget ends before the first attempt times out."""
 
 
-def own_context() -> ssl.SSLContext:
-    """Return the context of a valid server."""
-    return server_context(authority().issue_cert("127.0.0.1"))
-
-
 @attrs.frozen(kw_only=True)
 class Row:
     """A fault and its outcome, which without an error is a token."""
@@ -73,7 +68,7 @@ class Row:
     bound: Bound = AT_ONCE
     scheme: str = "http"
     reads_first: bool = True
-    make_server_context: Callable[[], ssl.SSLContext] = own_context
+    make_server_context: Callable[[], ssl.SSLContext] = loopback_context
     make_ssl: Callable[[], ssl.SSLContext | aiohttp.Fingerprint | None] = client_context
 
 
@@ -122,7 +117,7 @@ def refused(status: int, script: Script, **columns: Any) -> Row:
 
 
 def handshake(script: Script, make: Callable[..., Row] | None = None) -> Row:
-    """A TLS handshake with a script without TLS; no request is sent."""
+    """A script without TLS instead of a handshake; no request is sent."""
     columns: dict[str, Any] = {"scheme": "https", "reads_first": False, "posts": 0}
     return make(script, **columns) if make else broken(script, "", **columns)
 

@@ -41,6 +41,12 @@ def changed(make_cache: Callable[[], object], words: str) -> Case:
 
 AGAIN = "get() returns the AccessToken that was set, again and again"
 INSTANTS = "a token keeps its instants to the microsecond"
+CANCELLED: list[tuple[str, Callable[[], object], str]] = [
+    ("get", partial(broken.Cancelled, broken.never), "ends"),
+    ("get", partial(broken.Cancelled, broken.fail), "raises nothing but CancelledError"),
+    ("get", broken.StaysBusy, "does not block the next one"),
+    ("set", broken.DeletesFirst, "leaves a whole token behind"),
+]
 CASES = [
     Case("test_is_a_token_cache", object, "a cache has the coroutines get(key) and set(key, token)"),
     Case("test_unknown_key", broken.AlwaysFull, "get() of a key that was never set returns None"),
@@ -70,12 +76,7 @@ CASES = [
     Case("test_many_tasks_with_one_key", broken.TornWrites, "a get during sets returns one of their tokens, whole"),
     *(
         Case("test_a_cancelled_call", make_cache, f"a cancelled call {words}", arguments={"operation": operation})
-        for operation, make_cache, words in [
-            ("get", broken.GoesOn, "ends"),
-            ("get", broken.Reinterprets, "raises nothing but CancelledError"),
-            ("get", broken.StaysBusy, "does not block the next one"),
-            ("set", broken.DeletesFirst, "leaves a whole token behind"),
-        ]
+        for operation, make_cache, words in CANCELLED
     ),
     Case(
         "test_threads_at_once",
@@ -107,15 +108,9 @@ CASES = [
     Case("test_is_a_shared_token_cache", MemoryTokenCache, "a shared cache also has the method renewal_lock(key)"),
     Case("test_one_task_at_a_time", broken.NoLock, "one task at a time holds a key's lock"),
     Case(
-        "test_one_task_at_a_time",
-        partial(broken.Stingy, times=2),
-        "each task that waits for the lock gets it in turn",
+        "test_one_task_at_a_time", partial(broken.Stingy, times=2), "each task that waits for the lock gets it in turn"
     ),
-    Case(
-        "test_one_thread_at_a_time",
-        broken.NoLock,
-        "one event loop at a time holds a key's lock, in any thread",
-    ),
+    Case("test_one_thread_at_a_time", broken.NoLock, "one event loop at a time holds a key's lock, in any thread"),
     Case(
         "test_one_thread_at_a_time",
         partial(broken.Stingy, times=1),
@@ -150,25 +145,18 @@ CASES = [
         "a token set while the lock is held is found",
     ),
     Case(
-        "test_odd_locks",
-        partial(broken.Stingy, times=1),
-        "any text has a lock, again and again",
-        arguments={"key": ""},
+        "test_odd_locks", partial(broken.Stingy, times=1), "any text has a lock, again and again", arguments={"key": ""}
     ),
     Case("test_is_released_after_an_error", broken.Swallows, "DID NOT RAISE", error=pytest.fail.Exception),
     Case(
         "test_is_released_after_an_error",
-        partial(broken.KeepsAfter, ZeroDivisionError),
+        partial(broken.Held, ZeroDivisionError),
         "an error of its holder releases a lock",
     ),
+    Case("test_is_released_by_a_cancelled_holder", partial(broken.Stingy, times=0), "a free lock is acquired"),
     Case(
         "test_is_released_by_a_cancelled_holder",
-        partial(broken.Stingy, times=0),
-        "a free lock is acquired",
-    ),
-    Case(
-        "test_is_released_by_a_cancelled_holder",
-        partial(broken.KeepsAfter, asyncio.CancelledError),
+        partial(broken.Held, asyncio.CancelledError),
         "the cancellation of its holder releases a lock",
     ),
     Case(
