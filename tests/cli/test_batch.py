@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import pytest
 from simplestore_async.sandbox import Late, Status
 from tests.support.api_servers import ConnectProxy
 from tests.support.batches import Directory, make_line, read_results, write_lines
-from tests.support.command import COMMAND, assert_one_line, finish, simplestore, start
+from tests.support.command import COMMAND, assert_one_line, finish, simplestore, start, start_simplestore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +60,7 @@ class TestResults:
         directory.write("GET", "GET")
         directory.sandbox.api.fail_next(1, Late(0.001))
         directory.sandbox.api.fail_next(1, Late(3_600))
-        process = await start(*COMMAND, "batch", str(directory.file), environment=directory.sandbox.environment)
+        process = await start_simplestore("batch", str(directory.file), environment=directory.sandbox.environment)
         assert process.stdout is not None
         assert b'"succeeded"' in await process.stdout.readline()
         process.kill()
@@ -87,10 +86,11 @@ class TestResults:
         """Standard input is read; the same content again sends nothing, and another one is another batch."""
         monkeypatch.chdir(tmp_path)
         for number, sent in (1, 1), (1, 1), (2, 2):
-            process = await start(
-                *COMMAND, "batch", "-", environment=directory.sandbox.environment, stdin=asyncio.subprocess.PIPE
-            )
-            outcome = await finish(process, stdin=json.dumps(make_line(number, "POST")).encode())
+            with write_lines(directory.file, [make_line(number, "POST")]).open("rb") as stdin:
+                process = await start_simplestore(
+                    "batch", "-", environment=directory.sandbox.environment, stdin=stdin.fileno()
+                )
+            outcome = await finish(process)
             assert 0 == outcome.code, outcome.stderr
             assert sent == directory.sandbox.counters.api_requests
 
@@ -250,5 +250,5 @@ async def test_without_uvloop(directory: Directory, tmp_path: Path) -> None:
     directory.write("GET", "POST")
     (tmp_path / "uvloop.py").write_text("raise ImportError")
     environment = directory.sandbox.environment | {"PYTHONPATH": str(tmp_path)}
-    assert 0 == (await simplestore(*directory.command, environment=environment)).code
+    assert 0 == (await finish(await start(*COMMAND, *directory.command, environment=environment))).code
     assert [1, 2] == directory.lines

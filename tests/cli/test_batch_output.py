@@ -12,7 +12,7 @@ import pytest
 
 from simplestore_async.sandbox import Late, Status
 from tests.support.batches import Directory, read_results
-from tests.support.command import COMMAND, finish, shell, start
+from tests.support.command import finish, shell, start_simplestore
 from tests.support.platforms import needs_posix
 from tests.support.terminals import in_terminal
 
@@ -22,8 +22,9 @@ class TestOutput:
         """A closed output pipe ends the batch cleanly, and stderr shows the command that continues it."""
         directory.write(*["GET"] * 3_000)
         reading, writing = os.pipe()
-        command = *COMMAND, "batch", str(directory.file)
-        process = await start(*command, environment=directory.sandbox.environment, stdout=writing)
+        process = await start_simplestore(
+            "batch", str(directory.file), environment=directory.sandbox.environment, stdout=writing
+        )
         os.close(writing)
         with os.fdopen(reading, "rb") as pipe:
             assert await asyncio.to_thread(pipe.readline)
@@ -73,7 +74,7 @@ class TestTerminal:
         directory.write(*["GET"] * 30)
         directory.sandbox.api.fail_next(1, Status(429, retry_after=0.3))
         environment = directory.sandbox.environment | {"NO_COLOR": no_color}
-        async with in_terminal(*COMMAND, *directory.command, environment=environment, columns=100) as terminal:
+        async with in_terminal(*directory.command, environment=environment, columns=100) as terminal:
             assert 0 == await terminal.wait()
         for text in "30/30", "/s", "0 not succeeded", "left", "waiting 0.3 s: the API responded 429", "30 succeeded":
             assert text in terminal.shown
@@ -85,9 +86,7 @@ class TestTerminal:
         """Results on a terminal, or --plain, mean no bar."""
         directory.write("GET")
         for options in ["batch", str(directory.file)], [*directory.command, "--plain"]:
-            async with in_terminal(
-                *COMMAND, *options, environment=directory.sandbox.environment, columns=100
-            ) as terminal:
+            async with in_terminal(*options, environment=directory.sandbox.environment, columns=100) as terminal:
                 assert 0 == await terminal.wait()
             assert "1 succeeded" in terminal.shown
             assert "\x1b" not in terminal.shown
@@ -108,7 +107,7 @@ class TestTerminal:
         """Ctrl-C stops the batch and shows the command that continues it; a second aborts. The cursor is restored."""
         directory.write(*["POST"] * 10)
         directory.sandbox.api.fail_next(2, Late(3_600))
-        command = *COMMAND, *directory.command, "--concurrency", "2"
+        command = *directory.command, "--concurrency", "2"
         async with in_terminal(*command, environment=directory.sandbox.environment, columns=100) as terminal:
             await directory.requests_arrive(2)
             terminal.type(b"\x03")
@@ -124,8 +123,9 @@ class TestTerminal:
         """A pipe that is not read does not block the second Ctrl-C."""
         directory.write(*["GET"] * 1_000)
         reader, writer = os.pipe()
-        command = *COMMAND, "batch", str(directory.file)
-        process = await start(*command, environment=directory.sandbox.environment, stdout=writer)
+        process = await start_simplestore(
+            "batch", str(directory.file), environment=directory.sandbox.environment, stdout=writer
+        )
         os.close(writer)
         await directory.requests_arrive(200)  # whose results are more than the pipe takes
         process.send_signal(signal.SIGTERM)

@@ -16,15 +16,23 @@ import aiohttp
 import pytest
 
 from simplestore_async.sandbox import Sandbox, Status
-from tests.support.command import COMMAND, assert_one_line, finish, shell, simplestore, start
+from tests.support.command import (
+    Process,
+    assert_one_line,
+    finish,
+    shell,
+    simplestore,
+    start,
+    start_simplestore,
+)
 from tests.support.platforms import needs_posix, needs_posix_files, needs_proc
 from tests.support.programs import is_alive, wait_for_end
 from tests.support.sandbox_client import SECRET
 
 
-async def start_long_demo() -> tuple[asyncio.subprocess.Process, list[int]]:
+async def start_long_demo() -> tuple[Process, list[int]]:
     """Start a demo that would take ten minutes; return it and the ids of its processes once they are at work."""
-    process = await start(*COMMAND, "demo", "--plain", "--duration", "600", "--processes", "2")
+    process = await start_simplestore("demo", "--plain", "--duration", "600", "--processes", "2")
     assert process.stdout is not None
     assert b"token" in await process.stdout.readline()
     workers = children_of(process.pid)
@@ -105,7 +113,7 @@ class TestDemo:
     async def test_too_few_requests_for_the_faults(self) -> None:
         """A run too short for the faults reports that; without a terminal it is plain, even with colour forced."""
         forced = {"FORCE_COLOR": "1", "TTY_COMPATIBLE": "1", "COLUMNS": "20", "PYTHONIOENCODING": "ascii"}
-        outcome = await finish(await start(*COMMAND, "demo", "--requests", "1", "--processes", "1", environment=forced))
+        outcome = await simplestore("demo", "--requests", "1", "--processes", "1", environment=forced)
 
         assert 0 == outcome.code
         assert "ended before the second fault" in outcome.stdout

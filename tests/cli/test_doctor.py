@@ -120,7 +120,7 @@ class TestTerminal:
     async def test_ctrl_c(self, token_server: TokenServer, environment: dict[str, str]) -> None:
         """Ctrl-C, typed while the token endpoint keeps it waiting, ends it at once with 130 and no traceback."""
         token_server.gate.clear()
-        async with in_terminal(*COMMAND, "doctor", environment=environment) as terminal:
+        async with in_terminal("doctor", environment=environment) as terminal:
             await token_server.arrived.wait()
             terminal.type(b"\x03")
             assert 130 == await terminal.wait()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.command import COMMAND, finish, shell, simplestore, start
+from tests.support.command import finish, shell, simplestore, start
 from tests.support.platforms import needs_posix, needs_proc
 from tests.support.terminals import on_terminal
 
@@ -127,11 +127,11 @@ class TestColour:
 
     @pytest.mark.slow
     @needs_posix
-    @pytest.mark.parametrize(("command", "failed"), [(COMMAND, 0), (REFUSED, 1)], ids=["succeeds", "fails"])
-    async def test_color(self, command: tuple[str, ...], failed: int) -> None:
+    @pytest.mark.parametrize(("program", "failed"), [((), 0), (REFUSED, 1)], ids=["succeeds", "fails"])
+    async def test_color(self, program: tuple[str, ...], failed: int) -> None:
         """Without it the demo's live display has colours, and failures are red if there are any."""
         environment = {"TERM": "xterm-256color", "NO_COLOR": "", "PYTHONIOENCODING": "utf-8"}
-        output = await on_terminal(*ONE_REQUEST, environment=environment, command=command)
+        output = await on_terminal(*ONE_REQUEST, environment=environment, program=program)
 
         assert styles_in(output)
         assert bool(failed) == (f"\x1b[31m{failed} failed" in output)

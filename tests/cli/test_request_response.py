@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from tests.support.api_servers import answering, redirecting, refusing_url
-from tests.support.command import COMMAND, assert_one_line, finish, shell, simplestore, start
+from tests.support.command import assert_one_line, finish, shell, simplestore, start_simplestore
 from tests.support.platforms import needs_posix, needs_proc
 from tests.support.raw_server import RawServer
 from tests.support.wire_faults import says
@@ -57,7 +57,7 @@ class TestAnswer:
             return response
 
         api_server.handler = handle
-        process = await start(*COMMAND, "request", "GET", "x", environment=environment)
+        process = await start_simplestore("request", "GET", "x", environment=environment)
         assert process.stdout is not None
         assert b"first\n" == await process.stdout.readline()
         may_go_on.set()

@@ -18,7 +18,17 @@ import pytest
 from simplestore_async import ClientCredentials, SecretFile, TokenProvider, open_session
 from simplestore_async.errors import InvalidClientError
 from simplestore_async.sandbox import Sandbox
-from tests.support.command import COMMAND, TIMEOUT_SECONDS, Outcome, assert_one_line, finish, simplestore, start
+from tests.support.command import (
+    COMMAND,
+    TIMEOUT_SECONDS,
+    Outcome,
+    Process,
+    assert_one_line,
+    finish,
+    simplestore,
+    start,
+    start_simplestore,
+)
 from tests.support.platforms import needs_posix
 from tests.support.ports import held_port
 from tests.support.programs import wait_for_end
@@ -34,7 +44,7 @@ if TYPE_CHECKING:
 class Serving:
     """A serving sandbox and the environment that it printed, secret file last."""
 
-    def __init__(self, process: asyncio.subprocess.Process, printed: str) -> None:
+    def __init__(self, process: Process, printed: str) -> None:
         self.process = process
         self.printed = printed
 
@@ -51,7 +61,7 @@ class Serving:
 
 @asynccontextmanager
 async def serving(*arguments: str) -> AsyncIterator[Serving]:
-    process = await start(*COMMAND, "sandbox", *arguments)
+    process = await start_simplestore("sandbox", *arguments)
     assert process.stdout is not None
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
@@ -175,7 +185,7 @@ class TestPrompt:
     async def at_prompt(self) -> AsyncIterator[tuple[Terminal, str, int]]:
         """Give the terminal, the sandbox's base URL and its process, once the prompt is back."""
         environment = {"PS1": "ready$ ", "TERM": "dumb", "HISTFILE": ""}
-        async with in_terminal("bash", "--norc", "--noprofile", "-i", environment=environment) as terminal:
+        async with in_terminal(program=("bash", "--norc", "--noprofile", "-i"), environment=environment) as terminal:
             await terminal.wait_for(lambda shown: "ready$ " in shown)
             terminal.type(f'eval "$({shlex.join(COMMAND)} sandbox &)"; echo "at" "$SIMPLESTORE_BASE_URL"\n'.encode())
             # The lines of the shell and of the sandbox come in any order.
@@ -239,7 +249,7 @@ class TestErrors:
         """A closed output pipe ends the sandbox silently with exit code 1."""
         reading, writing = os.pipe()
         os.close(reading)
-        process = await start(*COMMAND, "sandbox", stdout=writing)
+        process = await start_simplestore("sandbox", stdout=writing)
         os.close(writing)
 
         assert Outcome(1, "", "") == await finish(process)

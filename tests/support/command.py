@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 COMMAND: Final = sys.executable, "-m", "simplestore_async.cli"
 TIMEOUT_SECONDS: Final = 60
@@ -47,6 +48,43 @@ def surroundings(environment: Mapping[str, str] | None) -> dict[str, str]:
     return inherited | changed
 
 
+class Fork:
+    """The command in a fork of `command_server`, with as much of asyncio's `Process` as the tests use."""
+
+    def __init__(
+        self,
+        pid: int,
+        call: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        outputs: Iterable[asyncio.StreamReader | None],
+    ) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self.stdout, self.stderr = outputs
+        self._call = call
+
+    async def wait(self) -> int:
+        if self.returncode is None:
+            reader, writer = self._call
+            self.returncode = int(await reader.readline())
+            writer.close()
+            await writer.wait_closed()
+        return self.returncode
+
+    async def communicate(self) -> tuple[bytes, bytes]:
+        texts = [await output.read() if output else b"" for output in (self.stdout, self.stderr)]
+        await self.wait()
+        return texts[0], texts[1]
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+Process = Fork | asyncio.subprocess.Process
+
+
 async def start(
     *command: str,
     environment: Mapping[str, str] | None = None,
@@ -63,32 +101,57 @@ async def start(
     )
 
 
-async def finish(process: asyncio.subprocess.Process, *, stdin: bytes | None = None) -> Outcome:
+async def start_simplestore(
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    stdin: int | None = None,
+    stdout: int | None = None,
+    stderr: int | None = None,
+) -> Process:
+    """Start the command in a fork of `command_server`, or in a new process where there are no forks.
+
+    Its standard input is empty by default, and its outputs are pipes.
+    """
+    if not hasattr(os, "fork"):
+        given = {"stdin": stdin, "stdout": stdout}.items()
+        streams = {name: stream for name, stream in given if stream is not None}
+        return await start(*COMMAND, *arguments, environment=environment, **streams)
+    ours, theirs = socket.socketpair()
+    ours.sendall(json.dumps([arguments, surroundings(environment), str(Path.cwd())]).encode() + b"\n")
+    with theirs, contextlib.ExitStack() as stack:
+        if stdin is None:
+            stdin = os.open(os.devnull, os.O_RDONLY)
+            stack.callback(os.close, stdin)
+        outputs = [(None, each) if each is not None else await _open_pipe(stack) for each in (stdout, stderr)]
+        descriptors = [theirs.fileno(), stdin, *(writer for _, writer in outputs)]
+        socket.send_fds(_command_server()[0], [b"x"], descriptors)
+    call = await asyncio.open_connection(sock=ours)
+    return Fork(int(await call[0].readline()), call, [reader for reader, _ in outputs])
+
+
+async def _open_pipe(stack: contextlib.ExitStack) -> tuple[asyncio.StreamReader, int]:
+    """Return both ends of a pipe; the writing one is closed with *stack*."""
+    ours, theirs = os.pipe()
+    stack.callback(os.close, theirs)
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(ours, "rb", 0))
+    return reader, theirs
+
+
+async def finish(process: Process, *, stdin: bytes | None = None) -> Outcome:
     async with asyncio.timeout(TIMEOUT_SECONDS):
-        stdout, stderr = await process.communicate(stdin)
+        if isinstance(process, Fork):
+            stdout, stderr = await process.communicate()
+        else:
+            stdout, stderr = await process.communicate(stdin)
     assert process.returncode is not None
     texts = (output.decode(errors="surrogateescape").replace(os.linesep, "\n") for output in (stdout or b"", stderr))
     return Outcome(process.returncode, *texts)
 
 
 async def simplestore(*arguments: str, environment: Mapping[str, str] | None = None) -> Outcome:
-    """Run the command in a new process, which is forked from `command_server` where forks exist."""
-    if not hasattr(os, "fork"):
-        return await finish(await start(*COMMAND, *arguments, environment=environment))
-    with TemporaryFile() as stdout, TemporaryFile() as stderr:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            socket.send_fds(_command_server()[0], [b"x"], [theirs.fileno(), stdout.fileno(), stderr.fileno()])
-        reader, writer = await asyncio.open_connection(sock=ours)
-        writer.write(json.dumps([arguments, surroundings(environment)]).encode())
-        writer.write_eof()
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            code = int(await reader.read())
-        writer.close()
-        await writer.wait_closed()
-        stdout.seek(0)
-        stderr.seek(0)
-        return Outcome(code, stdout.read().decode(errors="surrogateescape"), stderr.read().decode())
+    return await finish(await start_simplestore(*arguments, environment=environment))
 
 
 @functools.cache
