@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
+import socket
+import sys
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from aiohttp import web
 
 from tests.support.api_servers import refusing_url
 from tests.support.command import COMMAND, finish, start
-from tests.support.doctor import assert_row, changed_doctor, doctor, failures_in, read_rows
+from tests.support.doctor import assert_row, doctor, failures_in, read_rows
 from tests.support.raw_server import RawServer
 from tests.support.servers import ApiServer, Server, TokenServer
 from tests.support.tls import authority, private_ca, server_context
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+HOSTS = "Settings", "Token endpoint", "API"
+
 
 def posts_to(server: TokenServer) -> int:
     return [request.method for request in server.requests].count("POST")
@@ -29,7 +32,7 @@ def posts_to(server: TokenServer) -> int:
 
 async def test_all_is_well(token_server: TokenServer, api_server: ApiServer, environment: dict[str, str]) -> None:
     """One token request, one HEAD without credentials and one authorised GET are all that is sent."""
-    rows = await doctor(environment=environment)
+    rows = await doctor(*HOSTS, environment=environment)
 
     assert {"ok", "skipped"} == {row.state for row in rows.values()}
     assert ["HEAD /", "POST /connect/token"] == sorted(f"{each.method} {each.path}" for each in token_server.requests)
@@ -47,7 +50,9 @@ async def test_all_is_well(token_server: TokenServer, api_server: ApiServer, env
 class TestHost:
     async def test_unknown_name(self, environment: dict[str, str]) -> None:
         """A name that does not exist: dependent checks are skipped, with the reason."""
-        rows = await doctor(environment=environment | {"SIMPLESTORE_TOKEN_URL": "https://auth.invalid/connect/token"})
+        rows = await doctor(
+            *HOSTS, environment=environment | {"SIMPLESTORE_TOKEN_URL": "https://auth.invalid/connect/token"}
+        )
 
         assert ["Token endpoint: DNS"] == failures_in(rows)
         assert_row(rows["Token endpoint: DNS"], state="failed", says="auth.invalid: ", advises="SIMPLESTORE_TOKEN_URL")
@@ -60,20 +65,24 @@ class TestHost:
     async def test_impossible_name(self, environment: dict[str, str]) -> None:
         """A name that no resolver would take is a failure of the same kind."""
         url = f"https://{'x' * 64}.invalid/"
-        row = (await doctor(environment=environment | {"SIMPLESTORE_TOKEN_URL": url}))["Token endpoint: DNS"]
+        row = (await doctor(*HOSTS, environment=environment | {"SIMPLESTORE_TOKEN_URL": url}))["Token endpoint: DNS"]
         assert "failed" == row.state
 
     async def test_silent_resolver(self, environment: dict[str, str]) -> None:
         """A resolver that does not respond fails in time, and does not delay the command's end."""
-        change = "import socket, threading; socket.getaddrinfo = lambda *_, **__: threading.Event().wait()"
-        rows = await changed_doctor(change, "--timeout", "0.5", environment=environment)
-        row = rows["Token endpoint: DNS"]
+        # In a new process, whose end would wait for the threads of asyncio's executor.
+        program = (
+            "import socket, sys, threading; socket.getaddrinfo = lambda *_, **__: threading.Event().wait(); "
+            "from simplestore_async.cli import main; sys.exit(main())"
+        )
+        command = sys.executable, "-c", program, "doctor", "--json", "--timeout", "0.5"
+        row = read_rows(await finish(await start(*command, environment=environment)))["Token endpoint: DNS"]
         assert_row(row, state="failed", says="no response within 0.5 s", advises="the resolver does not respond")
 
     async def test_refused(self, environment: dict[str, str]) -> None:
         """A closed port, for either host."""
         urls = {"SIMPLESTORE_TOKEN_URL": refusing_url(), "SIMPLESTORE_BASE_URL": refusing_url()}
-        rows = await doctor(environment=environment | urls)
+        rows = await doctor(*HOSTS, environment=environment | urls)
         for subject, variable in ("Token endpoint", "SIMPLESTORE_TOKEN_URL"), ("API", "SIMPLESTORE_BASE_URL"):
             row = rows[f"{subject}: TCP"]
             assert_row(
@@ -81,18 +90,21 @@ class TestHost:
             )
         assert ["Token endpoint: TCP", "API: TCP"] == failures_in(rows)
 
-    async def test_one_family(self, environment: dict[str, str]) -> None:
+    async def test_one_family(self, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
         """If only one of a host's address families works, it is used, with a warning."""
-        change = (
-            "import socket; ask = socket.getaddrinfo\n"
-            "def ask_both(host, *rest, **how):\n"
-            "    if host != 'localhost': return ask(host, *rest, **how)\n"
-            "    dead = socket.AF_INET6, socket.SOCK_STREAM, 6, '', ('::1', 1, 0, 0)\n"
-            "    return [dead, *ask('127.0.0.1', *rest, **how)]\n"
-            "socket.getaddrinfo = ask_both"
-        )
+        resolve = socket.getaddrinfo
+
+        def resolve_both(host: str, *rest: Any, **options: Any) -> Any:
+            dead = socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 1, 0, 0)
+            return (
+                [dead, *resolve("127.0.0.1", *rest, **options)]
+                if host == "localhost"
+                else resolve(host, *rest, **options)
+            )
+
+        monkeypatch.setattr(socket, "getaddrinfo", resolve_both)
         environment["SIMPLESTORE_TOKEN_URL"] = environment["SIMPLESTORE_TOKEN_URL"].replace("127.0.0.1", "localhost")
-        rows = await changed_doctor(change, environment=environment)
+        rows = await doctor(*HOSTS, environment=environment)
 
         assert_row(rows["Token endpoint: TCP"], state="warning", says="IPv6 ::1: ", advises="fix the route")
         assert None is rows["Token endpoint: TCP"].facts["ipv6_seconds"]
@@ -139,7 +151,7 @@ class TestTls:
         moments.setdefault("not_before", now - timedelta(days=90))
         context = server_context(authority().issue_cert(host, **moments))
         async with TokenServer(ssl_context=context) as server:
-            rows = await doctor(environment=environment | {"SIMPLESTORE_TOKEN_URL": server.token_url})
+            rows = await doctor(*HOSTS, environment=environment | {"SIMPLESTORE_TOKEN_URL": server.token_url})
 
         assert_row(rows["Token endpoint: TLS"], state=state, says=says, advises=advises)
 
@@ -149,7 +161,7 @@ class TestTls:
         environment["SSL_CERT_FILE"] = ""
         context = server_context() if is_self_signed else private_ca().server
         async with TokenServer(ssl_context=context) as server:
-            rows = await doctor(environment=environment | {"SIMPLESTORE_TOKEN_URL": server.token_url})
+            rows = await doctor(*HOSTS, environment=environment | {"SIMPLESTORE_TOKEN_URL": server.token_url})
             assert [] == server.requests
 
         row = rows["Token endpoint: TLS"]
@@ -160,7 +172,7 @@ class TestTls:
     async def test_no_tls(self, token_server: TokenServer, environment: dict[str, str]) -> None:
         """A port without TLS fails."""
         url = token_server.token_url.replace("http", "https")
-        row = (await doctor(environment=environment | {"SIMPLESTORE_TOKEN_URL": url}))["Token endpoint: TLS"]
+        row = (await doctor(*HOSTS, environment=environment | {"SIMPLESTORE_TOKEN_URL": url}))["Token endpoint: TLS"]
         assert_row(row, state="failed", says="no TLS: ", advises="that this port speaks https")
 
 
@@ -170,14 +182,12 @@ async def test_silent_servers(environment: dict[str, str], token_server: TokenSe
         silent_endpoint = {"SIMPLESTORE_TOKEN_URL": f"{server.url}/connect/token"}
         silent_tls = {"SIMPLESTORE_TOKEN_URL": f"{server.url}/".replace("http", "https")}
         silent_api = {"SIMPLESTORE_BASE_URL": server.url}
-        endpoint, tls, api = await asyncio.gather(
-            *(
-                doctor("--timeout", "2", environment=environment | each)
-                for each in (silent_endpoint, silent_tls, silent_api)
-            )
-        )
+        endpoint, tls, api = [
+            await doctor(*HOSTS, environment=environment | each, timeout_seconds=1)
+            for each in (silent_endpoint, silent_tls, silent_api)
+        ]
 
-    late = "no response within 2 s"
+    late = "no response within 1 s"
     assert_row(endpoint["Token endpoint: token"], state="failed", says=late, advises="check SIMPLESTORE_TOKEN_URL")
     assert_row(endpoint["Token endpoint: clock"], state="skipped", says="no response to HEAD")
     assert_row(tls["Token endpoint: TLS"], state="failed", says=late, advises="firewall")
@@ -213,7 +223,7 @@ class TestClock:
             return web.Response(status=404, headers=texts)
 
         token_server.handler = handle
-        row = (await doctor(environment=environment))["Token endpoint: clock"]
+        row = (await doctor(*HOSTS, environment=environment))["Token endpoint: clock"]
 
         assert_row(row, state=state, says=says, advises="NTP" if state == "warning" else "")
         if state == "warning":
@@ -223,7 +233,9 @@ class TestClock:
     async def test_hangs_up(self, environment: dict[str, str]) -> None:
         """If HEAD has no response, the clock is not among the failures."""
         async with RawServer(says()) as server:
-            rows = await doctor(environment=environment | {"SIMPLESTORE_TOKEN_URL": f"{server.url}/connect/token"})
+            rows = await doctor(
+                *HOSTS, environment=environment | {"SIMPLESTORE_TOKEN_URL": f"{server.url}/connect/token"}
+            )
         assert_row(rows["Token endpoint: clock"], state="skipped", says="no response to HEAD")
         row = rows["Token endpoint: token"]
         assert_row(row, state="failed", says="closed before", advises="SIMPLESTORE_TOKEN_URL")
@@ -261,7 +273,7 @@ class TestToken:
         """A refused token request is sent once and gets advice; the API is not called."""
         reply, says, advises = row
         token_server.handler = answering_posts(token_server, reply)
-        rows = await doctor(environment=environment)
+        rows = await doctor(*HOSTS, environment=environment)
 
         assert_row(rows["Token endpoint: token"], state="failed", says=says, advises=advises)
         assert ["Token endpoint: token"] == failures_in(rows)
@@ -273,7 +285,7 @@ class TestToken:
         """A requested scope that is not granted is a warning (RFC 6749 5.1)."""
         reply = {"access_token": "canary", "expires_in": 60, "scope": "orders"}
         token_server.handler = answering_posts(token_server, web.json_response(reply))
-        rows = await doctor(environment=environment | {"SIMPLESTORE_SCOPE": "orders products"})
+        rows = await doctor(*HOSTS, environment=environment | {"SIMPLESTORE_SCOPE": "orders products"})
         row = rows["Token endpoint: token"]
 
         assert_row(row, state="warning", says="scope orders, without products", advises="SIMPLESTORE_SCOPE")
@@ -314,7 +326,7 @@ class TestApi:
             return web.Response(status=status, headers={"Location": "/elsewhere"})
 
         api_server.handler = handle
-        rows = await doctor(environment=environment)
+        rows = await doctor(*HOSTS, environment=environment)
 
         assert_row(rows["API: request"], state=state, says=says, advises=advises)
         assert status == rows["API: request"].facts["status"]
@@ -327,16 +339,16 @@ class TestApi:
             return web.Response(text="<html>", content_type="text/html")
 
         api_server.handler = handle
-        row = (await doctor(environment=environment))["API: request"]
+        row = (await doctor(*HOSTS, environment=environment))["API: request"]
         assert_row(row, state="warning", says="HTML page", advises="captive portal")
 
     async def test_no_answer(self, environment: dict[str, str]) -> None:
         """An API that hangs up."""
         async with RawServer(says()) as server:
-            rows = await doctor(environment=environment | {"SIMPLESTORE_BASE_URL": server.url})
+            rows = await doctor(*HOSTS, environment=environment | {"SIMPLESTORE_BASE_URL": server.url})
         assert_row(rows["API: request"], state="failed", says="no complete response", advises="SIMPLESTORE_BASE_URL")
 
     async def test_same_host(self, token_server: TokenServer, environment: dict[str, str]) -> None:
         """An API on the token endpoint's host has no way of its own to be looked at."""
-        rows = await doctor(environment=environment | {"SIMPLESTORE_BASE_URL": f"{token_server.url}/api"})
+        rows = await doctor(*HOSTS, environment=environment | {"SIMPLESTORE_BASE_URL": f"{token_server.url}/api"})
         assert ["API: request"] == [name for name in rows if name.startswith("API")]

@@ -72,7 +72,9 @@ class TestHidden:
         }
         assert ["k" * 44, "p%C3%A4ssw%C3%B6rd", "from-the-file", "pässwörd"] == hidden_values(environment)
 
-    @pytest.mark.parametrize("value", ["s3cr3t-0f-the-shop", "/x9/Kd0+u1TbXq4=", "a/b-canary-c", "x" * 10_000])
+    @pytest.mark.parametrize(
+        "value", ["s3cr3t-0f-the-shop", "/x9/Kd0+u1TbXq4=", "a/b-canary-c", "~canary-secret", "x" * 10_000]
+    )
     def test_secret_as_path(self, value: str) -> None:
         """Text that cannot be the path of a file is treated as a secret."""
         assert [value] == hidden_values({"SIMPLESTORE_CLIENT_SECRET_FILE": value})
