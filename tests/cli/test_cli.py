@@ -17,6 +17,8 @@ import pytest
 
 from simplestore_async.sandbox import Sandbox, Status
 from tests.support.command import (
+    COMMAND,
+    Outcome,
     Process,
     assert_one_line,
     finish,
@@ -30,13 +32,13 @@ from tests.support.programs import is_alive, wait_for_end
 from tests.support.sandbox_client import SECRET
 
 
-async def start_long_demo() -> tuple[Process, list[int]]:
+async def start_long_demo(processes: int) -> tuple[Process, list[int]]:
     """Start a demo that would take ten minutes; return it and the ids of its processes once they are at work."""
-    process = await start_simplestore("demo", "--plain", "--duration", "600", "--processes", "2")
+    process = await start_simplestore("demo", "--plain", "--duration", "600", "--processes", str(processes))
     assert process.stdout is not None
     assert b"token" in await process.stdout.readline()
     workers = children_of(process.pid)
-    assert 2 == len(workers)
+    assert processes == len(workers)
     return process, workers
 
 
@@ -111,20 +113,27 @@ class TestDemo:
         assert not shows_credentials(outcome.stdout + outcome.stderr)
 
     async def test_too_few_requests_for_the_faults(self) -> None:
-        """A run too short for the faults reports that; without a terminal it is plain, even with colour forced."""
+        """A run too short for the faults reports that.
+
+        Without a terminal its lines are plain, even with colour forced, fit 80 columns, and have a positive rate.
+        """
         forced = {"FORCE_COLOR": "1", "TTY_COMPATIBLE": "1", "COLUMNS": "20", "PYTHONIOENCODING": "ascii"}
-        outcome = await simplestore("demo", "--requests", "1", "--processes", "1", environment=forced)
+        outcome = await finish(await start(*COMMAND, "demo", "--requests", "1", "--processes", "1", environment=forced))
+        lines, _, _ = outcome.stdout.partition("\nNext, ")
 
         assert 0 == outcome.code
-        assert "ended before the second fault" in outcome.stdout
-        assert "all tokens revoked" not in outcome.stdout
+        assert "ended before the second fault" in lines
+        assert "all tokens revoked" not in lines
         assert "\x1b" not in outcome.stdout
-        assert 1 == read_table(outcome.stdout)["succeeded"]
+        assert 1 == read_table(lines)["succeeded"]
+        assert re.search(r"1 requests in [\d.]+ s \([1-9]\d*/s\)", lines)
+        assert re.search(r"1 of 1 requests, [1-9]\d*/s, 0 failed", lines)
+        assert max(map(len, lines.splitlines())) <= 80
 
     @needs_proc
     async def test_interrupted(self) -> None:
         """Ctrl-C ends the demo and its processes at once, with exit code 130 and no traceback."""
-        process, workers = await start_long_demo()
+        process, workers = await start_long_demo(1)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         outcome = await finish(process)
 
@@ -134,7 +143,7 @@ class TestDemo:
     @needs_proc
     async def test_killed(self) -> None:
         """If the demo is killed, its processes exit."""
-        process, workers = await start_long_demo()
+        process, workers = await start_long_demo(1)
         process.kill()
         await finish(process)
         for worker in workers:
@@ -143,7 +152,7 @@ class TestDemo:
     @needs_proc
     async def test_process_that_dies(self) -> None:
         """If one process dies, the demo names it, ends the others and exits with 1."""
-        process, workers = await start_long_demo()
+        process, workers = await start_long_demo(2)
         os.kill(workers[0], signal.SIGKILL)
         outcome = await finish(process)
 
@@ -154,10 +163,13 @@ class TestDemo:
     @needs_posix
     async def test_closed_pipe(self) -> None:
         """A closed output pipe ends the demo without a traceback."""
-        outcome = await shell("simplestore demo --plain --duration 3 --requests 300 --processes 2 | head -n 1")
+        reading, writing = os.pipe()
+        process = await start_simplestore("demo", "--plain", "--duration", "600", "--processes", "1", stdout=writing)
+        os.close(writing)
+        with os.fdopen(reading, "rb") as pipe:
+            assert b"token" in await asyncio.to_thread(pipe.readline)
 
-        assert "token" in outcome.stdout
-        assert "" == outcome.stderr
+        assert Outcome(1, "", "") == await finish(process)
 
 
 class TestToken:

@@ -165,15 +165,6 @@ class TestDemo:
         assert figures["callers"].pop("slowest_seconds") > 0
         assert {"requests": 1, "succeeded": 1, "failed": 0} == figures["callers"]
 
-    async def test_lines(self) -> None:
-        """The progress lines show a positive rate and fit 80 columns."""
-        outcome = await simplestore(*ONE_REQUEST)
-        lines, _, _ = outcome.stdout.partition("\nNext, ")
-
-        assert re.search(r"1 requests in [\d.]+ s \([1-9]\d*/s\)", lines)
-        assert re.search(r"1 of 1 requests, [1-9]\d*/s, 0 failed", lines)
-        assert max(map(len, lines.splitlines())) <= 80
-
     @needs_posix
     async def test_next_steps(self, tmp_path: Path) -> None:
         """The next steps work as pasted, also if the command is not on PATH."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,8 +17,6 @@ from tests.support.raw_server import RawServer
 from tests.support.wire_faults import says
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.support.servers import ApiServer
 
 BODY = bytes(range(256)) * 16
@@ -160,7 +159,9 @@ class TestOutput:
     @needs_proc
     async def test_full_disk(self, environment: dict[str, str]) -> None:
         """Where stdout can take nothing: exit code 1, and the reason."""
-        outcome = await shell("simplestore request GET x >/dev/full", environment=environment)
+        with Path("/dev/full").open("wb") as full:  # noqa: ASYNC230 - it blocks nothing
+            process = await start_simplestore("request", "GET", "x", environment=environment, stdout=full.fileno())
+        outcome = await finish(process)
         assert_one_line(outcome, code=1, says="No space left on device")
 
     @needs_posix

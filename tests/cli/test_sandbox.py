@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.support.terminals import Terminal
-
 
 class Serving:
     """A serving sandbox and the environment that it printed, secret file last."""
@@ -178,46 +176,31 @@ class TestServing:
 
 @needs_posix
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
-class TestPrompt:
-    """`eval "$(simplestore sandbox &)"` at the prompt of a shell in a terminal."""
-
-    @asynccontextmanager
-    async def at_prompt(self) -> AsyncIterator[tuple[Terminal, str, int]]:
-        """Give the terminal, the sandbox's base URL and its process, once the prompt is back."""
-        environment = {"PS1": "ready$ ", "TERM": "dumb", "HISTFILE": ""}
-        async with in_terminal(program=("bash", "--norc", "--noprofile", "-i"), environment=environment) as terminal:
-            await terminal.wait_for(lambda shown: "ready$ " in shown)
-            terminal.type(f'eval "$({shlex.join(COMMAND)} sandbox &)"; echo "at" "$SIMPLESTORE_BASE_URL"\n'.encode())
-            # The lines of the shell and of the sandbox come in any order.
-            await terminal.wait_for(lambda shown: re.search(r"^at http", shown, re.MULTILINE))
-            serving = re.compile(r"Serving (\S+) until SIGTERM \(process (\d+)\)")
-            await terminal.wait_for(serving.search)
-            await terminal.wait_for(lambda shown: shown.count("ready$ ") > 1)
-            words = serving.search(terminal.shown)
-            assert words is not None
-            pid = int(words[2])
-            try:
-                yield terminal, words[1], pid
-            finally:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-
-    async def test_ctrl_c(self) -> None:
-        """Ctrl-C at the prompt does not reach it; `kill` with the printed number ends it."""
-        async with self.at_prompt() as (terminal, base_url, pid):
+async def test_prompt() -> None:
+    """In the background of an interactive shell, Ctrl-C at the prompt does not end it; the shell's end does."""
+    environment = {"PS1": "ready$ ", "TERM": "dumb", "HISTFILE": ""}
+    bash = "bash", "--norc", "--noprofile", "-i"
+    async with in_terminal(program=bash, environment=environment) as terminal:
+        await terminal.wait_for(lambda shown: "ready$ " in shown)
+        terminal.type(f'eval "$({shlex.join(COMMAND)} sandbox &)"; echo "at" "$SIMPLESTORE_BASE_URL"\n'.encode())
+        # The lines of the shell and of the sandbox come in any order.
+        await terminal.wait_for(lambda shown: re.search(r"^at http", shown, re.MULTILINE))
+        serving = re.compile(r"Serving (\S+) until SIGTERM \(process (\d+)\)")
+        await terminal.wait_for(serving.search)
+        await terminal.wait_for(lambda shown: shown.count("ready$ ") > 1)
+        found = serving.search(terminal.shown)
+        assert found is not None
+        try:
             # Enter as well: a signal right before readline's read() is handled only at the next key.
             terminal.type(b"\x03\n")
             await terminal.wait_for(lambda shown: shown.count("ready$ ") > 2)
-            async with aiohttp.ClientSession() as session, session.get(base_url) as response:
+            async with aiohttp.ClientSession() as session, session.get(found[1]) as response:
                 assert 401 == response.status
-            os.kill(pid, signal.SIGTERM)
-            await wait_for_end(pid)
-
-    async def test_end_of_the_shell(self) -> None:
-        """It ends with the shell of its terminal."""
-        async with self.at_prompt() as (terminal, _, pid):
             terminal.type(b"exit\n")
-            await wait_for_end(pid)
+            await wait_for_end(int(found[2]))
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(int(found[2]), signal.SIGKILL)
 
 
 class TestErrors:

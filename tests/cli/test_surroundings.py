@@ -36,7 +36,9 @@ class TestProxy:
                     "SSL_CERT_FILE": str(tmp_path / "ca.pem"),
                 }
 
-    @pytest.mark.parametrize("arguments", [["token"], ["request", "GET", "orders"], ["doctor", "-v"]])
+    @pytest.mark.parametrize(
+        "arguments", [["token"], ["request", "GET", "orders"], pytest.param(["doctor", "-v"], marks=pytest.mark.slow)]
+    )
     async def test_is_used(self, environment: dict[str, str], arguments: list[str]) -> None:
         """All requests go through the proxy, and its password is never shown."""
         # A process of its own: aiohttp reads what is trusted when it is imported.

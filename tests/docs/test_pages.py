@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from sybil import Example
 
     from simplestore_async.sandbox import Sandbox
-    from tests.support.redis_server import RedisServer
 
 
 def run_python(example: Example) -> None:
@@ -51,17 +50,15 @@ def test_code_runs(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     simplestore_sandbox: Sandbox,
-    redis_server: RedisServer,
+    request: pytest.FixtureRequest,
 ) -> None:
     """The blocks of a page run one after the other; the environment points at a sandbox and a Redis server."""
-    for name, value in {
-        "SIMPLESTORE_REDIS_URL": redis_server.url,
-        "XDG_CACHE_HOME": str(tmp_path),
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
     document = SYBIL.parse(page)
+    if "SIMPLESTORE_REDIS_URL" in document.text:
+        monkeypatch.setenv("SIMPLESTORE_REDIS_URL", request.getfixturevalue("redis_server").url)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
     with asyncio.Runner() as runner:
         document.namespace |= {
             "__name__": "example",
