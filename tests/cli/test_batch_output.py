@@ -38,7 +38,7 @@ class TestOutput:
     @needs_posix
     @pytest.mark.parametrize("blocks", [64, *(pytest.param(blocks, marks=pytest.mark.slow) for blocks in (16, 256))])
     async def test_full_disk(self, directory: Directory, blocks: int) -> None:
-        """On a full disk nothing is sent that cannot be recorded; with room again the same command continues."""
+        """On a full disk only requests that can be recorded are sent; with space the same command continues."""
         directory.write(*["POST"] * 300)
         script = f'ulimit -f {blocks}; simplestore batch "$1" -o "$2" --concurrency 3'
         outcome = await shell(
@@ -83,7 +83,7 @@ class TestTerminal:
 
     @needs_posix
     async def test_plain(self, directory: Directory) -> None:
-        """Results on a terminal, or --plain, mean no bar."""
+        """Without --output, or with --plain, there is no bar."""
         directory.write("GET")
         for options in ["batch", str(directory.file)], [*directory.command, "--plain"]:
             async with in_terminal(*options, environment=directory.sandbox.environment, columns=100) as terminal:
@@ -119,15 +119,15 @@ class TestTerminal:
         assert terminal.shown.rindex("\x1b[?25h") > terminal.shown.rindex("\x1b[?25l")
 
     @needs_posix
-    async def test_reader_is_gone(self, directory: Directory) -> None:
-        """A pipe that is not read does not block the second Ctrl-C."""
+    async def test_full_pipe(self, directory: Directory) -> None:
+        """A full output pipe does not block the second signal."""
         directory.write(*["GET"] * 1_000)
         reader, writer = os.pipe()
         process = await start_simplestore(
             "batch", str(directory.file), environment=directory.sandbox.environment, stdout=writer
         )
         os.close(writer)
-        await directory.requests_arrive(200)  # whose results are more than the pipe takes
+        await directory.requests_arrive(200)  # their results exceed the pipe
         process.send_signal(signal.SIGTERM)
         assert process.stderr is not None
         assert b"stopping" in await process.stderr.readline()

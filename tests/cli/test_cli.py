@@ -1,4 +1,4 @@
-"""`simplestore`, run as a user runs it: a process of its own, against a real sandbox."""
+"""`simplestore demo` and `simplestore token`, usage and version."""
 # ruff: noqa: ASYNC240 - some tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
@@ -173,9 +173,10 @@ class TestDemo:
 
 
 class TestToken:
-    async def test_metadata(self, sandbox: Sandbox) -> None:
-        """The facts are printed, the token and the secret are not."""
-        outcome = await simplestore("token", environment=sandbox.environment)
+    async def test_metadata(self, sandbox: Sandbox, tmp_path: Path) -> None:
+        """The facts are printed, the secret is not, and nothing is stored."""
+        environment = sandbox.environment | {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
+        outcome = await simplestore("token", environment=environment)
         facts = dict(re.split(r"  +", line, maxsplit=1) for line in outcome.stdout.splitlines())
 
         assert (0, "") == (outcome.code, outcome.stderr)
@@ -185,6 +186,7 @@ class TestToken:
         assert facts["issued"] < facts["expires"]
         assert SECRET not in outcome.stdout
         assert 1 == sandbox.counters.tokens_issued
+        assert [] == list(tmp_path.iterdir())
 
     async def test_show(self, sandbox: Sandbox) -> None:
         """`--show` also prints the token; scopes from the environment are requested and printed."""
@@ -198,7 +200,7 @@ class TestToken:
         assert re.search(r"^scope +orders products$", outcome.stdout, re.MULTILINE)
 
     async def test_header(self, sandbox: Sandbox) -> None:
-        """`--header` prints the header that carries a valid token, and nothing else."""
+        """`--header` prints a header with a valid token, and nothing else."""
         outcome = await simplestore("token", "--header", environment=sandbox.environment)
         header = re.fullmatch(r"Authorization: (Bearer \S+)\n", outcome.stdout)
 
@@ -209,7 +211,7 @@ class TestToken:
     @needs_posix
     @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
     async def test_header_for_curl(self, sandbox: Sandbox) -> None:
-        """The header reaches curl through its standard input: no command line contains the token."""
+        """Curl reads the header from standard input, so that no command line contains the token."""
         script = "simplestore token --header | curl -s --noproxy '*' -H @- \"$1\""
         outcome = await shell(script, f"{sandbox.base_url}orders", environment=sandbox.environment)
 
@@ -226,7 +228,7 @@ class TestToken:
         assert 0 == sandbox.counters.token_requests
 
     async def test_json(self, sandbox: Sandbox) -> None:
-        """`--json` prints the facts for programs, and the token only with `--show`."""
+        """`--json` prints the facts as an object, and the token only with `--show`."""
         environment = sandbox.environment | {"SIMPLESTORE_SCOPE": "orders products"}
         facts = (await simplestore("token", "--json", environment=environment)).json
         shown = (await simplestore("token", "--json", "--show", environment=environment)).json
@@ -254,7 +256,7 @@ class TestToken:
 
     @needs_posix_files
     async def test_cache_that_fails(self, sandbox: Sandbox, tmp_path: Path) -> None:
-        """An unusable directory costs a line on stderr, not the token."""
+        """An unusable directory is a warning; the token is printed."""
         environment = sandbox.environment | {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
         directory = Path((await simplestore("cache", "path", environment=environment)).stdout.strip())
         directory.mkdir(parents=True)
@@ -267,13 +269,8 @@ class TestToken:
         assert all(line.startswith("simplestore: warning: ") for line in outcome.stderr.splitlines())
         assert "mode 0777 gives other users access" in outcome.stderr
 
-    async def test_not_stored(self, sandbox: Sandbox, tmp_path: Path) -> None:
-        """Without `--cache` nothing is stored."""
-        await simplestore("token", environment=sandbox.environment | {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""})
-        assert [] == list(tmp_path.iterdir())
-
     async def test_refused(self, sandbox: Sandbox) -> None:
-        """Wrong credentials: exit code 1, one line with the place to copy them from, without a secret; no log."""
+        """Wrong credentials: exit code 1 and one line that names the Control Panel, without the secret."""
         environment = sandbox.environment | {"SIMPLESTORE_CLIENT_SECRET": "wr0ng-s3cr3t"}
         outcome = await simplestore("token", environment=environment)
 
@@ -284,7 +281,7 @@ class TestToken:
         assert (1, "", "InvalidClientError") == (in_json.code, in_json.stdout, in_json.error["type"])
 
     async def test_failed(self, sandbox: Sandbox) -> None:
-        """A Retry-After beyond the budget fails at once, with exit code 1 and the status."""
+        """A Retry-After beyond the budget fails at once with the status."""
         sandbox.fail_next(1, Status(503, retry_after=3600))
 
         assert_one_line(await simplestore("token", environment=sandbox.environment), code=1, says="503")

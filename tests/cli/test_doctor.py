@@ -1,4 +1,4 @@
-"""`simplestore doctor` in terminals and pipes, interrupted, and with every kind of failure; its secrecy."""
+"""`simplestore doctor`: lines, terminals, failures and secrecy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAMES: Final = (
 
 class TestLines:
     async def test_verbose(self, environment: dict[str, str]) -> None:
-        """With `-v` each result has a line, in the order of `--json`, with advice below; the last line counts."""
+        """With `-v` each result has a line, in the order of `--json`, with advice below; the last line has totals."""
         environment["SIMPLESTORE_CLEINT_ID"] = "x"
         forced = {"FORCE_COLOR": "1", "COLUMNS": "20"}
         outcome = await simplestore("doctor", "--verbose", environment=environment | forced)
@@ -91,7 +91,7 @@ class TestLines:
 @needs_posix
 class TestTerminal:
     async def test_signs_and_words(self, environment: dict[str, str]) -> None:
-        """A state is a sign and a word, under its subject; the lines fit a terminal of any width."""
+        """A state is a sign and a word, under its subject; the lines fit the terminal."""
         environment |= {"SIMPLESTORE_CLIENT_ID": "", "SIMPLESTORE_CLEINT_ID": "x"}
         output = await on_terminal("doctor", environment=environment)
         text = re.sub(r"\x1b\[[\d;]*m", "", output).replace("\r", "")
@@ -124,7 +124,7 @@ class TestTerminal:
         assert "\x1b" not in output
 
     async def test_ctrl_c(self, token_server: TokenServer, environment: dict[str, str]) -> None:
-        """Ctrl-C, typed while the token endpoint keeps it waiting, ends it at once with 130 and no traceback."""
+        """Ctrl-C during a token request ends the command with 130 and no traceback."""
         token_server.gate.clear()
         async with in_terminal("doctor", environment=environment) as terminal:
             await token_server.arrived.wait()
@@ -197,7 +197,7 @@ RESPONSES: Final = {
 class TestSecrecy:
     @pytest.fixture
     def secrets(self, environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
-        """Canaries wherever there may be a secret."""
+        """Canaries in place of every secret."""
         path = tmp_path / "home" / "simplestore-async"
         path.mkdir(0o700, parents=True)
         (path / f"token-v2-{'0' * 64}.json").write_text("canary")

@@ -34,7 +34,6 @@ TOKENS = "Shared tokens"
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """The minimum that needs no resolver; other tests cover the credentials."""
     home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
     return home | {"SIMPLESTORE_TOKEN_URL": refusing_url()}
 
@@ -60,14 +59,14 @@ def fail_with(number: int) -> Callable[..., NoReturn]:
 
 
 def swap(directory: Path) -> None:
-    """Put a file in the directory's place."""
+    """Replace the directory by a file."""
     directory.rename(directory.with_name("aside"))
     directory.write_text("")
 
 
 class TestDirectory:
     async def test_right_one(self, environment: dict[str, str], filled: Path) -> None:
-        """It reports path, mode and free space, counts tokens, tries a lock, and changes nothing."""
+        """The rows have path, mode, tokens and a lock's result; nothing is changed."""
         before = names_in(filled)
         rows = await doctor(TOKENS, directory=filled, environment=environment)
 
@@ -80,7 +79,7 @@ class TestDirectory:
         assert before == names_in(filled)
 
     async def test_encrypted(self, environment: dict[str, str], directory: Path) -> None:
-        """Encrypted files are read with the environment's key, which is not shown; without it they are not used."""
+        """Encrypted files are read with the environment's key, which is not shown; without it they are unusable."""
         key = Fernet.generate_key().decode()
         now = time.time()
         token = make_token(issued_at=now - 60, expires_at=now + 3_540)
@@ -111,7 +110,7 @@ class TestDirectory:
     async def test_wrong_key(
         self, environment: dict[str, str], changes: dict[str, str], says: str, advises: str
     ) -> None:
-        """An invalid key fails, with the package's message, and is not quoted; the files are not read."""
+        """An invalid key fails and is not quoted; the files are not read."""
         rows = await doctor(TOKENS, environment=environment | changes)
 
         assert_row(rows["Shared tokens: key"], state="failed", says=says, advises=advises)
@@ -138,7 +137,7 @@ class TestDirectory:
     async def test_bad_one(
         self, environment: dict[str, str], filled: Path, spoil: Callable[[Path], Any], says: str
     ) -> None:
-        """An unusable directory fails with the cache's own message; dependent checks are skipped."""
+        """An unusable directory fails; dependent checks are skipped."""
         spoil(filled)
         rows = await doctor(TOKENS, directory=filled, environment=environment)
 
@@ -209,20 +208,20 @@ class TestDirectory:
 
 class TestRedis:
     async def test_right_one(self, environment: dict[str, str], redis_server: RedisServer) -> None:
-        """A server that the environment names takes the directory's place."""
+        """The environment's Redis server replaces the directory."""
         rows = await doctor(TOKENS, environment=environment | {"SIMPLESTORE_REDIS_URL": redis_server.url})
         assert_row(rows["Shared tokens: Redis"], state="ok", says="server reached; tokens stored: 0 ")
         assert "Shared tokens: directory" not in rows
 
     async def test_refused(self, environment: dict[str, str]) -> None:
-        """A server that cannot be reached fails; no part of its URL is shown."""
+        """An unreachable server fails; no part of its URL is shown."""
         url = f"redis://user:canary@127.0.0.1:{URL(refusing_url()).port}/0"
         rows = await doctor(TOKENS, environment=environment | {"SIMPLESTORE_REDIS_URL": url})
         assert_row(rows["Shared tokens: Redis"], state="failed", says="SIMPLESTORE_REDIS_URL: ", advises="server is up")
         assert "canary" not in str(rows)
 
     async def test_invalid_url(self, environment: dict[str, str]) -> None:
-        """An invalid URL fails with the package's own message."""
+        """An invalid URL fails, and is not quoted."""
         rows = await doctor(TOKENS, environment=environment | {"SIMPLESTORE_REDIS_URL": "http://canary/"})
         assert_row(rows["Shared tokens: Redis"], state="failed", says="SIMPLESTORE_REDIS_URL")
         assert "canary" not in str(rows)
@@ -230,7 +229,7 @@ class TestRedis:
 
 class TestInstallation:
     async def test_this_one(self, environment: dict[str, str]) -> None:
-        """It reports the versions of Python, OpenSSL, the package and its dependencies."""
+        """The rows have the versions of Python, OpenSSL, the package and its dependencies."""
         rows = await doctor("Installation", environment=environment)
 
         assert_row(rows["Installation: Python"], state="ok", says=f"{sys.version_info[0]}.{sys.version_info[1]}.")

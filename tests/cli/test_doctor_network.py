@@ -1,4 +1,4 @@
-"""`simplestore doctor` on hosts, clock, token and API, against real servers."""
+"""Results of `simplestore doctor` about hosts, clock, token and API."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def posts_to(server: TokenServer) -> int:
     return [request.method for request in server.requests].count("POST")
 
 
-async def test_all_is_well(token_server: TokenServer, api_server: ApiServer, environment: dict[str, str]) -> None:
-    """One token request, one HEAD without credentials and one authorised GET are all that is sent."""
+async def test_all_passed(token_server: TokenServer, api_server: ApiServer, environment: dict[str, str]) -> None:
+    """Only one token request, one HEAD without credentials and one authorised GET are sent."""
     rows = await doctor(*HOSTS, environment=environment)
 
     assert {"ok", "skipped"} == {row.state for row in rows.values()}
@@ -63,13 +63,13 @@ class TestHost:
         assert_row(rows["API: request"], state="skipped", says="because of Token endpoint: token")
 
     async def test_impossible_name(self, environment: dict[str, str]) -> None:
-        """A name that no resolver would take is a failure of the same kind."""
+        """An invalid host name fails."""
         url = f"https://{'x' * 64}.invalid/"
         row = (await doctor(*HOSTS, environment=environment | {"SIMPLESTORE_TOKEN_URL": url}))["Token endpoint: DNS"]
         assert "failed" == row.state
 
     async def test_silent_resolver(self, environment: dict[str, str]) -> None:
-        """A resolver that does not respond fails in time, and does not delay the command's end."""
+        """A resolver that does not respond exceeds the time limit, and does not delay the command's end."""
         # In a new process, whose end would wait for the threads of asyncio's executor.
         program = (
             "import socket, sys, threading; socket.getaddrinfo = lambda *_, **__: threading.Event().wait(); "
@@ -80,7 +80,7 @@ class TestHost:
         assert_row(row, state="failed", says="no response within 0.5 s", advises="the resolver does not respond")
 
     async def test_refused(self, environment: dict[str, str]) -> None:
-        """A closed port, for either host."""
+        """A closed port fails, on either host."""
         urls = {"SIMPLESTORE_TOKEN_URL": refusing_url(), "SIMPLESTORE_BASE_URL": refusing_url()}
         rows = await doctor(*HOSTS, environment=environment | urls)
         for subject, variable in ("Token endpoint", "SIMPLESTORE_TOKEN_URL"), ("API", "SIMPLESTORE_BASE_URL"):
@@ -120,10 +120,10 @@ class TestTls:
         environment["SSL_CERT_FILE"] = str(tmp_path / "ca.pem")
 
     async def test_trusted(self, environment: dict[str, str]) -> None:
-        """It reports version, issuer and days, and the token request takes the same way."""
+        """The row has version, issuer and days; the token request trusts the same CA."""
         async with TokenServer(ssl_context=private_ca().server) as server:
             environment["SIMPLESTORE_TOKEN_URL"] = server.token_url
-            # A process of its own: aiohttp reads what is trusted when it is imported.
+            # In a new process: aiohttp loads the trusted CAs when it is imported.
             rows = read_rows(await finish(await start(*COMMAND, "doctor", "--json", environment=environment)))
         row = rows["Token endpoint: TLS"]
 
@@ -143,7 +143,7 @@ class TestTls:
         ids=["expired", "early", "soon", "host"],
     )
     async def test_certificate(self, environment: dict[str, str], row: tuple[dict[str, Any], str, str, str]) -> None:
-        """A certificate that is not accepted, or soon will not be, is reported with the reason and the fix."""
+        """An invalid or soon expiring certificate is reported with reason and fix."""
         certificate, state, says, advises = row
         host = certificate.get("host", "127.0.0.1")
         now = datetime.now(UTC) + timedelta(minutes=1)
@@ -157,7 +157,7 @@ class TestTls:
 
     @pytest.mark.parametrize("is_self_signed", [True, False])
     async def test_unknown_ca(self, environment: dict[str, str], is_self_signed: bool) -> None:
-        """Self-signed, or signed by an untrusted CA: the advice is how to trust it; no secret is sent."""
+        """For a self-signed certificate or an untrusted CA the advice is how to trust it; no secret is sent."""
         environment["SSL_CERT_FILE"] = ""
         context = server_context() if is_self_signed else private_ca().server
         async with TokenServer(ssl_context=context) as server:
@@ -209,12 +209,12 @@ class TestClock:
     async def test_skew(
         self, token_server: TokenServer, environment: dict[str, str], headers: dict[str, Any], state: str, says: str
     ) -> None:
-        """A clock that is more than 30 s off is a warning; one that cannot be compared is none."""
-        answer = token_server.handler
+        """A clock that is more than 30 s off is a warning; without a server time the check is skipped."""
+        respond = token_server.handler
 
         async def handle(request: web.Request) -> web.StreamResponse:
             if request.method == "POST":
-                return await answer(request)
+                return await respond(request)
             now = datetime.now(UTC)
             texts = {
                 name: format_datetime(now + value, usegmt=True) if isinstance(value, timedelta) else value
@@ -231,7 +231,7 @@ class TestClock:
             assert 3_500 < abs(row.facts["ahead_seconds"]) < 3_700
 
     async def test_hangs_up(self, environment: dict[str, str]) -> None:
-        """If HEAD has no response, the clock is not among the failures."""
+        """If HEAD has no response, the clock check is skipped."""
         async with RawServer(says()) as server:
             rows = await doctor(
                 *HOSTS, environment=environment | {"SIMPLESTORE_TOKEN_URL": f"{server.url}/connect/token"}
@@ -241,8 +241,8 @@ class TestClock:
         assert_row(row, state="failed", says="closed before", advises="SIMPLESTORE_TOKEN_URL")
 
 
-def refusal(status: int, **reply: str) -> web.Response:
-    return web.json_response(reply, status=status)
+def refusal(status: int, **fields: str) -> web.Response:
+    return web.json_response(fields, status=status)
 
 
 class TestToken:
@@ -271,8 +271,8 @@ class TestToken:
         row: tuple[web.Response, str, str],
     ) -> None:
         """A refused token request is sent once and gets advice; the API is not called."""
-        reply, says, advises = row
-        token_server.handler = answering_posts(token_server, reply)
+        response, says, advises = row
+        token_server.handler = answering_posts(token_server, response)
         rows = await doctor(*HOSTS, environment=environment)
 
         assert_row(rows["Token endpoint: token"], state="failed", says=says, advises=advises)
@@ -292,11 +292,11 @@ class TestToken:
         assert (["orders"], 60) == (row.facts["scope"], row.facts["life_seconds"])
 
 
-def answering_posts(server: Server, reply: web.Response) -> Callable[[web.Request], Any]:
-    answer = server.handler
+def answering_posts(server: Server, response: web.Response) -> Callable[[web.Request], Any]:
+    respond = server.handler
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        return reply if request.method == "POST" else await answer(request)
+        return response if request.method == "POST" else await respond(request)
 
     return handle
 
@@ -333,7 +333,7 @@ class TestApi:
         assert (1, 1) == (posts_to(token_server), len(api_server.requests))
 
     async def test_html(self, api_server: ApiServer, environment: dict[str, str]) -> None:
-        """A web page in the API's place, as of a captive portal."""
+        """An HTML page in place of the API, as of a captive portal, is a warning."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
             return web.Response(text="<html>", content_type="text/html")
@@ -342,13 +342,13 @@ class TestApi:
         row = (await doctor(*HOSTS, environment=environment))["API: request"]
         assert_row(row, state="warning", says="HTML page", advises="captive portal")
 
-    async def test_no_answer(self, environment: dict[str, str]) -> None:
-        """An API that hangs up."""
+    async def test_no_response(self, environment: dict[str, str]) -> None:
+        """An API that closes the connection fails."""
         async with RawServer(says()) as server:
             rows = await doctor(*HOSTS, environment=environment | {"SIMPLESTORE_BASE_URL": server.url})
         assert_row(rows["API: request"], state="failed", says="no complete response", advises="SIMPLESTORE_BASE_URL")
 
     async def test_same_host(self, token_server: TokenServer, environment: dict[str, str]) -> None:
-        """An API on the token endpoint's host has no way of its own to be looked at."""
+        """The connection to an API on the token endpoint's host is checked once."""
         rows = await doctor(*HOSTS, environment=environment | {"SIMPLESTORE_BASE_URL": f"{token_server.url}/api"})
         assert ["API: request"] == [name for name in rows if name.startswith("API")]

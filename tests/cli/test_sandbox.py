@@ -1,4 +1,4 @@
-"""`simplestore sandbox`, run as a user runs it: a process of its own."""
+"""`simplestore sandbox`: environment, options, signals and shells."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class Serving:
-    """A serving sandbox and the environment that it printed, secret file last."""
+    """A serving sandbox and its printed environment."""
 
     def __init__(self, process: Process, printed: str) -> None:
         self.process = process
@@ -79,7 +79,7 @@ class TestServing:
     @needs_posix
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     async def test_environment(self, number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A program with the printed environment, which has no old secret file, reaches it; a signal ends it with 0."""
+        """A program with the printed environment, which unsets a secret file, reaches it; a signal ends it with 0."""
         async with serving() as sandbox:
             for name, value in sandbox.environment.items():
                 monkeypatch.setenv(name, value)
@@ -101,7 +101,7 @@ class TestServing:
         assert Outcome(0, "", f"Serving {base_url} until Ctrl-C or SIGTERM (process {pid}).\n") == outcome
 
     async def test_json(self) -> None:
-        """`--json` prints the same as one object on one line."""
+        """`--json` prints the environment as one object on one line."""
         async with serving("--json") as sandbox:
             environment = json.loads(sandbox.printed)
 
@@ -110,7 +110,7 @@ class TestServing:
         assert 5 == len(environment)
 
     async def test_options(self) -> None:
-        """Port, lifetime and latency are those of the options."""
+        """Options set port, lifetime and latency."""
         with held_port() as port:
             async with serving("--port", str(port), "--lifetime", "20", "--latency", "0.2") as sandbox:
                 environment = sandbox.environment
@@ -129,7 +129,7 @@ class TestServing:
                 assert f"http://127.0.0.1:{port}/api/" == environment["SIMPLESTORE_BASE_URL"]
 
     async def test_secret_file(self, tmp_path: Path) -> None:
-        """With a secret file the environment names the file, and the secret is nowhere."""
+        """With a secret file the environment names the file, and the secret is not printed."""
         path = tmp_path / "it's a secret"
         path.write_text("hush-hush\n", "utf-8")
         async with serving("--client", "my shop", "--secret-file", str(path)) as sandbox:
@@ -150,7 +150,7 @@ class TestServing:
 
     @needs_posix
     async def test_eval(self, tmp_path: Path) -> None:
-        """A POSIX shell that evaluates it in the background continues at once, with the environment set."""
+        """A POSIX shell that evaluates the output in the background continues with the environment set."""
         facts = tmp_path / "facts"
         command = shlex.join(COMMAND)
         script = f'eval "$({command} sandbox &)"; {command} token >{shlex.quote(str(facts))}; echo "ended with $?" >&2'
@@ -205,7 +205,7 @@ async def test_prompt() -> None:
 
 class TestErrors:
     async def test_taken_port(self) -> None:
-        """A port that is taken: exit code 2 and one line that names it."""
+        """A port in use: exit code 2 and one line that names it."""
         async with Sandbox() as other:
             port = other.base_url.split(":")[2].partition("/")[0]
             outcome = await simplestore("sandbox", "--port", port)
@@ -225,7 +225,7 @@ class TestErrors:
         ],
     )
     async def test_wrong_usage(self, arguments: list[str], says: str) -> None:
-        """Wrong usage: exit code 2 and one line that names the culprit."""
+        """Wrong usage: exit code 2 and one line that names the argument."""
         assert_one_line(await simplestore("sandbox", *arguments), code=2, says=says)
 
     async def test_closed_pipe(self) -> None:
