@@ -50,7 +50,7 @@ LEAST = {
 NEEDS = {"httpx": importlib.util.find_spec("httpx2"), "instructions": shutil.which("valgrind")}
 # Other requirements of the extra `bench`.
 NO_PEERS = {"click", "httpx2", "matplotlib", "msal-extensions", "trustme", "uvloop"}
-SLOW = COUNTS.keys() - {"cold"}
+SLOW = COUNTS.keys() - {"cached"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in COUNTS])

@@ -16,7 +16,8 @@ import pytest
 from sybil import Sybil
 from sybil.parsers.myst import CodeBlockParser, SkipParser
 
-from tests.support.pages import PAGES
+from tests.support.command import command_server
+from tests.support.pages import PAGES, ROOT
 from tests.support.platforms import needs_posix
 
 if TYPE_CHECKING:
@@ -35,8 +36,17 @@ def run_python(example: Example) -> None:
 
 
 def run_shell(example: Example) -> None:
-    command = ["/bin/sh", "-euc", str(example.parsed)]
-    process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    """Run a block with a quicker `simplestore`; blocks in Python call the installed script."""
+    server, _ = command_server()
+    client = ROOT / "tests" / "support" / "command_client.py"
+    function = f'simplestore() {{ "{sys.executable}" -SE "{client}" {server.fileno()} "$@"; }}\n'
+    process = subprocess.run(
+        ["/bin/sh", "-euc", function + str(example.parsed)],
+        pass_fds=[server.fileno()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
     assert 0 == process.returncode, process.stdout.decode()
 
 

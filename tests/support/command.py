@@ -124,7 +124,7 @@ async def start_simplestore(
             stack.callback(os.close, stdin)
         outputs = [(None, each) if each is not None else await _open_pipe(stack) for each in (stdout, stderr)]
         descriptors = [theirs.fileno(), stdin, *(writer for _, writer in outputs)]
-        socket.send_fds(_command_server()[0], [b"x"], descriptors)
+        socket.send_fds(command_server()[0], [b"x"], descriptors)
     call = await asyncio.open_connection(sock=ours)
     return Fork(int(await call[0].readline()), call, [reader for reader, _ in outputs])
 
@@ -155,7 +155,7 @@ async def simplestore(*arguments: str, environment: Mapping[str, str] | None = N
 
 
 @functools.cache
-def _command_server() -> tuple[socket.socket, object]:
+def command_server() -> tuple[socket.socket, object]:
     """Start `command_server`; return the socket to it, which ends it when closed, and the process."""
     ours, theirs = socket.socketpair()
     with theirs:
