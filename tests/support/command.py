@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 COMMAND: Final = sys.executable, "-m", "simplestore_async.cli"
 TIMEOUT_SECONDS: Final = 60
@@ -55,11 +55,12 @@ class Fork:
         self,
         pid: int,
         call: tuple[asyncio.StreamReader, asyncio.StreamWriter],
-        outputs: Iterable[asyncio.StreamReader | None],
+        pipes: Mapping[str, tuple[asyncio.StreamReader, asyncio.BaseTransport]],
     ) -> None:
         self.pid = pid
         self.returncode: int | None = None
-        self.stdout, self.stderr = outputs
+        self.stdout, self.stderr = (pipes[name][0] if name in pipes else None for name in ("stdout", "stderr"))
+        self._pipes = pipes
         self._call = call
 
     async def wait(self) -> int:
@@ -71,9 +72,11 @@ class Fork:
         return self.returncode
 
     async def communicate(self) -> tuple[bytes, bytes]:
-        texts = [await output.read() if output else b"" for output in (self.stdout, self.stderr)]
+        texts = {name: await reader.read() for name, (reader, _) in self._pipes.items()}
+        for _, transport in self._pipes.values():
+            transport.close()  # uvloop leaves it open at the end
         await self.wait()
-        return texts[0], texts[1]
+        return texts.get("stdout", b""), texts.get("stderr", b"")
 
     def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)
@@ -118,25 +121,28 @@ async def start_simplestore(
         return await start(*COMMAND, *arguments, environment=environment, **streams)
     ours, theirs = socket.socketpair()
     ours.sendall(json.dumps([arguments, surroundings(environment), str(Path.cwd())]).encode() + b"\n")
+    pipes = {}
     with theirs, contextlib.ExitStack() as stack:
         if stdin is None:
             stdin = os.open(os.devnull, os.O_RDONLY)
             stack.callback(os.close, stdin)
-        outputs = [(None, each) if each is not None else await _open_pipe(stack) for each in (stdout, stderr)]
-        descriptors = [theirs.fileno(), stdin, *(writer for _, writer in outputs)]
+        descriptors = [theirs.fileno(), stdin]
+        for name, descriptor in ("stdout", stdout), ("stderr", stderr):
+            if descriptor is None:
+                reader, descriptor = os.pipe()  # noqa: PLW2901 - the end for the command
+                stack.callback(os.close, descriptor)
+                pipes[name] = await _read(reader)
+            descriptors.append(descriptor)
         socket.send_fds(command_server()[0], [b"x"], descriptors)
     call = await asyncio.open_connection(sock=ours)
-    return Fork(int(await call[0].readline()), call, [reader for reader, _ in outputs])
+    return Fork(int(await call[0].readline()), call, pipes)
 
 
-async def _open_pipe(stack: contextlib.ExitStack) -> tuple[asyncio.StreamReader, int]:
-    """Return both ends of a pipe; the writing one is closed with *stack*."""
-    ours, theirs = os.pipe()
-    stack.callback(os.close, theirs)
+async def _read(pipe: int) -> tuple[asyncio.StreamReader, asyncio.BaseTransport]:
     reader = asyncio.StreamReader()
     protocol = asyncio.StreamReaderProtocol(reader)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(ours, "rb", 0))
-    return reader, theirs
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(pipe, "rb", 0))
+    return reader, transport
 
 
 async def finish(process: Process, *, stdin: bytes | None = None) -> Outcome:
