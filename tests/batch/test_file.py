@@ -96,12 +96,6 @@ def test_problems(tmp_path: Path) -> None:
     assert "the first is line 1: " in str(error)
 
 
-def test_many_problems(tmp_path: Path) -> None:
-    """At most twenty problems are listed."""
-    error = refused(write_lines(tmp_path / "orders", [{}] * 100))
-    assert (100, list(range(1, 21))) == (error.count, [line for line, _ in error.problems])
-
-
 def test_ids_of_both_types(tmp_path: Path) -> None:
     """The number 7 and the text "7" are different ids, at any length."""
     ids = [7, "7", 10**30, f"{10**30}", 2**63 - 1, 2**63, -(2**63), -(2**63) - 1, "a\0b", "a\0c", "é"]

@@ -45,7 +45,11 @@ async def test_rate_limit(runner: Runner) -> None:
     assert 12 == Counter(runner.statuses)[200]
 
 
-@pytest.mark.parametrize("fault", [Status(503), Status(500), Status(401), Reset()], ids=repr)
+@pytest.mark.parametrize(
+    "fault",
+    [Status(503), Reset(), *(pytest.param(Status(status), marks=pytest.mark.slow) for status in (500, 401))],
+    ids=repr,
+)
 async def test_short_outage(runner: Runner, fault: Fault) -> None:
     """An outage of a second fails the requests in flight and a few probes; `resend` sends these again."""
     runner.sandbox.api.fail_for(1, fault)

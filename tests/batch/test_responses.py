@@ -69,7 +69,7 @@ async def test_json_is_verbatim(runner: Runner, api_server: ApiServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected"),
+    ("response", "expected"),
     [
         ({"json": {"é": [1]}}, ({"é": [1]}, "json")),
         ({"text": "[1]", "content_type": "application/problem+json"}, ([1], "json")),
@@ -82,15 +82,15 @@ async def test_json_is_verbatim(runner: Runner, api_server: ApiServer) -> None:
     ids=str,
 )
 async def test_body(
-    runner: Runner, api_server: ApiServer, answer: dict[str, Any], expected: tuple[object, str | None]
+    runner: Runner, api_server: ApiServer, response: dict[str, Any], expected: tuple[object, str | None]
 ) -> None:
     """A response body is valid JSON with a JSON content type, else text, else base64; the results file has the same."""
 
     async def handle(_: web.Request) -> web.StreamResponse:
         headers = {"Location": "/orders/7", "ETag": '"1"', "X-Other": "2"}
-        if "json" in answer:
-            return web.json_response(answer["json"], headers=headers, status=201)
-        return web.Response(headers=headers, status=201, **answer)
+        if "json" in response:
+            return web.json_response(response["json"], headers=headers, status=201)
+        return web.Response(headers=headers, status=201, **response)
 
     api_server.handler = handle
     await runner.run_file(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import pytest
 from simplestore_async.sandbox import Late, Status
 from tests.support.api_servers import ConnectProxy
 from tests.support.batches import Directory, make_line, read_results, write_lines
-from tests.support.command import COMMAND, assert_one_line, finish, simplestore, start
+from tests.support.command import COMMAND, assert_one_line, finish, simplestore, start, start_simplestore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +31,7 @@ class TestResults:
         assert 3 == directory.sandbox.counters.api_requests
 
     async def test_stdout(self, directory: Directory) -> None:
-        """Without --output results go to stdout, a line each, and all else to stderr."""
+        """Without --output results go to stdout, one per line, and the summary to stderr."""
         directory.write("POST", "GET")
         outcome = await simplestore("batch", str(directory.file), environment=directory.sandbox.environment)
 
@@ -57,11 +56,11 @@ class TestResults:
         assert {"content-type": "application/json"} == results[0]["headers"]
 
     async def test_as_they_arrive(self, directory: Directory) -> None:
-        """A result is there before the next response comes."""
+        """Each result is printed when its response arrives."""
         directory.write("GET", "GET")
         directory.sandbox.api.fail_next(1, Late(0.001))
         directory.sandbox.api.fail_next(1, Late(3_600))
-        process = await start(*COMMAND, "batch", str(directory.file), environment=directory.sandbox.environment)
+        process = await start_simplestore("batch", str(directory.file), environment=directory.sandbox.environment)
         assert process.stdout is not None
         assert b'"succeeded"' in await process.stdout.readline()
         process.kill()
@@ -84,13 +83,14 @@ class TestResults:
         } == summary
 
     async def test_stdin(self, directory: Directory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Standard input is read; the same content again sends nothing, and another one is another batch."""
+        """`-` reads standard input; the same content again sends nothing, other content is another batch."""
         monkeypatch.chdir(tmp_path)
         for number, sent in (1, 1), (1, 1), (2, 2):
-            process = await start(
-                *COMMAND, "batch", "-", environment=directory.sandbox.environment, stdin=asyncio.subprocess.PIPE
-            )
-            outcome = await finish(process, stdin=json.dumps(make_line(number, "POST")).encode())
+            with write_lines(directory.file, [make_line(number, "POST")]).open("rb") as stdin:
+                process = await start_simplestore(
+                    "batch", "-", environment=directory.sandbox.environment, stdin=stdin.fileno()
+                )
+            outcome = await finish(process)
             assert 0 == outcome.code, outcome.stderr
             assert sent == directory.sandbox.counters.api_requests
 
@@ -139,7 +139,7 @@ class TestExitCodes:
         assert {"succeeded"} == {result["outcome"] for result in read_results(directory.results)}
 
     async def test_unfinished(self, directory: Directory) -> None:
-        """75: the same command continues, and is printed with its options."""
+        """Exit code 75: the same command continues, and is printed with its options."""
         directory.write(*["GET"] * 9)
         directory.sandbox.api.fail_next(2, Status(429, retry_after=0))
         options = "--concurrency", "1", "--stop-after", "1", "--response-header", "ETag", "--plain"
@@ -177,7 +177,7 @@ class TestExitCodes:
         assert (0, 0) == (directory.sandbox.counters.token_requests, directory.sandbox.counters.api_requests)
 
     async def test_check(self, directory: Directory) -> None:
-        """--check sends nothing, and leaves nothing."""
+        """--check sends and writes nothing."""
         directory.write("POST", "GET")
         outcome = await directory.run("--check")
         assert (0, f"{directory.file}: 2 valid requests\n") == (outcome.code, outcome.stdout)
@@ -185,7 +185,7 @@ class TestExitCodes:
         assert 0 == directory.sandbox.counters.token_requests
 
     async def test_refused_credentials(self, directory: Directory) -> None:
-        """Refused credentials end it with one error; with the right ones the same command continues."""
+        """Refused credentials end the batch with one error; with valid ones the same command continues."""
         directory.write(*["POST"] * 50)
         environment = directory.sandbox.environment | {"SIMPLESTORE_CLIENT_SECRET": "wr0ng"}
         outcome = await simplestore(*directory.command, environment=environment)
@@ -218,7 +218,7 @@ async def test_wrong_usage(directory: Directory, arguments: list[str], says: str
 
 
 async def test_json_on_stdout(directory: Directory) -> None:
-    """Results and a summary in JSON would be one stream: that is wrong usage."""
+    """--json without --output is wrong usage: results and summary would share stdout."""
     directory.write("GET")
     outcome = await simplestore("batch", str(directory.file), "--json", environment=directory.sandbox.environment)
     assert (2, "UsageError", "") == (outcome.code, outcome.error["type"], outcome.stdout)
@@ -252,5 +252,5 @@ async def test_without_uvloop(directory: Directory, tmp_path: Path) -> None:
     directory.write("GET", "POST")
     (tmp_path / "uvloop.py").write_text("raise ImportError")
     environment = directory.sandbox.environment | {"PYTHONPATH": str(tmp_path)}
-    assert 0 == (await simplestore(*directory.command, environment=environment)).code
+    assert 0 == (await finish(await start(*COMMAND, *directory.command, environment=environment))).code
     assert [1, 2] == directory.lines

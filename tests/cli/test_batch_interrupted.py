@@ -42,7 +42,7 @@ async def test_signal(directory: Directory, name: str, code: int) -> None:
 
 @needs_posix
 async def test_nohup(directory: Directory) -> None:
-    """The end of the terminal does not end a batch that was started by nohup."""
+    """A batch under nohup survives SIGHUP."""
     directory.write("GET", "GET")
     directory.sandbox.api.fail_next(1, Late(0.2))
     command = "nohup", *COMMAND, *directory.command, "--concurrency", "1"
@@ -76,7 +76,7 @@ async def test_second_signal(directory: Directory) -> None:
 
 
 async def test_two_at_once(directory: Directory) -> None:
-    """A second run of the same batch fails with an exit code that means: try again later."""
+    """A concurrent run of the same batch fails with exit code 75."""
     directory.write("GET")
     directory.sandbox.api.fail_next(1, Late(3_600))
     process = await directory.start()
@@ -147,7 +147,7 @@ async def test_killed(directory: Directory, kind: str, kills: int) -> None:
 @pytest.mark.slow
 @needs_proc
 async def test_memory(directory: Directory) -> None:
-    """Neither requests nor results pile up: 20 000 take hardly more memory than 5 000."""
+    """Memory does not grow with requests or results."""
     peaks = {}
     for count in 5_000, 20_000:
         directory.write(*["GET"] * count)

@@ -12,7 +12,7 @@ import pytest
 
 from simplestore_async.sandbox import Late, Status
 from tests.support.batches import Directory, read_results
-from tests.support.command import COMMAND, finish, shell, start
+from tests.support.command import finish, shell, start_simplestore
 from tests.support.platforms import needs_posix
 from tests.support.terminals import in_terminal
 
@@ -22,8 +22,9 @@ class TestOutput:
         """A closed output pipe ends the batch cleanly, and stderr shows the command that continues it."""
         directory.write(*["GET"] * 3_000)
         reading, writing = os.pipe()
-        command = *COMMAND, "batch", str(directory.file)
-        process = await start(*command, environment=directory.sandbox.environment, stdout=writing)
+        process = await start_simplestore(
+            "batch", str(directory.file), environment=directory.sandbox.environment, stdout=writing
+        )
         os.close(writing)
         with os.fdopen(reading, "rb") as pipe:
             assert await asyncio.to_thread(pipe.readline)
@@ -37,7 +38,7 @@ class TestOutput:
     @needs_posix
     @pytest.mark.parametrize("blocks", [64, *(pytest.param(blocks, marks=pytest.mark.slow) for blocks in (16, 256))])
     async def test_full_disk(self, directory: Directory, blocks: int) -> None:
-        """On a full disk nothing is sent that cannot be recorded; with room again the same command continues."""
+        """On a full disk only requests that can be recorded are sent; with space the same command continues."""
         directory.write(*["POST"] * 300)
         script = f'ulimit -f {blocks}; simplestore batch "$1" -o "$2" --concurrency 3'
         outcome = await shell(
@@ -73,7 +74,7 @@ class TestTerminal:
         directory.write(*["GET"] * 30)
         directory.sandbox.api.fail_next(1, Status(429, retry_after=0.3))
         environment = directory.sandbox.environment | {"NO_COLOR": no_color}
-        async with in_terminal(*COMMAND, *directory.command, environment=environment, columns=100) as terminal:
+        async with in_terminal(*directory.command, environment=environment, columns=100) as terminal:
             assert 0 == await terminal.wait()
         for text in "30/30", "/s", "0 unsuccessful", "left", "waiting 0.3 s: the API responded 429", "30 succeeded":
             assert text in terminal.shown
@@ -82,12 +83,10 @@ class TestTerminal:
 
     @needs_posix
     async def test_plain(self, directory: Directory) -> None:
-        """Results on a terminal, or --plain, mean no bar."""
+        """Without --output, or with --plain, there is no bar."""
         directory.write("GET")
         for options in ["batch", str(directory.file)], [*directory.command, "--plain"]:
-            async with in_terminal(
-                *COMMAND, *options, environment=directory.sandbox.environment, columns=100
-            ) as terminal:
+            async with in_terminal(*options, environment=directory.sandbox.environment, columns=100) as terminal:
                 assert 0 == await terminal.wait()
             assert "1 succeeded" in terminal.shown
             assert "\x1b" not in terminal.shown
@@ -108,7 +107,7 @@ class TestTerminal:
         """Ctrl-C stops the batch and shows the command that continues it; a second aborts. The cursor is restored."""
         directory.write(*["POST"] * 10)
         directory.sandbox.api.fail_next(2, Late(3_600))
-        command = *COMMAND, *directory.command, "--concurrency", "2"
+        command = *directory.command, "--concurrency", "2"
         async with in_terminal(*command, environment=directory.sandbox.environment, columns=100) as terminal:
             await directory.requests_arrive(2)
             terminal.type(b"\x03")
@@ -120,14 +119,15 @@ class TestTerminal:
         assert terminal.shown.rindex("\x1b[?25h") > terminal.shown.rindex("\x1b[?25l")
 
     @needs_posix
-    async def test_reader_is_gone(self, directory: Directory) -> None:
-        """A pipe that is not read does not block the second Ctrl-C."""
+    async def test_full_pipe(self, directory: Directory) -> None:
+        """A full output pipe does not block the second signal."""
         directory.write(*["GET"] * 1_000)
         reader, writer = os.pipe()
-        command = *COMMAND, "batch", str(directory.file)
-        process = await start(*command, environment=directory.sandbox.environment, stdout=writer)
+        process = await start_simplestore(
+            "batch", str(directory.file), environment=directory.sandbox.environment, stdout=writer
+        )
         os.close(writer)
-        await directory.requests_arrive(200)  # whose results are more than the pipe takes
+        await directory.requests_arrive(200)  # their results exceed the pipe
         process.send_signal(signal.SIGTERM)
         assert process.stderr is not None
         assert b"stopping" in await process.stderr.readline()

@@ -1,4 +1,4 @@
-"""`simplestore`, run as a user runs it: a process of its own, against a real sandbox."""
+"""`simplestore demo` and `simplestore token`, usage and version."""
 # ruff: noqa: ASYNC240 - some tests are about files, and their loop runs nothing else
 
 from __future__ import annotations
@@ -16,19 +16,29 @@ import aiohttp
 import pytest
 
 from simplestore_async.sandbox import Sandbox, Status
-from tests.support.command import COMMAND, assert_one_line, finish, shell, simplestore, start
+from tests.support.command import (
+    COMMAND,
+    Outcome,
+    Process,
+    assert_one_line,
+    finish,
+    shell,
+    simplestore,
+    start,
+    start_simplestore,
+)
 from tests.support.platforms import needs_posix, needs_posix_files, needs_proc
 from tests.support.programs import is_alive, wait_for_end
 from tests.support.sandbox_client import SECRET
 
 
-async def start_long_demo() -> tuple[asyncio.subprocess.Process, list[int]]:
+async def start_long_demo(processes: int) -> tuple[Process, list[int]]:
     """Start a demo that would take ten minutes; return it and the ids of its processes once they are at work."""
-    process = await start(*COMMAND, "demo", "--plain", "--duration", "600", "--processes", "2")
+    process = await start_simplestore("demo", "--plain", "--duration", "600", "--processes", str(processes))
     assert process.stdout is not None
     assert b"token" in await process.stdout.readline()
     workers = children_of(process.pid)
-    assert 2 == len(workers)
+    assert processes == len(workers)
     return process, workers
 
 
@@ -103,20 +113,27 @@ class TestDemo:
         assert not shows_credentials(outcome.stdout + outcome.stderr)
 
     async def test_too_few_requests_for_the_faults(self) -> None:
-        """A run too short for the faults reports that; without a terminal it is plain, even with colour forced."""
+        """A run too short for the faults reports that.
+
+        Without a terminal its lines are plain, even with colour forced, fit 80 columns, and have a positive rate.
+        """
         forced = {"FORCE_COLOR": "1", "TTY_COMPATIBLE": "1", "COLUMNS": "20", "PYTHONIOENCODING": "ascii"}
         outcome = await finish(await start(*COMMAND, "demo", "--requests", "1", "--processes", "1", environment=forced))
+        lines, _, _ = outcome.stdout.partition("\nNext, ")
 
         assert 0 == outcome.code
-        assert "ended before the second fault" in outcome.stdout
-        assert "all tokens revoked" not in outcome.stdout
+        assert "ended before the second fault" in lines
+        assert "all tokens revoked" not in lines
         assert "\x1b" not in outcome.stdout
-        assert 1 == read_table(outcome.stdout)["succeeded"]
+        assert 1 == read_table(lines)["succeeded"]
+        assert re.search(r"1 requests in [\d.]+ s \([1-9]\d*/s\)", lines)
+        assert re.search(r"1 of 1 requests, [1-9]\d*/s, 0 failed", lines)
+        assert max(map(len, lines.splitlines())) <= 80
 
     @needs_proc
     async def test_interrupted(self) -> None:
         """Ctrl-C ends the demo and its processes at once, with exit code 130 and no traceback."""
-        process, workers = await start_long_demo()
+        process, workers = await start_long_demo(1)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         outcome = await finish(process)
 
@@ -126,7 +143,7 @@ class TestDemo:
     @needs_proc
     async def test_killed(self) -> None:
         """If the demo is killed, its processes exit."""
-        process, workers = await start_long_demo()
+        process, workers = await start_long_demo(1)
         process.kill()
         await finish(process)
         for worker in workers:
@@ -135,7 +152,7 @@ class TestDemo:
     @needs_proc
     async def test_process_that_dies(self) -> None:
         """If one process dies, the demo names it, ends the others and exits with 1."""
-        process, workers = await start_long_demo()
+        process, workers = await start_long_demo(2)
         os.kill(workers[0], signal.SIGKILL)
         outcome = await finish(process)
 
@@ -146,16 +163,20 @@ class TestDemo:
     @needs_posix
     async def test_closed_pipe(self) -> None:
         """A closed output pipe ends the demo without a traceback."""
-        outcome = await shell("simplestore demo --plain --duration 3 --requests 300 --processes 2 | head -n 1")
+        reading, writing = os.pipe()
+        process = await start_simplestore("demo", "--plain", "--duration", "600", "--processes", "1", stdout=writing)
+        os.close(writing)
+        with os.fdopen(reading, "rb") as pipe:
+            assert b"token" in await asyncio.to_thread(pipe.readline)
 
-        assert "token" in outcome.stdout
-        assert "" == outcome.stderr
+        assert Outcome(1, "", "") == await finish(process)
 
 
 class TestToken:
-    async def test_metadata(self, sandbox: Sandbox) -> None:
-        """The facts are printed, the token and the secret are not."""
-        outcome = await simplestore("token", environment=sandbox.environment)
+    async def test_metadata(self, sandbox: Sandbox, tmp_path: Path) -> None:
+        """The facts are printed, the secret is not, and nothing is stored."""
+        environment = sandbox.environment | {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
+        outcome = await simplestore("token", environment=environment)
         facts = dict(re.split(r"  +", line, maxsplit=1) for line in outcome.stdout.splitlines())
 
         assert (0, "") == (outcome.code, outcome.stderr)
@@ -165,6 +186,7 @@ class TestToken:
         assert facts["issued"] < facts["expires"]
         assert SECRET not in outcome.stdout
         assert 1 == sandbox.counters.tokens_issued
+        assert [] == list(tmp_path.iterdir())
 
     async def test_show(self, sandbox: Sandbox) -> None:
         """`--show` also prints the token; scopes from the environment are requested and printed."""
@@ -178,7 +200,7 @@ class TestToken:
         assert re.search(r"^scope +orders products$", outcome.stdout, re.MULTILINE)
 
     async def test_header(self, sandbox: Sandbox) -> None:
-        """`--header` prints the header that carries a valid token, and nothing else."""
+        """`--header` prints a header with a valid token, and nothing else."""
         outcome = await simplestore("token", "--header", environment=sandbox.environment)
         header = re.fullmatch(r"Authorization: (Bearer \S+)\n", outcome.stdout)
 
@@ -189,7 +211,7 @@ class TestToken:
     @needs_posix
     @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
     async def test_header_for_curl(self, sandbox: Sandbox) -> None:
-        """The header reaches curl through its standard input: no command line contains the token."""
+        """Curl reads the header from standard input, so that no command line contains the token."""
         script = "simplestore token --header | curl -s --noproxy '*' -H @- \"$1\""
         outcome = await shell(script, f"{sandbox.base_url}orders", environment=sandbox.environment)
 
@@ -206,7 +228,7 @@ class TestToken:
         assert 0 == sandbox.counters.token_requests
 
     async def test_json(self, sandbox: Sandbox) -> None:
-        """`--json` prints the facts for programs, and the token only with `--show`."""
+        """`--json` prints the facts as an object, and the token only with `--show`."""
         environment = sandbox.environment | {"SIMPLESTORE_SCOPE": "orders products"}
         facts = (await simplestore("token", "--json", environment=environment)).json
         shown = (await simplestore("token", "--json", "--show", environment=environment)).json
@@ -234,7 +256,7 @@ class TestToken:
 
     @needs_posix_files
     async def test_cache_that_fails(self, sandbox: Sandbox, tmp_path: Path) -> None:
-        """An unusable directory costs a line on stderr, not the token."""
+        """An unusable directory is a warning; the token is printed."""
         environment = sandbox.environment | {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
         directory = Path((await simplestore("cache", "path", environment=environment)).stdout.strip())
         directory.mkdir(parents=True)
@@ -247,13 +269,8 @@ class TestToken:
         assert all(line.startswith("simplestore: warning: ") for line in outcome.stderr.splitlines())
         assert "mode 0777 gives other users access" in outcome.stderr
 
-    async def test_not_stored(self, sandbox: Sandbox, tmp_path: Path) -> None:
-        """Without `--cache` nothing is stored."""
-        await simplestore("token", environment=sandbox.environment | {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""})
-        assert [] == list(tmp_path.iterdir())
-
     async def test_refused(self, sandbox: Sandbox) -> None:
-        """Wrong credentials: exit code 1, one line with the place to copy them from, without a secret; no log."""
+        """Wrong credentials: exit code 1 and one line that names the Control Panel, without the secret."""
         environment = sandbox.environment | {"SIMPLESTORE_CLIENT_SECRET": "wr0ng-s3cr3t"}
         outcome = await simplestore("token", environment=environment)
 
@@ -264,7 +281,7 @@ class TestToken:
         assert (1, "", "InvalidClientError") == (in_json.code, in_json.stdout, in_json.error["type"])
 
     async def test_failed(self, sandbox: Sandbox) -> None:
-        """A Retry-After beyond the budget fails at once, with exit code 1 and the status."""
+        """A Retry-After beyond the budget fails at once with the status."""
         sandbox.fail_next(1, Status(503, retry_after=3600))
 
         assert_one_line(await simplestore("token", environment=sandbox.environment), code=1, says="503")

@@ -1,8 +1,9 @@
-"""`simplestore doctor` on hosts, clock, token and API, against real servers."""
+"""Results of `simplestore doctor` about hosts, clock, token and API."""
 
 from __future__ import annotations
 
-import asyncio
+import socket
+import sys
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from aiohttp import web
 
 from tests.support.api_servers import refusing_url
 from tests.support.command import COMMAND, finish, start
-from tests.support.doctor import assert_row, changed_doctor, doctor, failures_in, read_rows
+from tests.support.doctor import assert_row, doctor, failures_in, read_rows
 from tests.support.raw_server import RawServer
 from tests.support.servers import ApiServer, Server, TokenServer
 from tests.support.tls import authority, private_ca, server_context
@@ -22,14 +23,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+HOSTS = "Settings", "Token endpoint", "API"
+
 
 def posts_to(server: TokenServer) -> int:
     return [request.method for request in server.requests].count("POST")
 
 
-async def test_all_is_well(token_server: TokenServer, api_server: ApiServer, environment: dict[str, str]) -> None:
-    """One token request, one HEAD without credentials and one authorised GET are all that is sent."""
-    rows = await doctor(environment=environment)
+async def test_all_passed(token_server: TokenServer, api_server: ApiServer, environment: dict[str, str]) -> None:
+    """Only one token request, one HEAD without credentials and one authorised GET are sent."""
+    rows = await doctor(*HOSTS, environment=environment)
 
     assert {"ok", "skipped"} == {row.state for row in rows.values()}
     assert ["HEAD /", "POST /connect/token"] == sorted(f"{each.method} {each.path}" for each in token_server.requests)
@@ -47,7 +50,9 @@ async def test_all_is_well(token_server: TokenServer, api_server: ApiServer, env
 class TestHost:
     async def test_unknown_name(self, environment: dict[str, str]) -> None:
         """A name that does not exist: dependent checks are skipped, with the reason."""
-        rows = await doctor(environment=environment | {"SIMPLESTORE_TOKEN_URL": "https://auth.invalid/connect/token"})
+        rows = await doctor(
+            *HOSTS, environment=environment | {"SIMPLESTORE_TOKEN_URL": "https://auth.invalid/connect/token"}
+        )
 
         assert ["Token endpoint: DNS"] == failures_in(rows)
         assert_row(rows["Token endpoint: DNS"], state="failed", says="auth.invalid: ", advises="SIMPLESTORE_TOKEN_URL")
@@ -58,22 +63,26 @@ class TestHost:
         assert_row(rows["API: request"], state="skipped", says="because of Token endpoint: token")
 
     async def test_impossible_name(self, environment: dict[str, str]) -> None:
-        """A name that no resolver would take is a failure of the same kind."""
+        """An invalid host name fails."""
         url = f"https://{'x' * 64}.invalid/"
-        row = (await doctor(environment=environment | {"SIMPLESTORE_TOKEN_URL": url}))["Token endpoint: DNS"]
+        row = (await doctor(*HOSTS, environment=environment | {"SIMPLESTORE_TOKEN_URL": url}))["Token endpoint: DNS"]
         assert "failed" == row.state
 
     async def test_silent_resolver(self, environment: dict[str, str]) -> None:
-        """A resolver that does not respond fails in time, and does not delay the command's end."""
-        change = "import socket, threading; socket.getaddrinfo = lambda *_, **__: threading.Event().wait()"
-        rows = await changed_doctor(change, "--timeout", "0.5", environment=environment)
-        row = rows["Token endpoint: DNS"]
+        """A resolver that does not respond exceeds the time limit, and does not delay the command's end."""
+        # In a new process, whose end would wait for the threads of asyncio's executor.
+        program = (
+            "import socket, sys, threading; socket.getaddrinfo = lambda *_, **__: threading.Event().wait(); "
+            "from simplestore_async.cli import main; sys.exit(main())"
+        )
+        command = sys.executable, "-c", program, "doctor", "--json", "--timeout", "0.5"
+        row = read_rows(await finish(await start(*command, environment=environment)))["Token endpoint: DNS"]
         assert_row(row, state="failed", says="no response within 0.5 s", advises="the resolver does not respond")
 
     async def test_refused(self, environment: dict[str, str]) -> None:
-        """A closed port, for either host."""
+        """A closed port fails, on either host."""
         urls = {"SIMPLESTORE_TOKEN_URL": refusing_url(), "SIMPLESTORE_BASE_URL": refusing_url()}
-        rows = await doctor(environment=environment | urls)
+        rows = await doctor(*HOSTS, environment=environment | urls)
         for subject, variable in ("Token endpoint", "SIMPLESTORE_TOKEN_URL"), ("API", "SIMPLESTORE_BASE_URL"):
             row = rows[f"{subject}: TCP"]
             assert_row(
@@ -81,18 +90,21 @@ class TestHost:
             )
         assert ["Token endpoint: TCP", "API: TCP"] == failures_in(rows)
 
-    async def test_one_family(self, environment: dict[str, str]) -> None:
+    async def test_one_family(self, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
         """If only one of a host's address families works, it is used, with a warning."""
-        change = (
-            "import socket; ask = socket.getaddrinfo\n"
-            "def ask_both(host, *rest, **how):\n"
-            "    if host != 'localhost': return ask(host, *rest, **how)\n"
-            "    dead = socket.AF_INET6, socket.SOCK_STREAM, 6, '', ('::1', 1, 0, 0)\n"
-            "    return [dead, *ask('127.0.0.1', *rest, **how)]\n"
-            "socket.getaddrinfo = ask_both"
-        )
+        resolve = socket.getaddrinfo
+
+        def resolve_both(host: str, *rest: Any, **options: Any) -> Any:
+            dead = socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 1, 0, 0)
+            return (
+                [dead, *resolve("127.0.0.1", *rest, **options)]
+                if host == "localhost"
+                else resolve(host, *rest, **options)
+            )
+
+        monkeypatch.setattr(socket, "getaddrinfo", resolve_both)
         environment["SIMPLESTORE_TOKEN_URL"] = environment["SIMPLESTORE_TOKEN_URL"].replace("127.0.0.1", "localhost")
-        rows = await changed_doctor(change, environment=environment)
+        rows = await doctor(*HOSTS, environment=environment)
 
         assert_row(rows["Token endpoint: TCP"], state="warning", says="IPv6 ::1: ", advises="fix the route")
         assert None is rows["Token endpoint: TCP"].facts["ipv6_seconds"]
@@ -108,10 +120,10 @@ class TestTls:
         environment["SSL_CERT_FILE"] = str(tmp_path / "ca.pem")
 
     async def test_trusted(self, environment: dict[str, str]) -> None:
-        """It reports version, issuer and days, and the token request takes the same way."""
+        """The row has version, issuer and days; the token request trusts the same CA."""
         async with TokenServer(ssl_context=private_ca().server) as server:
             environment["SIMPLESTORE_TOKEN_URL"] = server.token_url
-            # A process of its own: aiohttp reads what is trusted when it is imported.
+            # In a new process: aiohttp loads the trusted CAs when it is imported.
             rows = read_rows(await finish(await start(*COMMAND, "doctor", "--json", environment=environment)))
         row = rows["Token endpoint: TLS"]
 
@@ -131,7 +143,7 @@ class TestTls:
         ids=["expired", "early", "soon", "host"],
     )
     async def test_certificate(self, environment: dict[str, str], row: tuple[dict[str, Any], str, str, str]) -> None:
-        """A certificate that is not accepted, or soon will not be, is reported with the reason and the fix."""
+        """An invalid or soon expiring certificate is reported with reason and fix."""
         certificate, state, says, advises = row
         host = certificate.get("host", "127.0.0.1")
         now = datetime.now(UTC) + timedelta(minutes=1)
@@ -139,17 +151,17 @@ class TestTls:
         moments.setdefault("not_before", now - timedelta(days=90))
         context = server_context(authority().issue_cert(host, **moments))
         async with TokenServer(ssl_context=context) as server:
-            rows = await doctor(environment=environment | {"SIMPLESTORE_TOKEN_URL": server.token_url})
+            rows = await doctor(*HOSTS, environment=environment | {"SIMPLESTORE_TOKEN_URL": server.token_url})
 
         assert_row(rows["Token endpoint: TLS"], state=state, says=says, advises=advises)
 
     @pytest.mark.parametrize("is_self_signed", [True, False])
     async def test_unknown_ca(self, environment: dict[str, str], is_self_signed: bool) -> None:
-        """Self-signed, or signed by an untrusted CA: the advice is how to trust it; no secret is sent."""
+        """For a self-signed certificate or an untrusted CA the advice is how to trust it; no secret is sent."""
         environment["SSL_CERT_FILE"] = ""
         context = server_context() if is_self_signed else private_ca().server
         async with TokenServer(ssl_context=context) as server:
-            rows = await doctor(environment=environment | {"SIMPLESTORE_TOKEN_URL": server.token_url})
+            rows = await doctor(*HOSTS, environment=environment | {"SIMPLESTORE_TOKEN_URL": server.token_url})
             assert [] == server.requests
 
         row = rows["Token endpoint: TLS"]
@@ -160,7 +172,7 @@ class TestTls:
     async def test_no_tls(self, token_server: TokenServer, environment: dict[str, str]) -> None:
         """A port without TLS fails."""
         url = token_server.token_url.replace("http", "https")
-        row = (await doctor(environment=environment | {"SIMPLESTORE_TOKEN_URL": url}))["Token endpoint: TLS"]
+        row = (await doctor(*HOSTS, environment=environment | {"SIMPLESTORE_TOKEN_URL": url}))["Token endpoint: TLS"]
         assert_row(row, state="failed", says="no TLS: ", advises="that this port speaks https")
 
 
@@ -170,14 +182,12 @@ async def test_silent_servers(environment: dict[str, str], token_server: TokenSe
         silent_endpoint = {"SIMPLESTORE_TOKEN_URL": f"{server.url}/connect/token"}
         silent_tls = {"SIMPLESTORE_TOKEN_URL": f"{server.url}/".replace("http", "https")}
         silent_api = {"SIMPLESTORE_BASE_URL": server.url}
-        endpoint, tls, api = await asyncio.gather(
-            *(
-                doctor("--timeout", "2", environment=environment | each)
-                for each in (silent_endpoint, silent_tls, silent_api)
-            )
-        )
+        endpoint, tls, api = [
+            await doctor(*HOSTS, environment=environment | each, timeout_seconds=1)
+            for each in (silent_endpoint, silent_tls, silent_api)
+        ]
 
-    late = "no response within 2 s"
+    late = "no response within 1 s"
     assert_row(endpoint["Token endpoint: token"], state="failed", says=late, advises="check SIMPLESTORE_TOKEN_URL")
     assert_row(endpoint["Token endpoint: clock"], state="skipped", says="no response to HEAD")
     assert_row(tls["Token endpoint: TLS"], state="failed", says=late, advises="firewall")
@@ -199,12 +209,12 @@ class TestClock:
     async def test_skew(
         self, token_server: TokenServer, environment: dict[str, str], headers: dict[str, Any], state: str, says: str
     ) -> None:
-        """A clock that is more than 30 s off is a warning; one that cannot be compared is none."""
-        answer = token_server.handler
+        """A clock that is more than 30 s off is a warning; without a server time the check is skipped."""
+        respond = token_server.handler
 
         async def handle(request: web.Request) -> web.StreamResponse:
             if request.method == "POST":
-                return await answer(request)
+                return await respond(request)
             now = datetime.now(UTC)
             texts = {
                 name: format_datetime(now + value, usegmt=True) if isinstance(value, timedelta) else value
@@ -213,7 +223,7 @@ class TestClock:
             return web.Response(status=404, headers=texts)
 
         token_server.handler = handle
-        row = (await doctor(environment=environment))["Token endpoint: clock"]
+        row = (await doctor(*HOSTS, environment=environment))["Token endpoint: clock"]
 
         assert_row(row, state=state, says=says, advises="NTP" if state == "warning" else "")
         if state == "warning":
@@ -221,16 +231,18 @@ class TestClock:
             assert 3_500 < abs(row.facts["ahead_seconds"]) < 3_700
 
     async def test_hangs_up(self, environment: dict[str, str]) -> None:
-        """If HEAD has no response, the clock is not among the failures."""
+        """If HEAD has no response, the clock check is skipped."""
         async with RawServer(says()) as server:
-            rows = await doctor(environment=environment | {"SIMPLESTORE_TOKEN_URL": f"{server.url}/connect/token"})
+            rows = await doctor(
+                *HOSTS, environment=environment | {"SIMPLESTORE_TOKEN_URL": f"{server.url}/connect/token"}
+            )
         assert_row(rows["Token endpoint: clock"], state="skipped", says="no response to HEAD")
         row = rows["Token endpoint: token"]
         assert_row(row, state="failed", says="closed before", advises="SIMPLESTORE_TOKEN_URL")
 
 
-def refusal(status: int, **reply: str) -> web.Response:
-    return web.json_response(reply, status=status)
+def refusal(status: int, **fields: str) -> web.Response:
+    return web.json_response(fields, status=status)
 
 
 class TestToken:
@@ -259,9 +271,9 @@ class TestToken:
         row: tuple[web.Response, str, str],
     ) -> None:
         """A refused token request is sent once and gets advice; the API is not called."""
-        reply, says, advises = row
-        token_server.handler = answering_posts(token_server, reply)
-        rows = await doctor(environment=environment)
+        response, says, advises = row
+        token_server.handler = answering_posts(token_server, response)
+        rows = await doctor(*HOSTS, environment=environment)
 
         assert_row(rows["Token endpoint: token"], state="failed", says=says, advises=advises)
         assert ["Token endpoint: token"] == failures_in(rows)
@@ -273,18 +285,18 @@ class TestToken:
         """A requested scope that is not granted is a warning (RFC 6749 5.1)."""
         reply = {"access_token": "canary", "expires_in": 60, "scope": "orders"}
         token_server.handler = answering_posts(token_server, web.json_response(reply))
-        rows = await doctor(environment=environment | {"SIMPLESTORE_SCOPE": "orders products"})
+        rows = await doctor(*HOSTS, environment=environment | {"SIMPLESTORE_SCOPE": "orders products"})
         row = rows["Token endpoint: token"]
 
         assert_row(row, state="warning", says="scope orders, without products", advises="SIMPLESTORE_SCOPE")
         assert (["orders"], 60) == (row.facts["scope"], row.facts["life_seconds"])
 
 
-def answering_posts(server: Server, reply: web.Response) -> Callable[[web.Request], Any]:
-    answer = server.handler
+def answering_posts(server: Server, response: web.Response) -> Callable[[web.Request], Any]:
+    respond = server.handler
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        return reply if request.method == "POST" else await answer(request)
+        return response if request.method == "POST" else await respond(request)
 
     return handle
 
@@ -314,29 +326,29 @@ class TestApi:
             return web.Response(status=status, headers={"Location": "/elsewhere"})
 
         api_server.handler = handle
-        rows = await doctor(environment=environment)
+        rows = await doctor(*HOSTS, environment=environment)
 
         assert_row(rows["API: request"], state=state, says=says, advises=advises)
         assert status == rows["API: request"].facts["status"]
         assert (1, 1) == (posts_to(token_server), len(api_server.requests))
 
     async def test_html(self, api_server: ApiServer, environment: dict[str, str]) -> None:
-        """A web page in the API's place, as of a captive portal."""
+        """An HTML page in place of the API, as of a captive portal, is a warning."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
             return web.Response(text="<html>", content_type="text/html")
 
         api_server.handler = handle
-        row = (await doctor(environment=environment))["API: request"]
+        row = (await doctor(*HOSTS, environment=environment))["API: request"]
         assert_row(row, state="warning", says="HTML page", advises="captive portal")
 
-    async def test_no_answer(self, environment: dict[str, str]) -> None:
-        """An API that hangs up."""
+    async def test_no_response(self, environment: dict[str, str]) -> None:
+        """An API that closes the connection fails."""
         async with RawServer(says()) as server:
-            rows = await doctor(environment=environment | {"SIMPLESTORE_BASE_URL": server.url})
+            rows = await doctor(*HOSTS, environment=environment | {"SIMPLESTORE_BASE_URL": server.url})
         assert_row(rows["API: request"], state="failed", says="no complete response", advises="SIMPLESTORE_BASE_URL")
 
     async def test_same_host(self, token_server: TokenServer, environment: dict[str, str]) -> None:
-        """An API on the token endpoint's host has no way of its own to be looked at."""
-        rows = await doctor(environment=environment | {"SIMPLESTORE_BASE_URL": f"{token_server.url}/api"})
+        """The connection to an API on the token endpoint's host is checked once."""
+        rows = await doctor(*HOSTS, environment=environment | {"SIMPLESTORE_BASE_URL": f"{token_server.url}/api"})
         assert ["API: request"] == [name for name in rows if name.startswith("API")]

@@ -1,4 +1,4 @@
-"""Text of servers and of the environment that reaches a terminal, by any command."""
+"""Hostile text from servers and from the environment, in the output of each command."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def test_head(sandbox: Sandbox) -> None:
 @needs_posix
 @pytest.mark.parametrize(("body", "shown"), [(b"", ""), (b"a\r\n", "a\r\n"), (b"\xc3", "\\xc3\r\n")])
 async def test_line_break(sandbox: Sandbox, body: bytes, shown: str) -> None:
-    """On a terminal a body ends with a line break, its own or ours."""
+    """On a terminal a line break is added to a body that has none."""
     sandbox.api.respond("orders", Response(body=body))
     assert shown == await on_terminal("request", "GET", "orders", environment=sandbox.environment)
 

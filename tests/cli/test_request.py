@@ -24,7 +24,7 @@ BODY = bytes(range(256)) * 16
 class TestData:
     @pytest.mark.parametrize("text", ['{"state": "canary"}', "[1]", '"canary"', '{"' + "x" * 10_000])
     async def test_json_as_file(self, environment: dict[str, str], text: str) -> None:
-        """JSON instead of a file name is refused with a hint at `-`; it is not shown, and nothing is sent."""
+        """JSON in place of a file name is wrong usage with a hint at `-`; it is not shown."""
         outcome = await simplestore("request", "PUT", "orders/42", "--data", text, environment=environment)
         assert_one_line(
             outcome, code=2, says="to send text, pipe it: echo '…' | simplestore request METHOD PATH --data -"
@@ -59,8 +59,8 @@ class TestTarget:
         assert [expected] == [request.path for request in api_server.requests]
         assert ["page=2" if "?" in path else ""] == [request.query for request in api_server.requests]
 
-    async def test_whole_url(self, api_server: ApiServer, environment: dict[str, str]) -> None:
-        """A URL of the base URL's origin may be given whole."""
+    async def test_complete_url(self, api_server: ApiServer, environment: dict[str, str]) -> None:
+        """A complete URL of the base URL's origin is accepted."""
         outcome = await simplestore("request", "GET", f"{api_server.url}/v2?page=2", environment=environment)
 
         assert 0 == outcome.code
@@ -79,7 +79,7 @@ class TestTarget:
     async def test_elsewhere(
         self, token_server: TokenServer, api_server: ApiServer, environment: dict[str, str], url: str, says: str
     ) -> None:
-        """A URL of another origin, or none: exit code 2, and nothing is sent to anybody."""
+        """A URL of another origin, or an invalid one: exit code 2, and nothing is sent."""
         assert_one_line(await simplestore("request", "GET", url, environment=environment), code=2, says=says)
         assert [] == token_server.requests + api_server.requests
 
@@ -93,7 +93,7 @@ class TestTarget:
         ids=["none", "path", "url"],
     )
     async def test_wrong_base_url(self, environment: dict[str, str], base_url: str, path: str, says: str) -> None:
-        """A base URL that is missing or cannot be right: exit code 2, and the variable is named."""
+        """A missing or invalid base URL: exit code 2, and the variable is named."""
         environment["SIMPLESTORE_BASE_URL"] = base_url
         assert_one_line(await simplestore("request", "GET", path, environment=environment), code=2, says=says)
 
@@ -109,25 +109,45 @@ class TestTarget:
 
 
 class TestBody:
-    @needs_posix
-    @pytest.mark.parametrize(
-        "source", ["file", "stdin", *(pytest.param(name, marks=pytest.mark.slow) for name in ("file as stdin", "pipe"))]
-    )
-    async def test_body(self, api_server: ApiServer, environment: dict[str, str], tmp_path: Path, source: str) -> None:
-        """A body arrives byte for byte; if the token is rejected, it is resent with another token."""
+    async def test_file(self, api_server: ApiServer, environment: dict[str, str], tmp_path: Path) -> None:
+        """A file arrives byte for byte; if the token is rejected, it is resent with another token."""
         (tmp_path / "body").write_bytes(BODY)
         api_server.rejected = {"canary-token-1"}
-        script = {
-            "file": 'simplestore request POST orders --data "$1"',
-            "stdin": 'cat "$1" | simplestore request POST orders --data -',
-            "file as stdin": 'simplestore request POST orders --data - <"$1"',
-            "pipe": 'mkfifo "$1.pipe"; cat "$1" >"$1.pipe" & simplestore request POST orders --data "$1.pipe"',
-        }[source]
-        outcome = await shell(script, str(tmp_path / "body"), environment=environment)
+        outcome = await simplestore("request", "POST", "x", "--data", str(tmp_path / "body"), environment=environment)
 
-        assert (0, '{"path": "/v1/orders"}', "") == (outcome.code, outcome.stdout, outcome.stderr)
+        assert (0, '{"path": "/v1/x"}', "") == (outcome.code, outcome.stdout, outcome.stderr)
         assert ["canary-token-1", "canary-token-2"] == api_server.tokens
         assert [("POST", BODY)] * 2 == [(request.method, request.body) for request in api_server.requests]
+
+    async def test_stdin(self, api_server: ApiServer, environment: dict[str, str]) -> None:
+        """Megabytes from a pipe are sent and resent without a warning."""
+        api_server.rejected = {"canary-token-1"}
+        body = os.urandom(3 << 20)
+        command = *COMMAND, "request", "PUT", "x", "--data", "-"
+        process = await start(*command, environment=environment, stdin=asyncio.subprocess.PIPE)
+        outcome = await finish(process, stdin=body)
+
+        assert (0, "") == (outcome.code, outcome.stderr)
+        assert [body, body] == [request.body for request in api_server.requests]
+
+    @needs_posix
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        "script",
+        [
+            'simplestore request POST orders --data - <"$1"',
+            'mkfifo "$1.pipe"; cat "$1" >"$1.pipe" & simplestore request POST orders --data "$1.pipe"',
+        ],
+        ids=["file as stdin", "pipe"],
+    )
+    async def test_shell(self, api_server: ApiServer, environment: dict[str, str], tmp_path: Path, script: str) -> None:
+        """A file as standard input, and a named pipe."""
+        (tmp_path / "body").write_bytes(BODY)
+        api_server.rejected = {"canary-token-1"}
+        outcome = await shell(script, str(tmp_path / "body"), environment=environment)
+
+        assert (0, "") == (outcome.code, outcome.stderr)
+        assert [BODY, BODY] == [request.body for request in api_server.requests]
 
     async def test_headers_of_a_body(self, api_server: ApiServer, environment: dict[str, str], tmp_path: Path) -> None:
         """The default Content-Type is JSON, and the file's name is not sent."""
@@ -149,18 +169,8 @@ class TestBody:
         assert [b"", b""] == [request.body for request in api_server.requests]
         assert [True, False] == ["Content-Type" in request.headers for request in api_server.requests]
 
-    async def test_large_stdin(self, api_server: ApiServer, environment: dict[str, str]) -> None:
-        """Megabytes from a pipe are sent without a warning."""
-        body = os.urandom(3 << 20)
-        command = *COMMAND, "request", "PUT", "x", "--data", "-"
-        process = await start(*command, environment=environment, stdin=asyncio.subprocess.PIPE)
-        outcome = await finish(process, stdin=body)
-
-        assert (0, "") == (outcome.code, outcome.stderr)
-        assert [body] == [request.body for request in api_server.requests]
-
     async def test_no_file(self, api_server: ApiServer, environment: dict[str, str], tmp_path: Path) -> None:
-        """A file that is not there, or a directory, is wrong usage; nothing is sent."""
+        """A missing file, or a directory, is wrong usage; nothing is sent."""
         for path, says in (
             (tmp_path / "gone", "gone': No such file or directory; `-` reads standard input"),
             (tmp_path, str(tmp_path)),
@@ -172,7 +182,7 @@ class TestBody:
 
 class TestHeaders:
     async def test_more_headers(self, api_server: ApiServer, environment: dict[str, str]) -> None:
-        """Headers are sent as they are given, also two of one name."""
+        """Headers are sent unchanged, also two of one name."""
         headers = "-H", "X-One: 1: a", "--header", "Accept:text/csv", "-H", "X-Two: a", "-H", "X-Two: b", "-H", "X-No:"
         await simplestore("request", "GET", "x", *headers, environment=environment)
 
@@ -200,7 +210,7 @@ class TestHeaders:
     async def test_refused_header(
         self, api_server: ApiServer, environment: dict[str, str], header: str, says: str
     ) -> None:
-        """A header that cannot be sent is wrong usage; its value, which may be a secret, is not shown."""
+        """An invalid header is wrong usage; its value, which may be a secret, is not shown."""
         outcome = await simplestore("--debug", "request", "GET", "x", "-H", header, environment=environment)
 
         assert 2 == outcome.code
@@ -210,13 +220,13 @@ class TestHeaders:
 
     @pytest.mark.parametrize("arguments", [["GET", "a\nb"], ["POST", "x", "--content-type", "a\nb"]])
     async def test_refused_text(self, environment: dict[str, str], arguments: list[str]) -> None:
-        """A line break has no place in a path or a content type."""
+        """A line break in a path or a content type is wrong usage."""
         outcome = await simplestore("request", *arguments, environment=environment)
         assert_one_line(outcome, code=2, says="must not contain a line break")
 
     @pytest.mark.parametrize("method", ["TRACE", "CONNECT", "G\nT"])
     async def test_refused_method(self, environment: dict[str, str], method: str) -> None:
-        """TRACE would show the token, CONNECT is no request; others there are none."""
+        """TRACE, whose response would show the token, CONNECT and invalid methods are wrong usage."""
         assert_one_line(await simplestore("request", method, "x", environment=environment), code=2, says="'METHOD'")
 
 

@@ -51,7 +51,7 @@ class TestFailure:
     async def test_timeout(
         self, token_server: TokenServer, api_server: ApiServer, environment: dict[str, str], is_api_slow: bool
     ) -> None:
-        """An API or a token endpoint that does not respond: exit code 1 when the time is over."""
+        """An API or a token endpoint that does not respond: exit code 1 after the time limit."""
         is_over = asyncio.Event()
 
         async def handle(request: web.Request) -> web.StreamResponse:

@@ -4,34 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from aiohttp import web
 
 from tests.support.api_servers import answering, redirecting, refusing_url
-from tests.support.command import COMMAND, assert_one_line, finish, shell, simplestore, start
+from tests.support.command import assert_one_line, finish, shell, simplestore, start_simplestore
 from tests.support.platforms import needs_posix, needs_proc
 from tests.support.raw_server import RawServer
 from tests.support.wire_faults import says
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.support.servers import ApiServer
 
 BODY = bytes(range(256)) * 16
 
 
-class TestAnswer:
-    async def test_bytes(self, api_server: ApiServer, environment: dict[str, str]) -> None:
-        """A body comes out byte for byte."""
-        api_server.handler = answering(body=BODY)
-        outcome = await simplestore("request", "GET", "x", environment=environment)
-        assert BODY == outcome.stdout.encode(errors="surrogateescape")
-
+class TestResponse:
     async def test_compressed(self, api_server: ApiServer, environment: dict[str, str]) -> None:
-        """A body that was compressed for the way comes out as it was before."""
+        """A compressed body is decompressed."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
             response = web.Response(body=BODY)
@@ -57,7 +50,7 @@ class TestAnswer:
             return response
 
         api_server.handler = handle
-        process = await start(*COMMAND, "request", "GET", "x", environment=environment)
+        process = await start_simplestore("request", "GET", "x", environment=environment)
         assert process.stdout is not None
         assert b"first\n" == await process.stdout.readline()
         may_go_on.set()
@@ -110,7 +103,7 @@ class TestAnswer:
         assert (0, "", "HEAD") == (outcome.code, outcome.stdout, api_server.requests[0].method)
 
     async def test_every_token_is_rejected(self, api_server: ApiServer, environment: dict[str, str]) -> None:
-        """If the replacement is also rejected, the API's response is printed."""
+        """If the replacement is also rejected, the API's 401 is printed."""
         api_server.rejected = {"canary-token-1", "canary-token-2"}
         outcome = await simplestore("request", "GET", "x", environment=environment)
 
@@ -120,7 +113,7 @@ class TestAnswer:
 
 class TestOutput:
     async def test_file(self, api_server: ApiServer, environment: dict[str, str], tmp_path: Path) -> None:
-        """`--output` writes everything to a file, which is made even if it stays empty."""
+        """`--output` writes everything to a file, also an empty body."""
         options = "-o", str(tmp_path / "out"), "-i"
         api_server.handler = answering(body=BODY)
         outcome = await simplestore("request", "GET", "x", *options, environment=environment)
@@ -134,7 +127,7 @@ class TestOutput:
         assert b"" == (tmp_path / "empty").read_bytes()
 
     async def test_no_response(self, environment: dict[str, str], tmp_path: Path) -> None:
-        """Without a response the file stays as it was; with `--json` stdout stays empty, and the error is an object."""
+        """Without a response the file is unchanged; with `--json` stdout is empty, and the error is an object."""
         (tmp_path / "out").write_text("before")
         nowhere = environment | {"SIMPLESTORE_BASE_URL": refusing_url()}
         await simplestore("request", "GET", "x", "-o", str(tmp_path / "out"), environment=nowhere)
@@ -144,8 +137,8 @@ class TestOutput:
         assert (1, "") == (outcome.code, outcome.stdout)
         assert ("RequestError", 1) == (outcome.error["type"], outcome.error["exit_code"])
 
-    async def test_no_such_folder(self, environment: dict[str, str], tmp_path: Path) -> None:
-        """A file that cannot be written: exit code 1, and the file is named."""
+    async def test_no_such_directory(self, environment: dict[str, str], tmp_path: Path) -> None:
+        """A file that cannot be created: exit code 1, and the file is named."""
         path = str(tmp_path / "gone" / "out")
         outcome = await simplestore("request", "GET", "x", "-o", path, environment=environment)
         assert_one_line(outcome, code=1, says=path)
@@ -159,13 +152,15 @@ class TestOutput:
 
     @needs_proc
     async def test_full_disk(self, environment: dict[str, str]) -> None:
-        """Where stdout can take nothing: exit code 1, and the reason."""
-        outcome = await shell("simplestore request GET x >/dev/full", environment=environment)
+        """On a full disk: exit code 1, and the reason."""
+        with Path("/dev/full").open("wb") as full:  # noqa: ASYNC230 - it blocks nothing
+            process = await start_simplestore("request", "GET", "x", environment=environment, stdout=full.fileno())
+        outcome = await finish(process)
         assert_one_line(outcome, code=1, says="No space left on device")
 
     @needs_posix
     async def test_closed_streams(self, api_server: ApiServer, environment: dict[str, str]) -> None:
-        """Standard streams that were closed are as good as empty ones."""
+        """Closed standard streams count as empty ones."""
         outcome = await shell("simplestore request POST x --data - <&- >&- 2>&-; echo $?", environment=environment)
 
         assert ("0\n", "") == (outcome.stdout, outcome.stderr)
@@ -174,7 +169,7 @@ class TestOutput:
 
 class TestRedirects:
     async def test_not_followed(self, api_server: ApiServer, environment: dict[str, str]) -> None:
-        """A redirect is a response like others: exit code 0."""
+        """A redirect is not followed by default: exit code 0."""
         api_server.handler = redirecting(api_server, {"/v1/x": "/v1/y"})
         outcome = await simplestore("request", "GET", "x", "-i", environment=environment)
 
@@ -183,7 +178,7 @@ class TestRedirects:
         assert 1 == len(api_server.requests)
 
     async def test_followed(self, api_server: ApiServer, environment: dict[str, str]) -> None:
-        """`--location` follows it, with the token as long as the origin is the API's."""
+        """`--location` follows it, with the token within the API's origin."""
         api_server.handler = redirecting(api_server, {"/v1/x": "/v1/y"})
         outcome = await simplestore("request", "GET", "x", "-L", environment=environment)
 
@@ -191,7 +186,7 @@ class TestRedirects:
         assert ["canary-token-1", "canary-token-1"] == api_server.tokens
 
     async def test_without_end(self, api_server: ApiServer, environment: dict[str, str]) -> None:
-        """Redirects that lead round in circles are an error."""
+        """A redirect loop is an error."""
         api_server.handler = redirecting(api_server, {"/v1/x": "/v1/x"})
         outcome = await simplestore("request", "GET", "x", "-L", environment=environment)
         assert_one_line(outcome, code=1, says="no complete response")
@@ -199,7 +194,7 @@ class TestRedirects:
 
 class TestJson:
     async def test_text(self, api_server: ApiServer, environment: dict[str, str]) -> None:
-        """`--json` prints the response as one object; headers of one name stand in a list."""
+        """`--json` prints the response as one object; headers of one name are a list."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
             response = web.Response(text="ключ", reason="Fine")
@@ -207,23 +202,25 @@ class TestJson:
             return response
 
         api_server.handler = handle
-        answer = (await simplestore("request", "GET", "x", "--json", environment=environment)).json
+        response = (await simplestore("request", "GET", "x", "--json", environment=environment)).json
 
-        assert {"status", "reason", "headers", "body", "is_base64"} == answer.keys()
-        assert (200, "Fine", "ключ", False) == tuple(answer[name] for name in ("status", "reason", "body", "is_base64"))
-        assert ["a", "b"] == answer["headers"]["x-two"]
-        assert ["text/plain; charset=utf-8"] == answer["headers"]["content-type"]
+        assert {"status", "reason", "headers", "body", "is_base64"} == response.keys()
+        assert (200, "Fine", "ключ", False) == tuple(
+            response[name] for name in ("status", "reason", "body", "is_base64")
+        )
+        assert ["a", "b"] == response["headers"]["x-two"]
+        assert ["text/plain; charset=utf-8"] == response["headers"]["content-type"]
 
     async def test_bytes(self, api_server: ApiServer, environment: dict[str, str]) -> None:
-        """A body that is no UTF-8 is in base64."""
+        """A body other than UTF-8 is in base64."""
         api_server.handler = answering(body=BODY)
-        answer = (await simplestore("request", "GET", "x", "--json", environment=environment)).json
+        response = (await simplestore("request", "GET", "x", "--json", environment=environment)).json
 
-        assert answer["is_base64"]
-        assert BODY == base64.b64decode(answer["body"])
+        assert response["is_base64"]
+        assert BODY == base64.b64decode(response["body"])
 
     async def test_status(self, api_server: ApiServer, environment: dict[str, str]) -> None:
-        """A response of 400 or more is printed, and the error is an object on stderr."""
+        """From status 400 on the response is printed, and the error is an object on stderr."""
         api_server.handler = answering(status=404, text="why")
         outcome = await simplestore("request", "GET", "x", "--json", environment=environment)
 
@@ -232,7 +229,7 @@ class TestJson:
 
     @pytest.mark.parametrize("option", [["--include"], ["--output", "out"]])
     async def test_excludes(self, api_server: ApiServer, environment: dict[str, str], option: list[str]) -> None:
-        """It prints the whole response, so that options for parts of it are wrong usage."""
+        """Options for parts of the response are wrong usage."""
         outcome = await simplestore("request", "GET", "x", "--json", *option, environment=environment)
 
         assert (2, "", "UsageError") == (outcome.code, outcome.stdout, outcome.error["type"])

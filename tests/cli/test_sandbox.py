@@ -1,4 +1,4 @@
-"""`simplestore sandbox`, run as a user runs it: a process of its own."""
+"""`simplestore sandbox`: environment, options, signals and shells."""
 
 from __future__ import annotations
 
@@ -18,7 +18,17 @@ import pytest
 from simplestore_async import ClientCredentials, SecretFile, TokenProvider, open_session
 from simplestore_async.errors import InvalidClientError
 from simplestore_async.sandbox import Sandbox
-from tests.support.command import COMMAND, TIMEOUT_SECONDS, Outcome, assert_one_line, finish, simplestore, start
+from tests.support.command import (
+    COMMAND,
+    TIMEOUT_SECONDS,
+    Outcome,
+    Process,
+    assert_one_line,
+    finish,
+    simplestore,
+    start,
+    start_simplestore,
+)
 from tests.support.platforms import needs_posix
 from tests.support.ports import held_port
 from tests.support.programs import wait_for_end
@@ -28,13 +38,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.support.terminals import Terminal
-
 
 class Serving:
-    """A serving sandbox and the environment that it printed, secret file last."""
+    """A serving sandbox and its printed environment."""
 
-    def __init__(self, process: asyncio.subprocess.Process, printed: str) -> None:
+    def __init__(self, process: Process, printed: str) -> None:
         self.process = process
         self.printed = printed
 
@@ -51,7 +59,7 @@ class Serving:
 
 @asynccontextmanager
 async def serving(*arguments: str) -> AsyncIterator[Serving]:
-    process = await start(*COMMAND, "sandbox", *arguments)
+    process = await start_simplestore("sandbox", *arguments)
     assert process.stdout is not None
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
@@ -71,7 +79,7 @@ class TestServing:
     @needs_posix
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     async def test_environment(self, number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A program with the printed environment, which has no old secret file, reaches it; a signal ends it with 0."""
+        """A program with the printed environment, which unsets a secret file, reaches it; a signal ends it with 0."""
         async with serving() as sandbox:
             for name, value in sandbox.environment.items():
                 monkeypatch.setenv(name, value)
@@ -93,7 +101,7 @@ class TestServing:
         assert Outcome(0, "", f"Serving {base_url} until Ctrl-C or SIGTERM (process {pid}).\n") == outcome
 
     async def test_json(self) -> None:
-        """`--json` prints the same as one object on one line."""
+        """`--json` prints the environment as one object on one line."""
         async with serving("--json") as sandbox:
             environment = json.loads(sandbox.printed)
 
@@ -102,7 +110,7 @@ class TestServing:
         assert 5 == len(environment)
 
     async def test_options(self) -> None:
-        """Port, lifetime and latency are those of the options."""
+        """Options set port, lifetime and latency."""
         with held_port() as port:
             async with serving("--port", str(port), "--lifetime", "20", "--latency", "0.2") as sandbox:
                 environment = sandbox.environment
@@ -121,7 +129,7 @@ class TestServing:
                 assert f"http://127.0.0.1:{port}/api/" == environment["SIMPLESTORE_BASE_URL"]
 
     async def test_secret_file(self, tmp_path: Path) -> None:
-        """With a secret file the environment names the file, and the secret is nowhere."""
+        """With a secret file the environment names the file, and the secret is not printed."""
         path = tmp_path / "it's a secret"
         path.write_text("hush-hush\n", "utf-8")
         async with serving("--client", "my shop", "--secret-file", str(path)) as sandbox:
@@ -142,7 +150,7 @@ class TestServing:
 
     @needs_posix
     async def test_eval(self, tmp_path: Path) -> None:
-        """A POSIX shell that evaluates it in the background continues at once, with the environment set."""
+        """A POSIX shell that evaluates the output in the background continues with the environment set."""
         facts = tmp_path / "facts"
         command = shlex.join(COMMAND)
         script = f'eval "$({command} sandbox &)"; {command} token >{shlex.quote(str(facts))}; echo "ended with $?" >&2'
@@ -168,51 +176,36 @@ class TestServing:
 
 @needs_posix
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
-class TestPrompt:
-    """`eval "$(simplestore sandbox &)"` at the prompt of a shell in a terminal."""
-
-    @asynccontextmanager
-    async def at_prompt(self) -> AsyncIterator[tuple[Terminal, str, int]]:
-        """Give the terminal, the sandbox's base URL and its process, once the prompt is back."""
-        environment = {"PS1": "ready$ ", "TERM": "dumb", "HISTFILE": ""}
-        async with in_terminal("bash", "--norc", "--noprofile", "-i", environment=environment) as terminal:
-            await terminal.wait_for(lambda shown: "ready$ " in shown)
-            terminal.type(f'eval "$({shlex.join(COMMAND)} sandbox &)"; echo "at" "$SIMPLESTORE_BASE_URL"\n'.encode())
-            # The lines of the shell and of the sandbox come in any order.
-            await terminal.wait_for(lambda shown: re.search(r"^at http", shown, re.MULTILINE))
-            serving = re.compile(r"Serving (\S+) until SIGTERM \(process (\d+)\)")
-            await terminal.wait_for(serving.search)
-            await terminal.wait_for(lambda shown: shown.count("ready$ ") > 1)
-            words = serving.search(terminal.shown)
-            assert words is not None
-            pid = int(words[2])
-            try:
-                yield terminal, words[1], pid
-            finally:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-
-    async def test_ctrl_c(self) -> None:
-        """Ctrl-C at the prompt does not reach it; `kill` with the printed number ends it."""
-        async with self.at_prompt() as (terminal, base_url, pid):
+async def test_prompt() -> None:
+    """In the background of an interactive shell, Ctrl-C at the prompt does not end it; the shell's end does."""
+    environment = {"PS1": "ready$ ", "TERM": "dumb", "HISTFILE": ""}
+    bash = "bash", "--norc", "--noprofile", "-i"
+    async with in_terminal(program=bash, environment=environment) as terminal:
+        await terminal.wait_for(lambda shown: "ready$ " in shown)
+        terminal.type(f'eval "$({shlex.join(COMMAND)} sandbox &)"; echo "at" "$SIMPLESTORE_BASE_URL"\n'.encode())
+        # The lines of the shell and of the sandbox come in any order.
+        await terminal.wait_for(lambda shown: re.search(r"^at http", shown, re.MULTILINE))
+        serving = re.compile(r"Serving (\S+) until SIGTERM \(process (\d+)\)")
+        await terminal.wait_for(serving.search)
+        await terminal.wait_for(lambda shown: shown.count("ready$ ") > 1)
+        found = serving.search(terminal.shown)
+        assert found is not None
+        try:
             # Enter as well: a signal right before readline's read() is handled only at the next key.
             terminal.type(b"\x03\n")
             await terminal.wait_for(lambda shown: shown.count("ready$ ") > 2)
-            async with aiohttp.ClientSession() as session, session.get(base_url) as response:
+            async with aiohttp.ClientSession() as session, session.get(found[1]) as response:
                 assert 401 == response.status
-            os.kill(pid, signal.SIGTERM)
-            await wait_for_end(pid)
-
-    async def test_end_of_the_shell(self) -> None:
-        """It ends with the shell of its terminal."""
-        async with self.at_prompt() as (terminal, _, pid):
             terminal.type(b"exit\n")
-            await wait_for_end(pid)
+            await wait_for_end(int(found[2]))
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(int(found[2]), signal.SIGKILL)
 
 
 class TestErrors:
     async def test_taken_port(self) -> None:
-        """A port that is taken: exit code 2 and one line that names it."""
+        """A port in use: exit code 2 and one line that names it."""
         async with Sandbox() as other:
             port = other.base_url.split(":")[2].partition("/")[0]
             outcome = await simplestore("sandbox", "--port", port)
@@ -232,14 +225,14 @@ class TestErrors:
         ],
     )
     async def test_wrong_usage(self, arguments: list[str], says: str) -> None:
-        """Wrong usage: exit code 2 and one line that names the culprit."""
+        """Wrong usage: exit code 2 and one line that names the argument."""
         assert_one_line(await simplestore("sandbox", *arguments), code=2, says=says)
 
     async def test_closed_pipe(self) -> None:
         """A closed output pipe ends the sandbox silently with exit code 1."""
         reading, writing = os.pipe()
         os.close(reading)
-        process = await start(*COMMAND, "sandbox", stdout=writing)
+        process = await start_simplestore("sandbox", stdout=writing)
         os.close(writing)
 
         assert Outcome(1, "", "") == await finish(process)

@@ -1,4 +1,4 @@
-"""Proxies and Redis that the environment names, by `token`, `request` and `cache`."""
+"""Proxies and Redis servers of the environment, with `token`, `request`, `doctor` and `cache`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class TestProxy:
     @pytest.fixture
     async def environment(self, tmp_path: Path) -> AsyncIterator[dict[str, str]]:
-        """A SimpleStore that only a proxy reaches, and that proxy with a password."""
+        """A sandbox behind a proxy with a password."""
         authority().cert_pem.write_to_path(tmp_path / "ca.pem")
         async with Sandbox(ssl_context=private_ca().server) as sandbox:
             port = URL(sandbox.base_url).port or 0
@@ -36,10 +36,12 @@ class TestProxy:
                     "SSL_CERT_FILE": str(tmp_path / "ca.pem"),
                 }
 
-    @pytest.mark.parametrize("arguments", [["token"], ["request", "GET", "orders"], ["doctor", "-v"]])
+    @pytest.mark.parametrize(
+        "arguments", [["token"], ["request", "GET", "orders"], pytest.param(["doctor", "-v"], marks=pytest.mark.slow)]
+    )
     async def test_is_used(self, environment: dict[str, str], arguments: list[str]) -> None:
         """All requests go through the proxy, and its password is never shown."""
-        # A process of its own: aiohttp reads what is trusted when it is imported.
+        # In a new process: aiohttp loads the trusted CAs when it is imported.
         outcome = await finish(await start(*COMMAND, "--debug", *arguments, environment=environment))
 
         assert 0 == outcome.code, outcome.stdout + outcome.stderr
@@ -47,7 +49,7 @@ class TestProxy:
         assert "canary" not in outcome.stdout + outcome.stderr
 
     async def test_is_not_used_for_loopback(self) -> None:
-        """A sandbox of this machine is reached directly."""
+        """A sandbox on loopback is reached without the proxy."""
         async with Sandbox() as sandbox:
             environment = sandbox.environment | {"http_proxy": "http://127.0.0.1:9"}
             for arguments in ["token"], ["request", "GET", "orders"]:
@@ -62,7 +64,7 @@ class TestRedis:
             yield self.sandbox.environment | home
 
     async def test_shared(self, environment: dict[str, str], tmp_path: Path) -> None:
-        """With `--cache` commands share a token there, and store no file."""
+        """With `--cache` commands share a token in Redis and store no file."""
         header = (await simplestore("token", "--cache", "--header", environment=environment)).stdout
         assert header == (await simplestore("token", "--cache", "--header", environment=environment)).stdout
         assert 0 == (await simplestore("request", "GET", "x", "--cache", environment=environment)).code
@@ -89,7 +91,7 @@ class TestRedis:
         assert f"no tokens are stored in {tmp_path / 'x'}\n" == outcome.stdout
 
     async def test_refused(self, environment: dict[str, str]) -> None:
-        """A server that cannot be reached costs `token` a warning, and `cache` its result; no URL is shown."""
+        """An unreachable server is a warning of `token` and an error of `cache`; no URL is shown."""
         environment["SIMPLESTORE_REDIS_URL"] = "redis://user:canary@127.0.0.1:9/0"
         outcome = await simplestore("token", "--cache", environment=environment)
         assert 0 == outcome.code

@@ -1,4 +1,4 @@
-"""`simplestore_async.cli._text`: text from outside, made safe for terminals."""
+"""`simplestore_async.cli._text`: escaping for terminals, and hiding of secrets."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     ],
 )
 def test_escapes(text: str, shown: str) -> None:
-    """Control characters, C1 too, bidirectional, invisible and lone ones are escapes; letters stay."""
+    """Control, bidirectional and invisible characters and lone surrogates are escaped; letters are not."""
     assert shown == as_line(text) == as_text(text)
 
 
 def test_every_character() -> None:
-    """Nothing that is not printable gets through, on one line or on several."""
+    """Everything unprintable is escaped."""
     planes = (
         *range(0x30000),
         0xDFFFF,
@@ -49,20 +49,20 @@ def test_every_character() -> None:
 
 
 def test_white_space() -> None:
-    """A line has single blanks; a text keeps line breaks and tabs, and no other separators."""
+    """A line has single spaces; a text keeps line breaks and tabs, and escapes other separators."""
     text = "a\r\nb\tc\u2028d\x85e\rf"
     assert "a b c d e f" == as_line(text)
     assert "a\nb\tc\\u2028d\\x85e\\rf" == as_text(text)
 
 
 def test_odd_characters() -> None:
-    """Characters that no one sees are named once each; blanks are none of them."""
+    """Invisible characters are named once each; spaces are not among them."""
     assert ["U+FEFF", "U+00A0", "U+200B"] == find_odd("\ufeffa b\xa0c\u200b\u200bd\ufeff")
 
 
 class TestHidden:
     def test_values(self, tmp_path: Path) -> None:
-        """Secrets of the environment, of the files that it names and of the Redis URL; the longest first."""
+        """Secrets of the environment, of its files and of the Redis URL are hidden, the longest first."""
         path = tmp_path / "secret"
         path.write_text("from-the-file\n")
         environment = {
@@ -72,13 +72,15 @@ class TestHidden:
         }
         assert ["k" * 44, "p%C3%A4ssw%C3%B6rd", "from-the-file", "pässwörd"] == hidden_values(environment)
 
-    @pytest.mark.parametrize("value", ["s3cr3t-0f-the-shop", "/x9/Kd0+u1TbXq4=", "a/b-canary-c", "x" * 10_000])
+    @pytest.mark.parametrize(
+        "value", ["s3cr3t-0f-the-shop", "/x9/Kd0+u1TbXq4=", "a/b-canary-c", "~canary-secret", "x" * 10_000]
+    )
     def test_secret_as_path(self, value: str) -> None:
         """Text that cannot be the path of a file is treated as a secret."""
         assert [value] == hidden_values({"SIMPLESTORE_CLIENT_SECRET_FILE": value})
 
     def test_path(self, tmp_path: Path) -> None:
-        """A path that is there, or whose first directory is, is shown."""
+        """An existing path, or one whose first directory exists, is shown."""
         for path in tmp_path, tmp_path / "gone" / "secret":
             assert [] == hidden_values({"SIMPLESTORE_CLIENT_SECRET_FILE": str(path)})
 

@@ -50,8 +50,7 @@ LEAST = {
 NEEDS = {"httpx": importlib.util.find_spec("httpx2"), "instructions": shutil.which("valgrind")}
 # Other requirements of the extra `bench`.
 NO_PEERS = {"click", "httpx2", "matplotlib", "msal-extensions", "trustme", "uvloop"}
-# One measure of nanoseconds and one of many callers are the short form.
-SLOW = COUNTS.keys() - {"cached", "cold"}
+SLOW = COUNTS.keys() - {"cached"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in COUNTS])
@@ -140,6 +139,7 @@ RESULTS = [
 ]
 
 
+@pytest.mark.slow
 def test_page(tmp_path: Path) -> None:
     """The page has a table with a column for each run, then a chart for each measure of the first."""
     pytest.importorskip("matplotlib")

@@ -125,11 +125,11 @@ async def test_worker(sandbox: Sandbox, tmp_path: Path) -> None:
 
 async def test_batch_job(sandbox: Sandbox, tmp_path: Path) -> None:
     """Several processes make one token request, send everything, and show progress."""
-    command = ["batch_job.py", "stock", "--requests=300", "--processes=2"]
+    command = ["batch_job.py", "stock", "--requests=100", "--processes=2"]
     said = await run(*command, sandbox=sandbox, home=tmp_path)
-    assert said.endswith("200: 300\n")
+    assert said.endswith("200: 100\n")
     assert "Sending" in said
-    assert (1, 300) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
+    assert (1, 100) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
 
 
 @pytest.mark.slow

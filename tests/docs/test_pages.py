@@ -16,14 +16,14 @@ import pytest
 from sybil import Sybil
 from sybil.parsers.myst import CodeBlockParser, SkipParser
 
-from tests.support.pages import PAGES
+from tests.support.command import command_server
+from tests.support.pages import PAGES, ROOT
 from tests.support.platforms import needs_posix
 
 if TYPE_CHECKING:
     from sybil import Example
 
     from simplestore_async.sandbox import Sandbox
-    from tests.support.redis_server import RedisServer
 
 
 def run_python(example: Example) -> None:
@@ -36,8 +36,17 @@ def run_python(example: Example) -> None:
 
 
 def run_shell(example: Example) -> None:
-    command = ["/bin/sh", "-euc", str(example.parsed)]
-    process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    """Run a block with a quicker `simplestore`; blocks in Python call the installed script."""
+    server, _ = command_server()
+    client = ROOT / "tests" / "support" / "command_client.py"
+    function = f'simplestore() {{ "{sys.executable}" -SE "{client}" {server.fileno()} "$@"; }}\n'
+    process = subprocess.run(
+        ["/bin/sh", "-euc", function + str(example.parsed)],
+        pass_fds=[server.fileno()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
     assert 0 == process.returncode, process.stdout.decode()
 
 
@@ -51,17 +60,15 @@ def test_code_runs(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     simplestore_sandbox: Sandbox,
-    redis_server: RedisServer,
+    request: pytest.FixtureRequest,
 ) -> None:
     """The blocks of a page run one after the other; the environment points at a sandbox and a Redis server."""
-    for name, value in {
-        "SIMPLESTORE_REDIS_URL": redis_server.url,
-        "XDG_CACHE_HOME": str(tmp_path),
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
     document = SYBIL.parse(page)
+    if "SIMPLESTORE_REDIS_URL" in document.text:
+        monkeypatch.setenv("SIMPLESTORE_REDIS_URL", request.getfixturevalue("redis_server").url)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
     with asyncio.Runner() as runner:
         document.namespace |= {
             "__name__": "example",

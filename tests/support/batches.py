@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from simplestore_async import open_session
 from simplestore_async.batch import BatchDatabase, BatchPolicy, BatchRequest, RequestFile, run_batch
-from tests.support.command import COMMAND, simplestore, start
+from tests.support.command import simplestore, start_simplestore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable, Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from simplestore_async.batch import BatchResult, BatchSummary, Outcome
     from simplestore_async.sandbox import Sandbox
     from tests.support.command import Outcome as CommandOutcome
+    from tests.support.command import Process
 
 BASE_URL: Final = "http://127.0.0.1:1/api/"
 QUICK: Final = BatchPolicy(concurrency=4, backoff_seconds=0.01)
@@ -70,8 +71,8 @@ class Directory:
     async def run(self, *options: str) -> CommandOutcome:
         return await simplestore(*self.command, *options, environment=self.sandbox.environment)
 
-    async def start(self, *options: str) -> asyncio.subprocess.Process:
-        return await start(*COMMAND, *self.command, *options, environment=self.sandbox.environment)
+    async def start(self, *options: str) -> Process:
+        return await start_simplestore(*self.command, *options, environment=self.sandbox.environment)
 
     async def requests_arrive(self, count: int) -> None:
         async with asyncio.timeout(60):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -47,6 +48,46 @@ def surroundings(environment: Mapping[str, str] | None) -> dict[str, str]:
     return inherited | changed
 
 
+class Fork:
+    """The command in a fork of `command_server`, with as much of asyncio's `Process` as the tests use."""
+
+    def __init__(
+        self,
+        pid: int,
+        call: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        pipes: Mapping[str, tuple[asyncio.StreamReader, asyncio.BaseTransport]],
+    ) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self.stdout, self.stderr = (pipes[name][0] if name in pipes else None for name in ("stdout", "stderr"))
+        self._pipes = pipes
+        self._call = call
+
+    async def wait(self) -> int:
+        if self.returncode is None:
+            reader, writer = self._call
+            self.returncode = int(await reader.readline())
+            writer.close()
+            await writer.wait_closed()
+        return self.returncode
+
+    async def communicate(self) -> tuple[bytes, bytes]:
+        texts = {name: await reader.read() for name, (reader, _) in self._pipes.items()}
+        for _, transport in self._pipes.values():
+            transport.close()  # uvloop leaves it open at the end
+        await self.wait()
+        return texts.get("stdout", b""), texts.get("stderr", b"")
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+Process = Fork | asyncio.subprocess.Process
+
+
 async def start(
     *command: str,
     environment: Mapping[str, str] | None = None,
@@ -63,36 +104,64 @@ async def start(
     )
 
 
-async def finish(process: asyncio.subprocess.Process, *, stdin: bytes | None = None) -> Outcome:
+async def start_simplestore(
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    stdin: int | None = None,
+    stdout: int | None = None,
+    stderr: int | None = None,
+) -> Process:
+    """Start the command in a fork of `command_server`, or in a new process where there are no forks.
+
+    Its standard input is empty by default, and its outputs are pipes.
+    """
+    if not hasattr(os, "fork"):
+        given = {"stdin": stdin, "stdout": stdout}.items()
+        streams = {name: stream for name, stream in given if stream is not None}
+        return await start(*COMMAND, *arguments, environment=environment, **streams)
+    ours, theirs = socket.socketpair()
+    ours.sendall(json.dumps([arguments, surroundings(environment), str(Path.cwd())]).encode() + b"\n")
+    pipes = {}
+    with theirs, contextlib.ExitStack() as stack:
+        if stdin is None:
+            stdin = os.open(os.devnull, os.O_RDONLY)
+            stack.callback(os.close, stdin)
+        descriptors = [theirs.fileno(), stdin]
+        for name, descriptor in ("stdout", stdout), ("stderr", stderr):
+            if descriptor is None:
+                reader, descriptor = os.pipe()  # noqa: PLW2901 - the end for the command
+                stack.callback(os.close, descriptor)
+                pipes[name] = await _read(reader)
+            descriptors.append(descriptor)
+        socket.send_fds(command_server()[0], [b"x"], descriptors)
+    call = await asyncio.open_connection(sock=ours)
+    return Fork(int(await call[0].readline()), call, pipes)
+
+
+async def _read(pipe: int) -> tuple[asyncio.StreamReader, asyncio.BaseTransport]:
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(pipe, "rb", 0))
+    return reader, transport
+
+
+async def finish(process: Process, *, stdin: bytes | None = None) -> Outcome:
     async with asyncio.timeout(TIMEOUT_SECONDS):
-        stdout, stderr = await process.communicate(stdin)
+        if isinstance(process, Fork):
+            stdout, stderr = await process.communicate()
+        else:
+            stdout, stderr = await process.communicate(stdin)
     assert process.returncode is not None
     texts = (output.decode(errors="surrogateescape").replace(os.linesep, "\n") for output in (stdout or b"", stderr))
     return Outcome(process.returncode, *texts)
 
 
 async def simplestore(*arguments: str, environment: Mapping[str, str] | None = None) -> Outcome:
-    """Run the command in a new process, which is forked from `command_server` where forks exist."""
-    if not hasattr(os, "fork"):
-        return await finish(await start(*COMMAND, *arguments, environment=environment))
-    with TemporaryFile() as stdout, TemporaryFile() as stderr:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            socket.send_fds(_command_server()[0], [b"x"], [theirs.fileno(), stdout.fileno(), stderr.fileno()])
-        reader, writer = await asyncio.open_connection(sock=ours)
-        writer.write(json.dumps([arguments, surroundings(environment)]).encode())
-        writer.write_eof()
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            code = int(await reader.read())
-        writer.close()
-        await writer.wait_closed()
-        stdout.seek(0)
-        stderr.seek(0)
-        return Outcome(code, stdout.read().decode(errors="surrogateescape"), stderr.read().decode())
+    return await finish(await start_simplestore(*arguments, environment=environment))
 
 
 @functools.cache
-def _command_server() -> tuple[socket.socket, object]:
+def command_server() -> tuple[socket.socket, object]:
     """Start `command_server`; return the socket to it, which ends it when closed, and the process."""
     ours, theirs = socket.socketpair()
     with theirs:

@@ -1,12 +1,14 @@
 """A process that has imported the command and forks for each call, which is much faster than a new Python.
 
-Standard input is a socket. Each byte on it comes with three descriptors: a socket that sends the arguments and
-environment and receives the exit code, the standard output and the standard error. The process ends when its socket is
-closed.
+Standard input is a socket. Each byte on it comes with four descriptors: a socket and the three standard streams. The
+socket brings the call in JSON, and takes the process's number and then its exit code, a line each. The server ends when
+its own socket is closed.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import gc
 import importlib
 import json
@@ -14,55 +16,76 @@ import os
 import signal
 import socket
 import sys
+import termios
+from typing import NoReturn
 
 from simplestore_async.cli import main
 
 # Modules that the commands import late.
-LIBRARIES = "filelock", "importlib.metadata", "platformdirs"
+LIBRARIES = "aiohttp.web", "difflib", "encodings.idna", "filelock", "importlib.metadata", "platformdirs", "uvloop"
 MODULES = (
+    "cli._batch_display",
+    "cli._batch_run",
+    "cli._caches",
     "cli._demo_display",
+    "cli._demo_run",
+    "cli._doctor._check",
     "cli._doctor._plan",
     "cli._doctor._report",
-    "cli._doctor._check",
     "cli._exchange",
     "cli._main",
-    "cli._caches",
     "_core.endpoint",
     "_core.renewal",
     "_core.wire",
+    "sandbox._server",
 )
 
 
 def serve(calls: socket.socket) -> None:
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # child processes are not waited for
+    running: dict[int, socket.socket] = {}
+
+    def report_ends(*_: object) -> None:
+        while running and (end := os.waitpid(-1, os.WNOHANG))[0]:
+            with running.pop(end[0]) as call, contextlib.suppress(OSError):
+                call.sendall(b"%d\n" % os.waitstatus_to_exitcode(end[1]))
+
+    signal.signal(signal.SIGCHLD, report_ends)
     while True:
-        _, descriptors, _, _ = socket.recv_fds(calls, 1, 3)
+        _, descriptors, _, _ = socket.recv_fds(calls, 1, 4)
         if not descriptors:
             return
-        if os.fork() == 0:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            with socket.socket(fileno=descriptors[0]) as call:
-                run(call, *descriptors[1:])
-            return
-        for each in descriptors:
+        call = socket.socket(fileno=descriptors[0])
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])  # until its process is among the running ones
+        pid = os.fork()
+        if not pid:
+            run(call, *descriptors[1:])
+        running[pid] = call
+        call.sendall(b"%d\n" % pid)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+        for each in descriptors[1:]:
             os.close(each)
 
 
-def run(call: socket.socket, stdout: int, stderr: int) -> None:
-    with call.makefile("rb") as file:
-        arguments, environment = json.load(file)
-    if command := os.fork():
-        _, status = os.waitpid(command, 0)
-        call.sendall(b"%d" % os.waitstatus_to_exitcode(status))
-        os._exit(0)  # the interpreter's own exit would touch, and so copy, all that is loaded
-    for number, stream in enumerate((os.open(os.devnull, os.O_RDONLY), stdout, stderr)):
+def run(call: socket.socket, *streams: int) -> NoReturn:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+    with call, call.makefile("rb") as file:
+        arguments, environment, directory = json.loads(file.readline())
+    os.setsid()
+    for number, stream in enumerate(streams):
         os.dup2(stream, number)
+        os.close(stream)
+    if os.isatty(0):
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that Ctrl-C reaches it
+    sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]  # it is a TextIOWrapper
+    os.chdir(directory)
     os.environ.clear()
     os.environ.update(environment)
     sys.argv[1:] = arguments
     code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(code)  # the interpreter's own exit, which real processes prove, takes longer than most commands
 
 

@@ -1,46 +1,46 @@
-"""Runs of `simplestore doctor`, and their findings."""
+"""Runs of `simplestore doctor`, and their results."""
 
 from __future__ import annotations
 
-import sys
+import os
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
-import attrs
-
-from tests.support.command import finish, simplestore, start
+from simplestore_async.cli._doctor._check import Result, State, run_checks
+from simplestore_async.cli._doctor._plan import plan_checks
+from tests.support.command import surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
+    from simplestore_async.cli._doctor._check import Check
     from tests.support.command import Outcome
 
-# Runs the command after a change to the standard library in its process.
-_PROGRAM = "{change}\nimport sys; from simplestore_async.cli import main; sys.exit(main())"
+
+async def doctor(
+    *subjects: str, environment: Mapping[str, str], directory: Path | None = None, timeout_seconds: float = 10
+) -> dict[str, Result]:
+    """Run the checks in this process; return their results by subject and name, such as "API: request".
+
+    By default, all checks run; the command hides secrets in the results afterwards.
+    """
+    results: dict[Check, Result] = {}
+    with patch.dict(os.environ, surroundings(environment), clear=True):
+        checks = [
+            check
+            for check in plan_checks(directory=directory, timeout_seconds=timeout_seconds)
+            if not subjects or check.subject in subjects
+        ]
+        await run_checks(checks, timeout_seconds=timeout_seconds, show=results.__setitem__)
+    assert [] == [check for check, row in results.items() if row.state in {"warning", "failed"} and not row.advice]
+    return {str(check): result for check, result in results.items()}
 
 
-@attrs.frozen
-class Row:
-    state: str
-    finding: str
-    advice: str
-    facts: dict[str, object]
-
-
-async def doctor(*options: str, environment: Mapping[str, str]) -> dict[str, Row]:
-    """Return the outcome of each check by subject and name, such as "API: request"."""
-    return read_rows(await simplestore("doctor", "--json", *options, environment=environment))
-
-
-async def changed_doctor(change: str, *options: str, environment: Mapping[str, str]) -> dict[str, Row]:
-    """Return the outcomes from a new process that runs *change* first."""
-    command = sys.executable, "-c", _PROGRAM.format(change=change), "doctor", "--json", *options
-    return read_rows(await finish(await start(*command, environment=environment)))
-
-
-def read_rows(outcome: Outcome) -> dict[str, Row]:
-    """Return the rows of a run, and check that exit code and error match them."""
+def read_rows(outcome: Outcome) -> dict[str, Result]:
+    """Return the results of a run with `--json`, and check that exit code and error match them."""
     rows = {
-        f"{each['subject']}: {each['name']}": Row(each["state"], each["finding"], each["advice"], each["facts"])
+        f"{each.pop('subject')}: {each.pop('name')}": Result(state=State(each.pop("state")), **each)
         for each in outcome.json
     }
     failures = failures_in(rows)
@@ -50,15 +50,14 @@ def read_rows(outcome: Outcome) -> dict[str, Row]:
         assert {"type": "CommandError", "message": expected, "exit_code": 1} == outcome.error
     else:
         assert "" == outcome.stderr
-    assert [] == [name for name, row in rows.items() if row.state in {"warning", "failed"} and not row.advice]
     return rows
 
 
-def failures_in(rows: Mapping[str, Row]) -> list[str]:
+def failures_in(rows: Mapping[str, Result]) -> list[str]:
     return [name for name, row in rows.items() if row.state == "failed"]
 
 
-def assert_row(row: Row, *, state: str, says: str, advises: str = "") -> None:
+def assert_row(row: Result, *, state: str, says: str, advises: str = "") -> None:
     assert state == row.state, row
     assert says in row.finding
     assert advises in row.advice

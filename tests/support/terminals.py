@@ -8,7 +8,7 @@ import struct
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from tests.support.command import COMMAND, TIMEOUT_SECONDS, surroundings
+from tests.support.command import TIMEOUT_SECONDS, Process, start_simplestore, surroundings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Terminal:
     """A pseudo-terminal in which a command runs."""
 
-    def __init__(self, descriptor: int, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, descriptor: int, process: Process) -> None:
         self._descriptor = descriptor
         self._process = process
         self._shown = b""
@@ -62,22 +62,31 @@ class Terminal:
 
 
 @asynccontextmanager
-async def in_terminal(*command: str, environment: Mapping[str, str], columns: int = 80) -> AsyncIterator[Terminal]:
-    """Run a command in a terminal with colours, as session leader, so that Ctrl-C reaches it."""
+async def in_terminal(
+    *arguments: str, environment: Mapping[str, str], columns: int = 80, program: tuple[str, ...] = ()
+) -> AsyncIterator[Terminal]:
+    """Run the command, or another *program*, in a terminal with colours, so that Ctrl-C reaches it."""
     import fcntl  # not on Windows
     import termios
 
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    # Inherited, so that it stays open, and opened: the first terminal that a session leader opens controls it.
-    process = await asyncio.create_subprocess_exec(
-        *("/bin/sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(theirs), *command),
-        env=surroundings({"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", **environment}),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    )
+    environment = {"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", **environment}
+    process: Process
+    if program:
+        # Inherited, so that it stays open, and opened: the first terminal that a session leader opens controls it.
+        process = await asyncio.create_subprocess_exec(
+            *("/bin/sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(theirs), *program, *arguments),
+            env=surroundings(environment),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+    else:
+        process = await start_simplestore(
+            *arguments, environment=environment, stdin=theirs, stdout=theirs, stderr=theirs
+        )
     os.close(theirs)
     try:
         yield Terminal(ours, process)
@@ -88,8 +97,8 @@ async def in_terminal(*command: str, environment: Mapping[str, str], columns: in
         os.close(ours)
 
 
-async def on_terminal(*arguments: str, environment: Mapping[str, str], command: tuple[str, ...] = COMMAND) -> str:
+async def on_terminal(*arguments: str, environment: Mapping[str, str], program: tuple[str, ...] = ()) -> str:
     """Return the output of the command in a terminal."""
-    async with in_terminal(*command, *arguments, environment=environment) as terminal:
+    async with in_terminal(*arguments, environment=environment, program=program) as terminal:
         await terminal.wait()
         return terminal.shown
