@@ -14,7 +14,7 @@ from simplestore_async.caches.redis import RedisTokenCache
 from simplestore_async.errors import ConfigurationError, TokenCacheError
 from tests.support.cache_files import KEY, NAME, TOKEN, name, use
 from tests.support.tokens import make_token
-from tests.support.wire_faults import everything_shown
+from tests.support.tracebacks import everything_shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable

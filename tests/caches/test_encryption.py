@@ -19,7 +19,7 @@ from simplestore_async.caches.encryption import FernetCodec
 from simplestore_async.errors import ConfigurationError
 from tests.support.cache_files import DIGEST, KEY, NAME, TOKEN, renew
 from tests.support.tokens import make_token
-from tests.support.wire_faults import everything_shown
+from tests.support.tracebacks import everything_shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable

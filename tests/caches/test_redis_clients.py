@@ -21,7 +21,7 @@ from simplestore_async.errors import ConfigurationError, TokenCacheError
 from tests.support.cache_files import KEY, PASSWORD, QUOTED, TOKEN, enter, keys_in, name
 from tests.support.redis_server import Proxy, RedisServer
 from tests.support.tokens import make_token
-from tests.support.wire_faults import everything_shown
+from tests.support.tracebacks import everything_shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,7 +23,7 @@ from tests.support.api_requests import ListSource, OneToken, authorizations
 from tests.support.api_servers import INVALID_TOKEN, UNAUTHORIZED, ConnectProxy, WireServer, refusing_url, rejecting
 from tests.support.servers import ApiServer, Server
 from tests.support.tls import private_ca
-from tests.support.wire_faults import everything_shown
+from tests.support.tracebacks import everything_shown
 
 PROXY_PASSWORD = "canary-password"
 CREDENTIALS = ClientCredentials(client_id="app", client_secret="secret")

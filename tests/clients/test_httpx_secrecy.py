@@ -13,7 +13,7 @@ from simplestore_async.httpx import BearerTransport, open_client
 from tests.support.api_requests import ListSource, OneToken
 from tests.support.api_servers import refusing_url
 from tests.support.servers import Server
-from tests.support.wire_faults import everything_shown
+from tests.support.tracebacks import everything_shown
 
 
 class TestSecrecy:

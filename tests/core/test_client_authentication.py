@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import pickle
-import ssl
 import sys
 import threading
 import traceback
@@ -28,7 +27,7 @@ from simplestore_async.client_authentication import ClientAssertion, ClientAuthe
 from simplestore_async.errors import ConfigurationError, InvalidClientError, TokenError
 from tests.support.keys import KINDS, pem_of, private_key, public_key
 from tests.support.servers import TokenServer
-from tests.support.tls import authority, client_context, server_context
+from tests.support.tls import client_context, loopback_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -327,12 +326,8 @@ class TestCustomAuthentication:
 class TestMutualTls:
     async def test_certificate(self) -> None:
         """With "none" the form has only the client id, and the connection presents the certificate (RFC 8705 §2)."""
-        server, client = server_context(authority().issue_cert("127.0.0.1")), client_context()
-        server.verify_mode = ssl.CERT_REQUIRED
-        authority().configure_trust(server)
-        authority().issue_cert("client.example").configure_cert(client)
-
-        async with TokenServer(ssl_context=server) as token_server:
+        async with TokenServer(ssl_context=loopback_context(needs_certificate=True)) as token_server:
+            client = client_context("client.example")
             await TokenEndpoint(credentials(token_server, "none"), ssl=client).request_token()
             assert {"grant_type": "client_credentials", "client_id": "app"} == token_server.requests[0].form
 

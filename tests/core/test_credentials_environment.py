@@ -13,7 +13,7 @@ from simplestore_async import ClientCredentials, SecretFile
 from simplestore_async._core.target import find_base_url
 from simplestore_async.errors import ConfigurationError
 from tests.support.platforms import needs_case
-from tests.support.tracebacks import shown_by
+from tests.support.tracebacks import everything_shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,7 +132,7 @@ def test_secret_in_the_wrong_variable(environment: Callable[..., None], variable
     error = error_of_from_env()
 
     assert PREFIX + variable == error.field
-    assert "canary" not in shown_by(error)
+    assert "canary" not in everything_shown(error)
 
 
 @pytest.mark.parametrize("variable", ["CLIENT_ID_FILE", "CLIENT_SECRET_FILE"])

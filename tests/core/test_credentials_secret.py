@@ -17,7 +17,7 @@ from simplestore_async import ClientCredentials, SecretFile
 from simplestore_async._core.secret import show_path
 from simplestore_async.errors import ConfigurationError, TokenError
 from tests.support.platforms import needs_posix_files
-from tests.support.tracebacks import shown_by
+from tests.support.tracebacks import everything_shown
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
@@ -74,7 +74,7 @@ class TestSecretFile:
             SecretFile(path)()
 
         assert ("client_secret", problem.format(path)) == (caught.value.field, caught.value.problem)
-        assert "canary" not in shown_by(caught.value)
+        assert "canary" not in everything_shown(caught.value)
 
     @needs_posix_files
     @pytest.mark.parametrize(

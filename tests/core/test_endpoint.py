@@ -23,8 +23,8 @@ from tests.support.raw_server import RawServer
 from tests.support.servers import SECRET
 from tests.support.tls import authority, client_context, server_context
 from tests.support.token_requests import GRANT, WatchedConnector, cancelled, failure, raw_credentials, raw_endpoint
-from tests.support.tracebacks import shown_by
-from tests.support.wire_faults import JSON_HEAD, everything_shown, hangs_after, repeats, says, shows_secret
+from tests.support.tracebacks import everything_shown
+from tests.support.wire_faults import JSON_HEAD, hangs_after, repeats, says, shows_secret
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,7 +73,7 @@ def test_credentials_are_not_shown() -> None:
     with pytest.raises(ConfigurationError) as caught:
         TokenEndpoint(secret)  # type: ignore[arg-type]  # the mistake under test
 
-    assert "canary" not in shown_by(caught.value)
+    assert "canary" not in everything_shown(caught.value)
 
 
 @pytest.mark.parametrize(

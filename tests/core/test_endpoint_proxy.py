@@ -18,7 +18,8 @@ from tests.support.raw_server import RawServer
 from tests.support.servers import SECRET
 from tests.support.tls import client_context, private_ca
 from tests.support.token_requests import CLOSED, cancelled, failure, raw_credentials
-from tests.support.wire_faults import everything_shown, hangs_after, says, shows_secret
+from tests.support.tracebacks import everything_shown
+from tests.support.wire_faults import hangs_after, says, shows_secret
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -15,8 +15,9 @@ from tests.support.platforms import needs_posix_files
 from tests.support.production import run
 from tests.support.servers import SECRET
 from tests.support.token_requests import failure
+from tests.support.tracebacks import everything_shown
 from tests.support.virtual_wire import Reply, VirtualEndpoint
-from tests.support.wire_faults import everything_shown, shows_secret
+from tests.support.wire_faults import shows_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable

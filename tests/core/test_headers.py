@@ -8,7 +8,7 @@ import pytest
 
 from simplestore_async._core.headers import conceal_values, find_header_problem, is_header_name, parse_token_headers
 from simplestore_async.errors import ConfigurationError
-from tests.support.tracebacks import shown_by
+from tests.support.tracebacks import everything_shown
 
 
 class TestTokenHeaders:
@@ -72,7 +72,7 @@ class TestTokenHeaders:
 
         assert "headers" == caught.value.field
         assert caught.value.problem.startswith("must ")
-        assert "hunter2" not in shown_by(caught.value)
+        assert "hunter2" not in everything_shown(caught.value)
 
 
 @pytest.mark.parametrize(("text", "expected"), [("X-Key", True), ("", False), ("X Key", False), ("X:", False)])

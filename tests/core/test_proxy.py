@@ -10,7 +10,7 @@ from yarl import URL
 
 from simplestore_async._core.proxy import ProxySettings
 from simplestore_async.errors import ConfigurationError
-from tests.support.tracebacks import shown_by
+from tests.support.tracebacks import everything_shown
 
 PROXY = "http://proxy.example:3128"
 
@@ -64,7 +64,7 @@ class TestArgument:
             ProxySettings(wrong)
 
         assert ("proxy", "proxy") == (caught.value.field, caught.value.code)
-        assert "hunter2" not in shown_by(caught.value)
+        assert "hunter2" not in everything_shown(caught.value)
 
     @pytest.mark.parametrize(("field", "options"), [("proxy", {"proxy": 5}), ("trust_env", {"trust_env": "false"})])
     def test_wrong_type(self, field: str, options: Any) -> None:
@@ -121,7 +121,7 @@ class TestEnvironment:
             found("https://api.example")
 
         assert "all_proxy" == caught.value.field
-        assert "hunter2" not in shown_by(caught.value)
+        assert "hunter2" not in everything_shown(caught.value)
 
     @pytest.mark.parametrize(
         ("url", "no_proxy"),

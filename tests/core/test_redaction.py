@@ -30,7 +30,7 @@ from simplestore_async.errors import ConfigurationError, TokenError
 from simplestore_async.httpx import open_client
 from tests.support.api_requests import OneToken
 from tests.support.secrecy import WAYS
-from tests.support.tracebacks import shown_by
+from tests.support.tracebacks import everything_shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -282,4 +282,4 @@ def test_broken_secret(make: Callable[[Any], object], field: str) -> None:
     with pytest.raises(ConfigurationError, match="RuntimeError") as caught:
         make(Broken())
     assert field == caught.value.field
-    assert "canary" not in shown_by(caught.value)
+    assert "canary" not in everything_shown(caught.value)

@@ -14,7 +14,7 @@ from simplestore_async import TokenProvider, open_session
 from simplestore_async.errors import ConfigurationError, ProviderClosedError
 from tests.support.api_requests import OneToken, get
 from tests.support.tls import private_ca
-from tests.support.tracebacks import shown_by
+from tests.support.tracebacks import everything_shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -239,7 +239,7 @@ class TestMisuse:
 
         assert next(iter(options)) == caught.value.field
         assert hint in caught.value.hint
-        assert "canary" not in shown_by(caught.value)
+        assert "canary" not in everything_shown(caught.value)
 
     @pytest.mark.parametrize("arguments", [("id", "canary"), ("id", "canary", "https://token.example")])
     def test_positional(self, arguments: tuple[Any, ...]) -> None:
@@ -247,7 +247,7 @@ class TestMisuse:
         with pytest.raises(ConfigurationError, match=r"write open_session\(ClientCredentials\(") as caught:
             open_session(*arguments)
 
-        assert "canary" not in shown_by(caught.value)
+        assert "canary" not in everything_shown(caught.value)
 
     async def test_types(self) -> None:
         """A type checker reports wrong options: mypy's `warn_unused_ignores` fails if one of these is none."""

@@ -19,7 +19,7 @@ from tests.support.raw_server import RawServer
 from tests.support.resolver import LocalResolver
 from tests.support.servers import ApiServer
 from tests.support.tls import private_ca
-from tests.support.tracebacks import shown_by
+from tests.support.tracebacks import everything_shown
 from tests.support.wire_faults import says
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class TestPassword:
 
     @staticmethod
     def assert_hidden(error: BaseException) -> None:
-        shown = shown_by(error)
+        shown = everything_shown(error)
         assert "canary" not in shown
         assert BASIC[6:] not in shown
 

@@ -16,7 +16,8 @@ from yarl import URL
 from simplestore_async._core.transport_errors import build_transport_error
 from simplestore_async.errors import TokenTimeoutError, TokenTransportError
 from tests.support.servers import SECRET
-from tests.support.wire_faults import everything_shown, shows_secret
+from tests.support.tracebacks import everything_shown
+from tests.support.wire_faults import shows_secret
 
 TOKEN_URL = "https://auth.simplestore.io/connect/token"
 INFO = aiohttp.RequestInfo(URL(TOKEN_URL), "POST", ANY, URL(TOKEN_URL))

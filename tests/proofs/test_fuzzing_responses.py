@@ -21,7 +21,8 @@ from simplestore_async._core.wire import Exchange
 from simplestore_async.errors import TokenError
 from tests.support.fuzzing import CREDENTIALS, FUZZ, SECRET, SLOWER, TOKEN, Source, bodies, texts
 from tests.support.raw_server import RawServer
-from tests.support.wire_faults import everything_shown, says
+from tests.support.tracebacks import everything_shown
+from tests.support.wire_faults import says
 
 header_texts: Final = texts(st.characters(max_codepoint=0xFF, exclude_characters="\r\n\0"))
 dates: Final = st.sampled_from(

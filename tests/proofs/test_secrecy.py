@@ -18,7 +18,8 @@ from tests.support.batches import write_requests
 from tests.support.raw_server import RawServer
 from tests.support.secrecy import BASIC, LONG_TOKEN, Scene, show_every_step, shows_canary
 from tests.support.servers import SECRET
-from tests.support.wire_faults import everything_shown, hangs_after, says
+from tests.support.tracebacks import everything_shown
+from tests.support.wire_faults import hangs_after, says
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

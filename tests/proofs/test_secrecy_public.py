@@ -32,7 +32,7 @@ from tests.support.secrecy import (
     write_secret,
 )
 from tests.support.servers import SECRET
-from tests.support.wire_faults import everything_shown
+from tests.support.tracebacks import everything_shown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

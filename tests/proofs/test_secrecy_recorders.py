@@ -18,7 +18,8 @@ from simplestore_async import ClientCredentials, TokenEndpoint
 from simplestore_async.sandbox import Sandbox
 from tests.support.raw_server import RawServer
 from tests.support.servers import SECRET
-from tests.support.wire_faults import JSON_HEAD, everything_shown, hangs_after, shows_secret
+from tests.support.tracebacks import everything_shown
+from tests.support.wire_faults import JSON_HEAD, hangs_after, shows_secret
 from tests.support.wire_rows import GRANT, length
 
 if TYPE_CHECKING:

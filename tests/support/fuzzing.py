@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from simplestore_async import AccessToken, ClientCredentials
 from simplestore_async.errors import SimpleStoreError
-from tests.support.wire_faults import everything_shown
+from tests.support.tracebacks import everything_shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,18 +1,38 @@
-"""Errors as tracebacks with locals show them."""
+"""Errors as logs, debuggers and pickles show them."""
 
 from __future__ import annotations
 
+import pickle
 import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simplestore_async.errors import SimpleStoreError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_TESTS = Path(__file__).parent.parent
 
 
-def shown_by(error: BaseException) -> str:
-    """Return a traceback with locals of *error*, its causes and contexts."""
-    texts, todo, seen = [], [error], set()
+def everything_shown(error: BaseException) -> str:
+    """Return everything that a log or debugger may show of an error, its causes and contexts.
+
+    This includes the locals of all frames but those of the tests, which may contain secrets.
+    """
+    lines: list[str] = []
+    todo, seen = [error], set[int]()
     while todo:
         each = todo.pop()
         seen.add(id(each))
-        texts.append(f"{each} {each!r} {each.args!r} {vars(each)!r}")
-        frames = [frame for frame, _ in traceback.walk_tb(each.__traceback__)]
-        texts += [repr(frame.f_locals) for frame in frames if not frame.f_code.co_name.startswith("test_")]
+        steps = [step for step in traceback.walk_tb(each.__traceback__) if not _is_ours(step[0])]
+        lines += traceback.StackSummary.extract(iter(steps), capture_locals=True).format()
+        lines += [str(each), repr(each), repr(each.args), repr(vars(each))]
+        if isinstance(each, SimpleStoreError):
+            lines.append(str(pickle.dumps(each)))
         todo += [linked for linked in (each.__cause__, each.__context__) if linked and id(linked) not in seen]
-    return "\n".join(texts)
+    return "\n".join(lines)
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return Path(frame.f_code.co_filename).is_relative_to(_TESTS)

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import pickle
 import socket
 import struct
-import traceback
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from simplestore_async.errors import SimpleStoreError
 from tests.support.raw_server import carry
 from tests.support.servers import SECRET
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from tests.support.raw_server import Script
 
 TESTS: Final = Path(__file__).parents[1]
@@ -128,27 +123,6 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
             await writer.drain()
     with suppress(OSError):
         writer.write_eof()
-
-
-def everything_shown(error: BaseException) -> str:
-    """Return everything that a log or debugger may show of an error, its causes and contexts.
-
-    This includes the locals of all frames but those of the tests, which may contain secrets.
-    """
-    lines = []
-    each: BaseException | None = error
-    while each is not None:
-        steps = [step for step in traceback.walk_tb(each.__traceback__) if not _is_ours(step[0])]
-        lines += traceback.StackSummary.extract(iter(steps), capture_locals=True).format()
-        lines += [str(each), repr(each), repr(each.args), repr(vars(each))]
-        if isinstance(each, SimpleStoreError):
-            lines.append(str(pickle.dumps(each)))
-        each = each.__cause__ or each.__context__
-    return "\n".join(lines)
-
-
-def _is_ours(frame: FrameType) -> bool:
-    return Path(frame.f_code.co_filename).is_relative_to(TESTS)
 
 
 def shows_secret(text: str) -> bool:

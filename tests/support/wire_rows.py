@@ -25,7 +25,8 @@ from simplestore_async.errors import (
 from tests.support.raw_server import Script
 from tests.support.servers import SECRET
 from tests.support.tls import client_context, loopback_context
-from tests.support.wire_faults import JSON_HEAD, everything_shown, says, shows_secret
+from tests.support.tracebacks import everything_shown
+from tests.support.wire_faults import JSON_HEAD, says, shows_secret
 
 
 @attrs.frozen
