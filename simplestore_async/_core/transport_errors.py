@@ -9,6 +9,7 @@ import ssl
 from typing import Final
 
 import aiohttp
+from aiohttp.http_exceptions import BadHttpMessage, PayloadEncodingError
 
 from simplestore_async.errors import TokenTimeoutError, TokenTransportError
 
@@ -39,7 +40,7 @@ def build_transport_error(error: Exception, *, url: str, seconds: float) -> Toke
 def _describe(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return f"the proxy returned status {error.status}"
-    if isinstance(error, aiohttp.ClientResponseError):
+    if isinstance(error, aiohttp.ClientResponseError) or _has_bad_trailer(error):
         return "the response is not HTTP"
     if isinstance(error, aiohttp.ClientConnectorError):
         proxy = "the proxy " if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
@@ -51,6 +52,12 @@ def _describe(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError) or not text:
         return "the connection was closed before the response was complete"
     return text
+
+
+def _has_bad_trailer(error: Exception) -> bool:
+    """Return whether the trailer of a payload is not HTTP."""
+    cause = error.__cause__
+    return isinstance(cause, BadHttpMessage) and not isinstance(cause, PayloadEncodingError)
 
 
 def _find_innermost(error: BaseException) -> BaseException:
