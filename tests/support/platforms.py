@@ -26,6 +26,7 @@ needs_proc: Final = pytest.mark.skipif(sys.platform != "linux", reason="needs /p
 needs_resets: Final = pytest.mark.skipif(
     os.name != "posix", reason="the event loop of Windows reports a reset as end of file"
 )
+needs_resource: Final = pytest.mark.skipif(find_spec("resource") is None, reason="needs the module resource")
 needs_unix_sockets: Final = pytest.mark.skipif(
     not hasattr(asyncio, "open_unix_connection"), reason="needs unix sockets in asyncio"
 )
