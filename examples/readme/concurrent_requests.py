@@ -2,10 +2,10 @@ import asyncio
 from simplestore_async import FileTokenCache, open_session
 
 
-async def main(paths):
+async def main(paths: list[str]) -> list[int]:
     async with open_session(cache=FileTokenCache(), raise_for_status=True) as session:
 
-        async def ship(path):
+        async def ship(path: str) -> int:
             async with session.post(path, json={"state": "shipped"}) as response:
                 return response.status
 

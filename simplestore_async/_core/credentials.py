@@ -208,9 +208,9 @@ class ClientCredentials:
         secret: Secret = read_variable("SIMPLESTORE_CLIENT_SECRET", keep_spaces=True)
         given = {"SIMPLESTORE_CLIENT_ID": client_id or id_path, "SIMPLESTORE_CLIENT_SECRET": secret or secret_path}
         if missing := [name for name, value in given.items() if not value]:
-            raise missing_variables(
-                *missing, hint="copy from the Control Panel (SIMPLESTORE_CLIENT_SECRET_FILE may name a file)"
-            )
+            files = " or ".join(f"{name}_FILE" for name in missing)
+            values = "them" if missing[1:] else "it"
+            raise missing_variables(*missing, hint=f"copy {values} from the Control Panel, or name a file in {files}")
         if id_path:
             client_id = read_secret_file("SIMPLESTORE_CLIENT_ID_FILE", SecretFile(id_path), keep_spaces=False)
         if secret_path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final
@@ -28,6 +29,10 @@ def find_package() -> Any:
 
 def package_of(value: object) -> Any:
     """Return the package of *value* or its class, or None if it is from neither."""
-    kind = value if isinstance(value, type) else type(value)
+    return _find_package_of(value if isinstance(value, type) else type(value))
+
+
+@lru_cache  # each request is looked up several times
+def _find_package_of(kind: type) -> Any:
     names = (base.__module__.partition(".")[0] for base in kind.__mro__)
     return next((import_module(name) for name in names if name in _NAMES), None)

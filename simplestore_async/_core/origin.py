@@ -141,7 +141,7 @@ def _parse(field: str, value: object, *, allow_insecure_http: bool) -> URL | Con
     if url.scheme == "http" and not allow_insecure_http and not is_loopback(url):
         return ConfigurationError(
             field,
-            f"uses plain http to {url.raw_host}, which would show credentials to the network",
+            f"uses plain http to {url.raw_host}, which would expose credentials on the network",
             "use https (allow_insecure_http=True is for closed test networks)",
             code="plain-http",
         )
@@ -151,7 +151,7 @@ def _parse(field: str, value: object, *, allow_insecure_http: bool) -> URL | Con
 def _find_problem(url: URL) -> tuple[str, str]:
     """Return problem and hint of a URL for credentials, or two empty strings."""
     if url.scheme not in {"http", "https"} or not url.raw_host or url.explicit_port == 0:
-        return "must be an absolute URL that starts with https:// and names a host", ""
+        return "must be an absolute URL that starts with https:// and names a host", "such as https://host/path"
     if url.raw_user is not None or url.raw_password is not None:
         return "must not have a user name or password before its host", "take them out of the URL"
     if "*" in url.raw_host:
@@ -168,7 +168,7 @@ def _find_host_problem(host: str) -> tuple[str, str]:
         return "has an ambiguous host", str(error)
     if is_address or re.fullmatch(_HOST, host):
         return "", ""
-    return "has an impossible host", "a host consists of letters, digits, hyphens and single dots"
+    return "has an invalid host name", "a host name consists of letters, digits, hyphens and single dots"
 
 
 def conceal_urls(field: str, urls: str | URL | Iterable[str | URL]) -> tuple[str | URL, ...]:

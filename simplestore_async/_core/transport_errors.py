@@ -13,7 +13,7 @@ from aiohttp.http_exceptions import BadHttpMessage, PayloadEncodingError
 
 from simplestore_async.errors import TokenTimeoutError, TokenTransportError
 
-__all__ = ["build_transport_error", "describe_system_error"]
+__all__ = ["build_transport_error", "describe_system_error", "describe_transport_error"]
 
 _CERTIFICATE_ERRORS: Final = (
     aiohttp.ClientConnectorCertificateError,
@@ -29,15 +29,18 @@ def build_transport_error(error: Exception, *, url: str, seconds: float) -> Toke
         return TokenTimeoutError(f"{what}: no complete response within {max(seconds, 0.0):.3g} s")
     if isinstance(error, _CERTIFICATE_ERRORS):
         return TokenTransportError(
-            f"{what}: the certificate is not trusted ({_describe_certificate_error(error)})",
+            f"{what}: {describe_transport_error(error)}",
             "for a private CA pass ssl=ssl.create_default_context(cafile=…)",
             code="certificate",
             retryable=False,
         )
-    return TokenTransportError(f"{what}: {_describe(error)}")
+    return TokenTransportError(f"{what}: {describe_transport_error(error)}")
 
 
-def _describe(error: Exception) -> str:
+def describe_transport_error(error: Exception) -> str:
+    """Return why aiohttp got no response."""
+    if isinstance(error, _CERTIFICATE_ERRORS):
+        return f"the certificate is not trusted ({_describe_certificate_error(error)})"
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return f"the proxy returned status {error.status}"
     if isinstance(error, aiohttp.ClientResponseError) or _has_bad_trailer(error):

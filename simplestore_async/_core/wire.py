@@ -169,6 +169,8 @@ class Exchange:
             hint = _SET_THE_ADDRESS
         elif code == "invalid_client" or status in {401, 403}:
             hint = _COPY_AGAIN if self._has_secret else _CHECK_KEY
+        elif code is None and status in {404, 405, 410}:
+            hint = _IS_IT_THE_ENDPOINT
         return (InvalidClientError if code == "invalid_client" else TokenEndpointError)(
             f"token request failed: status {status}{f' ({details})' if details else ''}",
             hint,

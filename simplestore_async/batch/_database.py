@@ -229,7 +229,7 @@ class BatchDatabase:
     def _check_identity(self, stored: dict[str, Any]) -> None:
         hint = "use another database, or pass --restart to send everything again"
         if stored["sha256"] != self._identity["sha256"]:
-            raise BatchFileError(f"{self.path} is the batch of another content of {self.requests.path}", hint)
+            raise BatchFileError(f"{self.path} was begun with another content of {self.requests.path}", hint)
         for field, expected in self._identity.items():
             if stored[field] != expected:
                 found = f"{stored[field] or 'none'}, got {expected or 'none'}"

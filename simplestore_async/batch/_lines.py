@@ -72,8 +72,10 @@ def parse_line(
         return "is not UTF-8"
     except RecursionError:
         return "is nested too deeply"
-    except (msgspec.MsgspecError, ConfigurationError) as error:
+    except (msgspec.ValidationError, ConfigurationError) as error:
         return str(error)
+    except msgspec.MsgspecError as error:
+        return f"is not valid JSON: {error}"
 
 
 def _headers_of(line: _Line) -> tuple[tuple[str, str], ...]:

@@ -24,6 +24,7 @@ import attrs
 from aiohttp import ClientResponse, ClientSession, hdrs
 
 from simplestore_async._core.proxied_request import fixed_proxy_class
+from simplestore_async._core.transport_errors import describe_transport_error
 from simplestore_async._core.wire import parse_retry_after
 from simplestore_async.errors import ConfigurationError, SimpleStoreError
 
@@ -356,6 +357,8 @@ class Sender:
             return f"the API responded {end.head.status}"
         if isinstance(end, TimeoutError) and not str(end):
             return f"no complete response within {self.policy.timeout_seconds:g} s"
+        if isinstance(end, aiohttp.ClientConnectorError):
+            return describe_transport_error(end)
         return " ".join(str(end).split()) or type(end).__name__
 
     def _with_key(self, request: BatchRequest) -> BatchRequest:

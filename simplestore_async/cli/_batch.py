@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from ._output import cache_option, json_option, timeout_option
 
@@ -38,23 +39,27 @@ The result of each request of FILE that has one, by line.
 
 _EPILOG = """\
 \b
-A line of FILE; optional: json (any value), body (text) or body_file (a file's name), headers, key:
-  {"id": 1, "method": "PUT", "path": "orders/1", "json": {"state": "shipped"}, "headers": {"If-Match": "7"}}
+A line of FILE; json (any value), body (text) or body_file (a file's name),
+headers and key are optional; shown on several lines:
+  {"id": 1, "method": "PUT", "path": "orders/1",
+  "json": {"state": "shipped"}, "headers": {"If-Match": "7"}}
 \b
 A line of results; body_format is json, text, base64 or null:
-  {"id": 1, "line": 1, "method": "PUT", "path": "orders/1", "outcome": "succeeded", "status": 200, "headers": {},
-  "body": {"id": 1}, "body_format": "json", "error_type": null, "error_message": null, "attempts": 1,
-  "started_at": 1767225600.0, "duration_seconds": 0.012}
+  {"id": 1, "line": 1, "method": "PUT", "path": "orders/1",
+  "outcome": "succeeded", "status": 200, "headers": {}, "body": {"id": 1},
+  "body_format": "json", "error_type": null, "error_message": null,
+  "attempts": 1, "started_at": 1767225600.0, "duration_seconds": 0.012}
 \b
 Outcomes:
   succeeded  the API responded 2xx
   refused    the API responded otherwise
-  failed     no complete response to a request that only reads, or it was not sent
-  unknown    it may have taken effect: no complete response, or 500, 502 or 504; check it
+  failed     not sent, or no complete response to a request that only reads
+  unknown    it may have taken effect: no complete response, or 500, 502, 504
 \b
 Exit codes:
   0    every request succeeded
-  1    a person must look: requests failed or are unknown, or the database cannot be used
+  1    a person must look: requests failed or are unknown, or the database
+       cannot be used
   2    wrong usage or settings
   22   every request has a result, and some were refused
   65   FILE is wrong; nothing was sent
@@ -90,7 +95,7 @@ _database_option = click.option(
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help="Maximum requests per second.")
 @timeout_option("one attempt", default=300)
 @_database_option
-@click.option("--resume", is_flag=True, help="Continue an earlier run, as is done anyway.")
+@click.option("--resume", is_flag=True, help="Continue an earlier run; the default.")
 @click.option("--restart", is_flag=True, help="Forget an earlier run, and send everything.")
 @click.option(
     "--resend",
@@ -123,11 +128,25 @@ def batch(*, output: str | None, is_json: bool, is_check: bool, resume: bool, re
 
     from ._batch_run import Job, check_job, make_policy, run_job  # completion does without aiohttp
 
-    job = Job(output=output, is_json=is_json, is_restarted=restart, policy=make_policy(options), **options)
+    words = _words_to_continue(click.get_current_context())
+    job = Job(words=words, output=output, is_json=is_json, is_restarted=restart, policy=make_policy(options), **options)
     if is_check:
         check_job(job)
     else:
         run_job(job)
+
+
+def _words_to_continue(context: _Context) -> list[str]:
+    """Return the command that continues this one: the same, without what concerns an earlier run."""
+    words = ["simplestore", "batch", context.params["file"]]
+    for option in context.command.params[1:]:
+        name = option.name or ""
+        is_given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if is_given and name not in {"resume", "restart", "resend"}:
+            value = context.params[name]
+            for each in value if option.multiple else [value]:
+                words += [option.opts[-1]] if value is True else [option.opts[-1], str(each)]
+    return words
 
 
 @click.command(name="results", help=_RESULTS_HELP)

@@ -84,13 +84,13 @@ class Display:
                 self._printed_at = time.monotonic()
                 rate = self.sent / self.seconds
                 left = show_duration((self._total - self._done) / rate) if rate else "unknown"
-                self.say(f"{self._done} of {self._total}, {rate:.0f}/s, {self._troubled} not succeeded, {left} left")
+                self.say(f"{self._done} of {self._total}, {rate:.0f}/s, {self._troubled} unsuccessful, {left} left")
 
     def _update_bar(self) -> None:
         if self._bar:
             from ._console import show_trouble
 
-            troubled = show_trouble(self._troubled, "not succeeded")
+            troubled = show_trouble(self._troubled, "unsuccessful")
             self._bar.update(self._bar.task_ids[0], completed=self._done, troubled=troubled, refresh=True)
 
 

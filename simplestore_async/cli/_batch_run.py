@@ -53,9 +53,10 @@ class SigintError(CommandError):
 
 @attrs.frozen(kw_only=True)
 class Job:
-    """Arguments of the command."""
+    """Arguments of the command; *words* continue it."""
 
     file: str
+    words: list[str]
     output: str | None
     database: str | None
     policy: BatchPolicy
@@ -222,20 +223,18 @@ def _print_summary(job: Job, summary: BatchSummary) -> None:
         facts |= {"remaining": summary.remaining, "is_stopped": summary.is_stopped, "statuses": summary.statuses}
         print_json(facts | {"elapsed_seconds": round(summary.elapsed_seconds, 3), "rate": round(summary.rate, 1)})
         return
-    statuses = ", ".join(f"{count} of {status}" for status, count in summary.statuses.items())
+    statuses = "".join(f"; HTTP {status}: {count}" for status, count in summary.statuses.items())
     lines = [
         ", ".join([f"{count} {outcome}" for outcome, count in summary.counts.items()])
         + f", {summary.remaining} remaining",
-        f"{summary.sent} in {show_duration(summary.elapsed_seconds)} ({summary.rate:.0f}/s)"
-        + (f"; statuses: {statuses}" if statuses else ""),
+        f"{summary.sent} in {show_duration(summary.elapsed_seconds)} ({summary.rate:.0f}/s){statuses}",
     ]
-    words = ["simplestore", "batch", job.file]
-    words += ["--output", job.output] if job.output else []
-    words += ["--database", job.database] if job.database else []
     if summary.remaining:
-        lines.append(f"continue with: {as_command(words)}")
-    elif summary.counts["unknown"]:
-        lines.append(f"resend the unknown ones with: {as_command(words)} --resend unknown")
+        lines.append(f"continue with: {as_command(job.words)}")
+    elif not summary.sent:
+        lines[1:] = ["nothing was left to send"]
+    if summary.counts["unknown"] and not summary.remaining:
+        lines.append(f"resend the unknown ones with: {as_command(job.words)} --resend unknown")
     for line in lines:
         click.echo(line, err=job.output is None)  # on stdout only if no results are there
 
@@ -244,8 +243,8 @@ def _raise_for(summary: BatchSummary, signals: _Signals) -> None:
     """Raise what the command ends with."""
     if summary.remaining:
         if signals.number == signal.SIGINT:
-            raise SigintError("ended by Ctrl-C; run it again to continue")
-        raise UnfinishedError(f"{summary.remaining} requests are not sent yet; run it again to continue")
+            raise SigintError("ended by Ctrl-C")
+        raise UnfinishedError(f"{summary.remaining} requests are not sent yet")
     total = summary.done
     silent = summary.counts["failed"] + summary.counts["unknown"]
     if silent:

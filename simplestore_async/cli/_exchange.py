@@ -9,11 +9,12 @@ from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
-from aiohttp import ClientError, ClientTimeout
+from aiohttp import ClientConnectorError, ClientError, ClientTimeout
 
 from simplestore_async import open_session
 from simplestore_async._core.origin import is_loopback
 from simplestore_async._core.target import check_target, find_base_url, find_target
+from simplestore_async._core.transport_errors import describe_transport_error
 from simplestore_async.errors import SimpleStoreError
 
 from ._caches import open_cache
@@ -76,6 +77,8 @@ async def send(
         raise  # a TokenTimeoutError is also a TimeoutError
     except TimeoutError as error:
         raise RequestError(f"no complete response within {timeout_seconds:g} s (--timeout)") from error
+    except ClientConnectorError as error:
+        raise RequestError(f"{describe_transport_error(error)}; check SIMPLESTORE_BASE_URL") from error
     except ClientError as error:
         raise RequestError(f"no complete response: {str(error) or type(error).__name__}") from error
 

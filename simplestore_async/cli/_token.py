@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["token"]
 
 _HELP = """\
-Obtain an access token and print its facts.
+Obtain an access token and print its details.
 
 The credentials come from SIMPLESTORE_CLIENT_ID, and from SIMPLESTORE_CLIENT_SECRET or SIMPLESTORE_CLIENT_SECRET_FILE;
 SIMPLESTORE_TOKEN_URL and SIMPLESTORE_SCOPE are optional. The request uses the proxy that the environment names.

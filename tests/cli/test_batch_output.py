@@ -75,7 +75,7 @@ class TestTerminal:
         environment = directory.sandbox.environment | {"NO_COLOR": no_color}
         async with in_terminal(*COMMAND, *directory.command, environment=environment, columns=100) as terminal:
             assert 0 == await terminal.wait()
-        for text in "30/30", "/s", "0 not succeeded", "left", "waiting 0.3 s: the API responded 429", "30 succeeded":
+        for text in "30/30", "/s", "0 unsuccessful", "left", "waiting 0.3 s: the API responded 429", "30 succeeded":
             assert text in terminal.shown
         assert bool(no_color) != ("\x1b[3" in terminal.shown or "\x1b[38" in terminal.shown)
         assert terminal.shown.rindex("\x1b[?25h") > terminal.shown.rindex("\x1b[?25l")  # the cursor is back
@@ -100,7 +100,7 @@ class TestTerminal:
 
         assert 0 == outcome.code
         line, *others = outcome.stderr.splitlines()
-        assert re.fullmatch(r"2[01] of 25, 2/s, 0 not succeeded, 0:00:0[1-3] left", line)
+        assert re.fullmatch(r"2[01] of 25, 2/s, 0 unsuccessful, 0:00:0[1-3] left", line)
         assert not others
 
     @needs_posix

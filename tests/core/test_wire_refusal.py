@@ -52,12 +52,13 @@ class TestRefusal:
     @pytest.mark.parametrize(
         ("statuses", "advice", "retryable"),
         [
-            ((400, 402, 404, 405, 407, 409, 410, 421, 422, 425, 428, 430, 451, 499), "", False),
+            ((400, 402, 407, 409, 421, 422, 425, 428, 430, 451, 499), "", False),
             ((408, 429, 500, 501, 502, 503, 504, 599), "", True),
             ((401, 403), "Control Panel", False),
+            ((404, 405, 410), "token endpoint", False),
             ((300, 301, 302, 303, 307, 308, 399), "SIMPLESTORE_TOKEN_URL", False),
         ],
-        ids=["refused", "retried", "credentials", "redirect"],
+        ids=["refused", "retried", "credentials", "absent", "redirect"],
     )
     def test_status(self, statuses: tuple[int, ...], advice: str, *, retryable: bool) -> None:
         """The status decides whether the error is retryable and which hint it has."""
