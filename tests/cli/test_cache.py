@@ -16,7 +16,7 @@ from cryptography.fernet import Fernet
 from simplestore_async import FileTokenCache
 from tests.support.cache_files import DIGEST, NAME, names_in
 from tests.support.command import assert_one_line, finish, simplestore, start
-from tests.support.platforms import needs_posix
+from tests.support.platforms import needs_posix, needs_posix_files
 from tests.support.tokens import make_token
 
 if TYPE_CHECKING:
@@ -126,7 +126,9 @@ class TestList:
         ("spoil", "problem"),
         [
             (lambda path: path.write_text("canary"), "it is damaged, or encrypted"),
-            (lambda path: path.chmod(0o644), "mode 0644 gives other users access"),
+            pytest.param(
+                (lambda path: path.chmod(0o644)), "mode 0644 gives other users access", marks=needs_posix_files
+            ),
             (lambda path: path.rename(path.with_name(NAME.replace("v2", "v1"))), "its format version is 1, not 2"),
         ],
     )
