@@ -183,6 +183,7 @@ class TestClear:
 
 
 class TestDirectory:
+    @needs_posix_files
     @pytest.mark.parametrize("operation", ["list", "clear"])
     async def test_not_private(self, directory: Path, path: Path, operation: str) -> None:
         """A directory that others may write to: exit code 1, a line with reason and hint; nothing is removed."""
@@ -193,6 +194,7 @@ class TestDirectory:
         assert "or choose another directory" in outcome.stderr
         assert [NAME] == names_in(directory)
 
+    @needs_posix_files
     @pytest.mark.parametrize("operation", ["list", "clear"])
     @pytest.mark.parametrize(
         ("name", "reason"), [("file/cache", "Not a directory"), ("x" * 300, "File name too long")], ids=["file", "long"]
@@ -207,6 +209,7 @@ class TestDirectory:
         """A file in the place of the directory is wrong usage."""
         assert_one_line(await cache(operation, path), code=2, says="--directory")
 
+    @needs_posix_files
     async def test_json_error(self, directory: Path, path: Path) -> None:
         """With `--json` the line on stderr is an object, and stdout stays empty."""
         directory.chmod(0o777)
