@@ -175,10 +175,10 @@ class TestClear:
         (directory / "notes.txt").write_text("precious")
         async with FileTokenCache(directory).renewal_lock("key"):
             outcome = await cache("clear", directory)
+            assert ["notes.txt", NAME.replace("json", "lock")] == names_in(directory)
 
         assert (0, "") == (outcome.code, outcome.stderr)
         assert "files removed: 2\n" == outcome.stdout
-        assert ["notes.txt", NAME.replace("json", "lock")] == names_in(directory)
         assert {"removed": 0} == (await cache("clear", directory, "--json")).json
 
 
