@@ -88,7 +88,8 @@ def _read_bytes(path: Path) -> tuple[RedactedBytes, str]:
     try:
         descriptor = os.open(path, _FLAGS)
     except OSError as error:
-        return nothing, error.strerror or type(error).__name__
+        # Windows opens no directory.
+        return nothing, "it is a directory" if path.is_dir() else error.strerror or type(error).__name__
     except ValueError:
         return nothing, "it contains a null character"
     try:

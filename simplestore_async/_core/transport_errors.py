@@ -9,6 +9,7 @@ import ssl
 from typing import Final
 
 import aiohttp
+from aiohttp.http_exceptions import BadHttpMessage, PayloadEncodingError
 
 from simplestore_async.errors import TokenTimeoutError, TokenTransportError
 
@@ -42,7 +43,7 @@ def describe_transport_error(error: Exception) -> str:
         return f"the certificate is not trusted ({_describe_certificate_error(error)})"
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return f"the proxy returned status {error.status}"
-    if isinstance(error, aiohttp.ClientResponseError):
+    if isinstance(error, aiohttp.ClientResponseError) or _has_bad_trailer(error):
         return "the response is not HTTP"
     if isinstance(error, aiohttp.ClientConnectorError):
         proxy = "the proxy " if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
@@ -54,6 +55,12 @@ def describe_transport_error(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError) or not text:
         return "the connection was closed before the response was complete"
     return text
+
+
+def _has_bad_trailer(error: Exception) -> bool:
+    """Return whether the trailer of a payload is not HTTP."""
+    cause = error.__cause__
+    return isinstance(cause, BadHttpMessage) and not isinstance(cause, PayloadEncodingError)
 
 
 def _find_innermost(error: BaseException) -> BaseException:

@@ -7,7 +7,7 @@ import gc
 import os
 import signal
 import sys
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
@@ -191,18 +191,17 @@ class _Signals:
         """Catch them meanwhile, for the running task."""
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
-        caught = [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]  # which nohup sets
-        for number in caught:
-            try:
-                self._loop.add_signal_handler(number, self._note, number)
-            except NotImplementedError:  # Windows
-                signal.signal(number, lambda number, _: self._loop.call_soon_threadsafe(self._note, number))
+        # Not by the loop's own method, which Windows does not have. `nohup` ignores SIGHUP.
+        caught = [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+        earlier = {number: signal.signal(number, self._receive) for number in caught}
         try:
             yield
         finally:
-            for number in caught:
-                with suppress(NotImplementedError):
-                    self._loop.remove_signal_handler(number)
+            for number, handler in earlier.items():
+                signal.signal(number, handler)
+
+    def _receive(self, number: int, _: object) -> None:
+        self._loop.call_soon_threadsafe(self._note, number)
 
     def _note(self, number: int) -> None:
         if self.number and self._task:

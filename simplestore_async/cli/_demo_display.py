@@ -27,7 +27,7 @@ _REFRESH_SECONDS: Final = 0.1
 _NEWS_SHOWN: Final = 12
 _PLAIN_STEPS: Final = 10
 _START_SANDBOX: Final = (
-    "{command} sandbox           # in another terminal; set the variables it prints"
+    "{command} sandbox           # in another window of PowerShell; paste here what it prints"
     if os.name == "nt"
     else 'eval "$({command} sandbox &)"'
 )

@@ -21,7 +21,7 @@ from simplestore_async import FileTokenCache, RenewalPolicy, open_session
 from simplestore_async.errors import SimpleStoreError, TokenEndpointError
 from simplestore_async.events import Event, OutageBegan, OutageEnded, RenewalFailed, TokenReceived, TokenRejected
 
-from ._output import log_to_stderr
+from ._output import is_closed_pipe, log_to_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -206,5 +206,7 @@ def _main() -> None:
 if __name__ == "__main__":
     try:
         _main()
-    except BrokenPipeError:
+    except OSError as error:
+        if not is_closed_pipe(error):
+            raise
         os._exit(1)  # the first process has ended

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shlex
 import signal
 import sys
@@ -32,7 +33,8 @@ shell evaluates the output:
   eval "$(simplestore sandbox &)"
 
 The sandbox then runs in the background until the terminal is closed, or until `kill` with the process number that is
-on standard error; Ctrl-C does not reach it. In the foreground Ctrl-C ends it.
+on standard error; Ctrl-C does not reach it. In the foreground Ctrl-C ends it. On Windows the output is for PowerShell:
+paste it into a second window.
 
 JSON: each variable with its value.
 """
@@ -69,7 +71,7 @@ async def _serve(server: Sandbox, *, secret: Mapping[str, str], is_json: bool) -
     _stop_by_signals(is_stopped)
     async with server:
         _print_environment(server.environment | dict(secret), is_json=is_json)
-        end = "SIGTERM" if is_background else "Ctrl-C or SIGTERM"
+        end = "SIGTERM" if is_background else "Ctrl-C"
         click.echo(f"Serving {server.base_url} until {end} (process {os.getpid()}).", err=True)
         watching = asyncio.create_task(_stop_with_shell(shell, is_stopped)) if shell else None
         await is_stopped.wait()
@@ -133,9 +135,17 @@ def _print_environment(environment: Mapping[str, str], *, is_json: bool) -> None
     if is_json:
         print_json(dict(environment))
     else:
-        lines = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+        lines = [_as_assignment(name, value) for name, value in environment.items()]
         click.echo("\n".join(map(as_line, lines) if sys.stdout.isatty() else lines))
     sys.stdout.flush()
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
+
+
+def _as_assignment(name: str, value: str) -> str:
+    """Return the line that sets a variable in a POSIX shell; on Windows, in PowerShell."""
+    if os.name == "nt":
+        doubled = re.sub("['\u2018-\u201b]", r"\g<0>\g<0>", value)  # PowerShell takes typographic quotes for '
+        return f"$env:{name} = '{doubled}'"
+    return f"export {name}={shlex.quote(value)}"

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from cattrs import unstructure
 
+from simplestore_async.cli._demo_worker import Plan, Share
 from simplestore_async.sandbox import Sandbox, Status
 from tests.support.command import (
     COMMAND,
@@ -159,6 +161,18 @@ class TestDemo:
         assert 1 == outcome.code
         assert re.fullmatch(r"simplestore: process [12] ended with exit code -9\n", outcome.stderr)
         assert not any(map(is_alive, workers))
+
+    async def test_process_without_reader(self) -> None:
+        """If the demo ends while one of its processes starts, that process exits without a traceback."""
+        plan = Plan(requests=1, concurrency=1, duration_seconds=3, processes=1, is_debug=False)
+        share = json.dumps(unstructure(Share(plan=plan, number=0, directory="")))
+        reading, writing = os.pipe()
+        os.close(reading)
+        worker = sys.executable, "-m", "simplestore_async.cli._demo_worker"
+        process = await start(*worker, stdin=asyncio.subprocess.PIPE, stdout=writing)
+        os.close(writing)
+
+        assert Outcome(1, "", "") == await finish(process, stdin=f"{share}\n".encode())
 
     @needs_posix
     async def test_closed_pipe(self) -> None:

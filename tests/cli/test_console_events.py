@@ -16,17 +16,36 @@ from tests.support.command import COMMAND, TIMEOUT_SECONDS, Outcome, finish, sta
 from tests.support.platforms import needs_break, needs_console
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
+
+    Launch = Callable[..., Awaitable[asyncio.subprocess.Process]]
 
 pytestmark = needs_console
 
 CTRL_C, CTRL_BREAK = b"0\n", b"1\n"
 CONSOLE: Final = Path(tests.support.__file__).with_name("console.py")
+RAISE_BREAK: Final = """\
+import signal, sys, threading
+from simplestore_async.cli import main
+
+def raise_at_end_of_input():
+    sys.stdin.read()
+    signal.raise_signal(signal.SIGBREAK)
+
+threading.Thread(target=raise_at_end_of_input, daemon=True).start()
+sys.exit(main())
+"""
 
 
 async def start_in_console(*arguments: str, environment: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
     """Start the command in a console of its own; its standard input takes the events."""
     command = sys.executable, str(CONSOLE), *COMMAND, *arguments
+    return await start(*command, environment=environment, stdin=asyncio.subprocess.PIPE)
+
+
+async def start_with_break(*arguments: str, environment: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
+    """Start the command with a thread that raises SIGBREAK at the end of standard input, as an event does."""
+    command = sys.executable, "-c", RAISE_BREAK, *arguments
     return await start(*command, environment=environment, stdin=asyncio.subprocess.PIPE)
 
 
@@ -41,14 +60,21 @@ async def send(process: asyncio.subprocess.Process, event: bytes) -> Outcome:
     return await finish(process, stdin=event)
 
 
-@pytest.mark.parametrize(("event", "code"), [(CTRL_C, 130), pytest.param(CTRL_BREAK, 75, marks=needs_break)])
-async def test_batch(tmp_path: Path, event: bytes, code: int) -> None:
+@pytest.mark.parametrize(
+    ("launch", "event", "code"),
+    [
+        (start_in_console, CTRL_C, 130),
+        pytest.param(start_in_console, CTRL_BREAK, 75, marks=needs_break),
+        (start_with_break, b"", 75),
+    ],
+)
+async def test_batch(tmp_path: Path, launch: Launch, event: bytes, code: int) -> None:
     """After an event, requests in flight finish; the same command sends the remaining ones."""
     async with Sandbox() as sandbox:
         directory = Directory(tmp_path, sandbox)
         directory.write(*["POST", "GET"] * 10)
         sandbox.api.fail_next(20, Late(1))
-        process = await start_in_console(*directory.command, "--concurrency", "2", environment=sandbox.environment)
+        process = await launch(*directory.command, "--concurrency", "2", environment=sandbox.environment)
         await directory.requests_arrive(2)
         outcome = await send(process, event)
 
@@ -62,10 +88,17 @@ async def test_batch(tmp_path: Path, event: bytes, code: int) -> None:
         assert 20 == sandbox.counters.api_requests
 
 
-@pytest.mark.parametrize("event", [CTRL_C, pytest.param(CTRL_BREAK, marks=needs_break)])
-async def test_sandbox(event: bytes) -> None:
+@pytest.mark.parametrize(
+    ("launch", "event"),
+    [
+        (start_in_console, CTRL_C),
+        pytest.param(start_in_console, CTRL_BREAK, marks=needs_break),
+        (start_with_break, b""),
+    ],
+)
+async def test_sandbox(launch: Launch, event: bytes) -> None:
     """An event ends it with 0, as a signal does."""
-    process = await start_in_console("sandbox")
+    process = await launch("sandbox")
     await read_until(process, b"SIMPLESTORE_CLIENT_SECRET_FILE")
     outcome = await send(process, event)
 

@@ -12,7 +12,7 @@ from yarl import URL
 from tests.support.api_servers import refusing_url
 from tests.support.command import simplestore
 from tests.support.doctor import assert_row, doctor
-from tests.support.platforms import needs_posix_files
+from tests.support.platforms import needs_case, needs_posix_files
 from tests.support.servers import SECRET
 
 if TYPE_CHECKING:
@@ -142,7 +142,9 @@ async def test_mistake(environment: dict[str, str], row: tuple[dict[str, str], s
     assert "canary" not in str(rows)
 
 
-@pytest.mark.parametrize("name", ["simplestore_client_id", "SIMPLE_STORE_CLIENT_ID", "SIMPELSTORE_CLIENT_ID"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("simplestore_client_id", marks=needs_case), "SIMPLE_STORE_CLIENT_ID", "SIMPELSTORE_CLIENT_ID"]
+)
 async def test_misspelt_prefix(environment: dict[str, str], name: str) -> None:
     """A variable whose prefix is misspelt is reported."""
     row = await row_of("other variables", environment | {name: "x"})

@@ -48,6 +48,8 @@ class Serving:
 
     @property
     def environment(self) -> dict[str, str]:
+        if os.name == "nt":
+            return dict(map(read_assignment, self.printed.splitlines()))
         words = [shlex.split(line) for line in self.printed.splitlines()]
         assert {"export"} == {word for word, _ in words}
         return dict(setting.split("=", 1) for _, setting in words)
@@ -55,6 +57,13 @@ class Serving:
     async def stop(self, number: signal.Signals) -> Outcome:
         self.process.send_signal(number)
         return await finish(self.process)
+
+
+def read_assignment(line: str) -> tuple[str, str]:
+    """Read an assignment of PowerShell, in whose strings each quote, straight or typographic, is doubled."""
+    found = re.fullmatch(r"\$env:(\w+) = '((?:[^'\u2018-\u201b]|(['\u2018-\u201b])\3)*)'", line)
+    assert found is not None, line
+    return found[1], re.sub(r"(['\u2018-\u201b])\1", r"\1", found[2])
 
 
 @asynccontextmanager
@@ -98,7 +107,7 @@ class TestServing:
             "SIMPLESTORE_CLIENT_SECRET_FILE": "",
         } == sandbox.environment
         pid = sandbox.process.pid
-        assert Outcome(0, "", f"Serving {base_url} until Ctrl-C or SIGTERM (process {pid}).\n") == outcome
+        assert Outcome(0, "", f"Serving {base_url} until Ctrl-C (process {pid}).\n") == outcome
 
     async def test_json(self) -> None:
         """`--json` prints the environment as one object on one line."""
@@ -128,9 +137,10 @@ class TestServing:
                 assert 20 == pytest.approx(token.expires_at - token.issued_at, abs=1e-3)
                 assert f"http://127.0.0.1:{port}/api/" == environment["SIMPLESTORE_BASE_URL"]
 
-    async def test_secret_file(self, tmp_path: Path) -> None:
+    async def test_secret_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """With a secret file the environment names the file, and the secret is not printed."""
-        path = tmp_path / "it's a secret"
+        monkeypatch.setenv("PYTHONUTF8", "1")  # on Windows a pipe has a code page otherwise
+        path = tmp_path / "it's a \u2018secret\u2019"
         path.write_text("hush-hush\n", "utf-8")
         async with serving("--client", "my shop", "--secret-file", str(path)) as sandbox:
             environment = sandbox.environment

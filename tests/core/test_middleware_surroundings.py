@@ -197,7 +197,7 @@ class _FailingPayload(aiohttp.BytesPayload):
 
 
 def _frames_of(error: BaseException | None) -> list[FrameType]:
-    return [frame for frame, _ in traceback.walk_tb(error and error.__traceback__)]
+    return [frame for frame, _ in traceback.walk_tb(error.__traceback__ if error else None)]
 
 
 class TestTracebacks:

@@ -16,6 +16,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from tests.support.platforms import needs_resource
+
 ROOT = Path(__file__).parents[2]
 SVG = "{http://www.w3.org/2000/svg}"
 ONE_REQUEST = {"token requests": 1}
@@ -53,6 +55,7 @@ NO_PEERS = {"click", "httpx2", "matplotlib", "msal-extensions", "trustme", "uvlo
 SLOW = COUNTS.keys() - {"cached"}
 
 
+@needs_resource
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in COUNTS])
 async def test_measure(name: str, tmp_path: Path) -> None:
     """A measure prints its lines and writes ratios, goals, surroundings and counts."""

@@ -47,7 +47,7 @@ async def run(*command: str, directory: Path) -> str:
     )
     stdout, stderr = await process.communicate()
     assert (0, "") == (process.returncode, stderr.decode()), stdout.decode()
-    return stdout.decode()
+    return stdout.decode().replace(os.linesep, "\n")
 
 
 async def test_first_request(simplestore_sandbox: Sandbox, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 needs_console: Final = pytest.mark.skipif(os.name != "nt", reason="needs a Windows console")
 needs_break: Final = pytest.mark.skipif(
-    sys.platform == "win32" and hasattr(ctypes.WinDLL("ntdll"), "wine_get_version"), reason="Wine has no SIGBREAK"
+    sys.platform == "win32" and hasattr(ctypes.WinDLL("ntdll"), "wine_get_version"), reason="Wine raises no SIGBREAK"
 )
 needs_case: Final = pytest.mark.skipif(os.name == "nt", reason="needs case-sensitive environment variables")
 needs_fork: Final = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -26,6 +26,7 @@ needs_proc: Final = pytest.mark.skipif(sys.platform != "linux", reason="needs /p
 needs_resets: Final = pytest.mark.skipif(
     os.name != "posix", reason="the event loop of Windows reports a reset as end of file"
 )
+needs_resource: Final = pytest.mark.skipif(find_spec("resource") is None, reason="needs the module resource")
 needs_unix_sockets: Final = pytest.mark.skipif(
     not hasattr(asyncio, "open_unix_connection"), reason="needs unix sockets in asyncio"
 )

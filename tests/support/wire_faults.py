@@ -72,10 +72,10 @@ def hangs_after(*parts: bytes, reached: asyncio.Event | None = None) -> Script:
 
 
 def repeats(start: bytes, part: bytes, *, pause_seconds: float = 0) -> Script:
-    """Send the start, then the part repeatedly, until the client disconnects."""
+    """Send the start, and separately the part repeatedly, until the client disconnects."""
 
     async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(start)
+        await _send(writer, (start,))
         while not writer.is_closing():
             writer.write(part)
             await writer.drain()

@@ -146,7 +146,8 @@ NO_JSON: Final = "it is not JSON"
 TOO_LONG: Final = "it is longer than 128 KiB"
 NOT_VISIBLE: Final = "access_token is empty or not visible ASCII (RFC 6749 A.12)"
 NOT_FINITE: Final = "expires_in is not a finite number of seconds"
-RESET: Final = os.strerror(errno.ECONNRESET)
+# The event loop of Windows reports a reset as end of file.
+RESET: Final = CLOSED if os.name == "nt" else os.strerror(errno.ECONNRESET)
 
 # Everything that is sent contains "canary", and nothing shown may contain it.
 TOKEN: Final = "canary-token"
