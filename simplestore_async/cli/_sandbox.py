@@ -71,8 +71,8 @@ async def _serve(server: Sandbox, *, secret: Mapping[str, str], is_json: bool) -
     _stop_by_signals(is_stopped)
     async with server:
         _print_environment(server.environment | dict(secret), is_json=is_json)
-        end = "SIGTERM" if is_background else "Ctrl-C"
-        click.echo(f"Serving {server.base_url} until {end} (process {os.getpid()}).", err=True)
+        end = f"with: kill {os.getpid()}" if is_background else "with Ctrl-C"
+        click.echo(f"Serving {server.base_url} (process {os.getpid()}); stop it {end}", err=True)
         watching = asyncio.create_task(_stop_with_shell(shell, is_stopped)) if shell else None
         await is_stopped.wait()
         if watching is not None:

@@ -107,7 +107,7 @@ class TestServing:
             "SIMPLESTORE_CLIENT_SECRET_FILE": "",
         } == sandbox.environment
         pid = sandbox.process.pid
-        assert Outcome(0, "", f"Serving {base_url} until Ctrl-C (process {pid}).\n") == outcome
+        assert Outcome(0, "", f"Serving {base_url} (process {pid}); stop it with Ctrl-C\n") == outcome
 
     async def test_json(self) -> None:
         """`--json` prints the environment as one object on one line."""
@@ -179,7 +179,7 @@ class TestServing:
         outcome = await finish(process)
 
         assert "ended with 0\n" == lines[1]
-        assert re.fullmatch(r"Serving \S+ until SIGTERM \(process \d+\)\.\n", lines[0])
+        assert re.fullmatch(r"Serving \S+ \(process (\d+)\); stop it with: kill \1\n", lines[0])
         assert re.search(r"^type +Bearer$", facts.read_text("utf-8"), re.MULTILINE)
         assert ("", "") == (outcome.stdout, outcome.stderr)
 
@@ -195,7 +195,7 @@ async def test_prompt() -> None:
         terminal.type(f'eval "$({shlex.join(COMMAND)} sandbox &)"; echo "at" "$SIMPLESTORE_BASE_URL"\n'.encode())
         # The lines of the shell and of the sandbox come in any order.
         await terminal.wait_for(lambda shown: re.search(r"^at http", shown, re.MULTILINE))
-        serving = re.compile(r"Serving (\S+) until SIGTERM \(process (\d+)\)")
+        serving = re.compile(r"Serving (\S+) \(process (\d+)\); stop it with: kill")
         await terminal.wait_for(serving.search)
         await terminal.wait_for(lambda shown: shown.count("ready$ ") > 1)
         found = serving.search(terminal.shown)
