@@ -88,8 +88,9 @@ def _read_bytes(path: Path) -> tuple[RedactedBytes, str]:
     try:
         descriptor = os.open(path, _FLAGS)
     except OSError as error:
-        # Windows opens no directory.
-        return nothing, "it is a directory" if path.is_dir() else error.strerror or type(error).__name__
+        # Windows opens no directory. Not by Path.is_dir(), which raises if the name is too long.
+        is_directory = os.path.isdir(path)  # noqa: PTH112
+        return nothing, "it is a directory" if is_directory else error.strerror or type(error).__name__
     except ValueError:
         return nothing, "it contains a null character"
     try:

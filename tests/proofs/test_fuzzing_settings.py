@@ -136,6 +136,7 @@ keys_of_caches: Final = st.one_of(
 
 @FUZZ
 @given(keys_of_caches, texts() | st.sampled_from(["", ".", "/dev/null", "/proc/self/mem", "a" * 5000]))
+@example("", "a" * 5000)
 def test_environment_of_the_codec(text: str, path: str) -> None:
     """An environment gives keys that encrypt or an error that names the variable."""
     with environment({"SIMPLESTORE_CACHE_KEY": text, "SIMPLESTORE_CACHE_KEY_FILE": path}):
