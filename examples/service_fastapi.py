@@ -1,5 +1,6 @@
 """A service on FastAPI: one session, opened and closed with the application.
 
+pip install fastapi uvicorn
 uvicorn service_fastapi:app
 """
 
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 @asynccontextmanager
 async def lifespan(_app: FastAPI) -> AsyncGenerator[dict[str, Any]]:
     """Open the session at start-up, and close it at shutdown."""
-    async with open_session() as session:
-        yield {"simplestore": session}
+    opening = open_session()
+    async with opening as session:
+        yield {"simplestore": session, "provider": opening.provider}
 
 
 app = FastAPI(lifespan=lifespan)
@@ -32,6 +34,13 @@ async def respond_unavailable(_request: Request, error: TokenError) -> Response:
     """Respond 503 without a token: nothing was sent to the API, so callers can retry."""
     seconds = error.retry_after if isinstance(error, TokenEndpointError) else None
     return Response(f"{error}\n", status_code=503, headers={"Retry-After": f"{seconds or 1:.0f}"})
+
+
+@app.get("/health")
+async def check(request: Request) -> dict[str, str]:
+    """Respond 200 if requests can be sent, else 503."""
+    await request.state.provider.get_token()
+    return {"token": "ok"}
 
 
 @app.get("/{path:path}")

@@ -151,7 +151,7 @@ def _parse(field: str, value: object, *, allow_insecure_http: bool) -> URL | Con
 def _find_problem(url: URL) -> tuple[str, str]:
     """Return problem and hint of a URL for credentials, or two empty strings."""
     if url.scheme not in {"http", "https"} or not url.raw_host or url.explicit_port == 0:
-        return "must be an absolute URL that starts with https:// and names a host", "such as https://host/path"
+        return "must be an absolute URL that starts with https:// and names a host, such as https://host/path", ""
     if url.raw_user is not None or url.raw_password is not None:
         return "must not have a user name or password before its host", "take them out of the URL"
     if "*" in url.raw_host:

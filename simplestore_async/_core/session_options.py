@@ -90,6 +90,8 @@ def _check_value(name: str, value: object) -> None:
     elif name in _SEQUENCES and value is not None:
         _check_sequence(name, value)
     elif name == "raise_for_status" and not isinstance(value, bool):
+        if not callable(value):
+            raise type_error(name, value, "True, False or a coroutine function")
         check_callable(name, value, arguments=1)
 
 

@@ -34,7 +34,7 @@ _LONGEST_DATE: Final = 100
 _DECIMAL: Final = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 _IS_IT_THE_ENDPOINT: Final = "check that SIMPLESTORE_TOKEN_URL is the token endpoint"
-_COPY_AGAIN: Final = "copy client id and secret again from the Control Panel"
+_COPY_AGAIN: Final = "copy the client id and the secret again from the Control Panel"
 _CHECK_KEY: Final = "check the client id, and the key, assertion or certificate that the server has of this client"
 _SET_THE_ADDRESS: Final = "set SIMPLESTORE_TOKEN_URL to the final address: a redirect would carry the secret elsewhere"
 

@@ -38,7 +38,8 @@ _APPLICATION_ID: Final = 0x53534231
 _SCHEMA: Final = f"""
 BEGIN;
 CREATE TABLE header (
-  batch_id TEXT, base_url TEXT, client_id TEXT, idempotency_key TEXT, sha256 TEXT, lines INTEGER, requests INTEGER
+  batch_id TEXT, base_url TEXT, client_id TEXT, idempotency_key TEXT, sha256 TEXT, lines INTEGER, requests INTEGER,
+  results TEXT
 );
 CREATE TABLE requests (
   line INTEGER PRIMARY KEY, state TEXT NOT NULL, status INTEGER, attempts INTEGER, started_at REAL, ended_at REAL,
@@ -48,9 +49,10 @@ PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {_FORMAT};
 COMMIT;
 """
-_INSERT_HEADER: Final = (
-    "INSERT INTO header VALUES (:batch_id, :base_url, :client_id, :idempotency_key, :sha256, :lines, :requests)"
-)
+_INSERT_HEADER: Final = """
+INSERT INTO header VALUES
+  (:batch_id, :base_url, :client_id, :idempotency_key, :sha256, :lines, :requests, :results)
+"""
 # In memory each line is a number, its state's place here and its status: two bytes, and counting takes no query.
 _STATES: Final[tuple[Any, ...]] = (READY, "begun", *OUTCOMES)
 _BEGUN: Final = 1
@@ -70,12 +72,13 @@ class BatchDatabase:
         idempotency_key: name of the header that makes requests repeatable; the same in each run.
         results: where results go: a file, which holds all results of all runs; or a binary stream, which gets those of
             this run.
-        is_restarted: forget an earlier batch, and send everything.
+        is_restarted: send everything; the earlier batch and its results are kept until the first request is recorded.
 
     Raises:
         BatchDatabaseError: if it cannot be used, or another run uses it.
         BatchFileError: if lines of the file are not requests, or the batch is that of another file.
-        ConfigurationError: if the batch is that of another base URL, client or idempotency key.
+        ConfigurationError: if the batch is that of another base URL, client or idempotency key, or *results* is another
+            file that is not empty.
         OSError: if the file of results cannot be written.
     """
 
@@ -99,20 +102,21 @@ class BatchDatabase:
             "sha256": requests.sha256,
         }
         self._lock = threading.Lock()  # a thread may be writing
-        self._is_closed = self._has_replaced = False
+        self._is_closed = self._has_replaced = self._keeps_earlier = False
         self._owns_results = isinstance(results, str | os.PathLike)
         self._results: IO[bytes] | None = None
+        self._place: str | None = None
         self._connection = _connect(self.path)
         try:
             with _explained(self.path):
-                is_begun = self._begin_or_continue(is_restarted=is_restarted)
+                self._begin_or_continue(results, is_restarted=is_restarted)
                 self._codes = array("H", bytes(2 * (requests.line_count + 1)))
-                for line, state, status in self._connection.execute("SELECT line, state, status FROM requests"):
-                    self._codes[line] = _code(state, status)
+                if not self._keeps_earlier:
+                    for line, state, status in self._connection.execute("SELECT line, state, status FROM requests"):
+                        self._codes[line] = _code(state, status)
             if results is not None:
-                taken = [self.path, *([] if requests.is_spooled else [requests.path])]
-                is_new = not is_begun and not is_restarted
-                self._results = _open_results(results, _stored_results(self._connection), taken=taken, is_new=is_new)
+                stored = None if self._keeps_earlier else _stored_results(self._connection)
+                self._results = _open_results(results, stored)
         except BaseException:
             self.close()
             raise
@@ -133,9 +137,7 @@ class BatchDatabase:
                 with suppress(OSError, sqlite3.Error):
                     self._results.close()
                     if self._has_replaced:  # so that the file has one result for each request again
-                        _open_results(
-                            self._results.name, _stored_results(self._connection), taken=(), is_new=False
-                        ).close()
+                        _open_results(self._results.name, _stored_results(self._connection)).close()
             unused: list[Path] = []
             with suppress(sqlite3.Error):
                 if not _is_begun(self._connection):
@@ -196,6 +198,8 @@ class BatchDatabase:
             # One statement, which is a transaction of its own: after each, this thread has to get the interpreter back
             # from the event loop.
             with _explained(self.path):
+                if self._keeps_earlier:
+                    self._forget_earlier()
                 self._connection.execute(f"REPLACE INTO requests VALUES {values}", [*chain(*latest.values())])  # noqa: S608
             for row in latest.values():
                 self._codes[row[0]] = _code(row[1], row[2])
@@ -203,33 +207,68 @@ class BatchDatabase:
                 self._results.write(results.encode())
                 self._results.flush()
 
-    def _begin_or_continue(self, *, is_restarted: bool) -> bool:
-        """Continue the batch, if it was begun, and return whether it was; begin it otherwise."""
+    def _begin_or_continue(self, results: str | os.PathLike[str] | IO[bytes] | None, *, is_restarted: bool) -> None:
+        """Continue the batch, if it was begun; begin it otherwise."""
         connection, requests = self._connection, self.requests
         connection.execute("BEGIN IMMEDIATE")
-        is_begun = _is_begun(connection) and not is_restarted
+        was_begun = _is_begun(connection)
+        self._keeps_earlier = was_begun and is_restarted
+        is_continued = was_begun and not is_restarted
         cursor = connection.cursor()
         cursor.row_factory = sqlite3.Row
         stored: dict[str, Any] = dict(cursor.execute("SELECT * FROM header").fetchone() or {})
-        if is_begun:
+        if is_continued:
             self._check_identity(stored)
+        if isinstance(results, str | os.PathLike):
+            self._place = self._check_results(results, stored.get("results"))
         if requests.count is None and stored.get("sha256") == requests.sha256:
             requests.line_count, requests.count = stored["lines"], stored["requests"]
         elif requests.count is None:
             requests.check()
-        self.batch_id = stored["batch_id"] if is_begun else uuid.uuid4().hex
-        if not is_begun:
-            connection.execute("DELETE FROM requests")
-            connection.execute("DELETE FROM header")
-            facts = {"batch_id": self.batch_id, "lines": requests.line_count, "requests": requests.count}
-            connection.execute(_INSERT_HEADER, self._identity | facts)
+        self.batch_id = stored["batch_id"] if is_continued else uuid.uuid4().hex
+        if is_continued:
+            connection.execute("UPDATE header SET results = ?", [self._place or stored["results"]])
+        elif not was_begun:
+            self._begin()
         connection.execute("COMMIT")
-        return is_begun
+
+    def _begin(self) -> None:
+        facts = {"batch_id": self.batch_id, "lines": self.requests.line_count, "requests": self.requests.count}
+        self._connection.execute("DELETE FROM requests")
+        self._connection.execute("DELETE FROM header")
+        self._connection.execute(_INSERT_HEADER, self._identity | facts | {"results": self._place})
+
+    def _forget_earlier(self) -> None:
+        """Begin anew, now that a request is recorded."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._begin()
+        self._connection.execute("COMMIT")
+        if self._results and self._owns_results and self._results.seekable():
+            self._results.truncate(0)
+        self._keeps_earlier = False
+
+    def _check_results(self, results: str | os.PathLike[str], earlier: str | None) -> str:
+        """Check that a file may hold the results: a new one, or that of an earlier run; return its place.
+
+        The place is relative to the database, so that both can be moved.
+        """
+        path = Path(os.path.realpath(results))
+        taken = [self.path, *([] if self.requests.is_spooled else [self.requests.path])]
+        if path in map(Path, map(os.path.realpath, taken)):
+            raise ConfigurationError("results", f"cannot go to {results}: it is the input, or the database")
+        try:
+            place = os.path.relpath(path, os.path.realpath(self.path.parent))
+        except ValueError:  # another drive of Windows
+            place = str(path)
+        if place != earlier and path.is_file() and path.stat().st_size:
+            hint = "results never replace another file; remove it or name another"
+            raise ConfigurationError("results", f"cannot go to {results}: it is not empty", hint)
+        return place
 
     def _check_identity(self, stored: dict[str, Any]) -> None:
         hint = "use another database, or pass --restart to send everything again"
         if stored["sha256"] != self._identity["sha256"]:
-            raise BatchFileError(f"{self.path} was begun with another content of {self.requests.path}", hint)
+            raise BatchFileError(f"{self.requests.path} has changed since {self.path} was begun", hint)
         for field, expected in self._identity.items():
             if stored[field] != expected:
                 found = f"{stored[field] or 'none'}, got {expected or 'none'}"
@@ -249,37 +288,22 @@ def read_results(path: str | os.PathLike[str]) -> Iterator[bytes]:
         yield from _stored_results(connection)
 
 
-def _open_results(
-    results: str | os.PathLike[str] | IO[bytes],
-    stored: Iterator[bytes],
-    *,
-    taken: Iterable[Path],
-    is_new: bool,
-) -> IO[bytes]:
+def _open_results(results: str | os.PathLike[str] | IO[bytes], stored: Iterator[bytes] | None) -> IO[bytes]:
     """Return the stream that results are written to.
 
     A regular file holds the *stored* results then, whatever became of it in the meantime: it is written next to its
-    place, and replaces it whole.
-
-    Args:
-        results: a file, or an open stream.
-        stored: the results of earlier runs.
-        taken: files that it must not be.
-        is_new: whether no earlier run can have written it.
+    place, and replaces it whole. Without them the file stays as it is.
     """
     if not isinstance(results, str | os.PathLike):
         return results
     path = Path(os.path.realpath(results))
-    if path in map(Path, map(os.path.realpath, taken)):
-        raise BatchFileError(f"{results} cannot hold the results: it is the input, or the database")
     if path.exists() and not path.is_file():
         return path.open("wb")
-    if is_new and path.exists() and path.stat().st_size:
-        raise BatchFileError(f"{results} is not empty", "results never replace another file; remove it or name another")
-    written = path.with_name(f"{path.name}.new")
-    with written.open("wb", buffering=_BUFFER_BYTES) as file:
-        file.writelines(stored)
-    written.replace(path)
+    if stored is not None:
+        written = path.with_name(f"{path.name}.new")
+        with written.open("wb", buffering=_BUFFER_BYTES) as file:
+            file.writelines(stored)
+        written.replace(path)
     return path.open("ab")
 
 

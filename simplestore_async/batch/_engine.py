@@ -10,6 +10,9 @@ from collections.abc import AsyncIterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
+import aiohttp
+
+from simplestore_async._core.validation import check_type
 from simplestore_async._core.worker import Worker
 from simplestore_async.errors import BatchFileError, ConfigurationError
 
@@ -23,7 +26,6 @@ from ._writer import Writer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
-    import aiohttp
     from yarl import URL
 
     from ._database import BatchDatabase
@@ -75,6 +77,7 @@ async def run_batch(  # noqa: PLR0913 - what to send, where to, and whom to repo
         Exception: what *requests* or *on_result* raised, after the requests in flight have ended.
     """
     policy = policy or BatchPolicy()
+    check_type("session", session, aiohttp.ClientSession, hint="enter it: async with open_session(…) as session")
     base_url = base_url_of(session)
     if database and database.requests is not requests:
         raise ConfigurationError("requests", "must be the RequestFile of the database")
@@ -101,10 +104,10 @@ async def run_batch(  # noqa: PLR0913 - what to send, where to, and whom to repo
 def _check(request: object, *, base_url: URL, ids: set[str | int]) -> BatchRequest:
     """Return a program's request; raise `ConfigurationError` if it cannot be sent, or if its id is among *ids*."""
     if not isinstance(request, BatchRequest):
-        raise ConfigurationError("requests", f"must hold BatchRequest, got {type(request).__name__}")
+        raise ConfigurationError("requests", f"must yield BatchRequest objects, got {type(request).__name__}")
     check_path(request.path, base_url=base_url)
     if request.id in ids:
-        raise ConfigurationError("id", f"must be unique, and {request.id!r} is there twice")
+        raise ConfigurationError("id", f"must be unique, but {request.id!r} occurs twice")
     ids.add(request.id)
     return request
 

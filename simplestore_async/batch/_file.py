@@ -134,7 +134,7 @@ class RequestFile:
             )
             for place, (line, first) in enumerate(repeated):
                 bad += 1
-                problems.extend([(line, f"id is also that of line {first}")] if place < _MOST_PROBLEMS else [])
+                problems.extend([(line, f"id is already used in line {first}")] if place < _MOST_PROBLEMS else [])
         if bad:
             problems = sorted(problems)[:_MOST_PROBLEMS]
             line, problem = problems[0]

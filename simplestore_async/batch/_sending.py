@@ -61,7 +61,7 @@ def base_url_of(session: ClientSession) -> URL:
         ConfigurationError: if it has none.
     """
     if session._base_url is None:
-        raise ConfigurationError("session", "must have a base_url, below which all paths lead")
+        raise ConfigurationError("session", "must have a base_url, to which paths are relative")
     return session._base_url
 
 

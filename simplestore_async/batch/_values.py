@@ -12,7 +12,7 @@ import attrs
 
 from simplestore_async._core.headers import find_header_problem, is_header_name
 from simplestore_async._core.target import METHODS
-from simplestore_async._core.validation import check_number
+from simplestore_async._core.validation import check_number, type_error
 from simplestore_async.errors import ConfigurationError
 
 __all__ = ["OUTCOMES", "BatchPolicy", "BatchRequest", "BatchResult", "BatchSummary", "Outcome"]
@@ -32,8 +32,11 @@ _FOREIGN_HEADERS: Final = re.compile(
 )
 
 
-def _check_headers(_request: object, _field: object, headers: tuple[tuple[str, str], ...]) -> None:
-    for name, value in headers:
+def _check_headers(_request: object, _field: object, headers: Any) -> None:
+    pairs: list[Any] = list(headers) if isinstance(headers, list | tuple) else [None]
+    if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
+        raise ConfigurationError("headers", "must be pairs of name and value", 'such as (("If-Match", "7"),)')
+    for name, value in pairs:
         if not is_header_name(name):
             # Not shown: it may be a value in the wrong place.
             raise ConfigurationError("headers", "must have header names as keys")
@@ -51,6 +54,11 @@ def _check_method(_request: object, _field: object, method: Any) -> None:
 def _check_id(_request: object, _field: object, value: Any) -> None:
     if type(value) is not int and not (isinstance(value, str) and value):
         raise ConfigurationError("id", "must be text or a whole number, and not empty")
+
+
+def _check_body(_request: object, _field: object, body: Any) -> None:
+    if not isinstance(body, bytes | Path | None):
+        raise type_error("body", body, "bytes or a Path", "for JSON pass json.dumps(…).encode() and a Content-Type")
 
 
 def _check_text(_request: object, field: attrs.Attribute[Any], text: Any) -> None:
@@ -80,7 +88,7 @@ class BatchRequest:
     method: str = attrs.field(validator=_check_method)
     path: str = attrs.field(validator=_check_text)
     headers: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=False, validator=_check_headers)
-    body: bytes | Path | None = attrs.field(default=None, repr=False)
+    body: bytes | Path | None = attrs.field(default=None, repr=False, validator=_check_body)
     key: str | int | None = None
     data: Any = attrs.field(default=None, repr=False, eq=False)
     line: int = 0
@@ -208,7 +216,7 @@ def _check_resend(_policy: object, _field: object, resend: Any) -> None:
 
 def _check_header_name(_policy: object, field: attrs.Attribute[Any], name: Any) -> None:
     if not is_header_name(name) or re.fullmatch(r"(?i)content-.*|authorization|cookie|host", name):
-        raise ConfigurationError(field.name, "must be the name of a header of its own, such as Idempotency-Key")
+        raise ConfigurationError(field.name, "must be a header name that nothing else sets, such as Idempotency-Key")
 
 
 def _check_names(_policy: object, field: attrs.Attribute[Any], names: Any) -> None:

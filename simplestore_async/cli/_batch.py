@@ -21,7 +21,7 @@ anything is sent. Results go to standard output as they arrive, or to a file wit
 results FILE` prints all of them.
 
 A database records each request before it is sent, and its result after. The same command continues after Ctrl-C, a
-kill or a power cut; after the end it sends nothing. A request that may have taken effect is never resent
+kill or a power cut; once finished, it sends nothing. A request that may have taken effect is never resent
 automatically: its outcome is `unknown`, and --resend unknown resends it.
 
 During an outage, or when the API responds 429 or Retry-After, all requests wait. Requests that only read are sent
@@ -123,8 +123,8 @@ _database_option = click.option(
 def batch(*, output: str | None, is_json: bool, is_check: bool, resume: bool, restart: bool, **options: Any) -> None:
     if is_json and output is None and not is_check:
         raise click.UsageError("--json prints the summary on standard output: name a file for the results by --output")
-    if resume and restart:
-        raise click.UsageError("--resume and --restart exclude each other")
+    if restart and (resume or options["resend"]):
+        raise click.UsageError("--restart sends everything: leave out --resume and --resend")
 
     from ._batch_run import Job, check_job, make_policy, run_job  # completion does without aiohttp
 

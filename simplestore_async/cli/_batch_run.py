@@ -226,9 +226,11 @@ def _print_summary(job: Job, summary: BatchSummary) -> None:
     statuses = "".join(f"; HTTP {status}: {count}" for status, count in summary.statuses.items())
     lines = [
         ", ".join([f"{count} {outcome}" for outcome, count in summary.counts.items()])
-        + f", {summary.remaining} remaining",
-        f"{summary.sent} in {show_duration(summary.elapsed_seconds)} ({summary.rate:.0f}/s){statuses}",
+        + f", {summary.remaining} remaining{statuses}",
+        f"{summary.sent} in {show_duration(summary.elapsed_seconds)} ({summary.rate:.0f}/s)",
     ]
+    if job.is_restarted and not summary.done:  # and the earlier batch is still there
+        job.words.append("--restart")
     if summary.remaining:
         lines.append(f"continue with: {as_command(job.words)}")
     elif not summary.sent:

@@ -152,7 +152,7 @@ async def test_stopped_while_retrying(runner: Runner) -> None:
         ({"base_url": "http://127.0.0.1:2/"}, ConfigurationError, "base_url"),
         ({"client_id": "other"}, ConfigurationError, "client_id"),
         ({"idempotency_key": "Key"}, ConfigurationError, "idempotency_key"),
-        ({"lines": [make_line(1, "POST", json=2)]}, BatchFileError, "another content"),
+        ({"lines": [make_line(1, "POST", json=2)]}, BatchFileError, "has changed since"),
     ],
     ids=str,
 )
@@ -208,13 +208,49 @@ def test_other_file(runner: Runner, kind: str) -> None:
 def test_results_file_in_use(runner: Runner) -> None:
     """Results never overwrite another file, the input or the database."""
     (runner.directory / "results").write_text("mine")
-    with pytest.raises(BatchFileError, match="not empty"):
+    with pytest.raises(ConfigurationError, match="not empty"):
         runner.open([make_line(1)])
     assert "mine" == (runner.directory / "results").read_text()
     requests = write_requests(runner.directory, [make_line(1)])
     for path in requests.path, runner.directory / "other":
-        with pytest.raises(BatchFileError, match="the input, or the database"):
+        with pytest.raises(ConfigurationError, match="the input, or the database"):
             BatchDatabase(runner.directory / "other", requests=requests, results=path)
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_results_of_another_name(runner: Runner, *, is_restarted: bool) -> None:
+    """A later run may name an empty or a missing file for the results, and overwrites no other."""
+    lines = [make_line(1), make_line(2)]
+    with runner.open(lines) as database:
+        await runner.run(database.requests, database=database)
+    other = runner.directory / "other"
+    other.write_text("mine")
+    with pytest.raises(ConfigurationError, match="not empty"):
+        BatchDatabase(database.path, requests=database.requests, results=other, is_restarted=is_restarted)
+    assert "mine" == other.read_text()
+    other.write_text("")
+    with BatchDatabase(database.path, requests=database.requests, results=other, is_restarted=is_restarted) as again:
+        await runner.run(again.requests, database=again)
+    assert 2 == len(other.read_text().splitlines())
+
+
+async def test_restart_without_a_request(runner: Runner) -> None:
+    """A restart keeps the earlier batch and its results until it records its first request."""
+    lines = [make_line(1), make_line(2)]
+    with runner.open(lines) as database:
+        await runner.run(database.requests, database=database)
+    results = runner.directory / "results"
+    before = results.read_bytes()
+    with runner.open(lines, is_restarted=True) as again:
+        assert 2 == again.summary().remaining
+    assert before == results.read_bytes()
+    assert sorted(before.splitlines(keepends=True)) == sorted(read_results(database.path))
+    with runner.open(lines, is_restarted=True) as again:
+        await runner.run(again.requests, database=again)
+        assert 0 == again.summary().remaining
+    assert before != results.read_bytes()
+    assert 2 == len(results.read_bytes().splitlines())
+    assert 4 == runner.sandbox.counters.api_requests
 
 
 async def test_changed_file(runner: Runner) -> None:

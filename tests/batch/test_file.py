@@ -90,8 +90,8 @@ def test_problems(tmp_path: Path) -> None:
 
     assert (32, 20) == (error.count, len(error.problems))
     assert (1, "Object contains unknown field `oops`") == error.problems[0]
-    assert (5, "id is also that of line 4") == error.problems[1]
-    assert (31, "id is also that of line 3") == error.problems[2]
+    assert (5, "id is already used in line 4") == error.problems[1]
+    assert (31, "id is already used in line 3") == error.problems[2]
     assert "32 of 60 lines of " in str(error)
     assert "the first is line 1: " in str(error)
 
@@ -108,7 +108,7 @@ def test_ids_of_both_types(tmp_path: Path) -> None:
 def test_duplicate_id(tmp_path: Path, id_: int | str) -> None:
     """Duplicate ids of any type and length are found."""
     problems = refused(write_lines(tmp_path / "orders", [make_line(1, id=id_), make_line(1, id=id_)])).problems
-    assert ((2, "id is also that of line 1"),) == problems
+    assert ((2, "id is already used in line 1"),) == problems
 
 
 def test_long_line(tmp_path: Path) -> None:

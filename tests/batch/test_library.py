@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from simplestore_async import open_session
 from simplestore_async.batch import BatchPolicy, BatchRequest, BatchResult, run_batch
 from simplestore_async.errors import ConfigurationError
 from simplestore_async.sandbox import Late
@@ -110,12 +111,14 @@ async def test_invalid_requests(runner: Runner, requests: list[Any], field: str)
         assert (field, sent) == (caught.value.field, runner.sandbox.counters.api_requests)
 
 
-async def test_no_base_url(runner: Runner) -> None:
-    """A session without base URL is refused."""
+async def test_unusable_session(runner: Runner) -> None:
+    """A session without base URL, or one that was not entered, is refused."""
     async with aiohttp.ClientSession() as session:
-        with pytest.raises(ConfigurationError) as caught:
-            await run_batch(requests_of("GET"), session=session)
-    assert "session" == caught.value.field
+        opening: Any = open_session(runner.sandbox.credentials, base_url=runner.sandbox.base_url)
+        for each in session, opening:
+            with pytest.raises(ConfigurationError) as caught:
+                await run_batch(requests_of("GET"), session=each)
+            assert "session" == caught.value.field
 
 
 @pytest.mark.parametrize(
@@ -128,6 +131,10 @@ async def test_no_base_url(runner: Runner) -> None:
         ("path", "a\nb"),
         ("headers", (("X-A", "a\r\nb"),)),
         ("headers", (("X A", "a"),)),
+        ("headers", {"If-Match": "7"}),
+        ("headers", ("AB",)),
+        ("body", {"state": "shipped"}),
+        ("body", "text"),
         *(
             ("headers", ((name, "x"),))
             for name in (

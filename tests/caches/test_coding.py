@@ -92,7 +92,7 @@ async def test_failing_codec(
     with pytest.raises(TokenCacheError) as caught:
         await use(FileTokenCache(directory, codec=BrokenCodec(fault)), operation)
 
-    assert f"the codec failed: {problem}" == caught.value.problem
+    assert (f"the codec failed: {problem}", "") == (caught.value.problem, caught.value.hint)
     assert "canary" not in everything_shown(caught.value)
     assert (None, None) == (caught.value.__cause__, caught.value.__context__)
     assert [(NAME, before)] == [(each.name, each.read_bytes()) for each in directory.iterdir()]

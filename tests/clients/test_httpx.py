@@ -186,6 +186,16 @@ class TestBearerTransport:
             async with inner.wrapped:
                 raise RuntimeError
 
+    async def test_entering(self, package: Any) -> None:
+        """Entering and leaving the client enter and leave the inner transport, with the error of the block."""
+        inner: Any = Entered(package.AsyncHTTPTransport())
+        transport = BearerTransport(OneToken(), origins="https://api.example", transport=inner)
+        error = ZeroDivisionError()
+        with pytest.raises(ZeroDivisionError):
+            async with package.AsyncClient(transport=transport):
+                raise error
+        assert ["entered", error] == inner.calls
+
     async def test_replacement_without_accept(self, package: Any, api_server: ApiServer) -> None:
         """A source without `accept()` may return replacements."""
 
@@ -208,6 +218,20 @@ class Wrapping:
 
     async def aclose(self) -> None:
         await self.wrapped.aclose()
+
+
+class Entered(Wrapping):
+    """One that records how it is entered and left."""
+
+    def __init__(self, transport: Any) -> None:
+        super().__init__(transport)
+        self.calls: list[object] = []
+
+    async def __aenter__(self) -> None:
+        self.calls.append("entered")
+
+    async def __aexit__(self, _: object, error: object, __: object) -> None:
+        self.calls.append(error)
 
 
 def unverified_host_names() -> ssl.SSLContext:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
+from yarl import URL
 
 from simplestore_async import ClientCredentials, SecretFile
 from simplestore_async._core.target import find_base_url
@@ -122,6 +123,16 @@ def test_wrong_variable(
     assert error.problem.startswith(problem)
 
 
+def test_hint_for_missing_variables(environment: Callable[..., None]) -> None:
+    """The hint names the variables that may name a file in their place."""
+    environment()
+    files = "SIMPLESTORE_CLIENT_ID_FILE or SIMPLESTORE_CLIENT_SECRET_FILE"
+    assert f"copy them from the Control Panel, or name a file in {files}" == error_of_from_env().hint
+    environment(CLIENT_ID="app")
+    hint = "copy it from the Control Panel, or name a file in SIMPLESTORE_CLIENT_SECRET_FILE"
+    assert hint == error_of_from_env().hint
+
+
 @pytest.mark.parametrize("variable", ["CLIENT_ID_FILE", "CLIENT_SECRET_FILE", "TOKEN_URL"])
 @pytest.mark.parametrize(
     "value", [SECRET, f"{SECRET}/x", f"/{SECRET}", f"/{SECRET}/x", f"~{SECRET}", f"{SECRET}\x1b[2J", f"{SECRET}\n/x"]
@@ -199,6 +210,7 @@ def test_near_miss_of_the_base_url(environment: Callable[..., None], monkeypatch
 
     with pytest.raises(ConfigurationError, match=r"^SIMPLESTORE_BASE_URL is not set, but SIMPLESTORE_BASEURL is;"):
         find_base_url()
+    assert URL("https://api.example") == find_base_url("https://api.example")
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))

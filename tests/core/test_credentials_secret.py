@@ -136,6 +136,7 @@ class TestSecretFile:
 
         assert tmp_path / "secret" == secret_file.path
         assert f"SecretFile({str(tmp_path / 'secret')!r})" == repr(secret_file)
+        assert "SecretFile()" == repr(SecretFile.__new__(SecretFile))  # as a traceback of the constructor shows it
 
     @pytest.mark.parametrize("path", [None, 5, b"canary", [], "", Path, SecretStr("canary")])
     def test_wrong_path(self, path: Any) -> None:

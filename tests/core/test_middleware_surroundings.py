@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
+from simplestore_async._core.tracebacks import clear_frames
 from simplestore_async.errors import ConfigurationError, TokenTimeoutError
 from tests.support.api_requests import ListSource, OneToken, fetch
 from tests.support.api_servers import ConnectProxy, WireServer, authorized_session
@@ -201,6 +202,17 @@ def _frames_of(error: BaseException | None) -> list[FrameType]:
 
 
 class TestTracebacks:
+    def test_members_of_a_group(self) -> None:
+        """The locals of HTTP clients' frames are cleared in the members of an exception group, too."""
+        code: dict[str, Any] = {"__name__": "httpcore.fake"}
+        exec("def send(token):\n    raise OSError", code)  # noqa: S102 - a frame of a module with this name
+        with pytest.raises(OSError) as caught:
+            code["send"]("canary-token")
+        group = ExceptionGroup("two attempts", [caught.value])
+        assert "canary" in everything_shown(caught.value)
+        clear_frames(group)
+        assert "canary" not in everything_shown(caught.value)
+
     @pytest.mark.parametrize(
         ("options", "cause"),
         [

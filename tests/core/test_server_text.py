@@ -141,6 +141,7 @@ def test_secret_that_looks_encoded(secret: str, spell: Callable[[str], str]) -> 
         ("pw", "wrong pw", True),
         ("pw", "wrong", False),
         ("12345678", "1234567", False),
+        ("fiXed", "bad fi\\Xed", True),
         ("12345678", "x12345678", True),
         ("0123456789", "12345678", True),
         ("", "anything", False),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from decimal import Decimal
 from math import inf, nan
@@ -11,7 +12,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from yarl import URL
 
-from simplestore_async import FileTokenCache, MemoryTokenCache
+from simplestore_async import (
+    AccessToken,
+    BearerAuthMiddleware,
+    ClientCredentials,
+    FileTokenCache,
+    MemoryTokenCache,
+    RenewalPolicy,
+    RetryPolicy,
+    SecretFile,
+    TokenEndpoint,
+    TokenProvider,
+)
 from simplestore_async._core.cache import TokenCache
 from simplestore_async._core.redaction import conceal
 from simplestore_async._core.validation import (
@@ -53,6 +65,33 @@ def problem_of(check: Callable[[], None]) -> str:
     assert "canary" not in str(caught.value)
     assert "field" == caught.value.field
     return str(caught.value)
+
+
+CREDENTIALS = ClientCredentials(client_id="app", client_secret="secret")
+VALID: dict[type, dict[str, Any]] = {
+    AccessToken: {"value": "token", "issued_at": 1.0, "expires_at": 2.0},
+    BearerAuthMiddleware: {"source": TokenProvider(CREDENTIALS), "origins": "https://api.example"},
+    ClientCredentials: {"client_id": "app", "client_secret": "secret"},
+    FileTokenCache: {},
+    MemoryTokenCache: {},
+    RenewalPolicy: {},
+    RetryPolicy: {},
+    SecretFile: {"path": "secret"},
+    TokenEndpoint: {"credentials": CREDENTIALS},
+    TokenProvider: {"credentials": CREDENTIALS},
+}
+"""Arguments that each class accepts."""
+
+
+@pytest.mark.parametrize(
+    ("function", "name"), [(function, name) for function in VALID for name in inspect.signature(function).parameters]
+)
+def test_argument_is_named(function: type, name: str) -> None:
+    """The error of an argument of the wrong type names it."""
+    arguments = inspect.BoundArguments(inspect.signature(function), VALID[function] | {name: object()})
+    with pytest.raises(ConfigurationError) as caught:
+        function(*arguments.args, **arguments.kwargs)
+    assert name == caught.value.field.removeprefix(f"{function.__name__}.")
 
 
 @pytest.mark.parametrize("value", [0, -1, 2.5, LARGEST, -LARGEST, int(LARGEST), -int(LARGEST)], ids=lambda v: f"{v:g}")
