@@ -23,6 +23,13 @@ __all__ = ["MOST_BYTES", "check_path", "describe_file", "find_url", "parse_line"
 MOST_BYTES: Final = 16 << 20
 """Maximum length of a line."""
 
+_KINDS: Final = {
+    "array": "a list",
+    "float": "a number",
+    "int": "a whole number",
+    "object": "an object",
+    "str": "text",
+}
 _JSON_TYPE: Final = ("Content-Type", "application/json")
 _PLAIN_PATH: Final = re.compile(r"/?[\w-]+(?:/[\w-]+)*", re.ASCII)
 
@@ -72,10 +79,25 @@ def parse_line(
         return "is not UTF-8"
     except RecursionError:
         return "is nested too deeply"
-    except (msgspec.ValidationError, ConfigurationError) as error:
+    except ConfigurationError as error:
         return str(error)
     except msgspec.MsgspecError as error:
-        return f"is not valid JSON: {error}"
+        return _describe(error)
+
+
+def _describe(error: msgspec.MsgspecError) -> str:
+    """Return msgspec's problem with a line, in terms of its fields."""
+    problem = str(error)
+    if not isinstance(error, msgspec.ValidationError):
+        return f"is not valid JSON: {problem}"
+    if found := re.fullmatch(r"Object missing required field `(.+)`", problem):
+        return f"{found[1]} is missing"
+    if found := re.fullmatch(r"Object contains unknown field `(.+)`", problem):
+        return f"{found[1]!r} is not a field"
+    if found := re.fullmatch(r"Expected `([^`]+)`, got `([^`]+)`(?: - at `\$\.(\w+).*`)?", problem):
+        expected, given = (" or ".join(_KINDS.get(kind, kind) for kind in found[side].split(" | ")) for side in (1, 2))
+        return f"{found[3] or 'it'} must be {expected}, got {given}"
+    return problem
 
 
 def _headers_of(line: _Line) -> tuple[tuple[str, str], ...]:
