@@ -186,8 +186,8 @@ def _describe(error: Exception) -> tuple[str, str, int]:
         return "UsageError", error.format_message(), error.exit_code
     if isinstance(error, CommandError):
         return type(error).__name__, error.format_message(), error.exit_code
-    if isinstance(error, click.ClickException):
-        return "OSError", error.format_message(), 1
+    if isinstance(error, click.FileError):
+        return "OSError", f"{error.ui_filename}: {error.message}", 1
     problem, path = getattr(error, "strerror", None) or str(error), getattr(error, "filename", None)
     return "OSError", f"{os.fsdecode(path)}: {problem}" if isinstance(path, str | bytes) else problem, 1
 

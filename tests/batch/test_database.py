@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import sqlite3
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from simplestore_async.errors import BatchDatabaseError, BatchFileError, Configu
 from simplestore_async.sandbox import Late, Reset, Status
 from tests.support.batches import QUICK, Runner, counting, make_line, positive, write_lines, write_requests
 from tests.support.command import TIMEOUT_SECONDS
+from tests.support.platforms import needs_proc
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -284,7 +284,7 @@ async def test_other_requests(runner: Runner) -> None:
         await runner.run([*database.requests], database=database)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+@needs_proc
 async def test_results_on_full_disk(runner: Runner) -> None:
     """A full disk under the results file ends the batch; every sent request is recorded."""
     requests = write_requests(

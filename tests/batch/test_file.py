@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import json
 import os
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from simplestore_async.batch import RequestFile
 from simplestore_async.batch._lines import MOST_BYTES
 from simplestore_async.errors import BatchFileError, ConfigurationError
 from tests.support.batches import BASE_URL, make_line, write_lines, write_requests
+from tests.support.platforms import needs_posix_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,7 +120,7 @@ def test_long_line(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes")
+@needs_posix_files
 def test_pipe(tmp_path: Path) -> None:
     """A pipe is copied, and can be iterated repeatedly."""
     os.mkfifo(tmp_path / "pipe")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from simplestore_async.errors import BatchError, ConfigurationError, InvalidClie
 from simplestore_async.sandbox import Reset, Status
 from tests.support.api_servers import refusing_url, silent_url
 from tests.support.batches import QUICK, Runner, make_line, positive, requests_of
+from tests.support.platforms import needs_linux
 from tests.support.servers import ApiServer
 from tests.support.tls import private_ca
 
@@ -177,7 +177,7 @@ async def test_api_unreachable(runner: Runner) -> None:
     assert caught.value.retryable
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux drops packets for a full backlog")
+@needs_linux
 async def test_no_handshake(runner: Runner) -> None:
     """Connection timeouts leave no request unknown, and end the batch with a retryable error."""
     policy = BatchPolicy(concurrency=4, timeout_seconds=0.1, backoff_seconds=0.01, patience_seconds=0.15)

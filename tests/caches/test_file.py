@@ -22,13 +22,14 @@ from simplestore_async.caches import _format, dumps
 from simplestore_async.errors import ConfigurationError, TokenCacheError
 from tests.support.cache_files import DIGEST, KEY, MAX_BYTES, NAME, TOKEN, mode_of, names_in
 from tests.support.clocks import FakeClock
+from tests.support.platforms import needs_linux
 from tests.support.tokens import make_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="XDG_CACHE_HOME is used on Linux only")
+@needs_linux
 async def test_default_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The default is `simplestore-async` in the user's cache directory, resolved once at first use."""
     cache = FileTokenCache()
@@ -220,7 +221,7 @@ print(token.issued_at - SetBack().time())
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs the identity of the boot")
+@needs_linux
 async def test_wall_clock_step_between_processes(directory: Path) -> None:
     """A process whose wall clock was set back reads the correct age of a token from another process."""
     now = time.time()

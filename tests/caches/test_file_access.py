@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from simplestore_async import FileTokenCache
-from simplestore_async.caches import _directory
 from tests.support.cache_files import (
     IN_THE_WAY,
     KEY,
@@ -218,7 +217,7 @@ async def test_fifo_is_not_read(cache: FileTokenCache, path: Path) -> None:
 
 @pytest.mark.parametrize("operation", ["get", "set"])
 @pytest.mark.parametrize("swap_for", [os.rename, os.symlink], ids=["directory", "symlink"])
-@pytest.mark.skipif(not _directory._HAS_DIR_FD, reason="needs directory descriptors")
+@needs_posix_files
 async def test_swapped_directory(
     *,
     cache: FileTokenCache,

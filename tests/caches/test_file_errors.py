@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +15,14 @@ import pytest
 from simplestore_async import FileTokenCache
 from simplestore_async.errors import TokenCacheError
 from tests.support.cache_files import KEY, NAME, full_disk, names_in, refusal, renew, use
-from tests.support.platforms import needs_posix_files
+from tests.support.platforms import needs_linux, needs_posix_files, needs_resource
 from tests.support.tokens import make_token
 
 if TYPE_CHECKING:
     from simplestore_async.sandbox import Sandbox
 
 
+@needs_resource
 @pytest.mark.parametrize("has_old", [False, True])
 async def test_full_disk(cache: FileTokenCache, directory: Path, *, has_old: bool) -> None:
     """A write that fails halfway keeps the old token and leaves no other file, and the error has the cause."""
@@ -67,7 +67,7 @@ async def test_read_only_directory(tmp_path: Path) -> None:
         assert "Permission denied" == await refusal(cache, operation)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other platforms locate the home directory differently")
+@needs_linux
 @pytest.mark.parametrize("raises", [True, False], ids=["platformdirs raises", "platformdirs returns a path"])
 async def test_no_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, raises: bool) -> None:
     """Without a home directory the default directory is refused, and no directory `~` is created."""
@@ -78,7 +78,7 @@ async def test_no_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     for name in ("HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(pytest.importorskip("pwd", reason="needs the user database of POSIX"), "getpwuid", no_user)
+    monkeypatch.setattr("pwd.getpwuid", no_user)
     if not raises:
         # Older versions of platformdirs that the package allows return a path instead of raising.
         monkeypatch.setattr(platformdirs, "user_cache_path", lambda name, **_: Path("~/.cache") / name)

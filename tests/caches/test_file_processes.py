@@ -79,13 +79,14 @@ async def test_cancelled_release(cache: FileTokenCache, monkeypatch: pytest.Monk
         pass
 
 
+@needs_posix_files
 async def test_file_system_without_locks(cache: FileTokenCache, monkeypatch: pytest.MonkeyPatch) -> None:
     """If files cannot be locked, the lock fails instead of using another kind that a killed holder would keep."""
 
     def flock(*_: Any) -> None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
-    monkeypatch.setattr(pytest.importorskip("fcntl", reason="needs POSIX locks"), "flock", flock)
+    monkeypatch.setattr("fcntl.flock", flock)
     with pytest.raises(TokenCacheError, match=f"{os.strerror(errno.ENOSYS)}; fix it or choose another directory"):
         await cache.renewal_lock(KEY).__aenter__()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from traceback import TracebackException
 from typing import Any
 
@@ -16,6 +15,7 @@ from simplestore_async._core.clock import find_boot
 from simplestore_async.caches import dumps, loads
 from simplestore_async.errors import ConfigurationError, TokenCacheError
 from tests.support.clocks import FakeClock
+from tests.support.platforms import needs_linux
 from tests.support.tokens import make_token
 
 CANARY = "canary-token"
@@ -159,7 +159,7 @@ def test_wrong_argument(field: str, call: Any) -> None:
     assert CANARY not in str(caught.value)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs the identity of the boot")
+@needs_linux
 def test_boot_reading() -> None:
     """A recent token is stored with the identity of the boot and the monotonic time of its issue."""
     clock = FakeClock()

@@ -14,6 +14,7 @@ from simplestore_async.caches.redis import RedisTokenCache
 from simplestore_async.errors import TokenCacheError
 from tests.support.cache_files import DIGEST, KEY, TOKEN
 from tests.support.one_loop import OnOneLoop
+from tests.support.platforms import needs_cluster_pubsub
 from tests.support.redis_server import RedisServer
 from tests.support.tokens import make_token
 
@@ -138,7 +139,7 @@ class TestCluster(OnOneLoop):
 
         assert [None, TOKEN] == [asyncio.run(use()) for _ in range(2)]
 
-    @pytest.mark.skipif(not hasattr(RedisCluster, "pubsub"), reason="before redis-py 8 a cluster has no pub/sub")
+    @needs_cluster_pubsub
     async def test_waiters_are_woken(self, cluster_port: int, namespace: str) -> None:
         """Waiters on any node are notified when the holder has stored a token."""
         async with AsyncExitStack() as stack:

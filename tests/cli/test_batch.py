@@ -118,20 +118,20 @@ class TestResults:
 
 class TestExitCodes:
     @pytest.mark.parametrize(
-        ("method", "fault", "code", "says"),
+        ("fault", "options", "code", "says"),
         [
-            ("POST", Status(404), 22, "1 of 2 requests were refused"),
-            ("POST", Late(30), 1, "1 of 2 requests failed or are unknown"),
-            ("POST", Status(500), 1, "1 of 2 requests failed or are unknown"),
+            (Status(404), [], 22, "1 of 2 requests were refused"),
+            (Late(30), ["--timeout", "3"], 1, "1 of 2 requests failed or are unknown"),
+            (Status(500), [], 1, "1 of 2 requests failed or are unknown"),
         ],
         ids=["refused", "late", "unknown"],
     )
-    async def test_results(self, directory: Directory, method: str, fault: Any, code: int, says: str) -> None:
+    async def test_results(self, directory: Directory, fault: Any, options: list[str], code: int, says: str) -> None:
         """The exit code reflects the results, also when nothing is left to send; --resend sends the request again."""
-        directory.write(method, "GET")
+        directory.write("POST", "GET")
         directory.sandbox.api.fail_next(1, fault)
         for more in [], ["--resume"]:
-            outcome = await directory.run("--concurrency", "1", "--timeout", "0.5", *more)
+            outcome = await directory.run("--concurrency", "1", *options, *more)
             assert (code, f"simplestore: {says}\n") == (outcome.code, outcome.stderr)
         assert 2 == directory.sandbox.counters.api_requests
         assert 0 == (await directory.run("--resend", "unknown", "--resend", "404")).code

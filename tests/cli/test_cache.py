@@ -16,7 +16,7 @@ from cryptography.fernet import Fernet
 from simplestore_async import FileTokenCache
 from tests.support.cache_files import DIGEST, NAME, names_in
 from tests.support.command import assert_one_line, finish, simplestore, start
-from tests.support.platforms import needs_posix, needs_posix_files
+from tests.support.platforms import needs_linux, needs_posix, needs_posix_files
 from tests.support.tokens import make_token
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class TestPath:
             await simplestore("cache", "path", "--json", environment=home)
         ).json
 
-    @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux")
+    @needs_linux
     async def test_not_utf_8(self, tmp_path: Path) -> None:
         """A directory name that is not valid text is printed unchanged, and the other commands accept it."""
         directory = tmp_path / os.fsdecode(b"caf\xe9")

@@ -7,7 +7,6 @@ import asyncio
 import json
 import os
 import re
-import shutil
 import signal
 import sys
 from pathlib import Path
@@ -29,7 +28,7 @@ from tests.support.command import (
     start,
     start_simplestore,
 )
-from tests.support.platforms import needs_posix, needs_posix_files, needs_proc
+from tests.support.platforms import needs_curl, needs_posix, needs_posix_files, needs_proc
 from tests.support.programs import is_alive, wait_for_end
 from tests.support.sandbox_client import SECRET
 
@@ -222,8 +221,7 @@ class TestToken:
         assert header is not None
         assert await is_accepted(sandbox, header[1])
 
-    @needs_posix
-    @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+    @needs_curl
     async def test_header_for_curl(self, sandbox: Sandbox) -> None:
         """Curl reads the header from standard input, so that no command line contains the token."""
         script = "simplestore token --header | curl -s --noproxy '*' -H @- \"$1\""

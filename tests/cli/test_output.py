@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.command import finish, shell, simplestore, start
-from tests.support.platforms import needs_posix, needs_proc
+from tests.support.platforms import needs_bash, needs_posix, needs_proc
 from tests.support.terminals import on_terminal
 
 if TYPE_CHECKING:
@@ -221,8 +220,7 @@ class TestCompletion:
         outcome = await simplestore(environment=query)
         assert offered == {line.removeprefix("plain,").lower() for line in outcome.stdout.splitlines()}
 
-    @needs_posix
-    @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+    @needs_bash
     async def test_bash(self, tmp_path: Path) -> None:
         """In bash the script completes."""
         script = (

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import signal
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
@@ -29,7 +28,7 @@ from tests.support.command import (
     start,
     start_simplestore,
 )
-from tests.support.platforms import needs_posix
+from tests.support.platforms import needs_bash, needs_posix
 from tests.support.ports import held_port
 from tests.support.programs import wait_for_end
 from tests.support.terminals import in_terminal
@@ -184,8 +183,7 @@ class TestServing:
         assert ("", "") == (outcome.stdout, outcome.stderr)
 
 
-@needs_posix
-@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@needs_bash
 async def test_prompt() -> None:
     """In the background of an interactive shell, Ctrl-C at the prompt does not end it; the shell's end does."""
     environment = {"PS1": "ready$ ", "TERM": "dumb", "HISTFILE": ""}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from simplestore_async._core.clock import SYSTEM_CLOCK, SystemClock, default_clock, find_boot
+from tests.support.platforms import needs_proc
 
 
 @pytest.mark.parametrize(("platform", "reading"), [("linux", 70.5), ("darwin", 80.5)])
@@ -41,7 +42,7 @@ def test_system_clock() -> None:
     assert 0 <= SYSTEM_CLOCK.monotonic() - first < 60
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@needs_proc
 def test_boot() -> None:
     """The boot's identity starts with the kernel's boot id and is the same in every process."""
     boot = find_boot()

@@ -56,7 +56,7 @@ def build(error: Exception) -> TokenTransportError:
                 (aiohttp.ClientConnectorDNSError, OSError(-2, "Name not known"), "", "Name not known"),
                 # the number on macOS, where it is also ENOEXEC
                 (aiohttp.ClientConnectorDNSError, socket.gaierror(8, "no nodename"), "", "no nodename"),
-                (aiohttp.ClientProxyConnectionError, OSError(113, "No route"), "the proxy ", os.strerror(113)),
+                (aiohttp.ClientProxyConnectionError, OSError(111, "Refused"), "the proxy ", os.strerror(111)),
                 (aiohttp.ClientConnectorSSLError, ssl.SSLError(), "", "ClientConnectorSSLError"),
                 (aiohttp.ClientConnectorSSLError, ssl.SSLError(1, "wrong version number"), "", "wrong version number"),
             )

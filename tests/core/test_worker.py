@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import pickle
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import pytest
 
 from simplestore_async._core import worker as module
 from simplestore_async._core.worker import Worker, work_timeout
+from tests.support.platforms import needs_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -286,7 +286,7 @@ os.wait()
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@needs_fork
 def test_fork() -> None:
     """A forked child starts its own thread and does not inherit the parent's jobs."""
     # Python 3.12 and later warn of forks in a process with threads.

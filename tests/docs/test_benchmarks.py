@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -16,7 +14,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.support.platforms import needs_resource
+from tests.support.platforms import needs_httpx2, needs_matplotlib, needs_resource, needs_valgrind
 
 ROOT = Path(__file__).parents[2]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -49,18 +47,19 @@ LEAST = {
     "instructions": ["the least middleware"],
     "batch": ["xargs curl", "wrk"],
 }
-NEEDS = {"httpx": importlib.util.find_spec("httpx2"), "instructions": shutil.which("valgrind")}
+NEEDS = {"httpx": [needs_httpx2], "instructions": [needs_valgrind]}
 # Other requirements of the extra `bench`.
 NO_PEERS = {"click", "httpx2", "matplotlib", "msal-extensions", "trustme", "uvloop"}
 SLOW = COUNTS.keys() - {"cached"}
 
 
 @needs_resource
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in COUNTS])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[*NEEDS.get(name, []), *[pytest.mark.slow] * (name in SLOW)]) for name in COUNTS],
+)
 async def test_measure(name: str, tmp_path: Path) -> None:
     """A measure prints its lines and writes ratios, goals, surroundings and counts."""
-    if not NEEDS.get(name, True):
-        pytest.skip("what it needs is not installed")
     path = tmp_path / "results.json"
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks", "--quick", "--only-ours", "--json", str(path), name),
@@ -142,10 +141,10 @@ RESULTS = [
 ]
 
 
+@needs_matplotlib
 @pytest.mark.slow
 def test_page(tmp_path: Path) -> None:
     """The page has a table with a column for each run, then a chart for each measure of the first."""
-    pytest.importorskip("matplotlib")
     surroundings = {"python": "CPython 3.11.9", "versions": {"aiohttp": "3.14.5"}}
     paths = [tmp_path / "3.11.json", tmp_path / "3.13.json"]
     for path, results in zip(paths, (RESULTS, RESULTS[:1]), strict=True):

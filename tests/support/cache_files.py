@@ -45,7 +45,8 @@ async def renew(sandbox: Sandbox, cache: TokenCache) -> tuple[AccessToken, list[
 @contextmanager
 def full_disk() -> Iterator[None]:
     """Limit files to 100 bytes, which is too little for a token."""
-    resource = pytest.importorskip("resource", reason="needs POSIX limits")
+    import resource  # not on Windows
+
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:
