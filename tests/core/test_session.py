@@ -101,6 +101,13 @@ class TestSource:
 
         assert [caught.value.field] == list(options)
 
+    def test_wrong_connector(self) -> None:
+        """A connector of another type is refused by name."""
+        with pytest.raises(ConfigurationError) as caught:
+            open_session(OneToken(), base_url="https://api.example", connector=5)  # type: ignore[arg-type]
+
+        assert "connector" == caught.value.field
+
     @pytest.mark.parametrize("source", ["secret", 5, OneToken])
     @pytest.mark.parametrize("base_url", ["https://api.example", None])
     async def test_wrong_source(self, source: Any, base_url: str | None) -> None:
