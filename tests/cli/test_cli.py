@@ -177,7 +177,7 @@ class TestDemo:
     async def test_closed_pipe(self) -> None:
         """A closed output pipe ends the demo without a traceback."""
         reading, writing = os.pipe()
-        process = await start_simplestore("demo", "--plain", "--duration", "600", "--processes", "1", stdout=writing)
+        process = await start_simplestore("demo", "--plain", "--duration", "10", "--processes", "1", stdout=writing)
         os.close(writing)
         with os.fdopen(reading, "rb") as pipe:
             assert b"token" in await asyncio.to_thread(pipe.readline)

@@ -112,6 +112,9 @@ async def test_service(command: list[str], sandbox: Sandbox, socket: Path, tmp_p
             async with session.get("stock/7") as response:
                 content = await response.json() if response.status == 200 else {}
             await asyncio.sleep(0.1)  # the service reads the machine's clock
+        if "service_fastapi:app" in command:
+            async with session.get("health") as response:
+                assert {"token": "ok"} == await response.json()
 
     assert "/api/stock/7" == content["path"]
     assert 2 == sandbox.counters.token_requests
