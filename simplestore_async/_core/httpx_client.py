@@ -156,7 +156,7 @@ class open_client(Opening[C]):  # noqa: N801 - called like a function
             raise positional_error(self._call)
         self._client_class = _find_client_class(client_class)
         known = inspect.signature(self._client_class).parameters.keys() - _HINTS.keys()
-        check_options(self._call, options, known, _HINTS)
+        check_options(type(self), options, known, _HINTS)
         check_flag("allow_insecure_http", allow_insecure_http)
         check_type("ssl", ssl, SSLContext | None, hint=_PRIVATE_CA)
         if ssl is not None:

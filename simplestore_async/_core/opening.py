@@ -154,8 +154,8 @@ class Opening(ABC, Generic[C]):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
-def check_options(call: str, names: Iterable[str], known: Iterable[str], hints: Mapping[str, str]) -> None:
-    """Check the names of a client's options.
+def check_options(kind: type, names: Iterable[str], known: Iterable[str], hints: Mapping[str, str]) -> None:
+    """Check the names of a client's options, which *kind* passes on.
 
     Raises:
         ConfigurationError: for the first that is not *known*; its hint suggests a similar one.
@@ -163,9 +163,11 @@ def check_options(call: str, names: Iterable[str], known: Iterable[str], hints: 
     accepted = set(known)
     for name in names:
         if name not in accepted:
-            from difflib import get_close_matches  # rarely needed, and slow to import
+            import inspect  # rarely needed, as is difflib, and slow to import
+            from difflib import get_close_matches
 
-            similar = get_close_matches(name, accepted, n=1)
+            call = kind.__name__
+            similar = get_close_matches(name, {*accepted, *inspect.signature(kind).parameters}, n=1)
             hint = hints.get(name) or _find_hint(call, name) or (f"did you mean {similar[0]}=?" if similar else "")
             raise ConfigurationError(name, f"is not an option of {call}()", hint)
 

@@ -93,7 +93,7 @@ class open_session(Opening[aiohttp.ClientSession]):  # noqa: N801 - called like 
         del positional, client_session_options
         if has_more:
             raise positional_error(self._call)
-        check_session_options(options)
+        check_session_options(type(self), options)
         check_flag("allow_insecure_http", allow_insecure_http)
         _check_tls(ssl, options.get("connector"))
         proxies = ProxySettings(proxy, trust_env=trust_env)

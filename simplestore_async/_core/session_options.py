@@ -65,15 +65,15 @@ class ClientSessionOptions(TypedDict, total=False):
     middlewares: Sequence[aiohttp.ClientMiddlewareType] | None
 
 
-def check_session_options(options: Mapping[str, object]) -> None:
-    """Check the names of options against those of `aiohttp.ClientSession`, and the types that it does not check.
+def check_session_options(kind: type, options: Mapping[str, object]) -> None:
+    """Check the names of *kind*'s options against those of `aiohttp.ClientSession`, and the types it does not check.
 
     Raises:
         ConfigurationError: for the first that is unknown or wrong; its hint suggests the correct one.
     """
     # Read from aiohttp itself: a newer version may have more options.
     known = inspect.signature(aiohttp.ClientSession).parameters.keys() - {"proxy_auth"}
-    check_options("open_session", options, known, _HINTS)
+    check_options(kind, options, known, _HINTS)
     for name, value in options.items():
         _check_value(name, value)
 

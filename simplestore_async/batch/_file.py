@@ -138,10 +138,10 @@ class RequestFile:
         if bad:
             problems = sorted(problems)[:_MOST_PROBLEMS]
             line, problem = problems[0]
+            verb = "are not valid requests" if bad > 1 else "is not a valid request"
             raise BatchFileError(
-                f"{bad} of {self.line_count} lines of {self.path} are not valid requests; "
-                f"the first is line {line}: {problem}",
-                "nothing was sent",
+                f"{bad} of {self.line_count} lines of {self.path} {verb}, and nothing was sent",
+                f"line {line}: {problem}",
                 problems=tuple(problems),
                 count=bad,
             )

@@ -119,9 +119,11 @@ def _open_file(job: Job) -> Generator[RequestFile]:
         with RequestFile(job.file) as requests:
             yield requests
     except BatchFileError as error:
+        if not error.problems:
+            raise
         for line, problem in error.problems:
             print_problem(problem, line=line, is_json=job.is_json)
-        raise
+        raise BatchFileError(error.problem) from None
 
 
 def _run_database(job: Job, database: BatchDatabase) -> None:

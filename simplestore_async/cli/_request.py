@@ -54,6 +54,16 @@ class _DataFile(click.File):
             raise click.BadParameter(f"{error.message}; `-` reads standard input", ctx, param) from None
 
 
+def _check_method(_context: click.Context, _parameter: click.Parameter, text: str) -> str:
+    if text.upper() not in METHODS:
+        raise click.BadParameter(f"must be one of {', '.join(METHODS)}, and comes before PATH")
+    return text.upper()
+
+
+def _complete_method(_context: click.Context, _parameter: click.Parameter, start: str) -> list[str]:
+    return [method for method in METHODS if method.startswith(start.upper())]
+
+
 def _check_text(_context: click.Context, _parameter: click.Parameter, text: str) -> str:
     if not text.isprintable():
         raise click.BadParameter("must not contain a line break or another control character")
@@ -76,7 +86,7 @@ def _parse_headers(
 
 
 @click.command(help=_HELP)
-@click.argument("method", type=click.Choice(METHODS, case_sensitive=False), metavar="METHOD")
+@click.argument("method", callback=_check_method, shell_complete=_complete_method)
 @click.argument("path", callback=_check_text)
 @click.option("--data", type=_DataFile("rb"), metavar="FILE", help="Body of the request; `-` for standard input.")
 @click.option(

@@ -93,7 +93,7 @@ def test_problems(tmp_path: Path) -> None:
     assert (5, "id is already used in line 4") == error.problems[1]
     assert (31, "id is already used in line 3") == error.problems[2]
     assert "32 of 60 lines of " in str(error)
-    assert "the first is line 1: " in str(error)
+    assert "; line 1: " in str(error)
 
 
 def test_ids_of_both_types(tmp_path: Path) -> None:

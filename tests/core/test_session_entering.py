@@ -225,11 +225,12 @@ class TestMisuse:
             ({"verify_ssl": False}, "for a private CA"),
             ({"raise_for_statu": True}, "did you mean raise_for_status=?"),
             ({"timeouts": True}, "did you mean timeout=?"),
+            ({"cach": None}, "did you mean cache=?"),
             ({"quite_different": True}, ""),
         ],
         ids=[
             *("credentials", "secret first", "credentials by name", "endpoint", "proxy_auth", "verify_ssl"),
-            *("misspelt", "plural", "unknown"),
+            *("misspelt", "plural", "own", "unknown"),
         ],
     )
     def test_unknown_option(self, options: dict[str, Any], hint: str) -> None:
