@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
@@ -33,10 +33,10 @@ _FOREIGN_HEADERS: Final = re.compile(
 
 
 def _check_headers(_request: object, _field: object, headers: Any) -> None:
-    pairs: list[Any] = list(headers) if isinstance(headers, list | tuple) else [None]
-    if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
+    pairs = list(cast("Iterable[object]", headers)) if isinstance(headers, list | tuple) else [headers]
+    if not all(isinstance(pair, tuple) and len(cast("tuple[object, ...]", pair)) == 2 for pair in pairs):
         raise ConfigurationError("headers", "must be pairs of name and value", 'such as (("If-Match", "7"),)')
-    for name, value in pairs:
+    for name, value in cast("list[tuple[Any, Any]]", pairs):
         if not is_header_name(name):
             # Not shown: it may be a value in the wrong place.
             raise ConfigurationError("headers", "must have header names as keys")
