@@ -225,7 +225,7 @@ class TestMisuse:
             ({"verify_ssl": False}, "for a private CA"),
             ({"raise_for_statu": True}, "did you mean raise_for_status=?"),
             ({"timeouts": True}, "did you mean timeout=?"),
-            ({"cach": None}, "did you mean cache=?"),
+            ({"on_even": None}, "did you mean on_event=?"),
             ({"quite_different": True}, ""),
         ],
         ids=[
