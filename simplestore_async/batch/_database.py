@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchDatabase", "read_results"]
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _BUFFER_BYTES: Final = 1 << 20
 _APPLICATION_ID: Final = 0x53534231
 _SCHEMA: Final = f"""
@@ -243,7 +243,7 @@ class BatchDatabase:
         self._connection.execute("BEGIN IMMEDIATE")
         self._begin()
         self._connection.execute("COMMIT")
-        if self._results and self._owns_results and self._results.seekable():
+        if self._results and self._owns_results and Path(self._results.name).is_file():
             self._results.truncate(0)
         self._keeps_earlier = False
 

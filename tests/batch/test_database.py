@@ -16,7 +16,7 @@ from simplestore_async.errors import BatchDatabaseError, BatchFileError, Configu
 from simplestore_async.sandbox import Late, Reset, Status
 from tests.support.batches import QUICK, Runner, counting, make_line, positive, write_lines, write_requests
 from tests.support.command import TIMEOUT_SECONDS
-from tests.support.platforms import needs_proc
+from tests.support.platforms import needs_posix_files, needs_proc
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -232,6 +232,18 @@ async def test_results_of_another_name(runner: Runner, *, is_restarted: bool) ->
     with BatchDatabase(database.path, requests=database.requests, results=other, is_restarted=is_restarted) as again:
         await runner.run(again.requests, database=again)
     assert 2 == len(other.read_text().splitlines())
+
+
+@needs_posix_files
+async def test_restart_into_a_device(runner: Runner) -> None:
+    """A restart may write its results to something that is no regular file."""
+    for is_restarted in False, True:
+        requests = write_requests(runner.directory, [make_line(1)], base_url=runner.sandbox.base_url)
+        with BatchDatabase(
+            runner.directory / "batch", requests=requests, results="/dev/null", is_restarted=is_restarted
+        ) as database:
+            await runner.run(requests, database=database)
+            assert 1 == database.summary().counts["succeeded"]
 
 
 async def test_restart_without_a_request(runner: Runner) -> None:
