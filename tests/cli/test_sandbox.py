@@ -139,7 +139,7 @@ class TestServing:
     async def test_secret_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """With a secret file the environment names the file, and the secret is not printed."""
         monkeypatch.setenv("PYTHONUTF8", "1")  # on Windows a pipe has a code page otherwise
-        path = tmp_path / "it's a \u2018secret\u2019"
+        path = tmp_path / "it's a secret"
         path.write_text("hush-hush\n", "utf-8")
         async with serving("--client", "my shop", "--secret-file", str(path)) as sandbox:
             environment = sandbox.environment
