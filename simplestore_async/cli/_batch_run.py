@@ -200,7 +200,7 @@ class _Signals:
             yield
         finally:
             for number, handler in earlier.items():
-                signal.signal(number, handler)
+                signal.signal(number, handler or signal.SIG_DFL)  # None: one that Python did not install
 
     def _receive(self, number: int, _: object) -> None:
         self._loop.call_soon_threadsafe(self._note, number)
