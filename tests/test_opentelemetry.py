@@ -28,7 +28,6 @@ from simplestore_async.events import (
     TokenRejected,
 )
 from simplestore_async.opentelemetry import OpenTelemetryListener
-from tests.support.loops import request_arrives
 from tests.support.programs import run_script
 from tests.support.providers import DUE, LIFE, begin, get_at_once, renewal_ends
 from tests.support.servers import SECRET
@@ -41,6 +40,13 @@ if TYPE_CHECKING:
     from tests.support.servers import TokenServer
 
 ONCE = RetryPolicy(attempts=1)
+
+
+async def request_arrives(server: TokenServer, count: int) -> None:
+    """Wait until the server has received *count* requests."""
+    while len(server.requests) < count:
+        server.arrived.clear()
+        await server.arrived.wait()
 
 
 class TestSpan:

@@ -1,4 +1,4 @@
-"""Kinds of event loops, event loops in other threads, and the arrival of requests."""
+"""Kinds of event loops, and event loops in other threads."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from tests.support.platforms import uvloop_factories
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
-
-    from tests.support.servers import TokenServer
 
 LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 
@@ -52,10 +50,3 @@ async def other_loop() -> AsyncIterator[Callable[[Coroutine[Any, Any, Any]], asy
         loop.close()
     assert set() == left_over
     assert [] == complaints
-
-
-async def request_arrives(server: TokenServer, count: int) -> None:
-    """Wait until the server has received *count* requests."""
-    while len(server.requests) < count:
-        server.arrived.clear()
-        await server.arrived.wait()
