@@ -14,7 +14,7 @@ from simplestore_async.errors import ConfigurationError
 from .bearer import check_source
 from .credentials import ClientCredentials
 from .environment import read_variable
-from .origin import parse_url
+from .target import parse_base_url
 
 if TYPE_CHECKING:
     import ssl as ssl_module
@@ -183,16 +183,10 @@ def _find_hint(call: str, name: str) -> str:
 
 
 def _find_base_url(value: str | URL | None, *, is_from_env: bool, allow_insecure_http: bool) -> URL | None:
-    """Return the base URL with a trailing slash, which aiohttp and relative URLs require."""
     field = "base_url"
     if is_from_env:
         field, value = "SIMPLESTORE_BASE_URL", read_variable("SIMPLESTORE_BASE_URL") or None
-    if value is None:
-        return None
-    url = parse_url(field, value, allow_insecure_http=allow_insecure_http)
-    if url.raw_query_string:
-        raise ConfigurationError(field, "must not have a query (?…)", "it would be lost in every request")
-    return url if url.raw_path.endswith("/") else url.with_path(f"{url.raw_path}/", encoded=True)
+    return None if value is None else parse_base_url(field, value, allow_insecure_http=allow_insecure_http)
 
 
 def _check_unused(call: str, source: object, **provider_arguments: object) -> None:

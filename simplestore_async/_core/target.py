@@ -13,7 +13,7 @@ from .environment import missing_variables, read_variable
 from .origin import origin_of, parse_url
 from .redaction import conceal
 
-__all__ = ["METHODS", "check_target", "find_base_url", "find_target"]
+__all__ = ["METHODS", "check_target", "find_base_url", "find_target", "parse_base_url"]
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 """Without TRACE, whose response would show the token (RFC 9110 §9.3.8)."""
@@ -32,7 +32,19 @@ def find_base_url(base_url: str | URL | None = None, *, allow_insecure_http: boo
         field, base_url = "SIMPLESTORE_BASE_URL", read_variable("SIMPLESTORE_BASE_URL")
         if not base_url:
             raise missing_variables(field, hint="set it to the address of your store's API")
-    return parse_url(field, base_url, allow_insecure_http=allow_insecure_http)
+    return parse_base_url(field, base_url, allow_insecure_http=allow_insecure_http)
+
+
+def parse_base_url(field: str, value: str | URL, *, allow_insecure_http: bool) -> URL:
+    """Return a base URL with a trailing slash, which aiohttp and relative URLs require.
+
+    Raises:
+        ConfigurationError: if it is wrong; *field* names it.
+    """
+    url = parse_url(field, value, allow_insecure_http=allow_insecure_http)
+    if url.raw_query_string:
+        raise ConfigurationError(field, "must not have a query (?…)", "it would be lost in every request")
+    return url if url.raw_path.endswith("/") else url.with_path(f"{url.raw_path}/", encoded=True)
 
 
 def find_target(path: str) -> URL:

@@ -49,6 +49,17 @@ def test_empty(tmp_path: Path, content: bytes) -> None:
     assert (0, []) == (file.count, [*file])
 
 
+@pytest.mark.parametrize("base_url", ["https://store.example/v1", "https://store.example/v1/"])
+def test_base_path(tmp_path: Path, base_url: str) -> None:
+    """A base URL means the same with and without its last slash; with a query it is refused."""
+    path = write_lines(tmp_path / "orders", [make_line(1, path="orders?state=open")])
+    file = RequestFile(path, base_url=base_url)
+    file.check()
+    assert "https://store.example/v1/" == str(file.base_url)
+    with pytest.raises(ConfigurationError, match="query"):
+        RequestFile(path, base_url=f"{base_url}?page=1")
+
+
 def test_gzip(tmp_path: Path) -> None:
     """Gzip is detected by content; the digest is that of the decompressed file; a truncated file is refused."""
     plain = write_requests(tmp_path, [make_line(n) for n in range(1_000)])
