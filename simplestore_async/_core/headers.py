@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final, cast
+from typing import Any, Final, TypeGuard, cast
 
 from simplestore_async.errors import ConfigurationError
 
@@ -25,9 +25,9 @@ _RESERVED: Final = (
 )
 
 
-def is_header_name(text: str) -> bool:
-    """Return whether *text* can be the name of a header."""
-    return re.fullmatch(_NAME, text) is not None
+def is_header_name(name: object) -> TypeGuard[str]:
+    """Return whether *name* can be the name of a header."""
+    return isinstance(name, str) and re.fullmatch(_NAME, name) is not None
 
 
 def find_header_problem(name: str, value: str) -> str:
@@ -56,7 +56,7 @@ def parse_token_headers(headers: Any) -> Mapping[str, str]:
         raise type_error("headers", headers, "a mapping of names to values")
     parsed: dict[str, str] = {}
     for name, value in cast("Mapping[object, object]", headers).items():
-        if not isinstance(name, str) or not is_header_name(name):
+        if not is_header_name(name):
             raise ConfigurationError("headers", "must have header names for keys")
         if re.fullmatch(_RESERVED, name):
             raise ConfigurationError("headers", f"must not hold {name}", "the token request sets it")

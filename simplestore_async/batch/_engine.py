@@ -342,7 +342,7 @@ class _Run:
                     self._statuses[result.status] += 1
                 try:
                     returned = self._on_result(result) if self._on_result else None
-                    if inspect.isawaitable(returned):
+                    if returned is not None and inspect.isawaitable(returned):
                         await returned
                 except BaseException as error:  # noqa: BLE001 - whatever it is ends the batch, and is raised then
                     self._gate.close(error)

@@ -24,14 +24,15 @@ _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
 
 
 def read_body(body: bytes, content_type: str) -> tuple[str | None, Literal["json", "text", "base64"] | None]:
-    """Return the text of a body, JSON on one line, and its format."""
+    """Return the text of a body, JSON on one line, and its format; *content_type* is the header's value."""
     if not body:
         return None, None
     try:
         text = body.decode()
     except UnicodeDecodeError:
         return base64.b64encode(body).decode(), "base64"
-    if content_type == "application/json" or content_type.endswith("+json"):
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type == "application/json" or media_type.endswith("+json"):
         try:
             return msgspec.json.format(text, indent=-1), "json"
         except (msgspec.MsgspecError, RecursionError):

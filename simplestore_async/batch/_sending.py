@@ -236,12 +236,16 @@ class Sender:
                 end = await self._attempt(run)
             except asyncio.CancelledError:
                 return self._interrupt(run, may_repeat=may_repeat)
-            self._raise_terminal(end, run)
-            run.attempts += run.has_left or isinstance(end, _Response)
+            asked_seconds = None
+            if isinstance(end, _Response):
+                run.attempts += 1
+                asked_seconds = end.retry_after_seconds
+            else:
+                self._raise_terminal(end, run)
+                run.attempts += run.has_left
             action, outcome, is_failure = _judge(
                 end, has_left=run.has_left, is_safe=request.is_safe, may_repeat=may_repeat
             )
-            asked_seconds = end.retry_after_seconds if isinstance(end, _Response) else None
             self.gate.leave(
                 self._describe(end) if is_failure or asked_seconds is not None else "",
                 sent_at=run.sent_at,
@@ -305,14 +309,11 @@ class Sender:
                     return _Response(response, b"", f"the response body is longer than {_MOST_BYTES >> 20} MiB")
             return _Response(response, bytes(body))
 
-    def _raise_terminal(self, end: _Response | Exception, run: _Progress) -> None:
+    def _raise_terminal(self, error: Exception, run: _Progress) -> None:
         """Raise an error that every request of the batch would meet."""
-        error: Exception | None = None
-        if isinstance(end, SimpleStoreError) and not end.retryable:
-            error = end
-        elif isinstance(end, aiohttp.ClientConnectorCertificateError):
-            error = ConfigurationError("ssl", f"does not trust the API's certificate: {self._describe(end)}")
-        if error:
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            error = ConfigurationError("ssl", f"does not trust the API's certificate: {self._describe(error)}")
+        if isinstance(error, SimpleStoreError) and not error.retryable:
             self._release(run)
             raise error
 
@@ -337,7 +338,7 @@ class Sender:
             headers = end.head.headers
             facts["status"] = end.head.status
             facts["headers"] = {name: ", ".join(headers.getall(name)) for name in chosen if name in headers}
-            facts["body_text"], facts["body_format"] = read_body(end.body, end.head.content_type)
+            facts["body_text"], facts["body_format"] = read_body(end.body, headers.get(hdrs.CONTENT_TYPE, ""))
             if end.problem:
                 facts["error_type"], facts["error_message"] = "ResponseTooLongError", end.problem
         else:

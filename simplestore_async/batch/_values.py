@@ -33,13 +33,16 @@ _FOREIGN_HEADERS: Final = re.compile(
 
 
 def _check_headers(_request: object, _field: object, headers: Any) -> None:
-    pairs = list(cast("Iterable[object]", headers)) if isinstance(headers, list | tuple) else [headers]
-    if not all(isinstance(pair, tuple) and len(cast("tuple[object, ...]", pair)) == 2 for pair in pairs):
-        raise ConfigurationError("headers", "must be pairs of name and value", 'such as (("If-Match", "7"),)')
-    for name, value in cast("list[tuple[Any, Any]]", pairs):
+    pairs = cast("Iterable[object]", headers) if isinstance(headers, list | tuple) else [headers]
+    for pair in pairs:
+        if not isinstance(pair, tuple) or len(cast("tuple[object, ...]", pair)) != 2:
+            raise ConfigurationError("headers", "must be pairs of name and value", 'such as (("If-Match", "7"),)')
+        name, value = cast("tuple[object, object]", pair)
         if not is_header_name(name):
             # Not shown: it may be a value in the wrong place.
             raise ConfigurationError("headers", "must have header names as keys")
+        if not isinstance(value, str):
+            raise ConfigurationError("headers", f"must have text for the value of {name}")
         if problem := find_header_problem(name, value):
             raise ConfigurationError("headers", f"cannot be sent: {problem}")
         if _FOREIGN_HEADERS.fullmatch(name):
@@ -51,13 +54,13 @@ def _check_method(_request: object, _field: object, method: Any) -> None:
         raise ConfigurationError("method", f"must be one of {', '.join(METHODS)}")
 
 
-def _check_id(_request: object, _field: object, value: Any) -> None:
+def _check_id(_request: object, field: attrs.Attribute[Any], value: Any) -> None:
     if type(value) is not int and not (isinstance(value, str) and value):
-        raise ConfigurationError("id", "must be text or a whole number, and not empty")
+        raise ConfigurationError(field.name, "must be text or a whole number, and not empty")
 
 
 def _check_body(_request: object, _field: object, body: Any) -> None:
-    if not isinstance(body, bytes | Path | None):
+    if body is not None and not isinstance(body, bytes | Path):
         raise type_error("body", body, "bytes or a Path", "for JSON pass json.dumps(…).encode() and a Content-Type")
 
 
@@ -89,7 +92,7 @@ class BatchRequest:
     path: str = attrs.field(validator=_check_text)
     headers: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=False, validator=_check_headers)
     body: bytes | Path | None = attrs.field(default=None, repr=False, validator=_check_body)
-    key: str | int | None = None
+    key: str | int | None = attrs.field(default=None, validator=attrs.validators.optional(_check_id))
     data: Any = attrs.field(default=None, repr=False, eq=False)
     line: int = 0
 
@@ -220,7 +223,7 @@ def _check_header_name(_policy: object, field: attrs.Attribute[Any], name: Any) 
 
 
 def _check_names(_policy: object, field: attrs.Attribute[Any], names: Any) -> None:
-    if isinstance(names, str) or not all(map(is_header_name, names)):
+    if not isinstance(names, list | tuple) or not all(map(is_header_name, cast("Iterable[object]", names))):
         raise ConfigurationError(field.name, "must hold names of headers")
 
 

@@ -135,6 +135,9 @@ async def test_unusable_session(runner: Runner) -> None:
         ("headers", ("AB",)),
         ("body", {"state": "shipped"}),
         ("body", "text"),
+        ("key", ["a"]),
+        ("headers", ((b"If-Match", "7"),)),
+        ("headers", (("If-Match", b"7"),)),
         *(
             ("headers", ((name, "x"),))
             for name in (
@@ -166,7 +169,9 @@ def test_invalid_request(field: str, value: Any) -> None:
         ("resend", "unknown"),
         ("idempotency_key", "a b"),
         ("idempotency_key", "Authorization"),
+        ("idempotency_key", 7),
         ("response_headers", "ETag"),
+        ("response_headers", None),
         ("response_headers", ("a b",)),
     ],
     ids=str,
