@@ -13,7 +13,7 @@ import threading
 import uuid
 from array import array
 from collections import Counter
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Self
@@ -197,9 +197,7 @@ class BatchDatabase:
         with self._lock:
             # One statement, which is a transaction of its own: after each, this thread has to get the interpreter back
             # from the event loop.
-            with _explained(self.path):
-                if self._keeps_earlier:
-                    self._forget_earlier()
+            with _explained(self.path), self._forgetting() if self._keeps_earlier else nullcontext():
                 self._connection.execute(f"REPLACE INTO requests VALUES {values}", [*chain(*latest.values())])  # noqa: S608
             for row in latest.values():
                 self._codes[row[0]] = _code(row[1], row[2])
@@ -238,11 +236,13 @@ class BatchDatabase:
         self._connection.execute("DELETE FROM header")
         self._connection.execute(_INSERT_HEADER, self._identity | facts | {"results": self._place})
 
-    def _forget_earlier(self) -> None:
-        """Begin anew, now that a request is recorded."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        self._begin()
-        self._connection.execute("COMMIT")
+    @contextmanager
+    def _forgetting(self) -> Generator[None]:
+        """Begin anew, in the transaction that records the first request."""
+        with self._connection:  # commits, or rolls back
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._begin()
+            yield
         if self._results and self._owns_results and Path(self._results.name).is_file():
             self._results.truncate(0)
         self._keeps_earlier = False

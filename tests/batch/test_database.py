@@ -253,8 +253,11 @@ async def test_restart_without_a_request(runner: Runner) -> None:
         await runner.run(database.requests, database=database)
     results = runner.directory / "results"
     before = results.read_bytes()
+    unwritable: Any = 1, None, None, None, None, None, None
     with runner.open(lines, is_restarted=True) as again:
         assert 2 == again.summary().remaining
+        with pytest.raises(BatchDatabaseError):
+            again.commit([unwritable])
     assert before == results.read_bytes()
     assert sorted(before.splitlines(keepends=True)) == sorted(read_results(database.path))
     with runner.open(lines, is_restarted=True) as again:
