@@ -35,7 +35,6 @@ __all__ = ["Contender", "Sample", "Scale", "compare", "enter", "on_one_core", "o
 Sample = Callable[[], Awaitable[tuple[float, ...]]]
 """One turn; returns a number for each result of the measure, or nothing if the contender leaves."""
 
-_SECONDS = 15
 _TURN_SECONDS = 20
 
 
@@ -139,14 +138,14 @@ async def open_clients(
         yield contenders
 
 
-async def compare(floor: Sample, contenders: Sequence[Contender], scale: Scale) -> None:
-    """Collect rounds of samples for 15 s and the turns of peers, at least one, after a first round that is discarded.
+async def compare(floor: Sample, contenders: Sequence[Contender], scale: Scale, *, seconds: int = 15) -> None:
+    """Collect rounds of samples for *seconds* and the turns of peers, at least one; a first round is discarded.
 
     The first contender takes part in every round, and its error is the measure's. Any other leaves with a note if it
     fails; a peer rests once its turns took a twentieth of the time.
     """
     least, (ours, *others) = Contender("floor", floor), contenders
-    seconds, ends_at = scale(_SECONDS, 0), math.inf
+    seconds, ends_at = scale(seconds, 0), math.inf
     gc.freeze()  # a full collection takes no time for imported packages
     for number in itertools.count():
         turns = [least, *(one for one in contenders if one.sample)]

@@ -43,7 +43,7 @@ async def measure_batch(scale: Scale) -> list[Result]:
 
 
 async def _measure(scale: Scale, method: str, *, latency_seconds: float) -> Result:
-    requests = scale(5_000 if latency_seconds else 20_000, 100)
+    requests = scale(20_000, 100)
     wrk_seconds = scale(2, 1)
     numbers = itertools.count()
     with tempfile.TemporaryDirectory() as directory:
@@ -96,7 +96,7 @@ async def _measure(scale: Scale, method: str, *, latency_seconds: float) -> Resu
                 contenders.append(Contender(name, sample, is_peer=False))
                 if not all(map(shutil.which, name.split())):
                     contenders[-1].leave("not installed")
-            await compare(run_loop, contenders, scale)
+            await compare(run_loop, contenders, scale, seconds=90)
     api = f"after {latency_seconds * 1000:.0f} ms" if latency_seconds else "at once"
     name = f"simplestore batch, {method}, {_CONCURRENCY} at a time, an API that responds {api}"
     floor_name = "a loop of aiohttp with the same requests from memory, which keeps nothing"
