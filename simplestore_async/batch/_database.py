@@ -18,15 +18,16 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Self
 
+from simplestore_async._core.validation import check_type
 from simplestore_async.errors import BatchDatabaseError, BatchFileError, ConfigurationError
 
+from ._file import RequestFile
 from ._values import OUTCOMES, BatchSummary
 from ._writer import READY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
-    from ._file import RequestFile
     from ._values import BatchPolicy, Outcome
     from ._writer import Row
 
@@ -39,7 +40,7 @@ _SCHEMA: Final = f"""
 BEGIN;
 CREATE TABLE header (
   batch_id TEXT, base_url TEXT, client_id TEXT, idempotency_key TEXT, sha256 TEXT, lines INTEGER, requests INTEGER,
-  results TEXT
+  results BLOB
 );
 CREATE TABLE requests (
   line INTEGER PRIMARY KEY, state TEXT NOT NULL, status INTEGER, attempts INTEGER, started_at REAL, ended_at REAL,
@@ -92,6 +93,8 @@ class BatchDatabase:
         results: str | os.PathLike[str] | IO[bytes] | None = None,
         is_restarted: bool = False,
     ) -> None:
+        check_type("requests", requests, RequestFile)
+        check_type("client_id", client_id, str)
         self.path: Path = Path(path)
         self.requests = requests
         self.batch_id: str = ""
@@ -105,7 +108,7 @@ class BatchDatabase:
         self._is_closed = self._has_replaced = self._keeps_earlier = False
         self._owns_results = isinstance(results, str | os.PathLike)
         self._results: IO[bytes] | None = None
-        self._place: str | None = None
+        self._place: bytes | None = None
         self._connection = _connect(self.path)
         try:
             with _explained(self.path):
@@ -247,19 +250,19 @@ class BatchDatabase:
             self._results.truncate(0)
         self._keeps_earlier = False
 
-    def _check_results(self, results: str | os.PathLike[str], earlier: str | None) -> str:
+    def _check_results(self, results: str | os.PathLike[str], earlier: bytes | None) -> bytes:
         """Check that a file may hold the results: a new one, or that of an earlier run; return its place.
 
-        The place is relative to the database, so that both can be moved.
+        The place is relative to the database, so that both can be moved. It is bytes, as a file's name may not be text.
         """
         path = Path(os.path.realpath(results))
         taken = [self.path, *([] if self.requests.is_spooled else [self.requests.path])]
         if path in map(Path, map(os.path.realpath, taken)):
             raise ConfigurationError("results", f"cannot go to {results}: it is the input, or the database")
         try:
-            place = os.path.relpath(path, os.path.realpath(self.path.parent))
+            place = os.fsencode(os.path.relpath(path, os.path.realpath(self.path.parent)))
         except ValueError:  # another drive of Windows
-            place = str(path)
+            place = os.fsencode(path)
         if place != earlier and path.is_file() and path.stat().st_size:
             hint = "results never replace another file; remove it or name another"
             raise ConfigurationError("results", f"cannot go to {results}: it is not empty", hint)

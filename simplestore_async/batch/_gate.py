@@ -97,7 +97,8 @@ class Gate:
             self._failures += 1
             self._failing_since = self._failing_since or self._now()
             if self._policy.stop_after and self._failures >= self._policy.stop_after:
-                self.close(BatchError(f"{self._failures} failures in a row: {reason}", _CONTINUE))
+                failures = "1 failure" if self._failures == 1 else f"{self._failures} failures in a row"
+                self.close(BatchError(f"{failures}: {reason}", _CONTINUE))
             elif self._now() - self._failing_since > self._policy.patience_seconds:
                 problem = f"the API is unavailable for longer than {self._policy.patience_seconds:g} s: {reason}"
                 self.close(BatchError(problem, _CONTINUE))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import sqlite3
 import threading
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from simplestore_async.errors import BatchDatabaseError, BatchFileError, Configu
 from simplestore_async.sandbox import Late, Reset, Status
 from tests.support.batches import QUICK, Runner, counting, make_line, positive, write_lines, write_requests
 from tests.support.command import TIMEOUT_SECONDS
-from tests.support.platforms import needs_posix_files, needs_proc
+from tests.support.platforms import needs_linux, needs_posix_files, needs_proc
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -244,6 +245,17 @@ async def test_restart_into_a_device(runner: Runner) -> None:
         ) as database:
             await runner.run(requests, database=database)
             assert 1 == database.summary().counts["succeeded"]
+
+
+@needs_linux
+async def test_name_that_is_no_text(runner: Runner) -> None:
+    """Files may have names that are not UTF-8."""
+    requests = write_requests(runner.directory, [make_line(1)], base_url=runner.sandbox.base_url)
+    path, results = (runner.directory / os.fsdecode(name) for name in (b"batch\xff", b"results\xff"))
+    for _ in range(2):
+        with BatchDatabase(path, requests=requests, results=results) as database:
+            await runner.run(requests, database=database)
+    assert [*read_results(path)] == results.read_bytes().splitlines(keepends=True)
 
 
 async def test_restart_without_a_request(runner: Runner) -> None:
