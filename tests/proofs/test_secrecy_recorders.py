@@ -19,8 +19,7 @@ from simplestore_async.sandbox import Sandbox
 from tests.support.raw_server import RawServer
 from tests.support.servers import SECRET
 from tests.support.tracebacks import everything_shown
-from tests.support.wire_faults import JSON_HEAD, hangs_after, shows_secret
-from tests.support.wire_rows import GRANT, length
+from tests.support.wire_faults import GRANT, JSON_HEAD, hangs_after, length, shows_secret
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

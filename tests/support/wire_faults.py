@@ -7,8 +7,7 @@ import base64
 import socket
 import struct
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from tests.support.raw_server import carry
@@ -17,8 +16,13 @@ from tests.support.servers import SECRET
 if TYPE_CHECKING:
     from tests.support.raw_server import Script
 
-TESTS: Final = Path(__file__).parents[1]
 JSON_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+GRANT = b'{"access_token": "canary-token", "expires_in": 3600, "token_type": "Bearer"}'
+
+
+def length(count: object) -> bytes:
+    """Return the header and the end of the head."""
+    return f"Content-Length: {count}\r\n\r\n".encode()
 
 
 async def _send(writer: asyncio.StreamWriter, parts: tuple[bytes, ...]) -> None:
