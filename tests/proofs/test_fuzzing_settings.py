@@ -20,19 +20,8 @@ if TYPE_CHECKING:
 
 hosts: Final = st.one_of(
     texts(max_size=12),
-    st.sampled_from(
-        [
-            "canary-host",
-            "localhost",
-            "127.0.0.1",
-            "[::1]",
-            "[::",
-            "[fe80::1%25x]",
-            "\uff2cOCALHOST",
-            "ß.example",
-            "xn--a",
-        ]
-    ),
+    st.sampled_from(["canary-host", "localhost", "127.0.0.1", "[::1]", "[::", "[fe80::1%25x]"]),
+    st.sampled_from(["\uff2cOCALHOST", "ß.example", "xn--a"]),
 )
 urls: Final = st.one_of(
     texts(),

@@ -34,7 +34,7 @@ LONG_SECRET = "canary-" + SECRET + "-canary-canary"
 CACHE_KEY = base64.urlsafe_b64encode(b"canary-key-" + b"x" * 21).decode()
 
 BASIC = base64.b64encode(f"app:{quote(SECRET, safe='')}".encode()).decode()
-_MARKS = ("canary", base64.b64encode(SECRET.encode()).decode()[:16].lower(), BASIC[:24].lower(), CACHE_KEY[:12].lower())
+_MARKS = ("canary", base64.b64encode(SECRET.encode()).decode()[:16].lower(), BASIC[:14].lower(), CACHE_KEY[:12].lower())
 
 
 def shows_canary(text: str) -> bool:
