@@ -53,7 +53,7 @@ class Job:
 async def start(
     scenario: str, *, directory: Path, environment: Mapping[str, str], **changes: Any
 ) -> asyncio.subprocess.Process:
-    """Return the first process of a swarm that runs *scenario*, a function below, with credentials from *environment*."""
+    """Return the first process of a swarm that runs *scenario*, a function below, with *environment*."""
     job = Job(scenario=scenario, directory=str(directory), **changes)
     # Python 3.12 and later warn of forks in a process with threads.
     process = await asyncio.create_subprocess_exec(
