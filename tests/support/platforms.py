@@ -1,6 +1,6 @@
 """Marks for features that a platform or an installation lacks.
 
-Rule: a test that cannot run has one of these marks with the reason, or needs a Valkey that is not there (`redis_server.py`).
+Rule: a test that cannot run has one of these marks with the reason, or needs Valkey (`redis_server.py`).
 """
 
 from __future__ import annotations
