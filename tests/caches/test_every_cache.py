@@ -13,7 +13,7 @@ from simplestore_async.caches.encryption import FernetCodec
 from simplestore_async.caches.redis import RedisTokenCache
 from simplestore_async.testing import SharedTokenCacheContract, TokenCacheContract
 from tests.support.one_loop import OnOneLoop
-from tests.support.tokens import ISSUED_AT, make_token
+from tests.support.tokens import make_token
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,12 +37,6 @@ class Beyond:
             assert await cache.get(key) is None
             await cache.set(key, make_token(f"token-{number}"))
         assert [make_token(f"token-{number}") for number in range(len(keys))] == [await cache.get(key) for key in keys]
-
-    async def test_exact_timestamps(self, cache: TokenCache) -> None:
-        """Timestamps that have no finite decimal are stored exactly."""
-        token = make_token(issued_at=ISSUED_AT + 1 / 3, expires_at=ISSUED_AT + 3600.1)
-        await cache.set("key", token)
-        assert token == await cache.get("key")
 
 
 class BeyondShared(Beyond):
@@ -94,14 +88,6 @@ class TestRedisTokenCache(BeyondShared, SharedTokenCacheContract):
     @pytest.fixture
     def cache(self, shared_redis: RedisServer, namespace: str) -> SharedTokenCache:
         return RedisTokenCache.from_url(shared_redis.patient_url, namespace=namespace)
-
-
-@pytest.mark.slow  # the plain Redis and the encrypted directory cover most of it
-class TestRedisTokenCacheEncrypted(BeyondShared, SharedTokenCacheContract):
-    @pytest.fixture
-    def cache(self, shared_redis: RedisServer, namespace: str) -> SharedTokenCache:
-        codec = FernetCodec(Fernet.generate_key())
-        return RedisTokenCache.from_url(shared_redis.patient_url, namespace=namespace, codec=codec)
 
 
 class TestRedisTokenCacheWithAClient(OnOneLoop, BeyondShared):
