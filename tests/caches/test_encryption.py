@@ -1,6 +1,5 @@
 """`FernetCodec`: encryption at rest, keys and their rotation."""
 
-
 from __future__ import annotations
 
 import base64

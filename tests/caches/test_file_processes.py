@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -165,21 +164,6 @@ async def test_one_thread(cache: FileTokenCache, monkeypatch: pytest.MonkeyPatch
     (thread,) = set.union(*threads.values())
     assert [{thread}] * 5 == list(threads.values())
     assert threading.get_ident() != thread
-
-
-async def test_busy_default_executor(cache: FileTokenCache) -> None:
-    """The cache works while the loop's default executor is busy, possibly with tasks that wait for this token."""
-    loop, is_over = asyncio.get_running_loop(), threading.Event()
-    loop.set_default_executor(ThreadPoolExecutor(1))
-    busy = loop.run_in_executor(None, is_over.wait, 10)
-    try:
-        async with asyncio.timeout(60):
-            await cache.set(KEY, TOKEN)
-            assert TOKEN == await cache.get(KEY)
-        assert not busy.done()
-    finally:
-        is_over.set()
-        await busy
 
 
 _KILLED_WRITERS = """
