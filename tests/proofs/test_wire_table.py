@@ -37,7 +37,6 @@ from tests.support.tracebacks import everything_shown
 from tests.support.wire_faults import (
     GRANT,
     JSON_HEAD,
-    drips,
     hangs_after,
     length,
     relays_to,
@@ -204,10 +203,10 @@ WIRE: Final[dict[str, Row]] = {
     "half a body": endless(hangs_after(JSON_HEAD + length(99) + GRANT)),
     "no last chunk, left open": endless(hangs_after(CHUNKED + CHUNK)),
     "half a body, long attempts": beyond_budget(hangs_after(JSON_HEAD + length(99) + GRANT)),
-    "body of 1 byte per second, long attempts": beyond_budget(drips(UNTIL_CLOSED, b" ", pause_seconds=1)),
-    "head of 1 byte per 10 ms": endless(drips(JSON_HEAD + b"X: ", b"c", pause_seconds=0.01)),
-    "body of 1 byte per 10 ms": endless(drips(UNTIL_CLOSED, b" ", pause_seconds=0.01)),
-    "refusal of 1 byte per 10 ms": endless(drips(refusal(401) + b"\r\n", b" ", pause_seconds=0.01)),
+    "body of 1 byte per second, long attempts": beyond_budget(repeats(UNTIL_CLOSED, b" ", pause_seconds=1)),
+    "head of 1 byte per 10 ms": endless(repeats(JSON_HEAD + b"X: ", b"c", pause_seconds=0.01)),
+    "body of 1 byte per 10 ms": endless(repeats(UNTIL_CLOSED, b" ", pause_seconds=0.01)),
+    "refusal of 1 byte per 10 ms": endless(repeats(refusal(401) + b"\r\n", b" ", pause_seconds=0.01)),
     # Endless
     "endless interim responses": endless(repeats(b"", b"HTTP/1.1 100 canary\r\n\r\n")),
     "endless status line": broken(repeats(b"HTTP/1.1 200 ", LOUD), NO_HTTP),

@@ -35,8 +35,9 @@ async def _send(writer: asyncio.StreamWriter, parts: tuple[bytes, ...]) -> None:
 
 
 async def _until_left(reader: asyncio.StreamReader) -> None:
-    while await reader.read(1 << 16):
-        pass
+    with suppress(OSError):
+        while await reader.read(1 << 16):
+            pass
 
 
 def says(*parts: bytes) -> Script:
@@ -76,29 +77,16 @@ def hangs_after(*parts: bytes, reached: asyncio.Event | None = None) -> Script:
 
 
 def repeats(start: bytes, part: bytes, *, pause_seconds: float = 0) -> Script:
-    """Send the start, and separately the part repeatedly, until the client disconnects."""
-
-    async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await _send(writer, (start,))
-        while not writer.is_closing():
-            writer.write(part)
-            await writer.drain()
-            await asyncio.sleep(pause_seconds)
-
-    return script
-
-
-def drips(start: bytes, part: bytes, *, pause_seconds: float) -> Script:
-    """Send the start, then the part after each pause, until the client disconnects, which ends a pause."""
+    """Send the start, and the part before each pause, until the client disconnects, which ends a pause."""
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(start)
+        await _send(writer, (start,))
         left = asyncio.create_task(_until_left(reader))
         try:
             while not left.done():
                 writer.write(part)
+                await writer.drain()
                 await asyncio.wait([left], timeout=pause_seconds)
-            await left
         finally:
             left.cancel()
 
