@@ -17,7 +17,6 @@ from tests.support.tokens import make_token
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from tests.support.redis_server import RedisServer
@@ -64,24 +63,6 @@ class TestFileTokenCacheEncrypted(BeyondShared, SharedTokenCacheContract):
     @pytest.fixture
     def cache(self, tmp_path: Path) -> SharedTokenCache:
         return FileTokenCache(tmp_path / "cache", codec=FernetCodec(Fernet.generate_key()))
-
-
-class TestFileTokenCacheReopened(BeyondShared, SharedTokenCacheContract):
-    """Each call uses a new instance, as if it came from another process."""
-
-    @pytest.fixture
-    def cache(self, tmp_path: Path) -> SharedTokenCache:
-        class Reopened:
-            async def get(self, key: str, /) -> AccessToken | None:
-                return await FileTokenCache(tmp_path).get(key)
-
-            async def set(self, key: str, token: AccessToken, /) -> None:
-                await FileTokenCache(str(tmp_path)).set(key, token)
-
-            def renewal_lock(self, key: str, /) -> AbstractAsyncContextManager[object]:
-                return FileTokenCache(tmp_path).renewal_lock(key)
-
-        return Reopened()
 
 
 class TestRedisTokenCache(BeyondShared, SharedTokenCacheContract):
