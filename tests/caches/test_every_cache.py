@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from cryptography.fernet import Fernet
 from redis.asyncio import Redis
 
 from simplestore_async import AccessToken, FileTokenCache, MemoryTokenCache, SharedTokenCache, TokenCache
-from simplestore_async.caches.encryption import FernetCodec
 from simplestore_async.caches.redis import RedisTokenCache
 from simplestore_async.testing import SharedTokenCacheContract, TokenCacheContract
 from tests.support.one_loop import OnOneLoop
@@ -57,12 +55,6 @@ class TestFileTokenCache(BeyondShared, SharedTokenCacheContract):
     @pytest.fixture
     def cache(self, tmp_path: Path) -> SharedTokenCache:
         return FileTokenCache(tmp_path / "cache")
-
-
-class TestFileTokenCacheEncrypted(BeyondShared, SharedTokenCacheContract):
-    @pytest.fixture
-    def cache(self, tmp_path: Path) -> SharedTokenCache:
-        return FileTokenCache(tmp_path / "cache", codec=FernetCodec(Fernet.generate_key()))
 
 
 class TestRedisTokenCache(BeyondShared, SharedTokenCacheContract):
