@@ -30,7 +30,8 @@ from simplestore_async._core.target import find_base_url
 from simplestore_async.caches import loads
 from simplestore_async.caches.encryption import FernetCodec
 from simplestore_async.errors import ConfigurationError, SimpleStoreError, TokenCacheError
-from tests.support.fuzzing import CREDENTIALS, SECRET, SLOWER, Source, environment, outcome_of, texts
+from tests.support.api_requests import OneToken
+from tests.support.fuzzing import CREDENTIALS, SECRET, SLOWER, environment, outcome_of, texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,7 +114,7 @@ CALLS: Final[list[tuple[Callable[..., object], dict[str, Any], str]]] = [
     (TokenEndpoint, {"credentials": CREDENTIALS}, "credentials policy connector ssl proxy clock"),
     (TokenProvider, {"credentials": CREDENTIALS}, "credentials cache policy on_event clock"),
     (TokenProvider, {}, "endpoint"),
-    (BearerAuthMiddleware, {"source": Source(), "origins": "https://canary-host"}, "source origins"),
+    (BearerAuthMiddleware, {"source": OneToken(), "origins": "https://canary-host"}, "source origins"),
     (
         session,
         {"source": CREDENTIALS, "base_url": "https://canary-host"},

@@ -13,7 +13,8 @@ from simplestore_async import BearerAuthMiddleware, ClientCredentials, TokenEndp
 from simplestore_async._core.origin import is_loopback
 from simplestore_async.caches.encryption import FernetCodec
 from simplestore_async.errors import ConfigurationError
-from tests.support.fuzzing import CREDENTIALS, FUZZ, SECRET, SLOWER, Source, environment, outcome_of, texts
+from tests.support.api_requests import OneToken
+from tests.support.fuzzing import CREDENTIALS, FUZZ, SECRET, SLOWER, environment, outcome_of, texts
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -58,7 +59,7 @@ def test_token_url(url: str) -> None:
 @given(urls | st.lists(urls, max_size=3))
 def test_origins(origins: str | list[str]) -> None:
     """Origins are accepted or refused."""
-    outcome_of(lambda: BearerAuthMiddleware(Source(), origins=origins))
+    outcome_of(lambda: BearerAuthMiddleware(OneToken(), origins=origins))
 
 
 @FUZZ

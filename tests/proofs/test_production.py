@@ -29,7 +29,7 @@ def test_day(seed: int) -> None:
     The picture in the benchmarks has the figures of one such day.
     """
     day = play_day(seed)
-    sys.stdout.write(f"{day}\n")
+    sys.stdout.write(f"{describe_day(day)}\n")
     assert_weather_is_bad(day)
     assert len(day.calls) > 40_000
     assert [] == day.failed_calls
@@ -95,7 +95,7 @@ def test_fleet() -> None:
     The picture in the benchmarks has these figures.
     """
     fleet = play_fleet(FLEET_SEED, workers=10_000, hours=4)
-    sys.stdout.write(f"{fleet}\n")
+    sys.stdout.write(f"{describe_fleet(fleet)}\n")
     assert (10_000, 4 * HOUR) == (fleet.workers, fleet.seconds)
     assert [10_000, 0] == fleet.bins[:2]
     # Each worker renews every token, and not before it is due.

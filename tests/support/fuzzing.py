@@ -51,16 +51,6 @@ def outcome_of(call: Callable[[], T]) -> T | SimpleStoreError:
     return failure
 
 
-class Source:
-    """A `TokenSource` that always returns the same token."""
-
-    async def get_token(self) -> AccessToken:
-        return TOKEN
-
-    def invalidate(self, token: AccessToken) -> bool:
-        return token is not TOKEN
-
-
 def texts(
     alphabet: str | st.SearchStrategy[str] = st.characters(codec="utf-8"),  # noqa: B008 - a strategy is immutable
     *,

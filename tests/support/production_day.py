@@ -100,22 +100,9 @@ class Day:
         return min(old.began_at + LIFE - new.ended_at for old, new in pairwise(self.tokens))
 
     @property
-    def longest_wait(self) -> float:
-        return max(call.ended_at - call.began_at for call in self.calls)
-
-    @property
     def ratio(self) -> float:
         """The number of tokens, as a multiple of the minimum."""
         return len(self.tokens) / LEAST_TOKENS
-
-    def __str__(self) -> str:
-        down = sum(outage.ended_at - outage.began_at for outage in self.outages)
-        return (
-            f"{len(self.calls)} API calls, {len(self.failed_calls)} failed; {len(self.tokens)} tokens, "
-            f"{self.ratio:.2f} x the minimum; {len(self.posts)} token requests; "
-            f"{len(self.outages)} outages, {down / DAY:.1%} of the day; {len(self.steps)} clock steps; "
-            f"longest wait {self.longest_wait:.1f} s; shortest remaining life {self.least_life:.0f} s"
-        )
 
 
 def _scatter(chance: random.Random) -> list[Outage]:

@@ -48,12 +48,6 @@ class Fleet:
         """The peak after the first hour, as a multiple of the mean."""
         return max(self.settled) / self.mean
 
-    def __str__(self) -> str:
-        return (
-            f"{self.workers} workers, {self.seconds / HOUR:g} h: {len(self.posts)} token requests; after the first "
-            f"hour {self.mean:.1f} in 10 s on average, {max(self.settled)} at the peak, {self.ratio:.2f} x that"
-        )
-
 
 def play_fleet(seed: int, *, workers: int, hours: float) -> Fleet:
     """Return the token requests of *workers* that start together, each with its own provider."""
