@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from redis.asyncio import Redis
 
-from simplestore_async import AccessToken, FileTokenCache, MemoryTokenCache, SharedTokenCache, TokenCache
+from simplestore_async import FileTokenCache, MemoryTokenCache, SharedTokenCache, TokenCache
 from simplestore_async.caches.redis import RedisTokenCache
 from simplestore_async.testing import SharedTokenCacheContract, TokenCacheContract
 from tests.support.one_loop import OnOneLoop
@@ -70,17 +70,3 @@ class TestRedisTokenCacheWithAClient(OnOneLoop, BeyondShared):
     async def cache(self, shared_redis: RedisServer, namespace: str) -> AsyncIterator[SharedTokenCache]:
         async with Redis.from_url(shared_redis.patient_url, decode_responses=True) as client:
             yield RedisTokenCache(client, namespace=namespace)
-
-
-def test_protocols() -> None:
-    """An object without get() or set() is not a `TokenCache`, and one without a lock not a `SharedTokenCache`."""
-
-    class GetOnly:
-        async def get(self, key: str, /) -> None: ...
-
-    class SetOnly:
-        async def set(self, key: str, token: AccessToken, /) -> None: ...
-
-    assert not isinstance(GetOnly(), TokenCache)
-    assert not isinstance(SetOnly(), TokenCache)
-    assert not isinstance(MemoryTokenCache(), SharedTokenCache)
