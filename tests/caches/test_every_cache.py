@@ -5,19 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from cryptography.fernet import Fernet
 from redis.asyncio import Redis
 
-from simplestore_async import AccessToken, FileTokenCache, MemoryTokenCache, SharedTokenCache, TokenCache
-from simplestore_async.caches.encryption import FernetCodec
+from simplestore_async import FileTokenCache, MemoryTokenCache, SharedTokenCache, TokenCache
 from simplestore_async.caches.redis import RedisTokenCache
 from simplestore_async.testing import SharedTokenCacheContract, TokenCacheContract
 from tests.support.one_loop import OnOneLoop
-from tests.support.tokens import ISSUED_AT, make_token
+from tests.support.tokens import make_token
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from tests.support.redis_server import RedisServer
@@ -37,12 +34,6 @@ class Beyond:
             assert await cache.get(key) is None
             await cache.set(key, make_token(f"token-{number}"))
         assert [make_token(f"token-{number}") for number in range(len(keys))] == [await cache.get(key) for key in keys]
-
-    async def test_exact_timestamps(self, cache: TokenCache) -> None:
-        """Timestamps that have no finite decimal are stored exactly."""
-        token = make_token(issued_at=ISSUED_AT + 1 / 3, expires_at=ISSUED_AT + 3600.1)
-        await cache.set("key", token)
-        assert token == await cache.get("key")
 
 
 class BeyondShared(Beyond):
@@ -66,42 +57,10 @@ class TestFileTokenCache(BeyondShared, SharedTokenCacheContract):
         return FileTokenCache(tmp_path / "cache")
 
 
-class TestFileTokenCacheEncrypted(BeyondShared, SharedTokenCacheContract):
-    @pytest.fixture
-    def cache(self, tmp_path: Path) -> SharedTokenCache:
-        return FileTokenCache(tmp_path / "cache", codec=FernetCodec(Fernet.generate_key()))
-
-
-class TestFileTokenCacheReopened(BeyondShared, SharedTokenCacheContract):
-    """Each call uses a new instance, as if it came from another process."""
-
-    @pytest.fixture
-    def cache(self, tmp_path: Path) -> SharedTokenCache:
-        class Reopened:
-            async def get(self, key: str, /) -> AccessToken | None:
-                return await FileTokenCache(tmp_path).get(key)
-
-            async def set(self, key: str, token: AccessToken, /) -> None:
-                await FileTokenCache(str(tmp_path)).set(key, token)
-
-            def renewal_lock(self, key: str, /) -> AbstractAsyncContextManager[object]:
-                return FileTokenCache(tmp_path).renewal_lock(key)
-
-        return Reopened()
-
-
 class TestRedisTokenCache(BeyondShared, SharedTokenCacheContract):
     @pytest.fixture
     def cache(self, shared_redis: RedisServer, namespace: str) -> SharedTokenCache:
         return RedisTokenCache.from_url(shared_redis.patient_url, namespace=namespace)
-
-
-@pytest.mark.slow  # the plain Redis and the encrypted directory cover most of it
-class TestRedisTokenCacheEncrypted(BeyondShared, SharedTokenCacheContract):
-    @pytest.fixture
-    def cache(self, shared_redis: RedisServer, namespace: str) -> SharedTokenCache:
-        codec = FernetCodec(Fernet.generate_key())
-        return RedisTokenCache.from_url(shared_redis.patient_url, namespace=namespace, codec=codec)
 
 
 class TestRedisTokenCacheWithAClient(OnOneLoop, BeyondShared):
@@ -111,17 +70,3 @@ class TestRedisTokenCacheWithAClient(OnOneLoop, BeyondShared):
     async def cache(self, shared_redis: RedisServer, namespace: str) -> AsyncIterator[SharedTokenCache]:
         async with Redis.from_url(shared_redis.patient_url, decode_responses=True) as client:
             yield RedisTokenCache(client, namespace=namespace)
-
-
-def test_protocols() -> None:
-    """An object without get() or set() is not a `TokenCache`, and one without a lock not a `SharedTokenCache`."""
-
-    class GetOnly:
-        async def get(self, key: str, /) -> None: ...
-
-    class SetOnly:
-        async def set(self, key: str, token: AccessToken, /) -> None: ...
-
-    assert not isinstance(GetOnly(), TokenCache)
-    assert not isinstance(SetOnly(), TokenCache)
-    assert not isinstance(MemoryTokenCache(), SharedTokenCache)

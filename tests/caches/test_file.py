@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -204,31 +202,6 @@ async def test_another_boot(directory: Path, monkeypatch: pytest.MonkeyPatch) ->
             await FileTokenCache(directory, clock=clock).set(KEY, token)
         clock.step_wall(-7200)
         assert token == await FileTokenCache(directory, clock=clock).get(KEY)
-
-
-_CLOCK_SET_BACK = """
-import asyncio, sys, time
-from simplestore_async import FileTokenCache
-from simplestore_async._core.clock import SYSTEM_CLOCK
-
-class SetBack:
-    monotonic = staticmethod(SYSTEM_CLOCK.monotonic)  # partial is a descriptor from 3.14 on
-    def time(self):
-        return time.time() - 7200
-
-token = asyncio.run(FileTokenCache(sys.argv[1], clock=SetBack()).get("key"))
-print(token.issued_at - SetBack().time())
-"""
-
-
-@needs_linux
-async def test_wall_clock_step_between_processes(directory: Path) -> None:
-    """A process whose wall clock was set back reads the correct age of a token from another process."""
-    now = time.time()
-    await FileTokenCache(directory).set(KEY, make_token(issued_at=now - 1800, expires_at=now + 1800))
-    command = [sys.executable, "-c", _CLOCK_SET_BACK, str(directory)]
-    process = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)  # noqa: ASYNC221
-    assert -1800 == pytest.approx(float(process.stdout), abs=60)
 
 
 def test_repr(tmp_path: Path) -> None:

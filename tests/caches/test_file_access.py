@@ -50,23 +50,21 @@ async def test_modes_of_a_lock(cache: FileTokenCache, directory: Path) -> None:
             assert [(0o700, 0o600)] == [(mode_of(directory), mode_of(path)) for path in directory.iterdir()]
 
 
-async def test_private_from_the_first_byte(
-    cache: FileTokenCache, directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_private_from_the_first_byte(cache: FileTokenCache, monkeypatch: pytest.MonkeyPatch) -> None:
     """File and directory are private from the moment they are created."""
     modes: list[tuple[int, int]] = []
 
     def note(descriptor: int) -> None:
         status = os.fstat(descriptor)
-        if stat.S_ISREG(status.st_mode) and Path.cwd().samefile(directory.parent):
-            modes.append((stat.S_IMODE(status.st_mode), mode_of(directory)))
+        if stat.S_ISREG(status.st_mode) and Path.cwd().samefile(cache.directory.parent):
+            modes.append((stat.S_IMODE(status.st_mode), mode_of(cache.directory)))
 
-    monkeypatch.chdir(directory.parent)
+    monkeypatch.chdir(cache.directory.parent)
     record(monkeypatch, "open", note)
     with umask(0):
         await cache.set(KEY, TOKEN)
     assert [(0o600, 0o700)] == modes
-    assert (0o700, 0o600) == (mode_of(directory), mode_of(directory / NAME))
+    assert (0o700, 0o600) == (mode_of(cache.directory), mode_of(cache.directory / NAME))
 
 
 @pytest.mark.parametrize("mode", [0o601, 0o602, 0o604, 0o610, 0o620, 0o640, 0o666, 0o777])
@@ -126,19 +124,17 @@ async def test_wide_directory(
 
 @pytest.mark.parametrize("operation", ["get", "set", "lock"])
 @pytest.mark.parametrize(("mode", "name"), [(0o1777, NAME), (0o777, "other program"), (0o2775, "other program")])
-async def test_shared_directory(
-    *, cache: FileTokenCache, directory: Path, path: Path, operation: str, mode: int, name: str
-) -> None:
+async def test_shared_directory(*, cache: FileTokenCache, path: Path, operation: str, mode: int, name: str) -> None:
     """A shared directory, with a sticky bit or files of other programs, is refused and not changed."""
     before = path.read_bytes()
-    (directory / name).touch()
-    directory.chmod(mode)
+    (cache.directory / name).touch()
+    cache.directory.chmod(mode)
 
     assert f"mode {mode:04o} gives other users access" == await refusal(cache, operation)
 
-    assert mode == mode_of(directory)
+    assert mode == mode_of(cache.directory)
     assert before == path.read_bytes()
-    assert sorted({NAME, name}) == names_in(directory)
+    assert sorted({NAME, name}) == names_in(cache.directory)
 
 
 async def test_fixed_mode(cache: FileTokenCache, directory: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,13 +48,11 @@ async def test_without_directory_descriptors(
     assert all(name == NAME or name.endswith(".directory") for name in names_in(directory))
 
 
-async def test_without_owners_and_modes(
-    cache: FileTokenCache, directory: Path, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_without_owners_and_modes(cache: FileTokenCache, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On platforms without owners and modes these are not checked."""
     monkeypatch.delattr(os, "geteuid", raising=False)
     path.chmod(0o666)
-    directory.chmod(0o777)
+    cache.directory.chmod(0o777)
     assert TOKEN == await cache.get(KEY)
     await cache.set(KEY, make_token(issued_at=ISSUED_AT - 1))
     assert make_token(issued_at=ISSUED_AT - 1) == await cache.get(KEY)
@@ -87,9 +85,7 @@ async def test_sharing_on_windows(
     assert {"replace": None, "open": TOKEN, "unlink": 1}[name] == result
 
 
-async def test_access_denied_on_windows(
-    cache: FileTokenCache, path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_access_denied_on_windows(cache: FileTokenCache, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If Windows keeps denying access, the operation fails after a short time and the old token is kept."""
     monkeypatch.setattr(_sharing, "_RETRY_SECONDS", 0.05)
     monkeypatch.setattr(sys, "platform", "win32")
@@ -97,7 +93,7 @@ async def test_access_denied_on_windows(
         patch.setattr(os, "replace", Busy(os.replace, float("inf")))
         assert "Access is denied" == await refusal(cache, "set")
     assert TOKEN == await cache.get(KEY)
-    assert [NAME] == names_in(directory)
+    assert [NAME] == names_in(cache.directory)
 
 
 @needs_windows

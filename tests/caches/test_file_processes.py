@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -91,9 +90,7 @@ async def test_file_system_without_locks(cache: FileTokenCache, monkeypatch: pyt
         await cache.renewal_lock(KEY).__aenter__()
 
 
-async def test_stale_temporary_files(
-    cache: FileTokenCache, directory: Path, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_stale_temporary_files(cache: FileTokenCache, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write removes temporary files of any key that are older than a minute, and no other files."""
     monkeypatch.setattr(time, "time", lambda: 1_700_000_000.0)
     other = f"token-v2-{'0' * 64}.json"
@@ -101,32 +98,30 @@ async def test_stale_temporary_files(
     kept = [other, "notes.tmp", f"old-{NAME}.tmp", f"{NAME}.tmp.bak", f"{NAME}.0123.directory"]
     young = [f"{NAME}.fedcba9876543210.tmp", f"{other}.fedcba9876543210.tmp"]
     for name in stale:
-        leave_file(directory / name, age=61)
+        leave_file(cache.directory / name, age=61)
     for name in kept:
-        leave_file(directory / name, age=100_000)
+        leave_file(cache.directory / name, age=100_000)
     for name in young:
-        leave_file(directory / name, age=60)
+        leave_file(cache.directory / name, age=60)
 
     assert TOKEN == await cache.get(KEY)
-    assert set(stale) < set(names_in(directory))
+    assert set(stale) < set(names_in(cache.directory))
     await cache.set(KEY, TOKEN)
 
-    assert sorted([NAME, *kept, *young]) == names_in(directory)
+    assert sorted([NAME, *kept, *young]) == names_in(cache.directory)
 
 
 @needs_posix_files
-async def test_stale_symlinks_and_directories(
-    cache: FileTokenCache, directory: Path, path: Path, tmp_path: Path
-) -> None:
+async def test_stale_symlinks_and_directories(cache: FileTokenCache, path: Path, tmp_path: Path) -> None:
     """A directory, or a fresh symlink to an old file, with the name of a temporary file is kept."""
-    (directory / f"{NAME}.a.tmp").mkdir()
-    os.utime(directory / f"{NAME}.a.tmp", (0, 0))
+    (cache.directory / f"{NAME}.a.tmp").mkdir()
+    os.utime(cache.directory / f"{NAME}.a.tmp", (0, 0))
     leave_file(tmp_path / "target", age=100_000)
-    (directory / f"{NAME}.b.tmp").symlink_to(tmp_path / "target")
+    (cache.directory / f"{NAME}.b.tmp").symlink_to(tmp_path / "target")
 
     await cache.set(KEY, TOKEN)
 
-    assert [NAME, f"{NAME}.a.tmp", f"{NAME}.b.tmp"] == names_in(directory)
+    assert [NAME, f"{NAME}.a.tmp", f"{NAME}.b.tmp"] == names_in(cache.directory)
 
 
 @needs_posix_files
@@ -165,21 +160,6 @@ async def test_one_thread(cache: FileTokenCache, monkeypatch: pytest.MonkeyPatch
     (thread,) = set.union(*threads.values())
     assert [{thread}] * 5 == list(threads.values())
     assert threading.get_ident() != thread
-
-
-async def test_busy_default_executor(cache: FileTokenCache) -> None:
-    """The cache works while the loop's default executor is busy, possibly with tasks that wait for this token."""
-    loop, is_over = asyncio.get_running_loop(), threading.Event()
-    loop.set_default_executor(ThreadPoolExecutor(1))
-    busy = loop.run_in_executor(None, is_over.wait, 10)
-    try:
-        async with asyncio.timeout(60):
-            await cache.set(KEY, TOKEN)
-            assert TOKEN == await cache.get(KEY)
-        assert not busy.done()
-    finally:
-        is_over.set()
-        await busy
 
 
 _KILLED_WRITERS = """

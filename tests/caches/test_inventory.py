@@ -196,13 +196,11 @@ async def test_clear(cache: FileTokenCache, directory: Path, path: Path) -> None
 @pytest.mark.parametrize(
     "spoil", [put_symlink, put_fifo, lambda path, _: path.chmod(0o666)], ids=["symlink", "FIFO", "wide mode"]
 )
-async def test_clear_untrusted_files(
-    cache: FileTokenCache, directory: Path, path: Path, spoil: Callable[[Path, Path], object]
-) -> None:
+async def test_clear_untrusted_files(cache: FileTokenCache, path: Path, spoil: Callable[[Path, Path], object]) -> None:
     """Untrusted token files are removed, and of a symlink only the link."""
     spoil(path, path.with_name("aside"))
     assert 1 == await cache.clear()
-    assert names_in(directory) in ([], ["aside"])
+    assert names_in(cache.directory) in ([], ["aside"])
 
 
 async def test_clear_leaves_directories(cache: FileTokenCache, directory: Path, path: Path) -> None:

@@ -101,35 +101,35 @@ async def test_outage(
     assert (0, []) == await use(sandbox, failing_cache)
 
 
-async def test_replica(sandbox: Sandbox, redis_server: RedisServer, failing_cache: RedisTokenCache) -> None:
-    """A server that became a replica serves reads and fails writes until it is the primary again."""
+@pytest.mark.parametrize(
+    ("interrupt", "recover", "problem"),
+    [
+        ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE", "it is a read-only replica"),
+        ("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0", "its memory is full (maxmemory)"),
+    ],
+    ids=["replica", "full"],
+)
+async def test_no_writes(
+    *,
+    sandbox: Sandbox,
+    redis_server: RedisServer,
+    failing_cache: RedisTokenCache,
+    interrupt: str,
+    recover: str,
+    problem: str,
+) -> None:
+    """A server that became a replica, or has no memory left, serves reads and fails writes until it recovers."""
     await use(sandbox, failing_cache)
-    await redis_server.command("REPLICAOF", "127.0.0.1", "1")
-    assert (0, []) == await use(sandbox, failing_cache)
-    words = "it is a read-only replica"
-    assert words == await problem_of(failing_cache.set(KEY, TOKEN))
-    assert words == await problem_of(enter(failing_cache))
-
-    await redis_server.command("REPLICAOF", "NO", "ONE")
     await failing_cache.set(KEY, TOKEN)
+    await redis_server.command(*interrupt.split())
+    assert (0, []) == await use(sandbox, failing_cache)
+    assert problem == await problem_of(failing_cache.set(KEY, make_token("newer")))
+    assert problem == await problem_of(enter(failing_cache))
     assert TOKEN == await failing_cache.get(KEY)
 
-
-async def test_memory_is_full(sandbox: Sandbox, redis_server: RedisServer) -> None:
-    """A server whose memory is full serves reads and fails writes until it has memory again."""
-    cache = RedisTokenCache.from_url(redis_server.url)
-    await cache.set(KEY, TOKEN)
-    await redis_server.command("CONFIG", "SET", "maxmemory", "1")
-    words = "its memory is full (maxmemory)"
-    assert words == await problem_of(cache.set(KEY, make_token("newer")))
-    assert words == await problem_of(enter(cache))
-    assert TOKEN == await cache.get(KEY)
-    requests, failures = await use(sandbox, cache)
-    assert (1, ["lock", "set"]) == (requests, [failure.operation for failure in failures])
-
-    await redis_server.command("CONFIG", "SET", "maxmemory", "0")
-    await cache.set(KEY, make_token("newer"))
-    assert make_token("newer") == await cache.get(KEY)
+    await redis_server.command(*recover.split())
+    await failing_cache.set(KEY, make_token("newer"))
+    assert make_token("newer") == await failing_cache.get(KEY)
 
 
 async def test_wrong_password(sandbox: Sandbox, redis_server: RedisServer) -> None:

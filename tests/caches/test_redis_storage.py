@@ -7,10 +7,8 @@ from contextlib import AsyncExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cryptography.fernet import Fernet
 from redis.asyncio import Redis
 
-from simplestore_async.caches.encryption import FernetCodec
 from simplestore_async.caches.redis import RedisTokenCache
 from simplestore_async.errors import TokenCacheError
 from tests.support.cache_files import DIGEST, KEY, MAX_BYTES, TOKEN, enter, keys_in, name, problem_of
@@ -93,20 +91,6 @@ async def test_largest_entry(
     with nullcontext() if is_kept else pytest.raises(TokenCacheError, match=f"in Redis it takes {size} bytes"):
         await cache.set(KEY, token)
     assert (token if is_kept else TOKEN) == await cache.get(KEY)
-
-
-async def test_encrypted(cache: RedisTokenCache, shared_redis: RedisServer, namespace: str) -> None:
-    """With a codec Redis contains no readable token, and what the codec cannot read is a cache miss."""
-    encrypted = RedisTokenCache.from_url(
-        shared_redis.patient_url, namespace=namespace, codec=FernetCodec(Fernet.generate_key())
-    )
-    await cache.set(KEY, TOKEN)
-    assert await encrypted.get(KEY) is None
-    await encrypted.set(KEY, TOKEN)
-    assert await cache.get(KEY) is None
-    assert TOKEN == await encrypted.get(KEY)
-    stored = await shared_redis.command("GET", name(namespace, "token-v2"))
-    assert not [each for each in (TOKEN.value.encode(), b"version", DIGEST.encode()) if each in stored]
 
 
 async def lose_lock(server: RedisServer, namespace: str) -> None:

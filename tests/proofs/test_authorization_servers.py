@@ -1,14 +1,9 @@
-"""Client authentication against other projects' servers: oidc-provider on Node.js and Authlib."""
+"""Client authentication against the server of another project, Authlib."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import shutil
-import subprocess
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from hmac import compare_digest
-from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -27,117 +22,17 @@ from simplestore_async.client_authentication import ClientAssertion, PrivateKeyJ
 from simplestore_async.errors import InvalidClientError
 from tests.support.keys import KINDS, pem_of, private_key, public_key
 from tests.support.servers import SECRET as PUNCTUATION
-from tests.support.tls import authority, client_context
 
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
 
-SERVER = Path(__file__).parents[1] / "support" / "oidc_provider.mjs"
-PROVIDER = "oidc-provider@9.13.3"
-SECRET = "canary-secret-of-more-than-thirty-two-characters"
 ANY_CHARACTERS = f"{PUNCTUATION}%2B"  # without encoding its end would be decoded to "+"
-ALGORITHMS = ["RS256", "ES256", "Ed25519"]
+ES256 = pem_of(private_key("ES256"))
 
 
-def pem(algorithm: str) -> str:
-    return pem_of(private_key(algorithm))
-
-
-def public_jwk(algorithm: str) -> dict[str, Any]:
-    return {**public_key(algorithm).as_dict(), "kid": "k1", "alg": algorithm}
-
-
-@pytest.fixture(scope="session")
-def oidc_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with oidc-provider; the only place where these tests are skipped."""
-    if (npm := shutil.which("npm")) is None or shutil.which("node") is None:
-        pytest.skip("Node.js is not installed")
-    directory = tmp_path_factory.mktemp("oidc-provider")
-    command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", PROVIDER]
-    installed = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=300, check=False)
-    if installed.returncode:
-        pytest.skip(f"npm cannot install {PROVIDER}")
-    shutil.copy(SERVER, directory)
-    return directory
-
-
-@asynccontextmanager
-async def oidc_provider(
-    directory: Path, client: dict[str, Any], tls: dict[str, str] | None = None
-) -> AsyncIterator[str]:
-    """Run oidc-provider with one client; yield its issuer."""
-    settings = json.dumps({"client": {"client_id": "app", **client}, "tls": tls})
-    process = await asyncio.create_subprocess_exec(
-        "node", SERVER.name, settings, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    assert process.stdout is not None
-    try:
-        async with asyncio.timeout(60):
-            line = await process.stdout.readline()
-        yield json.loads(line)["issuer"]
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-        process.stdout.feed_eof()
-
-
-async def request_token(issuer: str, ssl_context: ssl.SSLContext | None = None, **arguments: Any) -> str:
+async def request_token(issuer: str, **arguments: Any) -> str:
     credentials = ClientCredentials(client_id="app", token_url=f"{issuer}/token", **arguments)
-    token = await TokenEndpoint(credentials, ssl=ssl_context).request_token()
-    assert token.value
-    return token.value
-
-
-@pytest.mark.slow
-class TestOidcProvider:
-    @pytest.mark.parametrize("method", ["client_secret_post", "client_secret_basic"])
-    async def test_secret(self, oidc_folder: Path, method: Any) -> None:
-        """The secret is accepted in the form and in the header, and another one is refused."""
-        client = {"client_secret": SECRET, "token_endpoint_auth_method": method}
-        async with oidc_provider(oidc_folder, client) as issuer:
-            await request_token(issuer, client_secret=SECRET, auth_method=method)
-            with pytest.raises(InvalidClientError):
-                await request_token(issuer, client_secret="other", auth_method=method)
-
-    @pytest.mark.parametrize("name", ALGORITHMS)
-    async def test_private_key(self, oidc_folder: Path, name: str) -> None:
-        """Repeated PrivateKeyJwt requests are accepted with each kind of key; a wrong key or audience is refused."""
-        client = {
-            "token_endpoint_auth_method": "private_key_jwt",
-            "token_endpoint_auth_signing_alg": name,
-            "jwks": {"keys": [public_jwk(name)]},
-        }
-        key = pem(name)
-        async with oidc_provider(oidc_folder, client) as issuer:
-            method = PrivateKeyJwt(key, audience=issuer, key_id="k1")
-            for _ in range(3):
-                await request_token(issuer, auth_method=method)
-            # RFC 7523 §3 also permits the URL of the endpoint.
-            old = PrivateKeyJwt(key, audience=f"{issuer}/token", type="JWT")
-            await request_token(issuer, auth_method=old)
-
-            other = "RS256" if name != "RS256" else "ES256"
-            for wrong in (
-                PrivateKeyJwt(pem(other), audience=issuer),
-                PrivateKeyJwt(key, audience="https://other.example"),
-            ):
-                with pytest.raises(InvalidClientError):
-                    await request_token(issuer, auth_method=wrong)
-
-    async def test_certificate(self, oidc_folder: Path, tmp_path: Path) -> None:
-        """The certificate of the SSL context is accepted (RFC 8705 §2.1), and one with another name is refused."""
-        server = authority().issue_cert("127.0.0.1")
-        server.private_key_pem.write_to_path(tmp_path / "key.pem")
-        server.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
-        authority().cert_pem.write_to_path(tmp_path / "ca.pem")
-        tls = {name: str(tmp_path / f"{name}.pem") for name in ("key", "cert", "ca")}
-        client = {"token_endpoint_auth_method": "tls_client_auth", "tls_client_auth_san_dns": "app.example"}
-        async with oidc_provider(oidc_folder, client, tls) as issuer:
-            await request_token(issuer, client_context("app.example"), auth_method="none")
-            with pytest.raises(InvalidClientError):
-                await request_token(issuer, client_context("other.example"), auth_method="none")
+    return str((await TokenEndpoint(credentials).request_token()).value)
 
 
 ASSERTION: str = JWTBearerClientAssertion.CLIENT_AUTH_METHOD
@@ -213,59 +108,43 @@ def authlib_server(client: Client) -> Iterator[tuple[str, list[str]]]:
         thread.join()
 
 
-kinds = pytest.mark.parametrize("name", ["ES256", pytest.param("RS256", marks=pytest.mark.slow)])
-
-
-class TestAuthlib:
-    @pytest.mark.parametrize(
-        ("method", "other"),
-        [("client_secret_post", "client_secret_basic"), ("client_secret_basic", "client_secret_post")],
-    )
-    async def test_secret(self, method: Any, other: Any) -> None:
-        """A secret of any characters is accepted in the form and in the header; another secret or place is refused."""
-        with authlib_server(Client(method, secret=ANY_CHARACTERS)) as (issuer, issued):
-            token = await request_token(issuer, client_secret=ANY_CHARACTERS, auth_method=method)
-            assert [token] == issued
-            for secret, way in ((f"{ANY_CHARACTERS}x", method), (ANY_CHARACTERS, other)):
-                with pytest.raises(InvalidClientError):
-                    await request_token(issuer, client_secret=secret, auth_method=way)
-            assert [token] == issued
-
-    @kinds
-    async def test_private_key(self, name: str) -> None:
-        """Repeated PrivateKeyJwt requests are accepted for either audience; a wrong key or audience is refused."""
-        with authlib_server(Client(ASSERTION, key=public_key(name))) as (issuer, issued):
-            for audience in (issuer, issuer, f"{issuer}/token"):
-                method = PrivateKeyJwt(pem(name), audience=audience)
-                assert await request_token(issuer, auth_method=method) == issued[-1]
-            assert 3 == len(set(issued))
-
-            other_key = pem_of(private_key.__wrapped__(name))  # of the same kind, and new
-            for wrong in (
-                PrivateKeyJwt(other_key, audience=issuer),
-                PrivateKeyJwt(pem(name), audience="https://other.example"),
-            ):
-                with pytest.raises(InvalidClientError):
-                    await request_token(issuer, auth_method=wrong)
-            assert 3 == len(issued)
-
-    @kinds
-    async def test_assertion(self, name: str) -> None:
-        """A ClientAssertion made by another party is accepted once."""
-        with authlib_server(Client(ASSERTION, key=public_key(name))) as (issuer, issued):
-            method = ClientAssertion(make(name, issuer))
-            token = await request_token(issuer, auth_method=method)
+@pytest.mark.parametrize(
+    ("method", "other"),
+    [("client_secret_post", "client_secret_basic"), ("client_secret_basic", "client_secret_post")],
+)
+async def test_secret(method: Any, other: Any) -> None:
+    """A secret of any characters is accepted in the form and in the header; another secret or place is refused."""
+    with authlib_server(Client(method, secret=ANY_CHARACTERS)) as (issuer, issued):
+        token = await request_token(issuer, client_secret=ANY_CHARACTERS, auth_method=method)
+        for secret, way in ((f"{ANY_CHARACTERS}x", method), (ANY_CHARACTERS, other)):
             with pytest.raises(InvalidClientError):
-                await request_token(issuer, auth_method=method)
-            assert [token] == issued
+                await request_token(issuer, client_secret=secret, auth_method=way)
+        assert [token] == issued
 
 
-def make(name: str, issuer: str) -> Any:
-    """Return a function that signs an assertion, as the platform of a workload does."""
+async def test_private_key() -> None:
+    """Repeated PrivateKeyJwt requests are accepted for either audience; a wrong key or audience is refused."""
+    with authlib_server(Client(ASSERTION, key=public_key("ES256"))) as (issuer, issued):
+        for audience in (issuer, issuer, f"{issuer}/token"):
+            method = PrivateKeyJwt(ES256, audience=audience)
+            assert await request_token(issuer, auth_method=method) == issued[-1]
+        other_key = pem_of(private_key.__wrapped__("ES256"))  # of the same kind, and new
+        for key, audience in ((other_key, issuer), (ES256, "https://other.example")):
+            with pytest.raises(InvalidClientError):
+                await request_token(issuer, auth_method=PrivateKeyJwt(key, audience=audience))
+        assert 3 == len(set(issued)) == len(issued)
+
+
+async def test_assertion() -> None:
+    """A ClientAssertion made by another party, such as the platform of a workload, is accepted once."""
 
     def sign() -> str:
         claims = {"iss": "app", "sub": "app", "aud": issuer, "exp": 4_000_000_000, "jti": "from-elsewhere"}
-        key = import_key(pem(name), KINDS[name])  # type: ignore[call-overload]
-        return jwt.encode({"alg": name}, claims, key, algorithms=[name])
+        key = import_key(ES256, KINDS["ES256"])  # type: ignore[call-overload]
+        return str(jwt.encode({"alg": "ES256"}, claims, key, algorithms=["ES256"]))
 
-    return sign
+    with authlib_server(Client(ASSERTION, key=public_key("ES256"))) as (issuer, issued):
+        token = await request_token(issuer, auth_method=ClientAssertion(sign))
+        with pytest.raises(InvalidClientError):
+            await request_token(issuer, auth_method=ClientAssertion(sign))
+        assert [token] == issued

@@ -30,7 +30,8 @@ from simplestore_async._core.target import find_base_url
 from simplestore_async.caches import loads
 from simplestore_async.caches.encryption import FernetCodec
 from simplestore_async.errors import ConfigurationError, SimpleStoreError, TokenCacheError
-from tests.support.fuzzing import CREDENTIALS, SECRET, SLOWER, Source, environment, outcome_of, texts
+from tests.support.api_requests import OneToken
+from tests.support.fuzzing import CREDENTIALS, SECRET, SLOWER, environment, outcome_of, texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,70 +89,46 @@ anything: Final[st.SearchStrategy[Any]] = st.one_of(
 )
 
 
-def with_argument(make: Callable[..., Any], name: str, **others: Any) -> Any:
-    return pytest.param(make, name, others, id=f"{make.__qualname__} {name}")
-
-
-def client_credentials(**arguments: Any) -> object:
-    defaults: dict[str, Any] = {"client_id": "app", "client_secret": SECRET}
-    return ClientCredentials(**defaults | arguments)
-
-
-def access_token(**arguments: Any) -> object:
-    defaults: dict[str, Any] = {"value": "canary-token", "issued_at": 1.0, "expires_at": 2.0}
-    return AccessToken(**defaults | arguments)
-
-
-def token_endpoint(**arguments: Any) -> object:
-    defaults: dict[str, Any] = {"credentials": CREDENTIALS}
-    return TokenEndpoint(**defaults | arguments)
-
-
-def provider(**arguments: Any) -> object:
-    others: dict[str, Any] = {} if arguments.get("endpoint") is not None else {"credentials": CREDENTIALS}
-    return TokenProvider(**others | arguments)
-
-
-def middleware(**arguments: Any) -> object:
-    defaults: dict[str, Any] = {"source": Source(), "origins": "https://canary-host"}
-    return BearerAuthMiddleware(**defaults | arguments)
-
-
 def session(**arguments: Any) -> object:
     async def open_and_close() -> None:
-        defaults: dict[str, Any] = {"source": CREDENTIALS, "base_url": "https://canary-host"}
-        async with open_session(**defaults | arguments):
+        async with open_session(**arguments):
             pass
 
     return asyncio.run(open_and_close())
 
 
+# What takes the arguments, the required ones, and the names of those that are fuzzed.
+CALLS: Final[list[tuple[Callable[..., object], dict[str, Any], str]]] = [
+    (
+        ClientCredentials,
+        {"client_id": "app", "client_secret": SECRET},
+        "client_id client_secret token_url scope extra_parameters auth_method allow_insecure_http",
+    ),
+    (SecretFile, {}, "path"),
+    (find_base_url, {}, "base_url"),
+    (
+        AccessToken,
+        {"value": "canary-token", "issued_at": 1.0, "expires_at": 2.0},
+        "value token_type issued_at expires_at scope is_replacement",
+    ),
+    (TokenEndpoint, {"credentials": CREDENTIALS}, "credentials policy connector ssl proxy clock"),
+    (TokenProvider, {"credentials": CREDENTIALS}, "credentials cache policy on_event clock"),
+    (TokenProvider, {}, "endpoint"),
+    (BearerAuthMiddleware, {"source": OneToken(), "origins": "https://canary-host"}, "source origins"),
+    (
+        session,
+        {"source": CREDENTIALS, "base_url": "https://canary-host"},
+        "source base_url origins cache policy on_event ssl proxy",
+    ),
+    (FileTokenCache, {}, "directory codec"),
+    (FernetCodec, {}, "keys"),
+    (loads, {}, "data"),
+    *((policy, {}, " ".join(policy.__annotations__)) for policy in (RenewalPolicy, RetryPolicy)),
+]
 ARGUMENTS: Final = [
-    *[
-        with_argument(client_credentials, name)
-        for name in (
-            *("client_id", "client_secret", "token_url", "scope", "extra_parameters", "auth_method"),
-            "allow_insecure_http",
-        )
-    ],
-    with_argument(SecretFile, "path"),
-    with_argument(find_base_url, "base_url"),
-    *[
-        with_argument(access_token, name)
-        for name in ("value", "token_type", "issued_at", "expires_at", "scope", "is_replacement")
-    ],
-    *[with_argument(token_endpoint, name) for name in ("credentials", "policy", "connector", "ssl", "proxy", "clock")],
-    *[with_argument(provider, name) for name in ("credentials", "cache", "policy", "endpoint", "on_event", "clock")],
-    *[with_argument(middleware, name) for name in ("source", "origins")],
-    *[
-        with_argument(session, name)
-        for name in ("source", "base_url", "origins", "cache", "policy", "on_event", "ssl", "proxy")
-    ],
-    with_argument(FileTokenCache, "directory"),
-    with_argument(FileTokenCache, "codec"),
-    with_argument(FernetCodec, "keys"),
-    with_argument(loads, "data"),
-    *[with_argument(policy, name) for policy in (RenewalPolicy, RetryPolicy) for name in policy.__annotations__],
+    pytest.param(call, defaults, name, id=f"{call.__qualname__} {name}")
+    for call, defaults, names in CALLS
+    for name in names.split()
 ]
 PACKAGE_TYPES: Final = {"policy", "connector", "clock", "endpoint", "cache", "source", "credentials", "codec", "keys"}
 """Arguments for which None is the only valid value of `anything`."""
@@ -162,13 +139,13 @@ PACKAGE_TYPES: Final = {"policy", "connector", "clock", "endpoint", "cache", "so
 @example(value=None)
 @example(value=False)
 @example(value=lambda: SECRET)
-@pytest.mark.parametrize(("make", "name", "others"), ARGUMENTS)
-def test_argument(make: Callable[..., Any], name: str, others: dict[str, Any], value: Any) -> None:
+@pytest.mark.parametrize(("call", "defaults", "name"), ARGUMENTS)
+def test_argument(call: Callable[..., Any], defaults: dict[str, Any], name: str, value: Any) -> None:
     """A value of any type is accepted or refused at once with an error that names the argument."""
     with environment({"SIMPLESTORE_CLIENT_ID": "app", "SIMPLESTORE_CLIENT_SECRET": SECRET}):
-        outcome = outcome_of(lambda: make(**others, **{name: value}))
+        outcome = outcome_of(lambda: call(**defaults | {name: value}))
     if isinstance(outcome, SimpleStoreError):
-        assert name in str(outcome) or make in (loads, find_base_url) or name == "expires_at"
+        assert name in str(outcome) or call in (loads, find_base_url) or name == "expires_at"
         assert isinstance(outcome, ConfigurationError | TokenCacheError)
     elif name in PACKAGE_TYPES:
         assert value is None

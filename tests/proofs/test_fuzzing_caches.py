@@ -6,21 +6,17 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Final
 
-from cryptography.fernet import Fernet
 from hypothesis import given
 from hypothesis import strategies as st
 
 from simplestore_async import AccessToken, FileTokenCache
 from simplestore_async._core.token import is_visible_ascii
 from simplestore_async.caches import dumps, loads
-from simplestore_async.caches.encryption import FernetCodec
 from simplestore_async.errors import TokenCacheError
 from tests.support.fuzzing import FUZZ, SLOWER, TOKEN, bodies, damage, json_values, outcome_of, texts
 
 if TYPE_CHECKING:
     import pytest
-
-CODEC: Final = FernetCodec(Fernet.generate_key())
 
 damaged_tokens: Final = st.tuples(st.just(dumps(TOKEN)), st.integers(0), st.binary(max_size=4)).map(damage)
 odd_tokens: Final = st.dictionaries(
@@ -59,25 +55,5 @@ def test_cache_file(tmp_path_factory: pytest.TempPathFactory, key: str, data: by
         assert found is None or (is_after_header and found == loads(data))
         await cache.set(key, TOKEN)
         assert TOKEN == await cache.get(key)
-
-    asyncio.run(use())
-
-
-@SLOWER
-@given(st.one_of(st.binary(), damaged_tokens, odd_tokens), st.integers(0), st.binary(max_size=4))
-def test_encrypted_cache_file(tmp_path_factory: pytest.TempPathFactory, data: bytes, at: int, noise: bytes) -> None:
-    """Any content of an encrypted cache file but the original is a cache miss."""
-    directory = tmp_path_factory.mktemp("cache")
-    cache = FileTokenCache(directory, codec=CODEC)
-
-    async def use() -> None:
-        await cache.set("key", TOKEN)
-        (path,) = directory.glob("token-*.json")
-        whole = path.read_bytes()
-        for content in (data, damage((whole, at, noise)), CODEC.encode(data)):
-            path.write_bytes(content)
-            assert (TOKEN if content == whole else None) == await cache.get("key")
-        await cache.set("key", TOKEN)
-        assert TOKEN == await cache.get("key")
 
     asyncio.run(use())

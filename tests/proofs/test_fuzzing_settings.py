@@ -13,26 +13,16 @@ from simplestore_async import BearerAuthMiddleware, ClientCredentials, TokenEndp
 from simplestore_async._core.origin import is_loopback
 from simplestore_async.caches.encryption import FernetCodec
 from simplestore_async.errors import ConfigurationError
-from tests.support.fuzzing import CREDENTIALS, FUZZ, SECRET, SLOWER, Source, environment, outcome_of, texts
+from tests.support.api_requests import OneToken
+from tests.support.fuzzing import CREDENTIALS, FUZZ, SECRET, SLOWER, environment, outcome_of, texts
 
 if TYPE_CHECKING:
     from yarl import URL
 
 hosts: Final = st.one_of(
     texts(max_size=12),
-    st.sampled_from(
-        [
-            "canary-host",
-            "localhost",
-            "127.0.0.1",
-            "[::1]",
-            "[::",
-            "[fe80::1%25x]",
-            "\uff2cOCALHOST",
-            "ß.example",
-            "xn--a",
-        ]
-    ),
+    st.sampled_from(["canary-host", "localhost", "127.0.0.1", "[::1]", "[::", "[fe80::1%25x]"]),
+    st.sampled_from(["\uff2cOCALHOST", "ß.example", "xn--a"]),
 )
 urls: Final = st.one_of(
     texts(),
@@ -69,7 +59,7 @@ def test_token_url(url: str) -> None:
 @given(urls | st.lists(urls, max_size=3))
 def test_origins(origins: str | list[str]) -> None:
     """Origins are accepted or refused."""
-    outcome_of(lambda: BearerAuthMiddleware(Source(), origins=origins))
+    outcome_of(lambda: BearerAuthMiddleware(OneToken(), origins=origins))
 
 
 @FUZZ

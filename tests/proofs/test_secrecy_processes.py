@@ -61,11 +61,10 @@ async def test_sweep(token_server: TokenServer, api_server: ApiServer, tmp_path:
         processes=PROCESSES,
     )
     await token_server.arrived.wait()
-    shown = list(words_of_processes(running.process.pid))
+    shown = list(words_of_processes(running.pid))
     token_server.gate.set()
-    stdout, stderr = await running.output()
+    stdout, stderr = await swarm.output_of(running)
 
-    assert 0 == running.process.returncode
     # A failure, a rejection and a replacement have happened.
     for words in ("invalid_request", "Traceback", "the API rejected a token", "token received from cache"):
         assert words in stderr

@@ -14,13 +14,13 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from simplestore_async import ClientCredentials, TokenEndpoint
+from simplestore_async import TokenEndpoint
 from simplestore_async.sandbox import Sandbox
 from tests.support.raw_server import RawServer
 from tests.support.servers import SECRET
+from tests.support.token_requests import cancelled, raw_credentials
 from tests.support.tracebacks import everything_shown
-from tests.support.wire_faults import JSON_HEAD, hangs_after, shows_secret
-from tests.support.wire_rows import GRANT, length
+from tests.support.wire_faults import GRANT, JSON_HEAD, hangs_after, length, shows_secret
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -91,16 +91,9 @@ async def test_deadline_of_the_caller(auth_method: Any) -> None:
     """The error of a caller cancelled during a response shows neither secret nor token in any frame's locals."""
     reached = asyncio.Event()
     async with RawServer(hangs_after(JSON_HEAD + length(999), GRANT, reached=reached)) as server:
-        credentials = ClientCredentials(
-            client_id="app", client_secret=SECRET, token_url=server.token_url, auth_method=auth_method
-        )
-        request = asyncio.create_task(TokenEndpoint(credentials).request_token())
-        await reached.wait()
-        request.cancel()
-        with pytest.raises(asyncio.CancelledError) as caught:
-            await request
+        endpoint = TokenEndpoint(raw_credentials(server, auth_method=auth_method))
+        shown = everything_shown(await cancelled(endpoint.request_token(), reached))
 
-    shown = everything_shown(caught.value)
     assert "pieces = [b'***']" in shown
     assert not shows_secret(shown)
     assert "canary-token" not in shown

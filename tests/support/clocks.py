@@ -6,8 +6,8 @@ from __future__ import annotations
 class FakeClock:
     """Both readings of a `simplestore_async.Clock`, moved together by `advance` and apart by `step_wall`."""
 
-    def __init__(self, *, monotonic: float = 1_000.0, wall: float = 1_700_000_000.0) -> None:
-        self._monotonic = monotonic
+    def __init__(self, *, wall: float = 1_700_000_000.0) -> None:
+        self._monotonic = 1_000.0
         self._wall = wall
 
     def monotonic(self) -> float:

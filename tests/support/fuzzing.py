@@ -51,18 +51,8 @@ def outcome_of(call: Callable[[], T]) -> T | SimpleStoreError:
     return failure
 
 
-class Source:
-    """A `TokenSource` that always returns the same token."""
-
-    async def get_token(self) -> AccessToken:
-        return TOKEN
-
-    def invalidate(self, token: AccessToken) -> bool:
-        return token is not TOKEN
-
-
 def texts(
-    alphabet: str | st.SearchStrategy[str] = st.characters(codec="utf-8"),  # noqa: B008 - a strategy is immutable
+    alphabet: str | st.SearchStrategy[str] = st.characters(exclude_categories=["Cs"]),  # noqa: B008 - a strategy is immutable
     *,
     min_size: int = 0,
     max_size: int | None = None,

@@ -1,7 +1,6 @@
 """Marks for features that a platform or an installation lacks.
 
-Rule: a test that cannot run has one of these marks with the reason, or a fixture whose server is not available: Valkey
-(`redis_server.py`) or oidc-provider (`tests/proofs`).
+Rule: a test that cannot run has one of these marks with the reason, or needs Valkey (`redis_server.py`).
 """
 
 from __future__ import annotations

@@ -17,8 +17,6 @@ from tests.support.virtual_loop import VirtualLoop
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from simplestore_async import TokenProvider
-
 T = TypeVar("T")
 
 # Thousands of failures are simulated, and without a handler Python would print them to standard error.
@@ -59,16 +57,3 @@ class LoopClock:
     def step(self, seconds: float) -> None:
         """Step the wall clock, as NTP or an operator does."""
         self._ahead += seconds
-
-
-async def call_until(end: float, provider: TokenProvider, clock: LoopClock) -> None:
-    """Call at each instant at which the token is due, like a worker that calls all the time.
-
-    Calls at intervals would spread the requests. The instant is read from the provider's private state.
-    """
-    while clock.monotonic() < end:
-        await provider.get_token()
-        held = provider._store.state.held
-        seconds = held.due_at - clock.monotonic() if held else 0.0
-        # Call again after a second while a background renewal runs.
-        await asyncio.sleep(seconds if seconds > 0 else 1.0)

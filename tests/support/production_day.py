@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import random
-from collections.abc import Callable
 from itertools import accumulate, pairwise
 from math import ceil, inf
 from typing import TYPE_CHECKING, Final
@@ -31,6 +30,8 @@ LEAST_GAP: Final = 60.0
 """The shortest time between two outages, and before the first."""
 SLOW: Final = 0.05
 """The fraction of responses that take seconds."""
+RESETS: Final = 0.01
+"""The fraction of other requests that are reset."""
 STEPS: Final = (-6 * HOUR, -HOUR, -900.0, -120.0, 120.0, 900.0, HOUR, 6 * HOUR)
 """Possible steps of the wall clock."""
 BURST: Final = 50
@@ -99,30 +100,9 @@ class Day:
         return min(old.began_at + LIFE - new.ended_at for old, new in pairwise(self.tokens))
 
     @property
-    def longest_wait(self) -> float:
-        return max(call.ended_at - call.began_at for call in self.calls)
-
-    @property
     def ratio(self) -> float:
         """The number of tokens, as a multiple of the minimum."""
         return len(self.tokens) / LEAST_TOKENS
-
-    def __str__(self) -> str:
-        down = sum(outage.ended_at - outage.began_at for outage in self.outages)
-        return (
-            f"{len(self.calls)} API calls, {len(self.failed_calls)} failed; {len(self.tokens)} tokens, "
-            f"{self.ratio:.2f} x the minimum; {len(self.posts)} token requests; "
-            f"{len(self.outages)} outages, {down / DAY:.1%} of the day; {len(self.steps)} clock steps; "
-            f"longest wait {self.longest_wait:.1f} s; shortest remaining life {self.least_life:.0f} s"
-        )
-
-
-@attrs.frozen
-class Weather:
-    """The placement of a day's outages, and the fraction of other requests that are reset."""
-
-    place_outages: Callable[[random.Random], list[Outage]]
-    resets: float
 
 
 def _scatter(chance: random.Random) -> list[Outage]:
@@ -131,18 +111,7 @@ def _scatter(chance: random.Random) -> list[Outage]:
     while (left := DAY * DOWN - sum(lengths)) > 1:
         lengths.append(min(left, LONGEST_OUTAGE, chance.uniform(30, 1.5 * LONGEST_OUTAGE)))
     free = DAY * (1 - DOWN) - LEAST_GAP * len(lengths)
-    return _place(lengths, sorted(chance.uniform(0, free) for _ in lengths))
-
-
-def _pack(chance: random.Random) -> list[Outage]:
-    """Return outages of the greatest length and the shortest distance, starting anywhere in the day."""
-    lengths = [LONGEST_OUTAGE] * round(DAY * DOWN / LONGEST_OUTAGE)
-    free = DAY * (1 - DOWN) - LEAST_GAP * len(lengths)
-    return _place(lengths, [chance.uniform(0, free)] * len(lengths))
-
-
-def _place(lengths: list[float], delays: list[float]) -> list[Outage]:
-    """Return outages of *lengths*, each after the shortest gap and its delay."""
+    delays = sorted(chance.uniform(0, free) for _ in lengths)
     befores = accumulate((LEAST_GAP + length for length in lengths), initial=LEAST_GAP)
     return [
         Outage(before + delay, before + delay + length)
@@ -150,26 +119,20 @@ def _place(lengths: list[float], delays: list[float]) -> list[Outage]:
     ]
 
 
-SCATTERED: Final = Weather(_scatter, resets=0.01)
-DENSE: Final = Weather(_pack, resets=0.0)
-"""The worst outages: a token may meet only one of the gaps between them, so no request there is reset."""
-
-
-def play_day(seed: int, weather: Weather = SCATTERED) -> Day:
+def play_day(seed: int) -> Day:
     """Return the log of one process's day."""
     chance = random.Random(seed)  # noqa: S311 - not for secrets
     steps = [Step(chance.uniform(0, DAY), chance.choice(STEPS)) for _ in range(8)]
-    day = Day(weather.place_outages(chance), sorted(steps, key=lambda step: step.at))
-    return run(lambda loop: _Process(day, chance, weather.resets, loop).live(), seed=seed)
+    day = Day(_scatter(chance), sorted(steps, key=lambda step: step.at))
+    return run(lambda loop: _Process(day, chance, loop).live(), seed=seed)
 
 
 class _Process:
     """A process that calls the API all day, its token endpoint, and that API."""
 
-    def __init__(self, day: Day, chance: random.Random, resets: float, loop: VirtualLoop) -> None:
+    def __init__(self, day: Day, chance: random.Random, loop: VirtualLoop) -> None:
         self.day = day
         self.chance = chance
-        self.resets = resets
         self.loop = loop
         self.midnight = loop.time()
         self.clock = LoopClock(loop)
@@ -220,7 +183,7 @@ class _Process:
                 return await self.fail(post, seconds, outage.ended_at)
             if post.began_at < outage.began_at < post.began_at + seconds:
                 cut_at = outage.began_at
-        if self.chance.random() < self.resets or cut_at < inf:
+        if self.chance.random() < RESETS or cut_at < inf:
             await asyncio.sleep(min(seconds, cut_at - post.began_at))
             post.outcome = "reset"
             raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from simplestore_async import TokenProvider
-from tests.support.production import CREDENTIALS, HOUR, LIFE, LoopClock, call_until, run
+from tests.support.production import CREDENTIALS, HOUR, LIFE, LoopClock, run
 from tests.support.virtual_wire import Reply, VirtualEndpoint, grant
 
 if TYPE_CHECKING:
@@ -48,12 +48,6 @@ class Fleet:
         """The peak after the first hour, as a multiple of the mean."""
         return max(self.settled) / self.mean
 
-    def __str__(self) -> str:
-        return (
-            f"{self.workers} workers, {self.seconds / HOUR:g} h: {len(self.posts)} token requests; after the first "
-            f"hour {self.mean:.1f} in 10 s on average, {max(self.settled)} at the peak, {self.ratio:.2f} x that"
-        )
-
 
 def play_fleet(seed: int, *, workers: int, hours: float) -> Fleet:
     """Return the token requests of *workers* that start together, each with its own provider."""
@@ -68,7 +62,13 @@ def play_fleet(seed: int, *, workers: int, hours: float) -> Fleet:
     async def work(clock: LoopClock, until: float) -> None:
         endpoint = VirtualEndpoint(CREDENTIALS, clock=clock, answer=answer)
         async with TokenProvider(endpoint=endpoint) as provider:
-            await call_until(until, provider, clock)
+            while clock.monotonic() < until:
+                await provider.get_token()
+                # Call when the token is due, like a worker that calls all the time: intervals would spread the
+                # requests. Call again after a second while a background renewal runs.
+                held = provider._store.state.held
+                seconds = held.due_at - clock.monotonic() if held else 0.0
+                await asyncio.sleep(seconds if seconds > 0 else 1.0)
 
     async def play(loop: VirtualLoop) -> Fleet:
         clock, began_at = LoopClock(loop), loop.time()

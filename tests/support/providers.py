@@ -53,12 +53,6 @@ def find_renewals() -> list[asyncio.Task[Any]]:
     ]
 
 
-def find_renewal() -> asyncio.Task[Any]:
-    """Return the task of the only renewal."""
-    (renewal,) = find_renewals()
-    return renewal
-
-
 async def renewal_ends() -> None:
     """Wait for the background renewals."""
     await asyncio.wait(find_renewals())

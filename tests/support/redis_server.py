@@ -106,20 +106,17 @@ class RedisServer:
 
 
 class Proxy(RawServer):
-    """A network between client and server: a port of 127.0.0.1 whose traffic can be delayed or cut.
+    """A network between client and server: a port of 127.0.0.1 whose responses can be delayed, and its connections cut.
 
     Attributes:
         gate: while cleared, responses are delayed.
-        way_out: while cleared, requests are delayed.
         arrived: set by each request and cleared by tests.
     """
 
     def __init__(self, path: Path, *, ssl_context: ssl.SSLContext | None = None) -> None:
         super().__init__(ssl_context=ssl_context)
         self.gate = asyncio.Event()
-        self.way_out = asyncio.Event()
         self.gate.set()
-        self.way_out.set()
         self._path = path
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -145,13 +142,9 @@ class Proxy(RawServer):
         self._writers |= pair
         try:
             await asyncio.gather(
-                carry(reader, server, on_data=lambda _: self._pass_request()),
+                carry(reader, server, on_data=lambda _: self.arrived.set()),
                 carry(responses, writer, on_data=lambda _: self.gate.wait()),
             )
         finally:
             server.close()
             self._writers -= pair
-
-    async def _pass_request(self) -> None:
-        self.arrived.set()
-        await self.way_out.wait()

@@ -12,19 +12,16 @@ if TYPE_CHECKING:
 
 
 class LocalResolver(AbstractResolver):
-    """Resolves every host to 127.0.0.1, or none, and records the hosts; *ports* maps ports of URLs to real ones."""
+    """Resolves every host to 127.0.0.1 and records the hosts; *ports* maps ports of URLs to real ones."""
 
-    def __init__(self, ports: Mapping[int, int] | None = None, *, knows_hosts: bool = True) -> None:
+    def __init__(self, ports: Mapping[int, int] | None = None) -> None:
         self.hosts: list[str] = []
         self._ports = ports or {}
-        self._knows_hosts = knows_hosts
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         self.hosts.append(host)
-        if not self._knows_hosts:
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return [
             ResolveResult(
                 hostname=host,

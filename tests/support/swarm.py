@@ -11,8 +11,6 @@ import logging
 import os
 import sys
 import traceback
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -28,7 +26,6 @@ from simplestore_async import (
     TokenProvider,
     open_session,
 )
-from simplestore_async.caches.encryption import FernetCodec
 from simplestore_async.caches.redis import RedisTokenCache
 from simplestore_async.errors import SimpleStoreError
 from simplestore_async.events import CacheFailed, Event, TokenReceived
@@ -51,32 +48,12 @@ class Job:
     retry: dict[str, Any] = attrs.field(factory=dict)
     lease_seconds: float = 45
     api_url: str = ""
-    context: str = ""
 
 
-@attrs.frozen
-class Running:
-    """A running swarm, represented by its first process."""
-
-    process: asyncio.subprocess.Process
-
-    async def results(self) -> list[Any]:
-        """Return the result of each process, that of the first one last."""
-        stdout, stderr = await self.output()
-        assert not stderr, stderr
-        assert 0 == self.process.returncode
-        results: list[Any] = json.loads(stdout)
-        return results
-
-    async def output(self) -> tuple[str, str]:
-        """Return standard output and standard error of all processes."""
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            stdout, stderr = await self.process.communicate()
-        return stdout.decode(), stderr.decode()
-
-
-async def start(scenario: str, *, directory: Path, environment: Mapping[str, str], **changes: Any) -> Running:
-    """Start a swarm that runs *scenario*, a function below, with credentials from *environment*."""
+async def start(
+    scenario: str, *, directory: Path, environment: Mapping[str, str], **changes: Any
+) -> asyncio.subprocess.Process:
+    """Return the first process of a swarm that runs *scenario*, a function below, with *environment*."""
     job = Job(scenario=scenario, directory=str(directory), **changes)
     # Python 3.12 and later warn of forks in a process with threads.
     process = await asyncio.create_subprocess_exec(
@@ -89,12 +66,23 @@ async def start(scenario: str, *, directory: Path, environment: Mapping[str, str
     assert process.stdin is not None
     process.stdin.write(json.dumps(attrs.asdict(job)).encode())
     process.stdin.close()
-    return Running(process)
+    return process
+
+
+async def output_of(process: asyncio.subprocess.Process) -> tuple[str, str]:
+    """Return standard output and standard error of all processes of a swarm that succeeds."""
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        stdout, stderr = await process.communicate()
+    assert 0 == process.returncode, stderr
+    return stdout.decode(), stderr.decode()
 
 
 async def run(scenario: str, **job: Any) -> list[Any]:
-    """Run a swarm to its end and return the result of each process."""
-    return await (await start(scenario, **job)).results()
+    """Run a swarm to its end and return the result of each process, that of the first one last."""
+    stdout, stderr = await output_of(await start(scenario, **job))
+    assert "" == stderr
+    results: list[Any] = json.loads(stdout)
+    return results
 
 
 # ---- scenarios
@@ -114,15 +102,8 @@ class Recorder:
             self.sources.append(event.source)
 
 
-def open_cache(job: Job) -> FileTokenCache:
-    """Return the shared cache, which is encrypted if the environment has a key."""
-    return FileTokenCache(
-        job.directory, codec=FernetCodec.from_env() if "SIMPLESTORE_CACHE_KEY" in os.environ else None
-    )
-
-
 def build_provider(job: Job, recorder: Recorder) -> TokenProvider:
-    cache: SharedTokenCache = open_cache(job)
+    cache: SharedTokenCache = FileTokenCache(job.directory)
     if "SIMPLESTORE_REDIS_URL" in os.environ:
         cache = RedisTokenCache.from_env(lease_seconds=job.lease_seconds)
     endpoint = TokenEndpoint(ClientCredentials.from_env(), policy=RetryPolicy(**job.retry))
@@ -145,18 +126,6 @@ async def replace_rejected(job: Job) -> dict[str, Any]:
         is_replaced = provider.invalidate(rejected)
         token = await provider.get_token()
     return {"rejected": rejected.value, "is_replaced": is_replaced, "token": token.value, **attrs.asdict(recorder)}
-
-
-async def send_requests(job: Job) -> dict[str, Any]:
-    """Send ten requests to the API, five at once, each with a unique name."""
-
-    async def send(number: int) -> int:
-        async with session.get("items", headers={"X-Request": f"{os.getpid()}-{number}"}) as response:
-            return response.status
-
-    async with build_provider(job, Recorder()) as provider, open_session(provider, base_url=job.api_url) as session:
-        first = await asyncio.gather(*map(send, range(5)))
-        return {"statuses": first + await asyncio.gather(*map(send, range(5, 10)))}
 
 
 async def show_everything(job: Job) -> dict[str, Any]:
@@ -198,16 +167,6 @@ class Inherited:
         return {"before": before.value, "after": sorted({token.value for token in after})}
 
 
-def get_in_pool(job: Job, credentials: ClientCredentials, cache: FileTokenCache) -> dict[str, Any]:
-    """Get a token with the credentials and cache of the first process."""
-
-    async def get() -> str:
-        async with TokenProvider(credentials, cache=cache, policy=RenewalPolicy(**job.policy)) as provider:
-            return str((await provider.get_token()).value)  # tokens cannot be pickled
-
-    return {"token": asyncio.run(get())}
-
-
 # ---- processes
 
 
@@ -237,18 +196,7 @@ def fork_all(job: Job, work: Callable[[Job], dict[str, Any]]) -> list[Any]:
     return results
 
 
-def run_pool(job: Job) -> list[Any]:
-    credentials, cache = ClientCredentials.from_env(), open_cache(job)
-    # The cache has been used before it is pickled or inherited.
-    asyncio.run(cache.get("another key"))
-    with ProcessPoolExecutor(job.processes, mp_context=get_context(job.context)) as pool:
-        futures = [pool.submit(get_in_pool, job, credentials, cache) for _ in range(job.processes)]
-        return [future.result() for future in futures] + [get_in_pool(job, credentials, cache)]
-
-
 def perform(job: Job) -> Sequence[Any]:
-    if job.context:
-        return run_pool(job)
     if job.scenario == "use_again":
         work = Inherited(job)
         return [*fork_all(job, work), work(job)]

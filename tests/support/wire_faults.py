@@ -7,8 +7,7 @@ import base64
 import socket
 import struct
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from tests.support.raw_server import carry
@@ -17,8 +16,13 @@ from tests.support.servers import SECRET
 if TYPE_CHECKING:
     from tests.support.raw_server import Script
 
-TESTS: Final = Path(__file__).parents[1]
 JSON_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+GRANT = b'{"access_token": "canary-token", "expires_in": 3600, "token_type": "Bearer"}'
+
+
+def length(count: object) -> bytes:
+    """Return the header and the end of the head."""
+    return f"Content-Length: {count}\r\n\r\n".encode()
 
 
 async def _send(writer: asyncio.StreamWriter, parts: tuple[bytes, ...]) -> None:
@@ -31,8 +35,9 @@ async def _send(writer: asyncio.StreamWriter, parts: tuple[bytes, ...]) -> None:
 
 
 async def _until_left(reader: asyncio.StreamReader) -> None:
-    while await reader.read(1 << 16):
-        pass
+    with suppress(OSError):
+        while await reader.read(1 << 16):
+            pass
 
 
 def says(*parts: bytes) -> Script:
@@ -72,29 +77,16 @@ def hangs_after(*parts: bytes, reached: asyncio.Event | None = None) -> Script:
 
 
 def repeats(start: bytes, part: bytes, *, pause_seconds: float = 0) -> Script:
-    """Send the start, and separately the part repeatedly, until the client disconnects."""
-
-    async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await _send(writer, (start,))
-        while not writer.is_closing():
-            writer.write(part)
-            await writer.drain()
-            await asyncio.sleep(pause_seconds)
-
-    return script
-
-
-def drips(start: bytes, part: bytes, *, pause_seconds: float) -> Script:
-    """Send the start, then the part after each pause, until the client disconnects, which ends a pause."""
+    """Send the start, and the part before each pause, until the client disconnects, which ends a pause."""
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(start)
+        await _send(writer, (start,))
         left = asyncio.create_task(_until_left(reader))
         try:
             while not left.done():
                 writer.write(part)
+                await writer.drain()
                 await asyncio.wait([left], timeout=pause_seconds)
-            await left
         finally:
             left.cancel()
 
