@@ -7,8 +7,7 @@ import base64
 import socket
 import struct
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from tests.support.raw_server import carry
@@ -17,7 +16,6 @@ from tests.support.servers import SECRET
 if TYPE_CHECKING:
     from tests.support.raw_server import Script
 
-TESTS: Final = Path(__file__).parents[1]
 JSON_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
 
