@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
-import weakref
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
 from aiohttp import web
 from opentelemetry import metrics, trace
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.resources import Resource
 
 from simplestore_async import RetryPolicy
 from simplestore_async.errors import ConfigurationError, InvalidClientError, TokenEndpointError
@@ -148,19 +143,6 @@ class TestSpan:
         assert 2 == len({span.context.trace_id for span in telemetry.spans})
         assert 3 == sum(value for _, value in telemetry.values("renewals"))
 
-    async def test_cancelled_renewal(self, token_server: TokenServer, telemetry: Telemetry) -> None:
-        """A renewal that is cancelled by closing its provider causes neither a span nor a measurement."""
-        token_server.gate.clear()
-        async with token_server.provider(on_event=telemetry.listener()) as provider:
-            caller = await begin(provider)
-            await token_server.arrived.wait()
-        token_server.gate.set()
-        await asyncio.wait([caller])
-
-        assert caller.exception()
-        assert [] == telemetry.spans
-        assert [] == telemetry.metrics
-
 
 async def test_secrecy(token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
     """No export contains a secret, a token, a scope, a client id or a URL's query."""
@@ -193,7 +175,6 @@ async def test_secrecy(token_server: TokenServer, clock: FakeClock, telemetry: T
     [
         ({"tracer_provider": trace.NoOpTracer()}, "tracer_provider must be a TracerProvider, got NoOpTracer"),
         ({"meter_provider": 1}, "meter_provider must be a MeterProvider, got int"),
-        ({"clock": 1}, "clock must be a Clock, got int"),
         ({"attributes": ["shop"]}, 'attributes must be a mapping, got list; write it like {"shop": "7"}'),
         (
             {"attributes": {"shops": ["canary"]}},
@@ -204,7 +185,7 @@ async def test_secrecy(token_server: TokenServer, clock: FakeClock, telemetry: T
             "attributes[7] must have a string as name, and a string, a number or a bool as value",
         ),
     ],
-    ids=["tracer provider", "meter provider", "clock", "attributes", "attribute of type list", "name of type int"],
+    ids=["tracer provider", "meter provider", "attributes", "attribute of type list", "name of type int"],
 )
 def test_wrong_argument(options: dict[str, Any], words: str) -> None:
     """The error of a wrong argument has its name and the expected type but not its value."""
@@ -310,14 +291,6 @@ class TestRemainingLife:
             await provider.get_token()
             assert [({}, 3_600.0)] == telemetry.values("remaining_life")
 
-    async def test_default_clock(self, token_server: TokenServer, telemetry: Telemetry) -> None:
-        """By default the gauge uses the system clock, as providers do."""
-        async with token_server.provider(on_event=telemetry.listener()) as provider:
-            await provider.get_token()
-
-        [(_, life)] = telemetry.values("remaining_life")
-        assert 0 < life <= 3_600
-
     async def test_failures(self, token_server: TokenServer, clock: FakeClock, telemetry: Telemetry) -> None:
         """A failed renewal leaves the gauge while the token is valid, and a rejected token removes it."""
         async with token_server.provider(clock=clock, retry=ONCE, on_event=telemetry.listener(clock=clock)) as provider:
@@ -362,28 +335,6 @@ class TestSharing:
         assert ["8"] == [attributes["shop"] for attributes, _ in telemetry.values("remaining_life")]
         assert [] == [record for record in caplog.records if record.name.startswith("opentelemetry")]
 
-    async def test_two_sdks(self, token_server: TokenServer, telemetry: Telemetry) -> None:
-        """A listener reports only to the SDK that was passed to it."""
-        reader = InMemoryMetricReader()
-        other = MeterProvider([reader], shutdown_on_exit=False, resource=Resource.get_empty())
-        listeners = [telemetry.listener(), OpenTelemetryListener(meter_provider=other)]
-        async with token_server.provider(on_event=listeners[1]) as provider:
-            await provider.get_token()
-
-        assert [] == telemetry.metrics
-        assert reader.get_metrics_data()
-        other.shutdown()
-
-    def test_unused_listener_is_collected(self, telemetry: Telemetry) -> None:
-        """A listener that is no longer referenced is garbage-collected."""
-        listeners = [telemetry.listener(), OpenTelemetryListener()]
-        references = [weakref.ref(listener) for listener in listeners]
-
-        del listeners
-        gc.collect()
-
-        assert [None, None] == [reference() for reference in references]
-
     def test_shared_instruments(self) -> None:
         """Listeners of the global provider share instruments, which the API would otherwise keep forever."""
         listeners = [OpenTelemetryListener(), OpenTelemetryListener(meter_provider=metrics.get_meter_provider())]
@@ -392,14 +343,6 @@ class TestSharing:
 
 
 class TestGlobalProviders:
-    async def test_without_an_sdk(self, token_server: TokenServer, caplog: pytest.LogCaptureFixture) -> None:
-        """Without an SDK a listener has no effect and logs nothing."""
-        caplog.set_level(logging.INFO)
-        async with token_server.provider(on_event=OpenTelemetryListener()) as provider:
-            await provider.get_token()
-
-        assert [] == [record for record in caplog.records if record.name.startswith(("simplestore", "opentelemetry"))]
-
     async def test_sdk_is_set_later(self, token_server: TokenServer) -> None:
         """Listeners report to the global providers, whether these are set before or after, and named or not."""
         environment = {

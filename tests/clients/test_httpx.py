@@ -120,19 +120,6 @@ class TestBearerTransport:
                 await client.get(f"http://127.1:{api_server.port}/")
         assert "ambiguous-host" == caught.value.code
 
-    async def test_default_port(self, package: Any) -> None:
-        """URLs with and without the default port have the same origin."""
-
-        def handle(request: Any) -> Any:
-            return package.Response(200, text=request.headers.get("Authorization", ""))
-
-        inner = package.MockTransport(handle)
-        transport = BearerTransport(OneToken(), origins="https://api.example:443", transport=inner)
-        async with package.AsyncClient(transport=transport) as client:
-            assert "Bearer own-token" == (await client.get("https://api.example/")).text
-            assert not (await client.get("https://api.example:444/")).text
-            assert not (await client.get("https://api.example.evil.example/")).text
-
     @pytest.mark.parametrize("wrap", [False, True])
     def test_unverified_certificates(self, package: Any, *, wrap: bool) -> None:
         """A transport that does not verify certificates is refused, even inside other transports."""
@@ -281,13 +268,6 @@ class TestOpenClient:
         monkeypatch.setenv("all_proxy", refusing_url())
         async with open_api(package, OneToken(), api_server) as client:
             assert 200 == (await client.get("stock")).status_code
-
-    async def test_plain_http_through_a_proxy(self, package: Any, api_server: ApiServer) -> None:
-        """A plain-http request through a proxy is refused."""
-        async with ConnectProxy() as proxy, open_api(package, OneToken(), api_server, proxy=proxy.url) as client:
-            with pytest.raises(ConfigurationError, match="plain http"):
-                await client.get("stock")
-            assert not proxy.heads
 
     async def test_insecure_http(self, package: Any) -> None:
         """With `allow_insecure_http`, and only then, the token is sent to another machine in plain http."""

@@ -55,16 +55,6 @@ async def test_wall_clock_step(cache: MemoryTokenCache, clock: FakeClock, step: 
     assert await cache.get("key") is None
 
 
-async def test_default_clock() -> None:
-    """The system clock is the default."""
-    cache = MemoryTokenCache()
-    await cache.set("old", make_token(issued_at=0, expires_at=1_000_000_000))
-    await cache.set("new", make_token())
-    assert await cache.get("old") is None
-    assert make_token() == await cache.get("new")
-    assert 1 == len(cache)
-
-
 @pytest.mark.parametrize(("age", "left"), [(9.5, 3), (10, 2), (19.5, 2), (20, 1)])
 async def test_set_drops_expired_tokens(cache: MemoryTokenCache, clock: FakeClock, age: float, left: int) -> None:
     """Setting any key drops every expired token and no live one."""

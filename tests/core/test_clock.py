@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -44,15 +43,8 @@ def test_system_clock() -> None:
 
 @needs_proc
 def test_boot() -> None:
-    """The boot's identity starts with the kernel's boot id and is the same in every process."""
-    boot = find_boot()
-    assert boot is not None
-    assert boot.startswith(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-    program = "from simplestore_async._core.clock import find_boot; print(find_boot())"
-    assert (
-        boot
-        == subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.strip()
-    )
+    """The boot's identity starts with the kernel's boot id."""
+    assert (find_boot() or "").startswith(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
 
 
 @pytest.mark.parametrize(

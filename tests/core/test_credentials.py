@@ -1,12 +1,10 @@
-"""`ClientCredentials`: validation, equality, cache key and redaction."""
+"""`ClientCredentials`: validation, cache key and redaction."""
 
 from __future__ import annotations
 
-import copy
 import re
 from typing import Any
 
-import attrs
 import pytest
 from pydantic import SecretBytes, SecretStr
 from yarl import URL
@@ -36,38 +34,23 @@ async def ask_vault() -> str:
 class TestFields:
     def test_defaults(self) -> None:
         """Only id and secret are required; token URL and method default to the documented ones."""
-        credentials = ClientCredentials(client_id="app", client_secret=SECRET)
+        credentials = ClientCredentials(**FIELDS)
+        url = URL("https://auth.simplestore.io/connect/token")
 
-        assert ("app", SECRET, (), {}, "client_secret_post", False) == (
-            credentials.client_id,
-            credentials.client_secret,
-            credentials.scope,
-            dict(credentials.extra_parameters),
-            credentials.auth_method,
-            credentials.allow_insecure_http,
-        )
-        assert URL("https://auth.simplestore.io/connect/token") == credentials.token_url
+        assert (url, "client_secret_post") == (credentials.token_url, credentials.auth_method)
+        assert ((), {}) == (credentials.scope, dict(credentials.extra_parameters))
 
     @pytest.mark.parametrize(
         ("scope", "expected"),
         [
-            ("", ()),
-            (" read  write ", ("read", "write")),
-            (["write", "read"], ("write", "read")),
+            *(("", ()), (" read  write ", ("read", "write")), ("!#[]~", ("!#[]~",)), (["b", "a"], ("b", "a"))),
             (("read", "write", "read"), ("read", "write")),
             pytest.param(iter(["read"]), ("read",), id="iterator"),
-            ("!#[]~", ("!#[]~",)),
         ],
     )
     def test_scope(self, scope: Any, expected: tuple[str, ...]) -> None:
         """A string is split at spaces, never into characters; duplicates are dropped and the order is kept."""
         assert expected == ClientCredentials(**FIELDS, scope=scope).scope
-
-    @pytest.mark.parametrize("text", ["a b", "~", "+&=%: \"'\\", "\u00e9", "\ud7ff", "\ue000", "\U0001f511", "e\u0301"])
-    @pytest.mark.parametrize("field", ["client_id", "client_secret"])
-    def test_any_text(self, field: str, text: str) -> None:
-        """Id and secret may contain any visible character."""
-        assert text == getattr(ClientCredentials(**FIELDS | {field: text}), field)
 
     @pytest.mark.parametrize("surroundings", SURROUNDINGS)
     def test_invisible_characters_around(self, surroundings: str) -> None:
@@ -106,43 +89,6 @@ class TestFields:
         with pytest.raises(TypeError):
             credentials.extra_parameters["audience"] = "other"  # type: ignore[index]  # it must fail
 
-    def test_frozen(self) -> None:
-        """Credentials are immutable, and `attrs.evolve()` makes changed copies."""
-        credentials = ClientCredentials(**FIELDS, scope="read", auth_method="client_secret_basic")
-
-        with pytest.raises(attrs.exceptions.FrozenInstanceError):
-            credentials.client_id = "other"  # type: ignore[misc]  # it must fail
-        assert attrs.evolve(credentials, client_id="other") == ClientCredentials(
-            client_id="other", client_secret=SECRET, scope="read", auth_method="client_secret_basic"
-        )
-
-    @pytest.mark.parametrize(
-        "change",
-        [
-            {"client_id": "other"},
-            {"client_secret": "other"},
-            {"token_url": "https://other.example/token"},
-            {"scope": "read"},
-            {"extra_parameters": {"audience": "other"}},
-            {"auth_method": "client_secret_basic"},
-            {"allow_insecure_http": True},
-        ],
-    )
-    def test_equality(self, change: dict[str, Any]) -> None:
-        """Credentials are equal and hash alike if and only if all fields are equal."""
-        fields = FIELDS | {"extra_parameters": {"audience": "api"}}
-
-        assert 1 == len({ClientCredentials(**fields), ClientCredentials(**fields)})
-        assert ClientCredentials(**fields) != ClientCredentials(**fields | change)
-
-    def test_positional(self) -> None:
-        """Fields are keyword-only, in patterns too, so that id and secret cannot be swapped."""
-        build: Any = ClientCredentials
-
-        with pytest.raises(TypeError):
-            build("app", "secret")
-        assert () == ClientCredentials.__match_args__
-
     def test_repr(self) -> None:
         """The repr hides the secret, the values of extra parameters and the path of the token URL."""
         credentials = ClientCredentials(
@@ -158,34 +104,16 @@ class TestFields:
             "allow_insecure_http=False)"
         ) == repr(credentials)
 
-    @pytest.mark.parametrize(
-        ("secret", "expected"),
-        [(SECRET, False), (lambda: SECRET, True), (SecretFile("/run/secrets/simplestore"), True)],
-        ids=["literal", "callable", "file"],
-    )
-    def test_has_dynamic_secret(self, secret: Any, expected: bool) -> None:
-        """A callable or file is a dynamic secret, and a literal is not."""
-        assert expected == ClientCredentials(client_id="app", client_secret=secret).has_dynamic_secret
-
-    @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
-    def test_copy(self, duplicate: Any) -> None:
-        """A copy is the credentials themselves."""
-        credentials = ClientCredentials(**FIELDS)
-
-        assert credentials is duplicate(credentials)
-
 
 class TestWrongFields:
     @pytest.mark.parametrize(
         ("change", "problem"),
         [
             ({"client_id": None}, "must be a string, got None"),
-            ({"client_id": 5}, "must be a string, got int"),
             ({"client_id": SECRET.encode()}, "must be a string, got bytes"),
             ({"client_id": SecretStr(SECRET)}, "must be a string, got SecretStr"),
             ({"client_id": " \n"}, "is empty"),
             ({"client_secret": None}, "is not set"),
-            ({"client_secret": 5}, "must be a string, got int"),
             ({"client_secret": SECRET.encode()}, "must be a string, got bytes"),
             ({"client_secret": SecretBytes(SECRET.encode())}, "must be a string, got bytes"),
             ({"client_secret": SecretStr("")}, "is empty"),
@@ -194,15 +122,10 @@ class TestWrongFields:
             ({"client_secret": lambda _: SECRET}, "must be callable with no positional arguments"),
             ({"client_secret": "\ufeff"}, "is empty"),
             ({"client_secret": "  "}, "is empty"),
-            ({"token_url": ""}, "must be an absolute URL that starts with https:// and names a host"),
-            ({"token_url": None}, "must be a str or yarl.URL, got None"),
             ({"token_url": SECRET}, "must be an absolute URL that starts with https:// and names a host"),
             ({"token_url": "http://auth.example.com/"}, "uses plain http to auth.example.com"),
             ({"token_url": f"https://app:{SECRET}@auth.example.com/"}, "must not have a user name or password"),
-            ({"token_url": f"https://app:{SECRET}@auth.example.com:99999/"}, "is not a URL"),
             ({"token_url": "https://auth.example.com/to\u200bken"}, "has an invisible character, zero width space"),
-            ({"scope": None}, "must be a string or strings, got None"),
-            ({"scope": 5}, "must be a string or strings, got int"),
             ({"scope": b"read"}, "must be a string or strings, got bytes"),
             *(
                 ({"scope": scope}, "must be names of visible ASCII characters")
@@ -268,15 +191,9 @@ class TestCacheKey:
             {"token_url": f"{DEFAULT_TOKEN_URL}?tenant=1"},
             {"client_id": "other"},
             {"auth_method": "client_secret_basic"},
-            {"scope": ["read"]},
-            {"scope": ["read", "write", "admin"]},
-            {"scope": ["readwrite"]},
-            {"scope": []},
-            {"extra_parameters": {"audience": "api"}},
-            {"extra_parameters": {"audience": "api", "resource": "y"}},
-            {"extra_parameters": {"audience": "api", "resource": ["x", "y"]}},
-            {"extra_parameters": {"audience": "x", "resource": "api"}},
-            {"extra_parameters": {}},
+            *({"scope": scope} for scope in (["read"], ["read", "write", "admin"], ["readwrite"], [])),
+            *({"extra_parameters": {"audience": "api", "resource": value}} for value in ("y", ["x", "y"])),
+            *({"extra_parameters": value} for value in ({}, {"audience": "api"}, {"audience": "x", "resource": "api"})),
         ],
     )
     def test_different(self, change: dict[str, Any]) -> None:

@@ -52,13 +52,6 @@ def error_of_from_env() -> ConfigurationError:
     return caught.value
 
 
-def test_minimum(environment: Callable[..., None]) -> None:
-    """Only the id and the secret are required."""
-    environment(**BOTH)
-
-    assert ClientCredentials(**FIELDS) == ClientCredentials.from_env()
-
-
 def test_all(environment: Callable[..., None], tmp_path: Path) -> None:
     """Every variable is read, id and secret also from files, and surrounding invisible characters are stripped."""
     path = tmp_path / "secret"
@@ -146,30 +139,6 @@ def test_secret_in_the_wrong_variable(environment: Callable[..., None], variable
     assert "canary" not in everything_shown(error)
 
 
-@pytest.mark.parametrize("variable", ["CLIENT_ID_FILE", "CLIENT_SECRET_FILE"])
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        (None, "cannot be read from {}: No such file or directory"),
-        (b"", "is empty in {}"),
-        (b"canary\nsecond", "must be one line of visible text, got a line break (U+000A) in {}"),
-        (b"canary\xff", "cannot be read from {}: it is not UTF-8 text"),
-    ],
-    ids=["missing", "empty", "two lines", "latin-1"],
-)
-def test_wrong_file(
-    environment: Callable[..., None], tmp_path: Path, variable: str, content: bytes | None, problem: str
-) -> None:
-    """A missing or unusable file is reported at once with its variable and path."""
-    path = tmp_path / "file"
-    if content is not None:
-        path.write_bytes(content)
-    environment(**{name: text for name, text in BOTH.items() if not variable.startswith(name)}, **{variable: str(path)})
-    error = error_of_from_env()
-
-    assert (PREFIX + variable, problem.format(path)) == (error.field, error.problem)
-
-
 @pytest.mark.parametrize(
     ("similar", "meant"),
     [
@@ -234,13 +203,3 @@ def test_pickle_of_changed_credentials(environment: Callable[..., None], change:
 
     with pytest.raises(TypeError, match=r"use ClientCredentials\.from_env\(\) in each process"):
         pickle.dumps(credentials)
-
-
-def test_pickle_without_the_environment(environment: Callable[..., None]) -> None:
-    """Loading a pickle where the variables are missing raises the same error as `from_env()`."""
-    environment(**BOTH)
-    pickled = pickle.dumps(ClientCredentials.from_env())
-    environment()
-
-    with pytest.raises(ConfigurationError, match="SIMPLESTORE_CLIENT_ID and SIMPLESTORE_CLIENT_SECRET are not set"):
-        pickle.loads(pickled)

@@ -1,11 +1,9 @@
-"""`TokenEndpoint`: arguments, the request on the wire, lifetimes, TLS, borrowed connectors and cancellation."""
+"""`TokenEndpoint`: arguments, the request on the wire, lifetimes and borrowed connectors."""
 
 from __future__ import annotations
 
 import asyncio
-import ssl
 from functools import partialmethod
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 from urllib.parse import urlencode
@@ -16,15 +14,13 @@ import pytest
 from aioresponses import aioresponses
 
 from simplestore_async import ClientCredentials, RetryPolicy, TokenEndpoint, TokenProvider, _core
-from simplestore_async._core.clock import SYSTEM_CLOCK
 from simplestore_async.errors import ConfigurationError, TokenEndpointError, TokenResponseError
 from simplestore_async.sandbox import Response, Sandbox, Status
 from tests.support.raw_server import RawServer
 from tests.support.servers import SECRET
-from tests.support.tls import authority, client_context, server_context
-from tests.support.token_requests import GRANT, WatchedConnector, cancelled, failure, raw_credentials, raw_endpoint
-from tests.support.tracebacks import everything_shown
-from tests.support.wire_faults import JSON_HEAD, hangs_after, repeats, says, shows_secret
+from tests.support.tls import client_context
+from tests.support.token_requests import GRANT, failure, raw_credentials, raw_endpoint
+from tests.support.wire_faults import JSON_HEAD, hangs_after, repeats, says
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,41 +35,6 @@ def refused(**arguments: Any) -> ConfigurationError:
     with pytest.raises(ConfigurationError) as caught:
         TokenEndpoint(**{"credentials": CREDENTIALS} | arguments)
     return caught.value
-
-
-def test_defaults() -> None:
-    """The default policy and the system clock are used unless others are passed."""
-    endpoint = TokenEndpoint(CREDENTIALS)
-
-    assert (CREDENTIALS, RetryPolicy()) == (endpoint.credentials, endpoint.policy)
-    assert SYSTEM_CLOCK is endpoint.clock
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("credentials", ClientCredentials),
-        ("policy", RetryPolicy),
-        ("connector", "http"),
-        ("headers", [("X-Key", "1")]),
-        ("ssl", False),
-        ("proxy", "proxy.example:3128"),
-        ("trust_env", None),
-        ("clock", 5),
-    ],
-)
-def test_wrong_type(field: str, value: Any) -> None:
-    """An argument of the wrong type is refused by name."""
-    assert field == refused(**{field: value}).field
-
-
-def test_credentials_are_not_shown() -> None:
-    """A secret passed in place of the credentials is not shown."""
-    secret = "canary"
-    with pytest.raises(ConfigurationError) as caught:
-        TokenEndpoint(secret)  # type: ignore[arg-type]  # the mistake under test
-
-    assert "canary" not in everything_shown(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -242,18 +203,6 @@ async def test_counted_from_the_attempt(sandbox: Sandbox, clock: FakeClock) -> N
     assert 2 == len(sandbox.requests)
 
 
-@pytest.mark.parametrize("by", ["authority", "fingerprint"])
-async def test_private_certificate(by: str) -> None:
-    """A private certificate is trusted through an SSL context of its authority or by its fingerprint."""
-    certificate = authority().issue_cert("127.0.0.1")
-    digest = sha256(ssl.PEM_cert_to_DER_cert(certificate.cert_chain_pems[0].bytes().decode())).digest()
-    trust = client_context() if by == "authority" else aiohttp.Fingerprint(digest)
-    async with Sandbox(ssl_context=server_context(certificate)) as sandbox:
-        await TokenEndpoint(sandbox.credentials, ssl=trust).request_token()
-
-        assert 1 == sandbox.counters.tokens_issued
-
-
 class TestBorrowedConnector:
     @pytest.mark.parametrize("faults", [[], [Status(400)], [Status(503)] * 3], ids=["none", "refusal", "outage"])
     async def test_stays_open(self, sandbox: Sandbox, quick: RetryPolicy, faults: list[Status]) -> None:
@@ -278,59 +227,3 @@ class TestBorrowedConnector:
             await failure(raw_endpoint(server, connector=connector))
 
             assert 2 == len(server.requests)
-
-    async def test_busy(self, sandbox: Sandbox) -> None:
-        """A token request waits for the connector's only connection, even after another waiting one was cancelled."""
-        connector = WatchedConnector(limit=1)
-        async with connector, aiohttp.ClientSession(connector=connector, connector_owner=False) as session:
-            held = sandbox.api.hold()
-            busy = asyncio.create_task(session.get(sandbox.base_url))
-            await held.wait_for_requests()
-            endpoint = TokenEndpoint(sandbox.credentials, connector=connector)
-            connector.asked.clear()
-            await cancelled(endpoint.request_token(), connector.asked)
-            connector.asked.clear()
-            fetch = asyncio.create_task(endpoint.request_token())
-            await connector.asked.wait()
-            held.release()
-            (await busy).release()
-            await fetch
-
-        assert ["GET", "POST"] == [request.method for request in sandbox.requests]
-
-
-class TestCancellation:
-    @pytest.mark.parametrize("auth_method", ["client_secret_post", "client_secret_basic"])
-    async def test_during_the_response(self, auth_method: str) -> None:
-        """Cancelling a request while it reads the response closes the connection and shows no secret."""
-        reached = asyncio.Event()
-        async with RawServer(hangs_after(JSON_HEAD + b"Content-Length: 99\r\n\r\n{", reached=reached)) as server:
-            endpoint = TokenEndpoint(raw_credentials(server, auth_method=auth_method))
-            shown = everything_shown(await cancelled(endpoint.request_token(), reached))
-            await server.clients_left()
-
-        assert not shows_secret(shown)
-
-    async def test_during_the_handshake(self) -> None:
-        """Cancelling a request during the TLS handshake closes the connection."""
-        async with RawServer(hangs_after(), reads_first=False) as server:
-            credentials = raw_credentials(server, token_url=f"https://127.0.0.1:{server.port}/")
-            await cancelled(TokenEndpoint(credentials).request_token(), server.arrived)
-            await server.clients_left()
-
-            assert 1 == server.connections
-
-    async def test_during_a_pause(self, sandbox: Sandbox) -> None:
-        """Cancelling a request between two attempts prevents the next attempt."""
-        sandbox.fail_next(1)
-        pauses = asyncio.Event()
-
-        def may_retry() -> bool:
-            pauses.set()
-            return True
-
-        endpoint = TokenEndpoint(sandbox.credentials, policy=RetryPolicy(retry_seconds=100, budget_seconds=1000))
-        deadline = asyncio.get_running_loop().time() + 1000
-        await cancelled(endpoint.fetch(deadline=deadline, may_retry=may_retry), pauses)
-
-        assert 1 == len(sandbox.requests)

@@ -10,13 +10,10 @@ import attrs
 import pytest
 
 from simplestore_async import AccessToken, RetryPolicy, TokenEndpoint
-from simplestore_async.errors import TokenEndpointError, TokenError, TokenTimeoutError, TokenTransportError
+from simplestore_async.errors import TokenEndpointError, TokenError, TokenTimeoutError
 from tests.support.clocks import FakeClock
 from tests.support.production import CREDENTIALS, run
-from tests.support.raw_server import RawServer
-from tests.support.token_requests import failure, raw_endpoint
 from tests.support.virtual_wire import Reply, VirtualEndpoint, grant
-from tests.support.wire_faults import says
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,14 +78,6 @@ def test_attempts_are_limited(attempts: int) -> None:
 
     assert isinstance(course.outcome, TokenEndpointError)
     assert (502, attempts) == (course.outcome.status, len(course.posted_at))
-
-
-def test_refusal() -> None:
-    """A terminal refusal is not retried, even with a Retry-After."""
-    course = request(RetryPolicy(), Reply(400, headers={"Retry-After": "0"}))
-
-    assert isinstance(course.outcome, TokenEndpointError)
-    assert (400, [0]) == (course.outcome.status, course.posted_at)
 
 
 def test_pauses() -> None:
@@ -170,23 +159,6 @@ def test_may_retry(decisions: list[bool]) -> None:
 @pytest.mark.parametrize("reply", [TOKEN, Reply(400)], ids=["token", "refusal"])
 def test_may_retry_is_not_called(reply: Reply) -> None:
     """`may_retry` is not called after an attempt that succeeds or fails terminally."""
-    asked: list[bool] = []
+    course = request(RetryPolicy(), reply, may_retry=lambda: pytest.fail("it was called"))
 
-    def may_retry() -> bool:
-        asked.append(True)
-        return True
-
-    request(RetryPolicy(), reply, may_retry=may_retry)
-
-    assert [] == asked
-
-
-async def test_refused_connection(quick: RetryPolicy) -> None:
-    """A refused connection raises a retryable TokenTransportError with the reason of the operating system."""
-    async with RawServer(says()) as server:
-        endpoint = raw_endpoint(server, policy=quick)
-    error = await failure(endpoint)
-
-    assert (TokenTransportError, True) == (type(error), error.retryable)
-    assert f"failed: cannot connect to 127.0.0.1:{server.port} (" in str(error)
-    assert "refused" in str(error)
+    assert [0] == course.posted_at

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from simplestore_async._core.headers import conceal_values, find_header_problem, is_header_name, parse_token_headers
+from simplestore_async._core.headers import conceal_values, find_header_problem, parse_token_headers
 from simplestore_async.errors import ConfigurationError
 from tests.support.tracebacks import everything_shown
 
@@ -33,39 +33,21 @@ class TestTokenHeaders:
     )
     def test_set_by_the_request(self, name: str) -> None:
         """Headers for authentication and framing, and others that the request sets itself, are refused by name."""
-        with pytest.raises(ConfigurationError, match=f"^headers must not hold {name}; ") as caught:
+        with pytest.raises(ConfigurationError, match=f"^headers must not hold {name}; "):
             parse_token_headers({name: "x"})
-
-        assert "headers" == caught.value.field
-
-    def test_no_mapping(self) -> None:
-        """Anything but a mapping is refused."""
-        with pytest.raises(ConfigurationError, match=r"^headers must be a mapping .* got list") as caught:
-            parse_token_headers(conceal_values([("X-Key", "hunter2")]))
-
-        assert "headers" == caught.value.field
 
     @pytest.mark.parametrize(
         "headers",
         [
-            {"": "x"},
-            {"X Key": "x"},
-            {"X-Key:": "x"},
-            {"X-K\xe9y": "x"},
-            {5: "x"},
-            {"X-Key": 5},
-            {"X-Key": ""},
-            {"X-Key": " hunter2"},
-            {"X-Key": "hunter2 "},
-            {"X-Key": "hunter2\r\nHost: evil"},
-            {"X-Key": "hunter2\0"},
-            {"X-Key": "hunter2\u0661"},
-            {"X-Key": b"hunter2"},
+            *({name: "x"} for name in ("", "X Key", "X-Key:", "X-K\xe9y", 5)),
+            *({"X-Key": value} for value in (5, "", " hunter2", "hunter2 ", b"hunter2")),
+            *({"X-Key": f"hunter2{end}"} for end in ("\r\nHost: evil", "\0", "\u0661")),
             {"X-Key": "1", "x-key": "hunter2"},
+            [("X-Key", "1")],
         ],
     )
     def test_cannot_be_sent(self, headers: Any) -> None:
-        """A header that cannot be sent or appears twice is refused without showing its value."""
+        """Anything but a mapping of headers that can be sent, each once, is refused without showing its value."""
         concealed = conceal_values(headers)
         with pytest.raises(ConfigurationError) as caught:
             parse_token_headers(concealed)
@@ -73,12 +55,6 @@ class TestTokenHeaders:
         assert "headers" == caught.value.field
         assert caught.value.problem.startswith("must ")
         assert "hunter2" not in everything_shown(caught.value)
-
-
-@pytest.mark.parametrize(("text", "expected"), [("X-Key", True), ("", False), ("X Key", False), ("X:", False)])
-def test_is_header_name(text: str, *, expected: bool) -> None:
-    """A header name is a token (RFC 9110 §5.6.2)."""
-    assert expected is is_header_name(text)
 
 
 @pytest.mark.parametrize(

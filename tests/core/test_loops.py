@@ -99,17 +99,6 @@ class TestInSequence:
 
         assert loop() is None
 
-    async def test_close_after_a_closed_loop(self, provider: TokenProvider) -> None:
-        """aclose() works after a loop that used the provider was closed."""
-        loop = asyncio.new_event_loop()
-
-        await in_thread(provider.get_token, lambda: loop)
-        await provider.aclose()
-
-        assert loop.is_closed()
-        with pytest.raises(ProviderClosedError):
-            await provider.get_token()
-
 
 @pytest.mark.parametrize("locks", [True, False], ids=["asyncio.Lock", "no lock"])
 async def test_slot_is_a_lock(sandbox: Sandbox, provide: Provide, monkeypatch: pytest.MonkeyPatch, locks: bool) -> None:

@@ -10,7 +10,6 @@ import pytest
 from simplestore_async import AccessToken, MemoryTokenCache, RenewalPolicy, TokenProvider
 from simplestore_async.errors import ProviderClosedError, TokenCacheError, TokenEndpointError
 from simplestore_async.events import CacheFailed, Event, OutageBegan, RenewalFailed, RenewalStarted, TokenReceived
-from tests.support.caches import RecordingCache, build_token
 from tests.support.providers import HARD, LIFE, TICK, begin, begin_held, get_at_once, of_kind
 
 if TYPE_CHECKING:
@@ -21,14 +20,23 @@ if TYPE_CHECKING:
     from tests.support.providers import Provide
 
 
-class SharedCache(RecordingCache):
-    """A shared cache whose lock takes several turns of the loop to release, as over a network."""
+class SharedCache(MemoryTokenCache):
+    """A shared cache that records its calls, and whose lock takes several turns of the loop to release."""
 
     def __init__(self, clock: FakeClock) -> None:
-        super().__init__(clock)
+        super().__init__(clock=clock)
+        self.calls: list[str] = []
         self.lock = asyncio.Lock()
         self.is_waited_for = asyncio.Event()
         self.is_being_released = asyncio.Event()
+
+    async def get(self, key: str, /) -> AccessToken | None:
+        self.calls.append("get")
+        return await super().get(key)
+
+    async def set(self, key: str, token: AccessToken, /) -> None:
+        self.calls.append("set")
+        await super().set(key, token)
 
     def renewal_lock(self, key: str, /) -> AbstractAsyncContextManager[object]:
         return self
@@ -45,6 +53,12 @@ class SharedCache(RecordingCache):
             await asyncio.sleep(0)
         self.calls.append("unlock")
         self.lock.release()
+
+
+def build_token(clock: FakeClock, *, age: float) -> AccessToken:
+    """Return a token that another process requested *age* seconds ago."""
+    issued_at = clock.time() - age
+    return AccessToken("canary-cached", issued_at=issued_at, expires_at=issued_at + LIFE)
 
 
 @pytest.fixture
@@ -92,11 +106,6 @@ async def test_cached_token(
     ] == events
     assert ["set", "get"] == cache.calls
     assert 0 == sandbox.counters.token_requests
-
-
-async def test_without_a_cache(provide: Provide) -> None:
-    """Providers without a cache do not share tokens."""
-    assert (await provide().get_token()).value != (await provide().get_token()).value
 
 
 async def test_newer_token_of_another_process(

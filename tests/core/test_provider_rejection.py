@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 
 from simplestore_async import AccessToken
-from simplestore_async.errors import TokenEndpointError
-from simplestore_async.events import Event, RenewalFailed, RenewalStarted, TokenRejected
+from simplestore_async.events import Event, RenewalStarted, TokenRejected
 from simplestore_async.sandbox import Response, Sandbox
 from tests.support.providers import DUE, TICK, begin, get_at_once, of_kind
 
@@ -40,42 +38,6 @@ async def test_first_and_second_rejection(
     assert rejections == of_kind(TokenRejected, events)
     assert ["first", "rejected"] == [event.cause for event in of_kind(RenewalStarted, events)]
     assert 2 == sandbox.counters.token_requests
-
-
-async def test_stragglers(sandbox: Sandbox, provider: TokenProvider) -> None:
-    """100 rejections of one token before, during and after its renewal all return True and cause one request."""
-    old = await provider.get_token()
-    held = sandbox.token_endpoint.hold()
-
-    verdicts = [provider.invalidate(old) for _ in range(40)]
-    callers = [asyncio.create_task(provider.get_token()) for _ in range(40)]
-    await held.wait_for_requests()
-    verdicts += [provider.invalidate(old) for _ in range(40)]
-    held.release()
-    tokens = await asyncio.gather(*callers)
-    verdicts += [provider.invalidate(old) for _ in range(20)]
-
-    assert tokens[0] is get_at_once(provider)
-    assert [True] * 100 == verdicts
-    assert {tokens[0].value} == {token.value for token in tokens} - {old.value}
-    assert 2 == sandbox.counters.token_requests
-
-
-async def test_failed_replacement(
-    sandbox: Sandbox, clock: FakeClock, provider: TokenProvider, events: list[Event]
-) -> None:
-    """If the renewal of a rejected token fails, its error is raised and the rejected token is not served."""
-    token = await provider.get_token()
-    provider.invalidate(token)
-    sandbox.fail_next(1)
-
-    with pytest.raises(TokenEndpointError):
-        await provider.get_token()
-
-    clock.advance(1)
-    assert token.value != (await provider.get_token()).value
-    assert ["first", "rejected", "rejected"] == [event.cause for event in of_kind(RenewalStarted, events)]
-    assert [False] == [event.is_token_alive for event in of_kind(RenewalFailed, events)]
 
 
 @pytest.mark.parametrize("is_same", [False, True], ids=["another token", "the same token"])

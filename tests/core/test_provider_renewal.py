@@ -181,18 +181,6 @@ class TestExpired:
         assert (False, 1.0) == (failure.is_token_alive, failure.retry_in_seconds)
         assert [0.0] == [event.life_seconds for event in of_kind(OutageBegan, events)]
 
-    @pytest.mark.parametrize("step", [-LIFE, -50, LIFE])
-    async def test_wall_clock_step(self, clock: FakeClock, provider: TokenProvider, step: float) -> None:
-        """Steps of the wall clock do not change when the held token is due or expired."""
-        old = await provider.get_token()
-        clock.step_wall(step)
-        clock.advance(1_600)
-        assert old is get_at_once(provider)
-        assert [] == find_renewals()
-        clock.advance(LIFE - 1_600)
-
-        assert old.value != (await provider.get_token()).value
-
     async def test_late_token(self, sandbox: Sandbox, clock: FakeClock, provide: Provide, events: list[Event]) -> None:
         """A token that is expiring on arrival goes to the waiters, is not held or stored, and ends no outage."""
         cache = MemoryTokenCache(clock=clock)
@@ -350,20 +338,6 @@ class TestLongestWait:
             (event.duration_seconds, event.waiter_count, event.longest_wait_seconds)
             for event in of_kind(TokenReceived, events)
         ]
-
-    async def test_cancelled_caller(
-        self, sandbox: Sandbox, clock: FakeClock, patient: TokenProvider, events: list[Event]
-    ) -> None:
-        """A cancelled caller's wait is included, although it is no longer a waiter."""
-        held, caller = await begin_held(sandbox, patient)
-        caller.cancel()
-        await asyncio.wait([caller])
-        clock.advance(2)
-        held.release()
-        await renewal_ends()
-
-        [event] = of_kind(TokenReceived, events)
-        assert (0, 2.0) == (event.waiter_count, event.longest_wait_seconds)
 
     async def test_caller_with_a_token(
         self, sandbox: Sandbox, clock: FakeClock, patient: TokenProvider, events: list[Event]

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from simplestore_async._core.server_text import WITHHELD, SecretFilter, spell_in_base64
 
@@ -115,15 +113,8 @@ def test_echo(spell: Callable[[str], str], secret: str) -> None:
 @pytest.mark.parametrize(
     "secret",
     [
-        "a%25b%2541%",
-        "a+b+ c",
-        "&amp;&lt;&#38;",
-        "\\\\u0041\\x41\\",
-        "***",
-        ".*|(a)",
-        "\u20ac\U0001f511",
-        "==",
-        "\u00e9" * 9,
+        *("a%25b%2541%", "a+b+ c", "&amp;&lt;&#38;", "\\\\u0041\\x41\\", "***", ".*|(a)", "\u20ac\U0001f511", "=="),
+        *("\u00e9" * 9, '"#"#'),
     ],
 )
 def test_secret_that_looks_encoded(secret: str, spell: Callable[[str], str]) -> None:
@@ -211,19 +202,3 @@ def test_search_is_limited() -> None:
     assert SecretFilter(["x" * 20_000]).holds("harmless")
     assert [False, True] == [hidden.holds("~" * length) for length in (30_000, 30_001)]
     assert hidden.holds("y" * 20_000)
-
-
-@settings(derandomize=True, max_examples=100, deadline=None)
-@given(
-    secret=st.text("abcXYZ019-_+/=%&;\\\"' \u00e9\u20ac", min_size=8, max_size=24),
-    layers=st.lists(
-        st.sampled_from([percent, quote_plus, as_json, html.escape, in_base64, in_hexadecimal]), max_size=3
-    ),
-)
-def test_any_layers(secret: str, layers: list[Callable[[str], str]]) -> None:
-    """A secret under up to three layers of encoding is found."""
-    text = secret
-    for encode in layers:
-        text = encode(text)
-
-    assert holds(text, secret)

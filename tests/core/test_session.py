@@ -14,12 +14,12 @@ from simplestore_async.events import TokenReceived
 from simplestore_async.sandbox import Response
 from tests.support.api_requests import OneToken, get
 from tests.support.resolver import LocalResolver
-from tests.support.servers import ApiServer
 from tests.support.tls import private_ca
 
 if TYPE_CHECKING:
     from simplestore_async.events import Event
     from simplestore_async.sandbox import Sandbox
+    from tests.support.servers import ApiServer
 
 
 def name_everything(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
@@ -60,14 +60,6 @@ class TestSource:
         assert await cache.get(credentials.cache_key) is not None
         assert ["endpoint"] == [event.source for event in events if isinstance(event, TokenReceived)]
 
-    async def test_base_url_from_environment(self, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-        """With credentials as argument the base URL may come from the environment."""
-        monkeypatch.setenv("SIMPLESTORE_BASE_URL", sandbox.base_url)
-        async with open_session(sandbox.credentials) as session:
-            await get(session, "items")
-
-        assert [1] == api_tokens(sandbox)
-
     async def test_origins_and_environment(
         self, sandbox: Sandbox, api_server: ApiServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -101,13 +93,6 @@ class TestSource:
 
         assert [caught.value.field] == list(options)
 
-    def test_wrong_connector(self) -> None:
-        """A connector of another type is refused by name."""
-        with pytest.raises(ConfigurationError) as caught:
-            open_session(OneToken(), base_url="https://api.example", connector=5)  # type: ignore[arg-type]
-
-        assert "connector" == caught.value.field
-
     @pytest.mark.parametrize("source", ["secret", 5, OneToken])
     @pytest.mark.parametrize("base_url", ["https://api.example", None])
     async def test_wrong_source(self, source: Any, base_url: str | None) -> None:
@@ -136,15 +121,6 @@ class TestAddresses:
 
         assert ["/v1/a%2Fb%2520c/items/1", "/items", "/v1/a%2Fb%2520c/?page=2", "/other"] == paths
         assert ["own-token"] * 4 == api_server.tokens
-
-    async def test_origins(self, api_server: ApiServer) -> None:
-        """The base URL and `origins` get the token, and no other origin does."""
-        async with ApiServer() as files, ApiServer() as other:
-            async with open_session(OneToken(), base_url=api_server.url, origins=[files.url]) as session:
-                for server in (api_server, files, other):
-                    await get(session, f"{server.url}/")
-
-            assert [["own-token"], ["own-token"], [None]] == [server.tokens for server in (api_server, files, other)]
 
     @pytest.mark.parametrize("options", [{}, {"base_url": None, "origins": []}, {"origins": iter(())}])
     async def test_nothing_named(self, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
@@ -284,12 +260,3 @@ async def test_callers_middlewares(sandbox: Sandbox) -> None:
         await get(session, "items")
 
     assert (["outer None", "inner None"], 2) == (seen, len(sandbox.api.requests))
-
-
-@pytest.mark.parametrize("middlewares", [(), None])
-async def test_no_middlewares(api_server: ApiServer, middlewares: Any) -> None:
-    """Without middlewares of the caller requests still carry the token."""
-    async with open_session(OneToken(), base_url=api_server.url, middlewares=middlewares) as session:
-        await get(session, "items")
-
-    assert ["own-token"] == api_server.tokens

@@ -18,7 +18,6 @@ from tests.support.tracebacks import everything_shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AsyncExitStack
 
     from simplestore_async.sandbox import Sandbox
 
@@ -54,22 +53,6 @@ class TestClosing:
 
         assert () == sandbox.api.requests
 
-    async def test_exception_reaches_what_is_closed(self) -> None:
-        """What the block closes gets the exception that ends it."""
-        seen: list[Any] = []
-
-        class Observed(open_session):
-            async def _open(self, stack: AsyncExitStack) -> aiohttp.ClientSession:
-                stack.push(lambda *details: seen.extend(details))
-                return await super()._open(stack)
-
-        error = LookupError()
-        with pytest.raises(LookupError) as caught:
-            async with Observed(OneToken(), base_url=API):
-                raise error
-
-        assert [LookupError, error, caught.tb] == seen
-
     @pytest.mark.parametrize("ssl", [None, private_ca().client])
     @pytest.mark.parametrize(
         "option", [{"timeout": "soon"}, {"headers": 5}, {"trace_configs": [object()]}, {"cookies": {"path": "/"}}]
@@ -95,6 +78,7 @@ class TestClosing:
         ("option", "value"),
         [
             *(("middlewares", value) for value in ("retry", [None], [print, object])),
+            ("connector", 5),
             *((name, "false") for name in ("trust_env", "allow_insecure_http", "connector_owner")),
             *(("request_class", value) for value in (dict, lambda: None)),
             *(("auto_decompress", 0), ("raise_for_status", 1), ("read_bufsize", 0), ("max_headers", 1.5)),
@@ -110,27 +94,8 @@ class TestClosing:
 
         assert option == caught.value.field
 
-    async def test_refused_option_with_provider(self, sandbox: Sandbox) -> None:
-        """A refused option leaves the caller's provider open."""
-        async with TokenProvider(sandbox.credentials) as provider:
-            with pytest.raises(ConfigurationError):
-                async with open_session(provider, base_url=API, timeout="soon"):  # type: ignore[arg-type]  # a mistake
-                    pass
-            await provider.get_token()
-
-        assert 1 == sandbox.counters.tokens_issued
-
 
 class TestEntering:
-    async def test_dunder_call(self, sandbox: Sandbox) -> None:
-        """A session from a direct `__aenter__()` call outlives the object that opened it."""
-        session = await open_session(sandbox.credentials, base_url=sandbox.base_url).__aenter__()
-        gc.collect()
-        status = await get(session, "items")
-        await session.close()
-
-        assert (200, [1]) == (status, [each.token_number for each in sandbox.api.requests])
-
     @pytest.mark.parametrize("is_open", [False, True])
     async def test_twice(self, *, is_open: bool) -> None:
         """Entering a second time is refused with a hint and does not affect the session."""
@@ -145,11 +110,6 @@ class TestEntering:
                 pass
 
         assert session.closed
-
-    async def test_never(self, sandbox: Sandbox) -> None:
-        """An object that is never entered causes no warning."""
-        open_session(sandbox.credentials, base_url=API)
-        gc.collect()
 
     async def test_closed_connector(self) -> None:
         """A closed connector is refused by name."""

@@ -134,54 +134,6 @@ async def test_cancelled_waiters_are_swept() -> None:
     assert 2_100 == (await settle(operation, waiters)).count("outcome")
 
 
-@OUTCOMES
-async def test_an_abandoned_operation_completes(outcome: object) -> None:
-    """If every waiter is cancelled, the operation completes, and its failure is not reported as unretrieved."""
-    flights, waiters = await take_off(operation := Operation(outcome), 3)
-    for waiter in waiters:
-        waiter.cancel()
-    await ticks(2)
-    assert (0, True) == (operation.waiter_count, flights.is_taken())
-
-    operation.gate.set()
-    await ticks(3)
-
-    assert (True, False) == (operation.is_finished, flights.is_taken())
-
-
-@OUTCOMES
-@pytest.mark.parametrize("turns", [0, 1], ids=["just before the outcome", "between outcome and wake-up"])
-async def test_a_waiter_cancelled_as_the_operation_ends(outcome: object, turns: int) -> None:
-    """A waiter that is cancelled as the operation ends stays cancelled, and the others get the outcome."""
-    loop, gate = asyncio.get_running_loop(), asyncio.Event()
-
-    def cancel_after(turns: int) -> None:
-        if turns:
-            loop.call_soon(cancel_after, turns - 1)
-        else:
-            unlucky.cancel()
-
-    async def operate() -> object:
-        await gate.wait()
-        # The outcome is settled one turn of the loop later, and wakes its waiters after another turn.
-        loop.call_soon(cancel_after, turns)
-        if isinstance(outcome, BaseException):
-            raise outcome
-        return outcome
-
-    async def wait() -> object:
-        return await flights.join()
-
-    flights, _ = await take_off(Custom(operate), 0)
-    unlucky, lucky = (loop.create_task(wait()) for _ in range(2))
-    await ticks(2)
-    gate.set()
-
-    results = await asyncio.gather(unlucky, lucky, return_exceptions=True)
-
-    assert [True, True] == [isinstance(results[0], asyncio.CancelledError), results[1] is outcome]
-
-
 @pytest.mark.parametrize("moment", ["before its first step", "later", "from within"])
 async def test_a_cancelled_operation(moment: str) -> None:
     """If something other than `cancel()` cancels the operation, its waiters get the error for that case."""
@@ -235,20 +187,6 @@ class TestCancel:
         goes_on.set()
         assert [CLOSED] == await asyncio.gather(*waiters)
 
-    async def test_is_survived(self) -> None:
-        """If the operation suppresses the cancellation, its waiters get its outcome."""
-
-        async def insist() -> object:
-            try:
-                return await asyncio.get_running_loop().create_future()
-            except asyncio.CancelledError:
-                return "outcome"
-
-        _, waiters = await take_off(operation := Custom(insist), 1)
-        await ticks(1)
-        operation.cancel(CLOSED)
-        assert ["outcome"] == await asyncio.gather(*waiters)
-
     async def test_before_there_is_a_task(self) -> None:
         """A `cancel()` while the task is being created takes effect."""
         operation, flights = Operation(), SingleFlight[Operation]()
@@ -267,16 +205,6 @@ class TestCancel:
 
 
 class TestSlot:
-    @OUTCOMES
-    async def test_is_taken_until_the_outcome_is_settled(self, outcome: object) -> None:
-        """The slot is taken until the outcome is settled, even if the operation ends inside `start()`."""
-        flights, waiters = await take_off(operation := Operation(outcome, is_open=True), 1)
-        assert flights.is_taken()
-
-        assert [outcome] == await asyncio.gather(*waiters)
-
-        assert (1, False) == (operation.run_count, flights.is_taken())
-
     async def test_is_taken_before_the_first_step(self) -> None:
         """The operation finds its slot taken, even if an eager task factory runs it inside `start()`."""
         flights = SingleFlight[Operation]()

@@ -26,11 +26,12 @@ from simplestore_async.errors import ProviderClosedError
 from tests.support.states import PASSING, POLICY, SENT, hold, holding, token
 
 READINGS = {
-    TokenState.FRESH: 2_000.0,
-    TokenState.DUE: 4_000.0,
-    TokenState.EXPIRING: 4_580.0,
+    TokenState.FRESH: nextafter(3_880.0, 0),
+    TokenState.DUE: 3_880.0,
+    TokenState.EXPIRING: 4_570.0,
     TokenState.EXPIRED: 4_600.0,
 }
+"""The last moment of a fresh token, and the first one of each other state."""
 
 
 class TestDecision:
@@ -81,36 +82,6 @@ class TestDecision:
 
         assert isinstance(decision, Fail)
         assert isinstance(decision.error, ProviderClosedError)
-
-    @pytest.mark.parametrize(
-        ("now", "expected"),
-        [
-            (SENT, TokenState.FRESH),
-            (nextafter(3_880.0, 0), TokenState.FRESH),
-            (3_880.0, TokenState.DUE),
-            (nextafter(4_570.0, 0), TokenState.DUE),
-            (4_570.0, TokenState.EXPIRING),
-            (nextafter(4_600.0, 0), TokenState.EXPIRING),
-            (4_600.0, TokenState.EXPIRED),
-            (1e9, TokenState.EXPIRED),
-        ],
-    )
-    def test_boundaries(self, now: float, expected: TokenState) -> None:
-        """Each state of the token starts exactly at its instant."""
-        assert (3_880.0, 4_570.0, 4_600.0) == attrs.astuple(hold(), recurse=False)[2:5]
-        assert expected is holding(hold()).token_state(now)
-
-    def test_no_token(self) -> None:
-        """Without a token a call starts a renewal and waits for it."""
-        assert TokenState.EXPIRED is ProviderState().token_state(0.0)
-        assert START_AND_WAIT is ProviderState().decide(0.0, is_renewing=False)
-
-    def test_end_of_the_backoff(self) -> None:
-        """The backoff ends exactly at `not_before`."""
-        state = ProviderState(not_before=50.0, error=PASSING)
-
-        assert isinstance(state.decide(nextafter(50.0, 0), is_renewing=False), Fail)
-        assert START_AND_WAIT is state.decide(50.0, is_renewing=False)
 
 
 class TestRejectionTable:

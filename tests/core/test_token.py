@@ -1,8 +1,7 @@
-"""`AccessToken`: validation, equality and redaction."""
+"""`AccessToken`: validation and redaction."""
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import attrs
@@ -30,29 +29,9 @@ def test_not_visible_ascii(value: str) -> None:
     assert not is_visible_ascii(value)
 
 
-def test_fields() -> None:
-    """By default a token is of type Bearer, has no scope and is not a replacement."""
-    token = AccessToken(TOKEN, issued_at=1, expires_at=2.5)
-
-    assert (TOKEN, "Bearer", 1, 2.5, (), False) == (
-        token.value,
-        token.token_type,
-        token.issued_at,
-        token.expires_at,
-        token.scope,
-        token.is_replacement,
-    )
-
-
 @pytest.mark.parametrize(
     ("scope", "expected"),
-    [
-        ("", ()),
-        ("read", ("read",)),
-        ("  read   write ", ("read", "write")),
-        (["write", "read"], ("write", "read")),
-        (iter(("read",)), ("read",)),
-    ],
+    [("", ()), ("  read   write ", ("read", "write")), (["write", "read"], ("write", "read")), (iter("r"), ("r",))],
 )
 def test_scope(scope: Any, expected: tuple[str, ...]) -> None:
     """A string is split at spaces, never into characters, and the order is kept."""
@@ -60,50 +39,22 @@ def test_scope(scope: Any, expected: tuple[str, ...]) -> None:
 
 
 def test_authorization() -> None:
-    """`authorization` is the redacted value of the Authorization header."""
-    authorization = AccessToken(**FIELDS).authorization
-
-    assert authorization == f"Bearer {TOKEN}"
-    assert "'***'" == repr(authorization)
-
-
-@pytest.mark.parametrize(
-    "change", [{"value": "other"}, {"issued_at": 1.0}, {"expires_at": 1_700_003_601.0}, {"scope": "read"}]
-)
-def test_equality(change: dict[str, Any]) -> None:
-    """Tokens are equal and hash alike if and only if all fields are equal."""
-    assert 1 == len({AccessToken(**FIELDS), AccessToken(**FIELDS)})
-    assert AccessToken(**FIELDS) != AccessToken(**FIELDS | change)
-
-
-def test_frozen() -> None:
-    """Tokens are immutable, and `attrs.evolve()` makes a changed copy with its own header."""
+    """`authorization` is the redacted value of the Authorization header, also of a changed copy."""
     token = AccessToken(**FIELDS)
 
-    with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        token.value = "other"  # type: ignore[misc]  # it must fail
+    assert (f"Bearer {TOKEN}", "'***'") == (token.authorization, repr(token.authorization))
     assert "Bearer other" == attrs.evolve(token, value="other").authorization
 
 
 def test_repr() -> None:
     """The repr shows every field but redacts the value."""
-    token = AccessToken("x", issued_at=1, expires_at=2, scope="read")
-
-    fields = "value='***', token_type='Bearer', issued_at=1, expires_at=2, scope=('read',), is_replacement=False"
-    assert f"AccessToken({fields})" == repr(token)
+    fields = "value='***', token_type='Bearer', issued_at=1, expires_at=2.5, scope=(), is_replacement=False"
+    assert f"AccessToken({fields})" == repr(AccessToken("x", issued_at=1, expires_at=2.5))
 
 
 def test_repr_half_built() -> None:
     """A partially initialised token has a repr, as a traceback with locals needs."""
     assert "AccessToken()" == repr(AccessToken.__new__(AccessToken))
-
-
-@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
-def test_copy(duplicate: Any) -> None:
-    """Copying returns the same token."""
-    token = AccessToken(**FIELDS)
-
-    assert token is duplicate(token)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from decimal import Decimal
 from math import inf, nan
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
 from yarl import URL
 
@@ -92,6 +93,15 @@ def test_argument_is_named(function: type, name: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         function(*arguments.args, **arguments.kwargs)
     assert name == caught.value.field.removeprefix(f"{function.__name__}.")
+
+
+@pytest.mark.parametrize("kind", [ClientCredentials, RenewalPolicy, RetryPolicy])
+def test_frozen(kind: Any) -> None:
+    """Values are immutable, and their fields keyword-only, so that id and secret cannot be swapped."""
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        kind(**VALID[kind]).anything = 1
+    with pytest.raises(TypeError):
+        kind("app", "secret")
 
 
 @pytest.mark.parametrize("value", [0, -1, 2.5, LARGEST, -LARGEST, int(LARGEST), -int(LARGEST)], ids=lambda v: f"{v:g}")

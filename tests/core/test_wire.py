@@ -256,11 +256,3 @@ class TestRetryAfter:
         headers = {"Retry-After": formatdate(NOW + 30, usegmt=True), "Date": date}
 
         assert expected == refusal(503, b"", headers).retry_after
-
-    @pytest.mark.parametrize("status", [200, 302, 400, 429, 503])
-    def test_any_refusal(self, status: int) -> None:
-        """Retry-After in seconds is read for every status and is independent of the Date header."""
-        headers = {"Retry-After": "7", "Date": formatdate(NOW - 3600, usegmt=True)}
-
-        assert 7.0 == refusal(status, {"error": "invalid_client"}, headers).retry_after
-        assert refusal(status, {"error": "invalid_client"}).retry_after is None

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -49,11 +48,6 @@ async def block(worker: Worker, gate: threading.Event) -> asyncio.Task[bool]:
 
 
 class TestRun:
-    async def test_result(self, worker: Worker) -> None:
-        """The job runs in another thread, and its caller gets the result."""
-        assert (1, 2) == await worker.run(lambda: (1, 2))
-        assert threading.get_ident() != await worker.run(threading.get_ident)
-
     @pytest.mark.parametrize(
         "error", [ZeroDivisionError, StopIteration, asyncio.CancelledError, SystemExit, KeyboardInterrupt]
     )
@@ -82,16 +76,6 @@ class TestRun:
         await asyncio.gather(*(worker.run(job(number)) for number in range(100)))
         assert list(range(100)) == ran
         assert [("test-worker", True)] == [(thread.name, thread.daemon) for thread in threads]
-
-    async def test_busy_default_executor(self, worker: Worker, gate: threading.Event) -> None:
-        """Jobs run while the loop's default executor is busy."""
-        loop = asyncio.get_running_loop()
-        loop.set_default_executor(ThreadPoolExecutor(1))
-        busy = loop.run_in_executor(None, gate.wait, 30)
-        assert await worker.run(lambda: True)
-        assert not busy.done()
-        gate.set()
-        await busy
 
     async def test_thread_ends_when_idle(self, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
         """The thread of an idle worker ends, and the next job starts another."""
@@ -138,15 +122,6 @@ class TestCancellation:
         await worker.run(lambda: None)
         assert ["kept"] == done
 
-    async def test_cancelled_caller_does_not_wait(self, worker: Worker, gate: threading.Event) -> None:
-        """Cancelling the caller of a running job does not wait for the job."""
-        blocked = await block(worker, gate)
-        blocked.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await blocked
-        gate.set()
-        assert await worker.run(lambda: True)
-
 
 class TestLoops:
     def test_loop_closed_while_a_job_runs(self, worker: Worker, gate: threading.Event) -> None:
@@ -161,16 +136,6 @@ class TestLoops:
         asyncio.run(leave())
         gate.set()
         assert asyncio.run(worker.run(lambda: True))
-
-    def test_concurrent_loops(self, worker: Worker) -> None:
-        """Event loops in several threads may share a worker, and each caller gets its own result."""
-
-        async def use(number: int) -> list[int]:
-            return await asyncio.gather(*(worker.run(lambda: number) for _ in range(100)))
-
-        with ThreadPoolExecutor(4) as threads:
-            results = list(threads.map(lambda number: asyncio.run(use(number)), range(4)))
-        assert [[number] * 100 for number in range(4)] == results
 
 
 class TestTimeout:
@@ -239,17 +204,6 @@ class TestTimeout:
         assert scope.is_queued
         assert not jobs[-1].done()
         await asyncio.gather(*jobs)
-
-    async def test_after_the_job(self, worker: Worker) -> None:
-        """The limit applies again after the job."""
-
-        async def use() -> None:
-            async with work_timeout(0.05, queue_seconds=30):
-                await asyncio.gather(*(worker.run(lambda: None) for _ in range(3)))
-                await asyncio.Event().wait()
-
-        with pytest.raises(TimeoutError):
-            await use()
 
     async def test_task_outlives_the_limit(self, worker: Worker, gate: threading.Event) -> None:
         """A task that was started within a limit may use the worker after it."""

@@ -153,7 +153,6 @@ class WireServer(RawServer):
         self.rejected: set[str | None] = set()
         self.reads_body = True
         self.reads_late = False
-        self.sends_continue = True
         self.has_read_late = asyncio.Event()
         self._next_has_come = asyncio.Event()
         self._reject = reject or _answer_unauthorized
@@ -168,7 +167,7 @@ class WireServer(RawServer):
         while True:
             wire = Wire(await reader.readuntil(b"\r\n\r\n"), b"")
             is_rejected = wire.token in self.rejected
-            if wire.header("Expect") and self.sends_continue:
+            if wire.header("Expect"):
                 writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             if self.reads_body or not is_rejected:
                 wire = await _read_wire(reader, wire.head)
