@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import time
+from functools import partial
 
 import pytest
 
 from simplestore_async._core.challenge import bearer_errors, is_token_rejected
+from tests.support.cost import is_quick
 
 INVALID_TOKEN = 'Bearer error="invalid_token"'
 # Each is repeated to fill a header; parsing must stay linear in its length.
@@ -91,9 +92,6 @@ class TestRejectedToken:
 class TestCost:
     @pytest.mark.parametrize("fragment", FRAGMENTS)
     def test_long_headers(self, fragment: str) -> None:
-        """A hundred headers of 7 kB, or one of 1 MB, parse in less than 50 ms, whatever they contain."""
+        """A hundred headers of 7 kB, or one of 1 MB, do not block the event loop for long, whatever they contain."""
         for headers in ([(fragment * 7_000)[:7_000]] * 100, [(fragment * 1_000_000)[:1_000_000]]):
-            began_at = time.process_time()
-            bearer_errors(headers)
-
-            assert time.process_time() - began_at < 0.05
+            assert is_quick(partial(bearer_errors, headers))

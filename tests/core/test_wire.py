@@ -46,6 +46,7 @@ class TestRequest:
         assert b"my%20app%3Ax:a%2Bb%20%25%3A%22%C3%A9~" == base64.b64decode(encoded, validate=True)
         assert b"grant_type=client_credentials" == basic.body
         assert exchange().headers == basic.headers
+        assert encoded not in repr(basic.secret_headers)
 
     @pytest.mark.parametrize("auth_method", ["client_secret_post", "client_secret_basic"])
     def test_nothing_is_shown(self, auth_method: str) -> None:
