@@ -13,6 +13,7 @@ import pytest
 
 from simplestore_async.caches import loads
 from tests.support.batches import make_line, read_results, write_lines
+from tests.support.command import finish, start
 from tests.support.raw_server import RawServer, carry
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Tap(RawServer):
 
 
 @asynccontextmanager
-async def start(*command: str, log: Path, environment: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+async def running(*command: str, log: Path, environment: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run one of Dask's own commands, and end it; its output is in *log*."""
     with log.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
@@ -73,16 +74,10 @@ async def find_port(log: Path) -> int:
 
 async def run_example(directory: Path, environment: dict[str, str]) -> str:
     path = write_lines(directory / "orders.jsonl", (make_line(n, "PUT", key=n % 30) for n in range(ORDERS)))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "dask_cluster.py", str(path), str(directory / "results.jsonl"), "--parts=8"),
-        cwd=EXAMPLES,
-        env=os.environ | environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    stdout, stderr = await process.communicate()
-    assert 0 == process.returncode, stderr.decode()
-    return stdout.decode()
+    command = sys.executable, "dask_cluster.py", str(path), str(directory / "results.jsonl"), "--parts=8"
+    outcome = await finish(await start(*command, environment=environment, directory=EXAMPLES))
+    assert 0 == outcome.code, outcome.stderr
+    return outcome.stdout
 
 
 async def find_token(server: RedisServer) -> bytes:
@@ -109,11 +104,11 @@ async def test_on_a_cluster(sandbox: Sandbox, redis_server: RedisServer, tmp_pat
     scheduler = "distributed.cli.dask_scheduler", "--host=127.0.0.1", "--port=0", "--no-dashboard"
     workers = f"--nworkers={WORKERS}", "--nthreads=1", "--no-dashboard", f"--local-directory={tmp_path}"
     async with asyncio.timeout(120), AsyncExitStack() as stack:
-        await stack.enter_async_context(start(*scheduler, log=scheduler_log, environment=nowhere))
+        await stack.enter_async_context(running(*scheduler, log=scheduler_log, environment=nowhere))
         tap = await stack.enter_async_context(Tap(await find_port(scheduler_log)))
         address = f"tcp://127.0.0.1:{tap.port}"
         command = "distributed.cli.dask_worker", address, "--host=127.0.0.1", *workers
-        await stack.enter_async_context(start(*command, log=worker_log, environment=secrets))
+        await stack.enter_async_context(running(*command, log=worker_log, environment=secrets))
         printed = await run_example(tmp_path, nowhere | {"DASK_SCHEDULER_ADDRESS": address})
 
     check(tmp_path, sandbox, printed)

@@ -91,11 +91,13 @@ Process = Fork | asyncio.subprocess.Process
 async def start(
     *command: str,
     environment: Mapping[str, str] | None = None,
+    directory: Path | None = None,
     stdin: int = asyncio.subprocess.DEVNULL,
     stdout: int = asyncio.subprocess.PIPE,
 ) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *command,
+        cwd=directory,
         env=surroundings(environment),
         stdin=stdin,
         stdout=stdout,
@@ -117,7 +119,7 @@ async def start_simplestore(
     """
     if not hasattr(os, "fork"):
         given = {"stdin": stdin, "stdout": stdout}.items()
-        streams = {name: stream for name, stream in given if stream is not None}
+        streams: dict[str, Any] = {name: stream for name, stream in given if stream is not None}
         return await start(*COMMAND, *arguments, environment=environment, **streams)
     ours, theirs = socket.socketpair()
     ours.sendall(json.dumps([arguments, surroundings(environment), str(Path.cwd())]).encode() + b"\n")
