@@ -119,9 +119,8 @@ async def test_one_request_rate_limited(runner: Runner, api_server: ApiServer) -
         return web.Response(status=429 if request.path.endswith("/1") else 200, headers={"Retry-After": "0"})
 
     api_server.handler = handle
-    summary = await runner.run(
-        requests_of(*["POST"] * 300), base_url=api_server.url, policy=BatchPolicy(patience_seconds=0.3, concurrency=2)
-    )
+    policy = BatchPolicy(patience_seconds=0.3, concurrency=2)
+    summary = await runner.run(requests_of(*["POST"] * 300), base_url=api_server.url, policy=policy)
     assert {"refused": 1, "succeeded": 299} == positive(summary)
 
 
