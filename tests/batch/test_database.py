@@ -20,6 +20,7 @@ from tests.support.command import TIMEOUT_SECONDS
 from tests.support.platforms import needs_posix_files, needs_proc
 
 if TYPE_CHECKING:
+    from simplestore_async.batch import BatchResult
     from tests.support.servers import ApiServer
 
 LINES = [make_line(n, "POST" if n % 2 else "GET") for n in range(1, 13)]
@@ -29,7 +30,12 @@ POSTS = [make_line(n, "POST") for n in range(1, 201)]
 async def test_continue(runner: Runner) -> None:
     """A stopped batch continues: each request is sent once, and the results file has each result once."""
     stop = asyncio.Event()
-    summary = await runner.run_file(POSTS, on_result=lambda result: result.line == 5 and stop.set(), stop=stop)
+
+    def stop_at_fifth(result: BatchResult) -> None:
+        if result.line == 5:
+            stop.set()
+
+    summary = await runner.run_file(POSTS, on_result=stop_at_fifth, stop=stop)
     assert summary.is_stopped
     assert 5 <= summary.done < 200
     assert 200 - summary.done == summary.remaining

@@ -6,9 +6,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from cryptography.fernet import Fernet
@@ -17,12 +16,11 @@ from simplestore_async import FileTokenCache
 from tests.support.cache_files import DIGEST, NAME, names_in
 from tests.support.command import assert_one_line, finish, simplestore, start
 from tests.support.platforms import needs_linux, needs_posix, needs_posix_files
-from tests.support.tokens import make_token
+from tests.support.tokens import living_token, make_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from simplestore_async import AccessToken
     from simplestore_async.sandbox import Sandbox
     from tests.support.command import Outcome
 
@@ -35,11 +33,6 @@ for name in ("HOME", "XDG_CACHE_HOME"): os.environ.pop(name, None)
 from simplestore_async.cli import main
 sys.exit(main())
 """
-
-
-def living_token(**changes: Any) -> AccessToken:
-    now = time.time()
-    return make_token(**{"issued_at": now - 60, "expires_at": now + 3_540} | changes)
 
 
 @pytest.fixture
