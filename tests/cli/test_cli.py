@@ -11,7 +11,6 @@ import signal
 import sys
 from pathlib import Path
 
-import aiohttp
 import pytest
 from cattrs import unstructure
 
@@ -56,12 +55,8 @@ def shows_credentials(output: str) -> bool:
     return "sandbox-secret" in output or re.search(r"\b[\w-]{43}\b", output) is not None
 
 
-async def is_accepted(sandbox: Sandbox, authorization: str) -> bool:
-    async with (
-        aiohttp.ClientSession() as session,
-        session.get(sandbox.base_url, headers={"Authorization": authorization}) as response,
-    ):
-        return response.status == 200
+def at_home(sandbox: Sandbox, home: Path) -> dict[str, str]:
+    return sandbox.environment | {"HOME": str(home), "XDG_CACHE_HOME": ""}
 
 
 class TestDemo:
@@ -84,12 +79,7 @@ class TestDemo:
         assert (300, 300, 0) == (table["requests"], table["succeeded"], table["failed"])
         # The callers waited for two refused attempts after the revocation, with a pause after each.
         assert table["slowest"] >= 1500
-        for news in (
-            "token endpoint responds 503",
-            "renewed in the background",
-            "all tokens revoked",
-            "uses the token of another process",
-        ):
+        for news in "endpoint responds 503", "renewed in the background", "all tokens revoked", "of another process":
             assert news in outcome.stdout
         assert not shows_credentials(outcome.stdout)
 
@@ -174,6 +164,7 @@ class TestDemo:
         assert Outcome(1, "", "") == await finish(process, stdin=f"{share}\n".encode())
 
     @needs_posix
+    @pytest.mark.slow
     async def test_closed_pipe(self) -> None:
         """A closed output pipe ends the demo without a traceback."""
         reading, writing = os.pipe()
@@ -188,14 +179,13 @@ class TestDemo:
 class TestToken:
     async def test_metadata(self, sandbox: Sandbox, tmp_path: Path) -> None:
         """The facts are printed, the secret is not, and nothing is stored."""
-        environment = sandbox.environment | {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
-        outcome = await simplestore("token", environment=environment)
+        outcome = await simplestore("token", environment=at_home(sandbox, tmp_path))
         facts = dict(re.split(r"  +", line, maxsplit=1) for line in outcome.stdout.splitlines())
 
         assert (0, "") == (outcome.code, outcome.stderr)
         assert ["type", "issued", "expires", "lifetime left", "scope"] == list(facts)
         assert ("Bearer", "(none named)") == (facts["type"], facts["scope"])
-        assert facts["lifetime left"] in {"0:59:59", "0:59:58", "0:59:57", "0:59:56", "0:59:55"}
+        assert re.fullmatch(r"0:59:5\d", facts["lifetime left"])
         assert facts["issued"] < facts["expires"]
         assert SECRET not in outcome.stdout
         assert 1 == sandbox.counters.tokens_issued
@@ -215,13 +205,14 @@ class TestToken:
     async def test_header(self, sandbox: Sandbox) -> None:
         """`--header` prints a header with a valid token, and nothing else."""
         outcome = await simplestore("token", "--header", environment=sandbox.environment)
-        header = re.fullmatch(r"Authorization: (Bearer \S+)\n", outcome.stdout)
+        header = re.fullmatch(r"Authorization: Bearer (\S+)\n", outcome.stdout)
 
         assert (0, "") == (outcome.code, outcome.stderr)
         assert header is not None
-        assert await is_accepted(sandbox, header[1])
+        assert sandbox.revoke(header[1])
 
     @needs_curl
+    @pytest.mark.slow
     async def test_header_for_curl(self, sandbox: Sandbox) -> None:
         """Curl reads the header from standard input, so that no command line contains the token."""
         script = "simplestore token --header | curl -s --noproxy '*' -H @- \"$1\""
@@ -250,11 +241,11 @@ class TestToken:
         assert pytest.approx(3600) == facts["expires_at"] - facts["issued_at"]
         assert 3_500 < facts["life_seconds"] <= 3_600
         assert {"value"} == shown.keys() - facts.keys()
-        assert await is_accepted(sandbox, f"Bearer {shown['value']}")
+        assert sandbox.revoke(shown["value"])
 
     async def test_cache(self, sandbox: Sandbox, tmp_path: Path) -> None:
         """With `--cache` concurrent and later calls share one token; without it each requests its own."""
-        environment = sandbox.environment | {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
+        environment = at_home(sandbox, tmp_path)
         call = "token", "--header", "--cache"
         outcomes = await asyncio.gather(*(simplestore(*call, environment=environment) for _ in range(3)))
         outcomes.append(await simplestore(*call, environment=environment))
@@ -269,7 +260,7 @@ class TestToken:
     @needs_posix_files
     async def test_cache_that_fails(self, sandbox: Sandbox, tmp_path: Path) -> None:
         """An unusable directory is a warning; the token is printed."""
-        environment = sandbox.environment | {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
+        environment = at_home(sandbox, tmp_path)
         directory = Path((await simplestore("cache", "path", environment=environment)).stdout.strip())
         directory.mkdir(parents=True)
         (directory / "notes.txt").touch()  # with another program's file its mode is not repaired
@@ -318,7 +309,6 @@ class TestUsage:
         ("arguments", "says"),
         [
             (["tokens"], "No such command"),
-            (["token", "--shwo"], "No such option"),
             (["demo", "--requests", "0"], "--requests"),
             (["demo", "--concurrency", "many"], "--concurrency"),
             (["demo", "--duration", "1"], "--duration"),
@@ -339,15 +329,18 @@ class TestUsage:
         assert (0, "") == (outcome.code, outcome.stderr)
         assert re.fullmatch(r"simplestore \d+\.\d+\.\d+\S*\n", outcome.stdout)
 
-    @pytest.mark.parametrize(
-        ("missing", "arguments"), [("click", ["token"]), ("rich", ["demo"]), ("msgspec", ["batch", __file__])]
-    )
-    async def test_missing_extra(self, missing: str, arguments: list[str]) -> None:
-        """Without the extra the error line names it."""
-        program = (
-            f"import sys; sys.modules[{missing!r}] = None; sys.argv[1:] = {arguments!r}; "
-            "from simplestore_async.cli import main; sys.exit(main())"
-        )
+    async def test_missing_extra(self) -> None:
+        """Without a library of the extra the error line names it."""
+        program = f"""
+import sys
+from simplestore_async.cli import main
+for missing, *sys.argv[1:] in ["click", "token"], ["rich", "demo"], ["msgspec", "batch", {__file__!r}]:
+    sys.modules[missing] = None
+    print(main())
+    del sys.modules[missing]
+"""
         outcome = await finish(await start(sys.executable, "-c", program))
 
-        assert_one_line(outcome, code=2, says='pip install "simplestore-async[cli]"')
+        hint = 'is not installed: pip install "simplestore-async[cli]"'
+        assert [f"simplestore: {name} {hint}" for name in ("click", "rich", "msgspec")] == outcome.stderr.splitlines()
+        assert "2\n2\n2\n" == outcome.stdout
