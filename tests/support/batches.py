@@ -71,11 +71,16 @@ class Directory:
     def command(self) -> list[str]:
         return ["batch", str(self.file), "-o", str(self.results)]
 
-    async def run(self, *options: str) -> CommandOutcome:
-        return await simplestore(*self.command, *options, environment=self.sandbox.environment)
+    async def run(self, *options: str, **environment: str) -> CommandOutcome:
+        return await simplestore(*self.command, *options, environment=self.sandbox.environment | environment)
 
     async def start(self, *options: str) -> Process:
         return await start_simplestore(*self.command, *options, environment=self.sandbox.environment)
+
+    async def start_on_stdout(self, stdout: int | None = None) -> Process:
+        """Start it without a file for the results."""
+        arguments = "batch", str(self.file)
+        return await start_simplestore(*arguments, environment=self.sandbox.environment, stdout=stdout)
 
     async def requests_arrive(self, count: int) -> None:
         await requests_arrive(self.sandbox, count)
