@@ -16,7 +16,6 @@ import pytest
 
 from simplestore_async import ClientCredentials, SecretFile, TokenProvider, open_session
 from simplestore_async.errors import InvalidClientError
-from simplestore_async.sandbox import Sandbox
 from tests.support.command import (
     COMMAND,
     TIMEOUT_SECONDS,
@@ -117,24 +116,20 @@ class TestServing:
         assert "sandbox-client" == environment["SIMPLESTORE_CLIENT_ID"]
         assert 5 == len(environment)
 
-    async def test_options(self) -> None:
+    async def test_options(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Options set port, lifetime and latency."""
         with held_port() as port:
             async with serving("--port", str(port), "--lifetime", "20", "--latency", "0.2") as sandbox:
-                environment = sandbox.environment
-                credentials = ClientCredentials(
-                    client_id=environment["SIMPLESTORE_CLIENT_ID"],
-                    client_secret=environment["SIMPLESTORE_CLIENT_SECRET"],
-                    token_url=environment["SIMPLESTORE_TOKEN_URL"],
-                )
+                for name, value in sandbox.environment.items():
+                    monkeypatch.setenv(name, value)
                 loop = asyncio.get_running_loop()
                 started_at = loop.time()
-                async with TokenProvider(credentials) as provider:
+                async with TokenProvider() as provider:
                     token = await provider.get_token()
 
-                assert loop.time() - started_at >= 0.199
-                assert 20 == pytest.approx(token.expires_at - token.issued_at, abs=1e-3)
-                assert f"http://127.0.0.1:{port}/api/" == environment["SIMPLESTORE_BASE_URL"]
+        assert loop.time() - started_at >= 0.199
+        assert 20 == pytest.approx(token.expires_at - token.issued_at, abs=1e-3)
+        assert f"http://127.0.0.1:{port}/api/" == sandbox.environment["SIMPLESTORE_BASE_URL"]
 
     async def test_secret_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """With a secret file the environment names the file, and the secret is not printed."""
@@ -212,14 +207,6 @@ async def test_prompt() -> None:
 
 
 class TestErrors:
-    async def test_taken_port(self) -> None:
-        """A port in use: exit code 2 and one line that names it."""
-        async with Sandbox() as other:
-            port = other.base_url.split(":")[2].partition("/")[0]
-            outcome = await simplestore("sandbox", "--port", port)
-
-        assert_one_line(outcome, code=2, says=f"port {port} is in use")
-
     @pytest.mark.parametrize(
         ("arguments", "says"),
         [

@@ -9,17 +9,14 @@ from simplestore_async._core.clock import SYSTEM_CLOCK
 from simplestore_async.sandbox import MovableClock
 
 
-def test_follows_the_system() -> None:
-    """Until it is moved a MovableClock is a `Clock` with the readings of the system clocks."""
+def test_advance() -> None:
+    """A MovableClock is a `Clock` that follows the system's; each advance() adds to both of its readings."""
     clock = MovableClock()
     assert isinstance(clock, Clock)
     assert SYSTEM_CLOCK.monotonic() <= clock.monotonic() <= SYSTEM_CLOCK.monotonic()
     assert abs(time.time() - clock.time()) < 60
 
-
-def test_advance() -> None:
-    """Each advance() adds to both readings, on top of earlier ones and of real time."""
-    clock, before, wall_before = MovableClock(), SYSTEM_CLOCK.monotonic(), time.time()
+    before, wall_before = SYSTEM_CLOCK.monotonic(), time.time()
     for seconds in (3600, 0, 0.5):
         clock.advance(seconds)
     assert 3600.5 <= clock.monotonic() - before < 3660
