@@ -96,19 +96,6 @@ async def test_cancelled(runner: Runner) -> None:
     assert 12 == len(runner.stored)
 
 
-async def test_stopped_and_cancelled(runner: Runner) -> None:
-    """Cancellation right after `stop` ends a batch without grace period."""
-    runner.sandbox.api.fail_next(4, Late(3_600))
-    stop = asyncio.Event()
-    policy = BatchPolicy(concurrency=4, grace_seconds=600)
-    running = asyncio.create_task(runner.run_file(LINES, stop=stop, policy=policy))
-    await runner.requests_arrive(4)
-    stop.set()
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
-
-
 async def test_interrupted(runner: Runner) -> None:
     """A request begun by an earlier run is unknown; with an idempotency key it is resent."""
     for policy, outcome in (QUICK, "unknown"), (BatchPolicy(idempotency_key="Idempotency-Key"), "succeeded"):

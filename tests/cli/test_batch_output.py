@@ -34,7 +34,8 @@ class TestOutput:
         assert directory.sandbox.counters.api_requests < 3_000
 
     @needs_posix
-    @pytest.mark.parametrize("blocks", [64, *(pytest.param(blocks, marks=pytest.mark.slow) for blocks in (16, 256))])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("blocks", [16, 64, 256])
     async def test_full_disk(self, directory: Directory, blocks: int) -> None:
         """On a full disk only requests that can be recorded are sent; with space the same command continues."""
         directory.write(*["POST"] * 300)

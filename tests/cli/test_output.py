@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.command import finish, shell, simplestore, start
+from tests.support.command import finish, simplestore, start, start_simplestore
 from tests.support.platforms import needs_bash, needs_posix, needs_proc
 from tests.support.terminals import on_terminal
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from simplestore_async.sandbox import Sandbox
 
 
@@ -58,8 +57,10 @@ class TestJsonErrors:
     @needs_proc
     async def test_full_disk(self) -> None:
         """An error of the operating system is an OSError."""
-        outcome = await shell("simplestore cache path --json >/dev/full")
-        assert {"type": "OSError", "message": "No space left on device", "exit_code": 1} == outcome.error
+        with Path("/dev/full").open("wb") as full:  # noqa: ASYNC230 - it blocks nothing
+            process = await start_simplestore("cache", "path", "--json", stdout=full.fileno())
+        error = (await finish(process)).error
+        assert {"type": "OSError", "message": "No space left on device", "exit_code": 1} == error
 
 
 class TestDebug:
@@ -90,6 +91,7 @@ class TestDebug:
         assert "ConfigurationError" == outcome.error["type"]
 
     @needs_posix
+    @pytest.mark.slow
     async def test_demo(self) -> None:
         """The demo's processes log under their numbers, without a live display."""
         output = await on_terminal("--debug", *ONE_REQUEST, environment={"TERM": "xterm-256color", "NO_COLOR": ""})
@@ -219,6 +221,7 @@ class TestCompletion:
         assert offered == {line.removeprefix("plain,").lower() for line in outcome.stdout.splitlines()}
 
     @needs_bash
+    @pytest.mark.slow
     async def test_bash(self, tmp_path: Path) -> None:
         """In bash the script completes."""
         script = (
@@ -277,6 +280,7 @@ class TestHelp:
         assert outcome == await simplestore(*arguments, "--help")
         assert 0 == outcome.code
 
+    @pytest.mark.slow
     async def test_without_docstrings(self) -> None:
         """`-OO` does not change the help."""
         command = sys.executable, "-OO", "-m", "simplestore_async.cli", "--help"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,7 @@ from yarl import URL
 
 from simplestore_async.sandbox import Sandbox
 from tests.support.api_servers import ConnectProxy
-from tests.support.command import COMMAND, assert_one_line, finish, simplestore, start
+from tests.support.command import assert_one_line, finish, simplestore, start
 from tests.support.tls import authority, private_ca
 
 if TYPE_CHECKING:
@@ -36,15 +37,20 @@ class TestProxy:
                     "SSL_CERT_FILE": str(tmp_path / "ca.pem"),
                 }
 
-    @pytest.mark.parametrize(
-        "arguments", [["token"], ["request", "GET", "orders"], pytest.param(["doctor", "-v"], marks=pytest.mark.slow)]
-    )
-    async def test_is_used(self, environment: dict[str, str], arguments: list[str]) -> None:
+    async def test_is_used(self, environment: dict[str, str]) -> None:
         """All requests go through the proxy, and its password is never shown."""
         # In a new process: aiohttp loads the trusted CAs when it is imported.
-        outcome = await finish(await start(*COMMAND, "--debug", *arguments, environment=environment))
+        program = """
+import sys
+from simplestore_async.cli import main
+for words in "token", "request GET orders", "doctor -v":
+    sys.argv[1:] = "--debug", *words.split()
+    print(words, main())
+"""
+        outcome = await finish(await start(sys.executable, "-c", program, environment=environment))
 
-        assert 0 == outcome.code, outcome.stdout + outcome.stderr
+        for words in "token", "request GET orders", "doctor -v":
+            assert f"{words} 0\n" in outcome.stdout, outcome.stderr
         assert {"api.example:443"} == self.proxy.targets
         assert "canary" not in outcome.stdout + outcome.stderr
 

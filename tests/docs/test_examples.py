@@ -136,6 +136,7 @@ async def test_product_supplier(sandbox: Sandbox, tmp_path: Path) -> None:
 
 
 @needs_unix_sockets
+@pytest.mark.slow
 async def test_gunicorn_preload(sandbox: Sandbox, socket: Path, tmp_path: Path) -> None:
     """The workers use the token that the master obtained."""
     command = ["gunicorn", "--preload", "--workers=2", "--worker-class=aiohttp.GunicornWebWorker"]

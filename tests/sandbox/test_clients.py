@@ -117,9 +117,3 @@ class TestPort:
             assert "not running" in repr(sandbox)
             async with sandbox:
                 assert str(port) in sandbox.base_url
-
-    async def test_exit_without_enter(self) -> None:
-        """Leaving a sandbox that was not entered has no effect."""
-        sandbox = Sandbox()
-        await sandbox.__aexit__(None, None, None)
-        assert "not running" in repr(sandbox)
