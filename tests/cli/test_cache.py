@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from cryptography.fernet import Fernet
 
 from simplestore_async import FileTokenCache
 from tests.support.cache_files import DIGEST, NAME, names_in
-from tests.support.command import assert_one_line, finish, simplestore, start
+from tests.support.command import assert_one_line, patched, simplestore
 from tests.support.platforms import needs_linux, needs_posix, needs_posix_files
 from tests.support.tokens import living_token, make_token
 
@@ -23,16 +22,6 @@ if TYPE_CHECKING:
 
     from simplestore_async.sandbox import Sandbox
     from tests.support.command import Outcome
-
-# A user without home directory, as in many containers.
-_AS_NOBODY = """
-import os, pwd, sys
-def find_nobody(uid): raise KeyError(uid)
-pwd.getpwuid = find_nobody
-for name in ("HOME", "XDG_CACHE_HOME"): os.environ.pop(name, None)
-from simplestore_async.cli import main
-sys.exit(main())
-"""
 
 
 @pytest.fixture
@@ -78,8 +67,9 @@ class TestPath:
     @needs_posix
     async def test_no_home(self) -> None:
         """Without a home directory the error line has a hint."""
-        outcome = await finish(await start(sys.executable, "-c", _AS_NOBODY, "cache", "path"))
-        assert_one_line(outcome, code=1, says="--directory")
+        # A user without home directory, as in many containers.
+        patch = "import os, pwd; pwd.getpwuid = {}.__getitem__; os.environ.pop('HOME', None)"
+        assert_one_line(await patched(patch, "cache", "path"), code=1, says="--directory")
 
 
 class TestList:
@@ -236,11 +226,6 @@ class TestEncrypted:
 
     async def test_missing_extra(self) -> None:
         """Without the extra the error line names it."""
-        program = (
-            "import sys; sys.modules['cryptography.fernet'] = None; sys.argv[1:] = ['cache', 'list']; "
-            "from simplestore_async.cli import main; sys.exit(main())"
-        )
-        environment = {"SIMPLESTORE_CACHE_KEY_FILE": "/nowhere"}
-        outcome = await finish(await start(sys.executable, "-c", program, environment=environment))
-
+        patch, environment = "sys.modules['cryptography.fernet'] = None", {"SIMPLESTORE_CACHE_KEY_FILE": "/nowhere"}
+        outcome = await patched(patch, "cache", "list", environment=environment)
         assert_one_line(outcome, code=2, says='pip install "simplestore-async[encryption]"')

@@ -22,6 +22,7 @@ from tests.support.command import (
     Process,
     assert_one_line,
     finish,
+    patched,
     shell,
     simplestore,
     start,
@@ -86,13 +87,12 @@ class TestDemo:
     @pytest.mark.slow
     async def test_failed_requests(self) -> None:
         """Failed requests are counted, the exit code is 1, and the error line has the reason."""
-        program = (
-            "import sys; from simplestore_async.cli import main; from simplestore_async.sandbox import Sandbox; "
-            # One failure more than a renewal has attempts.
-            "fail_next = Sandbox.fail_next; Sandbox.fail_next = lambda self, n, **how: fail_next(self, n + 1, **how); "
-            "sys.argv[1:] = 'demo --requests 300 --duration 3 --plain'.split(); sys.exit(main())"
-        )
-        outcome = await finish(await start(sys.executable, "-c", program))
+        patch = """
+from simplestore_async.sandbox import Sandbox
+fail_next = Sandbox.fail_next
+Sandbox.fail_next = lambda self, requests, **how: fail_next(self, requests + 1, **how)  # more than attempts
+"""
+        outcome = await patched(patch, "demo", "--requests", "300", "--duration", "3", "--plain")
         table = read_table(outcome.stdout)
 
         assert 1 == outcome.code

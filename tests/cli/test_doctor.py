@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import sys
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -13,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from tests.support.api_servers import answering, refusing_url
-from tests.support.command import COMMAND, finish, simplestore, start, start_simplestore
+from tests.support.command import COMMAND, finish, patched, simplestore, start, start_simplestore
 from tests.support.doctor import assert_row, doctor, failures_in, read_rows
 from tests.support.platforms import needs_posix, needs_proc
 from tests.support.servers import SECRET, ApiServer, TokenServer
@@ -152,12 +151,8 @@ class TestBrokenCheck:
     @pytest.mark.slow
     async def test_debug(self, environment: dict[str, str]) -> None:
         """With `--debug` its stack is printed, without the text of its error."""
-        program = (
-            "import socket\ndef fail(*_, **__): raise LookupError('can' + 'ary')\nsocket.getaddrinfo = fail\n"
-            "import sys; from simplestore_async.cli import main; sys.exit(main())"
-        )
-        command = sys.executable, "-c", program, "--debug", "doctor"
-        outcome = await finish(await start(*command, environment=environment))
+        patch = "import socket\ndef fail(*_, **__): raise LookupError('can' + 'ary')\nsocket.getaddrinfo = fail"
+        outcome = await patched(patch, "--debug", "doctor", environment=environment)
 
         assert "DEBUG simplestore_async: doctor: Token endpoint: DNS: LookupError\n" in outcome.stderr
         assert "in _resolve\n" in outcome.stderr

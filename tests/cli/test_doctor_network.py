@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import partial
@@ -13,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from tests.support.api_servers import answering, refusing_url
-from tests.support.command import COMMAND, finish, start
+from tests.support.command import COMMAND, finish, patched, start
 from tests.support.doctor import assert_row, doctor, failures_in, read_rows
 from tests.support.raw_server import RawServer
 from tests.support.servers import ApiServer, Server, TokenServer
@@ -69,12 +68,9 @@ class TestHost:
     async def test_silent_resolver(self, environment: dict[str, str]) -> None:
         """A resolver that does not respond exceeds the time limit, and does not delay the command's end."""
         # In a new process, whose end would wait for the threads of asyncio's executor.
-        program = (
-            "import socket, sys, threading; socket.getaddrinfo = lambda *_, **__: threading.Event().wait(); "
-            "from simplestore_async.cli import main; sys.exit(main())"
-        )
-        command = sys.executable, "-c", program, "doctor", "--json", "--timeout", "0.5"
-        row = read_rows(await finish(await start(*command, environment=environment)))["Token endpoint: DNS"]
+        patch = "import socket, threading; socket.getaddrinfo = lambda *_, **__: threading.Event().wait()"
+        outcome = await patched(patch, "doctor", "--json", "--timeout", "0.5", environment=environment)
+        row = read_rows(outcome)["Token endpoint: DNS"]
         assert_row(row, state="failed", says="no response within 0.5 s", advises="the resolver does not respond")
 
     async def test_refused(self, environment: dict[str, str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -97,10 +96,24 @@ async def test_service(command: list[str], sandbox: Sandbox, socket: Path, tmp_p
     assert 2 == sandbox.counters.token_requests
 
 
-async def test_worker(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Jobs with their own event loops make one token request."""
-    assert "200 a\n200 b\n200 c\n" == await run("worker.py", "a", "b", "c", sandbox=sandbox, home=tmp_path)
-    assert (1, 3) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
+ORDERS = "".join(f'{{"id": "{number}/x"}}\n' for number in range(100))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        (["worker.py", "a", "b", "c"], "", "200 a\n200 b\n200 c\n", 3),
+        (["order_management.py", "orders/{id}"], ORDERS, "100 orders sent\n", 100),
+        (["product_supplier.py", "prices", __file__], "", "200\n", 1),
+        (["client_httpx.py", "stock"], "", "200\n", 1),
+    ],
+    ids=lambda row: row[0][0],
+)
+async def test_program(sandbox: Sandbox, tmp_path: Path, row: tuple[list[str], str, str, int]) -> None:
+    """A program sends everything with one token: jobs with their own event loops, orders, a file, a client of httpx."""
+    command, stdin, printed, requests = row
+    assert printed == await run(*command, sandbox=sandbox, home=tmp_path, stdin=stdin)
+    assert (1, requests) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
 
 
 async def test_batch_job(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -117,22 +130,6 @@ async def test_whole_batch_job(sandbox: Sandbox, tmp_path: Path) -> None:
     """10 000 requests from 8 processes make one token request."""
     assert (await run("batch_job.py", "stock", sandbox=sandbox, home=tmp_path)).endswith("200: 10000\n")
     assert (1, 10_000) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
-
-
-async def test_order_management(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Every order is sent, with one token."""
-    orders = "".join(f"{json.dumps({'id': f'{number}/x'})}\n" for number in range(100))
-    said = await run("order_management.py", "somewhere/{id}", sandbox=sandbox, home=tmp_path, stdin=orders)
-    assert "100 orders sent\n" == said
-    assert (1, 100) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
-
-
-async def test_product_supplier(sandbox: Sandbox, tmp_path: Path) -> None:
-    """A file is sent."""
-    prices = tmp_path / "prices.csv"
-    prices.write_text("sku,price\n" * 50_000)
-    assert "200\n" == await run("product_supplier.py", "somewhere", str(prices), sandbox=sandbox, home=tmp_path)
-    assert (1, 1) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
 
 
 @needs_unix_sockets
@@ -157,12 +154,6 @@ async def test_rotating_secret(sandbox: Sandbox, tmp_path: Path, *, has_file: bo
     said = await run(*command, sandbox=sandbox, home=tmp_path, stdin="\n")
     assert "first token\nsecond token\n" == said
     assert (2, 0) == (sandbox.counters.tokens_issued, sandbox.counters.refusals)
-
-
-async def test_httpx(sandbox: Sandbox, tmp_path: Path) -> None:
-    """A client of httpx carries the token."""
-    assert "200\n" == await run("client_httpx.py", "stock", sandbox=sandbox, home=tmp_path)
-    assert (1, 1) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
 
 
 class TestSQLiteTokenCache(TokenCacheContract):

@@ -162,6 +162,15 @@ async def simplestore(*arguments: str, environment: Mapping[str, str] | None = N
     return await finish(await start_simplestore(*arguments, environment=environment))
 
 
+async def patched(patch: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Outcome:
+    """Run the command in a new process after a *patch* in Python."""
+    return await finish(await start(*patch_program(patch), *arguments, environment=environment))
+
+
+def patch_program(patch: str) -> tuple[str, ...]:
+    return sys.executable, "-c", f"import sys\n{patch}\nfrom simplestore_async.cli import main\nsys.exit(main())"
+
+
 @functools.cache
 def command_server() -> tuple[socket.socket, object]:
     """Start `command_server`; return the socket to it, which ends it when closed, and the process."""
