@@ -122,14 +122,6 @@ async def test_raise_for_status(sandbox: Sandbox) -> None:
     assert 1 == summary.counts["refused"]
 
 
-async def test_rejected_token(runner: Runner) -> None:
-    """A rejected token is replaced and the request resent, also a POST."""
-    runner.sandbox.reject_next(1)
-    await runner.run(requests_of("POST"))
-    assert [401, 200] == runner.statuses
-    assert {1: "succeeded"} == runner.outcomes()
-
-
 async def test_cookies(runner: Runner, api_server: ApiServer) -> None:
     """Response cookies are dropped; the session keeps its own cookies and stays open."""
     api_server.handler = answering(headers={"Set-Cookie": "theirs=1"})

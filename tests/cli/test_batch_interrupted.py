@@ -13,7 +13,7 @@ import pytest
 
 from simplestore_async.sandbox import Late
 from tests.support.batches import Directory, read_results
-from tests.support.command import COMMAND, assert_one_line, finish, start
+from tests.support.command import COMMAND, assert_one_line, finish, read_line, start
 from tests.support.platforms import needs_posix, needs_proc
 
 
@@ -61,8 +61,7 @@ async def test_second_signal(directory: Directory) -> None:
     process = await directory.start("--concurrency", "2", "--json")
     await directory.requests_arrive(2)
     process.send_signal(signal.SIGINT)
-    assert process.stderr is not None
-    assert b"stopping" in await process.stderr.readline()
+    assert "stopping" in await read_line(process.stderr)
     process.send_signal(signal.SIGINT)
     outcome = await finish(process)
     summary = outcome.json

@@ -12,7 +12,7 @@ import pytest
 
 from simplestore_async.sandbox import Late, Status
 from tests.support.batches import Directory, read_results
-from tests.support.command import finish, shell
+from tests.support.command import finish, read_line, shell
 from tests.support.platforms import needs_posix
 from tests.support.terminals import in_terminal
 
@@ -126,8 +126,7 @@ class TestTerminal:
         os.close(writer)
         await directory.requests_arrive(200)  # their results exceed the pipe
         process.send_signal(signal.SIGTERM)
-        assert process.stderr is not None
-        assert b"stopping" in await process.stderr.readline()
+        assert "stopping" in await read_line(process.stderr)
         process.send_signal(signal.SIGTERM)
         assert 75 == (await finish(process)).code
         os.close(reader)

@@ -106,12 +106,6 @@ class TestTerminal:
         assert max(map(len, text.splitlines()[:-1])) <= 80
         assert not re.search(r"\w-?\n +\w+_", text)
 
-    async def test_no_color(self, environment: dict[str, str]) -> None:
-        """With NO_COLOR there are neither colours nor other styles."""
-        output = await on_terminal("doctor", environment=environment | {"NO_COLOR": "1"})
-        assert "✓ ok" in output
-        assert "\x1b" not in output
-
     @pytest.mark.slow
     async def test_dumb(self, environment: dict[str, str]) -> None:
         """A dumb terminal gets plain lines."""

@@ -111,7 +111,7 @@ class TestColour:
     @needs_posix
     @pytest.mark.parametrize(
         "arguments",
-        [["token"], ["sandbox", "--port", "x"], pytest.param(ONE_REQUEST, marks=pytest.mark.slow)],
+        [["token"], ["doctor"], ["sandbox", "--port", "x"], pytest.param(ONE_REQUEST, marks=pytest.mark.slow)],
         ids=str,
     )
     async def test_no_color(self, sandbox: Sandbox, arguments: list[str]) -> None:

@@ -86,16 +86,6 @@ class TestTarget:
         environment["SIMPLESTORE_BASE_URL"] = base_url
         assert_one_line(await simplestore("request", "GET", path, environment=environment), code=2, says=says)
 
-    async def test_no_token(
-        self, token_server: TokenServer, api_server: ApiServer, environment: dict[str, str]
-    ) -> None:
-        """If no token can be obtained: exit code 1, and the request is not sent."""
-        token_server.replies = [{"error": "invalid_client"}]
-        outcome = await simplestore("request", "GET", "x", environment=environment)
-
-        assert_one_line(outcome, code=1, says="Control Panel")
-        assert [] == api_server.requests
-
 
 class TestBody:
     async def test_file(self, api_server: ApiServer, environment: dict[str, str], tmp_path: Path) -> None:
@@ -235,13 +225,6 @@ class TestCache:
         assert ["canary-token-1", "canary-token-2"] == api_server.tokens
         assert "Authorization: Bearer canary-token-1\n" == outcome.stdout
         assert 2 == len(token_server.requests)
-
-    async def test_rejected(self, api_server: ApiServer, environment: dict[str, str]) -> None:
-        """A rejected token is also replaced in the cache."""
-        api_server.rejected = {"canary-token-1"}
-        for _ in range(2):
-            await simplestore("request", "GET", "x", "--cache", environment=environment)
-        assert ["canary-token-1", "canary-token-2", "canary-token-2"] == api_server.tokens
 
 
 @pytest.mark.parametrize("outcome_of", ["api", "endpoint", "connection"])

@@ -18,11 +18,11 @@ from simplestore_async import ClientCredentials, SecretFile, TokenProvider, open
 from simplestore_async.errors import InvalidClientError
 from tests.support.command import (
     COMMAND,
-    TIMEOUT_SECONDS,
     Outcome,
     Process,
     assert_one_line,
     finish,
+    read_line,
     simplestore,
     start,
     start_simplestore,
@@ -67,15 +67,13 @@ def read_assignment(line: str) -> tuple[str, str]:
 @asynccontextmanager
 async def serving(*arguments: str) -> AsyncIterator[Serving]:
     process = await start_simplestore("sandbox", *arguments)
-    assert process.stdout is not None
     try:
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            printed = ""
-            while "SIMPLESTORE_CLIENT_SECRET_FILE" not in printed:
-                line = (await process.stdout.readline()).decode()
-                assert line, await finish(process)
-                printed += line
-            yield Serving(process, printed)
+        printed = ""
+        while "SIMPLESTORE_CLIENT_SECRET_FILE" not in printed:
+            line = await read_line(process.stdout)
+            assert line, await finish(process)
+            printed += line
+        yield Serving(process, printed)
     finally:
         if process.returncode is None:
             process.kill()
@@ -160,10 +158,8 @@ class TestServing:
         script = f'eval "$({command} sandbox &)"; {command} token >{shlex.quote(str(facts))}; echo "ended with $?" >&2'
         before = {"SIMPLESTORE_CLIENT_SECRET_FILE": "/from/before"}
         process = await start("/bin/sh", "-c", script, environment=before)
-        assert process.stderr is not None
         try:
-            async with asyncio.timeout(TIMEOUT_SECONDS):
-                lines = [(await process.stderr.readline()).decode() for _ in range(2)]
+            lines = [await read_line(process.stderr) for _ in range(2)]
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
@@ -236,9 +232,7 @@ class TestErrors:
     async def test_closed_output(self) -> None:
         """Started without a standard output it still serves, and exits with 0."""
         process = await start("/bin/sh", "-c", f"exec {shlex.join(COMMAND)} sandbox >&-")
-        assert process.stderr is not None
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            words = (await process.stderr.readline()).decode()
+        words = await read_line(process.stderr)
         found = re.search(r"Serving (\S+)", words)
         assert found is not None, words
         async with aiohttp.ClientSession() as session, session.get(found[1]) as response:

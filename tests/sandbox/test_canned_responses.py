@@ -152,17 +152,6 @@ class TestHold:
         assert 200 == response.status
         response.release()
 
-    async def test_sandbox_ends(self) -> None:
-        """Leaving the sandbox closes held requests."""
-        async with aiohttp.ClientSession() as client:
-            async with Sandbox() as sandbox:
-                held = sandbox.api.hold()
-                sending = asyncio.create_task(client.get(sandbox.base_url).__aenter__())
-                await held.wait_for_requests()
-            with pytest.raises(aiohttp.ClientError):
-                await sending
-        held.release()
-
 
 async def test_tls() -> None:
     """With a server's SSL context both endpoints use https."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-import sys
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
@@ -63,12 +61,6 @@ class TestSandbox:
         assert {asyncio.current_task()} == asyncio.all_tasks()
         assert 200 == await ask()
         assert 1 == simplestore_sandbox.counters.api_requests
-
-    def test_process(self, simplestore_sandbox: Sandbox) -> None:
-        """A process that the test starts uses the sandbox through its environment."""
-        script = "import asyncio, simplestore_async as package; print(asyncio.run(package.TokenProvider().get_token()))"
-        assert subprocess.check_output([sys.executable, "-c", script], text=True).startswith("AccessToken(")
-        assert 1 == simplestore_sandbox.counters.tokens_issued
 
     @pytest.fixture
     def machine(self, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:

@@ -158,6 +158,13 @@ async def finish(process: Process, *, stdin: bytes | None = None) -> Outcome:
     return Outcome(process.returncode, *texts)
 
 
+async def read_line(stream: asyncio.StreamReader | None) -> str:
+    """Read a line of a process whose output is a pipe."""
+    assert stream is not None
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        return (await stream.readline()).decode()
+
+
 async def simplestore(*arguments: str, environment: Mapping[str, str] | None = None) -> Outcome:
     return await finish(await start_simplestore(*arguments, environment=environment))
 
