@@ -37,13 +37,14 @@ async def test_request_on_the_wire(runner: Runner) -> None:
         [
             BatchRequest(id=1, method="PATCH", path="//a:b?c=d e", headers=headers, body=b"x,y"),
             BatchRequest(id=2, method="POST", path=f"{runner.sandbox.base_url}z", body=b""),
+            BatchRequest(id=3, method="GET", path="/y"),
         ],
         policy=BatchPolicy(concurrency=1),
     )
-    first, second = (result.body for result in runner.results)
+    first, second, third = (result.body for result in runner.results)
     assert ["PATCH", "/api/a:b", {"c": "d e"}, "x,y"] == [first[name] for name in ("method", "path", "query", "body")]
     assert ("1", "text/csv") == (first["headers"]["X-One"], first["headers"]["Content-Type"])
-    assert ("/api/z", False) == (second["path"], "Content-Type" in second["headers"])
+    assert ("/api/z", "/api/y", False) == (second["path"], third["path"], "Content-Type" in second["headers"])
 
 
 async def test_json_is_verbatim(runner: Runner, api_server: ApiServer) -> None:

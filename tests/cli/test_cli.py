@@ -115,6 +115,7 @@ class TestDemo:
             await wait_for_end(worker)
 
     @needs_proc
+    @pytest.mark.slow
     async def test_process_that_dies(self) -> None:
         """If one process dies, the demo names it, ends the others and exits with 1."""
         process, workers = await start_long_demo(2)
@@ -125,6 +126,7 @@ class TestDemo:
         assert re.fullmatch(r"simplestore: process [12] ended with exit code -9\n", outcome.stderr)
         assert not any(map(is_alive, workers))
 
+    @pytest.mark.slow
     async def test_process_without_reader(self) -> None:
         """If the demo ends while one of its processes starts, that process exits without a traceback."""
         plan = Plan(requests=1, concurrency=1, duration_seconds=3, processes=1, is_debug=False)

@@ -16,8 +16,8 @@ from simplestore_async import FileTokenCache
 from simplestore_async.caches.encryption import FernetCodec
 from tests.support.api_servers import refusing_url
 from tests.support.cache_files import names_in
-from tests.support.command import COMMAND, finish, simplestore, start
-from tests.support.doctor import assert_row, doctor, failures_in, read_rows
+from tests.support.command import simplestore
+from tests.support.doctor import assert_row, doctor, failures_in
 from tests.support.platforms import needs_posix, needs_posix_files
 from tests.support.tokens import living_token, make_token
 
@@ -220,15 +220,17 @@ class TestInstallation:
         assert_row(rows["Installation: extras"], state="ok", says="click ")
         assert [] == failures_in(rows)
 
-    async def test_wrong_versions(self, environment: dict[str, str], tmp_path: Path) -> None:
+    async def test_wrong_versions(
+        self, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """A version outside the bounds fails, with the command that fixes it."""
         versions = {"platformdirs": "4.1.0", "aiohttp": "4.0.0", "rich": "13.8.1rc1"}
         for name, version in versions.items():
             metadata = tmp_path / f"{name}-{version}.dist-info"
             metadata.mkdir()
             (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        environment["PYTHONPATH"] = str(tmp_path)
-        rows = read_rows(await finish(await start(*COMMAND, "doctor", "--json", environment=environment)))
+        monkeypatch.syspath_prepend(tmp_path)
+        rows = await doctor("Installation", environment=environment)
 
         for name, version in versions.items():
             row = rows["Installation: extras" if name == "rich" else "Installation: packages"]

@@ -145,7 +145,7 @@ async def test_gunicorn_preload(sandbox: Sandbox, socket: Path, tmp_path: Path) 
     assert (1, 10) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
 
 
-@pytest.mark.parametrize("has_file", [True, False], ids=["file", "vault"])
+@pytest.mark.parametrize("has_file", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["file", "vault"])
 async def test_rotating_secret(sandbox: Sandbox, tmp_path: Path, *, has_file: bool) -> None:
     """A secret is read again for each renewal."""
     path = tmp_path / "secret"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import aiohttp
 import attrs
 import pytest
 
-from simplestore_async import ClientCredentials, MemoryTokenCache, TokenEndpoint, TokenProvider, open_session
+from simplestore_async import ClientCredentials, Clock, MemoryTokenCache, TokenEndpoint, TokenProvider, open_session
 from simplestore_async._core.clock import SYSTEM_CLOCK, SystemClock
 from simplestore_async.opentelemetry import OpenTelemetryListener
 from tests.support.tokens import make_token
@@ -105,6 +106,16 @@ class TestSandbox:
 
 
 class TestClock:
+    def test_advance(self, simplestore_clock: MovableClock) -> None:
+        """The clock follows the system's; each advance() adds to both of its readings."""
+        assert isinstance(simplestore_clock, Clock)
+        assert SYSTEM_CLOCK.monotonic() <= simplestore_clock.monotonic() <= SYSTEM_CLOCK.monotonic()
+        before, wall_before = SYSTEM_CLOCK.monotonic(), time.time()
+        for seconds in (3600, 0, 0.5):
+            simplestore_clock.advance(seconds)
+        assert 3600.5 <= simplestore_clock.monotonic() - before < 3660
+        assert 3540 < simplestore_clock.time() - wall_before < 3720
+
     async def test_provider_and_sandbox(self, simplestore_clock: MovableClock, simplestore_sandbox: Sandbox) -> None:
         """The clock applies to provider and sandbox, so a token expires in both at the same time."""
         async with TokenProvider() as provider, aiohttp.ClientSession() as session:
@@ -144,6 +155,7 @@ AUTO = "asyncio_mode = auto\nasyncio_default_fixture_loop_scope = function"
 PROGRAM = """
 import asyncio
 import os
+import time
 import threading
 import pytest
 from simplestore_async import open_session
@@ -302,6 +314,7 @@ class TestPlugins:
             "one of them, or use simplestore_sandbox and call open_session() in the test"
         )
 
+    @pytest.mark.slow
     def test_trio(self, pytest_process: PytestProcess) -> None:
         """On trio the session fixture fails with an error that names asyncio."""
         result = pytest_process.run(PROGRAM + TRIO, [OURS, ANYIO])
