@@ -186,26 +186,6 @@ class TestExitCodes:
         assert list(range(1, 51)) == directory.lines
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["gone.jsonl"], "gone.jsonl"),
-        (["FILE", "--rate", "0"], "--rate"),
-        (["FILE", "--concurrency", "0"], "--concurrency"),
-        (["FILE", "--resend", "succeeded"], "--resend"),
-        (["FILE", "--response-header", "a b"], "--response-header"),
-        (["FILE", "--resume", "--restart"], "leave out"),
-    ],
-    ids=str,
-)
-async def test_wrong_usage(directory: Directory, arguments: list[str], says: str) -> None:
-    """Wrong usage is one line on stderr."""
-    directory.write("GET")
-    words = [str(directory.file) if word == "FILE" else word for word in arguments]
-    outcome = await simplestore("batch", *words, environment=directory.sandbox.environment)
-    assert_one_line(outcome, code=2, says=says)
-
-
 async def test_no_directory(directory: Directory, tmp_path: Path) -> None:
     """A file that cannot be written is named."""
     directory.write("GET")

@@ -251,6 +251,24 @@ class TestUsage:
         ("arguments", "says"),
         [
             (["tokens"], "No such command"),
+            *(
+                (["request", method, "x"], "'METHOD'") for method in ("TRACE", "CONNECT", "G\nT")
+            ),  # TRACE shows the token
+            (["request", "GET", "a\nb"], "must not contain a line break"),
+            (["request", "POST", "x", "--content-type", "a\nb"], "must not contain a line break"),
+            (["batch", "gone.jsonl"], "gone.jsonl"),
+            (["batch", __file__, "--rate", "0"], "--rate"),
+            (["batch", __file__, "--concurrency", "0"], "--concurrency"),
+            (["batch", __file__, "--resend", "succeeded"], "--resend"),
+            (["batch", __file__, "--response-header", "a b"], "--response-header"),
+            (["batch", __file__, "--resume", "--restart"], "leave out"),
+            (["sandbox", "--port", "65536"], "--port"),
+            (["sandbox", "--lifetime", "0"], "--lifetime"),
+            (["sandbox", "--latency", "-1"], "--latency"),
+            (["sandbox", "--latency", "nan"], "latency_seconds must be a finite number"),
+            (["sandbox", "--client", ""], "client_id"),
+            (["sandbox", "--secret-file", "/nowhere/at/all"], "client_secret cannot be read"),
+            (["sandbox", "--secret", "x"], "No such option"),
             (["demo", "--requests", "0"], "--requests"),
             (["demo", "--concurrency", "many"], "--concurrency"),
             (["demo", "--duration", "1"], "--duration"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Final
 
@@ -94,11 +93,3 @@ async def test_environment(sandbox: Sandbox, tmp_path: Path) -> None:
     ):
         outcome = await simplestore(*arguments, environment=sandbox.environment | changes)
         assert_harmless(outcome.stdout + outcome.stderr)
-
-
-async def test_json(sandbox: Sandbox) -> None:
-    """JSON escapes all but ASCII, and keeps the text."""
-    sandbox.api.respond("orders", Response(body=HOSTILE))
-    outcome = await run("request", "GET", "orders", "--json", sandbox=sandbox)
-    assert outcome.stdout.isascii()
-    assert HOSTILE == json.loads(outcome.stdout)["body"]

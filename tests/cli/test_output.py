@@ -39,7 +39,6 @@ class TestJsonErrors:
             (["demo", "--json", "--duration", "1"], "UsageError"),
             (["batch", __file__, "--json"], "UsageError"),  # without --output results and summary would share stdout
         ],
-        ids=str,
     )
     async def test_type(self, arguments: list[str], kind: str) -> None:
         """With `--json` an error, also of usage, is one object on stderr; stdout is empty."""
@@ -68,7 +67,6 @@ class TestDebug:
             ["token", "--json", "--debug"],
             ["--debug", "token", "--json", "--debug"],
         ],
-        ids=str,
     )
     async def test_success(self, sandbox: Sandbox, arguments: list[str]) -> None:
         """`--debug`, before and after the command, logs to stderr once, and leaves stdout unchanged."""
@@ -203,11 +201,8 @@ class TestCompletion:
         ("words", "offered"),
         [
             ("to", {"token"}),
-            ("token --he", {"--header", "--help"}),
             ("request p", {"post", "put", "patch"}),
             ("cache list --di", {"--directory"}),
-            ("sandbox --po", {"--port"}),
-            ("demo --pl", {"--plain"}),
         ],
     )
     async def test_offers(self, words: str, offered: set[str]) -> None:

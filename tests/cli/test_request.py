@@ -203,17 +203,6 @@ class TestHeaders:
         assert "s3cr3t" not in outcome.stderr
         assert [] == api_server.requests
 
-    @pytest.mark.parametrize("arguments", [["GET", "a\nb"], ["POST", "x", "--content-type", "a\nb"]])
-    async def test_refused_text(self, environment: dict[str, str], arguments: list[str]) -> None:
-        """A line break in a path or a content type is wrong usage."""
-        outcome = await simplestore("request", *arguments, environment=environment)
-        assert_one_line(outcome, code=2, says="must not contain a line break")
-
-    @pytest.mark.parametrize("method", ["TRACE", "CONNECT", "G\nT"])
-    async def test_refused_method(self, environment: dict[str, str], method: str) -> None:
-        """TRACE, whose response would show the token, CONNECT and invalid methods are wrong usage."""
-        assert_one_line(await simplestore("request", method, "x", environment=environment), code=2, says="'METHOD'")
-
 
 class TestCache:
     async def test_shared(self, token_server: TokenServer, api_server: ApiServer, environment: dict[str, str]) -> None:

@@ -182,8 +182,10 @@ class TestJson:
         """`--json` prints the response as one object; headers of one name are a list."""
         two = CIMultiDict([("X-Two", "a"), ("X-Two", "b")])
         api_server.handler = answering(text="ключ", reason="Fine", headers=two)
-        response = (await simplestore("request", "GET", "x", "--json", environment=environment)).json
+        outcome = await simplestore("request", "GET", "x", "--json", environment=environment)
 
+        assert outcome.stdout.isascii()
+        response = outcome.json
         headers = response.pop("headers")
         assert {"status": 200, "reason": "Fine", "body": "ключ", "is_base64": False} == response
         assert (["a", "b"], ["text/plain; charset=utf-8"]) == (headers["x-two"], headers["content-type"])

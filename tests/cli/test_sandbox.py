@@ -20,10 +20,8 @@ from tests.support.command import (
     COMMAND,
     Outcome,
     Process,
-    assert_one_line,
     finish,
     read_line,
-    simplestore,
     start,
     start_simplestore,
 )
@@ -203,22 +201,6 @@ async def test_prompt() -> None:
 
 
 class TestErrors:
-    @pytest.mark.parametrize(
-        ("arguments", "says"),
-        [
-            (["--port", "65536"], "--port"),
-            (["--lifetime", "0"], "--lifetime"),
-            (["--latency", "-1"], "--latency"),
-            (["--latency", "nan"], "latency_seconds must be a finite number"),
-            (["--client", ""], "client_id"),
-            (["--secret-file", "/nowhere/at/all"], "client_secret cannot be read"),
-            (["--secret", "x"], "No such option"),
-        ],
-    )
-    async def test_wrong_usage(self, arguments: list[str], says: str) -> None:
-        """Wrong usage: exit code 2 and one line that names the argument."""
-        assert_one_line(await simplestore("sandbox", *arguments), code=2, says=says)
-
     async def test_closed_pipe(self) -> None:
         """A closed output pipe ends the sandbox silently with exit code 1."""
         reading, writing = os.pipe()

@@ -11,21 +11,13 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from simplestore_async import TokenEndpoint, open_session
+from simplestore_async import TokenEndpoint
 from simplestore_async.sandbox import RecordedRequest, Reset, Response, Sandbox, Status
 from simplestore_async.sandbox._endpoint import MOST_RECORDED
 from tests.support.sandbox_client import AS_SHOP, FORM, ID, SECRET, SHOP, ask, basic, bearer, call, send
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from tests.support.clocks import FakeClock
-
-
-@pytest.fixture
-async def session(sandbox: Sandbox) -> AsyncIterator[aiohttp.ClientSession]:
-    async with open_session(sandbox.credentials, base_url=sandbox.base_url) as session:
-        yield session
 
 
 class TestFields:
