@@ -37,7 +37,7 @@ class TestJsonErrors:
             (["request", "GET", "x", "--json"], "ConfigurationError"),
             (["sandbox", "--json", "--client", ""], "ConfigurationError"),
             (["demo", "--json", "--duration", "1"], "UsageError"),
-            (["batch", __file__, "--json"], "UsageError"),  # without --output results and summary would share stdout
+            (["batch", "-", "--json"], "UsageError"),  # without --output results and summary would share stdout
         ],
     )
     async def test_type(self, arguments: list[str], kind: str) -> None:
