@@ -199,11 +199,7 @@ class TestCompletion:
 
     @pytest.mark.parametrize(
         ("words", "offered"),
-        [
-            ("to", {"token"}),
-            ("request p", {"post", "put", "patch"}),
-            ("cache list --di", {"--directory"}),
-        ],
+        [("to", {"token"}), ("request p", {"post", "put", "patch"}), ("cache list --di", {"--directory"})],
     )
     async def test_offers(self, words: str, offered: set[str]) -> None:
         """Commands, options and arguments are completed."""

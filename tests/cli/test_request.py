@@ -11,8 +11,7 @@ import pytest
 from aiohttp import web
 
 from tests.support.api_servers import refusing_url
-from tests.support.command import assert_one_line, finish, shell, simplestore, start_simplestore
-from tests.support.platforms import needs_posix
+from tests.support.command import assert_one_line, finish, simplestore, start_simplestore
 from tests.support.servers import SECRET, ApiServer, TokenServer
 
 if TYPE_CHECKING:
@@ -111,25 +110,6 @@ class TestBody:
 
         assert (0, "") == (outcome.code, outcome.stderr)
         assert [body, body] == [request.body for request in api_server.requests]
-
-    @needs_posix
-    @pytest.mark.slow
-    @pytest.mark.parametrize(
-        "script",
-        [
-            'simplestore request POST orders --data - <"$1"',
-            'mkfifo "$1.pipe"; cat "$1" >"$1.pipe" & simplestore request POST orders --data "$1.pipe"',
-        ],
-        ids=["file as stdin", "pipe"],
-    )
-    async def test_shell(self, api_server: ApiServer, environment: dict[str, str], tmp_path: Path, script: str) -> None:
-        """A file as standard input, and a named pipe."""
-        (tmp_path / "body").write_bytes(BODY)
-        api_server.rejected = {"canary-token-1"}
-        outcome = await shell(script, str(tmp_path / "body"), environment=environment)
-
-        assert (0, "") == (outcome.code, outcome.stderr)
-        assert [BODY, BODY] == [request.body for request in api_server.requests]
 
     async def test_headers_of_a_body(self, api_server: ApiServer, environment: dict[str, str], tmp_path: Path) -> None:
         """The default Content-Type is JSON, and the file's name is not sent."""

@@ -16,15 +16,7 @@ import pytest
 
 from simplestore_async import ClientCredentials, SecretFile, TokenProvider, open_session
 from simplestore_async.errors import InvalidClientError
-from tests.support.command import (
-    COMMAND,
-    Outcome,
-    Process,
-    finish,
-    read_line,
-    start,
-    start_simplestore,
-)
+from tests.support.command import COMMAND, Outcome, Process, finish, read_line, start, start_simplestore
 from tests.support.platforms import needs_bash, needs_posix
 from tests.support.ports import held_port
 from tests.support.programs import wait_for_end

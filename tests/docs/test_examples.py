@@ -125,13 +125,6 @@ async def test_batch_job(sandbox: Sandbox, tmp_path: Path) -> None:
     assert (1, 100) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
 
 
-@pytest.mark.slow
-async def test_whole_batch_job(sandbox: Sandbox, tmp_path: Path) -> None:
-    """10 000 requests from 8 processes make one token request."""
-    assert (await run("batch_job.py", "stock", sandbox=sandbox, home=tmp_path)).endswith("200: 10000\n")
-    assert (1, 10_000) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
-
-
 @needs_unix_sockets
 @pytest.mark.slow
 async def test_gunicorn_preload(sandbox: Sandbox, socket: Path, tmp_path: Path) -> None:
