@@ -186,15 +186,6 @@ class TestToken:
         assert header is not None
         assert sandbox.revoke(header[1])
 
-    @pytest.mark.parametrize("option", ["--show", "--json"])
-    async def test_header_excludes(self, sandbox: Sandbox, option: str) -> None:
-        """Options that print more than the header cannot be combined with it."""
-        outcome = await simplestore("token", "--header", option, environment=sandbox.environment)
-
-        assert (2, "") == (outcome.code, outcome.stdout)
-        assert "leave out --show and --json" in outcome.stderr
-        assert 0 == sandbox.counters.token_requests
-
     async def test_json(self, sandbox: Sandbox) -> None:
         """`--json` prints the facts as an object, and the token only with `--show`."""
         environment = sandbox.environment | {"SIMPLESTORE_SCOPE": "orders products"}
@@ -240,6 +231,7 @@ class TestUsage:
         ("arguments", "says"),
         [
             (["tokens"], "No such command"),
+            (["token", "--header", "--show"], "leave out --show and --json"),
             *(
                 (["request", method, "x"], "'METHOD'") for method in ("TRACE", "CONNECT", "G\nT")
             ),  # TRACE shows the token

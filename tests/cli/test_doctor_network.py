@@ -48,22 +48,17 @@ async def test_all_passed(token_server: TokenServer, api_server: ApiServer, envi
 
 
 class TestHost:
-    async def test_unknown_name(self, environment: dict[str, str]) -> None:
+    @pytest.mark.parametrize("host", ["auth.invalid", f"{'x' * 64}.invalid"], ids=["unknown", "impossible"])
+    async def test_unknown_name(self, environment: dict[str, str], host: str) -> None:
         """A name that does not exist: dependent checks are skipped, with the reason."""
-        rows = await doctor(*HOSTS, environment=environment, TOKEN_URL="https://auth.invalid/connect/token")
+        rows = await doctor(*HOSTS, environment=environment, TOKEN_URL=f"https://{host}/connect/token")
 
         assert ["Token endpoint: DNS"] == failures_in(rows)
-        assert_row(rows["Token endpoint: DNS"], state="failed", says="auth.invalid: ", advises="SIMPLESTORE_TOKEN_URL")
+        assert_row(rows["Token endpoint: DNS"], state="failed", says=f"{host}: ", advises="SIMPLESTORE_TOKEN_URL")
         for name in "TCP", "TLS", "clock", "token":
             assert_row(rows[f"Token endpoint: {name}"], state="skipped", says="because of Token endpoint: ")
         assert_row(rows["API: TCP"], state="ok", says="IPv4 127.0.0.1 in ")
         assert_row(rows["API: request"], state="skipped", says="because of Token endpoint: token")
-
-    async def test_impossible_name(self, environment: dict[str, str]) -> None:
-        """An invalid host name fails."""
-        url = f"https://{'x' * 64}.invalid/"
-        row = (await doctor(*HOSTS, environment=environment, TOKEN_URL=url))["Token endpoint: DNS"]
-        assert "failed" == row.state
 
     async def test_silent_resolver(self, environment: dict[str, str]) -> None:
         """A resolver that does not respond exceeds the time limit, and does not delay the command's end."""
@@ -180,6 +175,18 @@ async def test_silent_servers(environment: dict[str, str], token_server: TokenSe
     assert 1 == posts_to(token_server)
 
 
+async def test_closed_connections(environment: dict[str, str]) -> None:
+    """Hosts that close the connection: the token request and the API fail, and the clock is skipped."""
+    async with RawServer(says()) as server:
+        endpoint = await doctor(*HOSTS, environment=environment, TOKEN_URL=f"{server.url}/connect/token")
+        api = await doctor(*HOSTS, environment=environment, BASE_URL=server.url)
+
+    row = endpoint["Token endpoint: token"]
+    assert_row(row, state="failed", says="closed before", advises="SIMPLESTORE_TOKEN_URL")
+    assert_row(endpoint["Token endpoint: clock"], state="skipped", says="no response to HEAD")
+    assert_row(api["API: request"], state="failed", says="no complete response", advises="SIMPLESTORE_BASE_URL")
+
+
 class TestClock:
     @pytest.mark.parametrize(
         "row",
@@ -209,13 +216,6 @@ class TestClock:
         if state == "warning":
             assert isinstance(result.facts["ahead_seconds"], float)
             assert 3_500 < abs(result.facts["ahead_seconds"]) < 3_700
-
-    async def test_hangs_up(self, environment: dict[str, str]) -> None:
-        """If HEAD has no response, the clock check is skipped."""
-        async with RawServer(says()) as server:
-            rows = await doctor(*HOSTS, environment=environment, TOKEN_URL=f"{server.url}/connect/token")
-        assert_row(rows["Token endpoint: clock"], state="skipped", says="no response to HEAD")
-        assert_row(rows["Token endpoint: token"], state="failed", says="closed before", advises="SIMPLESTORE_TOKEN_URL")
 
 
 def refusal(status: int, **fields: str) -> web.Response:
@@ -302,12 +302,6 @@ class TestApi:
         api_server.handler = answering(text="<html>", content_type="text/html")
         row = (await doctor(*HOSTS, environment=environment))["API: request"]
         assert_row(row, state="warning", says="HTML page", advises="captive portal")
-
-    async def test_no_response(self, environment: dict[str, str]) -> None:
-        """An API that closes the connection fails."""
-        async with RawServer(says()) as server:
-            rows = await doctor(*HOSTS, environment=environment, BASE_URL=server.url)
-        assert_row(rows["API: request"], state="failed", says="no complete response", advises="SIMPLESTORE_BASE_URL")
 
     async def test_same_host(self, token_server: TokenServer, environment: dict[str, str]) -> None:
         """The connection to an API on the token endpoint's host is checked once."""

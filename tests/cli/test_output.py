@@ -34,7 +34,10 @@ class TestJsonErrors:
             (["tokens", "--json"], "UsageError"),
             (["cache", "--json"], "UsageError"),
             (["token", "--json"], "ConfigurationError"),
+            (["token", "--json", "--header"], "UsageError"),
             (["request", "GET", "x", "--json"], "ConfigurationError"),
+            (["request", "GET", "x", "--json", "--include"], "UsageError"),
+            (["request", "GET", "x", "--json", "--output", "out"], "UsageError"),
             (["sandbox", "--json", "--client", ""], "ConfigurationError"),
             (["demo", "--json", "--duration", "1"], "UsageError"),
             (["batch", "-", "--json"], "UsageError"),  # without --output results and summary would share stdout

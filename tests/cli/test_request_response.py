@@ -206,15 +206,6 @@ class TestJson:
         assert (22, 404, "why") == (outcome.code, outcome.json["status"], outcome.json["body"])
         assert {"type": "StatusError", "message": "404 Not Found", "exit_code": 22} == outcome.error
 
-    @pytest.mark.parametrize("option", [["--include"], ["--output", "out"]])
-    async def test_excludes(self, api_server: ApiServer, environment: dict[str, str], option: list[str]) -> None:
-        """Options for parts of the response are wrong usage."""
-        outcome = await simplestore("request", "GET", "x", "--json", *option, environment=environment)
-
-        assert (2, "", "UsageError") == (outcome.code, outcome.stdout, outcome.error["type"])
-        assert "leave out --include and --output" in outcome.error["message"]
-        assert [] == api_server.requests
-
 
 class TestFailure:
     @pytest.mark.parametrize(

@@ -77,8 +77,8 @@ class TestRedis:
         assert 1 == self.sandbox.counters.token_requests
         assert [] == os.listdir(tmp_path)  # noqa: PTH208 - a test may block
 
-    async def test_list_and_clear(self, environment: dict[str, str]) -> None:
-        """`cache list` has digest and expiry of each token, `cache clear` removes them; no token is shown."""
+    async def test_list_and_clear(self, environment: dict[str, str], tmp_path: Path) -> None:
+        """`cache list` has digest and expiry of each token, unless --directory is given; `cache clear` removes them."""
         assert "no tokens are stored in Redis\n" == (await simplestore("cache", "list", environment=environment)).stdout
         token = (await simplestore("token", "--cache", "--json", "--show", environment=environment)).json
         (facts,) = (await simplestore("cache", "list", "--json", environment=environment)).json
@@ -88,13 +88,10 @@ class TestRedis:
         assert (64, None, None) == (len(facts["digest"]), facts["problem"], facts["issued_at"])
         assert lines[1].startswith(facts["digest"][:12])
         assert token["value"] not in str(facts) + str(lines)
+        elsewhere = "--directory", str(tmp_path / "x"), "--json"
+        assert [] == (await simplestore("cache", "list", *elsewhere, environment=environment)).json
         assert 1 == (await simplestore("cache", "clear", "--json", environment=environment)).json["removed"]
         assert [] == (await simplestore("cache", "list", "--json", environment=environment)).json
-
-    async def test_directory(self, environment: dict[str, str], tmp_path: Path) -> None:
-        """`--directory` takes precedence over Redis."""
-        outcome = await simplestore("cache", "list", "--directory", str(tmp_path / "x"), environment=environment)
-        assert f"no tokens are stored in {tmp_path / 'x'}\n" == outcome.stdout
 
     async def test_refused(self, environment: dict[str, str]) -> None:
         """An unreachable server is a warning of `token` and an error of `cache`; no URL is shown."""
