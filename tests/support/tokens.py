@@ -20,7 +20,7 @@ def make_token(value: str = "canary-token", **changes: Any) -> AccessToken:
     return AccessToken(value, **fields | changes)
 
 
-def living_token(**changes: Any) -> AccessToken:
+def living_token() -> AccessToken:
     """Return a token that is a minute old and expires in 59."""
     now = time.time()
-    return make_token(**{"issued_at": now - 60, "expires_at": now + 3_540} | changes)
+    return make_token(issued_at=now - 60, expires_at=now + 3_540)
