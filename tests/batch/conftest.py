@@ -4,18 +4,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from simplestore_async.sandbox import Sandbox
 from tests.support.batches import Runner
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox() as sandbox:
-        yield sandbox
+    from simplestore_async.sandbox import Sandbox
 
 
 @pytest.fixture

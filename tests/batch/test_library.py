@@ -121,65 +121,39 @@ async def test_unusable_session(runner: Runner) -> None:
             assert "session" == caught.value.field
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("method", "TRACE"),
-        ("method", "get"),
-        ("id", ""),
-        ("id", True),
-        ("path", "a\nb"),
-        ("headers", (("X-A", "a\r\nb"),)),
-        ("headers", (("X A", "a"),)),
-        ("headers", {"If-Match": "7"}),
-        ("headers", ("AB",)),
-        ("body", {"state": "shipped"}),
-        ("body", "text"),
-        ("key", ["a"]),
-        ("headers", ((b"If-Match", "7"),)),
-        ("headers", (("If-Match", b"7"),)),
-        *(
-            ("headers", ((name, "x"),))
-            for name in (
-                *("Authorization", "Content-Length", "Host", "expect", "Connection", "Proxy-Connection", "Upgrade"),
-                *("X-HTTP-Method-Override", "X-Original-URL", "X-Forwarded-Host", "Transfer-Encoding", "TE"),
-            )
-        ),
-    ],
-    ids=str,
+REFUSED_HEADERS = (
+    *("Authorization", "Content-Length", "Host", "expect", "Connection", "Proxy-Connection", "Upgrade"),
+    *("X-HTTP-Method-Override", "X-Original-URL", "X-Forwarded-Host", "Transfer-Encoding", "TE"),
 )
-def test_invalid_request(field: str, value: Any) -> None:
-    """The constructor refuses invalid fields and headers that would change the target; the error names the field."""
-    with pytest.raises(ConfigurationError) as caught:
-        BatchRequest(**{"id": 1, "method": "GET", "path": "a", field: value})
-    assert field == caught.value.field
+INVALID: list[tuple[type, str, list[Any]]] = [
+    (BatchRequest, "method", ["TRACE", "get"]),
+    (BatchRequest, "id", ["", True]),
+    (BatchRequest, "path", ["a\nb"]),
+    (BatchRequest, "headers", [(("X-A", "a\r\nb"),), (("X A", "a"),), {"If-Match": "7"}, ("AB",)]),
+    (BatchRequest, "headers", [((name, "x"),) for name in REFUSED_HEADERS]),
+    (BatchRequest, "headers", [((b"If-Match", "7"),), (("If-Match", b"7"),)]),
+    (BatchRequest, "key", [["a"]]),
+    (BatchRequest, "body", [{"state": "shipped"}, "text"]),
+    (BatchPolicy, "concurrency", [0]),
+    (BatchPolicy, "attempts", [True]),
+    (BatchPolicy, "rate", [0]),
+    (BatchPolicy, "timeout_seconds", [float("nan")]),
+    (BatchPolicy, "patience_seconds", ["1"]),
+    (BatchPolicy, "stop_after", [0]),
+    (BatchPolicy, "resend", [frozenset({"succeeded"}), frozenset({600}), "unknown"]),
+    (BatchPolicy, "idempotency_key", ["a b", "Authorization", 7]),
+    (BatchPolicy, "response_headers", ["ETag", ("a b",), None]),
+]
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("concurrency", 0),
-        ("attempts", True),
-        ("rate", 0),
-        ("timeout_seconds", float("nan")),
-        ("patience_seconds", "1"),
-        ("stop_after", 0),
-        ("resend", frozenset({"succeeded"})),
-        ("resend", frozenset({600})),
-        ("resend", "unknown"),
-        ("idempotency_key", "a b"),
-        ("idempotency_key", "Authorization"),
-        ("idempotency_key", 7),
-        ("response_headers", "ETag"),
-        ("response_headers", None),
-        ("response_headers", ("a b",)),
-    ],
-    ids=str,
+    ("kind", "field", "value"), [(kind, field, value) for kind, field, values in INVALID for value in values]
 )
-def test_invalid_policy(field: str, value: Any) -> None:
-    """The error of an invalid setting names it."""
+def test_invalid_field(kind: type, field: str, value: Any) -> None:
+    """The error of an invalid field, or of a header that would change the target, names the field."""
+    fields = {"id": 1, "method": "GET", "path": "a"} if kind is BatchRequest else {}
     with pytest.raises(ConfigurationError) as caught:
-        BatchPolicy(**{field: value})
+        kind(**fields | {field: value})
     assert field == caught.value.field
 
 

@@ -11,7 +11,7 @@ import pytest
 from yarl import URL
 
 from simplestore_async.batch import BatchRequest
-from simplestore_async.batch._lines import MOST_BYTES, find_url, parse_line
+from simplestore_async.batch._lines import MOST_BYTES, parse_line
 
 BASE_URL = URL("https://api.example/v1/")
 LEAST = {"id": 1, "method": "GET", "path": "orders"}
@@ -95,13 +95,8 @@ def test_problem(line: bytes | dict[str, Any], says: str) -> None:
     "path",
     [
         *("..", "../v2", "a/../../v2", "%2e%2e/v2", "%2E./x", "a%2f..%2f..%2fx", "..\\x", "a%5c..%5cx", "%252e%252e/x"),
-        *(
-            "https://api.example/v2",
-            "https://api.example/v1",
-            "https://api.example/v1/../x",
-            "https://evil.example/v1/",
-        ),
-        *("//evil.example/../..", "http://api.example/v1/a"),
+        *("https://api.example/v2", "https://api.example/v1", "https://api.example/v1/../x", "http://api.example/v1/a"),
+        *("https://evil.example/v1/", "//evil.example/../.."),
     ],
 )
 def test_path_outside_base_url(path: str) -> None:
@@ -113,18 +108,3 @@ def test_path_outside_base_url(path: str) -> None:
 def test_path_below_base_url(path: str) -> None:
     """Paths that only resemble an escape are accepted."""
     assert isinstance(parse(LEAST | {"path": path}), BatchRequest)
-
-
-@pytest.mark.parametrize(
-    ("path", "expected"),
-    [
-        ("orders", "https://api.example/v1/orders"),
-        ("/orders/a-b/c_1", "https://api.example/v1/orders/a-b/c_1"),
-        ("//orders:1?a=b c", "https://api.example/v1/orders:1?a=b+c"),
-        ("", "https://api.example/v1/"),
-        ("https://api.example/v1/orders", "https://api.example/v1/orders"),
-    ],
-)
-def test_url(path: str, expected: str) -> None:
-    """A path is relative to the base URL, with or without a leading slash."""
-    assert URL(expected) == find_url(path, base_url=BASE_URL)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from simplestore_async.sandbox import Sandbox
 from tests.support.batches import Directory
 from tests.support.servers import SECRET, ApiServer, TokenServer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from simplestore_async.sandbox import Sandbox
 
 
 @pytest.fixture
@@ -28,6 +28,5 @@ def environment(token_server: TokenServer, api_server: ApiServer, tmp_path: Path
 
 
 @pytest.fixture
-async def directory(tmp_path: Path) -> AsyncIterator[Directory]:
-    async with Sandbox() as sandbox:
-        yield Directory(tmp_path, sandbox)
+def directory(tmp_path: Path, sandbox: Sandbox) -> Directory:
+    return Directory(tmp_path, sandbox)

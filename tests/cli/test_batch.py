@@ -11,7 +11,7 @@ import pytest
 from simplestore_async.sandbox import Late, Status
 from tests.support.api_servers import ConnectProxy
 from tests.support.batches import Directory, make_line, read_results, write_lines
-from tests.support.command import COMMAND, assert_one_line, finish, simplestore, start, start_simplestore
+from tests.support.command import assert_one_line, finish, patched, read_line, simplestore, start_simplestore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,12 +33,13 @@ class TestResults:
     async def test_stdout(self, directory: Directory) -> None:
         """Without --output results go to stdout, one per line, and the summary to stderr."""
         directory.write("POST", "GET")
-        outcome = await simplestore("batch", str(directory.file), environment=directory.sandbox.environment)
+        outcome = await finish(await directory.start_on_stdout())
 
         results = sorted(map(json.loads, outcome.stdout.splitlines()), key=lambda result: result["line"])
-        assert [(1, 1, "POST", "orders/1", "succeeded", 200), (2, 2, "GET", "orders/2", "succeeded", 200)] == [
-            tuple(result[name] for name in ("id", "line", "method", "path", "outcome", "status")) for result in results
-        ]
+        names = "id", "line", "method", "path", "outcome", "status"
+        first, second = ([result[name] for name in names] for result in results)
+        assert [1, 1, "POST", "orders/1", "succeeded", 200] == first
+        assert [2, 2, "GET", "orders/2", "succeeded", 200] == second
         assert '{"number": 1}' == results[0]["body"]["body"]
         assert outcome.stderr.startswith("2 succeeded, 0 refused, 0 failed, 0 unknown, 0 remaining; HTTP 200: 2\n")
 
@@ -60,9 +61,8 @@ class TestResults:
         directory.write("GET", "GET")
         directory.sandbox.api.fail_next(1, Late(0.001))
         directory.sandbox.api.fail_next(1, Late(3_600))
-        process = await start_simplestore("batch", str(directory.file), environment=directory.sandbox.environment)
-        assert process.stdout is not None
-        assert b'"succeeded"' in await process.stdout.readline()
+        process = await directory.start_on_stdout()
+        assert '"succeeded"' in await read_line(process.stdout)
         process.kill()
         await finish(process)
 
@@ -72,24 +72,16 @@ class TestResults:
         summary = (await directory.run("--json")).json
         assert summary.pop("elapsed_seconds") > 0
         assert summary.pop("rate") > 0
-        assert {
-            "succeeded": 2,
-            "refused": 0,
-            "failed": 0,
-            "unknown": 0,
-            "remaining": 0,
-            "is_stopped": False,
-            "statuses": {"200": 2},
-        } == summary
+        counts = {"succeeded": 2, "refused": 0, "failed": 0, "unknown": 0, "remaining": 0}
+        assert counts | {"is_stopped": False, "statuses": {"200": 2}} == summary
 
     async def test_stdin(self, directory: Directory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """`-` reads standard input; the same content again sends nothing, other content is another batch."""
         monkeypatch.chdir(tmp_path)
         for number, sent in (1, 1), (1, 1), (2, 2):
+            environment = directory.sandbox.environment
             with write_lines(directory.file, [make_line(number, "POST")]).open("rb") as stdin:
-                process = await start_simplestore(
-                    "batch", "-", environment=directory.sandbox.environment, stdin=stdin.fileno()
-                )
+                process = await start_simplestore("batch", "-", environment=environment, stdin=stdin.fileno())
             outcome = await finish(process)
             assert 0 == outcome.code, outcome.stderr
             assert sent == directory.sandbox.counters.api_requests
@@ -109,9 +101,8 @@ class TestResults:
     async def test_redis(self, directory: Directory, redis_server: Any) -> None:
         """With SIMPLESTORE_REDIS_URL batches share one token."""
         directory.write("GET")
-        environment = directory.sandbox.environment | {"SIMPLESTORE_REDIS_URL": redis_server.url}
         for _ in range(2):
-            outcome = await simplestore(*directory.command, "--restart", environment=environment)
+            outcome = await directory.run("--restart", SIMPLESTORE_REDIS_URL=redis_server.url)
             assert (0, "") == (outcome.code, outcome.stderr)
         assert (1, 2) == (directory.sandbox.counters.token_requests, directory.sandbox.counters.api_requests)
 
@@ -155,8 +146,7 @@ class TestExitCodes:
         directory.write("POST")
         assert_one_line(await simplestore(*directory.command), code=2, says="SIMPLESTORE")
         await directory.run()
-        other = directory.sandbox.environment | {"SIMPLESTORE_CLIENT_ID": "other"}
-        assert_one_line(await simplestore(*directory.command, environment=other), code=2, says="client_id")
+        assert_one_line(await directory.run(SIMPLESTORE_CLIENT_ID="other"), code=2, says="client_id")
 
     async def test_input(self, directory: Directory) -> None:
         """Exit code 65: invalid lines are listed by number, nothing is sent or written; --check reports the same."""
@@ -187,41 +177,13 @@ class TestExitCodes:
     async def test_refused_credentials(self, directory: Directory) -> None:
         """Refused credentials end the batch with one error; with valid ones the same command continues."""
         directory.write(*["POST"] * 50)
-        environment = directory.sandbox.environment | {"SIMPLESTORE_CLIENT_SECRET": "wr0ng"}
-        outcome = await simplestore(*directory.command, environment=environment)
+        outcome = await directory.run(SIMPLESTORE_CLIENT_SECRET="wr0ng")
         assert 1 == outcome.code
         assert 1 == outcome.stderr.count("Control Panel")
         assert "50 remaining\n" in outcome.stdout
 
         assert 0 == (await directory.run("--cache", "--rate", "10000")).code
         assert list(range(1, 51)) == directory.lines
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["gone.jsonl"], "gone.jsonl"),
-        (["FILE", "--rate", "0"], "--rate"),
-        (["FILE", "--concurrency", "0"], "--concurrency"),
-        (["FILE", "--resend", "succeeded"], "--resend"),
-        (["FILE", "--response-header", "a b"], "--response-header"),
-        (["FILE", "--resume", "--restart"], "leave out"),
-    ],
-    ids=str,
-)
-async def test_wrong_usage(directory: Directory, arguments: list[str], says: str) -> None:
-    """Wrong usage is one line on stderr."""
-    directory.write("GET")
-    words = [str(directory.file) if word == "FILE" else word for word in arguments]
-    outcome = await simplestore("batch", *words, environment=directory.sandbox.environment)
-    assert_one_line(outcome, code=2, says=says)
-
-
-async def test_json_on_stdout(directory: Directory) -> None:
-    """--json without --output is wrong usage: results and summary would share stdout."""
-    directory.write("GET")
-    outcome = await simplestore("batch", str(directory.file), "--json", environment=directory.sandbox.environment)
-    assert (2, "UsageError", "") == (outcome.code, outcome.error["type"], outcome.stdout)
 
 
 async def test_no_directory(directory: Directory, tmp_path: Path) -> None:
@@ -237,20 +199,16 @@ async def test_proxy(directory: Directory) -> None:
     """Requests go through the proxy that the environment names."""
     directory.write("GET")
     async with ConnectProxy({"api.example:443": 1}) as proxy:
-        environment = directory.sandbox.environment | {
-            "SIMPLESTORE_BASE_URL": "https://api.example/",
-            "https_proxy": proxy.url,
-            "no_proxy": "127.0.0.1,localhost",
-        }
-        outcome = await simplestore(*directory.command, "--stop-after", "1", environment=environment)
+        urls = {"SIMPLESTORE_BASE_URL": "https://api.example/", "https_proxy": proxy.url}
+        outcome = await directory.run("--stop-after", "1", **urls, no_proxy="127.0.0.1,localhost")
     assert 75 == outcome.code
     assert {"api.example:443"} == proxy.targets
 
 
-async def test_without_uvloop(directory: Directory, tmp_path: Path) -> None:
+@pytest.mark.slow
+async def test_without_uvloop(directory: Directory) -> None:
     """The command works without uvloop."""
     directory.write("GET", "POST")
-    (tmp_path / "uvloop.py").write_text("raise ImportError")
-    environment = directory.sandbox.environment | {"PYTHONPATH": str(tmp_path)}
-    assert 0 == (await finish(await start(*COMMAND, *directory.command, environment=environment))).code
+    environment = directory.sandbox.environment
+    assert 0 == (await patched("sys.modules['uvloop'] = None", *directory.command, environment=environment)).code
     assert [1, 2] == directory.lines

@@ -12,7 +12,7 @@ import pytest
 
 from simplestore_async.sandbox import Late, Status
 from tests.support.batches import Directory, read_results
-from tests.support.command import finish, shell, start_simplestore
+from tests.support.command import finish, read_line, shell
 from tests.support.platforms import needs_posix
 from tests.support.terminals import in_terminal
 
@@ -22,9 +22,7 @@ class TestOutput:
         """A closed output pipe ends the batch cleanly, and stderr shows the command that continues it."""
         directory.write(*["GET"] * 3_000)
         reading, writing = os.pipe()
-        process = await start_simplestore(
-            "batch", str(directory.file), environment=directory.sandbox.environment, stdout=writing
-        )
+        process = await directory.start_on_stdout(writing)
         os.close(writing)
         with os.fdopen(reading, "rb") as pipe:
             assert await asyncio.to_thread(pipe.readline)
@@ -36,14 +34,14 @@ class TestOutput:
         assert directory.sandbox.counters.api_requests < 3_000
 
     @needs_posix
-    @pytest.mark.parametrize("blocks", [64, *(pytest.param(blocks, marks=pytest.mark.slow) for blocks in (16, 256))])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("blocks", [16, 64, 256])
     async def test_full_disk(self, directory: Directory, blocks: int) -> None:
         """On a full disk only requests that can be recorded are sent; with space the same command continues."""
         directory.write(*["POST"] * 300)
         script = f'ulimit -f {blocks}; simplestore batch "$1" -o "$2" --concurrency 3'
-        outcome = await shell(
-            script, str(directory.file), str(directory.results), environment=directory.sandbox.environment
-        )
+        paths = str(directory.file), str(directory.results)
+        outcome = await shell(script, *paths, environment=directory.sandbox.environment)
 
         assert 1 == outcome.code
         assert "simplestore: " in outcome.stderr.splitlines()[-1]
@@ -119,18 +117,16 @@ class TestTerminal:
         assert terminal.shown.rindex("\x1b[?25h") > terminal.shown.rindex("\x1b[?25l")
 
     @needs_posix
+    @pytest.mark.slow  # results of the last requests have 5 s to be written
     async def test_full_pipe(self, directory: Directory) -> None:
         """A full output pipe does not block the second signal."""
         directory.write(*["GET"] * 1_000)
         reader, writer = os.pipe()
-        process = await start_simplestore(
-            "batch", str(directory.file), environment=directory.sandbox.environment, stdout=writer
-        )
+        process = await directory.start_on_stdout(writer)
         os.close(writer)
         await directory.requests_arrive(200)  # their results exceed the pipe
         process.send_signal(signal.SIGTERM)
-        assert process.stderr is not None
-        assert b"stopping" in await process.stderr.readline()
+        assert "stopping" in await read_line(process.stderr)
         process.send_signal(signal.SIGTERM)
         assert 75 == (await finish(process)).code
         os.close(reader)

@@ -5,41 +5,23 @@ from __future__ import annotations
 
 import os
 import re
-import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from cryptography.fernet import Fernet
 
 from simplestore_async import FileTokenCache
 from tests.support.cache_files import DIGEST, NAME, names_in
-from tests.support.command import assert_one_line, finish, simplestore, start
+from tests.support.command import assert_one_line, patched, simplestore
 from tests.support.platforms import needs_linux, needs_posix, needs_posix_files
-from tests.support.tokens import make_token
+from tests.support.tokens import living_token, make_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from simplestore_async import AccessToken
     from simplestore_async.sandbox import Sandbox
     from tests.support.command import Outcome
-
-# A user without home directory, as in many containers.
-_AS_NOBODY = """
-import os, pwd, sys
-def find_nobody(uid): raise KeyError(uid)
-pwd.getpwuid = find_nobody
-for name in ("HOME", "XDG_CACHE_HOME"): os.environ.pop(name, None)
-from simplestore_async.cli import main
-sys.exit(main())
-"""
-
-
-def living_token(**changes: Any) -> AccessToken:
-    now = time.time()
-    return make_token(**{"issued_at": now - 60, "expires_at": now + 3_540} | changes)
 
 
 @pytest.fixture
@@ -71,9 +53,8 @@ class TestPath:
         assert outcome.stdout.endswith("\n")
         assert "simplestore-async" in outcome.stdout
         assert [] == names_in(tmp_path)
-        assert {"directory": outcome.stdout.strip()} == (
-            await simplestore("cache", "path", "--json", environment=home)
-        ).json
+        in_json = await simplestore("cache", "path", "--json", environment=home)
+        assert {"directory": outcome.stdout.strip()} == in_json.json
 
     @needs_linux
     async def test_not_utf_8(self, tmp_path: Path) -> None:
@@ -84,11 +65,11 @@ class TestPath:
         assert (0, "") == ((await cache("clear", directory)).code, (await cache("clear", directory)).stderr)
 
     @needs_posix
-    @pytest.mark.parametrize(("operation", "says"), [("path", "--directory"), ("list", "user's cache directory")])
-    async def test_no_home(self, operation: str, says: str) -> None:
+    async def test_no_home(self) -> None:
         """Without a home directory the error line has a hint."""
-        outcome = await finish(await start(sys.executable, "-c", _AS_NOBODY, "cache", operation))
-        assert_one_line(outcome, code=1, says=says)
+        # A user without home directory, as in many containers.
+        patch = "import os, pwd; pwd.getpwuid = {}.__getitem__; os.environ.pop('HOME', None)"
+        assert_one_line(await patched(patch, "cache", "path"), code=1, says="--directory")
 
 
 class TestList:
@@ -104,31 +85,23 @@ class TestList:
         assert row[1] < row[2]
         assert re.fullmatch(r"0:5[78]:\d\d", row[3])
 
-    async def test_expired(self, directory: Path) -> None:
-        """An expired token is listed as such."""
+    async def test_odd_instants(self, directory: Path) -> None:
+        """An expired token is listed as such, and instants beyond any calendar do not break the table."""
         await FileTokenCache(directory).set("key", make_token(issued_at=1_700_000_000, expires_at=1_700_003_600))
         outcome = await cache("list", directory)
-
         assert "2023-11-14 22:13:20+00:00  2023-11-14 23:13:20+00:00  expired" in outcome.stdout
         (facts,) = (await cache("list", directory, "--json")).json
         assert 0 == facts["life_seconds"]
 
-    async def test_instants_beyond_any_calendar(self, directory: Path) -> None:
-        """Instants beyond any calendar do not break the table."""
         await FileTokenCache(directory).set("key", make_token(issued_at=1e300, expires_at=1e301))
         outcome = await cache("list", directory)
-
-        assert (0, "") == (outcome.code, outcome.stderr)
-        assert "beyond any calendar" in outcome.stdout
-        assert "for ever" in outcome.stdout
+        assert re.search("beyond any calendar .*for ever", outcome.stdout)
 
     @pytest.mark.parametrize(
         ("spoil", "problem"),
         [
             (lambda path: path.write_text("canary"), "it is damaged, or encrypted"),
-            pytest.param(
-                (lambda path: path.chmod(0o644)), "mode 0644 gives other users access", marks=needs_posix_files
-            ),
+            pytest.param(lambda path: path.chmod(0o644), "mode 0644 gives other users", marks=needs_posix_files),
             (lambda path: path.rename(path.with_name(NAME.replace("v2", "v1"))), "its format version is 1, not 2"),
         ],
     )
@@ -196,12 +169,6 @@ class TestDirectory:
         outcome = await cache(operation, directory, "--json")
         assert (1, "", "TokenCacheError") == (outcome.code, outcome.stdout, outcome.error["type"])
 
-    @needs_posix_files
-    @pytest.mark.parametrize("operation", ["list", "clear"])
-    async def test_unreadable(self, tmp_path: Path, operation: str) -> None:
-        """An unreadable directory: exit code 1, and the reason."""
-        assert_one_line(await cache(operation, tmp_path / ("x" * 300)), code=1, says="File name too long")
-
     @pytest.mark.parametrize("operation", ["path", "list", "clear"])
     async def test_file(self, path: Path, operation: str) -> None:
         """A file in place of the directory is wrong usage."""
@@ -212,36 +179,21 @@ async def default_directory(environment: Mapping[str, str]) -> str:
     return (await simplestore("cache", "path", environment=environment)).stdout.strip()
 
 
-async def test_the_default_directory_is_used(tmp_path: Path) -> None:
-    """Without `--directory` the default directory is listed and cleared."""
-    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
-    directory = await default_directory(home)
-    await FileTokenCache(directory).set("key", living_token())
-
-    assert DIGEST[:12] in (await simplestore("cache", "list", environment=home)).stdout
-    assert 1 == (await simplestore("cache", "clear", "--json", environment=home)).json["removed"]
-    assert (await simplestore("cache", "list", environment=home)).stdout.startswith(
-        f"no tokens are stored in {directory}"
-    )
-
-
 class TestEncrypted:
     async def test_token_and_list(self, sandbox: Sandbox, tmp_path: Path) -> None:
         """With a key in the environment commands share an encrypted token, which `list` reads with the key only."""
         home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
         key = {"SIMPLESTORE_CACHE_KEY": Fernet.generate_key().decode()}
-        outcomes = [
-            await simplestore("token", "--cache", "--header", environment=sandbox.environment | home | key)
-            for _ in range(2)
-        ]
+        header = "token", "--cache", "--header"
+        one, other = [await simplestore(*header, environment=sandbox.environment | home | key) for _ in range(2)]
 
-        assert [(0, ""), (0, "")] == [(outcome.code, outcome.stderr) for outcome in outcomes]
-        assert 1 == len({outcome.stdout for outcome in outcomes})
+        assert (0, "") == (one.code, one.stderr)
+        assert one == other
         (path,) = Path(await default_directory(home)).glob("token-*.json")
-        assert outcomes[0].stdout.split()[-1].encode() not in path.read_bytes()
+        assert one.stdout.split()[-1].encode() not in path.read_bytes()
         assert "time left" in (await simplestore("cache", "list", environment=home | key)).stdout
-        unread = await simplestore("cache", "list", environment=home)
-        assert "not used: it is damaged, or encrypted" in unread.stdout
+        assert "damaged, or encrypted" in (await simplestore("cache", "list", environment=home)).stdout
+        assert 1 == (await simplestore("cache", "clear", "--json", environment=home)).json["removed"]
 
     @pytest.mark.parametrize(
         "arguments", [("cache", "list"), ("token", "--cache"), ("request", "GET", "orders", "--cache")]
@@ -251,9 +203,7 @@ class TestEncrypted:
         environment = sandbox.environment | {"SIMPLESTORE_CACHE_KEY": "canary"}
         outcome = await simplestore(*arguments, environment=environment)
 
-        assert_one_line(
-            outcome, code=2, says="SIMPLESTORE_CACHE_KEY cannot be used: number 1 is not 32 bytes in URL-safe base64"
-        )
+        assert_one_line(outcome, code=2, says="SIMPLESTORE_CACHE_KEY cannot be used: number 1 is not 32 bytes")
         assert "canary" not in outcome.stderr
         assert 0 == sandbox.counters.token_requests
 
@@ -267,11 +217,6 @@ class TestEncrypted:
 
     async def test_missing_extra(self) -> None:
         """Without the extra the error line names it."""
-        program = (
-            "import sys; sys.modules['cryptography.fernet'] = None; sys.argv[1:] = ['cache', 'list']; "
-            "from simplestore_async.cli import main; sys.exit(main())"
-        )
-        environment = {"SIMPLESTORE_CACHE_KEY_FILE": "/nowhere"}
-        outcome = await finish(await start(sys.executable, "-c", program, environment=environment))
-
+        patch, environment = "sys.modules['cryptography.fernet'] = None", {"SIMPLESTORE_CACHE_KEY_FILE": "/nowhere"}
+        outcome = await patched(patch, "cache", "list", environment=environment)
         assert_one_line(outcome, code=2, says='pip install "simplestore-async[encryption]"')

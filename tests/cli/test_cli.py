@@ -10,58 +10,45 @@ import re
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import aiohttp
 import pytest
 from cattrs import unstructure
 
 from simplestore_async.cli._demo_worker import Plan, Share
-from simplestore_async.sandbox import Sandbox, Status
 from tests.support.command import (
-    COMMAND,
     Outcome,
     Process,
     assert_one_line,
     finish,
-    shell,
+    patched,
+    read_line,
     simplestore,
     start,
     start_simplestore,
 )
-from tests.support.platforms import needs_curl, needs_posix, needs_posix_files, needs_proc
+from tests.support.platforms import needs_posix, needs_posix_files, needs_proc
 from tests.support.programs import is_alive, wait_for_end
-from tests.support.sandbox_client import SECRET
+
+if TYPE_CHECKING:
+    from simplestore_async.sandbox import Sandbox
 
 
 async def start_long_demo(processes: int) -> tuple[Process, list[int]]:
     """Start a demo that would take ten minutes; return it and the ids of its processes once they are at work."""
     process = await start_simplestore("demo", "--plain", "--duration", "600", "--processes", str(processes))
-    assert process.stdout is not None
-    assert b"token" in await process.stdout.readline()
-    workers = children_of(process.pid)
+    assert "token" in await read_line(process.stdout)
+    workers = [*map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())]
     assert processes == len(workers)
     return process, workers
-
-
-def children_of(pid: int) -> list[int]:
-    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
 def read_table(stdout: str) -> dict[str, int]:
     return {name: int(number) for name, number in re.findall(r"\| (?:- )?([\w ()]+?) +\| +(\d+) ", stdout)}
 
 
-def shows_credentials(output: str) -> bool:
-    # The sandbox's tokens are 43 characters of this alphabet.
-    return "sandbox-secret" in output or re.search(r"\b[\w-]{43}\b", output) is not None
-
-
-async def is_accepted(sandbox: Sandbox, authorization: str) -> bool:
-    async with (
-        aiohttp.ClientSession() as session,
-        session.get(sandbox.base_url, headers={"Authorization": authorization}) as response,
-    ):
-        return response.status == 200
+def at_home(sandbox: Sandbox, home: Path) -> dict[str, str]:
+    return sandbox.environment | {"HOME": str(home), "XDG_CACHE_HOME": ""}
 
 
 class TestDemo:
@@ -84,34 +71,10 @@ class TestDemo:
         assert (300, 300, 0) == (table["requests"], table["succeeded"], table["failed"])
         # The callers waited for two refused attempts after the revocation, with a pause after each.
         assert table["slowest"] >= 1500
-        for news in (
-            "token endpoint responds 503",
-            "renewed in the background",
-            "all tokens revoked",
-            "uses the token of another process",
-        ):
+        for news in "endpoint responds 503", "renewed in the background", "all tokens revoked", "of another process":
             assert news in outcome.stdout
-        assert not shows_credentials(outcome.stdout)
-
-    @pytest.mark.slow
-    async def test_failed_requests(self) -> None:
-        """Failed requests are counted, the exit code is 1, and the error line has the reason."""
-        program = (
-            "import sys; from simplestore_async.cli import main; from simplestore_async.sandbox import Sandbox; "
-            # One failure more than a renewal has attempts.
-            "fail_next = Sandbox.fail_next; Sandbox.fail_next = lambda self, n, **how: fail_next(self, n + 1, **how); "
-            "sys.argv[1:] = 'demo --requests 300 --duration 3 --plain'.split(); sys.exit(main())"
-        )
-        outcome = await finish(await start(sys.executable, "-c", program))
-        table = read_table(outcome.stdout)
-
-        assert 1 == outcome.code
-        assert table["failed"] >= 1
-        assert 300 == table["succeeded"] + table["failed"]
-        assert outcome.stderr.startswith(f"simplestore: {table['failed']} of 300 requests failed; ")
-        assert 1 == outcome.stderr.count("\n")
-        assert "503" in outcome.stderr
-        assert not shows_credentials(outcome.stdout + outcome.stderr)
+        # The sandbox's tokens are 43 characters of this alphabet.
+        assert not re.search(r"sandbox-secret|\b[\w-]{43}\b", outcome.stdout)
 
     async def test_too_few_requests_for_the_faults(self) -> None:
         """A run too short for the faults reports that.
@@ -119,7 +82,7 @@ class TestDemo:
         Without a terminal its lines are plain, even with colour forced, fit 80 columns, and have a positive rate.
         """
         forced = {"FORCE_COLOR": "1", "TTY_COMPATIBLE": "1", "COLUMNS": "20", "PYTHONIOENCODING": "ascii"}
-        outcome = await finish(await start(*COMMAND, "demo", "--requests", "1", "--processes", "1", environment=forced))
+        outcome = await patched("", "demo", "--requests", "1", "--processes", "1", environment=forced)
         lines, _, _ = outcome.stdout.partition("\nNext, ")
 
         assert 0 == outcome.code
@@ -151,6 +114,7 @@ class TestDemo:
             await wait_for_end(worker)
 
     @needs_proc
+    @pytest.mark.slow
     async def test_process_that_dies(self) -> None:
         """If one process dies, the demo names it, ends the others and exits with 1."""
         process, workers = await start_long_demo(2)
@@ -161,6 +125,7 @@ class TestDemo:
         assert re.fullmatch(r"simplestore: process [12] ended with exit code -9\n", outcome.stderr)
         assert not any(map(is_alive, workers))
 
+    @pytest.mark.slow
     async def test_process_without_reader(self) -> None:
         """If the demo ends while one of its processes starts, that process exits without a traceback."""
         plan = Plan(requests=1, concurrency=1, duration_seconds=3, processes=1, is_debug=False)
@@ -174,6 +139,7 @@ class TestDemo:
         assert Outcome(1, "", "") == await finish(process, stdin=f"{share}\n".encode())
 
     @needs_posix
+    @pytest.mark.slow
     async def test_closed_pipe(self) -> None:
         """A closed output pipe ends the demo without a traceback."""
         reading, writing = os.pipe()
@@ -188,16 +154,15 @@ class TestDemo:
 class TestToken:
     async def test_metadata(self, sandbox: Sandbox, tmp_path: Path) -> None:
         """The facts are printed, the secret is not, and nothing is stored."""
-        environment = sandbox.environment | {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
-        outcome = await simplestore("token", environment=environment)
+        outcome = await simplestore("token", environment=at_home(sandbox, tmp_path))
         facts = dict(re.split(r"  +", line, maxsplit=1) for line in outcome.stdout.splitlines())
 
         assert (0, "") == (outcome.code, outcome.stderr)
         assert ["type", "issued", "expires", "lifetime left", "scope"] == list(facts)
         assert ("Bearer", "(none named)") == (facts["type"], facts["scope"])
-        assert facts["lifetime left"] in {"0:59:59", "0:59:58", "0:59:57", "0:59:56", "0:59:55"}
+        assert re.fullmatch(r"0:59:5\d", facts["lifetime left"])
         assert facts["issued"] < facts["expires"]
-        assert SECRET not in outcome.stdout
+        assert "sandbox-secret" not in outcome.stdout
         assert 1 == sandbox.counters.tokens_issued
         assert [] == list(tmp_path.iterdir())
 
@@ -215,29 +180,11 @@ class TestToken:
     async def test_header(self, sandbox: Sandbox) -> None:
         """`--header` prints a header with a valid token, and nothing else."""
         outcome = await simplestore("token", "--header", environment=sandbox.environment)
-        header = re.fullmatch(r"Authorization: (Bearer \S+)\n", outcome.stdout)
+        header = re.fullmatch(r"Authorization: Bearer (\S+)\n", outcome.stdout)
 
         assert (0, "") == (outcome.code, outcome.stderr)
         assert header is not None
-        assert await is_accepted(sandbox, header[1])
-
-    @needs_curl
-    async def test_header_for_curl(self, sandbox: Sandbox) -> None:
-        """Curl reads the header from standard input, so that no command line contains the token."""
-        script = "simplestore token --header | curl -s --noproxy '*' -H @- \"$1\""
-        outcome = await shell(script, f"{sandbox.base_url}orders", environment=sandbox.environment)
-
-        assert (0, "") == (outcome.code, outcome.stderr)
-        assert "Bearer ***" == json.loads(outcome.stdout)["headers"]["Authorization"]
-
-    @pytest.mark.parametrize("option", ["--show", "--json"])
-    async def test_header_excludes(self, sandbox: Sandbox, option: str) -> None:
-        """Options that print more than the header cannot be combined with it."""
-        outcome = await simplestore("token", "--header", option, environment=sandbox.environment)
-
-        assert (2, "") == (outcome.code, outcome.stdout)
-        assert "leave out --show and --json" in outcome.stderr
-        assert 0 == sandbox.counters.token_requests
+        assert sandbox.revoke(header[1])
 
     async def test_json(self, sandbox: Sandbox) -> None:
         """`--json` prints the facts as an object, and the token only with `--show`."""
@@ -250,26 +197,12 @@ class TestToken:
         assert pytest.approx(3600) == facts["expires_at"] - facts["issued_at"]
         assert 3_500 < facts["life_seconds"] <= 3_600
         assert {"value"} == shown.keys() - facts.keys()
-        assert await is_accepted(sandbox, f"Bearer {shown['value']}")
-
-    async def test_cache(self, sandbox: Sandbox, tmp_path: Path) -> None:
-        """With `--cache` concurrent and later calls share one token; without it each requests its own."""
-        environment = sandbox.environment | {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
-        call = "token", "--header", "--cache"
-        outcomes = await asyncio.gather(*(simplestore(*call, environment=environment) for _ in range(3)))
-        outcomes.append(await simplestore(*call, environment=environment))
-
-        assert 1 == len({outcome.stdout for outcome in outcomes})
-        assert 1 == sandbox.counters.token_requests
-
-        own = await simplestore("token", "--header", environment=environment)
-        assert own.stdout != outcomes[0].stdout
-        assert 2 == sandbox.counters.token_requests
+        assert sandbox.revoke(shown["value"])
 
     @needs_posix_files
     async def test_cache_that_fails(self, sandbox: Sandbox, tmp_path: Path) -> None:
         """An unusable directory is a warning; the token is printed."""
-        environment = sandbox.environment | {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
+        environment = at_home(sandbox, tmp_path)
         directory = Path((await simplestore("cache", "path", environment=environment)).stdout.strip())
         directory.mkdir(parents=True)
         (directory / "notes.txt").touch()  # with another program's file its mode is not repaired
@@ -292,33 +225,31 @@ class TestToken:
         in_json = await simplestore("token", "--json", environment=environment)
         assert (1, "", "InvalidClientError") == (in_json.code, in_json.stdout, in_json.error["type"])
 
-    async def test_failed(self, sandbox: Sandbox) -> None:
-        """A Retry-After beyond the budget fails at once with the status."""
-        sandbox.fail_next(1, Status(503, retry_after=3600))
-
-        assert_one_line(await simplestore("token", environment=sandbox.environment), code=1, says="503")
-
-    @pytest.mark.parametrize(
-        ("changes", "says"),
-        [
-            ({"CLIENT_ID": ""}, "SIMPLESTORE_CLIENT_ID"),
-            ({"TOKEN_URL": "http://auth.example/connect/token"}, "SIMPLESTORE_TOKEN_URL"),
-            ({"CLIENT_SECRET": "", "CLIENT_SECRET_FILE": str(Path(__file__).with_name("gone"))}, "gone"),
-        ],
-        ids=["missing", "wrong", "file"],
-    )
-    async def test_wrong_environment(self, sandbox: Sandbox, changes: dict[str, str], says: str) -> None:
-        """A missing or invalid setting: exit code 2, and the variable or file is named."""
-        environment = sandbox.environment | {f"SIMPLESTORE_{name}": value for name, value in changes.items()}
-        assert_one_line(await simplestore("token", environment=environment), code=2, says=says)
-
 
 class TestUsage:
     @pytest.mark.parametrize(
         ("arguments", "says"),
         [
             (["tokens"], "No such command"),
-            (["token", "--shwo"], "No such option"),
+            (["token", "--header", "--show"], "leave out --show and --json"),
+            *(
+                (["request", method, "x"], "'METHOD'") for method in ("TRACE", "CONNECT", "G\nT")
+            ),  # TRACE shows the token
+            (["request", "GET", "a\nb"], "must not contain a line break"),
+            (["request", "POST", "x", "--content-type", "a\nb"], "must not contain a line break"),
+            (["batch", "gone.jsonl"], "gone.jsonl"),
+            (["batch", "-", "--rate", "0"], "--rate"),
+            (["batch", "-", "--concurrency", "0"], "--concurrency"),
+            (["batch", "-", "--resend", "succeeded"], "--resend"),
+            (["batch", "-", "--response-header", "a b"], "--response-header"),
+            (["batch", "-", "--resume", "--restart"], "leave out"),
+            (["sandbox", "--port", "65536"], "--port"),
+            (["sandbox", "--lifetime", "0"], "--lifetime"),
+            (["sandbox", "--latency", "-1"], "--latency"),
+            (["sandbox", "--latency", "nan"], "latency_seconds must be a finite number"),
+            (["sandbox", "--client", ""], "client_id"),
+            (["sandbox", "--secret-file", "/nowhere/at/all"], "client_secret cannot be read"),
+            (["sandbox", "--secret", "x"], "No such option"),
             (["demo", "--requests", "0"], "--requests"),
             (["demo", "--concurrency", "many"], "--concurrency"),
             (["demo", "--duration", "1"], "--duration"),
@@ -339,15 +270,18 @@ class TestUsage:
         assert (0, "") == (outcome.code, outcome.stderr)
         assert re.fullmatch(r"simplestore \d+\.\d+\.\d+\S*\n", outcome.stdout)
 
-    @pytest.mark.parametrize(
-        ("missing", "arguments"), [("click", ["token"]), ("rich", ["demo"]), ("msgspec", ["batch", __file__])]
-    )
-    async def test_missing_extra(self, missing: str, arguments: list[str]) -> None:
-        """Without the extra the error line names it."""
-        program = (
-            f"import sys; sys.modules[{missing!r}] = None; sys.argv[1:] = {arguments!r}; "
-            "from simplestore_async.cli import main; sys.exit(main())"
-        )
+    async def test_missing_extra(self) -> None:
+        """Without a library of the extra the error line names it."""
+        program = f"""
+import sys
+from simplestore_async.cli import main
+for missing, *sys.argv[1:] in ["click", "token"], ["rich", "demo"], ["msgspec", "batch", {__file__!r}]:
+    sys.modules[missing] = None
+    print(main())
+    del sys.modules[missing]
+"""
         outcome = await finish(await start(sys.executable, "-c", program))
 
-        assert_one_line(outcome, code=2, says='pip install "simplestore-async[cli]"')
+        hint = 'is not installed: pip install "simplestore-async[cli]"'
+        assert [f"simplestore: {name} {hint}" for name in ("click", "rich", "msgspec")] == outcome.stderr.splitlines()
+        assert "2\n2\n2\n" == outcome.stdout

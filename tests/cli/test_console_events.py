@@ -12,7 +12,7 @@ import pytest
 import tests.support
 from simplestore_async.sandbox import Late, Sandbox
 from tests.support.batches import Directory
-from tests.support.command import COMMAND, TIMEOUT_SECONDS, Outcome, finish, start
+from tests.support.command import COMMAND, Outcome, finish, read_line, start
 from tests.support.platforms import needs_break, needs_console
 
 if TYPE_CHECKING:
@@ -49,26 +49,27 @@ async def start_with_break(*arguments: str, environment: Mapping[str, str] | Non
     return await start(*command, environment=environment, stdin=asyncio.subprocess.PIPE)
 
 
-async def read_until(process: asyncio.subprocess.Process, text: bytes) -> None:
-    assert process.stdout is not None
-    async with asyncio.timeout(TIMEOUT_SECONDS):
-        while text not in (line := await process.stdout.readline()):
-            assert line, await finish(process)
+async def read_until(process: asyncio.subprocess.Process, text: str) -> None:
+    while text not in (line := await read_line(process.stdout)):
+        assert line, await finish(process)
 
 
 async def send(process: asyncio.subprocess.Process, event: bytes) -> Outcome:
     return await finish(process, stdin=event)
 
 
-@pytest.mark.parametrize(
-    ("launch", "event", "code"),
+events = pytest.mark.parametrize(
+    ("launch", "event"),
     [
-        (start_in_console, CTRL_C, 130),
-        pytest.param(start_in_console, CTRL_BREAK, 75, marks=needs_break),
-        (start_with_break, b"", 75),
+        (start_in_console, CTRL_C),
+        pytest.param(start_in_console, CTRL_BREAK, marks=needs_break),
+        (start_with_break, b""),
     ],
 )
-async def test_batch(tmp_path: Path, launch: Launch, event: bytes, code: int) -> None:
+
+
+@events
+async def test_batch(tmp_path: Path, launch: Launch, event: bytes) -> None:
     """After an event, requests in flight finish; the same command sends the remaining ones."""
     async with Sandbox() as sandbox:
         directory = Directory(tmp_path, sandbox)
@@ -78,7 +79,7 @@ async def test_batch(tmp_path: Path, launch: Launch, event: bytes, code: int) ->
         await directory.requests_arrive(2)
         outcome = await send(process, event)
 
-        assert code == outcome.code
+        assert (130 if event == CTRL_C else 75) == outcome.code
         assert "stopping; in-flight requests have 10 s to finish" in outcome.stderr
         assert " 0 unknown, " in outcome.stdout
         assert "continue with: simplestore batch " in outcome.stdout
@@ -88,18 +89,11 @@ async def test_batch(tmp_path: Path, launch: Launch, event: bytes, code: int) ->
         assert 20 == sandbox.counters.api_requests
 
 
-@pytest.mark.parametrize(
-    ("launch", "event"),
-    [
-        (start_in_console, CTRL_C),
-        pytest.param(start_in_console, CTRL_BREAK, marks=needs_break),
-        (start_with_break, b""),
-    ],
-)
+@events
 async def test_sandbox(launch: Launch, event: bytes) -> None:
     """An event ends it with 0, as a signal does."""
     process = await launch("sandbox")
-    await read_until(process, b"SIMPLESTORE_CLIENT_SECRET_FILE")
+    await read_until(process, "SIMPLESTORE_CLIENT_SECRET_FILE")
     outcome = await send(process, event)
 
     assert (0, "") == (outcome.code, outcome.stdout)
@@ -110,7 +104,7 @@ async def test_sandbox(launch: Launch, event: bytes) -> None:
 async def test_demo() -> None:
     """Ctrl-C ends it with 130 and without an error."""
     process = await start_in_console("demo", "--plain", "--duration", "600")
-    await read_until(process, b"token")
+    await read_until(process, "token")
     outcome = await send(process, CTRL_C)
 
     assert (130, "") == (outcome.code, outcome.stderr.strip())

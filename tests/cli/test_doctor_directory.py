@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,10 +16,10 @@ from simplestore_async import FileTokenCache
 from simplestore_async.caches.encryption import FernetCodec
 from tests.support.api_servers import refusing_url
 from tests.support.cache_files import names_in
-from tests.support.command import COMMAND, finish, simplestore, start
-from tests.support.doctor import assert_row, doctor, failures_in, read_rows
+from tests.support.command import simplestore
+from tests.support.doctor import assert_row, doctor, failures_in
 from tests.support.platforms import needs_posix, needs_posix_files
-from tests.support.tokens import make_token
+from tests.support.tokens import living_token, make_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,8 +45,7 @@ def directory(tmp_path: Path) -> Path:
 @pytest.fixture
 async def filled(directory: Path) -> Path:
     """The directory with a token's file."""
-    now = time.time()
-    await FileTokenCache(directory).set("key", make_token(issued_at=now - 60, expires_at=now + 3_540))
+    await FileTokenCache(directory).set("key", living_token())
     return directory
 
 
@@ -81,14 +79,10 @@ class TestDirectory:
     async def test_encrypted(self, environment: dict[str, str], directory: Path) -> None:
         """Encrypted files are read with the environment's key, which is not shown; without it they are unusable."""
         key = Fernet.generate_key().decode()
-        now = time.time()
-        token = make_token(issued_at=now - 60, expires_at=now + 3_540)
-        await FileTokenCache(directory, codec=FernetCodec(key)).set("key", token)
-        rows = await doctor(TOKENS, directory=directory, environment=environment | {"SIMPLESTORE_CACHE_KEY": key})
+        await FileTokenCache(directory, codec=FernetCodec(key)).set("key", living_token())
+        rows = await doctor(TOKENS, directory=directory, environment=environment, CACHE_KEY=key)
 
-        assert_row(
-            rows["Shared tokens: key"], state="ok", says="from SIMPLESTORE_CACHE_KEY; tokens are stored encrypted"
-        )
+        assert_row(rows["Shared tokens: key"], state="ok", says="from SIMPLESTORE_CACHE_KEY; tokens are stored enc")
         assert_row(rows["Shared tokens: files"], state="ok", says="1 token files, 0 expired")
         assert key not in str(rows)
         rows = await doctor(TOKENS, directory=directory, environment=environment)
@@ -96,24 +90,18 @@ class TestDirectory:
         assert_row(rows["Shared tokens: files"], state="warning", says="1 not usable", advises="clear")
 
     @pytest.mark.parametrize(
-        ("changes", "says", "advises"),
+        ("settings", "says"),
         [
-            ({"SIMPLESTORE_CACHE_KEY": "canary"}, "SIMPLESTORE_CACHE_KEY", ""),
-            ({"SIMPLESTORE_CACHE_KEY_FILE": "/etc/gone"}, "", ""),
-            (
-                {"SIMPLESTORE_CACHE_KEY": "x", "SIMPLESTORE_CACHE_KEY_FILE": "/x"},
-                "are both set",
-                "",
-            ),
+            ({"CACHE_KEY": "canary"}, "SIMPLESTORE_CACHE_KEY"),
+            ({"CACHE_KEY_FILE": "/etc/gone"}, "/etc/gone"),
+            ({"CACHE_KEY": "x", "CACHE_KEY_FILE": "/x"}, "are both set"),
         ],
     )
-    async def test_wrong_key(
-        self, environment: dict[str, str], changes: dict[str, str], says: str, advises: str
-    ) -> None:
+    async def test_wrong_key(self, environment: dict[str, str], settings: dict[str, Any], says: str) -> None:
         """An invalid key fails and is not quoted; the files are not read."""
-        rows = await doctor(TOKENS, environment=environment | changes)
+        rows = await doctor(TOKENS, environment=environment, **settings)
 
-        assert_row(rows["Shared tokens: key"], state="failed", says=says, advises=advises)
+        assert_row(rows["Shared tokens: key"], state="failed", says=says)
         assert_row(rows["Shared tokens: files"], state="skipped", says="because of Shared tokens: key")
         assert "canary" not in str(rows)
 
@@ -149,9 +137,10 @@ class TestDirectory:
     async def test_expired_and_unused(self, environment: dict[str, str], filled: Path) -> None:
         """Expired files are counted; unusable ones are listed with the reason."""
         await FileTokenCache(filled).set("old", make_token(issued_at=1_700_000_000, expires_at=1_700_003_600))
-        (filled / f"token-v2-{'0' * 64}.json").write_text("canary")
-        (filled / f"token-v2-{'0' * 64}.json").chmod(0o600)
-        (filled / f"token-v2-{'1' * 64}.json").touch(0o644)
+        damaged, readable = (filled / f"token-v2-{digit * 64}.json" for digit in "01")
+        damaged.touch(0o600)
+        damaged.write_text("canary")
+        readable.touch(0o644)
         rows = await doctor(TOKENS, directory=filled, environment=environment)
         row = rows["Shared tokens: files"]
 
@@ -162,25 +151,21 @@ class TestDirectory:
 
     @needs_posix
     @pytest.mark.parametrize(
-        ("change", "says"),
+        "row",
         [
-            (("fcntl.flock", fail_with(errno.ENOLCK)), "files cannot be created and locked: "),
-            (("tempfile.mkdtemp", fail_with(errno.EROFS)), "files cannot be created and locked: Read-only file system"),
-            (("fcntl.flock", lambda *_: None), "grants one lock twice"),
+            ("fcntl.flock", fail_with(errno.ENOLCK), "files cannot be created and locked: "),
+            ("tempfile.mkdtemp", fail_with(errno.EROFS), "files cannot be created and locked: Read-only file system"),
+            ("fcntl.flock", lambda *_: None, "grants one lock twice"),
         ],
         ids=["no locks", "read-only", "shared locks"],
     )
     async def test_short_of_locks(
-        self,
-        environment: dict[str, str],
-        filled: Path,
-        monkeypatch: pytest.MonkeyPatch,
-        change: tuple[str, Callable[..., None]],
-        says: str,
+        self, environment: dict[str, str], filled: Path, monkeypatch: pytest.MonkeyPatch, row: Any
     ) -> None:
         """A file system without working locks is reported, and nothing is left in the directory."""
+        name, replacement, says = row
         before = names_in(filled)
-        monkeypatch.setattr(*change)
+        monkeypatch.setattr(name, replacement)
         rows = await doctor(TOKENS, directory=filled, environment=environment)
 
         assert_row(rows["Shared tokens: locks"], state="failed", says=says, advises=ELSEWHERE)
@@ -191,8 +176,7 @@ class TestDirectory:
     ) -> None:
         """A full disk is a warning."""
         monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=4096))
-        rows = await doctor(TOKENS, directory=filled, environment=environment)
-        row = rows["Shared tokens: directory"]
+        row = (await doctor(TOKENS, directory=filled, environment=environment))["Shared tokens: directory"]
         assert_row(row, state="warning", says=", 0 MiB free", advises="free some space")
 
     @needs_posix
@@ -209,22 +193,17 @@ class TestDirectory:
 class TestRedis:
     async def test_right_one(self, environment: dict[str, str], redis_server: RedisServer) -> None:
         """The environment's Redis server replaces the directory."""
-        rows = await doctor(TOKENS, environment=environment | {"SIMPLESTORE_REDIS_URL": redis_server.url})
+        rows = await doctor(TOKENS, environment=environment, REDIS_URL=redis_server.url)
         assert_row(rows["Shared tokens: Redis"], state="ok", says="server reached; tokens stored: 0 ")
         assert "Shared tokens: directory" not in rows
 
     async def test_refused(self, environment: dict[str, str]) -> None:
-        """An unreachable server fails; no part of its URL is shown."""
-        url = f"redis://user:canary@127.0.0.1:{URL(refusing_url()).port}/0"
-        rows = await doctor(TOKENS, environment=environment | {"SIMPLESTORE_REDIS_URL": url})
-        assert_row(rows["Shared tokens: Redis"], state="failed", says="SIMPLESTORE_REDIS_URL: ", advises="server is up")
-        assert "canary" not in str(rows)
-
-    async def test_invalid_url(self, environment: dict[str, str]) -> None:
-        """An invalid URL fails, and is not quoted."""
-        rows = await doctor(TOKENS, environment=environment | {"SIMPLESTORE_REDIS_URL": "http://canary/"})
-        assert_row(rows["Shared tokens: Redis"], state="failed", says="SIMPLESTORE_REDIS_URL")
-        assert "canary" not in str(rows)
+        """An unreachable server and an invalid URL fail; no part of the URL is shown."""
+        refused = f"redis://user:canary@127.0.0.1:{URL(refusing_url()).port}/0"
+        for url, advises in (refused, "server is up"), ("http://canary/", ""):
+            rows = await doctor(TOKENS, environment=environment, REDIS_URL=url)
+            assert_row(rows["Shared tokens: Redis"], state="failed", says="SIMPLESTORE_REDIS_URL", advises=advises)
+            assert "canary" not in str(rows)
 
 
 class TestInstallation:
@@ -232,25 +211,26 @@ class TestInstallation:
         """The rows have the versions of Python, OpenSSL, the package and its dependencies."""
         rows = await doctor("Installation", environment=environment)
 
-        assert_row(rows["Installation: Python"], state="ok", says=f"{sys.version_info[0]}.{sys.version_info[1]}.")
-        assert {"python", "implementation", "openssl", "platform", "event_loop"} <= rows[
-            "Installation: Python"
-        ].facts.keys()
+        python = rows["Installation: Python"]
+        assert_row(python, state="ok", says=f"{sys.version_info[0]}.{sys.version_info[1]}.")
+        assert {"python", "implementation", "openssl", "platform", "event_loop"} <= python.facts.keys()
         packages = rows["Installation: packages"].facts["packages"]
         assert isinstance(packages, dict)
         assert {"simplestore-async", "aiohttp", "attrs", "cattrs", "filelock", "platformdirs"} <= packages.keys()
         assert_row(rows["Installation: extras"], state="ok", says="click ")
         assert [] == failures_in(rows)
 
-    async def test_wrong_versions(self, environment: dict[str, str], tmp_path: Path) -> None:
+    async def test_wrong_versions(
+        self, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """A version outside the bounds fails, with the command that fixes it."""
         versions = {"platformdirs": "4.1.0", "aiohttp": "4.0.0", "rich": "13.8.1rc1"}
         for name, version in versions.items():
             metadata = tmp_path / f"{name}-{version}.dist-info"
             metadata.mkdir()
             (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        environment["PYTHONPATH"] = str(tmp_path)
-        rows = read_rows(await finish(await start(*COMMAND, "doctor", "--json", environment=environment)))
+        monkeypatch.syspath_prepend(tmp_path)
+        rows = await doctor("Installation", environment=environment)
 
         for name, version in versions.items():
             row = rows["Installation: extras" if name == "rich" else "Installation: packages"]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import socket
-import sys
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
 
-from tests.support.api_servers import refusing_url
-from tests.support.command import COMMAND, finish, start
+from tests.support.api_servers import answering, refusing_url
+from tests.support.command import COMMAND, finish, patched, start
 from tests.support.doctor import assert_row, doctor, failures_in, read_rows
 from tests.support.raw_server import RawServer
 from tests.support.servers import ApiServer, Server, TokenServer
@@ -48,46 +48,33 @@ async def test_all_passed(token_server: TokenServer, api_server: ApiServer, envi
 
 
 class TestHost:
-    async def test_unknown_name(self, environment: dict[str, str]) -> None:
+    @pytest.mark.parametrize("host", ["auth.invalid", f"{'x' * 64}.invalid"], ids=["unknown", "impossible"])
+    async def test_unknown_name(self, environment: dict[str, str], host: str) -> None:
         """A name that does not exist: dependent checks are skipped, with the reason."""
-        rows = await doctor(
-            *HOSTS, environment=environment | {"SIMPLESTORE_TOKEN_URL": "https://auth.invalid/connect/token"}
-        )
+        rows = await doctor(*HOSTS, environment=environment, TOKEN_URL=f"https://{host}/connect/token")
 
         assert ["Token endpoint: DNS"] == failures_in(rows)
-        assert_row(rows["Token endpoint: DNS"], state="failed", says="auth.invalid: ", advises="SIMPLESTORE_TOKEN_URL")
+        assert_row(rows["Token endpoint: DNS"], state="failed", says=f"{host}: ", advises="SIMPLESTORE_TOKEN_URL")
         for name in "TCP", "TLS", "clock", "token":
-            row = rows[f"Token endpoint: {name}"]
-            assert_row(row, state="skipped", says="because of Token endpoint: ")
+            assert_row(rows[f"Token endpoint: {name}"], state="skipped", says="because of Token endpoint: ")
         assert_row(rows["API: TCP"], state="ok", says="IPv4 127.0.0.1 in ")
         assert_row(rows["API: request"], state="skipped", says="because of Token endpoint: token")
-
-    async def test_impossible_name(self, environment: dict[str, str]) -> None:
-        """An invalid host name fails."""
-        url = f"https://{'x' * 64}.invalid/"
-        row = (await doctor(*HOSTS, environment=environment | {"SIMPLESTORE_TOKEN_URL": url}))["Token endpoint: DNS"]
-        assert "failed" == row.state
 
     async def test_silent_resolver(self, environment: dict[str, str]) -> None:
         """A resolver that does not respond exceeds the time limit, and does not delay the command's end."""
         # In a new process, whose end would wait for the threads of asyncio's executor.
-        program = (
-            "import socket, sys, threading; socket.getaddrinfo = lambda *_, **__: threading.Event().wait(); "
-            "from simplestore_async.cli import main; sys.exit(main())"
-        )
-        command = sys.executable, "-c", program, "doctor", "--json", "--timeout", "0.5"
-        row = read_rows(await finish(await start(*command, environment=environment)))["Token endpoint: DNS"]
+        patch = "import socket, threading; socket.getaddrinfo = lambda *_, **__: threading.Event().wait()"
+        outcome = await patched(patch, "doctor", "--json", "--timeout", "0.5", environment=environment)
+        row = read_rows(outcome)["Token endpoint: DNS"]
         assert_row(row, state="failed", says="no response within 0.5 s", advises="the resolver does not respond")
 
     async def test_refused(self, environment: dict[str, str]) -> None:
         """A closed port fails, on either host."""
-        urls = {"SIMPLESTORE_TOKEN_URL": refusing_url(), "SIMPLESTORE_BASE_URL": refusing_url()}
-        rows = await doctor(*HOSTS, environment=environment | urls)
-        for subject, variable in ("Token endpoint", "SIMPLESTORE_TOKEN_URL"), ("API", "SIMPLESTORE_BASE_URL"):
-            row = rows[f"{subject}: TCP"]
-            assert_row(
-                row, state="failed", says="IPv4 127.0.0.1: Connection refused", advises=f"the port in {variable}"
-            )
+        rows = await doctor(*HOSTS, environment=environment, TOKEN_URL=refusing_url(), BASE_URL=refusing_url())
+        says = "IPv4 127.0.0.1: Connection refused"
+        for subject, variable in ("Token endpoint", "TOKEN_URL"), ("API", "BASE_URL"):
+            advises = f"the port in SIMPLESTORE_{variable}"
+            assert_row(rows[f"{subject}: TCP"], state="failed", says=says, advises=advises)
         assert ["Token endpoint: TCP", "API: TCP"] == failures_in(rows)
 
     async def test_one_family(self, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,12 +82,8 @@ class TestHost:
         resolve = socket.getaddrinfo
 
         def resolve_both(host: str, *rest: Any, **options: Any) -> Any:
-            dead = socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 1, 0, 0)
-            return (
-                [dead, *resolve("127.0.0.1", *rest, **options)]
-                if host == "localhost"
-                else resolve(host, *rest, **options)
-            )
+            dead = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 1, 0, 0))] if host == "localhost" else []
+            return dead + resolve("127.0.0.1" if dead else host, *rest, **options)
 
         monkeypatch.setattr(socket, "getaddrinfo", resolve_both)
         environment["SIMPLESTORE_TOKEN_URL"] = environment["SIMPLESTORE_TOKEN_URL"].replace("127.0.0.1", "localhost")
@@ -142,7 +125,7 @@ class TestTls:
         ],
         ids=["expired", "early", "soon", "host"],
     )
-    async def test_certificate(self, environment: dict[str, str], row: tuple[dict[str, Any], str, str, str]) -> None:
+    async def test_certificate(self, environment: dict[str, str], row: Any) -> None:
         """An invalid or soon expiring certificate is reported with reason and fix."""
         certificate, state, says, advises = row
         host = certificate.get("host", "127.0.0.1")
@@ -151,7 +134,7 @@ class TestTls:
         moments.setdefault("not_before", now - timedelta(days=90))
         context = server_context(authority().issue_cert(host, **moments))
         async with TokenServer(ssl_context=context) as server:
-            rows = await doctor(*HOSTS, environment=environment | {"SIMPLESTORE_TOKEN_URL": server.token_url})
+            rows = await doctor(*HOSTS, environment=environment, TOKEN_URL=server.token_url)
 
         assert_row(rows["Token endpoint: TLS"], state=state, says=says, advises=advises)
 
@@ -161,7 +144,7 @@ class TestTls:
         environment["SSL_CERT_FILE"] = ""
         context = server_context() if is_self_signed else private_ca().server
         async with TokenServer(ssl_context=context) as server:
-            rows = await doctor(*HOSTS, environment=environment | {"SIMPLESTORE_TOKEN_URL": server.token_url})
+            rows = await doctor(*HOSTS, environment=environment, TOKEN_URL=server.token_url)
             assert [] == server.requests
 
         row = rows["Token endpoint: TLS"]
@@ -172,20 +155,17 @@ class TestTls:
     async def test_no_tls(self, token_server: TokenServer, environment: dict[str, str]) -> None:
         """A port without TLS fails."""
         url = token_server.token_url.replace("http", "https")
-        row = (await doctor(*HOSTS, environment=environment | {"SIMPLESTORE_TOKEN_URL": url}))["Token endpoint: TLS"]
+        row = (await doctor(*HOSTS, environment=environment, TOKEN_URL=url))["Token endpoint: TLS"]
         assert_row(row, state="failed", says="no TLS: ", advises="that this port speaks https")
 
 
 async def test_silent_servers(environment: dict[str, str], token_server: TokenServer) -> None:
     """Hosts that accept and never respond: each check times out and names the setting."""
     async with RawServer(hangs_after(), reads_first=False) as server:
-        silent_endpoint = {"SIMPLESTORE_TOKEN_URL": f"{server.url}/connect/token"}
-        silent_tls = {"SIMPLESTORE_TOKEN_URL": f"{server.url}/".replace("http", "https")}
-        silent_api = {"SIMPLESTORE_BASE_URL": server.url}
-        endpoint, tls, api = [
-            await doctor(*HOSTS, environment=environment | each, timeout_seconds=1)
-            for each in (silent_endpoint, silent_tls, silent_api)
-        ]
+        silent = partial(doctor, *HOSTS, environment=environment, timeout_seconds=1)
+        endpoint = await silent(TOKEN_URL=f"{server.url}/connect/token")
+        tls = await silent(TOKEN_URL=f"{server.url}/".replace("http", "https"))
+        api = await silent(BASE_URL=server.url)
 
     late = "no response within 1 s"
     assert_row(endpoint["Token endpoint: token"], state="failed", says=late, advises="check SIMPLESTORE_TOKEN_URL")
@@ -195,50 +175,47 @@ async def test_silent_servers(environment: dict[str, str], token_server: TokenSe
     assert 1 == posts_to(token_server)
 
 
+async def test_closed_connections(environment: dict[str, str]) -> None:
+    """Hosts that close the connection: the token request and the API fail, and the clock is skipped."""
+    async with RawServer(says()) as server:
+        endpoint = await doctor(*HOSTS, environment=environment, TOKEN_URL=f"{server.url}/connect/token")
+        api = await doctor(*HOSTS, environment=environment, BASE_URL=server.url)
+
+    row = endpoint["Token endpoint: token"]
+    assert_row(row, state="failed", says="closed before", advises="SIMPLESTORE_TOKEN_URL")
+    assert_row(endpoint["Token endpoint: clock"], state="skipped", says="no response to HEAD")
+    assert_row(api["API: request"], state="failed", says="no complete response", advises="SIMPLESTORE_BASE_URL")
+
+
 class TestClock:
     @pytest.mark.parametrize(
-        ("headers", "state", "says"),
+        "row",
         [
-            ({"Date": timedelta(seconds=-3600)}, "warning", "s ahead of the server's (± "),
-            ({"Date": timedelta(seconds=3600)}, "warning", "s behind the server's (± "),
-            ({"Date": timedelta(seconds=-10)}, "ok", "s ahead of the server's (± "),
-            ({"Date": "yesterday"}, "skipped", "no time in the server's response"),
-            ({"Date": timedelta(seconds=3600), "Age": "3600"}, "skipped", "no time in the server's response"),
+            (timedelta(hours=-1), {}, "warning", "s ahead of the server's (± "),
+            (timedelta(hours=1), {}, "warning", "s behind the server's (± "),
+            (timedelta(seconds=-10), {}, "ok", "s ahead of the server's (± "),
+            ("yesterday", {}, "skipped", "no time in the server's response"),
+            (timedelta(hours=1), {"Age": "3600"}, "skipped", "no time in the server's response"),
         ],
     )
-    async def test_skew(
-        self, token_server: TokenServer, environment: dict[str, str], headers: dict[str, Any], state: str, says: str
-    ) -> None:
+    async def test_skew(self, token_server: TokenServer, environment: dict[str, str], row: Any) -> None:
         """A clock that is more than 30 s off is a warning; without a server time the check is skipped."""
+        value, more, state, says = row
         respond = token_server.handler
 
         async def handle(request: web.Request) -> web.StreamResponse:
             if request.method == "POST":
                 return await respond(request)
-            now = datetime.now(UTC)
-            texts = {
-                name: format_datetime(now + value, usegmt=True) if isinstance(value, timedelta) else value
-                for name, value in headers.items()
-            }
-            return web.Response(status=404, headers=texts)
+            date = format_datetime(datetime.now(UTC) + value, usegmt=True) if isinstance(value, timedelta) else value
+            return web.Response(status=404, headers={"Date": date, **more})
 
         token_server.handler = handle
-        row = (await doctor(*HOSTS, environment=environment))["Token endpoint: clock"]
+        result = (await doctor(*HOSTS, environment=environment))["Token endpoint: clock"]
 
-        assert_row(row, state=state, says=says, advises="NTP" if state == "warning" else "")
+        assert_row(result, state=state, says=says, advises="NTP" if state == "warning" else "")
         if state == "warning":
-            assert isinstance(row.facts["ahead_seconds"], float)
-            assert 3_500 < abs(row.facts["ahead_seconds"]) < 3_700
-
-    async def test_hangs_up(self, environment: dict[str, str]) -> None:
-        """If HEAD has no response, the clock check is skipped."""
-        async with RawServer(says()) as server:
-            rows = await doctor(
-                *HOSTS, environment=environment | {"SIMPLESTORE_TOKEN_URL": f"{server.url}/connect/token"}
-            )
-        assert_row(rows["Token endpoint: clock"], state="skipped", says="no response to HEAD")
-        row = rows["Token endpoint: token"]
-        assert_row(row, state="failed", says="closed before", advises="SIMPLESTORE_TOKEN_URL")
+            assert isinstance(result.facts["ahead_seconds"], float)
+            assert 3_500 < abs(result.facts["ahead_seconds"]) < 3_700
 
 
 def refusal(status: int, **fields: str) -> web.Response:
@@ -264,11 +241,7 @@ class TestToken:
         ids=lambda row: str(row[0].status),
     )
     async def test_refused(
-        self,
-        token_server: TokenServer,
-        api_server: ApiServer,
-        environment: dict[str, str],
-        row: tuple[web.Response, str, str],
+        self, token_server: TokenServer, api_server: ApiServer, environment: dict[str, str], row: Any
     ) -> None:
         """A refused token request is sent once and gets advice; the API is not called."""
         response, says, advises = row
@@ -285,7 +258,7 @@ class TestToken:
         """A requested scope that is not granted is a warning (RFC 6749 5.1)."""
         reply = {"access_token": "canary", "expires_in": 60, "scope": "orders"}
         token_server.handler = answering_posts(token_server, web.json_response(reply))
-        rows = await doctor(*HOSTS, environment=environment | {"SIMPLESTORE_SCOPE": "orders products"})
+        rows = await doctor(*HOSTS, environment=environment, SCOPE="orders products")
         row = rows["Token endpoint: token"]
 
         assert_row(row, state="warning", says="scope orders, without products", advises="SIMPLESTORE_SCOPE")
@@ -313,19 +286,11 @@ class TestApi:
         ],
     )
     async def test_status(
-        self,
-        token_server: TokenServer,
-        api_server: ApiServer,
-        environment: dict[str, str],
-        row: tuple[int, str, str, str],
+        self, token_server: TokenServer, api_server: ApiServer, environment: dict[str, str], row: Any
     ) -> None:
         """Any response of the API passes, except a rejected token; no second token is requested."""
         status, state, says, advises = row
-
-        async def handle(request: web.Request) -> web.StreamResponse:
-            return web.Response(status=status, headers={"Location": "/elsewhere"})
-
-        api_server.handler = handle
+        api_server.handler = answering(status=status, headers={"Location": "/elsewhere"})
         rows = await doctor(*HOSTS, environment=environment)
 
         assert_row(rows["API: request"], state=state, says=says, advises=advises)
@@ -334,21 +299,11 @@ class TestApi:
 
     async def test_html(self, api_server: ApiServer, environment: dict[str, str]) -> None:
         """An HTML page in place of the API, as of a captive portal, is a warning."""
-
-        async def handle(request: web.Request) -> web.StreamResponse:
-            return web.Response(text="<html>", content_type="text/html")
-
-        api_server.handler = handle
+        api_server.handler = answering(text="<html>", content_type="text/html")
         row = (await doctor(*HOSTS, environment=environment))["API: request"]
         assert_row(row, state="warning", says="HTML page", advises="captive portal")
 
-    async def test_no_response(self, environment: dict[str, str]) -> None:
-        """An API that closes the connection fails."""
-        async with RawServer(says()) as server:
-            rows = await doctor(*HOSTS, environment=environment | {"SIMPLESTORE_BASE_URL": server.url})
-        assert_row(rows["API: request"], state="failed", says="no complete response", advises="SIMPLESTORE_BASE_URL")
-
     async def test_same_host(self, token_server: TokenServer, environment: dict[str, str]) -> None:
         """The connection to an API on the token endpoint's host is checked once."""
-        rows = await doctor(*HOSTS, environment=environment | {"SIMPLESTORE_BASE_URL": f"{token_server.url}/api"})
+        rows = await doctor(*HOSTS, environment=environment, BASE_URL=f"{token_server.url}/api")
         assert ["API: request"] == [name for name in rows if name.startswith("API")]

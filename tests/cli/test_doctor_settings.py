@@ -16,7 +16,6 @@ from tests.support.platforms import needs_case, needs_permissions, needs_posix_f
 from tests.support.servers import SECRET
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from simplestore_async.cli._doctor._check import Result
@@ -35,15 +34,16 @@ def environment(tmp_path: Path) -> dict[str, str]:
     }
 
 
-async def row_of(name: str, environment: dict[str, str]) -> Result:
+async def row_of(name: str, environment: dict[str, str], **settings: Any) -> Result:
     """Return the result for a setting."""
-    return (await doctor("Settings", environment=environment))[f"Settings: {name}"]
+    return (await doctor("Settings", environment=environment, **settings))[f"Settings: {name}"]
 
 
 async def test_right_ones(environment: dict[str, str]) -> None:
     """Correct settings are shown with their source and, except for the secret, their value."""
-    environment |= {"SIMPLESTORE_SCOPE": "orders  products", "SIMPLESTORE_BASE_URL": "https://api.invalid/v1"}
-    rows = await doctor("Settings", environment=environment)
+    rows = await doctor(
+        "Settings", environment=environment, SCOPE="orders  products", BASE_URL="https://api.invalid/v1"
+    )
 
     for name, finding in {
         "client id": "app, from SIMPLESTORE_CLIENT_ID",
@@ -59,12 +59,13 @@ async def test_right_ones(environment: dict[str, str]) -> None:
 
 async def test_client_id_file(environment: dict[str, str], tmp_path: Path) -> None:
     """The client id may come from a file; a missing file fails."""
-    (tmp_path / "id").write_text("my-app\n")
-    environment |= {"SIMPLESTORE_CLIENT_ID": "", "SIMPLESTORE_CLIENT_ID_FILE": str(tmp_path / "id")}
-    row = await row_of("client id", environment)
+    path = tmp_path / "id"
+    path.write_text("my-app\n")
+    settings = {"CLIENT_ID": "", "CLIENT_ID_FILE": str(path)}
+    row = await row_of("client id", environment, **settings)
     assert_row(row, state="ok", says="my-app, from the file of SIMPLESTORE_CLIENT_ID_FILE")
-    (tmp_path / "id").unlink()
-    assert_row(await row_of("client id", environment), state="failed", says="SIMPLESTORE_CLIENT_ID_FILE")
+    path.unlink()
+    assert_row(await row_of("client id", environment, **settings), state="failed", says="SIMPLESTORE_CLIENT_ID_FILE")
 
 
 async def test_none() -> None:
@@ -90,33 +91,15 @@ MISTAKES: dict[str, tuple[dict[str, str], str, str, str, str]] = {
     "two secrets": ({"CLIENT_SECRET_FILE": "/x"}, "client secret", "failed", "are both set", "unset one of them"),
     "token URL odd": ({"TOKEN_URL": "auth.x"}, "token URL", "failed", "SIMPLESTORE_TOKEN_URL", ""),
     "token URL http": ({"TOKEN_URL": "http://a.invalid/"}, "token URL", "failed", "SIMPLESTORE_TOKEN_URL", ""),
-    "token URL user": (
-        {"TOKEN_URL": "https://u:canary@a.invalid/"},
-        "token URL",
-        "failed",
-        "SIMPLESTORE_TOKEN_URL",
-        "",
-    ),
+    "token URL user": ({"TOKEN_URL": "https://u:canary@a.x/"}, "token URL", "failed", "SIMPLESTORE_TOKEN_URL", ""),
     "scope quoted": ({"SCOPE": '"orders"'}, "scope", "failed", "SIMPLESTORE_SCOPE", ""),
     "base URL odd": ({"BASE_URL": "https://"}, "base URL", "failed", "SIMPLESTORE_BASE_URL", ""),
     "base URL http": ({"BASE_URL": "http://a.invalid/"}, "base URL", "failed", "SIMPLESTORE_BASE_URL", ""),
-    "base URL query": (
-        {"BASE_URL": "https://a.invalid/?b=c"},
-        "base URL",
-        "failed",
-        "not have a query",
-        "remove the query",
-    ),
+    "base URL query": ({"BASE_URL": "https://a.x/?b=c"}, "base URL", "failed", "not have a query", "remove the query"),
     "misspelt": ({"CLEINT_ID": "x"}, "other variables", "warning", "SIMPLESTORE_CLEINT_ID", "SIMPLESTORE_CLIENT_ID?"),
     "short": ({"SECRET": "canary"}, "other variables", "warning", "SIMPLESTORE_SECRET", "SIMPLESTORE_CLIENT_SECRET?"),
     "foreign": ({"FOO": "x"}, "other variables", "ok", "not read by this package: SIMPLESTORE_FOO", ""),
-    "byte order mark": (
-        {"CLIENT_ID": "\ufeffapp"},
-        "characters",
-        "warning",
-        "SIMPLESTORE_CLIENT_ID has U+FEFF",
-        "again",
-    ),
+    "byte order mark": ({"CLIENT_ID": "\ufeffapp"}, "characters", "warning", "CLIENT_ID has U+FEFF", "again"),
     "no-break space": ({"TOKEN_URL": "https://a.invalid/\xa0"}, "characters", "warning", "has U+00A0", "again"),
     "zero-width space": ({"CLIENT_SECRET": "can\u200bary"}, "characters", "warning", "SECRET has U+200B", "again"),
     "trailing blank": ({"BASE_URL": "https://a.invalid/ "}, "characters", "warning", "has a blank at its", "again"),
@@ -132,11 +115,10 @@ MISTAKES: dict[str, tuple[dict[str, str], str, str, str, str]] = {
 
 
 @pytest.mark.parametrize("row", MISTAKES.values(), ids=MISTAKES)
-async def test_mistake(environment: dict[str, str], row: tuple[dict[str, str], str, str, str, str]) -> None:
+async def test_mistake(environment: dict[str, str], row: Any) -> None:
     """Each mistake has a row with finding and advice; the values of secrets are in none."""
-    changes, name, state, says, advises = row
-    environment |= {f"SIMPLESTORE_{variable}": value for variable, value in changes.items()}
-    rows = await doctor("Settings", environment=environment)
+    settings, name, state, says, advises = row
+    rows = await doctor("Settings", environment=environment, **settings)
 
     assert_row(rows[f"Settings: {name}"], state=state, says=says, advises=advises)
     assert "canary" not in str(rows)
@@ -156,7 +138,7 @@ async def test_misspelt_prefix(environment: dict[str, str], name: str) -> None:
 )
 async def test_placeholder(environment: dict[str, str], placeholder: str) -> None:
     """A placeholder in place of a secret is reported and not shown."""
-    row = await row_of("client secret", environment | {"SIMPLESTORE_CLIENT_SECRET": placeholder})
+    row = await row_of("client secret", environment, CLIENT_SECRET=placeholder)
 
     assert_row(row, state="warning", says="looks like a placeholder", advises=PANEL)
     assert placeholder not in row.finding + row.advice
@@ -235,6 +217,10 @@ def make_fifo(path: Path) -> None:
     os.mkfifo(path)
 
 
+def on_posix(*row: Any) -> Any:
+    return pytest.param(row, marks=needs_posix_files)
+
+
 class TestSecretFile:
     @pytest.fixture
     def path(self, tmp_path: Path, environment: dict[str, str]) -> Path:
@@ -255,7 +241,7 @@ class TestSecretFile:
 
     async def test_tilde(self, environment: dict[str, str], path: Path) -> None:
         """`~` is expanded, as in a program."""
-        row = await row_of("client secret", environment | {"SIMPLESTORE_CLIENT_SECRET_FILE": "~/secret"})
+        row = await row_of("client secret", environment, CLIENT_SECRET_FILE="~/secret")
         assert_row(row, state="ok", says=f"set, from the file {path}")
 
     @needs_posix_files
@@ -269,15 +255,12 @@ class TestSecretFile:
         assert_row(row, state="ok", says="(mode 0644)")
         assert row.facts["is_symlink"]
 
-    @pytest.mark.parametrize("secret", ["aHVzaC1odXNo", "aHVzaC1odXNoCg==", "aHVzaC1odXNo\n"])
-    async def test_base64(self, environment: dict[str, str], path: Path, secret: str) -> None:
-        """Text in base64, as kubectl shows it, is a warning."""
-        path.write_text(secret)
-        row = await row_of("client secret", environment)
-        assert_row(row, state="warning", says="looks like text in base64", advises="decode it")
-
-    async def test_random(self, environment: dict[str, str], path: Path) -> None:
-        """Random characters of the base64 alphabet are no warning."""
+    async def test_base64(self, environment: dict[str, str], path: Path) -> None:
+        """Text in base64, as kubectl shows it, is a warning; random characters of its alphabet are none."""
+        for secret in "aHVzaC1odXNo", "aHVzaC1odXNoCg==", "aHVzaC1odXNo\n":
+            path.write_text(secret)
+            row = await row_of("client secret", environment)
+            assert_row(row, state="warning", says="looks like text in base64", advises="decode it")
         path.write_text("9mZ8mPq4XbT1u0Kd")
         assert "ok" == (await row_of("client secret", environment)).state
 
@@ -289,17 +272,12 @@ class TestSecretFile:
             (lambda path: path.write_text("can\nary"), "failed", "", ""),
             (lambda path: path.write_bytes(b"canary\xff"), "failed", "", ""),
             (lambda path: path.write_text("changeme"), "warning", "looks like a placeholder", PANEL),
-            pytest.param(
-                (lambda path: path.chmod(0o622), "warning", "is writable by others (mode 0622)", "chmod go-w"),
-                marks=needs_posix_files,
-            ),
+            on_posix(lambda path: path.chmod(0o622), "warning", "is writable by others (mode 0622)", "chmod go-w"),
             (lambda path: (path.unlink(), path.mkdir()), "failed", "it is a directory", ""),
-            pytest.param((make_fifo, "failed", "it is not a regular file", ""), marks=needs_posix_files),
+            on_posix(make_fifo, "failed", "it is not a regular file", ""),
         ],
     )
-    async def test_mistake(
-        self, environment: dict[str, str], path: Path, row: tuple[Callable[[Path], Any], str, str, str]
-    ) -> None:
+    async def test_mistake(self, environment: dict[str, str], path: Path, row: Any) -> None:
         """A file without a usable secret, or with an odd one, is reported by path and reason."""
         spoil, state, says, advises = row
         spoil(path)

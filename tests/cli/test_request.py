@@ -11,25 +11,13 @@ import pytest
 from aiohttp import web
 
 from tests.support.api_servers import refusing_url
-from tests.support.command import COMMAND, assert_one_line, finish, shell, simplestore, start
-from tests.support.platforms import needs_posix
+from tests.support.command import assert_one_line, finish, simplestore, start_simplestore
 from tests.support.servers import SECRET, ApiServer, TokenServer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 BODY = bytes(range(256)) * 16
-
-
-class TestData:
-    @pytest.mark.parametrize("text", ['{"state": "canary"}', "[1]", '"canary"', '{"' + "x" * 10_000])
-    async def test_json_as_file(self, environment: dict[str, str], text: str) -> None:
-        """JSON in place of a file name is wrong usage with a hint at `-`; it is not shown."""
-        outcome = await simplestore("request", "PUT", "orders/42", "--data", text, environment=environment)
-        assert_one_line(
-            outcome, code=2, says="to send text, pipe it: echo '…' | simplestore request METHOD PATH --data -"
-        )
-        assert "canary" not in outcome.stderr
 
 
 class TestTarget:
@@ -97,16 +85,6 @@ class TestTarget:
         environment["SIMPLESTORE_BASE_URL"] = base_url
         assert_one_line(await simplestore("request", "GET", path, environment=environment), code=2, says=says)
 
-    async def test_no_token(
-        self, token_server: TokenServer, api_server: ApiServer, environment: dict[str, str]
-    ) -> None:
-        """If no token can be obtained: exit code 1, and the request is not sent."""
-        token_server.replies = [{"error": "invalid_client"}]
-        outcome = await simplestore("request", "GET", "x", environment=environment)
-
-        assert_one_line(outcome, code=1, says="Control Panel")
-        assert [] == api_server.requests
-
 
 class TestBody:
     async def test_file(self, api_server: ApiServer, environment: dict[str, str], tmp_path: Path) -> None:
@@ -123,31 +101,15 @@ class TestBody:
         """Megabytes from a pipe are sent and resent without a warning."""
         api_server.rejected = {"canary-token-1"}
         body = os.urandom(3 << 20)
-        command = *COMMAND, "request", "PUT", "x", "--data", "-"
-        process = await start(*command, environment=environment, stdin=asyncio.subprocess.PIPE)
-        outcome = await finish(process, stdin=body)
+        reading, writing = os.pipe()
+        process = await start_simplestore("request", "PUT", "x", "--data", "-", environment=environment, stdin=reading)
+        os.close(reading)
+        with os.fdopen(writing, "wb") as pipe:
+            await asyncio.to_thread(pipe.write, body)
+        outcome = await finish(process)
 
         assert (0, "") == (outcome.code, outcome.stderr)
         assert [body, body] == [request.body for request in api_server.requests]
-
-    @needs_posix
-    @pytest.mark.slow
-    @pytest.mark.parametrize(
-        "script",
-        [
-            'simplestore request POST orders --data - <"$1"',
-            'mkfifo "$1.pipe"; cat "$1" >"$1.pipe" & simplestore request POST orders --data "$1.pipe"',
-        ],
-        ids=["file as stdin", "pipe"],
-    )
-    async def test_shell(self, api_server: ApiServer, environment: dict[str, str], tmp_path: Path, script: str) -> None:
-        """A file as standard input, and a named pipe."""
-        (tmp_path / "body").write_bytes(BODY)
-        api_server.rejected = {"canary-token-1"}
-        outcome = await shell(script, str(tmp_path / "body"), environment=environment)
-
-        assert (0, "") == (outcome.code, outcome.stderr)
-        assert [BODY, BODY] == [request.body for request in api_server.requests]
 
     async def test_headers_of_a_body(self, api_server: ApiServer, environment: dict[str, str], tmp_path: Path) -> None:
         """The default Content-Type is JSON, and the file's name is not sent."""
@@ -169,6 +131,13 @@ class TestBody:
         assert [b"", b""] == [request.body for request in api_server.requests]
         assert [True, False] == ["Content-Type" in request.headers for request in api_server.requests]
 
+    @pytest.mark.parametrize("text", ['{"state": "canary"}', "[1]", '"canary"', '{"' + "x" * 10_000])
+    async def test_json_as_file(self, environment: dict[str, str], text: str) -> None:
+        """JSON in place of a file name is wrong usage with a hint at `-`; it is not shown."""
+        outcome = await simplestore("request", "PUT", "x", "--data", text, environment=environment)
+        assert_one_line(outcome, code=2, says="pipe it: echo '…' | simplestore request METHOD PATH --data -")
+        assert "canary" not in outcome.stderr
+
     async def test_no_file(self, api_server: ApiServer, environment: dict[str, str], tmp_path: Path) -> None:
         """A missing file, or a directory, is wrong usage; nothing is sent."""
         for path, says in (
@@ -187,12 +156,8 @@ class TestHeaders:
         await simplestore("request", "GET", "x", *headers, environment=environment)
 
         received = api_server.requests[0].headers
-        assert ("1: a", "text/csv", ["a", "b"], "") == (
-            received["X-One"],
-            received["Accept"],
-            received.getall("X-Two"),
-            received["X-No"],
-        )
+        assert ("1: a", "text/csv", "") == (received["X-One"], received["Accept"], received["X-No"])
+        assert ["a", "b"] == received.getall("X-Two")
         assert ["canary-token-1"] == api_server.tokens
 
     @pytest.mark.parametrize(
@@ -218,17 +183,6 @@ class TestHeaders:
         assert "s3cr3t" not in outcome.stderr
         assert [] == api_server.requests
 
-    @pytest.mark.parametrize("arguments", [["GET", "a\nb"], ["POST", "x", "--content-type", "a\nb"]])
-    async def test_refused_text(self, environment: dict[str, str], arguments: list[str]) -> None:
-        """A line break in a path or a content type is wrong usage."""
-        outcome = await simplestore("request", *arguments, environment=environment)
-        assert_one_line(outcome, code=2, says="must not contain a line break")
-
-    @pytest.mark.parametrize("method", ["TRACE", "CONNECT", "G\nT"])
-    async def test_refused_method(self, environment: dict[str, str], method: str) -> None:
-        """TRACE, whose response would show the token, CONNECT and invalid methods are wrong usage."""
-        assert_one_line(await simplestore("request", method, "x", environment=environment), code=2, says="'METHOD'")
-
 
 class TestCache:
     async def test_shared(self, token_server: TokenServer, api_server: ApiServer, environment: dict[str, str]) -> None:
@@ -240,13 +194,6 @@ class TestCache:
         assert ["canary-token-1", "canary-token-2"] == api_server.tokens
         assert "Authorization: Bearer canary-token-1\n" == outcome.stdout
         assert 2 == len(token_server.requests)
-
-    async def test_rejected(self, api_server: ApiServer, environment: dict[str, str]) -> None:
-        """A rejected token is also replaced in the cache."""
-        api_server.rejected = {"canary-token-1"}
-        for _ in range(2):
-            await simplestore("request", "GET", "x", "--cache", environment=environment)
-        assert ["canary-token-1", "canary-token-2", "canary-token-2"] == api_server.tokens
 
 
 @pytest.mark.parametrize("outcome_of", ["api", "endpoint", "connection"])

@@ -16,18 +16,7 @@ import pytest
 
 from simplestore_async import ClientCredentials, SecretFile, TokenProvider, open_session
 from simplestore_async.errors import InvalidClientError
-from simplestore_async.sandbox import Sandbox
-from tests.support.command import (
-    COMMAND,
-    TIMEOUT_SECONDS,
-    Outcome,
-    Process,
-    assert_one_line,
-    finish,
-    simplestore,
-    start,
-    start_simplestore,
-)
+from tests.support.command import COMMAND, Outcome, Process, finish, read_line, start, start_simplestore
 from tests.support.platforms import needs_bash, needs_posix
 from tests.support.ports import held_port
 from tests.support.programs import wait_for_end
@@ -68,15 +57,13 @@ def read_assignment(line: str) -> tuple[str, str]:
 @asynccontextmanager
 async def serving(*arguments: str) -> AsyncIterator[Serving]:
     process = await start_simplestore("sandbox", *arguments)
-    assert process.stdout is not None
     try:
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            printed = ""
-            while "SIMPLESTORE_CLIENT_SECRET_FILE" not in printed:
-                line = (await process.stdout.readline()).decode()
-                assert line, await finish(process)
-                printed += line
-            yield Serving(process, printed)
+        printed = ""
+        while "SIMPLESTORE_CLIENT_SECRET_FILE" not in printed:
+            line = await read_line(process.stdout)
+            assert line, await finish(process)
+            printed += line
+        yield Serving(process, printed)
     finally:
         if process.returncode is None:
             process.kill()
@@ -117,24 +104,20 @@ class TestServing:
         assert "sandbox-client" == environment["SIMPLESTORE_CLIENT_ID"]
         assert 5 == len(environment)
 
-    async def test_options(self) -> None:
+    async def test_options(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Options set port, lifetime and latency."""
         with held_port() as port:
             async with serving("--port", str(port), "--lifetime", "20", "--latency", "0.2") as sandbox:
-                environment = sandbox.environment
-                credentials = ClientCredentials(
-                    client_id=environment["SIMPLESTORE_CLIENT_ID"],
-                    client_secret=environment["SIMPLESTORE_CLIENT_SECRET"],
-                    token_url=environment["SIMPLESTORE_TOKEN_URL"],
-                )
+                for name, value in sandbox.environment.items():
+                    monkeypatch.setenv(name, value)
                 loop = asyncio.get_running_loop()
                 started_at = loop.time()
-                async with TokenProvider(credentials) as provider:
+                async with TokenProvider() as provider:
                     token = await provider.get_token()
 
-                assert loop.time() - started_at >= 0.199
-                assert 20 == pytest.approx(token.expires_at - token.issued_at, abs=1e-3)
-                assert f"http://127.0.0.1:{port}/api/" == environment["SIMPLESTORE_BASE_URL"]
+        assert loop.time() - started_at >= 0.199
+        assert 20 == pytest.approx(token.expires_at - token.issued_at, abs=1e-3)
+        assert f"http://127.0.0.1:{port}/api/" == sandbox.environment["SIMPLESTORE_BASE_URL"]
 
     async def test_secret_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """With a secret file the environment names the file, and the secret is not printed."""
@@ -165,10 +148,8 @@ class TestServing:
         script = f'eval "$({command} sandbox &)"; {command} token >{shlex.quote(str(facts))}; echo "ended with $?" >&2'
         before = {"SIMPLESTORE_CLIENT_SECRET_FILE": "/from/before"}
         process = await start("/bin/sh", "-c", script, environment=before)
-        assert process.stderr is not None
         try:
-            async with asyncio.timeout(TIMEOUT_SECONDS):
-                lines = [(await process.stderr.readline()).decode() for _ in range(2)]
+            lines = [await read_line(process.stderr) for _ in range(2)]
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
@@ -212,30 +193,6 @@ async def test_prompt() -> None:
 
 
 class TestErrors:
-    async def test_taken_port(self) -> None:
-        """A port in use: exit code 2 and one line that names it."""
-        async with Sandbox() as other:
-            port = other.base_url.split(":")[2].partition("/")[0]
-            outcome = await simplestore("sandbox", "--port", port)
-
-        assert_one_line(outcome, code=2, says=f"port {port} is in use")
-
-    @pytest.mark.parametrize(
-        ("arguments", "says"),
-        [
-            (["--port", "65536"], "--port"),
-            (["--lifetime", "0"], "--lifetime"),
-            (["--latency", "-1"], "--latency"),
-            (["--latency", "nan"], "latency_seconds must be a finite number"),
-            (["--client", ""], "client_id"),
-            (["--secret-file", "/nowhere/at/all"], "client_secret cannot be read"),
-            (["--secret", "x"], "No such option"),
-        ],
-    )
-    async def test_wrong_usage(self, arguments: list[str], says: str) -> None:
-        """Wrong usage: exit code 2 and one line that names the argument."""
-        assert_one_line(await simplestore("sandbox", *arguments), code=2, says=says)
-
     async def test_closed_pipe(self) -> None:
         """A closed output pipe ends the sandbox silently with exit code 1."""
         reading, writing = os.pipe()
@@ -249,9 +206,7 @@ class TestErrors:
     async def test_closed_output(self) -> None:
         """Started without a standard output it still serves, and exits with 0."""
         process = await start("/bin/sh", "-c", f"exec {shlex.join(COMMAND)} sandbox >&-")
-        assert process.stderr is not None
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            words = (await process.stderr.readline()).decode()
+        words = await read_line(process.stderr)
         found = re.search(r"Serving (\S+)", words)
         assert found is not None, words
         async with aiohttp.ClientSession() as session, session.get(found[1]) as response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,7 @@ from yarl import URL
 
 from simplestore_async.sandbox import Sandbox
 from tests.support.api_servers import ConnectProxy
-from tests.support.command import COMMAND, assert_one_line, finish, simplestore, start
+from tests.support.command import assert_one_line, finish, simplestore, start
 from tests.support.tls import authority, private_ca
 
 if TYPE_CHECKING:
@@ -36,15 +37,20 @@ class TestProxy:
                     "SSL_CERT_FILE": str(tmp_path / "ca.pem"),
                 }
 
-    @pytest.mark.parametrize(
-        "arguments", [["token"], ["request", "GET", "orders"], pytest.param(["doctor", "-v"], marks=pytest.mark.slow)]
-    )
-    async def test_is_used(self, environment: dict[str, str], arguments: list[str]) -> None:
+    async def test_is_used(self, environment: dict[str, str]) -> None:
         """All requests go through the proxy, and its password is never shown."""
         # In a new process: aiohttp loads the trusted CAs when it is imported.
-        outcome = await finish(await start(*COMMAND, "--debug", *arguments, environment=environment))
+        program = """
+import sys
+from simplestore_async.cli import main
+for words in "token", "request GET orders", "doctor -v":
+    sys.argv[1:] = "--debug", *words.split()
+    print(words, main())
+"""
+        outcome = await finish(await start(sys.executable, "-c", program, environment=environment))
 
-        assert 0 == outcome.code, outcome.stdout + outcome.stderr
+        for words in "token", "request GET orders", "doctor -v":
+            assert f"{words} 0\n" in outcome.stdout, outcome.stderr
         assert {"api.example:443"} == self.proxy.targets
         assert "canary" not in outcome.stdout + outcome.stderr
 
@@ -71,8 +77,8 @@ class TestRedis:
         assert 1 == self.sandbox.counters.token_requests
         assert [] == os.listdir(tmp_path)  # noqa: PTH208 - a test may block
 
-    async def test_list_and_clear(self, environment: dict[str, str]) -> None:
-        """`cache list` has digest and expiry of each token, `cache clear` removes them; no token is shown."""
+    async def test_list_and_clear(self, environment: dict[str, str], tmp_path: Path) -> None:
+        """`cache list` has digest and expiry of each token, unless --directory is given; `cache clear` removes them."""
         assert "no tokens are stored in Redis\n" == (await simplestore("cache", "list", environment=environment)).stdout
         token = (await simplestore("token", "--cache", "--json", "--show", environment=environment)).json
         (facts,) = (await simplestore("cache", "list", "--json", environment=environment)).json
@@ -82,13 +88,10 @@ class TestRedis:
         assert (64, None, None) == (len(facts["digest"]), facts["problem"], facts["issued_at"])
         assert lines[1].startswith(facts["digest"][:12])
         assert token["value"] not in str(facts) + str(lines)
+        elsewhere = "--directory", str(tmp_path / "x"), "--json"
+        assert [] == (await simplestore("cache", "list", *elsewhere, environment=environment)).json
         assert 1 == (await simplestore("cache", "clear", "--json", environment=environment)).json["removed"]
         assert [] == (await simplestore("cache", "list", "--json", environment=environment)).json
-
-    async def test_directory(self, environment: dict[str, str], tmp_path: Path) -> None:
-        """`--directory` takes precedence over Redis."""
-        outcome = await simplestore("cache", "list", "--directory", str(tmp_path / "x"), environment=environment)
-        assert f"no tokens are stored in {tmp_path / 'x'}\n" == outcome.stdout
 
     async def test_refused(self, environment: dict[str, str]) -> None:
         """An unreachable server is a warning of `token` and an error of `cache`; no URL is shown."""

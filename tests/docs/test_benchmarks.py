@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import subprocess
@@ -14,6 +13,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from benchmarks._peers import MISSING, PEERS
 from tests.support.platforms import needs_httpx2, needs_matplotlib, needs_resource, needs_valgrind
 
 ROOT = Path(__file__).parents[2]
@@ -58,21 +58,15 @@ SLOW = COUNTS.keys() - {"cached"}
     "name",
     [pytest.param(name, marks=[*NEEDS.get(name, []), *[pytest.mark.slow] * (name in SLOW)]) for name in COUNTS],
 )
-async def test_measure(name: str, tmp_path: Path) -> None:
+def test_measure(name: str, tmp_path: Path) -> None:
     """A measure prints its lines and writes ratios, goals, surroundings and counts."""
     path = tmp_path / "results.json"
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "benchmarks", "--quick", "--only-ours", "--json", str(path), name),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    async with asyncio.timeout(300):
-        stdout, stderr = await process.communicate()
+    command = sys.executable, "-m", "benchmarks", "--quick", "--only-ours", "--json", str(path), name
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", timeout=300, check=False)
 
-    assert (0, "") == (process.returncode, stderr.decode())
+    assert (0, "") == (done.returncode, done.stderr)
     found: dict[str, Any] = json.loads(path.read_text())
-    lines = stdout.decode().splitlines()
+    lines = done.stdout.splitlines()
     assert [f"{name}: {result['name']}" for result in found["results"]] == [
         line.partition("; goal")[0] for line in lines if not line.startswith(" ")
     ]
@@ -94,13 +88,11 @@ async def test_measure(name: str, tmp_path: Path) -> None:
 
 def test_peers() -> None:
     """Each peer of the extra is there, or named as missing; README names each with its version and page."""
-    code = "import json; from benchmarks._peers import MISSING, PEERS; print(json.dumps([*PEERS, *MISSING]))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     bounds = dict(re.split(r"(?:\[.*\])?>=|;", each)[:2] for each in project["optional-dependencies"]["bench"])
     peers = {name: bound for name, bound in bounds.items() if name not in NO_PEERS}
     readme = (ROOT / "benchmarks" / "README.md").read_text()
-    assert sorted(peers) == sorted(json.loads(done.stdout))
+    assert sorted(peers) == sorted([*PEERS, *MISSING])
     assert peers == dict(re.findall(r"^\| ([\w-]+) ([\d.]+) \| <https://", readme, re.MULTILINE))
 
 

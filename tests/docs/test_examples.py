@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
@@ -16,6 +14,7 @@ from sqlite_cache import SQLiteTokenCache
 
 from simplestore_async.sandbox import Sandbox, Status
 from simplestore_async.testing import TokenCacheContract
+from tests.support.command import finish, start
 from tests.support.platforms import needs_posix_files, needs_unix_sockets
 
 if TYPE_CHECKING:
@@ -26,40 +25,19 @@ if TYPE_CHECKING:
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def surroundings(sandbox: Sandbox, home: Path) -> dict[str, str]:
-    """Return the environment of a program whose cache directory is below *home*."""
-    return os.environ | sandbox.environment | {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
-
-
-@asynccontextmanager
-async def start(
-    *command: str, sandbox: Sandbox, home: Path, **options: Any
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run a program in the directory of examples, and end it."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *command,
-        cwd=EXAMPLES,
-        env=surroundings(sandbox, home),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+async def launch(*command: str, sandbox: Sandbox, home: Path) -> asyncio.subprocess.Process:
+    """Start a program in the directory of examples, with a cache directory below *home*."""
+    environment = sandbox.environment | {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+    return await start(
+        sys.executable, *command, environment=environment, directory=EXAMPLES, stdin=asyncio.subprocess.PIPE
     )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        _, stderr = await process.communicate()
-        sys.stderr.write(stderr.decode())  # shown by pytest if the test fails
 
 
 async def run(*command: str, sandbox: Sandbox, home: Path, stdin: str = "") -> str:
     """Return the output of a program that ends with success."""
-    async with start(*command, sandbox=sandbox, home=home) as process:
-        stdout, stderr = await process.communicate(stdin.encode())
-        assert (0, "") == (process.returncode, stderr.decode())
-        return stdout.decode().replace(os.linesep, "\n")
+    outcome = await finish(await launch(*command, sandbox=sandbox, home=home), stdin=stdin.encode())
+    assert (0, "") == (outcome.code, outcome.stderr)
+    return outcome.stdout
 
 
 async def is_listening(socket: Path) -> bool:
@@ -75,14 +53,17 @@ async def is_listening(socket: Path) -> bool:
 @asynccontextmanager
 async def serve(*command: str, socket: Path, sandbox: Sandbox, home: Path) -> AsyncIterator[aiohttp.ClientSession]:
     """Run a service; yield a session to its socket."""
-    async with (
-        start(*command, sandbox=sandbox, home=home) as process,
-        aiohttp.ClientSession("http://service/", connector=aiohttp.UnixConnector(str(socket))) as session,
-    ):
-        while not await is_listening(socket):
-            assert process.returncode is None, (await process.communicate())[1].decode()
-            await asyncio.sleep(0.02)  # another process sets no event
-        yield session
+    process = await launch("-m", *command, sandbox=sandbox, home=home)
+    try:
+        async with aiohttp.ClientSession("http://service/", connector=aiohttp.UnixConnector(str(socket))) as session:
+            while not await is_listening(socket):
+                assert process.returncode is None
+                await asyncio.sleep(0.02)  # another process sets no event
+            yield session
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        sys.stderr.write((await finish(process)).stderr)  # shown by pytest if the test fails
 
 
 @pytest.fixture
@@ -101,29 +82,38 @@ SERVICES = {
 @pytest.mark.parametrize("command", [pytest.param(command, id=name) for name, command in SERVICES.items()])
 async def test_service(command: list[str], sandbox: Sandbox, socket: Path, tmp_path: Path) -> None:
     """A service passes on the API's response, and responds 503 with Retry-After while no token can be obtained."""
-    sandbox.fail_next(1, Status(400))
-    async with serve("-m", *command, str(socket), socket=socket, sandbox=sandbox, home=tmp_path) as session:
+    async with serve(*command, str(socket), socket=socket, sandbox=sandbox, home=tmp_path) as session:
         async with session.get("stock/7") as response:
-            assert (503, "1") == (response.status, response.headers["Retry-After"])
-            assert "Control Panel" not in await response.text()
-        assert 0 == sandbox.counters.api_requests
-        content: dict[str, Any] = {}
-        while not content:  # until the backoff ends
-            async with session.get("stock/7") as response:
-                content = await response.json() if response.status == 200 else {}
-            await asyncio.sleep(0.1)  # the service reads the machine's clock
+            assert "/api/stock/7" == (await response.json())["path"]
         if "service_fastapi:app" in command:
             async with session.get("health") as response:
                 assert {"token": "ok"} == await response.json()
-
-    assert "/api/stock/7" == content["path"]
+        sandbox.revoke_all()
+        sandbox.fail_next(1, Status(400))
+        async with session.get("stock/7") as response:
+            assert (503, "1") == (response.status, response.headers["Retry-After"])
+            assert "Control Panel" not in await response.text()
     assert 2 == sandbox.counters.token_requests
 
 
-async def test_worker(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Jobs with their own event loops make one token request."""
-    assert "200 a\n200 b\n200 c\n" == await run("worker.py", "a", "b", "c", sandbox=sandbox, home=tmp_path)
-    assert (1, 3) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
+ORDERS = "".join(f'{{"id": "{number}/x"}}\n' for number in range(100))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        (["worker.py", "a", "b", "c"], "", "200 a\n200 b\n200 c\n", 3),
+        (["order_management.py", "orders/{id}"], ORDERS, "100 orders sent\n", 100),
+        (["product_supplier.py", "prices", __file__], "", "200\n", 1),
+        (["client_httpx.py", "stock"], "", "200\n", 1),
+    ],
+    ids=lambda row: row[0][0],
+)
+async def test_program(sandbox: Sandbox, tmp_path: Path, row: tuple[list[str], str, str, int]) -> None:
+    """A program sends everything with one token: jobs with their own event loops, orders, a file, a client of httpx."""
+    command, stdin, printed, requests = row
+    assert printed == await run(*command, sandbox=sandbox, home=tmp_path, stdin=stdin)
+    assert (1, requests) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
 
 
 async def test_batch_job(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -135,42 +125,20 @@ async def test_batch_job(sandbox: Sandbox, tmp_path: Path) -> None:
     assert (1, 100) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
 
 
-@pytest.mark.slow
-async def test_whole_batch_job(sandbox: Sandbox, tmp_path: Path) -> None:
-    """10 000 requests from 8 processes make one token request."""
-    assert (await run("batch_job.py", "stock", sandbox=sandbox, home=tmp_path)).endswith("200: 10000\n")
-    assert (1, 10_000) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
-
-
-async def test_order_management(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Every order is sent, with one token."""
-    orders = "".join(f"{json.dumps({'id': f'{number}/x'})}\n" for number in range(100))
-    said = await run("order_management.py", "somewhere/{id}", sandbox=sandbox, home=tmp_path, stdin=orders)
-    assert "100 orders sent\n" == said
-    assert (1, 100) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
-
-
-async def test_product_supplier(sandbox: Sandbox, tmp_path: Path) -> None:
-    """A file is sent."""
-    prices = tmp_path / "prices.csv"
-    prices.write_text("sku,price\n" * 50_000)
-    assert "200\n" == await run("product_supplier.py", "somewhere", str(prices), sandbox=sandbox, home=tmp_path)
-    assert (1, 1) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
-
-
 @needs_unix_sockets
+@pytest.mark.slow
 async def test_gunicorn_preload(sandbox: Sandbox, socket: Path, tmp_path: Path) -> None:
     """The workers use the token that the master obtained."""
     command = ["gunicorn", "--preload", "--workers=2", "--worker-class=aiohttp.GunicornWebWorker"]
     arguments = [f"--bind=unix:{socket}", "gunicorn_preload:app"]
-    async with serve("-m", *command, *arguments, socket=socket, sandbox=sandbox, home=tmp_path) as session:
+    async with serve(*command, *arguments, socket=socket, sandbox=sandbox, home=tmp_path) as session:
         for _ in range(10):
             async with session.get("stock") as response:
                 assert 200 == (await response.json())["status"]
     assert (1, 10) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
 
 
-@pytest.mark.parametrize("has_file", [True, False], ids=["file", "vault"])
+@pytest.mark.parametrize("has_file", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["file", "vault"])
 async def test_rotating_secret(sandbox: Sandbox, tmp_path: Path, *, has_file: bool) -> None:
     """A secret is read again for each renewal."""
     path = tmp_path / "secret"
@@ -181,16 +149,14 @@ async def test_rotating_secret(sandbox: Sandbox, tmp_path: Path, *, has_file: bo
     assert (2, 0) == (sandbox.counters.tokens_issued, sandbox.counters.refusals)
 
 
-async def test_httpx(sandbox: Sandbox, tmp_path: Path) -> None:
-    """A client of httpx carries the token."""
-    assert "200\n" == await run("client_httpx.py", "stock", sandbox=sandbox, home=tmp_path)
-    assert (1, 1) == (sandbox.counters.token_requests, sandbox.counters.api_requests)
-
-
 class TestSQLiteTokenCache(TokenCacheContract):
     @pytest.fixture
     def cache(self, tmp_path: Path) -> TokenCache:
         return SQLiteTokenCache(tmp_path / "tokens.db")
+
+    @pytest.mark.slow  # each of its hundred tokens reaches the disk
+    async def test_many_tasks_with_keys_of_their_own(self, cache: TokenCache) -> None:
+        await super().test_many_tasks_with_keys_of_their_own(cache)
 
 
 @needs_posix_files

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import runpy
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from tests.support.command import finish, start
 from tests.support.platforms import needs_posix
 
 if TYPE_CHECKING:
@@ -38,16 +38,11 @@ def test_links_lead_somewhere() -> None:
 
 async def run(*command: str, directory: Path) -> str:
     """Run a program in an empty directory, with warnings as errors, and return its output."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "error", *command),
-        cwd=directory,
-        env=os.environ | {"XDG_CACHE_HOME": str(directory / "cache"), "HOME": str(directory)},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    stdout, stderr = await process.communicate()
-    assert (0, "") == (process.returncode, stderr.decode()), stdout.decode()
-    return stdout.decode().replace(os.linesep, "\n")
+    environment = os.environ | {"XDG_CACHE_HOME": str(directory / "cache"), "HOME": str(directory)}
+    command = sys.executable, "-W", "error", *command
+    outcome = await finish(await start(*command, environment=environment, directory=directory))
+    assert (0, "") == (outcome.code, outcome.stderr), outcome.stdout
+    return outcome.stdout
 
 
 async def test_first_request(simplestore_sandbox: Sandbox, tmp_path: Path) -> None:

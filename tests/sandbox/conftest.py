@@ -1,4 +1,4 @@
-"""Fixtures: a sandbox on a manual clock, and a plain HTTP client."""
+"""Fixtures: a sandbox on a manual clock, a session with its tokens, and a plain HTTP client."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
+from simplestore_async import open_session
 from simplestore_async.sandbox import Sandbox
 from tests.support.sandbox_client import SHOP, SHOP_SECRET
 
@@ -21,6 +22,12 @@ async def sandbox(clock: FakeClock) -> AsyncIterator[Sandbox]:
     """A sandbox with two clients."""
     async with Sandbox(clients={SHOP: SHOP_SECRET}, clock=clock) as sandbox:
         yield sandbox
+
+
+@pytest.fixture
+async def session(sandbox: Sandbox) -> AsyncIterator[aiohttp.ClientSession]:
+    async with open_session(sandbox.credentials, base_url=sandbox.base_url) as session:
+        yield session
 
 
 @pytest.fixture

@@ -11,21 +11,13 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from simplestore_async import TokenEndpoint, open_session
-from simplestore_async.sandbox import Counters, RecordedRequest, Reset, Response, Sandbox, Status
+from simplestore_async import TokenEndpoint
+from simplestore_async.sandbox import RecordedRequest, Reset, Response, Sandbox, Status
 from simplestore_async.sandbox._endpoint import MOST_RECORDED
 from tests.support.sandbox_client import AS_SHOP, FORM, ID, SECRET, SHOP, ask, basic, bearer, call, send
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from tests.support.clocks import FakeClock
-
-
-@pytest.fixture
-async def session(sandbox: Sandbox) -> AsyncIterator[aiohttp.ClientSession]:
-    async with open_session(sandbox.credentials, base_url=sandbox.base_url) as session:
-        yield session
 
 
 class TestFields:
@@ -105,17 +97,6 @@ class TestLog:
         await call(client, sandbox, headers)
         assert [3] == [request.number for request in sandbox.requests]
         assert 2 == sandbox.counters.api_requests
-
-    async def test_snapshots(self, client: aiohttp.ClientSession, sandbox: Sandbox) -> None:
-        """`requests` and `counters` are snapshots of frozen values."""
-        requests, counters = sandbox.requests, sandbox.counters
-        await ask(client, sandbox)
-
-        assert ((), Counters()) == (requests, counters)
-        with pytest.raises(attrs.exceptions.FrozenInstanceError):
-            sandbox.requests[0].status = 500  # type: ignore[misc]  # it must fail
-        with pytest.raises(attrs.exceptions.FrozenInstanceError):
-            counters.token_requests = 5  # type: ignore[misc]  # it must fail
 
     def test_limit(self) -> None:
         """Each endpoint keeps its own newest 10 000 requests."""

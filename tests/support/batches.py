@@ -11,7 +11,7 @@ from simplestore_async.batch import BatchDatabase, BatchPolicy, BatchRequest, Re
 from tests.support.command import simplestore, start_simplestore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterable, Iterable, Sequence
     from pathlib import Path
 
     from simplestore_async.batch import BatchResult, BatchSummary, Outcome
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 BASE_URL: Final = "http://127.0.0.1:1/api/"
 QUICK: Final = BatchPolicy(concurrency=4, backoff_seconds=0.01)
-NONE: Final[dict[Outcome, int]] = {"succeeded": 0, "refused": 0, "failed": 0, "unknown": 0}
 
 
 def make_line(number: int, method: str = "GET", **changes: Any) -> dict[str, Any]:
@@ -34,11 +33,9 @@ def write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> Path:
     return path
 
 
-def write_requests(
-    directory: Path, lines: Iterable[dict[str, Any]], *, base_url: str = BASE_URL, name: str = "orders.jsonl"
-) -> RequestFile:
+def write_requests(directory: Path, lines: Iterable[dict[str, Any]], *, base_url: str = BASE_URL) -> RequestFile:
     """Write a file of requests and open it."""
-    return RequestFile(write_lines(directory / name, lines), base_url=base_url)
+    return RequestFile(write_lines(directory / "orders.jsonl", lines), base_url=base_url)
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
@@ -50,6 +47,12 @@ def read_results(path: Path) -> list[dict[str, Any]]:
 
 def requests_of(*methods: str) -> list[BatchRequest]:
     return [BatchRequest(id=n, line=n, method=method, path=f"orders/{n}") for n, method in enumerate(methods, 1)]
+
+
+async def requests_arrive(sandbox: Sandbox, count: int) -> None:
+    async with asyncio.timeout(60):
+        while sandbox.counters.api_requests < count:
+            await asyncio.sleep(0.005)  # a sandbox sets no event
 
 
 class Directory:
@@ -68,16 +71,19 @@ class Directory:
     def command(self) -> list[str]:
         return ["batch", str(self.file), "-o", str(self.results)]
 
-    async def run(self, *options: str) -> CommandOutcome:
-        return await simplestore(*self.command, *options, environment=self.sandbox.environment)
+    async def run(self, *options: str, **environment: str) -> CommandOutcome:
+        return await simplestore(*self.command, *options, environment=self.sandbox.environment | environment)
 
     async def start(self, *options: str) -> Process:
         return await start_simplestore(*self.command, *options, environment=self.sandbox.environment)
 
+    async def start_on_stdout(self, stdout: int | None = None) -> Process:
+        """Start it without a file for the results."""
+        arguments = "batch", str(self.file)
+        return await start_simplestore(*arguments, environment=self.sandbox.environment, stdout=stdout)
+
     async def requests_arrive(self, count: int) -> None:
-        async with asyncio.timeout(60):
-            while self.sandbox.counters.api_requests < count:
-                await asyncio.sleep(0.005)  # a sandbox sets no event
+        await requests_arrive(self.sandbox, count)
 
     @property
     def lines(self) -> list[int]:
@@ -105,10 +111,7 @@ class Runner:
     ) -> BatchSummary:
         """Run one batch with a new session."""
         options = {"on_result": self.results.append, "on_pause": self._pause} | changes
-        async with open_session(
-            self.sandbox.credentials,
-            base_url=base_url or self.sandbox.base_url,
-        ) as session:
+        async with open_session(self.sandbox.credentials, base_url=base_url or self.sandbox.base_url) as session:
             return await run_batch(requests, session=session, policy=policy, **options)
 
     async def run_file(
@@ -123,8 +126,7 @@ class Runner:
         return BatchDatabase(self.directory / "batch", requests=requests, results=self.directory / "results", **options)
 
     async def requests_arrive(self, count: int) -> None:
-        while self.sandbox.counters.api_requests < count:
-            await asyncio.sleep(0.005)  # a sandbox sets no event
+        await requests_arrive(self.sandbox, count)
 
     def _pause(self, reason: str, seconds: float) -> None:
         self.pauses.append((reason, seconds))
@@ -146,16 +148,3 @@ class Runner:
 
 def positive(summary: BatchSummary) -> dict[str, int]:
     return {outcome: count for outcome, count in summary.counts.items() if count}
-
-
-def counting(event: asyncio.Event, count: int) -> Callable[[object], None]:
-    """Return an `on_result` that sets an event at the given result."""
-    seen = 0
-
-    def on_result(_: object) -> None:
-        nonlocal seen
-        seen += 1
-        if seen == count:
-            event.set()
-
-    return on_result

@@ -91,11 +91,13 @@ Process = Fork | asyncio.subprocess.Process
 async def start(
     *command: str,
     environment: Mapping[str, str] | None = None,
+    directory: Path | None = None,
     stdin: int = asyncio.subprocess.DEVNULL,
     stdout: int = asyncio.subprocess.PIPE,
 ) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *command,
+        cwd=directory,
         env=surroundings(environment),
         stdin=stdin,
         stdout=stdout,
@@ -117,7 +119,7 @@ async def start_simplestore(
     """
     if not hasattr(os, "fork"):
         given = {"stdin": stdin, "stdout": stdout}.items()
-        streams = {name: stream for name, stream in given if stream is not None}
+        streams: dict[str, Any] = {name: stream for name, stream in given if stream is not None}
         return await start(*COMMAND, *arguments, environment=environment, **streams)
     ours, theirs = socket.socketpair()
     ours.sendall(json.dumps([arguments, surroundings(environment), str(Path.cwd())]).encode() + b"\n")
@@ -156,8 +158,24 @@ async def finish(process: Process, *, stdin: bytes | None = None) -> Outcome:
     return Outcome(process.returncode, *texts)
 
 
+async def read_line(stream: asyncio.StreamReader | None) -> str:
+    """Read a line of a process whose output is a pipe."""
+    assert stream is not None
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        return (await stream.readline()).decode()
+
+
 async def simplestore(*arguments: str, environment: Mapping[str, str] | None = None) -> Outcome:
     return await finish(await start_simplestore(*arguments, environment=environment))
+
+
+async def patched(patch: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Outcome:
+    """Run the command in a new process after a *patch* in Python."""
+    return await finish(await start(*patch_program(patch), *arguments, environment=environment))
+
+
+def patch_program(patch: str) -> tuple[str, ...]:
+    return sys.executable, "-c", f"import sys\n{patch}\nfrom simplestore_async.cli import main\nsys.exit(main())"
 
 
 @functools.cache

@@ -22,7 +22,10 @@ from typing import NoReturn
 from simplestore_async.cli import main
 
 # Modules that the commands import late.
-LIBRARIES = "aiohttp.web", "difflib", "encodings.idna", "filelock", "importlib.metadata", "platformdirs", "uvloop"
+LIBRARIES = (
+    *("aiohttp.web", "difflib", "encodings.idna", "filelock", "importlib.metadata", "platformdirs", "redis.asyncio"),
+    "uvloop",
+)
 MODULES = (
     "cli._batch_display",
     "cli._batch_run",

@@ -15,7 +15,7 @@ _NUMBERS = json.dumps([number / 7 for number in range(5_000)])
 
 
 def is_quick(action: Callable[[], object]) -> bool:
-    """Return whether *action* takes less than 25 times as long as reading JSON of 5 000 numbers, once of three times."""
+    """Return whether *action* takes less than 25 times as long as parsing 5 000 numbers, in one of three tries."""
     return any(_seconds(action) < 25 * _seconds(lambda: json.loads(_NUMBERS)) for _ in range(3))
 
 

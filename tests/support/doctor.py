@@ -19,19 +19,22 @@ if TYPE_CHECKING:
 
 
 async def doctor(
-    *subjects: str, environment: Mapping[str, str], directory: Path | None = None, timeout_seconds: float = 10
+    *subjects: str,
+    environment: Mapping[str, str],
+    directory: Path | None = None,
+    timeout_seconds: float = 10,
+    **settings: str,
 ) -> dict[str, Result]:
     """Run the checks in this process; return their results by subject and name, such as "API: request".
 
-    By default, all checks run; the command hides secrets in the results afterwards.
+    By default, all checks run; the command hides secrets in the results afterwards. `TOKEN_URL="…"` sets
+    SIMPLESTORE_TOKEN_URL.
     """
     results: dict[Check, Result] = {}
+    environment = {**environment, **{f"SIMPLESTORE_{name}": value for name, value in settings.items()}}
     with patch.dict(os.environ, surroundings(environment), clear=True):
-        checks = [
-            check
-            for check in plan_checks(directory=directory, timeout_seconds=timeout_seconds)
-            if not subjects or check.subject in subjects
-        ]
+        checks = plan_checks(directory=directory, timeout_seconds=timeout_seconds)
+        checks = [check for check in checks if not subjects or check.subject in subjects]
         await run_checks(checks, timeout_seconds=timeout_seconds, show=results.__setitem__)
     assert [] == [check for check, row in results.items() if row.state in {"warning", "failed"} and not row.advice]
     return {str(check): result for check, result in results.items()}

@@ -28,7 +28,6 @@ needs_cluster_pubsub: Final = pytest.mark.skipif(
     int(version("redis").partition(".")[0]) < 8, reason="needs pub/sub in clusters, as redis-py 8 has it"
 )
 needs_console: Final = pytest.mark.skipif(os.name != "nt", reason="needs a Windows console")
-needs_curl: Final = pytest.mark.skipif(os.name != "posix" or shutil.which("curl") is None, reason="needs curl")
 needs_fork: Final = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 needs_httpx2: Final = pytest.mark.skipif(find_spec("httpx2") is None, reason="needs httpx2")
 needs_linux: Final = pytest.mark.skipif(

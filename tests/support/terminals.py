@@ -8,7 +8,7 @@ import struct
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from tests.support.command import TIMEOUT_SECONDS, Process, start_simplestore, surroundings
+from tests.support.command import TIMEOUT_SECONDS, Process, start, start_simplestore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -75,18 +75,11 @@ async def in_terminal(
     process: Process
     if program:
         # Inherited, so that it stays open, and opened: the first terminal that a session leader opens controls it.
-        process = await asyncio.create_subprocess_exec(
-            *("/bin/sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(theirs), *program, *arguments),
-            env=surroundings(environment),
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-        )
+        opened = "/bin/sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(theirs)
+        process = await start(*opened, *program, *arguments, environment=environment, stdin=theirs, stdout=theirs)
     else:
-        process = await start_simplestore(
-            *arguments, environment=environment, stdin=theirs, stdout=theirs, stderr=theirs
-        )
+        streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+        process = await start_simplestore(*arguments, environment=environment, **streams)
     os.close(theirs)
     try:
         yield Terminal(ours, process)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from simplestore_async import AccessToken
@@ -17,3 +18,9 @@ def make_token(value: str = "canary-token", **changes: Any) -> AccessToken:
         "scope": ("orders:read", "stock"),
     }
     return AccessToken(value, **fields | changes)
+
+
+def living_token() -> AccessToken:
+    """Return a token that is a minute old and expires in 59."""
+    now = time.time()
+    return make_token(issued_at=now - 60, expires_at=now + 3_540)
