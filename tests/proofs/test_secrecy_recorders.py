@@ -18,7 +18,7 @@ from simplestore_async import TokenEndpoint
 from simplestore_async.sandbox import Sandbox
 from tests.support.raw_server import RawServer
 from tests.support.servers import SECRET
-from tests.support.token_requests import cancelled, raw_credentials
+from tests.support.token_requests import raw_credentials
 from tests.support.tracebacks import everything_shown
 from tests.support.wire_faults import GRANT, JSON_HEAD, hangs_after, length, shows_secret
 
@@ -91,8 +91,12 @@ async def test_deadline_of_the_caller(auth_method: Any) -> None:
     """The error of a caller cancelled during a response shows neither secret nor token in any frame's locals."""
     reached = asyncio.Event()
     async with RawServer(hangs_after(JSON_HEAD + length(999), GRANT, reached=reached)) as server:
-        endpoint = TokenEndpoint(raw_credentials(server, auth_method=auth_method))
-        shown = everything_shown(await cancelled(endpoint.request_token(), reached))
+        request = asyncio.ensure_future(TokenEndpoint(raw_credentials(server, auth_method=auth_method)).request_token())
+        await reached.wait()
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await request
+    shown = everything_shown(caught.value)
 
     assert "pieces = [b'***']" in shown
     assert not shows_secret(shown)
