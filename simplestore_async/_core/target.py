@@ -43,7 +43,7 @@ def parse_base_url(field: str, value: str | URL, *, allow_insecure_http: bool) -
     """
     url = parse_url(field, value, allow_insecure_http=allow_insecure_http)
     if url.raw_query_string:
-        raise ConfigurationError(field, "must not have a query (?…)", "it would be lost in every request")
+        raise ConfigurationError(field, "must not have a query (?…)", "remove the query, which would be lost")
     return url if url.raw_path.endswith("/") else url.with_path(f"{url.raw_path}/", encoded=True)
 
 

@@ -50,7 +50,7 @@ async def test_right_ones(environment: dict[str, str]) -> None:
         "client secret": "set, from SIMPLESTORE_CLIENT_SECRET",
         "token URL": "https://auth.invalid/connect/token, from SIMPLESTORE_TOKEN_URL",
         "scope": "orders products, from SIMPLESTORE_SCOPE",
-        "base URL": "https://api.invalid/v1, from SIMPLESTORE_BASE_URL",
+        "base URL": "https://api.invalid/v1/, from SIMPLESTORE_BASE_URL",
         "trusted CAs": "those of this system",
     }.items():
         assert ("ok", finding) == (rows[f"Settings: {name}"].state, rows[f"Settings: {name}"].finding)

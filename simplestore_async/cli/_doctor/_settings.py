@@ -16,6 +16,7 @@ from simplestore_async._core.environment import KNOWN_VARIABLES, PREFIX, find_ne
 from simplestore_async._core.origin import parse_url
 from simplestore_async._core.proxy import ProxySettings
 from simplestore_async._core.secret import read_secret_file
+from simplestore_async._core.target import parse_base_url
 from simplestore_async.cli._text import find_odd
 from simplestore_async.errors import ConfigurationError
 
@@ -81,9 +82,7 @@ def check_base_url() -> Result:
         return skipped(
             describe_unset("SIMPLESTORE_BASE_URL"), advice="set it to check the API as well", is_blocking=True
         )
-    url = parse_url("SIMPLESTORE_BASE_URL", value, allow_insecure_http=False)
-    if url.raw_query_string:
-        return failed("SIMPLESTORE_BASE_URL must not have a query (?…)", advice="remove the query")
+    url = parse_base_url("SIMPLESTORE_BASE_URL", value, allow_insecure_http=False)
     if url.path.rstrip("/").endswith("/token"):
         token_url = environ.get("SIMPLESTORE_TOKEN_URL", "")
         is_swapped = bool(token_url) and not token_url.rstrip("/").endswith("/token")
