@@ -30,6 +30,8 @@ _CONCURRENCY = 50
 _LATENCY_SECONDS = 0.02
 _BODY = '{"state": "shipped"}'
 _METHODS = ("GET", "POST")
+_CURL_SHARE = 50
+"""Curl sends one of so many requests: it takes a process for each."""
 _BARE_LOOP = Path(__file__).with_name("_bare_loop.py")
 
 
@@ -79,7 +81,7 @@ async def _measure(scale: Scale, method: str, *, latency_seconds: float) -> Resu
                 curl = "curl", "--fail", "-s", "-o", "/dev/null", "-H", f"@{headers}", *body
                 command = "xargs", "-a", str(urls), "-n", "1", "-P", str(_CONCURRENCY), *curl
                 seconds, _ = await _time(settings, *command)
-                return (seconds / (requests // 50) * 1e6,)
+                return (seconds / (requests // _CURL_SHARE) * 1e6,)
 
             async def run_wrk() -> tuple[float, ...]:
                 connections = "-t", "1", "-c", str(_CONCURRENCY), "-d", f"{wrk_seconds}s"
@@ -112,7 +114,7 @@ def _write_inputs(  # noqa: PLR0913 - of one call
     body = {"json": json.loads(_BODY)} if method == "POST" else {}
     rows = ({"id": number, "method": method, "path": f"api/{number}"} | body for number in range(requests))
     lines.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
-    urls.write_text("".join(f"{server.base_url}{number}\n" for number in range(requests // 50)))
+    urls.write_text("".join(f"{server.base_url}{number}\n" for number in range(requests // _CURL_SHARE)))
     headers.write_text(f"Authorization: {token}\nContent-Type: application/json\n")
 
 
