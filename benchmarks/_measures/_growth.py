@@ -16,7 +16,7 @@ import attrs
 
 from benchmarks._compare import Contender, compare, on_one_core, summarize
 from benchmarks._peers import OURS, SAFE
-from benchmarks._server import run_server
+from benchmarks._server import CLIENT_SECRET, run_server
 from simplestore_async import ClientCredentials, FileTokenCache, MemoryTokenCache, TokenProvider
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ async def measure_providers(scale: Scale) -> list[Result]:
         async with TokenProvider(server.credentials) as provider:
             token = await provider.get_token()
         tenants = [
-            ClientCredentials(client_id=f"tenant-{number}", client_secret="secret", token_url=server.token_url)  # noqa: S106
+            ClientCredentials(client_id=f"tenant-{number}", client_secret=CLIENT_SECRET, token_url=server.token_url)
             for number in range(sizes[-1])
         ]
 

@@ -197,11 +197,12 @@ class BatchDatabase:
         """Commit the new state of some lines, and write their results; in the writer's thread."""
         latest = {row[0]: row for row in rows}
         values = ",".join(["(?,?,?,?,?,?,?)"] * len(latest))
+        statement = f"REPLACE INTO requests VALUES {values}"  # noqa: S608 - placeholders
         with self._lock:
             # One statement, which is a transaction of its own: after each, this thread has to get the interpreter back
             # from the event loop.
             with _explained(self.path), self._forgetting() if self._keeps_earlier else nullcontext():
-                self._connection.execute(f"REPLACE INTO requests VALUES {values}", [*chain(*latest.values())])  # noqa: S608
+                self._connection.execute(statement, [*chain(*latest.values())])
             for row in latest.values():
                 self._codes[row[0]] = _code(row[1], row[2])
             if self._results and (results := "".join(row[6] for row in rows if row[6])):
